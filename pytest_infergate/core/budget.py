@@ -1,0 +1,114 @@
+"""Absolute promises: `(budget, measurement, spread between launches) -> BudgetCheck`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from pytest_infergate.core import metrics, stats
+from pytest_infergate.core.metrics import Metric
+from pytest_infergate.core.model import (
+    BaselinePoint,
+    Budget,
+    BudgetCheck,
+    Estimate,
+    Latency,
+    Measurement,
+    Note,
+    Verdict,
+)
+
+VIRTUAL_SPREAD = 0.20
+"""Standard deviation of raw launch medians (log scale) on a shared virtual machine: 17-23 % were measured."""
+DEDICATED_SPREAD = 0.05
+"""The same where no hypervisor is seen."""
+PRIOR_WEIGHT = 4.0
+CONFIDENCE = 0.95
+"""One-sided, for the spread between launches."""
+
+
+def launch_band(history: Sequence[BaselinePoint], *, virtual: bool) -> float:
+    """Half-width, on the log scale, within which one launch says nothing about the next."""
+    prior = VIRTUAL_SPREAD if virtual else DEDICATED_SPREAD
+    levels = [math.log(point.p50) for point in history]
+    spread, degrees = stats.pooled_spread(levels or [0.0], prior, PRIOR_WEIGHT)
+    return stats.student_quantile(CONFIDENCE, degrees) * spread
+
+
+def check(budget: Budget, measurement: Measurement, band: float) -> BudgetCheck:
+    """Hold one budget against a measurement.
+
+    `band` is the launch band of `launch_band`; it widens timed metrics only. A budget that nobody could
+    check is not kept: it comes back as over budget with a note that says what was missing.
+    """
+    metric = metrics.metric(budget.metric)
+    estimate = metric.read(measurement) if metric.read is not None else None
+    if estimate is None:
+        return not_checked(budget, f"it needs {metric.needs}", "remove the budget, or provide what it needs")
+    value = _in_budget_units(estimate, metric, band)
+    if metric.percentile is not None and (estimate.low is None or estimate.high is None):
+        has = _samples(metric, measurement)
+        needed = stats.samples_needed(max(metric.percentile, 1 - metric.percentile))
+        if value.low is None or value.low <= budget.limit:
+            return not_checked(
+                budget, f"it needs {needed} calls and has {has}", "raise --infer-max-time", value=value
+            )
+    verdict = _verdict(value, budget.limit, metric)
+    if verdict is not Verdict.INCONCLUSIVE:
+        return BudgetCheck(budget=budget, verdict=verdict, value=value)
+    text = (
+        f"{metric.words} {metric.shown(value.value)} is within the spread between launches of its limit "
+        f"{metric.shown(budget.limit)}"
+    )
+    cure = "record sessions with --infer-save to learn this machine's spread, or leave more room"
+    return BudgetCheck(
+        budget=budget,
+        verdict=verdict,
+        value=value,
+        note=Note(code="budget-inconclusive", text=text, cure=cure),
+    )
+
+
+def not_checked(budget: Budget, why: str, cure: str, value: Estimate | None = None) -> BudgetCheck:
+    """Record a budget that could not be evaluated: over budget (not decided)."""
+    note = Note(code="budget-not-decided", text=f"budget {budget.metric} was not decided: {why}", cure=cure)
+    return BudgetCheck(budget=budget, verdict=Verdict.OVER_BUDGET, value=value, note=note)
+
+
+def _verdict(value: Estimate, limit: float, metric: Metric) -> Verdict | None:
+    """Apply the limit to the bounds; for a lower limit the world is turned upside down."""
+    low, high = (
+        (value.low, value.high) if metric.better == "lower" else (_minus(value.high), _minus(value.low))
+    )
+    bound = limit if metric.better == "lower" else -limit
+    if low is not None and low > bound:
+        return Verdict.OVER_BUDGET
+    return None if high is not None and high <= bound else Verdict.INCONCLUSIVE
+
+
+def _minus(value: float | None) -> float | None:
+    return None if value is None else -value
+
+
+def _in_budget_units(estimate: Estimate, metric: Metric, band: float) -> Estimate:
+    """Scale, and join the bounds of the samples with the spread between launches, in quadrature."""
+    centre = estimate.value
+
+    def widened(bound: float | None, sign: int) -> float | None:
+        if bound is None or centre <= 0 or bound <= 0:
+            return None if bound is None else bound * metric.scale
+        within = math.log(bound / centre)
+        return metric.scale * centre * math.exp(sign * math.hypot(within, band if metric.timed else 0.0))
+
+    return Estimate(
+        value=centre * metric.scale, low=widened(estimate.low, -1), high=widened(estimate.high, 1)
+    )
+
+
+def _samples(metric: Metric, measurement: Measurement) -> int:
+    latency: Latency | None = measurement.latency
+    if measurement.stream is not None and metric.name == "ttft_ms":
+        latency = measurement.stream.first_item
+    elif measurement.stream is not None and metric.name == "itl_p95_ms":
+        latency = measurement.stream.between_items
+    return 0 if latency is None else latency.count

@@ -1,0 +1,148 @@
+"""One metric against its baseline: `(history, candidate, tolerance) -> Comparison`.
+
+Stored times go through a prediction interval over earlier sessions (docs/method.md, "Stored timing");
+exact figures through a plain difference. Effects are differences of logarithms inside, ratios outside.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from pytest_infergate.core import stats, units
+from pytest_infergate.core.model import BaselinePoint, Comparison, Measurement, Note, Verdict
+
+FALSE_ALARMS = 0.005
+"""Chance that a run of identical code calls any of its cases regressed."""
+PRIOR_SPREAD = 0.10
+"""Standard deviation of a normalised launch median (log scale) that is assumed while sessions are few."""
+PRIOR_WEIGHT = 12.0
+"""Observations that the prior is worth."""
+SPREAD_FLOOR = 0.02
+"""A history may not claim to be steadier than this: sessions saved in one minute resemble each other."""
+SUSPICION = 0.05
+"""One-sided level of the bounds behind every verdict that does not fail."""
+POWER = 0.9
+"""Chance to see the smallest detectable effect."""
+LEAST_BYTES = 1024**2
+"""Exact byte figures may move by this much whatever their size."""
+
+
+def compare_time(
+    history: Sequence[BaselinePoint], candidate: Measurement, tolerance: float, cases: int = 1
+) -> Comparison:
+    """Compare a launch median with those of earlier sessions of the same hardware class.
+
+    `cases` is how many cases the run judges: the chance of a false alarm is shared among them.
+    Regressed needs the lower bound above 0, the estimate above `tolerance`, and an instrument fine
+    enough to see `tolerance`, or else the lower bound itself above it.
+    """
+    median = candidate.latency.p50.value
+    if not history:
+        return Comparison(
+            metric="p50",
+            verdict=Verdict.NO_BASELINE,
+            evidence="stored",
+            candidate=median,
+            tolerance=tolerance,
+        )
+    shared = frozenset(candidate.yardsticks).intersection(*(point.yardsticks for point in history))
+    speed_now = _speed(candidate.yardsticks, shared)
+    levels = [math.log(point.p50) - _speed(point.yardsticks, shared) for point in history]
+    spread, degrees = stats.pooled_spread(levels, PRIOR_SPREAD, PRIOR_WEIGHT)
+    error = max(spread, SPREAD_FLOOR) * math.sqrt(1 + 1 / len(levels))
+    expected = stats.mean(levels)
+    difference = math.log(median) - speed_now - expected
+
+    limit = math.log1p(tolerance)
+    level = FALSE_ALARMS / max(1, cases)
+    strict = stats.student_quantile(1 - level, degrees) * error
+    loose = stats.student_quantile(1 - SUSPICION, degrees) * error
+    detectable = strict + stats.student_quantile(POWER, degrees) * error
+
+    if (
+        difference - strict > 0
+        and difference > limit
+        and (detectable <= limit or difference - strict > limit)
+    ):
+        verdict = Verdict.REGRESSED
+    elif difference - loose > 0:
+        verdict = Verdict.SUSPECTED if difference > limit else Verdict.SLOWER_WITHIN_TOLERANCE
+    elif difference + loose < 0:
+        verdict = Verdict.IMPROVED
+    elif difference + loose < limit:
+        verdict = Verdict.EQUIVALENT
+    else:
+        verdict = Verdict.INCONCLUSIVE
+    bound = strict if verdict is Verdict.REGRESSED else loose
+    return Comparison(
+        metric="p50",
+        verdict=verdict,
+        evidence="stored",
+        baseline=math.exp(expected + speed_now),
+        candidate=median,
+        effect=math.expm1(difference),
+        low=math.expm1(difference - bound),
+        high=math.expm1(difference + bound),
+        tolerance=tolerance,
+        smallest_detectable=math.expm1(detectable),
+        sessions=len(levels),
+        note=_time_note(verdict, math.expm1(detectable), len(levels), yardsticks=bool(shared)),
+    )
+
+
+def _speed(yardsticks: dict[str, float], shared: frozenset[str]) -> float:
+    """Mean log time of the shared yardsticks: higher is a slower machine. 0 where none is shared."""
+    return stats.mean([math.log(yardsticks[name]) for name in sorted(shared)]) if shared else 0.0
+
+
+def _time_note(verdict: Verdict, detectable: float, sessions: int, *, yardsticks: bool) -> Note | None:
+    if verdict not in (Verdict.SUSPECTED, Verdict.INCONCLUSIVE):
+        return None
+    seen = units.percent(detectable, decimals=0)
+    blind = "" if yardsticks else ", and without a shared yardstick the speed of the machine is not corrected"
+    return Note(
+        code="stored-timing-is-coarse",
+        text=f"{units.plural(sessions, 'stored session')} can show a slowdown of {seen} or more{blind}",
+        cure="record more sessions of the unchanged code with --infer-save",
+    )
+
+
+def compare_bytes(
+    baseline: float | None,
+    candidate: float,
+    tolerance: float,
+    *,
+    metric: str = "memory",
+    least: float = LEAST_BYTES,
+) -> Comparison:
+    """Compare a deterministic figure in bytes: it may grow by `tolerance` or `least` bytes, the larger."""
+    if baseline is None:
+        return Comparison(metric=metric, verdict=Verdict.NO_BASELINE, evidence="exact", candidate=candidate)
+    allowance = max(tolerance * baseline, least)
+    change = candidate - baseline
+    if change > allowance:
+        verdict = Verdict.REGRESSED
+    else:
+        verdict = Verdict.IMPROVED if change < -allowance else Verdict.EQUIVALENT
+    return Comparison(
+        metric=metric,
+        verdict=verdict,
+        evidence="exact",
+        baseline=baseline,
+        candidate=candidate,
+        effect=change / baseline if baseline else None,
+        tolerance=tolerance,
+        sessions=1,
+    )
+
+
+def incomparable(metric: str, candidate: float, reason: str, cure: str = "") -> Comparison:
+    """Record that a baseline exists and does not apply, and why."""
+    return Comparison(
+        metric=metric,
+        verdict=Verdict.INCOMPARABLE,
+        evidence="exact" if metric == "memory" else "stored",
+        candidate=candidate,
+        note=Note(code="incomparable", text=reason, cure=cure),
+    )

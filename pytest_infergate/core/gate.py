@@ -1,0 +1,275 @@
+"""From evidence to one decision. The only place that says pass or fail."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from pytest_infergate.core import budget as budgets
+from pytest_infergate.core import compare, units
+from pytest_infergate.core.model import (
+    Baseline,
+    BaselinePoint,
+    BudgetCheck,
+    Case,
+    CaseResult,
+    CaseVerdict,
+    Comparison,
+    Environment,
+    GateMode,
+    GateResult,
+    Measurement,
+    Note,
+    Outcome,
+    Policy,
+    Verdict,
+)
+
+GRAVITY = {verdict: rank for rank, verdict in enumerate(Verdict)}
+"""Rank of each verdict; the gravest is 0."""
+FAILING = frozenset({Verdict.REGRESSED, Verdict.OVER_BUDGET, Verdict.MISMATCH})
+STRICTLY_FAILING = FAILING | {
+    Verdict.INVALID,
+    Verdict.SUSPECTED,
+    Verdict.INCONCLUSIVE,
+    Verdict.INCOMPARABLE,
+    Verdict.NO_BASELINE,
+    Verdict.INFEASIBLE,
+    Verdict.NOT_MEASURED,
+}
+DECIDED = FAILING | {Verdict.SLOWER_WITHIN_TOLERANCE, Verdict.IMPROVED, Verdict.EQUIVALENT}
+
+
+def fails(verdict: Verdict, policy: Policy, mode: GateMode | None = None) -> bool:
+    """Map a verdict to pass or fail: the one function that does.
+
+    `mode` is the marker's own gate and wins over the policy's. A run that records a baseline forgives
+    everything but a broken budget and a failing verdict that has nothing to do with the old baseline.
+    """
+    if (mode or policy.gate) is not GateMode.FAIL:
+        return False
+    if policy.saving:
+        return verdict in (Verdict.OVER_BUDGET, Verdict.MISMATCH)
+    return verdict in (STRICTLY_FAILING if policy.strict else FAILING)
+
+
+def judge(
+    result: CaseResult,
+    baselines: Mapping[str, Baseline],
+    policy: Policy,
+    environment: Environment,
+    *,
+    cases: int = 1,
+) -> CaseVerdict:
+    """Judge one case.
+
+    `baselines` holds every hardware class on record, by id; `cases` is how many cases this run judges,
+    among which the chance of a false alarm is shared.
+    """
+    history = _history(result, baselines)
+    measurement = result.measurement
+    comparisons: tuple[Comparison, ...] = ()
+    checks: tuple[BudgetCheck, ...] = ()
+    notes: tuple[Note, ...] = () if result.reason is None else (result.reason,)
+    if result.outcome is Outcome.MEASURED and measurement is not None:
+        elsewhere = "" if history else _elsewhere(result, baselines)
+        if elsewhere:
+            comparisons = _incomparable(measurement, elsewhere)
+        else:
+            time = compare.compare_time(history, measurement, _tolerance(result, policy, "p50"), cases)
+            comparisons = (time, *_memory(result, measurement, baselines, policy, environment))
+        band = budgets.launch_band(history, virtual=environment.virtual)
+        checks = tuple(budgets.check(budget, measurement, band) for budget in result.budgets)
+        notes = measurement.notes
+        verdicts = [row.verdict for row in comparisons]
+        verdicts += [check.verdict for check in checks if check.verdict is not None]
+    elif result.outcome is Outcome.INVALID:
+        why = result.reason or Note(code="invalid", text="the measurement is invalid")
+        checks = tuple(budgets.not_checked(budget, why.text, why.cure) for budget in result.budgets)
+        verdicts = [Verdict.OVER_BUDGET if checks else Verdict.INVALID]
+    elif result.outcome is Outcome.INFEASIBLE:
+        verdicts = [Verdict.REGRESSED if history else Verdict.INFEASIBLE]
+    else:
+        verdicts = [Verdict.NOT_MEASURED]
+    return CaseVerdict(
+        case=result.case,
+        nodeid=result.nodeid,
+        verdict=min(verdicts, key=GRAVITY.__getitem__),
+        failed=any(fails(verdict, policy, result.gate) for verdict in verdicts),
+        comparisons=comparisons,
+        budgets=checks,
+        notes=notes,
+    )
+
+
+def _history(result: CaseResult, baselines: Mapping[str, Baseline]) -> tuple[BaselinePoint, ...]:
+    if result.hardware is None or result.hardware.id not in baselines:
+        return ()
+    return baselines[result.hardware.id].history(result.case)
+
+
+def _tolerance(result: CaseResult, policy: Policy, metric: str) -> float:
+    default = policy.time_tolerance if metric == "p50" else policy.memory_tolerance
+    return result.tolerance.get(metric, default)
+
+
+def _memory(
+    result: CaseResult,
+    measurement: Measurement,
+    baselines: Mapping[str, Baseline],
+    policy: Policy,
+    environment: Environment,
+) -> tuple[Comparison, ...]:
+    """Compare the allocator peak, which another version of torch may change with the model as it was."""
+    peak = measurement.memory.peak
+    if peak is None:
+        return ()
+    history = _history(result, baselines)
+    if not history or result.hardware is None:
+        return (compare.compare_bytes(None, peak, 0.0),)
+    last = history[-1]
+    before = baselines[result.hardware.id].packages.get(last.created, {}).get("torch")
+    now = environment.packages.get("torch")
+    if before != now:
+        reason = f"memory was recorded with torch {before or 'unknown'}, this is {now or 'unknown'}"
+        return (compare.incomparable("memory", peak, reason, "record it anew with --infer-save"),)
+    return (compare.compare_bytes(last.peak_memory, peak, _tolerance(result, policy, "memory")),)
+
+
+def _incomparable(measurement: Measurement, reason: str) -> tuple[Comparison, ...]:
+    cure = "record a baseline on this class of machine with --infer-save"
+    figures = {"p50": measurement.latency.p50.value, "memory": measurement.memory.peak}
+    return tuple(
+        compare.incomparable(metric, figure, reason, cure)
+        for metric, figure in figures.items()
+        if figure is not None
+    )
+
+
+def _elsewhere(result: CaseResult, baselines: Mapping[str, Baseline]) -> str:
+    """Why baselines of this case on other hardware do not apply; empty where there are none."""
+    if result.hardware is None:
+        return ""
+    others = [baseline for baseline in baselines.values() if baseline.history(result.case)]
+    differences = sorted({result.hardware.difference(baseline.hardware) for baseline in others})
+    return differences[0] if differences else ""
+
+
+def decided(verdict: CaseVerdict) -> bool:
+    """Whether any comparison or budget of the case came to a decision."""
+    return (
+        any(item.verdict in DECIDED for item in verdict.comparisons)
+        or any(item.verdict is None or item.verdict is Verdict.OVER_BUDGET for item in verdict.budgets)
+        or verdict.verdict in FAILING
+    )
+
+
+def gate(
+    verdicts: Iterable[CaseVerdict],
+    policy: Policy,
+    *,
+    baselines: Mapping[str, Baseline] | None = None,
+    expected: Iterable[Case] | None = None,
+    deselected: tuple[Note, ...] = (),
+    selected: int | None = None,
+) -> GateResult:
+    """Join the verdicts of a run into its one result.
+
+    `expected` are the baseline cases that this run would have met had nothing changed; what of them is
+    not among the verdicts is missing. `selected` is how many cases the run set out to measure, where
+    that differs from the verdicts: cases that never reported are then a reason to fail.
+    """
+    ordered = tuple(sorted(verdicts, key=lambda verdict: (GRAVITY[verdict.verdict], verdict.nodeid)))
+    known = frozenset(entry.case for baseline in (baselines or {}).values() for entry in baseline.cases)
+    present = frozenset(verdict.case for verdict in ordered)
+    new = sorted(v.case for v in ordered if v.case not in known and v.verdict is not Verdict.NOT_MEASURED)
+    missing = sorted(frozenset(expected or ()) - present, key=_order)
+    pairs = _renamed(missing, new)
+    count = sum(map(decided, ordered))
+    reasons = _reasons(ordered, count, policy, selected)
+    if policy.strict and policy.gate is GateMode.FAIL and not policy.saving and missing:
+        reasons.append(f"{units.plural(len(missing), 'case')} of the baseline not met by this run (strict)")
+    return GateResult(
+        passed=not reasons,
+        headline=_headline(ordered, count, passed=not reasons),
+        reasons=tuple(reasons),
+        verdicts=ordered,
+        decided=count,
+        new=tuple(new),
+        missing=tuple(missing),
+        renamed=tuple(pairs),
+        deselected=deselected,
+    )
+
+
+def _order(case: Case) -> tuple[str, ...]:
+    return tuple(str(value) for value in (case.test, case.params, case.device, case.name))
+
+
+def _reasons(ordered: Sequence[CaseVerdict], count: int, policy: Policy, selected: int | None) -> list[str]:
+    attempted = [item for item in ordered if item.verdict is not Verdict.NOT_MEASURED]
+    reasons = [
+        f"{units.plural(number, 'case')} {verdict.value}"
+        for verdict, number in sorted(
+            Counter(item.verdict for item in ordered if item.failed).items(),
+            key=lambda pair: GRAVITY[pair[0]],
+        )
+    ]
+    if policy.gate is not GateMode.FAIL:
+        return reasons
+    wanted = len(ordered) if selected is None else selected
+    if wanted and not attempted:
+        reasons.append(f"nothing was measured although {units.plural(wanted, 'case')} had been selected")
+    if policy.min_decided is not None and wanted:
+        asked = units.percent(policy.min_decided, signed=False, decimals=0)
+        if count / wanted < policy.min_decided:
+            reasons.append(
+                f"{count} of {units.plural(wanted, 'case')} decided, --infer-min-decided asks for {asked}"
+            )
+    return reasons
+
+
+def _headline(ordered: Sequence[CaseVerdict], count: int, *, passed: bool) -> str:
+    """One sentence: the outcome, how much was decided, and what keeps the rest from it."""
+    word = "passed" if passed else "FAILED"
+    if not ordered:
+        return f"{word}: no inference case ran"
+    parts = [f"{count} of {units.plural(len(ordered), 'case')} decided"]
+    groups = Counter(_group(item) for item in ordered if item.failed or not decided(item) or _notable(item))
+    parts += [f"{number} {words}" for words, number in groups.most_common()]
+    return f"{word}: {', '.join(parts)}"
+
+
+def _notable(item: CaseVerdict) -> bool:
+    return item.verdict in FAILING | {Verdict.SUSPECTED, Verdict.IMPROVED}
+
+
+def _group(item: CaseVerdict) -> str:
+    if item.verdict is Verdict.INCOMPARABLE:
+        reasons = [row.note.text for row in item.comparisons if row.verdict is item.verdict and row.note]
+        return f"incomparable: {reasons[0]}" if reasons else "incomparable"
+    return str(item.verdict.value)
+
+
+def _renamed(missing: Sequence[Case], new: Sequence[Case]) -> list[tuple[Case, Case]]:
+    """Pair cases that differ in their test only, where one candidate stands out.
+
+    A test that moved keeps its name; a test that was renamed keeps its file.
+    """
+    pairs = []
+    left = list(new)
+    for old in missing:
+        same_axes = [case for case in left if _axes(case) == _axes(old)]
+        path, _, name = old.test.partition("::")
+        moved = [case for case in same_axes if case.test.partition("::")[2] == name]
+        renamed = [case for case in same_axes if case.test.partition("::")[0] == path]
+        for candidates in (moved, renamed):
+            if len(candidates) == 1:
+                pairs.append((old, candidates[0]))
+                left.remove(candidates[0])
+                break
+    return pairs
+
+
+def _axes(case: Case) -> tuple[object, ...]:
+    return case.params, case.device, case.runtime, case.dtype, case.batch_size, case.threads

@@ -1,0 +1,382 @@
+"""The nouns. Frozen values that travel between processes, files and reports; SI units throughout.
+
+``None`` always means *absent*: not measured, not known, not applicable.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import re
+
+import msgspec
+
+SCHEMA_VERSION = 1
+"""Version of the result and baseline files. It grows when a reader of the old form would misread the new."""
+
+
+class Struct(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Base of all nouns: frozen, defaults left out of files, unknown fields refused."""
+
+
+class Note(Struct, frozen=True, kw_only=True):
+    """Something the reader should know about a figure, and what to do about it."""
+
+    code: str
+    text: str
+    cure: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.text} ({self.cure})" if self.cure else self.text
+
+
+class Case(Struct, frozen=True, kw_only=True, order=True):
+    """The key of one measured case: a test, its own parameters, and one value on every axis."""
+
+    test: str
+    """Path and name, ``tests/test_model.py::test_embedder``."""
+    params: str = ""
+    """Id of the user's own parameters, as pytest prints it."""
+    device: str
+    runtime: str = "eager"
+    dtype: str | None = None
+    """``None``: the dtype the model came with."""
+    batch_size: int = 1
+    threads: int | None = None
+    """``None``: as many as torch takes by itself."""
+
+    @property
+    def name(self) -> str:
+        """How people read it: only the axes that differ from their default, the device always."""
+        parts = [self.device]
+        if self.runtime != "eager":
+            parts.append(self.runtime)
+        if self.dtype is not None:
+            parts.append(self.dtype)
+        if self.batch_size != 1:
+            parts.append(f"b{self.batch_size}")
+        if self.threads is not None:
+            parts.append(f"t{self.threads}")
+        if self.params:
+            parts.append(self.params)
+        return f"{self.test}[{'-'.join(parts)}]"
+
+
+class Hardware(Struct, frozen=True, kw_only=True):
+    """What makes times comparable. Two machines of one class may stand in one baseline file."""
+
+    cpu_model: str
+    isa: tuple[str, ...] = ()
+    """Vector extensions that torch dispatches on, widest last."""
+    cores: int
+    """Cores this process may use: affinity and container quota, not what the board has."""
+    accelerator: str | None = None
+    accelerator_count: int = 0
+    driver: str | None = None
+    """Major version of the accelerator's driver."""
+
+    @property
+    def id(self) -> str:
+        """A file name: readable words and a hash over every field."""
+        words = [self.cpu_model, f"{self.cores}c"]
+        if self.accelerator is not None:
+            words += [f"{self.accelerator_count}x", self.accelerator]
+        slug = re.sub(r"[^a-z0-9]+", "-", " ".join(words).lower()).strip("-")[:60].strip("-")
+        digest = hashlib.sha256(msgspec.json.encode(msgspec.to_builtins(self))).hexdigest()[:8]
+        return f"{slug}-{digest}"
+
+    def difference(self, other: Hardware) -> str:
+        """Name the first property in which two classes differ: ``other CPU model``."""
+        properties = {
+            "cpu_model": "CPU model",
+            "cores": "core count",
+            "isa": "instruction set",
+            "accelerator": "accelerator",
+            "accelerator_count": "accelerator count",
+            "driver": "driver version",
+        }
+        for field, words in properties.items():
+            if getattr(self, field) != getattr(other, field):
+                return f"other {words}"
+        return ""
+
+
+class Environment(Struct, frozen=True, kw_only=True):
+    """What else was there. Recorded and shown, not part of any key: an upgrade that slows is a finding."""
+
+    os: str = ""
+    python: str = ""
+    packages: dict[str, str] = {}
+    """Versions of the packages that inference depends on, by distribution name."""
+    virtual: bool = True
+    """Under a hypervisor, where the speed of a launch follows the neighbours."""
+    memory_bytes: int | None = None
+    wait_policy: str | None = None
+    """``OMP_WAIT_POLICY`` as torch found it when it was loaded."""
+
+
+class Estimate(Struct, frozen=True, kw_only=True):
+    """A figure with its one-sided 99 % bounds; a bound that the samples cannot give is ``None``."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+class Latency(Struct, frozen=True, kw_only=True):
+    """Wall time of one call with the device synchronised before and after, in seconds."""
+
+    count: int
+    mean: float
+    p50: Estimate
+    p90: Estimate
+    p95: Estimate
+    p99: Estimate
+    percentiles: tuple[float, ...] = ()
+    """The 0th to the 100th percentile, for pictures: 101 values."""
+
+
+class Memory(Struct, frozen=True, kw_only=True):
+    """Memory of one call, in bytes."""
+
+    weights: int | None = None
+    """Parameters and buffers; ``None`` for a plain callable, which hides them."""
+    activations: int | None = None
+    """Allocator peak of one call above where the call began."""
+    reserved: int | None = None
+    """Peak that an accelerator's allocator reserved from the device."""
+    host_peak: int | None = None
+    """Peak resident memory of the test's process during the case, libraries included."""
+
+    @property
+    def peak(self) -> int | None:
+        """Weights, where known, and the peak of one call: what the model needs on the device."""
+        return None if self.activations is None else self.activations + (self.weights or 0)
+
+
+class Stream(Struct, frozen=True, kw_only=True):
+    """Timing of a result that arrives item by item, in seconds."""
+
+    items: float
+    """Items a call, mean."""
+    first_item: Latency
+    between_items: Latency | None = None
+    """``None`` where a call yields one item."""
+
+
+class WarmUp(Struct, frozen=True, kw_only=True):
+    """What it took to reach the steady state."""
+
+    calls: int
+    seconds: float
+    steady: bool
+
+
+class Measurement(Struct, frozen=True, kw_only=True):
+    """Everything measured of one case on one machine in one launch. Times in seconds."""
+
+    latency: Latency
+    throughput: float
+    """Items a second: calls issued back to back with one synchronisation at the end, times the batch size."""
+    cold_start: float
+    """First call in this process."""
+    warm_up: WarmUp
+    memory: Memory = Memory()
+    enqueue: float | None = None
+    """Median time until the call returns, on an accelerator; the device may still be working."""
+    device_time: float | None = None
+    """Summed kernel durations of one call, on an accelerator."""
+    host_to_host: float | None = None
+    """Median with inputs copied to the device and outputs back to the host, where that differs."""
+    page_faults: float | None = None
+    """Minor page faults a call, on the CPU."""
+    stream: Stream | None = None
+    yardsticks: dict[str, float] = {}
+    """Median seconds of each yardstick, interleaved with the case."""
+    counters: dict[str, float] = {}
+    threads: int | None = None
+    """Threads torch used inside an operator."""
+    notes: tuple[Note, ...] = ()
+
+
+class Outcome(str, enum.Enum):
+    """What became of a case before anything was judged."""
+
+    MEASURED = "measured"
+    INVALID = "invalid"
+    INFEASIBLE = "infeasible"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+class CaseResult(Struct, frozen=True, kw_only=True):
+    """One case of a session: what was measured, or why not."""
+
+    case: Case
+    nodeid: str
+    outcome: Outcome
+    hardware: Hardware | None = None
+    """``None`` where the device is absent."""
+    measurement: Measurement | None = None
+    reason: Note | None = None
+    """Why there is no valid measurement."""
+    budgets: tuple[Budget, ...] = ()
+    tolerance: dict[str, float] = {}
+    gate: GateMode | None = None
+    """The marker's own say; ``None``: as the session says."""
+    unit: str = "items"
+    """What one element of a batch is called."""
+
+
+class GateMode(str, enum.Enum):
+    """What a failing verdict does to the run."""
+
+    FAIL = "fail"
+    WARN = "warn"
+    OFF = "off"
+
+
+class Budget(Struct, frozen=True, kw_only=True):
+    """A limit that the author of a test set, in the unit that the metric's name says."""
+
+    metric: str
+    limit: float
+
+
+class Verdict(str, enum.Enum):
+    """What the evidence says of a case, gravest first."""
+
+    REGRESSED = "regressed"
+    OVER_BUDGET = "over-budget"
+    MISMATCH = "mismatch"
+    INVALID = "invalid"
+    INFEASIBLE = "infeasible"
+    SUSPECTED = "suspected"
+    INCONCLUSIVE = "inconclusive"
+    INCOMPARABLE = "incomparable"
+    NO_BASELINE = "no-baseline"
+    SLOWER_WITHIN_TOLERANCE = "slower-within-tolerance"
+    IMPROVED = "improved"
+    EQUIVALENT = "equivalent"
+    NOT_MEASURED = "not-measured"
+
+
+class Comparison(Struct, frozen=True, kw_only=True):
+    """One metric of a case against its baseline. Effects are ratios: +0.05 is five per cent more."""
+
+    metric: str
+    verdict: Verdict
+    evidence: str
+    """``stored``, ``exact`` or ``paired``."""
+    baseline: float | None = None
+    candidate: float | None = None
+    effect: float | None = None
+    """Corrected for the speed of the machine where the evidence allows it."""
+    low: float | None = None
+    high: float | None = None
+    tolerance: float | None = None
+    smallest_detectable: float | None = None
+    sessions: int = 0
+    note: Note | None = None
+
+
+class BudgetCheck(Struct, frozen=True, kw_only=True):
+    """One budget of a case: kept (``verdict`` is ``None``), over, or not decided."""
+
+    budget: Budget
+    verdict: Verdict | None
+    value: Estimate | None = None
+    """In the unit of the budget."""
+    note: Note | None = None
+
+
+class CaseVerdict(Struct, frozen=True, kw_only=True):
+    """The one judgement of a case, and what it rests on."""
+
+    case: Case
+    nodeid: str
+    verdict: Verdict
+    failed: bool
+    """Whether it turns the build red under the policy of the run."""
+    comparisons: tuple[Comparison, ...] = ()
+    budgets: tuple[BudgetCheck, ...] = ()
+    notes: tuple[Note, ...] = ()
+
+
+class Policy(Struct, frozen=True, kw_only=True):
+    """How evidence is turned into pass or fail; parsed once from the command line, markers and ini."""
+
+    gate: GateMode = GateMode.FAIL
+    strict: bool = False
+    saving: bool = False
+    min_decided: float | None = None
+    """Least share of cases that must be decided, 0 to 1."""
+    time_tolerance: float = 0.25
+    """Slowdown that stored timing tolerates."""
+    memory_tolerance: float = 0.01
+
+
+class GateResult(Struct, frozen=True, kw_only=True):
+    """The outcome of a run, computed once, before anything is rendered."""
+
+    passed: bool
+    headline: str
+    reasons: tuple[str, ...] = ()
+    """Why the run fails, one sentence each; empty where it passes."""
+    verdicts: tuple[CaseVerdict, ...] = ()
+    decided: int = 0
+    new: tuple[Case, ...] = ()
+    """Measured now, unknown to the baseline."""
+    missing: tuple[Case, ...] = ()
+    """In the baseline, and gone from what was collected."""
+    renamed: tuple[tuple[Case, Case], ...] = ()
+    """Missing and new cases that look like one: old, new."""
+    deselected: tuple[Note, ...] = ()
+    """Tests without a case on the axes that this run asked for."""
+
+
+class Session(Struct, frozen=True, kw_only=True):
+    """One run on one machine: the content of a results file."""
+
+    schema_version: int = SCHEMA_VERSION
+    tool_version: str
+    created: str
+    """UTC, ISO 8601."""
+    environment: Environment
+    cases: tuple[CaseResult, ...]
+    gate: GateResult
+
+
+class BaselinePoint(Struct, frozen=True, kw_only=True):
+    """What one session says of one case: a launch median and the machine's speed beside it."""
+
+    created: str
+    """The session: UTC, ISO 8601."""
+    p50: float
+    """Seconds."""
+    count: int
+    """Calls behind the median."""
+    peak_memory: int | None = None
+    """Bytes."""
+    yardsticks: dict[str, float] = {}
+
+
+class BaselineCase(Struct, frozen=True, kw_only=True):
+    """The history of one case, oldest session first."""
+
+    case: Case
+    sessions: tuple[BaselinePoint, ...]
+
+
+class Baseline(Struct, frozen=True, kw_only=True):
+    """What is known of one hardware class: the content of a baseline file."""
+
+    schema_version: int = SCHEMA_VERSION
+    hardware: Hardware
+    cases: tuple[BaselineCase, ...] = ()
+    packages: dict[str, dict[str, str]] = {}
+    """Package versions of each session that a case still names, by its ``created``."""
+
+    def history(self, case: Case) -> tuple[BaselinePoint, ...]:
+        """Sessions of one case, oldest first; empty where it is unknown."""
+        return next((entry.sessions for entry in self.cases if entry.case == case), ())

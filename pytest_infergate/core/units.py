@@ -1,0 +1,84 @@
+"""Scaling and formatting. The only place that turns a figure into words; SI in, text out."""
+
+from __future__ import annotations
+
+import math
+
+UNKNOWN = "-"
+
+_SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
+_BYTES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
+_COUNTS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """Format with so many significant digits, never in scientific notation: ``12.3``, ``0.0457``."""
+    if value == 0 or not math.isfinite(value):
+        return "0" if value == 0 else UNKNOWN
+    decimals = max(0, digits - 1 - _exponent(value, digits))
+    return f"{value:.{decimals}f}"
+
+
+def round_significant(value: float, digits: int = 5) -> float:
+    """Round to so many significant digits, as files keep figures."""
+    return float(f"{value:.{digits - 1}e}") if math.isfinite(value) else value
+
+
+def seconds(value: float | None) -> str:
+    """``12.3 ms``."""
+    return _scaled(value, _SECONDS)
+
+
+def bytes_(value: float | None) -> str:
+    """``12.3 MB``, decimal: MB is 10^6 bytes."""
+    if value is not None and abs(value) < 1000:  # noqa: PLR2004 - below a kilobyte
+        return f"{value:.0f} B"
+    return _scaled(value, _BYTES)
+
+
+def rate(value: float | None, unit: str = "items") -> str:
+    """``1.23k items/s``."""
+    if value is None or not math.isfinite(value):
+        return UNKNOWN
+    scaled = _scaled(value, _COUNTS).replace(" ", "") if abs(value) >= 1 else significant(value)
+    return f"{scaled} {unit}/s"
+
+
+def percent(ratio: float | None, *, signed: bool = True, decimals: int = 1) -> str:
+    """``+4.6 %`` for 0.046; a factor above two is easier read as ``x3.1``."""
+    if ratio is None or not math.isfinite(ratio):
+        return UNKNOWN
+    if signed and ratio >= 1:
+        return f"x{significant(1 + ratio, 2)}"
+    return f"{100 * ratio:{'+' if signed else ''}.{decimals}f} %"
+
+
+def duration(value: float) -> str:
+    """``about`` how long a person waits: ``8 s``, ``6 min``, ``1 h 20 min``."""
+    whole = round(value)
+    if whole < 90:  # noqa: PLR2004 - people count seconds up to here
+        return f"{whole} s"
+    minutes = round(value / 60)
+    if minutes < 90:  # noqa: PLR2004 - and minutes up to here
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def plural(count: int, noun: str) -> str:
+    """``1 case``, ``3 cases``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _scaled(value: float | None, units: tuple[tuple[float, str], ...]) -> str:
+    if value is None or not math.isfinite(value):
+        return UNKNOWN
+    if value == 0:
+        return f"0 {next(unit for scale, unit in units if scale == 1)}".rstrip()
+    # Compare after rounding, so that 999.96 ms reads 1.00 s and not 1000 ms.
+    rounded = abs(round_significant(value, 3))
+    scale, unit = next((pair for pair in units if rounded >= pair[0]), units[-1])
+    return f"{significant(value / scale)} {unit}".rstrip()
+
+
+def _exponent(value: float, digits: int) -> int:
+    return int(f"{abs(value):.{digits - 1}e}".split("e")[1])

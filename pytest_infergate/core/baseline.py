@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from pytest_infergate.core import stats
 from pytest_infergate.core.model import (
     Baseline,
     BaselineCase,
@@ -24,7 +25,8 @@ def from_results(
 ) -> dict[str, Baseline]:
     """Turn the valid measurements of one session into one baseline a hardware class, by class id.
 
-    Failed, invalid, infeasible and skipped cases are left out. Figures keep five significant digits.
+    Failed, invalid, infeasible and skipped cases are left out, and times of zero. Figures keep five
+    significant digits.
     """
     hardware: dict[str, Hardware] = {}
     cases: dict[str, list[BaselineCase]] = {}
@@ -32,12 +34,18 @@ def from_results(
         if result.outcome is not Outcome.MEASURED or result.measurement is None or result.hardware is None:
             continue
         measurement = result.measurement
+        if not stats.positive(measurement.latency.p50.value):
+            continue
         point = BaselinePoint(
             created=created,
             p50=round_significant(measurement.latency.p50.value),
             count=measurement.latency.count,
             peak_memory=measurement.memory.peak,
-            yardsticks={name: round_significant(value) for name, value in measurement.yardsticks.items()},
+            yardsticks={
+                name: round_significant(value)
+                for name, value in measurement.yardsticks.items()
+                if stats.positive(value)
+            },
         )
         hardware[result.hardware.id] = result.hardware
         cases.setdefault(result.hardware.id, []).append(BaselineCase(case=result.case, sessions=(point,)))
@@ -59,15 +67,32 @@ def merge(old: Baseline | None, new: Baseline, keep: int = SESSIONS_KEPT) -> Bas
     points: dict[Case, dict[str, BaselinePoint]] = {}
     for entry in (*old.cases, *new.cases):
         sessions = points.setdefault(entry.case, {})
-        sessions.update({point.created: point for point in entry.sessions})
+        for point in entry.sessions:
+            sessions[point.created] = max(sessions.get(point.created, point), point, key=_rank)
     cases = [
         BaselineCase(case=case, sessions=tuple(sessions[key] for key in sorted(sessions)[-keep:]))
         for case, sessions in points.items()
     ]
     named = {point.created for entry in cases for point in entry.sessions}
-    packages = {**old.packages, **new.packages}
+    packages = dict(old.packages)
+    for created, versions in new.packages.items():
+        packages[created] = max(packages.get(created, versions), versions, key=_versions)
     return Baseline(
         hardware=new.hardware,
-        cases=tuple(sorted(cases, key=lambda entry: entry.case.name)),
+        cases=tuple(sorted(cases, key=_order)),
         packages={created: packages[created] for created in sorted(named & packages.keys())},
     )
+
+
+def _order(entry: BaselineCase) -> tuple[str, str]:
+    """By name; two cases may share one, as a user's parameter may read like a batch size."""
+    return entry.case.name, repr(entry.case)
+
+
+def _rank(point: BaselinePoint) -> tuple[int, str]:
+    """Order points of one session, so that the same one stays whichever comes first."""
+    return point.count, repr((point.p50, point.peak_memory, sorted(point.yardsticks.items())))
+
+
+def _versions(packages: Mapping[str, str]) -> list[tuple[str, str]]:
+    return sorted(packages.items())

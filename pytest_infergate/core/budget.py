@@ -45,6 +45,8 @@ def check(budget: Budget, measurement: Measurement, band: float) -> BudgetCheck:
     estimate = metric.read(measurement) if metric.read is not None else None
     if estimate is None:
         return not_checked(budget, f"it needs {metric.needs}", "remove the budget, or provide what it needs")
+    if not math.isfinite(estimate.value):
+        return not_checked(budget, f"{metric.words} reads {estimate.value}", "report this as a bug")
     value = _in_budget_units(estimate, metric, band)
     if metric.percentile is not None and (estimate.low is None or estimate.high is None):
         has = _samples(metric, measurement)

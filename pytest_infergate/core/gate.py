@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from pytest_infergate.core import budget as budgets
 from pytest_infergate.core import compare, units
@@ -83,12 +83,12 @@ def judge(
         notes = measurement.notes
         verdicts = [row.verdict for row in comparisons]
         verdicts += [check.verdict for check in checks if check.verdict is not None]
-    elif result.outcome is Outcome.INVALID:
-        why = result.reason or Note(code="invalid", text="the measurement is invalid")
+    elif result.outcome in (Outcome.INVALID, Outcome.INFEASIBLE):
+        infeasible = Verdict.REGRESSED if history else Verdict.INFEASIBLE
+        why = result.reason or Note(code=result.outcome.value, text=f"the case is {result.outcome.value}")
         checks = tuple(budgets.not_checked(budget, why.text, why.cure) for budget in result.budgets)
-        verdicts = [Verdict.OVER_BUDGET if checks else Verdict.INVALID]
-    elif result.outcome is Outcome.INFEASIBLE:
-        verdicts = [Verdict.REGRESSED if history else Verdict.INFEASIBLE]
+        verdicts = [Verdict.INVALID if result.outcome is Outcome.INVALID else infeasible]
+        verdicts += [Verdict.OVER_BUDGET for _ in checks]
     else:
         verdicts = [Verdict.NOT_MEASURED]
     return CaseVerdict(
@@ -156,12 +156,19 @@ def _elsewhere(result: CaseResult, baselines: Mapping[str, Baseline]) -> str:
 
 
 def decided(verdict: CaseVerdict) -> bool:
-    """Whether any comparison or budget of the case came to a decision."""
+    """Whether any comparison or budget of the case came to a decision.
+
+    A budget that could not be checked fails the case and decides nothing.
+    """
     return (
         any(item.verdict in DECIDED for item in verdict.comparisons)
-        or any(item.verdict is None or item.verdict is Verdict.OVER_BUDGET for item in verdict.budgets)
-        or verdict.verdict in FAILING
+        or any(_settled(item) for item in verdict.budgets)
+        or verdict.verdict in FAILING - {Verdict.OVER_BUDGET}
     )
+
+
+def _settled(check: BudgetCheck) -> bool:
+    return check.verdict is None or (check.verdict is Verdict.OVER_BUDGET and check.note is None)
 
 
 def gate(
@@ -182,16 +189,18 @@ def gate(
     ordered = tuple(sorted(verdicts, key=lambda verdict: (GRAVITY[verdict.verdict], verdict.nodeid)))
     known = frozenset(entry.case for baseline in (baselines or {}).values() for entry in baseline.cases)
     present = frozenset(verdict.case for verdict in ordered)
-    new = sorted(v.case for v in ordered if v.case not in known and v.verdict is not Verdict.NOT_MEASURED)
+    unknown = (v.case for v in ordered if v.case not in known and v.verdict is not Verdict.NOT_MEASURED)
+    new = sorted(unknown, key=_order)
     missing = sorted(frozenset(expected or ()) - present, key=_order)
     pairs = _renamed(missing, new)
     count = sum(map(decided, ordered))
-    reasons = _reasons(ordered, count, policy, selected)
+    wanted = len(ordered) if selected is None else selected
+    reasons = _reasons(ordered, count, policy, wanted)
     if policy.strict and policy.gate is GateMode.FAIL and not policy.saving and missing:
         reasons.append(f"{units.plural(len(missing), 'case')} of the baseline not met by this run (strict)")
     return GateResult(
         passed=not reasons,
-        headline=_headline(ordered, count, passed=not reasons),
+        headline=_headline(ordered, count, wanted, passed=not reasons),
         reasons=tuple(reasons),
         verdicts=ordered,
         decided=count,
@@ -206,20 +215,21 @@ def _order(case: Case) -> tuple[str, ...]:
     return tuple(str(value) for value in (case.test, case.params, case.device, case.name))
 
 
-def _reasons(ordered: Sequence[CaseVerdict], count: int, policy: Policy, selected: int | None) -> list[str]:
-    attempted = [item for item in ordered if item.verdict is not Verdict.NOT_MEASURED]
+def _reasons(ordered: Sequence[CaseVerdict], count: int, policy: Policy, wanted: int) -> list[str]:
+    measured = [v for v in ordered if v.verdict not in (Verdict.NOT_MEASURED, Verdict.INVALID)]
     reasons = [
         f"{units.plural(number, 'case')} {verdict.value}"
         for verdict, number in sorted(
-            Counter(item.verdict for item in ordered if item.failed).items(),
+            Counter(_blamed(item, policy) for item in ordered if item.failed).items(),
             key=lambda pair: GRAVITY[pair[0]],
         )
     ]
     if policy.gate is not GateMode.FAIL:
         return reasons
-    wanted = len(ordered) if selected is None else selected
-    if wanted and not attempted:
+    if wanted and not measured:
         reasons.append(f"nothing was measured although {units.plural(wanted, 'case')} had been selected")
+    elif wanted > len(ordered):
+        reasons.append(f"{wanted - len(ordered)} of {units.plural(wanted, 'selected case')} never reported")
     if policy.min_decided is not None and wanted:
         asked = units.percent(policy.min_decided, signed=False, decimals=0)
         if count / wanted < policy.min_decided:
@@ -229,12 +239,20 @@ def _reasons(ordered: Sequence[CaseVerdict], count: int, policy: Policy, selecte
     return reasons
 
 
-def _headline(ordered: Sequence[CaseVerdict], count: int, *, passed: bool) -> str:
+def _blamed(item: CaseVerdict, policy: Policy) -> Verdict:
+    """Find the gravest verdict that fails a failed case: a run that saves forgives graver ones."""
+    rows: tuple[Comparison | BudgetCheck, ...] = (*item.comparisons, *item.budgets)
+    verdicts = [item.verdict, *(row.verdict for row in rows if row.verdict is not None)]
+    failing = [verdict for verdict in verdicts if fails(verdict, policy, GateMode.FAIL)]
+    return min(failing or verdicts, key=GRAVITY.__getitem__)
+
+
+def _headline(ordered: Sequence[CaseVerdict], count: int, wanted: int, *, passed: bool) -> str:
     """One sentence: the outcome, how much was decided, and what keeps the rest from it."""
     word = "passed" if passed else "FAILED"
     if not ordered:
         return f"{word}: no inference case ran"
-    parts = [f"{count} of {units.plural(len(ordered), 'case')} decided"]
+    parts = [f"{count} of {units.plural(max(wanted, len(ordered)), 'case')} decided"]
     groups = Counter(_group(item) for item in ordered if item.failed or not decided(item) or _notable(item))
     parts += [f"{number} {words}" for words, number in groups.most_common()]
     return f"{word}: {', '.join(parts)}"
@@ -252,23 +270,35 @@ def _group(item: CaseVerdict) -> str:
 
 
 def _renamed(missing: Sequence[Case], new: Sequence[Case]) -> list[tuple[Case, Case]]:
-    """Pair cases that differ in their test only, where one candidate stands out.
+    """Pair cases that differ in their test only, where each is the only candidate of the other.
 
-    A test that moved keeps its name; a test that was renamed keeps its file.
+    A test that moved keeps its name, which is the stronger sign; a test that was renamed keeps its file.
     """
-    pairs = []
-    left = list(new)
-    for old in missing:
-        same_axes = [case for case in left if _axes(case) == _axes(old)]
-        path, _, name = old.test.partition("::")
-        moved = [case for case in same_axes if case.test.partition("::")[2] == name]
-        renamed = [case for case in same_axes if case.test.partition("::")[0] == path]
-        for candidates in (moved, renamed):
-            if len(candidates) == 1:
-                pairs.append((old, candidates[0]))
-                left.remove(candidates[0])
-                break
-    return pairs
+    pairs: dict[Case, Case] = {}
+    for same in (_name, _path):
+        taken = frozenset(pairs.values())
+        after = _groups((case for case in new if case not in taken), same)
+        before = _groups((case for case in missing if case not in pairs), same)
+        for key, olds in before.items():
+            news = after.get(key, [])
+            if len(olds) == len(news) == 1:
+                pairs[olds[0]] = news[0]
+    return [(old, pairs[old]) for old in missing if old in pairs]
+
+
+def _groups(cases: Iterable[Case], same: Callable[[Case], str]) -> dict[object, list[Case]]:
+    groups: dict[object, list[Case]] = {}
+    for case in cases:
+        groups.setdefault((_axes(case), same(case)), []).append(case)
+    return groups
+
+
+def _path(case: Case) -> str:
+    return case.test.partition("::")[0]
+
+
+def _name(case: Case) -> str:
+    return case.test.partition("::")[2]
 
 
 def _axes(case: Case) -> tuple[object, ...]:

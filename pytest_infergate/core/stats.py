@@ -77,6 +77,11 @@ def student_tail(t: float, degrees: float) -> float:
     return float(stdtr(degrees, -t))
 
 
+def positive(value: float) -> bool:
+    """Whether a figure has a logarithm: above 0 and finite."""
+    return math.isfinite(value) and value > 0
+
+
 def mean(values: Sequence[float]) -> float:
     """Arithmetic mean."""
     return math.fsum(values) / len(values)

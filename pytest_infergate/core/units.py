@@ -31,7 +31,7 @@ def seconds(value: float | None) -> str:
 
 def bytes_(value: float | None) -> str:
     """``12.3 MB``, decimal: MB is 10^6 bytes."""
-    if value is not None and abs(value) < 1000:  # noqa: PLR2004 - below a kilobyte
+    if value is not None and abs(value) < 999.5:  # noqa: PLR2004 - below a kilobyte, rounded
         return f"{value:.0f} B"
     return _scaled(value, _BYTES)
 

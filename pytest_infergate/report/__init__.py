@@ -1,0 +1,1 @@
+"""Renderers: values in, text out. Nothing here decides, measures, reads or writes."""

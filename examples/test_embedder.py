@@ -1,0 +1,46 @@
+"""Promises about a sentence embedder: a query answered at once, an index built in bulk."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from infergate_examples.embedder import WIDTH, Embedder, load_embedder, random_tokens, tokenize
+
+
+@pytest.fixture(scope="module")
+def embedder() -> Embedder:
+    return load_embedder()
+
+
+@pytest.mark.inference(budget={"p95_ms": 400, "weights_mb": 100, "cold_start_ms": 4_000})
+def test_query(infer, embedder):
+    result = infer(embedder, *random_tokens(infer.batch_size))
+    assert result.output.shape == (infer.batch_size, WIDTH)
+    torch.testing.assert_close(result.output.norm(dim=1), torch.ones(infer.batch_size), atol=1e-3, rtol=0)
+
+
+@pytest.mark.inference(batch_sizes=[4, 16], budget={"throughput_per_s": 4, "peak_memory_mb": 500})
+def test_index(infer, embedder):
+    result = infer(embedder, *random_tokens(infer.batch_size))
+    assert result.output.shape == (infer.batch_size, WIDTH)
+    assert result.output.isfinite().all()
+
+
+@torch.inference_mode()
+def test_similar_sentences_are_closer(embedder):
+    sentences = [
+        "A cat sleeps on the sofa.",
+        "A kitten naps on the couch.",
+        "The central bank raised its rate.",
+    ]
+    cat, kitten, bank = embedder(*tokenize(sentences))
+    assert cat @ kitten > 0.5
+    assert cat @ bank < 0.2
+
+
+@torch.inference_mode()
+def test_padding_changes_nothing(embedder):
+    alone = embedder(*tokenize(["A cat sleeps."]))
+    padded = embedder(*tokenize(["A cat sleeps.", "A much longer sentence keeps the first one company."]))[:1]
+    torch.testing.assert_close(alone, padded, atol=1e-4, rtol=0)

@@ -1,0 +1,148 @@
+"""The end of a run: what the reports said becomes one result, is written, and is recorded.
+
+Lives where reports arrive: in the only process, or in the controller of pytest-xdist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+import msgspec
+
+from pytest_infergate import __version__
+from pytest_infergate.core import baseline, gate
+from pytest_infergate.core.model import Case, CaseResult, CaseVerdict, Note, Session, Struct
+from pytest_infergate.errors import StorageError
+from pytest_infergate.session import InferenceRun
+from pytest_infergate.storage.atomic import atomic_write
+
+
+class Travelling(Struct, frozen=True, kw_only=True):
+    """One case as it travels on a test report: turned into builtins, for pytest-xdist."""
+
+    result: CaseResult
+    verdict: CaseVerdict
+
+
+class Collected(Struct, frozen=True, kw_only=True):
+    """What collection found, as it travels from a worker of pytest-xdist to the controller."""
+
+    cases: tuple[Case, ...] = ()
+    """Before ``-k`` and its like took any away."""
+    deselected: tuple[Note, ...] = ()
+
+
+def packed(value: Struct) -> dict[str, Any]:
+    """As builtins only."""
+    return msgspec.to_builtins(value)  # type: ignore[no-any-return]
+
+
+class Ledger:
+    """Cases as their reports come in, by node id: a rerun replaces what it repeats."""
+
+    def __init__(self) -> None:
+        self.collected = Collected()
+        self._entries: dict[str, Travelling] = {}
+
+    def add(self, data: Mapping[str, Any]) -> None:
+        """Take what a report carried."""
+        entry = msgspec.convert(data, Travelling)
+        self._entries[entry.result.nodeid] = entry
+
+    def note_collection(self, data: Mapping[str, Any]) -> None:
+        """Take what a worker collected; all workers collect the same."""
+        self.collected = msgspec.convert(data, Collected)
+
+    @property
+    def results(self) -> tuple[CaseResult, ...]:
+        """In order of node id."""
+        return tuple(self._entries[nodeid].result for nodeid in sorted(self._entries))
+
+    @property
+    def verdicts(self) -> tuple[CaseVerdict, ...]:
+        """In order of node id."""
+        return tuple(self._entries[nodeid].verdict for nodeid in sorted(self._entries))
+
+
+def conclude(run: InferenceRun, ledger: Ledger, scope: Iterable[str]) -> Session:
+    """Join everything into the value that every report renders.
+
+    `scope` are the node ids or folders that the run was given, relative to the rootdir; empty is all.
+    """
+    result = gate.gate(
+        ledger.verdicts,
+        run.policy,
+        baselines=run.baselines,
+        expected=expected(run, ledger, tuple(scope)),
+        deselected=ledger.collected.deselected,
+    )
+    return Session(
+        tool_version=__version__,
+        created=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+        environment=run.environment,
+        cases=ledger.results,
+        gate=result,
+    )
+
+
+def expected(run: InferenceRun, ledger: Ledger, scope: tuple[str, ...]) -> list[Case]:
+    """Baseline cases of this machine that collection would have found again had no test gone.
+
+    Left out: other hardware, tests outside the scope, and values of axes that no test of this run has,
+    which the command line did not ask for.
+    """
+    classes = {result.hardware.id for result in ledger.results if result.hardware is not None}
+    found = frozenset(ledger.collected.cases)
+    combinations = {_axes(case) for case in found}
+    known = [entry.case for name in classes & run.baselines.keys() for entry in run.baselines[name].cases]
+    return [
+        case
+        for case in known
+        if case not in found and _axes(case) in combinations and _within(case.test, scope)
+    ]
+
+
+def _axes(case: Case) -> tuple[object, ...]:
+    return case.device, case.runtime, case.dtype, case.threads
+
+
+def _within(test: str, scope: tuple[str, ...]) -> bool:
+    return not scope or any(
+        part in ("", ".") or test == part or test.startswith((f"{part}/", f"{part}::")) for part in scope
+    )
+
+
+def write(run: InferenceRun, session: Session) -> list[str]:
+    """Write the reports and record the baseline; return what could not be done, one sentence each."""
+    problems: list[str] = []
+    for attempt in (_write_json, _write_html, _record):
+        try:
+            attempt(run, session)
+        except StorageError as error:  # noqa: PERF203 - each attempt fails for itself
+            problems.append(str(error))
+    return problems
+
+
+def _write_json(run: InferenceRun, session: Session) -> None:
+    if run.settings.json is not None:
+        from pytest_infergate.report import results
+
+        atomic_write(run.settings.json, results.render(session))
+
+
+def _write_html(run: InferenceRun, session: Session) -> None:
+    if run.settings.report is not None:
+        from pytest_infergate.report import html
+
+        atomic_write(run.settings.report, html.render(session))
+
+
+def _record(run: InferenceRun, session: Session) -> None:
+    if not run.settings.save:
+        return
+    failed = {verdict.case for verdict in session.gate.verdicts if verdict.failed}
+    sound = [result for result in session.cases if result.case not in failed]
+    for history in baseline.from_results(sound, session.created, session.environment.packages).values():
+        run.store.record(history)

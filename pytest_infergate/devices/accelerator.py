@@ -1,0 +1,170 @@
+"""Accelerators that torch knows - cuda (and ROCm), xpu, mps - through `torch.accelerator`."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from pytest_infergate.core.model import Hardware, Note
+from pytest_infergate.devices.base import DeviceAbsentError, DeviceMemory, DeviceWork
+from pytest_infergate.devices.visibility import Sighting, absence
+
+_NVIDIA_VERSION = Path("/proc/driver/nvidia/version")
+
+
+class Accelerator:
+    """`Device` for one accelerator. Its work is queued: nothing is timed without a synchronisation."""
+
+    asynchronous = True
+
+    def __init__(self, kind: str, index: int) -> None:
+        import torch
+
+        self.name = kind if index == 0 else f"{kind}:{index}"
+        self.torch_name: str | None = f"{kind}:{index}"
+        self.clock: Callable[[], int] = time.perf_counter_ns
+        self._device = torch.device(kind, index)
+
+    def synchronize(self) -> None:
+        """Wait for every stream of the device."""
+        import torch
+
+        torch.accelerator.synchronize(self._device)
+
+    def hardware(self) -> Hardware:
+        """The host's class joined with the accelerator's name, count and driver."""
+        import torch
+
+        from pytest_infergate.measure.environment import host_hardware
+
+        module = torch.get_device_module(self._device)
+        name = (
+            module.get_device_name(self._device) if hasattr(module, "get_device_name") else self._device.type
+        )
+        return msgspec.structs.replace(
+            host_hardware(),
+            accelerator=name,
+            accelerator_count=torch.accelerator.device_count(),
+            driver=_driver_major() if self._device.type == "cuda" else None,
+        )
+
+    def yardsticks(self) -> Mapping[str, Callable[[], object]]:
+        """Dense product, large copy, tiny operators."""
+        from pytest_infergate.measure.yardstick import torch_yardsticks
+
+        return torch_yardsticks(str(self._device))
+
+    def memory(self, call: Callable[[], object]) -> DeviceMemory:
+        """Peak of torch's caching allocator, allocated above the start and reserved in all."""
+        from torch.accelerator import memory
+
+        try:
+            memory.reset_peak_memory_stats(self._device)
+            before = memory.memory_allocated(self._device)
+        except (RuntimeError, AttributeError, NotImplementedError) as error:
+            note = Note(code="memory-unseen", text=f"{self.name} does not report its peak memory: {error}")
+            return DeviceMemory(note=note)
+        call()
+        self.synchronize()
+        return DeviceMemory(
+            activations=memory.max_memory_allocated(self._device) - before,
+            reserved=memory.max_memory_reserved(self._device),
+        )
+
+    def work(self, call: Callable[[], object]) -> DeviceWork | None:
+        """Kernels of one call and their summed durations.
+
+        ``None`` where the profiler is blind, which a control of known work tells.
+        """
+        import torch
+
+        control = torch.ones(1024, device=self._device)
+
+        def known() -> object:
+            return control + 1
+
+        if not self._profiled(known).kernels:
+            return None
+        return self._profiled(call)
+
+    def _profiled(self, call: Callable[[], object]) -> DeviceWork:
+        from torch.autograd.profiler import DeviceType  # type: ignore[attr-defined]
+        from torch.profiler import ProfilerActivity, profile
+
+        activity = getattr(ProfilerActivity, self._device.type.upper(), None)
+        if activity is None:
+            return DeviceWork(kernels=0, seconds=0.0)
+        self.synchronize()
+        with profile(activities=[ProfilerActivity.CPU, activity]) as profiler:
+            call()
+            self.synchronize()
+        events: list[Any] = [
+            event
+            for event in profiler.events() or ()
+            if event.device_type != DeviceType.CPU and not getattr(event, "is_user_annotation", False)
+        ]
+        return DeviceWork(
+            kernels=len(events), seconds=sum(event.time_range.elapsed_us() for event in events) / 1e6
+        )
+
+    def release(self) -> None:
+        """Give the allocator's cache back to the device."""
+        import torch
+
+        torch.accelerator.memory.empty_cache()
+
+
+class AcceleratorKind:
+    """`DeviceKind` of one accelerator backend of torch."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def open(self, name: str) -> Accelerator:
+        """Open device ``kind`` or ``kind:index``.
+
+        Raises `DeviceAbsentError` with the true reason: not built, hidden by the environment, not found.
+        """
+        index = int(name.partition(":")[2] or 0)
+        reason = absence(self.kind, index, self._sighting())
+        if reason is not None:
+            raise DeviceAbsentError(reason)
+        return Accelerator(self.kind, index)
+
+    def found(self) -> tuple[str, ...]:
+        """The first device, where there is one."""
+        return () if absence(self.kind, 0, self._sighting()) else (self.kind,)
+
+    def _sighting(self) -> Sighting:
+        import torch
+
+        if self.kind == "cuda":
+            rocm = torch.version.hip is not None
+            variable = (
+                "HIP_VISIBLE_DEVICES"
+                if rocm and "HIP_VISIBLE_DEVICES" in os.environ
+                else "CUDA_VISIBLE_DEVICES"
+            )
+            built = rocm or torch.version.cuda is not None
+            return Sighting("CUDA", built, torch.cuda.device_count(), variable, os.environ.get(variable))
+        if self.kind == "xpu":
+            built = getattr(torch.version, "xpu", None) is not None
+            variable = "ZE_AFFINITY_MASK"
+            return Sighting("XPU", built, torch.xpu.device_count(), variable, os.environ.get(variable))
+        count = 1 if torch.backends.mps.is_available() else 0
+        return Sighting("MPS", torch.backends.mps.is_built(), count, "", None)
+
+
+def _driver_major() -> str | None:
+    """Major version of NVIDIA's driver, from the kernel; ``None`` where it cannot be read."""
+    try:
+        words = _NVIDIA_VERSION.read_text(encoding="utf-8").split()
+    except OSError:
+        return None
+    versions = [word for word in words if word.replace(".", "").isdigit() and "." in word]
+    return versions[0].partition(".")[0] if versions else None

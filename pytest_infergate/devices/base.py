@@ -1,0 +1,80 @@
+"""The seam to hardware: what a device must offer so that a case can be measured on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, Protocol, runtime_checkable
+
+from pytest_infergate.core.model import Hardware, Note
+from pytest_infergate.errors import InfergateError
+
+
+class DeviceAbsentError(InfergateError):
+    """The device that was asked for cannot be used; the text is the true reason, fit for a skip."""
+
+
+class DeviceMemory(NamedTuple):
+    """What the allocator saw during one call, in bytes; `None` where it cannot tell."""
+
+    activations: int | None = None
+    """Peak above the start of the call."""
+    reserved: int | None = None
+    """Peak that the allocator took from the device."""
+    note: Note | None = None
+
+
+class DeviceWork(NamedTuple):
+    """What one call did on an asynchronous device."""
+
+    kernels: int
+    seconds: float
+    """Summed durations of its kernels."""
+
+
+@runtime_checkable
+class Device(Protocol):
+    """One device, ready to run on."""
+
+    name: str
+    """As users write it: ``cpu``, ``cuda``, ``cuda:1``."""
+    torch_name: str | None
+    """Where tensors and modules are moved; ``None`` moves nothing."""
+    asynchronous: bool
+    """Whether a call may return before its work is done."""
+    clock: Callable[[], int]
+    """Monotonic nanoseconds; read twice around every timed call."""
+
+    def synchronize(self) -> None:
+        """Wait until everything issued so far is done."""
+
+    def hardware(self) -> Hardware:
+        """The class of hardware whose times compare with this device's."""
+
+    def yardsticks(self) -> Mapping[str, Callable[[], object]]:
+        """Fixed pieces of work, a millisecond or so each, that tell how fast the machine is right now."""
+
+    def memory(self, call: Callable[[], object]) -> DeviceMemory:
+        """Run one call and report its memory."""
+
+    def work(self, call: Callable[[], object]) -> DeviceWork | None:
+        """Run one call under a profiler and report its kernels; ``None`` where nothing can see them."""
+
+    def release(self) -> None:
+        """Give cached memory back, after a case that ran out of it."""
+
+
+@runtime_checkable
+class DeviceKind(Protocol):
+    """A family of devices under one name; registered through the hook `pytest_infergate_devices`."""
+
+    kind: str
+    """The name before the colon: ``cuda`` of ``cuda:1``."""
+
+    def open(self, name: str) -> Device:
+        """Make a device ready.
+
+        Raises `DeviceAbsentError` with the true reason where it cannot be used.
+        """
+
+    def found(self) -> tuple[str, ...]:
+        """Names that ``auto`` stands for on this machine; empty where there is none."""

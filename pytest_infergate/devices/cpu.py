@@ -1,0 +1,78 @@
+"""The central processor, measured through torch's own allocator events."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+from pytest_infergate.core.model import Hardware
+from pytest_infergate.devices.base import DeviceAbsentError, DeviceMemory, DeviceWork
+
+
+class Cpu:
+    """`Device` for the CPU: a call has done its work when it returns."""
+
+    name = "cpu"
+    torch_name: str | None = "cpu"
+    asynchronous = False
+
+    def __init__(self) -> None:
+        self.clock: Callable[[], int] = time.perf_counter_ns
+
+    def synchronize(self) -> None:
+        """Nothing to wait for."""
+
+    def hardware(self) -> Hardware:
+        """CPU model, instruction set and the cores this process may use."""
+        from pytest_infergate.measure.environment import host_hardware
+
+        return host_hardware()
+
+    def yardsticks(self) -> Mapping[str, Callable[[], object]]:
+        """Dense product, large copy, tiny operators."""
+        from pytest_infergate.measure.yardstick import torch_yardsticks
+
+        return torch_yardsticks("cpu")
+
+    def memory(self, call: Callable[[], object]) -> DeviceMemory:
+        """Running sum of the allocator's events: deterministic; memory inside oneDNN is not seen."""
+        from torch.profiler import ProfilerActivity, profile
+
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+            call()
+        recorded = profiler.profiler
+        if recorded is None or recorded.kineto_results is None:
+            return DeviceMemory()
+        events = [event for event in recorded.kineto_results.events() if event.name() == "[memory]"]
+        events.sort(key=lambda event: event.start_ns())
+        running = peak = 0
+        for event in events:
+            running += event.nbytes()
+            peak = max(peak, running)
+        return DeviceMemory(activations=peak)
+
+    def work(self, call: Callable[[], object]) -> DeviceWork | None:  # noqa: ARG002 - part of the seam
+        """Wall time says it all on a CPU."""
+        return None
+
+    def release(self) -> None:
+        """The allocator gives memory back by itself."""
+
+
+class CpuKind:
+    """`DeviceKind` of the CPU: one device, always there."""
+
+    kind = "cpu"
+
+    def open(self, name: str) -> Cpu:
+        """Open the CPU.
+
+        Raises `DeviceAbsentError` for a number after the colon: torch has one CPU device.
+        """
+        if name not in ("cpu", "cpu:0"):
+            raise DeviceAbsentError(f"{name} absent: torch has one CPU device, named cpu")
+        return Cpu()
+
+    def found(self) -> tuple[str, ...]:
+        """Always there."""
+        return ("cpu",)

@@ -1,0 +1,235 @@
+"""One case measured from the first call to the last: the order of things, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from statistics import median
+from typing import Any, NamedTuple
+
+from pytest_infergate.core.model import Latency, Measurement, Memory, Note, Stream, WarmUp
+from pytest_infergate.core.stats import mean, quantile, quantile_estimate
+from pytest_infergate.devices.base import Device, DeviceMemory
+from pytest_infergate.measure import guard, memory
+from pytest_infergate.measure.sampler import quiet_collector, sample, time_calls
+from pytest_infergate.measure.warmup import SteadyState
+
+WARM_UP_SHARE = 0.3
+"""Share of the time cap that the warm-up may take."""
+PASS_SECONDS = 0.3
+"""Length of each pass beside the sampling: back to back, enqueue, host to host."""
+PASS_SHARE = 0.05
+"""And the share of the time cap that it may take, at most."""
+
+
+class Effort(NamedTuple):
+    """How long one case may take, and how many calls its budgets need."""
+
+    max_seconds: float
+    needed: int = 0
+
+
+class Subject(NamedTuple):
+    """What is measured: the call, the call from the host where that differs, and its size."""
+
+    call: Callable[[], Any]
+    from_host: Callable[[], Any] | None = None
+    batch_size: int = 1
+    weights: int | None = None
+    threads: int | None = None
+
+
+class Run(NamedTuple):
+    """What came of measuring: the first result, and the figures or the reason why they do not count."""
+
+    output: Any
+    measurement: Measurement | None
+    samples: tuple[float, ...] = ()
+    invalid: Note | None = None
+
+
+def measure(subject: Subject, device: Device, effort: Effort, notes: tuple[Note, ...] = ()) -> Run:
+    """Measure one case: first call, warm-up, sampling beside the yardsticks, then the separate passes.
+
+    Exceptions of the call pass through untouched.
+    """
+    memory.reset_host_peak()
+    begin = device.clock()
+    output = subject.call()
+    stream = isinstance(output, Iterator)
+    if stream:
+        output = list(output)
+    device.synchronize()
+    cold_start = (device.clock() - begin) / 1e9
+    tracer = guard.active_tracer()
+    if tracer is not None:
+        return Run(output, None, invalid=tracer)
+
+    call = _consumed(subject.call) if stream else subject.call
+    graphs = guard.compilations()
+    with quiet_collector():
+        warm_up = _warm_up(call, device, cap=WARM_UP_SHARE * effort.max_seconds)
+        faults = memory.page_faults()
+        samples = sample(
+            call,
+            device,
+            device.yardsticks(),
+            expected=warm_up.seconds / warm_up.calls,
+            max_seconds=max(0.0, effort.max_seconds - warm_up.seconds - cold_start),
+            needed=effort.needed,
+        )
+        faults_after = memory.page_faults()
+        latency = latency_of(samples.calls)
+        seconds = min(PASS_SECONDS, PASS_SHARE * effort.max_seconds)
+        count = max(1, min(1000, round(seconds / latency.p50.value)))
+        throughput = _throughput(call, device, count) * subject.batch_size
+        times = _asynchronous(call, device, min(count, 30)) if device.asynchronous else _Asynchronous()
+        host_to_host = None
+        if subject.from_host is not None and not stream:
+            subject.from_host()
+            host_to_host = median(time_calls(subject.from_host, device, min(count, 30)))
+        streamed = _stream(subject.call, device, seconds) if stream else None
+    recompiled = guard.compilations() - graphs
+    allocated = device.memory(call)
+    measurement = Measurement(
+        latency=latency,
+        throughput=throughput,
+        cold_start=cold_start,
+        warm_up=warm_up,
+        memory=Memory(
+            weights=subject.weights,
+            activations=allocated.activations,
+            reserved=allocated.reserved,
+            host_peak=memory.host_peak(),
+        ),
+        enqueue=times.enqueue,
+        device_time=times.device_time,
+        host_to_host=host_to_host,
+        page_faults=_faults_per_call(faults, faults_after, len(samples.calls), device),
+        stream=streamed,
+        yardsticks=samples.yardsticks,
+        threads=subject.threads,
+        notes=(*notes, *_notes(warm_up, allocated, times)),
+    )
+    invalid = times.invalid
+    if recompiled:
+        invalid = Note(
+            code="recompiled",
+            text=f"torch.compile made {recompiled} more graphs while measuring",
+            cure="keep shapes fixed within a case, or mark dynamic dimensions before the first call",
+        )
+    return Run(output, measurement, samples.calls, invalid)
+
+
+def latency_of(times: tuple[float, ...]) -> Latency:
+    """Summarise call times in seconds."""
+    ordered = sorted(times)
+    return Latency(
+        count=len(ordered),
+        mean=mean(ordered),
+        p50=quantile_estimate(ordered, 0.50),
+        p90=quantile_estimate(ordered, 0.90),
+        p95=quantile_estimate(ordered, 0.95),
+        p99=quantile_estimate(ordered, 0.99),
+        percentiles=tuple(quantile(ordered, p / 100) for p in range(101)),
+    )
+
+
+def _warm_up(call: Callable[[], object], device: Device, cap: float) -> WarmUp:
+    state = SteadyState(cap)
+    while not state.finished:
+        state.add(time_calls(call, device, 1)[0])
+    return state.result()
+
+
+def _throughput(call: Callable[[], object], device: Device, count: int) -> float:
+    """Calls a second, issued back to back with one synchronisation at the end."""
+    device.synchronize()
+    begin = device.clock()
+    for _ in range(count):
+        call()
+    device.synchronize()
+    return count * 1e9 / max(1, device.clock() - begin)
+
+
+class _Asynchronous(NamedTuple):
+    enqueue: float | None = None
+    device_time: float | None = None
+    invalid: Note | None = None
+    blind: bool = False
+
+
+def _asynchronous(call: Callable[[], object], device: Device, count: int) -> _Asynchronous:
+    """Time until the call returns, and what the device did meanwhile."""
+    times = []
+    for _ in range(count):
+        device.synchronize()
+        begin = device.clock()
+        call()
+        times.append(device.clock() - begin)
+    device.synchronize()
+    work = device.work(call)
+    invalid = None
+    if work is not None and not work.kernels:
+        invalid = Note(
+            code="no-kernel",
+            text=f"the call launched no kernel on {device.name}",
+            cure="give infer the module itself, or move the model inside the callable to infer.device",
+        )
+    return _Asynchronous(
+        enqueue=median(times) / 1e9,
+        device_time=None if work is None else work.seconds,
+        invalid=invalid,
+        blind=work is None,
+    )
+
+
+def _consumed(call: Callable[[], Any]) -> Callable[[], None]:
+    def consume() -> None:
+        for _ in call():
+            pass
+
+    return consume
+
+
+def _stream(call: Callable[[], Any], device: Device, seconds: float) -> Stream:
+    """Time each item of a few calls, at least three, as they arrive."""
+    first: list[float] = []
+    gaps: list[float] = []
+    items = 0
+    begin = device.clock()
+    while len(first) < 3 or device.clock() - begin < 1e9 * seconds:  # noqa: PLR2004 - three tell a median
+        last = start = device.clock()
+        for _ in call():
+            device.synchronize()
+            now = device.clock()
+            (gaps if last != start else first).append((now - last) / 1e9)
+            last = now
+            items += 1
+        if last == start:  # it yielded nothing
+            first.append((device.clock() - start) / 1e9)
+    return Stream(
+        items=items / len(first),
+        first_item=latency_of(tuple(first)),
+        between_items=latency_of(tuple(gaps)) if gaps else None,
+    )
+
+
+def _faults_per_call(before: int | None, after: int | None, calls: int, device: Device) -> float | None:
+    if device.asynchronous or before is None or after is None:
+        return None
+    return (after - before) / calls
+
+
+MANY_FAULTS = 1000
+
+
+def _notes(warm_up: WarmUp, allocated: DeviceMemory, times: _Asynchronous) -> Iterator[Note]:
+    if not warm_up.steady:
+        text = f"not steady after {warm_up.calls} calls of warm-up"
+        yield Note(
+            code="not-steady", text=text, cure="raise --infer-max-time, or look for what keeps changing"
+        )
+    if allocated.note is not None:
+        yield allocated.note
+    if times.blind:
+        yield Note(code="device-time-unseen", text="no profiler can see the device's kernels here")

@@ -1,0 +1,73 @@
+"""Whether what a call returned is fit to be timed. Needs a loaded torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from pytest_infergate.core.model import Note
+from pytest_infergate.measure import tensors
+
+
+def unsound(first: Any, last: Any, device: str | None) -> Note | None:
+    """Say what is wrong with the first and last result of a case; `None` where nothing is.
+
+    Wrong are: tensors on another device than the case's, NaN, shapes that change from call to call.
+    """
+    return _elsewhere(first, device) or _nan(first) or _drift(first, last)
+
+
+def _elsewhere(output: Any, device: str | None) -> Note | None:
+    if device is None:
+        return None
+    wanted = torch.device(device)
+    strays = [found for found in tensors.devices_of(output) if not _same(found, wanted)]
+    if not strays:
+        return None
+    return Note(
+        code="wrong-device",
+        text=f"the output lies on {strays[0]}, the case is {wanted.type}",
+        cure="give infer the module itself, or move model and inputs to infer.device inside the callable",
+    )
+
+
+def _same(found: torch.device, wanted: torch.device) -> bool:
+    return found.type == wanted.type and (found.index or 0) == (wanted.index or 0)
+
+
+def _nan(output: Any) -> Note | None:
+    nan, total = tensors.count_nan(output)
+    if not nan:
+        return None
+    return Note(
+        code="nan",
+        text=f"the output holds NaN: {nan} of {total} values",
+        cure="check inputs and dtype: such values can be much faster or slower than real ones",
+    )
+
+
+def _drift(first: Any, last: Any) -> Note | None:
+    before, after = tensors.signature(first), tensors.signature(last)
+    if before == after:
+        return None
+    return Note(
+        code="shape-changed",
+        text=f"the output changed from {_words(before)} to {_words(after)} between calls",
+        cure="reset the model's state inside the callable, so that every call does the same work",
+    )
+
+
+def _words(signature: tuple[tuple[tuple[int, ...], str], ...]) -> str:
+    return ", ".join(f"{dtype}{list(shape)}" for shape, dtype in signature) or "no tensor"
+
+
+def gradients(output: Any) -> Note | None:
+    """Say that gradients were being recorded, which costs time and memory that no service spends."""
+    if not any(tensor.requires_grad for tensor in tensors.tensors(output)):
+        return None
+    return Note(
+        code="gradients-on",
+        text="gradients were on while timing",
+        cure="wrap the call in torch.inference_mode(), or give infer the module itself",
+    )

@@ -1,0 +1,323 @@
+"""One self-contained HTML page: no script, no external resource, strict content policy."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from markupsafe import Markup
+
+from pytest_infergate.core import units
+from pytest_infergate.core.gate import FAILING, GRAVITY
+from pytest_infergate.core.model import (
+    BudgetCheck,
+    CaseResult,
+    CaseVerdict,
+    Estimate,
+    Hardware,
+    Latency,
+    Session,
+    Verdict,
+)
+from pytest_infergate.report import messages, pictures
+from pytest_infergate.report.names import plain, shorten, within_test
+from pytest_infergate.report.pictures import Mark, Picture, Series
+from pytest_infergate.report.rows import Judged, Row, grouped_notes, joined, row
+
+NAME = 160
+"""Characters of a name in the tables; the whole name stands where its test is told."""
+LABEL = 28
+"""Characters of a name in a picture, which must fit a telephone."""
+LIMITED = {"p50_ms": 1e-3, "p90_ms": 1e-3, "p95_ms": 1e-3, "p99_ms": 1e-3}
+"""Budgets that a picture can show, and what turns their unit into seconds."""
+
+_KINDS = {
+    Verdict.INVALID: "warn",
+    Verdict.INFEASIBLE: "warn",
+    Verdict.SUSPECTED: "warn",
+    Verdict.INCONCLUSIVE: "warn",
+    Verdict.SLOWER_WITHIN_TOLERANCE: "good",
+    Verdict.IMPROVED: "good",
+    Verdict.EQUIVALENT: "good",
+}
+
+
+class Name(NamedTuple):
+    """A node id in two parts, the path to be set more quietly than the test."""
+
+    path: str
+    test: str
+
+
+class Entry(NamedTuple):
+    """A row with what the page adds to it."""
+
+    row: Row
+    kind: str
+    name: Name
+    anchor: str
+    """Where its test is told."""
+    label: str
+    latency: tuple[str, ...]
+    """Cells of the table beside the picture, empty without a measurement."""
+
+
+class Group(NamedTuple):
+    """The cases of one test, and their picture."""
+
+    anchor: str
+    name: Name
+    kind: str
+    words: str
+    entries: tuple[Entry, ...]
+    picture: Picture | None
+    opened: bool
+
+
+class Machine(NamedTuple):
+    """A hardware class and how many cases ran on it."""
+
+    hardware: Hardware
+    cases: int
+
+
+def render(session: Session, *, settings: Mapping[str, str] | None = None) -> str:
+    """Render a session as one HTML document. `settings` are shown beside the environment as they stand."""
+    pairs = joined(session)
+    groups = _groups(pairs)
+    entries = {id(entry.row): entry for group in groups for entry in group.entries}
+    ordered = sorted(entries.values(), key=_gravity)
+    style = _style()
+    return _template().render(
+        style=Markup(style),  # noqa: S704 - the package's own style sheet, nobody else's text
+        style_hash=_hash(style),
+        gate=session.gate,
+        created=session.created,
+        version=session.tool_version,
+        tally=_tally(ordered),
+        entries=ordered,
+        failed=[entry for entry in ordered if entry.row.failed],
+        groups=groups,
+        legend=_legend(groups),
+        changes=_changes(session),
+        notes=grouped_notes(session),
+        environment=_environment(session),
+        packages=sorted(session.environment.packages.items()),
+        machines=_machines(session),
+        settings=sorted((settings or {}).items()),
+        plain=plain,
+        geometry=pictures,
+    )
+
+
+def kind(row: Row) -> str:
+    """Colour and shape of a verdict: ``bad``, ``warn``, ``good`` or ``none``."""
+    if row.failed or row.verdict in FAILING:
+        return "bad"
+    return "none" if row.verdict is None else _KINDS.get(row.verdict, "none")
+
+
+@functools.cache
+def _jinja() -> Environment:
+    return Environment(
+        loader=PackageLoader("pytest_infergate", "report/templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _template() -> Template:
+    return _jinja().get_template("report.html")
+
+
+def _style() -> str:
+    return _jinja().get_template("style.css").render()
+
+
+def _hash(style: str) -> str:
+    """The style's source expression in a content policy."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+
+
+def _groups(pairs: Iterable[Judged]) -> tuple[Group, ...]:
+    """Group cases by test, the test of the gravest case first."""
+    tests: dict[str, list[Judged]] = {}
+    for pair in pairs:
+        tests.setdefault(_subject(pair).case.test, []).append(pair)
+    return tuple(_group(index, test, cases) for index, (test, cases) in enumerate(tests.items(), 1))
+
+
+def _subject(pair: Judged) -> CaseResult | CaseVerdict:
+    subject = pair.result or pair.verdict
+    if subject is None:
+        raise ValueError("a case needs a result or a verdict")
+    return subject
+
+
+def _group(index: int, test: str, pairs: Sequence[Judged]) -> Group:
+    anchor = f"t{index}"
+    entries = [_entry(pair, anchor) for pair in pairs]
+    graves = min(entries, key=_gravity)
+    words = Counter(entry.row.word for entry in sorted(entries, key=_gravity))
+    told = sorted(zip(entries, pairs, strict=True), key=lambda item: _axes(item[0]))
+    return Group(
+        anchor=anchor,
+        name=_name(plain(test)),
+        kind=graves.kind,
+        words=", ".join(f"{count} {word}" if len(entries) > 1 else word for word, count in words.items()),
+        entries=tuple(entry for entry, _ in told),
+        picture=pictures.picture(_series(entry, pair) for entry, pair in told),
+        opened=any(entry.row.failed for entry in entries),
+    )
+
+
+def _entry(pair: Judged, anchor: str) -> Entry:
+    shown = row(pair)
+    return Entry(
+        row=shown,
+        kind=kind(shown),
+        name=_name(shorten(shown.nodeid, NAME)),
+        anchor=anchor,
+        label=within_test(shown.case),
+        latency=_latency(pair),
+    )
+
+
+def _gravity(entry: Entry) -> tuple[bool, int, str]:
+    verdict = entry.row.verdict
+    return not entry.row.failed, len(GRAVITY) if verdict is None else GRAVITY[verdict], entry.row.nodeid
+
+
+def _axes(entry: Entry) -> tuple[str, ...]:
+    """Siblings in their natural order: device, runtime, dtype, then numbers as numbers."""
+    case = entry.row.case
+    numbers = (f"{case.batch_size:012d}", f"{case.threads or 0:06d}")
+    return (case.params, case.device, case.runtime, case.dtype or "", *numbers)
+
+
+def _name(nodeid: str) -> Name:
+    cut = nodeid.partition("[")[0].rfind("::") + 2
+    return Name(nodeid[:cut], nodeid[cut:]) if cut > 1 else Name("", nodeid)
+
+
+def _latency(pair: Judged) -> tuple[str, ...]:
+    """Cells of the table beside a picture: calls, percentiles with bounds, first call, expected, limits."""
+    result, verdict = pair
+    if result is None or result.measurement is None:
+        return ()
+    latency = result.measurement.latency
+    expected = _expected(verdict)
+    return (
+        f"{latency.count:,}",
+        *(_bounded(estimate) for estimate in _estimates(latency)),
+        units.seconds(result.measurement.cold_start),
+        units.seconds(expected),
+        ", ".join(_limit(check, result) for check in _checks(verdict)) or units.UNKNOWN,
+    )
+
+
+def _estimates(latency: Latency) -> tuple[Estimate, ...]:
+    return latency.p50, latency.p90, latency.p95, latency.p99
+
+
+def _bounded(estimate: Estimate) -> str:
+    if estimate.low is None and estimate.high is None:
+        return units.seconds(estimate.value)
+    low, high = units.seconds(estimate.low), units.seconds(estimate.high)
+    return f"{units.seconds(estimate.value)}\n{low} to {high}".replace(
+        f"{units.UNKNOWN} to", "at most"
+    ).replace(f" to {units.UNKNOWN}", " or more")
+
+
+def _checks(verdict: CaseVerdict | None) -> tuple[BudgetCheck, ...]:
+    return () if verdict is None else verdict.budgets
+
+
+def _limit(check: BudgetCheck, result: CaseResult) -> str:
+    metric = messages.budget_metric(check.budget.metric)
+    return f"{plain(check.budget.metric)} {messages.shown(metric, check.budget.limit, result)}"
+
+
+def _expected(verdict: CaseVerdict | None) -> float | None:
+    """What the baseline lets expect of the median, in seconds."""
+    rows = () if verdict is None else verdict.comparisons
+    return next((item.baseline for item in rows if item.metric == "p50"), None)
+
+
+def _series(entry: Entry, pair: Judged) -> Series:
+    latency = None if pair.result is None or pair.result.measurement is None else pair.result.measurement
+    if latency is None:
+        return Series(label=entry.label, figures="", percentiles=())
+    return Series(
+        label=shorten(entry.label, LABEL),
+        figures=f"p50 {entry.row.p50} · p95 {entry.row.p95}",
+        percentiles=latency.latency.percentiles,
+        marks=tuple(_marks(latency.latency, pair.verdict)),
+        failed=entry.kind == "bad",
+    )
+
+
+def _marks(latency: Latency, verdict: CaseVerdict | None) -> Iterable[Mark]:
+    for check in _checks(verdict):
+        if check.budget.metric in LIMITED:
+            yield Mark(symbol="limit", seconds=check.budget.limit * LIMITED[check.budget.metric])
+    expected = _expected(verdict)
+    if expected is not None:
+        yield Mark(symbol="expected", seconds=expected)
+    yield Mark(symbol="p95", seconds=latency.p95.value)
+    yield Mark(symbol="p50", seconds=latency.p50.value)
+
+
+def _legend(groups: Iterable[Group]) -> frozenset[str]:
+    """Symbols that occur in any picture."""
+    return frozenset(
+        symbol
+        for group in groups
+        if group.picture is not None
+        for strip in group.picture.strips
+        for symbol, _ in strip.marks
+    )
+
+
+def _tally(entries: Iterable[Entry]) -> list[tuple[str, str, int]]:
+    """Kind, word and count of each verdict, gravest first."""
+    counts = Counter((entry.kind, entry.row.word) for entry in entries)
+    return [(kind_, word, count) for (kind_, word), count in counts.items()]
+
+
+def _changes(session: Session) -> list[tuple[str, list[str]]]:
+    gate = session.gate
+    lists = [
+        ("New, unknown to the baseline", [plain(case.name) for case in gate.new]),
+        ("Missing, in the baseline only", [plain(case.name) for case in gate.missing]),
+        ("Renamed, it seems", [f"{plain(old.name)} → {plain(new.name)}" for old, new in gate.renamed]),
+        ("Deselected", [plain(str(note)) for note in gate.deselected]),
+    ]
+    return [(title, names) for title, names in lists if names]
+
+
+def _machines(session: Session) -> list[Machine]:
+    counts = Counter(result.hardware for result in session.cases if result.hardware is not None)
+    return [Machine(hardware, count) for hardware, count in counts.most_common()]
+
+
+def _environment(session: Session) -> list[tuple[str, str]]:
+    known = session.environment
+    threads = {str(case.measurement.threads) for case in session.cases
+               if case.measurement is not None and case.measurement.threads is not None}  # fmt: skip
+    lines = {
+        "System": known.os,
+        "Python": known.python,
+        "Memory": "" if known.memory_bytes is None else units.bytes_(known.memory_bytes),
+        "Machine": "virtual: its speed follows the neighbours" if known.virtual else "not virtual",
+        "Threads in an operator": ", ".join(sorted(threads)),
+        "OMP_WAIT_POLICY": known.wait_policy or "not set",
+    }
+    return [(label, plain(text)) for label, text in lines.items() if text]

@@ -1,0 +1,61 @@
+"""Figures of a case as JUnit properties, for CI systems that chart them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from pytest_infergate.core import metrics, units
+from pytest_infergate.core.model import Case, CaseResult, CaseVerdict, Measurement
+from pytest_infergate.report.names import plain
+
+PREFIX = "infergate."
+FIGURES = (
+    "p50_ms", "p90_ms", "p95_ms", "p99_ms", "cold_start_ms", "throughput_per_s", "peak_memory_mb",
+)  # fmt: skip
+_DIGITS = 5
+
+
+def properties(result: CaseResult, verdict: CaseVerdict | None = None) -> list[tuple[str, str]]:
+    """Name and value of what is known of a case, in the units that the names say; the absent is left out."""
+    known = [*_axes(result.case), ("outcome", result.outcome.value)]
+    if result.hardware is not None:
+        known.append(("hardware", result.hardware.id))
+    if result.measurement is not None:
+        known += _figures(result.measurement)
+    if verdict is not None:
+        known += _judgement(verdict)
+    return [(PREFIX + name, plain(value)) for name, value in known]
+
+
+def _axes(case: Case) -> Iterable[tuple[str, str]]:
+    yield "device", case.device
+    yield "runtime", case.runtime
+    if case.dtype is not None:
+        yield "dtype", case.dtype
+    yield "batch_size", str(case.batch_size)
+    if case.threads is not None:
+        yield "threads", str(case.threads)
+
+
+def _figures(measurement: Measurement) -> Iterable[tuple[str, str]]:
+    yield "calls", str(measurement.latency.count)
+    for name in FIGURES:
+        metric = metrics.METRICS[name]
+        estimate = None if metric.read is None else metric.read(measurement)
+        if estimate is not None and math.isfinite(estimate.value):
+            yield name, _number(estimate.value * metric.scale)
+
+
+def _judgement(verdict: CaseVerdict) -> Iterable[tuple[str, str]]:
+    yield "verdict", verdict.verdict.value
+    yield "failed", "true" if verdict.failed else "false"
+    for row in verdict.comparisons:
+        if row.effect is not None and math.isfinite(row.effect):
+            yield f"{row.metric}_change_percent", _number(100 * row.effect)
+
+
+def _number(value: float) -> str:
+    """Decimal, never in scientific notation, without trailing zeros."""
+    text = units.significant(value, _DIGITS)
+    return text.rstrip("0").rstrip(".") if "." in text else text

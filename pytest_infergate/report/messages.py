@@ -1,0 +1,338 @@
+"""Verdicts in words: what was measured, what is allowed, how sure, what next.
+
+All sentences about a judged case stand here, so that the terminal and the HTML page say the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from pytest_infergate.core import compare, metrics, units
+from pytest_infergate.core.gate import FAILING, GRAVITY, STRICTLY_FAILING
+from pytest_infergate.core.metrics import Metric
+from pytest_infergate.core.model import (
+    BudgetCheck,
+    CaseResult,
+    CaseVerdict,
+    Comparison,
+    Note,
+    Outcome,
+    Struct,
+    Verdict,
+)
+from pytest_infergate.report.names import plain
+
+SUMMARIES = 3
+"""Findings that a title names before it counts the rest."""
+_COMPARED = {"p50": "p50_ms", "memory": "peak_memory_mb"}
+_RUN_LEVEL = units.percent(compare.FALSE_ALARMS, signed=False)
+_CASE_LEVEL = units.percent(1 - compare.SUSPICION, signed=False, decimals=0)
+_WIDEST = 10.0
+"""Beyond a factor of eleven nobody should be told how to tolerate it."""
+
+
+class Section(Struct, frozen=True, kw_only=True):
+    """What is known of one metric of a case: labels and what they say."""
+
+    words: str
+    verdict: str
+    lines: tuple[tuple[str, str], ...] = ()
+
+
+class Message(Struct, frozen=True, kw_only=True):
+    """One case in words."""
+
+    title: str
+    """One sentence that stands alone."""
+    sections: tuple[Section, ...] = ()
+    cures: tuple[str, ...] = ()
+    """What to do next, the first thing first."""
+
+
+def explain(verdict: CaseVerdict, result: CaseResult | None = None) -> Message:
+    """Say what became of a case; of one that is in order the title says it all.
+
+    Of any other the troubled metrics are told, the gravest first, and what to do about them.
+    """
+    comparisons = sorted(verdict.comparisons, key=lambda row: GRAVITY[row.verdict])
+    checks = sorted(verdict.budgets, key=_check_gravity)
+    title = _title(verdict, comparisons, checks, result)
+    if verdict.verdict not in STRICTLY_FAILING:
+        return Message(title=title)
+    comparisons = [row for row in comparisons if row.verdict in STRICTLY_FAILING]
+    checks = [check for check in checks if check.verdict is not None]
+    return Message(
+        title=title,
+        sections=(
+            *_reasons(verdict, result),
+            *(_comparison(row, result) for row in comparisons),
+            *(_budget(check, result) for check in checks),
+        ),
+        cures=tuple(dict.fromkeys(_cures(verdict, comparisons, checks, result))),
+    )
+
+
+def _check_gravity(check: BudgetCheck) -> int:
+    return len(GRAVITY) if check.verdict is None else GRAVITY[check.verdict]
+
+
+def explain_result(result: CaseResult) -> Message:
+    """Say what became of a case that nobody judged."""
+    words = "" if result.reason is None else f": {plain(result.reason.text)}"
+    cures = () if result.reason is None or not result.reason.cure else (plain(result.reason.cure),)
+    return Message(title=f"{result.outcome.value}, not judged{words}", cures=cures)
+
+
+def compared_metric(name: str) -> Metric:
+    """Look up the metric of a comparison; its figures are SI."""
+    return budget_metric(_COMPARED.get(name, name))
+
+
+def budget_metric(name: str) -> Metric:
+    """Look up the metric of a budget; a name from a foreign file is shown as a bare number."""
+    try:
+        return metrics.metric(name)
+    except KeyError:
+        return Metric(plain(name), plain(name), None, 1, _bare)
+
+
+def shown(metric: Metric, value: float | None, result: CaseResult | None) -> str:
+    """Format a value in the unit of the metric's name, rates in the unit that the test gave its items."""
+    if metric.name == "throughput_per_s" and result is not None:
+        return units.rate(value, plain(result.unit))
+    return metric.shown(value)
+
+
+def not_decided(check: BudgetCheck) -> bool:
+    """Whether a budget counts as broken because nobody could check it."""
+    return check.note is not None and check.note.code == "budget-not-decided"
+
+
+def why_not_decided(check: BudgetCheck) -> str:
+    """What was missing, without the name of the budget."""
+    text = "" if check.note is None else check.note.text
+    return plain(text.removeprefix(f"budget {check.budget.metric} was not decided: "))
+
+
+def _bare(value: float | None) -> str:
+    return units.UNKNOWN if value is None else f"{value:,.6g}"
+
+
+def _title(
+    verdict: CaseVerdict,
+    comparisons: Iterable[Comparison],
+    checks: Iterable[BudgetCheck],
+    result: CaseResult | None,
+) -> str:
+    leading = FAILING | {verdict.verdict}
+    parts = [_comparison_summary(row) for row in comparisons if row.verdict in leading]
+    parts += [_budget_summary(check, result) for check in checks if check.verdict in leading]
+    reason = _reason(verdict, result)
+    if reason is not None:
+        parts.insert(0, _reason_summary(verdict, reason))
+    elif not parts and verdict.verdict is Verdict.NOT_MEASURED:
+        parts.append("no reason was recorded")
+    if len(parts) > SUMMARIES:
+        parts[SUMMARIES:] = [f"and {len(parts) - SUMMARIES} more"]
+    return f"{verdict.verdict.value}: {'; '.join(parts)}" if parts else verdict.verdict.value
+
+
+def _comparison_summary(row: Comparison) -> str:
+    metric = compared_metric(row.metric)
+    figure = f"{metric.words} {metric.show(row.candidate)}"
+    if row.verdict is Verdict.NO_BASELINE:
+        return f"{figure} has no baseline"
+    if row.verdict is Verdict.INCOMPARABLE:
+        return f"{figure} cannot be compared{_because(row.note)}"
+    expected = "an expected" if row.evidence == "stored" else "a recorded"
+    allowed = "" if row.tolerance is None else f", allowed {units.percent(row.tolerance)}"
+    return f"{figure} against {expected} {metric.show(row.baseline)}: {units.percent(row.effect)}{allowed}"
+
+
+def _because(note: Note | None) -> str:
+    return "" if note is None else f": {plain(note.text)}"
+
+
+def _budget_summary(check: BudgetCheck, result: CaseResult | None) -> str:
+    metric = budget_metric(check.budget.metric)
+    limit = shown(metric, check.budget.limit, result)
+    if check.note is not None:
+        return plain(check.note.text)
+    figure = f"{metric.words} {shown(metric, None if check.value is None else check.value.value, result)}"
+    if check.verdict is Verdict.OVER_BUDGET:
+        return f"{figure} is {_beyond(metric)} its budget of {limit}"
+    return f"{figure} keeps its budget of {limit}" if check.verdict is None else f"{figure}, budget {limit}"
+
+
+def _beyond(metric: Metric) -> str:
+    return "over" if metric.better == "lower" else "under"
+
+
+def _reason(verdict: CaseVerdict, result: CaseResult | None) -> Note | None:
+    """Why there is no valid measurement; without the result, the verdict's first note says it."""
+    if result is not None:
+        return result.reason
+    told = verdict.comparisons or verdict.budgets
+    return verdict.notes[0] if verdict.notes and not told else None
+
+
+def _reason_summary(verdict: CaseVerdict, reason: Note) -> str:
+    if verdict.verdict is Verdict.REGRESSED and not verdict.comparisons:
+        return f"the baseline measured it and this run could not: {plain(reason.text)}"
+    return plain(reason.text)
+
+
+def _reasons(verdict: CaseVerdict, result: CaseResult | None) -> tuple[Section, ...]:
+    reason = _reason(verdict, result)
+    if reason is None:
+        return ()
+    outcome = result.outcome.value if result is not None else verdict.verdict.value
+    return (Section(words="measuring", verdict=outcome, lines=(("reason", plain(reason.text)),)),)
+
+
+def _comparison(row: Comparison, result: CaseResult | None) -> Section:
+    metric = compared_metric(row.metric)
+    figures = {
+        "measured": f"{metric.show(row.candidate)}{_calls(row.metric, result)}",
+        "expected": "" if row.baseline is None else f"{metric.show(row.baseline)}{_sessions(row)}",
+        "change": _change(row),
+        "how sure": _certainty(row),
+        "smallest detectable": _detectable(row),
+        "note": "" if row.note is None else plain(row.note.text),
+    }
+    return Section(words=metric.words, verdict=row.verdict.value, lines=_told(figures))
+
+
+def _told(figures: dict[str, str]) -> tuple[tuple[str, str], ...]:
+    return tuple((label, text) for label, text in figures.items() if text)
+
+
+def _calls(metric: str, result: CaseResult | None) -> str:
+    if metric != "p50" or result is None or result.measurement is None:
+        return ""
+    return f", median of {units.plural(result.measurement.latency.count, 'call')}"
+
+
+def _sessions(row: Comparison) -> str:
+    if row.evidence != "stored":
+        return ", as recorded last"
+    return f", from {units.plural(row.sessions, 'session')}"
+
+
+def _change(row: Comparison) -> str:
+    if row.effect is None:
+        return ""
+    if row.tolerance is None:
+        return units.percent(row.effect)
+    allowed = f"{units.percent(row.effect)}, allowed {units.percent(row.tolerance)}"
+    if row.metric == "memory":
+        return f"{allowed} or {units.bytes_(compare.LEAST_BYTES)}, whichever is more"
+    return allowed
+
+
+def _certainty(row: Comparison) -> str:
+    """Put the bounds in words, with the level at which `core.compare` took them."""
+    if row.evidence == "exact" and row.baseline is not None:
+        return "exact: this figure has no noise"
+    if row.low is None or row.high is None:
+        return ""
+    between = f"between {units.percent(row.low)} and {units.percent(row.high)}"
+    if row.evidence != "stored":
+        return between
+    if row.verdict is Verdict.REGRESSED:
+        return f"{between}; the chance of a false alarm anywhere in the run is {_RUN_LEVEL}"
+    return f"{between}, each bound at {_CASE_LEVEL} confidence"
+
+
+def _detectable(row: Comparison) -> str:
+    if row.smallest_detectable is None:
+        return ""
+    return f"{units.percent(row.smallest_detectable)} would be called regressed in 9 of 10 runs"
+
+
+def _budget(check: BudgetCheck, result: CaseResult | None) -> Section:
+    metric = budget_metric(check.budget.metric)
+    side = "at most" if metric.better == "lower" else "at least"
+    figures = {
+        "measured": "" if check.value is None else shown(metric, check.value.value, result),
+        "allowed": f"{side} {shown(metric, check.budget.limit, result)}",
+        "how sure": _bounds(check, metric, result),
+        "note": "" if check.note is None else plain(check.note.text),
+    }
+    word = _budget_word(check, metric)
+    return Section(words=f"budget {plain(check.budget.metric)}", verdict=word, lines=_told(figures))
+
+
+def _budget_word(check: BudgetCheck, metric: Metric) -> str:
+    if check.verdict is None:
+        return "kept"
+    if not_decided(check):
+        return "over-budget (not decided)"
+    if check.verdict is Verdict.OVER_BUDGET and metric.better == "higher":
+        return "over-budget (under its limit)"
+    return check.verdict.value
+
+
+def _bounds(check: BudgetCheck, metric: Metric, result: CaseResult | None) -> str:
+    value = check.value
+    if value is None or (value.low is None and value.high is None):
+        return ""
+    if value.low == value.high == value.value:
+        return "exact: this figure has no noise"
+    if value.low is not None and value.high is not None:
+        words = f"between {shown(metric, value.low, result)} and {shown(metric, value.high, result)}"
+    elif value.low is not None:
+        words = f"at least {shown(metric, value.low, result)}"
+    else:
+        words = f"at most {shown(metric, value.high, result)}"
+    return f"{words} (99 % over calls, 95 % between launches)" if metric.timed else words
+
+
+def _cures(
+    verdict: CaseVerdict,
+    comparisons: Sequence[Comparison],
+    checks: Sequence[BudgetCheck],
+    result: CaseResult | None,
+) -> Iterable[str]:
+    regressed = [row for row in comparisons if row.verdict is Verdict.REGRESSED]
+    broken = [check for check in checks if check.verdict is Verdict.OVER_BUDGET and not not_decided(check)]
+    if regressed:
+        yield from _regression_cures(regressed)
+    elif verdict.verdict is Verdict.REGRESSED:
+        yield "make it run again, or record the baseline anew without this case with --infer-save"
+    if broken:
+        promises = ", ".join(f'"{plain(check.budget.metric)}": ...' for check in broken)
+        yield f"make it fit, or change the promise: @pytest.mark.inference(budget={{{promises}}})"
+    notes = [_reason(verdict, result), *(row.note for row in comparisons), *(check.note for check in checks)]
+    yield from (plain(note.cure) for note in notes if note is not None and note.cure)
+    if any(row.verdict is Verdict.NO_BASELINE for row in comparisons):
+        yield "record a baseline with --infer-save, and commit it"
+    if verdict.verdict is Verdict.INFEASIBLE:
+        yield "leave out what does not fit: a smaller batch size, or another device"
+    if verdict.failed:
+        yield from _forgiving(verdict, result)
+
+
+def _regression_cures(regressed: Iterable[Comparison]) -> Iterable[str]:
+    yield "if the change is meant, record it with --infer-save"
+    wider = {row.metric: text for row in regressed if (text := _wider(row.effect))}
+    if wider:
+        table = ", ".join(f'"{plain(metric)}": "{text}"' for metric, text in wider.items())
+        yield f"or allow it for this test: @pytest.mark.inference(tolerance={{{table}}})"
+
+
+def _wider(effect: float | None) -> str:
+    """Round an effect up to the next tolerance in steps of 5 %; empty where none should be offered."""
+    if effect is None or not 0 <= effect <= _WIDEST:
+        return ""
+    return f"{5 * (math.floor(round(20 * effect, 6)) + 1)}%"
+
+
+def _forgiving(verdict: CaseVerdict, result: CaseResult | None) -> Iterable[str]:
+    judged = [verdict.verdict, *(row.verdict for row in verdict.comparisons)]
+    judged += [check.verdict for check in verdict.budgets if check.verdict is not None]
+    if FAILING.isdisjoint(judged):
+        yield f"or run without --infer-strict, which alone makes {verdict.verdict.value!r} fail"
+    if result is None or result.outcome is not Outcome.SKIPPED:
+        yield 'or report it without failing: @pytest.mark.inference(gate="warn")'

@@ -1,0 +1,239 @@
+"""A session as a results file: JSON text out, JSON text in, and the schema between them."""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from pytest_infergate.core.model import (
+    SCHEMA_VERSION,
+    CaseResult,
+    CaseVerdict,
+    Note,
+    Outcome,
+    Session,
+    Struct,
+)
+from pytest_infergate.core.units import round_significant
+from pytest_infergate.errors import StorageError
+
+SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+LARGEST_BYTES = 256 * 10**6
+"""A results file of five thousand cases has about 15 MB."""
+LARGEST_INTEGER = 2**63 - 1
+_AGAIN = "write it again with --infer-json"
+_LONG_NUMBER = re.compile(r"\d{19}")
+
+
+class _Header(msgspec.Struct):
+    schema_version: int | None = None
+
+
+def render(session: Session) -> str:
+    """Write a session as JSON: keys sorted, figures to five significant digits, a newline at the end.
+
+    A figure that is not a finite number is left out, with a note where the case says it.
+    """
+    clean = _session(session)
+    data = {**msgspec.to_builtins(clean), "schema_version": clean.schema_version}
+    return msgspec.json.format(msgspec.json.encode(data, order="sorted"), indent=1).decode() + "\n"
+
+
+def schema() -> str:
+    """Write the JSON Schema that every results file of this version meets."""
+    _, definitions = msgspec.json.schema_components([Session])
+    top = definitions["Session"]
+    top["properties"]["schema_version"] = {"const": SCHEMA_VERSION}
+    top["required"] = ["schema_version", *top["required"]]
+    document = {
+        "$schema": SCHEMA_DIALECT,
+        "title": f"infergate results, version {SCHEMA_VERSION}",
+        "description": (
+            "One run of pytest-infergate on one machine. Times in seconds, sizes in bytes, effects as ratios."
+        ),
+        "$ref": "#/$defs/Session",
+        "$defs": definitions,
+    }
+    text = msgspec.json.format(msgspec.json.encode(document, order="sorted"), indent=1).decode()
+    return text.replace("``", "`") + "\n"
+
+
+def parse(content: str | bytes, where: str) -> Session:
+    """Read a results file.
+
+    `where` names the file in errors. Raises `StorageError` with the file, the field and the cure.
+    """
+    text = _decoded(content, where)
+    try:
+        _check_version(msgspec.json.decode(text, type=_Header).schema_version, where)
+        session = msgspec.json.decode(text, type=Session)
+    except msgspec.ValidationError as error:
+        raise StorageError(_invalid(str(error), where)) from None
+    except msgspec.DecodeError as error:
+        raise StorageError(_malformed(str(error), where)) from None
+    except RecursionError:
+        raise StorageError(f"{where}: not a results file: its JSON is nested too deep; {_AGAIN}") from None
+    if _LONG_NUMBER.search(text):
+        _check_integers(session, where)
+    return session
+
+
+def _decoded(content: str | bytes, where: str) -> str:
+    if len(content) > LARGEST_BYTES:
+        raise StorageError(
+            f"{where}: {len(content) / 1e6:,.0f} MB is too large for a results file, which may have "
+            f"{LARGEST_BYTES / 1e6:.0f} MB; measure fewer cases a run"
+        )
+    try:
+        text = content.decode() if isinstance(content, bytes) else content
+    except UnicodeDecodeError as error:
+        raise StorageError(f"{where}: not UTF-8 at byte {error.start}; {_AGAIN}") from None
+    text = text.removeprefix("\ufeff")
+    if not text.strip():
+        raise StorageError(f"{where}: the file is empty; {_AGAIN}")
+    return text
+
+
+def _check_version(version: int | None, where: str) -> None:
+    if version is None:
+        raise StorageError(f"{where}: $.schema_version: missing, so this is not a results file; {_AGAIN}")
+    if version > SCHEMA_VERSION:
+        raise StorageError(
+            f"{where}: $.schema_version: {version:.6g}, and this infergate reads up to {SCHEMA_VERSION}: "
+            "written by a newer infergate: upgrade with pip install -U pytest-infergate"
+        )
+    if version < 1:
+        raise StorageError(f"{where}: $.schema_version: {version:.6g}, and the first is 1; {_AGAIN}")
+
+
+def _invalid(error: str, where: str) -> str:
+    """Turn ``Expected `float`, got `str` - at `$.cases[0]` `` round: the field first."""
+    text, _, path = error.partition(" - at `")
+    field = path.rstrip("`")
+    if not field:
+        return f"{where}: $: {text[:1].lower()}{text[1:]}, so this is not a results file; {_AGAIN}"
+    return f"{where}: {field}: {text[:1].lower()}{text[1:]}; {_AGAIN}"
+
+
+def _malformed(error: str, where: str) -> str:
+    if "truncated" in error:
+        return f"{where}: the JSON ends too early, as if writing it had been cut off; {_AGAIN}"
+    detail = error.removeprefix("JSON is malformed: ")
+    return f"{where}: not JSON: {detail}; {_AGAIN}"
+
+
+def _check_integers(session: Session, where: str) -> None:
+    for path, value in _integers(msgspec.to_builtins(session), "$"):
+        if abs(value) > LARGEST_INTEGER:
+            raise StorageError(f"{where}: {path}: the number is absurdly large; {_AGAIN}")
+
+
+def _integers(value: object, path: str) -> Iterator[tuple[str, int]]:
+    if isinstance(value, int):
+        yield path, value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _integers(item, f"{path}.{key}")
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from _integers(item, f"{path}[{index}]")
+
+
+def _session(session: Session) -> Session:
+    gate = session.gate
+    rest: Session = _finite(
+        msgspec.structs.replace(session, cases=(), gate=msgspec.structs.replace(gate, verdicts=()))
+    )
+    return msgspec.structs.replace(
+        rest,
+        cases=tuple(map(_result, session.cases)),
+        gate=msgspec.structs.replace(rest.gate, verdicts=tuple(map(_verdict, gate.verdicts))),
+    )
+
+
+def _result(result: CaseResult) -> CaseResult:
+    """Clean a result; one whose measurement lacks a number that must be there is invalid."""
+    clean: CaseResult = _finite(result)
+    if result.measurement is None or not (lost := tuple(_lost(result.measurement))):
+        return clean
+    if clean.measurement is None:
+        reason = Note(code="not-finite", text=f"no finite number: {', '.join(lost)}", cure="measure it again")
+        return msgspec.structs.replace(clean, outcome=Outcome.INVALID, reason=reason)
+    notes = (*clean.measurement.notes, _left_out(lost))
+    measurement = msgspec.structs.replace(clean.measurement, notes=notes)
+    return msgspec.structs.replace(clean, measurement=measurement)
+
+
+def _verdict(verdict: CaseVerdict) -> CaseVerdict:
+    clean: CaseVerdict = _finite(verdict)
+    lost = tuple(_lost(verdict))
+    return msgspec.structs.replace(clean, notes=(*clean.notes, _left_out(lost))) if lost else clean
+
+
+def _left_out(lost: tuple[str, ...]) -> Note:
+    return Note(code="not-finite", text=f"left out, no finite number: {', '.join(lost)}")
+
+
+def _lost(value: object, path: str = "") -> Iterator[str]:
+    """Name the figures below `value` that are not finite numbers, a sequence of figures by its own name."""
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            yield path
+    elif isinstance(value, Struct):
+        for name in value.__struct_fields__:
+            yield from _lost(getattr(value, name), f"{path}.{name}" if path else name)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _lost(item, f"{path}[{key}]")
+    elif _has_infinite(value):
+        yield path
+    elif isinstance(value, tuple):
+        for index, item in enumerate(value):
+            yield from _lost(item, f"{path}[{index}]")
+
+
+def _has_infinite(value: object) -> bool:
+    return isinstance(value, tuple) and any(
+        isinstance(item, float) and not math.isfinite(item) for item in value
+    )
+
+
+def _finite(value: Any) -> Any:
+    """Round figures, spell out lone surrogates, and leave out what is not a finite number.
+
+    An optional field becomes ``None``, an entry of a table goes, a sequence of figures becomes empty;
+    where a required figure is lost, what holds it is lost too. ``None`` for what is lost.
+    """
+    if isinstance(value, float):
+        return round_significant(value) if math.isfinite(value) else None
+    if isinstance(value, Struct):
+        return _finite_struct(value)
+    if isinstance(value, dict):
+        return {_finite(key): kept for key, item in value.items() if (kept := _finite(item)) is not None}
+    if isinstance(value, tuple):
+        whole = () if _has_infinite(value) else value
+        return tuple(kept for item in whole if (kept := _finite(item)) is not None)
+    if type(value) is str and not value.isascii():
+        return value.encode("utf-8", "backslashreplace").decode()
+    return value
+
+
+def _finite_struct(struct: Struct) -> Struct | None:
+    kept = {}
+    for name, optional in _optional(type(struct)).items():
+        before = getattr(struct, name)
+        kept[name] = _finite(before)
+        if kept[name] is None and before is not None and not optional:
+            return None
+    return type(struct)(**kept)
+
+
+@functools.cache
+def _optional(kind: type[Struct]) -> dict[str, bool]:
+    """Which fields of a noun may be ``None`` because that is their default."""
+    return {field.name: field.default is None for field in msgspec.structs.fields(kind)}

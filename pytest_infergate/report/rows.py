@@ -1,0 +1,180 @@
+"""A session as rows: the figures that the terminal, the HTML page and other readers show alike."""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from pytest_infergate.core import units
+from pytest_infergate.core.gate import GRAVITY
+from pytest_infergate.core.model import (
+    BudgetCheck,
+    Case,
+    CaseResult,
+    CaseVerdict,
+    Measurement,
+    Note,
+    Session,
+    Struct,
+    Verdict,
+)
+from pytest_infergate.report import messages
+from pytest_infergate.report.messages import Message
+from pytest_infergate.report.names import plain
+
+NOT_JUDGED = "not judged"
+
+
+class Row(Struct, frozen=True, kw_only=True):
+    """One case as people read it; every text is safe to print, though not escaped for HTML."""
+
+    case: Case
+    nodeid: str
+    verdict: Verdict | None
+    """``None``: measured, and nobody judged it."""
+    failed: bool = False
+    p50: str = units.UNKNOWN
+    p95: str = units.UNKNOWN
+    throughput: str = units.UNKNOWN
+    peak_memory: str = units.UNKNOWN
+    budget: str = units.UNKNOWN
+    message: Message
+
+    @property
+    def word(self) -> str:
+        """The verdict in a word."""
+        return NOT_JUDGED if self.verdict is None else self.verdict.value
+
+
+class NoteGroup(Struct, frozen=True, kw_only=True):
+    """One note and the cases it was made of, in the order of the rows."""
+
+    note: Note
+    nodeids: tuple[str, ...]
+
+
+class Judged(NamedTuple):
+    """The two halves of a case: what was measured and what was made of it. One of them may be missing."""
+
+    result: CaseResult | None
+    verdict: CaseVerdict | None
+
+
+def joined(session: Session) -> tuple[Judged, ...]:
+    """Pair results with verdicts, gravest first as the gate ordered them; nothing is dropped.
+
+    Cases that occur twice are paired in the order in which they stand.
+    """
+    waiting: dict[tuple[str, Case], deque[int]] = defaultdict(deque)
+    for index, result in enumerate(session.cases):
+        waiting[result.nodeid, result.case].append(index)
+    pairs = []
+    for verdict in session.gate.verdicts:
+        indices = waiting.get((verdict.nodeid, verdict.case))
+        pairs.append(Judged(session.cases[indices.popleft()] if indices else None, verdict))
+    left = sorted(index for indices in waiting.values() for index in indices)
+    return (*pairs, *(Judged(session.cases[index], None) for index in left))
+
+
+def rows(session: Session) -> tuple[Row, ...]:
+    """One row a case, in the order of `joined`."""
+    return tuple(map(row, joined(session)))
+
+
+def row(judged: Judged) -> Row:
+    """Put one case into words."""
+    result, verdict = judged
+    subject = verdict or result
+    if subject is None:
+        raise ValueError("a row needs a result or a verdict")
+    measurement = None if result is None else result.measurement
+    return Row(
+        case=subject.case,
+        nodeid=plain(subject.nodeid),
+        verdict=None if verdict is None else verdict.verdict,
+        failed=verdict is not None and verdict.failed,
+        budget=units.UNKNOWN if verdict is None else budget_words(verdict.budgets, result),
+        message=_message(result, verdict),
+        **_figures(measurement, "items" if result is None else plain(result.unit)),
+    )
+
+
+def _message(result: CaseResult | None, verdict: CaseVerdict | None) -> Message:
+    if verdict is not None:
+        return messages.explain(verdict, result)
+    if result is None:
+        raise ValueError("a message needs a result or a verdict")
+    return messages.explain_result(result)
+
+
+def _figures(measurement: Measurement | None, unit: str) -> dict[str, str]:
+    if measurement is None:
+        return {}
+    return {
+        "p50": units.seconds(measurement.latency.p50.value),
+        "p95": units.seconds(measurement.latency.p95.value),
+        "throughput": units.rate(measurement.throughput, unit),
+        "peak_memory": units.bytes_(measurement.memory.peak),
+    }
+
+
+def budget_words(checks: Sequence[BudgetCheck], result: CaseResult | None = None) -> str:
+    """Sum up the budgets of a case: ``kept``, or the gravest that was not, and how many more were not."""
+    if not checks:
+        return units.UNKNOWN
+    open_ = [check for check in checks if check.verdict is not None]
+    if not open_:
+        return "kept"
+    open_.sort(key=_gravity)
+    more = f" (and {len(open_) - 1} more)" if len(open_) > 1 else ""
+    return _budget_words(open_[0], result) + more
+
+
+def _gravity(check: BudgetCheck) -> tuple[int, bool]:
+    rank = len(GRAVITY) if check.verdict is None else GRAVITY[check.verdict]
+    return rank, messages.not_decided(check)
+
+
+def _budget_words(check: BudgetCheck, result: CaseResult | None) -> str:
+    metric = messages.budget_metric(check.budget.metric)
+    name = plain(check.budget.metric)
+    if messages.not_decided(check):
+        return f"not decided: {name}: {messages.why_not_decided(check)}"
+    value = messages.shown(metric, None if check.value is None else check.value.value, result)
+    limit = messages.shown(metric, check.budget.limit, result)
+    if check.verdict is not Verdict.OVER_BUDGET:
+        return f"close: {name} {value}, limit {limit}"
+    word, sign = ("over", ">") if metric.better == "lower" else ("under", "<")
+    return f"{word}: {name} {value} {sign} {limit}"
+
+
+def grouped_notes(session: Session) -> tuple[NoteGroup, ...]:
+    """Every note of a session once, those of most cases first."""
+    groups: dict[Note, dict[str, None]] = {}
+    for result, verdict in joined(session):
+        for nodeid, note in (*_result_notes(result), *_verdict_notes(verdict)):
+            groups.setdefault(note, {})[plain(nodeid)] = None
+    ordered = sorted(groups.items(), key=lambda pair: -len(pair[1]))
+    return tuple(NoteGroup(note=_plain_note(note), nodeids=tuple(ids)) for note, ids in ordered)
+
+
+def _result_notes(result: CaseResult | None) -> Iterable[tuple[str, Note]]:
+    if result is None:
+        return
+    if result.reason is not None:
+        yield result.nodeid, result.reason
+    if result.measurement is not None:
+        yield from ((result.nodeid, note) for note in result.measurement.notes)
+
+
+def _verdict_notes(verdict: CaseVerdict | None) -> Iterable[tuple[str, Note]]:
+    if verdict is None:
+        return
+    yield from ((verdict.nodeid, note) for note in verdict.notes)
+    notes = [row.note for row in verdict.comparisons] + [check.note for check in verdict.budgets]
+    yield from ((verdict.nodeid, note) for note in notes if note is not None)
+
+
+def _plain_note(note: Note) -> Note:
+    return Note(code=plain(note.code), text=plain(note.text), cure=plain(note.cure))

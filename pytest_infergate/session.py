@@ -1,0 +1,336 @@
+"""The run of inference cases in one process: devices opened once, cases measured once, each judged once.
+
+The pytest hooks in `plugin` and the fixture call it; it knows nothing of pytest.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import msgspec
+
+from pytest_infergate.core import gate, metrics, stats, units
+from pytest_infergate.core.model import (
+    Baseline,
+    Budget,
+    Case,
+    CaseResult,
+    CaseVerdict,
+    Environment,
+    GateMode,
+    Note,
+    Outcome,
+    Policy,
+)
+from pytest_infergate.devices.base import Device, DeviceAbsentError, DeviceKind
+from pytest_infergate.errors import ConfigurationError
+from pytest_infergate.measure import memory
+from pytest_infergate.measure.case import Effort, Run, Subject, measure
+from pytest_infergate.measure.environment import environment
+from pytest_infergate.measure.invocation import Invocation
+from pytest_infergate.options import DEFAULT_MAX_TIME, Marker, Settings
+from pytest_infergate.storage.base import Store, load_all
+
+TYPICAL_SHARE = 0.5
+"""Share of the time cap that a case usually takes; for the forecast."""
+
+
+class Measured(NamedTuple):
+    """What one case left behind: for the test, for the report, for the gate."""
+
+    output: Any
+    samples: tuple[float, ...]
+    result: CaseResult
+    verdict: CaseVerdict
+
+
+class InferenceRun:
+    """Everything that lives as long as the run: settings, opened devices, baselines, what was measured."""
+
+    def __init__(self, settings: Settings, kinds: Sequence[DeviceKind], store: Store) -> None:
+        self.settings = settings
+        self.store = store
+        self.cases = 0
+        """Cases that this run judges, among which the chance of a false alarm is shared."""
+        self.measured: dict[str, Measured] = {}
+        """By node id, so that a rerun repeats the verdict."""
+        self._kinds = {kind.kind: kind for kind in kinds}
+        self._devices: dict[str, Device | DeviceAbsentError] = {}
+        self._spent = 0.0
+
+    @cached_property
+    def devices(self) -> tuple[str, ...]:
+        """Names that were asked for, ``auto`` replaced by what is there."""
+        names: list[str] = []
+        for name in self.settings.devices:
+            found = (
+                [known for kind in self._kinds.values() for known in kind.found()]
+                if name == "auto"
+                else [name]
+            )
+            names += found
+        return tuple(dict.fromkeys(names))
+
+    @cached_property
+    def environment(self) -> Environment:
+        """Software of the machine."""
+        return environment()
+
+    @cached_property
+    def baselines(self) -> Mapping[str, Baseline]:
+        """Every hardware class on record. Raises `StorageError` where one cannot be read."""
+        return MappingProxyType(load_all(self.store))
+
+    @cached_property
+    def policy(self) -> Policy:
+        """How this run decides."""
+        tolerance = self.settings.ini.get("tolerance", {})
+        return Policy(
+            gate=GateMode(self.settings.layered("gate", None, "fail")),
+            strict=self.settings.strict,
+            saving=self.settings.save,
+            min_decided=self.settings.min_decided,
+            time_tolerance=tolerance.get("p50", Policy().time_tolerance),
+            memory_tolerance=tolerance.get("memory", Policy().memory_tolerance),
+        )
+
+    def device(self, name: str) -> Device:
+        """Open a device once.
+
+        Raises `DeviceAbsentError` with the true reason, every time, where it is not there.
+        """
+        if name not in self._devices:
+            try:
+                self._devices[name] = self._kinds[name.partition(":")[0]].open(name)
+            except DeviceAbsentError as error:
+                self._devices[name] = error
+        device = self._devices[name]
+        if isinstance(device, DeviceAbsentError):
+            raise DeviceAbsentError(str(device))
+        return device
+
+    def check(self, cases: int) -> None:
+        """Check, before anything is measured, what would spoil the run later.
+
+        Raises `ConfigurationError` for absent devices and for report folders that do not exist,
+        `StorageError` for a baseline that cannot be read or, when saving, written.
+        """
+        self.cases = cases
+        for name in self.settings.require:
+            reason = self.absence(name)
+            if reason is not None:
+                raise ConfigurationError(f"--infer-require={name}: {reason}")
+        reasons = {name: self.absence(name) for name in self.devices}
+        if all(reasons.values()):
+            listed = "; ".join(dict.fromkeys(filter(None, reasons.values()))) or "auto found none"
+            raise ConfigurationError(f"--infer-devices: none of the devices asked for is there: {listed}")
+        for option, path in (("report", self.settings.report), ("json", self.settings.json)):
+            if path is not None and (path.is_dir() or not path.parent.is_dir()):
+                what = f"{path} is a folder" if path.is_dir() else f"there is no folder {path.parent}"
+                raise ConfigurationError(f"--infer-{option}: {what}; give a file in a folder that exists")
+        _ = self.baselines
+        if self.settings.save:
+            self.store.check_writable()
+
+    def absence(self, name: str) -> str | None:
+        """Why a device cannot be used; ``None`` where it can."""
+        try:
+            self.device(name)
+        except DeviceAbsentError as error:
+            return str(error)
+        return None
+
+    def forecast(self, max_times: Sequence[float]) -> str:
+        """``8 cases, about 40 s``."""
+        typical = units.duration(TYPICAL_SHARE * sum(max_times))
+        return f"{units.plural(len(max_times), 'case')} on {', '.join(self.devices)}, about {typical}"
+
+    def out_of_time(self) -> Note | None:
+        """Say that ``--infer-max-total`` is spent."""
+        limit = self.settings.max_total
+        if limit is None or self._spent < limit:
+            return None
+        text = f"--infer-max-total of {units.duration(limit)} was spent before this case"
+        return Note(code="max-total", text=text, cure="raise it, or select fewer cases")
+
+    def unmeasured(
+        self, case: Case, nodeid: str, marker: Marker, outcome: Outcome, reason: Note
+    ) -> CaseResult:
+        """The result of a case that was not measured, and why."""
+        return CaseResult(
+            case=case, nodeid=nodeid, outcome=outcome, reason=reason, **self._terms(case, marker)
+        )
+
+    def _terms(self, case: Case, marker: Marker) -> dict[str, Any]:
+        """What the author of the test asked of the case."""
+        limits = {**self.settings.budgets_for(case.test), **(marker.budget or {})}
+        tolerance = self.settings.layered("tolerance", marker.tolerance, {})
+        mode = None if marker.gate is None else GateMode(self.settings.layered("gate", marker.gate, "fail"))
+        return {
+            "budgets": tuple(Budget(metric=name, limit=limit) for name, limit in limits.items()),
+            "tolerance": dict(tolerance),
+            "gate": mode,
+            "unit": marker.unit or "items",
+        }
+
+    def judge(self, result: CaseResult) -> CaseVerdict:
+        """Judge one result under the policy of this run."""
+        return gate.judge(result, self.baselines, self.policy, self.environment, cases=self.cases)
+
+    def measure(
+        self,
+        case: Case,
+        nodeid: str,
+        marker: Marker,
+        invocation: Invocation,
+    ) -> Measured:
+        """Measure one case and judge it; the second time, repeat what the first time said.
+
+        Exceptions of the model pass through, but for running out of memory, which is an outcome.
+        """
+        if nodeid in self.measured:
+            return self.measured[nodeid]
+        terms = self._terms(case, marker)
+        device = self.device(case.device)
+        needed = (metrics.metric(budget.metric).percentile for budget in terms["budgets"])
+        effort = Effort(
+            max_seconds=self._max_seconds(marker),
+            needed=max((stats.samples_needed(max(p, 1 - p)) for p in needed if p is not None), default=0),
+        )
+        begin = time.monotonic()
+        run, exhausted = self._attempt(case, device, effort, invocation)
+        self._spent += time.monotonic() - begin
+        if exhausted is not None:
+            gc.collect()
+            device.release()
+        measurement = None if run is None else run.measurement
+        invalid = None if run is None else run.invalid
+        result = CaseResult(
+            case=case,
+            nodeid=nodeid,
+            outcome=_outcome(exhausted, invalid),
+            hardware=device.hardware(),
+            measurement=measurement,
+            reason=exhausted or invalid,
+            **terms,
+        )
+        self.measured[nodeid] = Measured(
+            output=None if run is None else run.output,
+            samples=() if run is None else run.samples,
+            result=result,
+            verdict=self.judge(result),
+        )
+        return self.measured[nodeid]
+
+    def _max_seconds(self, marker: Marker) -> float:
+        cap = self.max_time(marker)
+        if self.settings.max_total is None:
+            return cap
+        return min(cap, self.settings.max_total - self._spent)
+
+    def max_time(self, marker: Marker) -> float:
+        """Seconds that a case of this test may take."""
+        return self.settings.layered("max_time", marker.max_time, DEFAULT_MAX_TIME)
+
+    def _attempt(
+        self,
+        case: Case,
+        device: Device,
+        effort: Effort,
+        invocation: Invocation,
+    ) -> tuple[Run | None, Note | None]:
+        """Measure, or say that memory ran out. The error is gone on return, and with it what it held."""
+        try:
+            with threads(case.threads):
+                return _measured(case, device, effort, invocation), None
+        except Exception as error:
+            if not memory.is_out_of_memory(error):
+                raise
+            words = str(error).strip().splitlines() or [type(error).__name__]
+            text = f"out of memory on {device.name} at batch size {case.batch_size}: {words[0]}"
+            return None, Note(code="out-of-memory", text=text, cure="use a smaller batch or a bigger device")
+
+
+def _outcome(exhausted: Note | None, invalid: Note | None) -> Outcome:
+    if exhausted is not None:
+        return Outcome.INFEASIBLE
+    return Outcome.MEASURED if invalid is None else Outcome.INVALID
+
+
+def _measured(case: Case, device: Device, effort: Effort, invocation: Invocation) -> Run:
+    if "torch" not in sys.modules:
+        return measure(Subject(invocation.bound(), batch_size=case.batch_size), device, effort)
+
+    import torch
+
+    from pytest_infergate.measure import placement, soundness, tensors
+
+    with placement.placed(invocation, device.torch_name, case.dtype) as placed:
+        subject = Subject(
+            call=placed.call,
+            from_host=placed.from_host,
+            batch_size=case.batch_size,
+            weights=placed.weights,
+            threads=torch.get_num_threads(),
+        )
+        run = measure(subject, device, effort, placed.notes)
+        invalid = run.invalid
+        if invalid is None:
+            last = run.output if run.measurement is not None and run.measurement.stream else placed.call()
+            invalid = soundness.unsound(run.output, last, device.torch_name)
+    measurement = run.measurement
+    recording = soundness.gradients(run.output)
+    if measurement is not None and recording is not None:
+        measurement = msgspec.structs.replace(measurement, notes=(*measurement.notes, recording))
+    return Run(tensors.brought_home(run.output), measurement, run.samples, invalid)
+
+
+def run_once(invocation: Invocation) -> Any:
+    """Call the model once on the CPU, as the fixture does where nothing is measured."""
+    if "torch" not in sys.modules:
+        return _collected(invocation.bound()())
+
+    from pytest_infergate.measure import placement, tensors
+
+    with placement.placed(invocation, "cpu") as placed:
+        output = _collected(placed.call())
+    return tensors.brought_home(output)
+
+
+def _collected(output: Any) -> Any:
+    """A stream as the list of its items."""
+    return list(output) if isinstance(output, Iterator) else output
+
+
+def threads(count: int | None) -> AbstractContextManager[None]:
+    """Set the number of threads inside a torch operator, restored after; ``None`` leaves it."""
+    return nullcontext() if count is None or "torch" not in sys.modules else _threads(count)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def prepare_process() -> None:
+    """Make waiting threads sleep instead of spin, where torch is not loaded yet and the user has no say.
+
+    With one other busy process on two cores, spinning took a 4.3 ms model to 184-288 ms; sleeping kept it.
+    """
+    if "torch" not in sys.modules:
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")

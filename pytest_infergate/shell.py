@@ -1,0 +1,448 @@
+"""Between pytest and the run of cases: ids, fixtures, skips, failures, reports. Decides nothing itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+
+from pytest_infergate.errors import ConfigurationError, InfergateError
+from pytest_infergate.options import OPTIONS, Marker, Settings, marker, settings
+from pytest_infergate.selection import Axes, Deselected, axes
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from pytest_infergate.conclusion import Ledger
+    from pytest_infergate.core.model import Case, CaseResult, Session
+    from pytest_infergate.devices.base import DeviceKind
+    from pytest_infergate.fixture import Infer
+    from pytest_infergate.measure.lock import MachineLock
+    from pytest_infergate.session import InferenceRun
+
+RESTORE = pytest.StashKey[Callable[[], None]]()
+RESULT = pytest.StashKey[Any]()
+"""The `CaseResult` of an item that was not measured, until its report takes it."""
+NO_TESTCASE = (
+    "an inference test cannot be a method of unittest.TestCase, which takes no fixtures: "
+    "make it a function, or a method of a plain class"
+)
+NEVER_CALLED = (
+    "infer was never called: a test marked inference must call infer(model, inputs) once; "
+    "without the marker it is an ordinary test"
+)
+
+
+class Parameter(NamedTuple):
+    """What the `infer` fixture is parametrised with."""
+
+    axes: Axes | Deselected
+    marker: Marker
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Add each option and its ini twin."""
+    group = parser.getgroup("infergate", "inference regressions (infergate)")
+    for option in OPTIONS:
+        words = option.help.replace("%", "%%")
+        if option.metavar is None:
+            group.addoption(option.flag, action="store_true", default=None, help=words, dest=option.ini)
+        else:
+            group.addoption(option.flag, metavar=option.metavar, default=None, help=words, dest=option.ini)
+        parser.addini(option.ini, f"as {option.flag}", type="string", default="")
+
+
+class Shell:
+    """One pytest session as infergate sees it."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.settings = self._settings()
+        self._deselected: list[tuple[str, str]] = []
+        self._collected: list[Case] = []
+        self._items: list[pytest.Item] = []
+        self._done = 0
+        self._problems: list[str] = []
+        self._outcome: Session | None = None
+        if self.settings.measuring:
+            from pytest_infergate.session import prepare_process
+
+            prepare_process()
+
+    def _settings(self) -> Settings:
+        command = {option.name: self.config.getoption(option.ini) for option in OPTIONS}
+        ini = {option.name: str(self.config.getini(option.ini)) for option in OPTIONS}
+        given = any(command.values()) or any(ini.values())
+        try:
+            return settings(
+                command,
+                ini,
+                rootdir=self.config.rootpath,
+                invocation_dir=self.config.invocation_params.dir,
+                kinds=self._kinds if given else {},
+            )
+        except InfergateError as error:
+            raise pytest.UsageError(str(error)) from None
+
+    @cached_property
+    def _kinds(self) -> dict[str, DeviceKind]:
+        offers: list[list[DeviceKind]] = self.config.hook.pytest_infergate_devices(config=self.config)
+        return {kind.kind: kind for offer in reversed(offers) for kind in offer}
+
+    @cached_property
+    def run(self) -> InferenceRun:
+        """The run of this process; only where measuring is on."""
+        from pytest_infergate.session import InferenceRun
+
+        location = self.settings.baseline
+        store = self.config.hook.pytest_infergate_store(config=self.config, location=location)
+        if store is None:
+            raise pytest.UsageError(f"--infer-baseline: no plugin offers a store for {location}")
+        return InferenceRun(self.settings, list(self._kinds.values()), store)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """What the reports brought."""
+        from pytest_infergate.conclusion import Ledger
+
+        return Ledger()
+
+    @cached_property
+    def _lock(self) -> MachineLock:
+        from pytest_infergate.measure.lock import MachineLock
+
+        return MachineLock()
+
+    @property
+    def is_worker(self) -> bool:
+        """Whether this process is a worker of pytest-xdist."""
+        return hasattr(self.config, "workerinput")
+
+    @property
+    def is_controller(self) -> bool:
+        """Whether this process hands its tests to workers of pytest-xdist while measuring is on."""
+        distributed = self.config.getoption("dist", "no") != "no" and self.config.getoption("tx", None)
+        return bool(self.settings.measuring and distributed and not self.is_worker)
+
+    # Collection
+
+    def parametrize(self, metafunc: pytest.Metafunc) -> None:
+        """Parametrise `infer` of an inference test; a bad marker is that test's collection error."""
+        marks = [(mark.args, mark.kwargs) for mark in metafunc.definition.iter_markers("inference")]
+        if not marks and "infer" not in metafunc.fixturenames:
+            return
+        try:
+            checked = marker(marks, self._kinds)
+            devices = self.run.devices if self.settings.measuring else ("cpu",)
+            cases = axes(checked, self.settings, devices)
+        except ConfigurationError as error:
+            pytest.fail(f"{metafunc.definition.nodeid}: {error}", pytrace=False)
+        if "infer" not in metafunc.fixturenames:
+            metafunc.fixturenames.append("infer")
+        metafunc.parametrize(
+            "infer",
+            [Parameter(case, checked) for case in cases],
+            indirect=True,
+            ids=[case.id for case in cases],
+            scope="function",
+        )
+
+    def deselect(self, items: list[pytest.Item]) -> None:
+        """Remember what was collected, and take away tests without a case."""
+        gone = []
+        for item in items:
+            parameter = parameter_of(item)
+            if parameter is None:
+                continue
+            if isinstance(parameter.axes, Deselected):
+                self._deselected.append((item.nodeid, parameter.axes.reason))
+                gone.append(item)
+            elif self.settings.measuring:
+                self._collected.append(case_of(item, parameter.axes))
+        if gone:
+            self.config.hook.pytest_deselected(items=gone)
+            items[:] = [item for item in items if item not in gone]
+
+    def ready(self, items: Sequence[pytest.Item]) -> bool:
+        """Check the run; whether it has inference tests at all."""
+        self._items = [item for item in items if is_inference(item)]
+        if not self._items:
+            return self.settings.measuring
+        if self.settings.measuring and not self.config.getoption("collectonly"):
+            self._check(len(self._items))
+        return True
+
+    def check_controller(self) -> None:
+        """Check what workers of pytest-xdist could only crash on."""
+        if self.settings.list:
+            raise pytest.UsageError("--infer-list lists in one process: leave out -n")
+        if self.settings.xdist == "refuse":
+            raise pytest.UsageError(
+                "--infer-xdist=refuse: timing beside other workers is refused; run without -n, "
+                "or with --infer-xdist=lock to let each case have the machine alone"
+            )
+        self._check(0)
+
+    def _check(self, cases: int) -> None:
+        try:
+            self.run.check(cases)
+        except InfergateError as error:
+            raise pytest.UsageError(str(error)) from None
+
+    def forecast(self) -> list[str]:
+        """One line before the first case."""
+        if not (self.settings.measuring and self._items):
+            return []
+        times = [self.run.max_time(found.marker) for item in self._items if (found := parameter_of(item))]
+        return [f"infergate: {self.run.forecast(times)}"]
+
+    def list_cases(self, items: Sequence[pytest.Item]) -> object:
+        """Print one line a case, and whether its device is there; ``None`` where not asked for."""
+        if not self.settings.list:
+            return None
+        reporter = self.config.pluginmanager.get_plugin("terminalreporter")
+        for item in items:
+            parameter = parameter_of(item)
+            if parameter is None or not isinstance(parameter.axes, Axes) or reporter is None:
+                continue
+            reason = self.run.absence(parameter.axes.device)
+            reporter.write_line(f"{item.nodeid}{'' if reason is None else f'  (skipped: {reason})'}")
+        return True
+
+    # One item
+
+    def machine(self, item: pytest.Item) -> AbstractContextManager[None]:
+        """The machine-wide lock for as long as the item runs."""
+        if not self.settings.measuring:
+            return nullcontext()
+        alone = parameter_of(item) is not None
+        if alone:
+            self._show_progress()
+        return self._lock.held("alone" if alone else "shared", self._tell)
+
+    def set_up(self, item: pytest.Item) -> None:
+        """Refuse what cannot work, and seed."""
+        if not is_inference(item):
+            return
+        if parameter_of(item) is None:
+            pytest.fail(NO_TESTCASE, pytrace=False)
+        from pytest_infergate.measure.seed import seed_all
+
+        item.stash[RESTORE] = seed_all()
+
+    def tear_down(self, item: pytest.Item) -> None:
+        """Restore the random generators."""
+        restore = item.stash.get(RESTORE, None)
+        if restore is not None:
+            restore()
+
+    def infer(self, request: pytest.FixtureRequest) -> Infer:
+        """Make the fixture of one case; skip where its device is not there or the time is spent."""
+        from pytest_infergate.fixture import Infer
+
+        item: pytest.Item = request.node
+        parameter = parameter_of(item)
+        assert parameter is not None
+        assert isinstance(parameter.axes, Axes)
+        case = case_of(item, parameter.axes)
+        if not self.settings.measuring:
+            return Infer(case, item.nodeid, parameter.marker, None)
+        reason = self._why_not(case, item)
+        if reason is not None:
+            self._skip(item, case, parameter.marker, *reason)
+        return Infer(case, item.nodeid, parameter.marker, self.run)
+
+    def _why_not(self, case: Case, item: pytest.Item) -> tuple[str, str] | None:
+        absence = self.run.absence(case.device)
+        if absence is not None:
+            return "device-absent", absence
+        spent = None if item.nodeid in self.run.measured else self.run.out_of_time()
+        return None if spent is None else (spent.code, str(spent))
+
+    def _skip(self, item: pytest.Item, case: Case, marked: Marker, code: str, words: str) -> None:
+        from pytest_infergate.core.model import Note, Outcome
+
+        reason = Note(code=code, text=words)
+        item.stash[RESULT] = self.run.unmeasured(case, item.nodeid, marked, Outcome.SKIPPED, reason)
+        pytest.skip(words)
+
+    @contextmanager
+    def judged(self, item: pytest.Item) -> Iterator[None]:
+        """Around the body of a test: fail it where its case failed, without a traceback."""
+        if parameter_of(item) is None:
+            yield
+            return
+        try:
+            yield
+        except InfergateError as error:
+            pytest.fail(str(error), pytrace=False)
+        self._apply_verdict(item)
+
+    def _apply_verdict(self, item: pytest.Item) -> None:
+        infer: Infer = item.funcargs["infer"]  # type: ignore[attr-defined]
+        if not infer.called:
+            pytest.fail(NEVER_CALLED, pytrace=False)
+        measured = self.run.measured.get(item.nodeid) if self.settings.measuring else None
+        if measured is None:
+            return
+        if measured.verdict.failed:
+            from pytest_infergate.report import text
+
+            pytest.fail(text.failure_message(measured.verdict, measured.result), pytrace=False)
+
+    def attach(self, item: pytest.Item, report: pytest.TestReport) -> None:
+        """Put the case on the report of the phase that settled it."""
+        parameter = parameter_of(item)
+        if parameter is None or not self.settings.measuring or not isinstance(parameter.axes, Axes):
+            return
+        if report.when == "teardown" or (report.when == "setup" and report.passed):
+            return
+        result = self._result(item, parameter, report)
+        if result is None:
+            return
+        from pytest_infergate.conclusion import Travelling, packed
+        from pytest_infergate.report import junit
+
+        measured = self.run.measured.get(item.nodeid)
+        kept = measured is not None and measured.result is result
+        verdict = measured.verdict if kept and measured is not None else self.run.judge(result)
+        report.infergate = packed(Travelling(result=result, verdict=verdict))  # type: ignore[attr-defined]
+        report.user_properties += junit.properties(result, verdict)
+
+    def _result(
+        self, item: pytest.Item, parameter: Parameter, report: pytest.TestReport
+    ) -> CaseResult | None:
+        """What the report says of the case; ``None`` where the user's own skip kept it from running."""
+        from pytest_infergate.core.model import Note, Outcome
+
+        stashed: CaseResult | None = item.stash.get(RESULT, None)
+        measured = self.run.measured.get(item.nodeid)
+        if stashed is not None:
+            return stashed
+        if measured is not None and (report.passed or measured.verdict.failed or measured.output is None):
+            return measured.result
+        if not report.failed:
+            return None
+        assert isinstance(parameter.axes, Axes)
+        case = case_of(item, parameter.axes)
+        reason = Note(code="test-failed", text="the test itself failed", cure="mend the test first")
+        return self.run.unmeasured(case, item.nodeid, parameter.marker, Outcome.FAILED, reason)
+
+    # The end
+
+    def enter(self, report: pytest.TestReport) -> None:
+        """Take what a report carries; an xdist controller gets it from its workers."""
+        data = getattr(report, "infergate", None)
+        if data is not None:
+            self.ledger.add(data)
+
+    def enter_collection(self, node: Any) -> None:
+        """Take what a worker of pytest-xdist collected."""
+        data = getattr(node, "workeroutput", {}).get("infergate")
+        if data is not None:
+            self.ledger.note_collection(data)
+
+    def finish(self, session: pytest.Session) -> None:
+        """Conclude the run, or hand the worker's part of it to the controller."""
+        if not self.settings.measuring or self.settings.list or self.config.getoption("collectonly"):
+            return
+        from pytest_infergate import conclusion
+
+        if not self.is_controller:
+            self.ledger.note_collection(conclusion.packed(self._collection()))
+        if self.is_worker:
+            output: dict[str, Any] = self.config.workeroutput  # type: ignore[attr-defined]
+            output["infergate"] = conclusion.packed(self.ledger.collected)
+            return
+        if not self._concludes(session):
+            return
+        self._outcome = conclusion.conclude(self.run, self.ledger, self._scope(session))
+        self._problems = conclusion.write(self.run, self._outcome)
+        if session.exitstatus == pytest.ExitCode.OK and (self._problems or not self._outcome.gate.passed):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def _collection(self) -> Any:
+        from pytest_infergate.conclusion import Collected
+        from pytest_infergate.core.model import Note
+
+        notes = [Note(code="deselected", text=f"{nodeid}: {reason}") for nodeid, reason in self._deselected]
+        return Collected(cases=tuple(self._collected), deselected=tuple(notes))
+
+    def _concludes(self, session: pytest.Session) -> bool:
+        """Not where the run ended before it began, with an exit code of its own."""
+        usage = (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.INTERNAL_ERROR)
+        return session.exitstatus not in usage
+
+    def _scope(self, session: pytest.Session) -> list[str]:
+        """Arguments of the run relative to the rootdir, as node ids begin."""
+        scope = []
+        for argument in self.config.args:
+            path, _, names = argument.partition("::")
+            try:
+                place = (
+                    (self.config.invocation_params.dir / path).resolve().relative_to(session.path.resolve())
+                )
+            except ValueError:
+                return []
+            scope.append("::".join(filter(None, (Path(place).as_posix(), names.partition("[")[0]))))
+        return scope
+
+    def summarise(self, reporter: pytest.TerminalReporter) -> None:
+        """Write the section of the terminal summary."""
+        if self._outcome is None:
+            return
+        from pytest_infergate.report import text
+
+        gate = self._outcome.gate
+        reporter.section("infergate", sep="=")
+        reporter.write_line(text.terminal(self._outcome, reporter._tw.fullwidth))  # noqa: SLF001
+        for problem in self._problems:
+            reporter.write_line(f"ERROR: {problem}", red=True)
+        for path in filter(None, (self.settings.report, self.settings.json)):
+            if gate.verdicts and not self._problems:
+                reporter.write_line(f"wrote {path}")
+
+    # Words to the terminal
+
+    def _tell(self, words: str) -> None:
+        reporter = self.config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is not None:
+            reporter.ensure_newline()
+            reporter.write_line(words)
+
+    def _show_progress(self) -> None:
+        """On a terminal, keep the window's title at what is being measured; it disturbs no output."""
+        self._done += 1
+        reporter = self.config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is not None and reporter.isatty:
+            reporter._tw.write(f"\033]0;infergate: case {self._done} of {len(self._items)}\a", flush=True)  # noqa: SLF001
+
+
+def is_inference(item: pytest.Item) -> bool:
+    """Whether an item is an inference test, be it one that cannot work."""
+    return parameter_of(item) is not None or item.get_closest_marker("inference") is not None
+
+
+def parameter_of(item: pytest.Item) -> Parameter | None:
+    """What `infer` is parametrised with in an item; ``None`` for an ordinary test."""
+    callspec = getattr(item, "callspec", None)
+    return None if callspec is None else callspec.params.get("infer")
+
+
+def case_of(item: pytest.Item, on: Axes) -> Case:
+    """The key of an item. Ids are not parsed: what is known of them is taken away."""
+    from pytest_infergate.core.model import Case
+
+    whole: str = item.callspec.id  # type: ignore[attr-defined]
+    return Case(
+        test=item.nodeid.removesuffix(f"[{whole}]"),
+        params=whole.removeprefix(on.id).removeprefix("-"),
+        device=on.device,
+        dtype=on.dtype,
+        batch_size=on.batch_size,
+        threads=on.threads,
+    )

@@ -1,0 +1,181 @@
+"""Fakes and contract tests, for this project's own suite and for authors of plugins.
+
+A store of your own is checked by a class of three lines::
+
+    class TestMyStore(StoreContract):
+        @pytest.fixture
+        def store(self, tmp_path):
+            return MyStore(tmp_path)
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from pytest_infergate.core.baseline import SESSIONS_KEPT, merge
+from pytest_infergate.core.model import Baseline, BaselineCase, BaselinePoint, Case, Hardware
+from pytest_infergate.errors import StorageError
+from pytest_infergate.storage import document
+from pytest_infergate.storage.base import Store, load_all
+
+
+class MemoryStore:
+    """A store that forgets with the process."""
+
+    def __init__(self) -> None:
+        self._baselines: dict[str, Baseline] = {}
+        self._lock = threading.Lock()
+
+    def classes(self) -> tuple[str, ...]:
+        """Ids of the hardware classes on record, sorted."""
+        return tuple(sorted(self._baselines))
+
+    def load(self, hardware_class: str) -> Baseline | None:
+        """Everything known of one hardware class; ``None`` where nothing is."""
+        return self._baselines.get(hardware_class)
+
+    def record(self, session: Baseline) -> None:
+        """Join one session in. Raises `StorageError` for values that cannot be."""
+        document.check_session(session)
+        with self._lock:
+            key = session.hardware.id
+            self._baselines[key] = merge(self._baselines.get(key), session)
+
+    def check_writable(self) -> None:
+        """Do nothing: memory can be written."""
+
+
+def sample_session(
+    created: str = "2026-01-01T00:00:00Z",
+    test: str = "tests/test_model.py::test_embedder",
+    *,
+    cores: int = 4,
+    **point: Any,
+) -> Baseline:
+    """Make one session of one case on one hardware class; `point` holds fields of its `BaselinePoint`."""
+    figures: dict[str, Any] = {
+        "p50": 0.0125,
+        "count": 120,
+        "peak_memory": 4096,
+        "yardsticks": {"gemm": 0.001},
+    }
+    return Baseline(
+        hardware=Hardware(cpu_model="Test CPU", isa=("avx2",), cores=cores),
+        cases=(
+            BaselineCase(
+                case=Case(test=test, device="cpu", batch_size=8),
+                sessions=(BaselinePoint(created=created, **{**figures, **point}),),
+            ),
+        ),
+        packages={created: {"torch": "2.13.0"}},
+    )
+
+
+def _sessions(count: int) -> list[Baseline]:
+    return [sample_session(f"2026-01-{day:02}T00:00:00Z", p50=day / 100) for day in range(1, count + 1)]
+
+
+class StoreContract:
+    """What every store must do: subclass it as ``Test...`` with a fixture ``store``, empty and writable.
+
+    Figures are compared after rounding to five significant digits, which a store may do.
+    """
+
+    def test_starts_empty(self, store: Store) -> None:
+        """An empty store knows no class, and asking for one is no error."""
+        assert store.classes() == ()
+        assert store.load(sample_session().hardware.id) is None
+        assert load_all(store) == {}
+
+    def test_gives_back_what_was_recorded(self, store: Store) -> None:
+        """Nothing of a session is lost or changed."""
+        session = sample_session()
+        store.record(session)
+        assert store.load(session.hardware.id) == session
+
+    def test_keeps_optional_fields_absent(self, store: Store) -> None:
+        """What was not measured stays ``None`` and empty."""
+        session = sample_session(peak_memory=None, yardsticks={})
+        store.record(session)
+        assert store.load(session.hardware.id) == session
+
+    def test_keeps_classes_apart(self, store: Store) -> None:
+        """Each hardware class has its own history."""
+        small, large = sample_session(cores=2), sample_session(cores=64, p50=0.001)
+        store.record(large)
+        store.record(small)
+        assert store.classes() == tuple(sorted((small.hardware.id, large.hardware.id)))
+        assert load_all(store) == {small.hardware.id: small, large.hardware.id: large}
+
+    def test_sorts_sessions(self, store: Store) -> None:
+        """Sessions stand oldest first, whatever the order they came in."""
+        first, second, third = _sessions(3)
+        for session in (second, third, first):
+            store.record(session)
+        loaded = store.load(first.hardware.id)
+        assert loaded == merge(merge(first, second), third)
+        assert loaded is not None
+        assert [point.p50 for point in loaded.cases[0].sessions] == [0.01, 0.02, 0.03]
+
+    def test_recording_twice_changes_nothing(self, store: Store) -> None:
+        """Recording is idempotent, so a step that is repeated does no harm."""
+        session = sample_session()
+        store.record(session)
+        store.record(session)
+        assert store.load(session.hardware.id) == session
+
+    def test_keeps_the_last_sessions(self, store: Store) -> None:
+        """Of each case, and of its package versions, the last twelve sessions stay."""
+        sessions = _sessions(SESSIONS_KEPT + 2)
+        for session in sessions:
+            store.record(session)
+        loaded = store.load(sessions[0].hardware.id)
+        assert loaded is not None
+        kept = [session.cases[0].sessions[0] for session in sessions[2:]]
+        assert list(loaded.cases[0].sessions) == kept
+        assert list(loaded.packages) == [point.created for point in kept]
+
+    def test_keeps_cases_that_a_session_did_not_measure(self, store: Store) -> None:
+        """A run of a part of the suite does not forget the rest."""
+        one, other = (
+            sample_session(),
+            sample_session("2026-01-02T00:00:00Z", test="tests/test_other.py::test_b"),
+        )
+        store.record(one)
+        store.record(other)
+        loaded = store.load(one.hardware.id)
+        assert loaded is not None
+        assert loaded.history(one.cases[0].case) == one.cases[0].sessions
+        assert loaded.history(other.cases[0].case) == other.cases[0].sessions
+
+    def test_keeps_names_as_they_are(self, store: Store) -> None:
+        """Names of tests may hold anything."""
+        session = sample_session(test="tests/größe.py::test_x[\"a/b\\c\"\n../..\u2028'<<<<<<< '{}\x00]")
+        store.record(session)
+        assert store.load(session.hardware.id) == session
+
+    @pytest.mark.parametrize("p50", [0.0, -1.0, math.nan, math.inf])
+    def test_refuses_times_that_cannot_be(self, store: Store, p50: float) -> None:
+        """Nothing of a session with such a time is recorded."""
+        with pytest.raises(StorageError, match=r"\$\.cases\[0\]\.sessions\[0\]\.p50"):
+            store.record(sample_session(p50=p50))
+        assert store.classes() == ()
+
+    def test_writers_at_the_same_time_lose_nothing(self, store: Store) -> None:
+        """Sessions that are recorded at once are all kept."""
+        sessions = [sample_session(test=f"tests/test_model.py::test_{number:02}") for number in range(16)]
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(store.record, sessions))
+        loaded = store.load(sessions[0].hardware.id)
+        assert loaded is not None
+        assert [entry.case for entry in loaded.cases] == [session.cases[0].case for session in sessions]
+
+    def test_check_writable_records_nothing(self, store: Store) -> None:
+        """The check before measuring passes here, and leaves no trace."""
+        store.check_writable()
+        assert store.classes() == ()

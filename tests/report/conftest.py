@@ -1,0 +1,269 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from pytest_infergate.core.model import (
+    Budget,
+    BudgetCheck,
+    Case,
+    CaseResult,
+    CaseVerdict,
+    Comparison,
+    Environment,
+    Estimate,
+    GateResult,
+    Hardware,
+    Latency,
+    Measurement,
+    Memory,
+    Note,
+    Outcome,
+    Session,
+    Verdict,
+    WarmUp,
+)
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "it's \"quoted\" & {{ 7*7 }} {% raw %}",
+    "]]>--><!--",
+    "two\nlines\r\tand a tab",
+    "\x1b[31mred\x1b[0m\x07\x00",
+    "\u202eesrever\u200f\u200b",
+    "lone \udc80 surrogate",
+    "x" * 10_000,
+    "日本語-émoji-🚀",
+)
+
+
+class Sample:
+    """Builders of nouns with sensible values, for tests that care about one field."""
+
+    hostile = HOSTILE
+
+    @staticmethod
+    def case(test="tests/test_model.py::test_embedder", device="cpu", **axes):
+        return Case(test=test, device=device, **axes)
+
+    @staticmethod
+    def hardware(**fields):
+        return Hardware(**{"cpu_model": "AMD EPYC 7B13", "isa": ("AVX2",), "cores": 2, **fields})
+
+    @staticmethod
+    def environment(**fields):
+        known = {
+            "os": "Linux 6.1",
+            "python": "3.11.7",
+            "packages": {"torch": "2.13.0+cpu", "numpy": "2.4.0"},
+            "virtual": True,
+            "memory_bytes": 8_000_000_000,
+            "wait_policy": "passive",
+        }
+        return Environment(**{**known, **fields})
+
+    @staticmethod
+    def latency(p50=0.04, spread=0.05, count=412):
+        """A log-normal one: its percentiles lie where theory has them."""
+        percentiles = tuple(p50 * math.exp(spread * z) for z in _NORMAL)
+
+        def around(p):
+            value = percentiles[p]
+            return Estimate(value=value, low=value * 0.98, high=value * 1.03)
+
+        return Latency(
+            count=count,
+            mean=p50 * math.exp(spread**2 / 2),
+            p50=around(50),
+            p90=around(90),
+            p95=around(95),
+            p99=Estimate(value=percentiles[99], low=percentiles[99] * 0.95),
+            percentiles=percentiles,
+        )
+
+    @classmethod
+    def measurement(cls, p50=0.04, spread=0.05, **fields):
+        known = {
+            "latency": cls.latency(p50, spread),
+            "throughput": 1 / p50,
+            "cold_start": 3 * p50,
+            "warm_up": WarmUp(calls=12, seconds=0.5, steady=True),
+            "memory": Memory(weights=90_000_000, activations=35_200_000, host_peak=900_000_000),
+            "threads": 2,
+        }
+        return Measurement(**{**known, **fields})
+
+    @classmethod
+    def result(cls, case=None, **fields):
+        case = case or cls.case()
+        known = {
+            "case": case,
+            "nodeid": case.name,
+            "outcome": Outcome.MEASURED,
+            "hardware": cls.hardware(),
+        }
+        if fields.get("outcome", Outcome.MEASURED) is Outcome.MEASURED:
+            known["measurement"] = cls.measurement()
+        return CaseResult(**{**known, **fields})
+
+    @classmethod
+    def verdict(cls, verdict=Verdict.EQUIVALENT, case=None, *, failed=False, **fields):
+        case = case or cls.case()
+        return CaseVerdict(
+            **{"case": case, "nodeid": case.name, "verdict": verdict, "failed": failed, **fields}
+        )
+
+    @staticmethod
+    def time(verdict=Verdict.EQUIVALENT, effect=0.003, **fields):
+        known = {
+            "metric": "p50",
+            "verdict": verdict,
+            "evidence": "stored",
+            "baseline": 0.04,
+            "candidate": 0.04 * (1 + effect),
+            "effect": effect,
+            "low": effect - 0.04,
+            "high": effect + 0.04,
+            "tolerance": 0.25,
+            "smallest_detectable": 0.13,
+            "sessions": 12,
+        }
+        return Comparison(**{**known, **fields})
+
+    @staticmethod
+    def memory(verdict=Verdict.EQUIVALENT, effect=0.0, **fields):
+        known = {
+            "metric": "memory",
+            "verdict": verdict,
+            "evidence": "exact",
+            "baseline": 48e6,
+            "candidate": 48e6 * (1 + effect),
+            "effect": effect,
+            "tolerance": 0.01,
+            "sessions": 1,
+        }
+        return Comparison(**{**known, **fields})
+
+    @staticmethod
+    def check(metric="p95_ms", limit=60.0, verdict=None, value=43.4, note=None):
+        estimate = None if value is None else Estimate(value=value, low=value * 0.9, high=value * 1.1)
+        return BudgetCheck(
+            budget=Budget(metric=metric, limit=limit), verdict=verdict, value=estimate, note=note
+        )
+
+    @staticmethod
+    def note(text="cuda hidden: CUDA_VISIBLE_DEVICES is empty", cure="", code="absent"):
+        return Note(code=code, text=text, cure=cure)
+
+    @classmethod
+    def session(cls, pairs=(), **gate):
+        """A session of (result, verdict) pairs; either may be None."""
+        known = {
+            "passed": True,
+            "headline": "passed: 1 of 1 case decided",
+            "verdicts": tuple(verdict for _, verdict in pairs if verdict is not None),
+        }
+        return Session(
+            tool_version="0.1.0",
+            created="2026-07-01T12:00:00Z",
+            environment=cls.environment(),
+            cases=tuple(result for result, _ in pairs if result is not None),
+            gate=GateResult(**{**known, **gate}),
+        )
+
+    @classmethod
+    def pair(cls, case=None, verdict=Verdict.EQUIVALENT, result=None, **fields):
+        """A result and its verdict."""
+        case = case or cls.case()
+        return cls.result(case, **(result or {})), cls.verdict(verdict, case, **fields)
+
+    @classmethod
+    def many(cls, count):
+        """A session of so many measured cases, eight a test."""
+        pairs = []
+        for index in range(count):
+            case = cls.case(
+                f"tests/models/test_family_{index // 80}.py::test_model_{index // 8}", batch_size=1 + index % 8
+            )
+            p50 = 0.004 * (1 + index % 8) * (1 + 0.01 * (index % 37))
+            pairs.append(
+                cls.pair(
+                    case,
+                    result={"measurement": cls.measurement(p50, 0.03 + 0.01 * (index % 5))},
+                    comparisons=(cls.time(baseline=p50), cls.memory()),
+                    budgets=(cls.check(limit=2e3 * p50, value=1e3 * p50 * 1.1),),
+                )
+            )
+        return cls.session(pairs, headline=f"passed: {count} of {count} cases decided", decided=count)
+
+    @classmethod
+    def hostile_session(cls):
+        """A session in which every text that a test, a file or a system may set is hostile."""
+        pairs = []
+        for text in HOSTILE:
+            case = Case(test=f"tests/t.py::{text}", params=text, device=text, runtime=text, dtype=text)
+            note = Note(code=text, text=text, cure=text)
+            # A hardware class cannot be named with a lone surrogate in it: its id is a hash of UTF-8.
+            visible = text.replace("\udc80", "")
+            pairs.append(
+                cls.pair(
+                    case,
+                    Verdict.REGRESSED,
+                    {
+                        "reason": note,
+                        "unit": text,
+                        "hardware": cls.hardware(
+                            cpu_model=visible, isa=(visible,), accelerator=visible, driver=visible
+                        ),
+                        "measurement": cls.measurement(notes=(note,)),
+                    },
+                    failed=True,
+                    notes=(note,),
+                    comparisons=(
+                        cls.time(Verdict.REGRESSED, 0.5, note=note),
+                        cls.time(Verdict.SUSPECTED, metric=text),
+                    ),
+                    budgets=(cls.check(text, verdict=Verdict.OVER_BUDGET, note=note),),
+                )
+            )
+        cases = tuple(verdict.case for _, verdict in pairs)
+        session = cls.session(
+            pairs,
+            passed=False,
+            headline="FAILED: " + HOSTILE[0] + HOSTILE[4],
+            reasons=HOSTILE,
+            new=cases,
+            missing=cases,
+            renamed=tuple(zip(cases, cases, strict=True)),
+            deselected=tuple(Note(code="x", text=text) for text in HOSTILE),
+        )
+        environment = Environment(
+            os=HOSTILE[0], python=HOSTILE[5], packages=dict.fromkeys(HOSTILE, HOSTILE[1]), wait_policy=HOSTILE[6]
+        )
+        return Session(
+            tool_version=HOSTILE[0],
+            created=HOSTILE[1],
+            environment=environment,
+            cases=session.cases,
+            gate=session.gate,
+        )
+
+
+def _inverse_normal(p):
+    """Rational approximation by Abramowitz and Stegun, 26.2.23."""
+    tail = min(p, 1 - p)
+    t = math.sqrt(-2 * math.log(tail))
+    z = t - (2.515517 + 0.802853 * t + 0.010328 * t * t) / (
+        1 + 1.432788 * t + 0.189269 * t * t + 0.001308 * t**3
+    )
+    return -z if p < 0.5 else z
+
+
+_NORMAL = tuple(_inverse_normal(min(max(index / 100, 0.002), 0.998)) for index in range(101))
+
+
+@pytest.fixture
+def sample():
+    return Sample

@@ -311,7 +311,9 @@ class Shell:
         kept = measured is not None and measured.result is result
         verdict = measured.verdict if kept and measured is not None else self.run.judge(result)
         report.infergate = packed(Travelling(result=result, verdict=verdict))  # type: ignore[attr-defined]
-        report.user_properties += junit.properties(result, verdict)
+        # JUnit takes them from the report of the teardown, which takes them from the item.
+        named = dict(item.user_properties) | dict(junit.properties(result, verdict))
+        item.user_properties[:] = named.items()
 
     def _result(
         self, item: pytest.Item, parameter: Parameter, report: pytest.TestReport

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -19,9 +20,116 @@ import pytest
 
 from pytest_infergate.core.baseline import SESSIONS_KEPT, merge
 from pytest_infergate.core.model import Baseline, BaselineCase, BaselinePoint, Case, Hardware
+from pytest_infergate.devices.base import DeviceAbsentError, DeviceMemory, DeviceWork
 from pytest_infergate.errors import StorageError
 from pytest_infergate.storage import document
 from pytest_infergate.storage.base import Store, load_all
+
+
+class FakeClock:
+    """Nanoseconds that pass only when told: time in tests is exact and costs none."""
+
+    def __init__(self) -> None:
+        self.now = 0
+
+    def __call__(self) -> int:
+        """Read it, in nanoseconds."""
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += round(seconds * 1e9)
+
+
+class FakeDevice:
+    """A `Device` on a fake clock, for tests: a model on it calls `spend` instead of computing.
+
+    Asynchronous, it behaves like an accelerator: `spend` queues work and returns after `enqueue` seconds,
+    and `synchronize` lets the clock catch up. `slowness` stretches the yardsticks, as a busy machine does.
+    """
+
+    torch_name: str | None = None
+
+    def __init__(
+        self, name: str = "fake", *, asynchronous: bool = False, cores: int = 4, enqueue: float = 1e-5
+    ) -> None:
+        self.name = name
+        self.asynchronous = asynchronous
+        self.fake_clock = FakeClock()
+        self.clock: Callable[[], int] = self.fake_clock
+        self.cores = cores
+        self.enqueue = enqueue
+        self.slowness = 1.0
+        self.activations: int | None = 1_000_000
+        self.kernels = 0
+        self.released = 0
+        self._idle_at = 0
+
+    def spend(self, seconds: float) -> None:
+        """Do so many seconds of work, in one kernel."""
+        self.kernels += 1
+        if not self.asynchronous:
+            self.fake_clock.advance(seconds)
+            return
+        self.fake_clock.advance(self.enqueue)
+        self._idle_at = max(self._idle_at, self.fake_clock.now) + round(seconds * 1e9)
+
+    def synchronize(self) -> None:
+        """Let the clock catch up with the queued work."""
+        self.fake_clock.now = max(self.fake_clock.now, self._idle_at)
+
+    def hardware(self) -> Hardware:
+        """A class that no real machine has; `cores` tells machines apart."""
+        accelerator = self.name if self.asynchronous else None
+        return Hardware(
+            cpu_model="fake",
+            cores=self.cores,
+            accelerator=accelerator,
+            accelerator_count=int(self.asynchronous),
+        )
+
+    def yardsticks(self) -> Mapping[str, Callable[[], object]]:
+        """Three that take a millisecond times `slowness`."""
+        return dict.fromkeys(("compute", "copy", "dispatch"), lambda: self.spend(1e-3 * self.slowness))
+
+    def memory(self, call: Callable[[], object]) -> DeviceMemory:
+        """Run the call and report `activations`."""
+        call()
+        self.synchronize()
+        return DeviceMemory(activations=self.activations, reserved=self.activations)
+
+    def work(self, call: Callable[[], object]) -> DeviceWork | None:
+        """Count what the call spent."""
+        self.synchronize()
+        before, begin = self.kernels, self.fake_clock.now
+        call()
+        self.synchronize()
+        return DeviceWork(kernels=self.kernels - before, seconds=(self.fake_clock.now - begin) / 1e9)
+
+    def release(self) -> None:
+        """Count how often memory was to be given back."""
+        self.released += 1
+
+
+class FakeKind:
+    """A `DeviceKind` of fake devices; a name that is not among them is absent for the given reason."""
+
+    def __init__(
+        self, *devices: FakeDevice, kind: str = "fake", reason: str = "no fake device found"
+    ) -> None:
+        self.kind = kind
+        self.reason = reason
+        self._devices = {device.name: device for device in devices}
+
+    def open(self, name: str) -> FakeDevice:
+        """Find the device. Raises `DeviceAbsentError` with the reason."""
+        if name not in self._devices:
+            raise DeviceAbsentError(self.reason)
+        return self._devices[name]
+
+    def found(self) -> tuple[str, ...]:
+        """All of them."""
+        return tuple(self._devices)
 
 
 class MemoryStore:

@@ -20,6 +20,9 @@ PASS_SECONDS = 0.3
 PASS_SHARE = 0.05
 """And the share of the time cap that it may take, at most."""
 
+MANY_FAULTS = 1000
+"""Page faults a call from which on they cost a large part of the time."""
+
 
 class Effort(NamedTuple):
     """How long one case may take, and how many calls its budgets need."""
@@ -90,6 +93,7 @@ def measure(subject: Subject, device: Device, effort: Effort, notes: tuple[Note,
         streamed = _stream(subject.call, device, seconds) if stream else None
     recompiled = guard.compilations() - graphs
     allocated = device.memory(call)
+    faulted = _faults_per_call(faults, faults_after, samples.issued, device)
     measurement = Measurement(
         latency=latency,
         throughput=throughput,
@@ -104,11 +108,11 @@ def measure(subject: Subject, device: Device, effort: Effort, notes: tuple[Note,
         enqueue=times.enqueue,
         device_time=times.device_time,
         host_to_host=host_to_host,
-        page_faults=_faults_per_call(faults, faults_after, len(samples.calls), device),
+        page_faults=faulted,
         stream=streamed,
         yardsticks=samples.yardsticks,
         threads=subject.threads,
-        notes=(*notes, *_notes(warm_up, allocated, times)),
+        notes=(*notes, *_notes(warm_up, faulted, allocated, times)),
     )
     invalid = times.invalid
     if recompiled:
@@ -195,23 +199,28 @@ def _stream(call: Callable[[], Any], device: Device, seconds: float) -> Stream:
     """Time each item of a few calls, at least three, as they arrive."""
     first: list[float] = []
     gaps: list[float] = []
-    items = 0
     begin = device.clock()
     while len(first) < 3 or device.clock() - begin < 1e9 * seconds:  # noqa: PLR2004 - three tell a median
-        last = start = device.clock()
-        for _ in call():
-            device.synchronize()
-            now = device.clock()
-            (gaps if last != start else first).append((now - last) / 1e9)
-            last = now
-            items += 1
-        if last == start:  # it yielded nothing
-            first.append((device.clock() - start) / 1e9)
+        times = _arrivals(call, device)
+        first.append(times[0])
+        gaps += times[1:]
     return Stream(
-        items=items / len(first),
+        items=(len(first) + len(gaps)) / len(first),
         first_item=latency_of(tuple(first)),
         between_items=latency_of(tuple(gaps)) if gaps else None,
     )
+
+
+def _arrivals(call: Callable[[], Any], device: Device) -> list[float]:
+    """Seconds to the first item of one call, and between the others; to the end, where it yields none."""
+    times = []
+    last = device.clock()
+    for _ in call():
+        device.synchronize()
+        now = device.clock()
+        times.append((now - last) / 1e9)
+        last = now
+    return times or [(device.clock() - last) / 1e9]
 
 
 def _faults_per_call(before: int | None, after: int | None, calls: int, device: Device) -> float | None:
@@ -220,10 +229,16 @@ def _faults_per_call(before: int | None, after: int | None, calls: int, device: 
     return (after - before) / calls
 
 
-MANY_FAULTS = 1000
-
-
-def _notes(warm_up: WarmUp, allocated: DeviceMemory, times: _Asynchronous) -> Iterator[Note]:
+def _notes(
+    warm_up: WarmUp, faults: float | None, allocated: DeviceMemory, times: _Asynchronous
+) -> Iterator[Note]:
+    if faults is not None and faults >= MANY_FAULTS:
+        yield Note(
+            code="page-faults",
+            text=f"{faults:,.0f} page faults a call: large activations are mapped anew each time",
+            cure="in production keep them with MALLOC_MMAP_THRESHOLD_=1073741824 "
+            "MALLOC_TRIM_THRESHOLD_=2147483648 MALLOC_TOP_PAD_=67108864",
+        )
     if not warm_up.steady:
         text = f"not steady after {warm_up.calls} calls of warm-up"
         yield Note(

@@ -17,6 +17,7 @@ from pytest_infergate.devices.base import Device
 
 TURN_SECONDS = 0.025
 """Length of a turn of the case between two turns of the yardsticks; at least one call."""
+MOST_PER_TURN = 10_000
 LEAST_CALLS = 20
 LEAST_SECONDS = 1.0
 PRECISION = 0.01
@@ -62,6 +63,8 @@ class Samples(NamedTuple):
     """Call times of a case and median times of its yardsticks, in seconds."""
 
     calls: tuple[float, ...]
+    issued: int
+    """Calls made in all, those that were dropped included."""
     yardsticks: dict[str, float]
 
 
@@ -80,8 +83,9 @@ def sample(
     for. Stops at the precision and the need, or at `max_seconds`.
     The first call after the yardsticks, which emptied the caches, is dropped where a turn has several.
     """
-    per_turn = max(1, round(TURN_SECONDS / max(expected, 1e-9)))
+    per_turn = min(MOST_PER_TURN, max(1, round(TURN_SECONDS / max(expected, 1e-9))))
     drop = 1 if per_turn > 1 else 0
+    issued = 0
     calls: list[float] = []
     speeds: dict[str, list[float]] = {name: [] for name in yardsticks}
     begin = device.clock()
@@ -90,6 +94,7 @@ def sample(
         for name, yardstick in yardsticks.items():
             speeds[name] += time_calls(yardstick, device, 1)
         calls += time_calls(call, device, per_turn + drop)[drop:]
+        issued += per_turn + drop
         elapsed = (device.clock() - begin) / 1e9
         if elapsed >= max_seconds:
             break
@@ -97,7 +102,7 @@ def sample(
             if _precise(calls, needed):
                 break
             next_check = elapsed * 1.25
-    return Samples(tuple(calls), {name: median(times) for name, times in speeds.items()})
+    return Samples(tuple(calls), issued, {name: median(times) for name, times in speeds.items()})
 
 
 def _precise(calls: list[float], needed: int) -> bool:

@@ -8,6 +8,8 @@ from pytest_infergate.core.model import WarmUp
 
 LEAST_CALLS = 3
 LEAST_SECONDS = 0.3
+MOST_CALLS = 200_000
+"""Enough for anything: a call below a microsecond would else take this long to reach `LEAST_SECONDS`."""
 AGREEMENT = 0.03
 """Two successive windows whose medians agree this closely are steady."""
 
@@ -42,7 +44,7 @@ class SteadyState:
     @property
     def finished(self) -> bool:
         """Whether to stop warming up."""
-        return self._steady or self._seconds >= self._cap
+        return self._steady or self._seconds >= self._cap or self._calls >= MOST_CALLS
 
     def result(self) -> WarmUp:
         """What it took."""

@@ -117,7 +117,7 @@ def render(session: Session, *, settings: Mapping[str, str] | None = None) -> st
 
 def kind(row: Row) -> str:
     """Colour and shape of a verdict: ``bad``, ``warn``, ``good`` or ``none``."""
-    if row.failed or row.verdict in FAILING:
+    if row.verdict in FAILING:
         return "bad"
     return "none" if row.verdict is None else _KINDS.get(row.verdict, "none")
 

@@ -28,6 +28,8 @@ SUMMARIES = 3
 _COMPARED = {"p50": "p50_ms", "memory": "peak_memory_mb"}
 _RUN_LEVEL = units.percent(compare.FALSE_ALARMS, signed=False)
 _CASE_LEVEL = units.percent(1 - compare.SUSPICION, signed=False, decimals=0)
+_TOLD = FAILING | {Verdict.SUSPECTED, Verdict.INCONCLUSIVE}
+"""Told of a case whatever its own verdict: a missing baseline does not matter beside a broken budget."""
 _WIDEST = 10.0
 """Beyond a factor of eleven nobody should be told how to tolerate it."""
 
@@ -60,12 +62,12 @@ def explain(verdict: CaseVerdict, result: CaseResult | None = None) -> Message:
     title = _title(verdict, comparisons, checks, result)
     if verdict.verdict not in STRICTLY_FAILING:
         return Message(title=title)
-    comparisons = [row for row in comparisons if row.verdict in STRICTLY_FAILING]
-    checks = [check for check in checks if check.verdict is not None]
+    told = _TOLD | {verdict.verdict}
+    comparisons = [row for row in comparisons if row.verdict in told]
+    checks = [check for check in checks if check.verdict in told]
     return Message(
         title=title,
         sections=(
-            *_reasons(verdict, result),
             *(_comparison(row, result) for row in comparisons),
             *(_budget(check, result) for check in checks),
         ),
@@ -183,14 +185,6 @@ def _reason_summary(verdict: CaseVerdict, reason: Note) -> str:
     return plain(reason.text)
 
 
-def _reasons(verdict: CaseVerdict, result: CaseResult | None) -> tuple[Section, ...]:
-    reason = _reason(verdict, result)
-    if reason is None:
-        return ()
-    outcome = result.outcome.value if result is not None else verdict.verdict.value
-    return (Section(words="measuring", verdict=outcome, lines=(("reason", plain(reason.text)),)),)
-
-
 def _comparison(row: Comparison, result: CaseResult | None) -> Section:
     metric = compared_metric(row.metric)
     figures = {
@@ -248,7 +242,7 @@ def _certainty(row: Comparison) -> str:
 def _detectable(row: Comparison) -> str:
     if row.smallest_detectable is None:
         return ""
-    return f"{units.percent(row.smallest_detectable)} would be called regressed in 9 of 10 runs"
+    return f"a true {units.percent(row.smallest_detectable)} would be called regressed in 9 of 10 runs"
 
 
 def _budget(check: BudgetCheck, result: CaseResult | None) -> Section:
@@ -258,10 +252,16 @@ def _budget(check: BudgetCheck, result: CaseResult | None) -> Section:
         "measured": "" if check.value is None else shown(metric, check.value.value, result),
         "allowed": f"{side} {shown(metric, check.budget.limit, result)}",
         "how sure": _bounds(check, metric, result),
-        "note": "" if check.note is None else plain(check.note.text),
+        "why": _why(check),
     }
     word = _budget_word(check, metric)
     return Section(words=f"budget {plain(check.budget.metric)}", verdict=word, lines=_told(figures))
+
+
+def _why(check: BudgetCheck) -> str:
+    if not_decided(check):
+        return why_not_decided(check)
+    return "" if check.note is None else plain(check.note.text)
 
 
 def _budget_word(check: BudgetCheck, metric: Metric) -> str:

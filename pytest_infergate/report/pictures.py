@@ -23,7 +23,7 @@ OUTLINE = 20
 """Greatest height of an outline."""
 BASE = 42
 """Distance of a strip's base line from its top."""
-_BIN = 4
+_BIN = 5
 _EVERY = 2
 """Every second percentile draws the same outline to the eye."""
 _KERNEL = (1, 4, 6, 4, 1)
@@ -118,7 +118,7 @@ def is_drawable(percentiles: Sequence[float]) -> bool:
         len(percentiles) > 1
         and percentiles[0] > 0
         and math.isfinite(percentiles[-1])
-        and all(one <= next_ for one, next_ in itertools.pairwise(percentiles))
+        and list(percentiles) == sorted(percentiles)
     )
 
 

@@ -52,10 +52,7 @@ def table(shown: Sequence[Row], width: int = WIDTH) -> str:
     """
     if not shown:
         return ""
-    cells = [_cells(row) for row in shown[:ROWS_SHOWN]]
-    if _room_for_names(cells, width) < LEAST_NAME:
-        cells = [(*row[:5], row[5].partition(":")[0], row[6]) for row in cells]
-    room = max(LEAST_NAME, _room_for_names(cells, width))
+    cells, room = _fitted([_cells(row) for row in shown[:ROWS_SHOWN]], width)
     text = tabulate(
         [(shorten(row[0], room), *row[1:]) for row in cells],
         headers=HEADERS,
@@ -124,6 +121,17 @@ def failure_message(verdict: CaseVerdict, result: CaseResult | None = None) -> s
 def _cells(row: Row) -> tuple[str, ...]:
     word = f"{row.word} (fails)" if row.failed and row.verdict not in FAILING else row.word
     return row.nodeid, row.p50, row.p95, row.throughput, row.peak_memory, row.budget, word
+
+
+def _fitted(cells: list[tuple[str, ...]], width: int) -> tuple[list[tuple[str, ...]], int]:
+    """Say so little about budgets that names keep a quarter of the width, and how many columns that is."""
+    wanted = max(LEAST_NAME, width // 4)
+    for parts in (3, 2, 1):
+        fitted = [(*row[:5], ": ".join(row[5].split(": ")[:parts]), row[6]) for row in cells]
+        room = _room_for_names(fitted, width)
+        if room >= wanted:
+            break
+    return fitted, max(LEAST_NAME, room)
 
 
 def _room_for_names(cells: Sequence[tuple[str, ...]], width: int) -> int:

@@ -28,7 +28,7 @@ from pytest_infergate.core.model import (
 HOSTILE = (
     "<script>alert(1)</script>",
     '"><img src=x onerror=alert(1)>',
-    "it's \"quoted\" & {{ 7*7 }} {% raw %}",
+    'it\'s "quoted" & {{ 7*7 }} {% raw %}',
     "]]>--><!--",
     "two\nlines\r\tand a tab",
     "\x1b[31mred\x1b[0m\x07\x00",
@@ -185,7 +185,8 @@ class Sample:
         pairs = []
         for index in range(count):
             case = cls.case(
-                f"tests/models/test_family_{index // 80}.py::test_model_{index // 8}", batch_size=1 + index % 8
+                f"tests/models/test_family_{index // 80}.py::test_model_{index // 8}",
+                batch_size=1 + index % 8,
             )
             p50 = 0.004 * (1 + index % 8) * (1 + 0.01 * (index % 37))
             pairs.append(
@@ -240,7 +241,10 @@ class Sample:
             deselected=tuple(Note(code="x", text=text) for text in HOSTILE),
         )
         environment = Environment(
-            os=HOSTILE[0], python=HOSTILE[5], packages=dict.fromkeys(HOSTILE, HOSTILE[1]), wait_policy=HOSTILE[6]
+            os=HOSTILE[0],
+            python=HOSTILE[5],
+            packages=dict.fromkeys(HOSTILE, HOSTILE[1]),
+            wait_policy=HOSTILE[6],
         )
         return Session(
             tool_version=HOSTILE[0],

@@ -70,5 +70,5 @@ $(CORE)/.installed-$(VERSION): $(SOURCES)
 	$(call venv,$(CORE))
 	@$(PY_CORE) $(INSTALL_PROJECT) --no-deps
 	@$(PY_CORE) -c 'from importlib.metadata import requires; print(*(r for r in requires("pytest-infergate") if not r.startswith("torch") and "extra ==" not in r), sep="\n")' > $(CORE)/requirements.txt
-	@$(PY_CORE) $(INSTALL) --group test -r $(CORE)/requirements.txt
+	@$(PY_CORE) $(INSTALL) --no-warn-conflicts --group test -r $(CORE)/requirements.txt
 	@touch $@

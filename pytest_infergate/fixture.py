@@ -97,6 +97,10 @@ class InferTwiceError(InfergateError):
     """A test called `infer` a second time."""
 
 
+class InfeasibleError(InfergateError):
+    """The case ran out of memory: nothing of it can be shown to the test."""
+
+
 class Infer:
     """The `infer` fixture: call it once with the model and its arguments.
 
@@ -109,6 +113,9 @@ class Infer:
         self.marker = marker
         self.called = False
         self._run = run
+
+    def __repr__(self) -> str:
+        return f"<infer for {self.case.name}>"
 
     @property
     def device(self) -> str:
@@ -145,7 +152,8 @@ class Infer:
 
         A module (or a bound method or partial of one) is put on the device with its tensor arguments, in
         eval and inference mode, and is left as it was found. Any other callable runs as it is.
-        Raises what the model raises; `InferTwiceError` on the second call of a test.
+        Raises what the model raises, `InferTwiceError` on the second call of a test, and `InfeasibleError`,
+        which ends the test as a skip, where memory runs out.
         """
         __tracebackhide__ = True
         if self.called:
@@ -166,6 +174,8 @@ class Infer:
 
             return Result(run_once(invocation))
         measured = self._run.measure(self.case, self.nodeid, self.marker, invocation)
+        if measured.exhausted:
+            raise InfeasibleError(str(measured.result.reason))
         return Result(measured.output, measured.result.measurement, measured.samples)
 
 

@@ -51,6 +51,11 @@ class Measured(NamedTuple):
     result: CaseResult
     verdict: CaseVerdict
 
+    @property
+    def exhausted(self) -> bool:
+        """Whether memory ran out, so that there is no output."""
+        return self.result.outcome is Outcome.INFEASIBLE
+
 
 class InferenceRun:
     """Everything that lives as long as the run: settings, opened devices, baselines, what was measured."""

@@ -276,20 +276,23 @@ class Shell:
         if parameter_of(item) is None:
             yield
             return
+        from pytest_infergate.fixture import InfeasibleError, InferTwiceError
+
         try:
             yield
-        except InfergateError as error:
+        except InferTwiceError as error:
             pytest.fail(str(error), pytrace=False)
+        except InfeasibleError as error:
+            self._apply_verdict(item)
+            pytest.skip(str(error))
         self._apply_verdict(item)
 
     def _apply_verdict(self, item: pytest.Item) -> None:
-        infer: Infer = item.funcargs["infer"]  # type: ignore[attr-defined]
-        if not infer.called:
+        infer: Infer | None = item.funcargs.get("infer")  # type: ignore[attr-defined]
+        if infer is None or not infer.called:
             pytest.fail(NEVER_CALLED, pytrace=False)
         measured = self.run.measured.get(item.nodeid) if self.settings.measuring else None
-        if measured is None:
-            return
-        if measured.verdict.failed:
+        if measured is not None and measured.verdict.failed:
             from pytest_infergate.report import text
 
             pytest.fail(text.failure_message(measured.verdict, measured.result), pytrace=False)
@@ -325,7 +328,7 @@ class Shell:
         measured = self.run.measured.get(item.nodeid)
         if stashed is not None:
             return stashed
-        if measured is not None and (report.passed or measured.verdict.failed or measured.output is None):
+        if measured is not None and (report.passed or measured.verdict.failed or measured.exhausted):
             return measured.result
         if not report.failed:
             return None

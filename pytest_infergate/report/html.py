@@ -190,16 +190,16 @@ def _entry(pair: Judged, anchor: str) -> Entry:
     )
 
 
-def _gravity(entry: Entry) -> tuple[bool, int, str]:
+def _gravity(entry: Entry) -> tuple[object, ...]:
     verdict = entry.row.verdict
-    return not entry.row.failed, len(GRAVITY) if verdict is None else GRAVITY[verdict], entry.row.nodeid
+    rank = len(GRAVITY) if verdict is None else GRAVITY[verdict]
+    return not entry.row.failed, rank, entry.row.case.test, _axes(entry)
 
 
-def _axes(entry: Entry) -> tuple[str, ...]:
-    """Siblings in their natural order: device, runtime, dtype, then numbers as numbers."""
+def _axes(entry: Entry) -> tuple[object, ...]:
+    """Siblings in their natural order: device first, numbers as numbers."""
     case = entry.row.case
-    numbers = (f"{case.batch_size:012d}", f"{case.threads or 0:06d}")
-    return (case.params, case.device, case.runtime, case.dtype or "", *numbers)
+    return case.params, case.device, case.runtime, case.dtype or "", case.batch_size, case.threads or 0
 
 
 def _name(nodeid: str) -> Name:
@@ -213,27 +213,23 @@ def _latency(pair: Judged) -> tuple[str, ...]:
     if result is None or result.measurement is None:
         return ()
     latency = result.measurement.latency
-    expected = _expected(verdict)
     return (
         f"{latency.count:,}",
-        *(_bounded(estimate) for estimate in _estimates(latency)),
+        *map(_bounded, (latency.p50, latency.p95, latency.p99)),
         units.seconds(result.measurement.cold_start),
-        units.seconds(expected),
+        units.seconds(_expected(verdict)),
         ", ".join(_limit(check, result) for check in _checks(verdict)) or units.UNKNOWN,
     )
 
 
-def _estimates(latency: Latency) -> tuple[Estimate, ...]:
-    return latency.p50, latency.p90, latency.p95, latency.p99
-
-
 def _bounded(estimate: Estimate) -> str:
-    if estimate.low is None and estimate.high is None:
-        return units.seconds(estimate.value)
-    low, high = units.seconds(estimate.low), units.seconds(estimate.high)
-    return f"{units.seconds(estimate.value)}\n{low} to {high}".replace(
-        f"{units.UNKNOWN} to", "at most"
-    ).replace(f" to {units.UNKNOWN}", " or more")
+    """A time, and on a line below what bounds it has."""
+    value, low, high = map(units.seconds, (estimate.value, estimate.low, estimate.high))
+    if estimate.low is not None and estimate.high is not None:
+        return f"{value}\n{low} to {high}"
+    if estimate.low is not None:
+        return f"{value}\n{low} or more"
+    return value if estimate.high is None else f"{value}\n{high} or less"
 
 
 def _checks(verdict: CaseVerdict | None) -> tuple[BudgetCheck, ...]:

@@ -15,17 +15,17 @@ from pytest_infergate.core.model import Struct
 
 BOX = 1000
 """Width of the stretched box in which outlines are drawn."""
-STRIP = 50
+STRIP = 58
 """Height of one case, pixels."""
-TOP = 6
+TOP = 0
 AXIS = 26
 OUTLINE = 20
 """Greatest height of an outline."""
-BASE = 42
+BASE = 48
 """Distance of a strip's base line from its top."""
 _BIN = 5
-_EVERY = 2
-"""Every second percentile draws the same outline to the eye."""
+_STEPS = 25
+"""Every fourth percentile draws the same outline to the eye."""
 _KERNEL = (1, 4, 6, 4, 1)
 _MARGIN = 0.02
 """Share of the width that stays empty on either side."""
@@ -89,10 +89,6 @@ class Scale(Struct, frozen=True, kw_only=True):
         factor = (1 - 2 * _MARGIN) / (math.log(self.high) - origin)
         return [_MARGIN + (math.log(value) - origin) * factor for value in seconds]
 
-    def percentage(self, seconds: float) -> str:
-        """Where a time of the scale stands, as an SVG length."""
-        return f"{100 * self.shares([seconds])[0]:.1f}%"
-
 
 def picture(series: Iterable[Series]) -> Picture | None:
     """Place the cases that have a distribution below one another; ``None`` where none has."""
@@ -104,10 +100,11 @@ def picture(series: Iterable[Series]) -> Picture | None:
     marks = [mark.seconds for item in drawable for mark in item.marks]
     near = [seconds for seconds in marks if low / _NEAR <= seconds <= high * _NEAR]
     scale = _scale(min([low, *near]), max([high, *near]))
+    round_ = ticks(scale)
     return Picture(
         height=TOP + STRIP * len(drawable) + AXIS,
         strips=tuple(_strip(item, TOP + STRIP * index, scale) for index, item in enumerate(drawable)),
-        ticks=tuple((scale.percentage(tick), units.seconds(tick)) for tick in ticks(scale)),
+        ticks=tuple(zip(_percentages(round_, scale), map(units.seconds, round_), strict=True)),
         omitted=len(near) < len(marks),
     )
 
@@ -117,7 +114,7 @@ def is_drawable(percentiles: Sequence[float]) -> bool:
     return (
         len(percentiles) > 1
         and percentiles[0] > 0
-        and math.isfinite(percentiles[-1])
+        and all(map(math.isfinite, percentiles))
         and list(percentiles) == sorted(percentiles)
     )
 
@@ -142,11 +139,17 @@ def outline(percentiles: Sequence[float], scale: Scale) -> str:
 
     Its highest place is `OUTLINE` high whatever the spread, so that every case can be seen.
     """
-    places = [BOX * share / _BIN for share in scale.shares(percentiles[::_EVERY])]
+    places = [BOX * share / _BIN for share in scale.shares(_thinned(percentiles))]
     first = math.floor(places[0]) - len(_KERNEL) // 2
     heights = _smooth(_bins(places))
     factor = OUTLINE / max(heights)
     return _path(first, [round(factor * height) for height in heights])
+
+
+def _thinned(percentiles: Sequence[float]) -> Sequence[float]:
+    """Evenly chosen percentiles with both ends among them; all where the number does not divide."""
+    steps = len(percentiles) - 1
+    return percentiles[:: steps // _STEPS] if steps % _STEPS == 0 else percentiles
 
 
 def _path(first: int, levels: Sequence[int]) -> str:
@@ -169,15 +172,21 @@ def _scale(low: float, high: float) -> Scale:
 def _strip(item: Series, top: int, scale: Scale) -> Strip:
     start, stop = scale.shares([item.percentiles[0], item.percentiles[-1]])
     marks = [mark for mark in item.marks if scale.low <= mark.seconds <= scale.high]
+    places = _percentages([mark.seconds for mark in marks], scale)
     return Strip(
         label=item.label,
         figures=item.figures,
         top=top,
         whisker=f"M{BOX * start:.0f} {top + BASE}H{BOX * stop:.0f}",
         outline=outline(item.percentiles, scale),
-        marks=tuple((mark.symbol, scale.percentage(mark.seconds)) for mark in marks),
+        marks=tuple(zip((mark.symbol for mark in marks), places, strict=True)),
         failed=item.failed,
     )
+
+
+def _percentages(seconds: Iterable[float], scale: Scale) -> list[str]:
+    """Where times of the scale stand, as SVG lengths."""
+    return [f"{100 * share:.1f}%" for share in scale.shares(seconds)]
 
 
 def _round_step(step: float) -> float:

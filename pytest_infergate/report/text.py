@@ -23,6 +23,8 @@ LEAST_NAME = 16
 HEADERS = ("case", "p50", "p95", "throughput", "peak memory", "budget", "verdict")
 _ALIGNED = ("left", "right", "right", "right", "right", "left", "left")
 _GUTTER = 2
+_PADDING = 2
+"""What tabulate adds to a header."""
 _INDENT = "  "
 _FLAGGED = FAILING | {Verdict.SUSPECTED, Verdict.INVALID}
 
@@ -135,7 +137,8 @@ def _fitted(cells: list[tuple[str, ...]], width: int) -> tuple[list[tuple[str, .
 
 
 def _room_for_names(cells: Sequence[tuple[str, ...]], width: int) -> int:
-    columns = zip(HEADERS[1:], *(row[1:] for row in cells), strict=True)
+    padded = [header + " " * _PADDING for header in HEADERS]
+    columns = zip(padded[1:], *(row[1:] for row in cells), strict=True)
     return width - sum(max(map(len, column)) + _GUTTER for column in columns)
 
 

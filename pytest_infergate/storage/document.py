@@ -112,7 +112,8 @@ def _parse(text: str, source: str) -> dict[str, Any]:
         raw = json.loads(text)
     except json.JSONDecodeError as error:
         where = f"line {error.lineno} column {error.colno}"
-        ends = ": it ends too early" if error.pos >= len(text.rstrip()) else ""
+        cut = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string")
+        ends = ": it ends too early" if cut else ""
         raise StorageError(f"{source} is not JSON{ends} ({error.msg}, {where}); {RESTORE}") from error
     except (RecursionError, ValueError) as error:
         raise StorageError(f"{source} is not a baseline ({error}); {RESTORE}") from error

@@ -28,9 +28,9 @@ def exact(value: float) -> Estimate:
     return Estimate(value=value, low=value, high=value)
 
 
-def latency(p50: float = 0.010, count: int = 1000, **quantiles: Estimate) -> Latency:
-    every = {name: exact(p50) for name in ("p50", "p90", "p95", "p99")}
-    return Latency(count=count, mean=p50, **{**every, **quantiles})
+def latency(median: float = 0.010, count: int = 1000, **quantiles: Estimate) -> Latency:
+    every = {name: exact(median) for name in ("p50", "p90", "p95", "p99")}
+    return Latency(count=count, mean=median, **{**every, **quantiles})
 
 
 def measurement(p50: float = 0.010, **fields) -> Measurement:

@@ -88,8 +88,8 @@ def test_no_history():
 @pytest.mark.parametrize(
     ("difference", "text"),
     [
-        (0.0, "1 stored session can show a slowdown of 87 % or more"),
-        (0.4, "1 stored session can show a slowdown of 87 % or more"),
+        (0.0, "1 stored session can show a slowdown of +87 % or more"),
+        (0.4, "1 stored session can show a slowdown of +87 % or more"),
     ],
 )
 def test_an_open_verdict_says_what_could_be_seen(difference, text):

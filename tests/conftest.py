@@ -1,0 +1,95 @@
+"""Shared by the whole suite. Nothing here imports torch."""
+
+import textwrap
+
+import msgspec  # noqa: F401 - kept loaded: runs in this process would load compiled modules twice
+import numpy as np  # noqa: F401
+import pytest
+import scipy.special  # noqa: F401
+
+pytest_plugins = ["pytester"]
+
+CONFTEST = """
+    from pathlib import Path
+
+    import pytest
+
+    from pytest_infergate.testing import FakeDevice, FakeKind
+
+    DEVICE = FakeDevice("fake")
+    ACCELERATOR = FakeDevice("accel", asynchronous=True)
+
+
+    def pytest_infergate_devices(config):
+        return [
+            FakeKind(DEVICE, reason="no second fake device found"),
+            FakeKind(ACCELERATOR, kind="accel"),
+            FakeKind(kind="ghost", reason="no ghost device found"),
+        ]
+
+
+    @pytest.fixture
+    def device():
+        return DEVICE
+
+
+    @pytest.fixture
+    def model(infer):
+        '''Takes as many seconds as the file says, on the device of the case.'''
+        device = ACCELERATOR if infer.device == "accel" else DEVICE
+
+        def run(*args):
+            device.spend(float(Path("seconds").read_text()))
+            return "output"
+
+        return run
+"""
+
+
+class Project:
+    """A little repository with inference tests on fake devices, and ways to run pytest in it."""
+
+    def __init__(self, pytester):
+        self.pytester = pytester
+        self.path = pytester.path
+        pytester.makeconftest(textwrap.dedent(CONFTEST))
+        self.takes(0.010)
+
+    def takes(self, seconds):
+        """Let a call of the model take so long."""
+        (self.path / "seconds").write_text(str(seconds))
+
+    def test(self, arguments="", body="infer(model)", name="test_model", file="test_it.py"):
+        """Write a file with one marked test."""
+        self.pytester.makepyfile(
+            **{
+                file.removesuffix(".py"): f"""
+                import pytest
+
+                @pytest.mark.inference({arguments})
+                def {name}(infer, model, device):
+                    {body}
+                """
+            }
+        )
+
+    def run(self, *arguments):
+        """Run pytest in this process."""
+        return self.pytester.runpytest_inprocess("-p", "pytest_infergate.plugin", *arguments)
+
+    def measure(self, *arguments):
+        """Run pytest on the fake device."""
+        return self.run("--infer-devices=fake", *arguments)
+
+    def record(self, *arguments):
+        """Record a session, and insist that it went well."""
+        result = self.measure("--infer-save", *arguments)
+        assert result.ret == 0, result.stdout.str()
+        return result
+
+
+@pytest.fixture
+def project(pytester, monkeypatch):
+    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    return Project(pytester)

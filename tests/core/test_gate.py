@@ -1,0 +1,533 @@
+from itertools import product
+
+import pytest
+from core_values import (
+    ENVIRONMENT,
+    HARDWARE,
+    OTHER_HARDWARE,
+    baseline,
+    case,
+    day,
+    latency,
+    measurement,
+    point,
+    result,
+)
+
+from pytest_infergate.core.gate import decided, fails, gate, judge
+from pytest_infergate.core.model import (
+    Budget,
+    BudgetCheck,
+    CaseVerdict,
+    Comparison,
+    Environment,
+    Estimate,
+    GateMode,
+    Memory,
+    Note,
+    Outcome,
+    Policy,
+    Verdict,
+)
+
+POLICY = Policy()
+STRICT = Policy(strict=True)
+SAVING = Policy(saving=True)
+MODES = list(GateMode)
+
+ALWAYS_RED = {"regressed", "over-budget", "mismatch"}
+RED_IF_STRICT = {
+    "invalid",
+    "infeasible",
+    "suspected",
+    "inconclusive",
+    "incomparable",
+    "no-baseline",
+    "not-measured",
+}
+RED_IF_SAVING = {"over-budget", "mismatch"}
+NEVER_RED = {"slower-within-tolerance", "improved", "equivalent"}
+
+
+def test_the_table_below_knows_every_verdict():
+    assert {verdict.value for verdict in Verdict} == ALWAYS_RED | RED_IF_STRICT | NEVER_RED
+
+
+@pytest.mark.parametrize("saving", [False, True])
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("verdict", list(Verdict))
+def test_fails(verdict, mode, strict, saving):
+    red = ALWAYS_RED | (RED_IF_STRICT if strict else set())
+    red = RED_IF_SAVING if saving else red
+    expected = mode is GateMode.FAIL and verdict.value in red
+    assert fails(verdict, Policy(gate=mode, strict=strict, saving=saving)) is expected
+
+
+@pytest.mark.parametrize(("policy", "marker"), list(product(MODES, MODES)))
+def test_the_marker_wins_over_the_policy(policy, marker):
+    assert fails(Verdict.REGRESSED, Policy(gate=policy), marker) is (marker is GateMode.FAIL)
+
+
+def judged(of, *, before=None, policy=POLICY, environment=ENVIRONMENT, cases=1):
+    before = {} if before is None else before
+    return judge(of, before, policy, environment, cases=cases)
+
+
+def on_record(*points, of=None, hardware=HARDWARE):
+    return {hardware.id: baseline(*points, of=of, hardware=hardware)}
+
+
+def rows(verdict):
+    return {row.metric: row.verdict for row in verdict.comparisons}
+
+
+def test_measured_and_unchanged():
+    verdict = judged(result(), before=on_record(*(point(created=day(number)) for number in range(1, 13))))
+    assert rows(verdict) == {"p50": Verdict.EQUIVALENT, "memory": Verdict.EQUIVALENT}
+    assert verdict.verdict is Verdict.EQUIVALENT
+    assert not verdict.failed
+
+
+def test_measured_for_the_first_time():
+    verdict = judged(result())
+    assert rows(verdict) == {"p50": Verdict.NO_BASELINE, "memory": Verdict.NO_BASELINE}
+    assert verdict.verdict is Verdict.NO_BASELINE
+    assert not verdict.failed
+    assert judged(result(), policy=STRICT).failed
+
+
+def test_measured_and_slower():
+    verdict = judged(result(measurement=measurement(0.050)), before=on_record())
+    assert rows(verdict) == {"p50": Verdict.REGRESSED, "memory": Verdict.EQUIVALENT}
+    assert verdict.verdict is Verdict.REGRESSED
+    assert verdict.failed
+
+
+def test_measured_and_bigger():
+    bigger = measurement(memory=Memory(weights=45_000_000, activations=10_000_000))
+    verdict = judged(result(measurement=bigger), before=on_record())
+    assert rows(verdict)["memory"] is Verdict.REGRESSED
+    assert verdict.failed
+
+
+def test_the_marker_sets_the_tolerance_of_each_metric():
+    bigger = measurement(0.050, memory=Memory(weights=45_000_000, activations=10_000_000))
+    lenient = result(measurement=bigger, tolerance={"p50": 9.0, "memory": 0.2})
+    verdict = judged(lenient, before=on_record())
+    assert rows(verdict) == {"p50": Verdict.SLOWER_WITHIN_TOLERANCE, "memory": Verdict.EQUIVALENT}
+    assert [row.tolerance for row in verdict.comparisons] == [9.0, 0.2]
+
+
+def test_the_policy_sets_the_default_tolerances():
+    policy = Policy(time_tolerance=9.0, memory_tolerance=0.5)
+    verdict = judged(result(measurement=measurement(0.050)), before=on_record(), policy=policy)
+    assert [row.tolerance for row in verdict.comparisons] == [9.0, 0.5]
+
+
+def test_a_false_alarm_is_shared_among_the_cases_of_the_run():
+    doubled = result(measurement=measurement(0.0205))
+    assert judged(doubled, before=on_record(), cases=1).verdict is Verdict.REGRESSED
+    assert judged(doubled, before=on_record(), cases=10).verdict is Verdict.SUSPECTED
+
+
+def test_no_memory_no_row():
+    assert set(rows(judged(result(measurement=measurement(memory=Memory()))))) == {"p50"}
+
+
+def test_a_baseline_without_memory():
+    verdict = judged(result(), before=on_record(point(peak_memory=None)))
+    assert rows(verdict)["memory"] is Verdict.NO_BASELINE
+
+
+@pytest.mark.parametrize(
+    ("now", "text"),
+    [
+        ({"torch": "2.14.0"}, "memory was recorded with torch 2.13.0, this is 2.14.0"),
+        ({}, "memory was recorded with torch 2.13.0, this is unknown"),
+    ],
+)
+def test_memory_does_not_compare_across_versions_of_torch(now, text):
+    bigger = measurement(memory=Memory(weights=90_000_000, activations=10_000_000))
+    verdict = judged(
+        result(measurement=bigger), before=on_record(), environment=Environment(packages=now, virtual=False)
+    )
+    (row,) = [row for row in verdict.comparisons if row.metric == "memory"]
+    assert row.verdict is Verdict.INCOMPARABLE
+    assert str(row.note) == f"{text} (record it anew with --infer-save)"
+    assert not verdict.failed
+
+
+def test_time_compares_across_versions_of_torch():
+    verdict = judged(
+        result(measurement=measurement(0.050)),
+        before=on_record(),
+        environment=Environment(packages={"torch": "2.14.0"}, virtual=False),
+    )
+    assert verdict.verdict is Verdict.REGRESSED
+
+
+def test_memory_compares_with_the_last_session():
+    history = on_record(point(created=day(1), peak_memory=10_000_000), point(created=day(2)))
+    assert rows(judged(result(), before=history))["memory"] is Verdict.EQUIVALENT
+
+
+def test_other_hardware_is_incomparable():
+    verdict = judged(result(measurement=measurement(0.050)), before=on_record(hardware=OTHER_HARDWARE))
+    assert rows(verdict) == {"p50": Verdict.INCOMPARABLE, "memory": Verdict.INCOMPARABLE}
+    assert str(verdict.comparisons[0].note) == (
+        "other CPU model (record a baseline on this class of machine with --infer-save)"
+    )
+    assert not verdict.failed
+
+
+def test_own_hardware_wins_over_other():
+    both = {**on_record(hardware=OTHER_HARDWARE), **on_record()}
+    assert judged(result(measurement=measurement(0.050)), before=both).verdict is Verdict.REGRESSED
+
+
+def test_a_case_unknown_everywhere_has_no_baseline():
+    before = on_record(of=case("other"), hardware=OTHER_HARDWARE)
+    assert judged(result(), before=before).verdict is Verdict.NO_BASELINE
+
+
+def test_notes_of_the_measurement_are_passed_on():
+    note = Note(code="a", text="b")
+    assert judged(result(measurement=measurement(notes=(note,)))).notes == (note,)
+
+
+def test_a_broken_budget_fails_and_a_kept_one_decides():
+    broken = judged(result(budgets=(Budget(metric="p50_ms", limit=5),)))
+    assert broken.verdict is Verdict.OVER_BUDGET
+    assert broken.failed
+    kept = judged(result(budgets=(Budget(metric="p50_ms", limit=50),)))
+    assert kept.budgets[0].verdict is None
+    assert not kept.failed
+    assert decided(kept)
+
+
+def test_a_budget_near_its_limit_warns():
+    verdict = judged(result(budgets=(Budget(metric="p50_ms", limit=10.1),)))
+    assert verdict.budgets[0].verdict is Verdict.INCONCLUSIVE
+    assert not verdict.failed
+    assert judged(result(budgets=(Budget(metric="p50_ms", limit=10.1),)), policy=STRICT).failed
+
+
+def test_a_virtual_machine_widens_the_budgets_band():
+    near = result(budgets=(Budget(metric="p50_ms", limit=12),))
+    assert judged(near).budgets[0].verdict is None
+    assert judged(near, environment=Environment(virtual=True)).budgets[0].verdict is Verdict.INCONCLUSIVE
+
+
+REASON = Note(code="oom", text="out of memory at batch size 8", cure="use a smaller batch")
+BUDGETS = (Budget(metric="p50_ms", limit=50), Budget(metric="p95_ms", limit=90))
+
+
+@pytest.mark.parametrize(
+    ("outcome", "budgets", "before", "verdict", "failed"),
+    [
+        (Outcome.INVALID, (), {}, Verdict.INVALID, False),
+        (Outcome.INVALID, (), on_record(), Verdict.INVALID, False),
+        (Outcome.INVALID, BUDGETS, {}, Verdict.OVER_BUDGET, True),
+        (Outcome.INFEASIBLE, (), {}, Verdict.INFEASIBLE, False),
+        (Outcome.INFEASIBLE, (), on_record(hardware=OTHER_HARDWARE), Verdict.INFEASIBLE, False),
+        (Outcome.INFEASIBLE, (), on_record(), Verdict.REGRESSED, True),
+        # A promise that nobody checked is not kept.
+        (Outcome.INFEASIBLE, BUDGETS, {}, Verdict.OVER_BUDGET, True),
+        (Outcome.INFEASIBLE, BUDGETS, on_record(), Verdict.REGRESSED, True),
+        (Outcome.FAILED, BUDGETS, on_record(), Verdict.NOT_MEASURED, False),
+        (Outcome.SKIPPED, BUDGETS, on_record(), Verdict.NOT_MEASURED, False),
+    ],
+)
+def test_outcomes_without_a_measurement(outcome, budgets, before, verdict, failed):
+    judgement = judged(result(outcome, budgets=budgets, reason=REASON), before=before)
+    assert judgement.verdict is verdict
+    assert judgement.failed is failed
+    assert judgement.notes == (REASON,)
+    assert judgement.comparisons == ()
+    if outcome in (Outcome.INVALID, Outcome.INFEASIBLE):
+        assert [check.verdict for check in judgement.budgets] == [Verdict.OVER_BUDGET] * len(budgets)
+        for check in judgement.budgets:
+            assert check.note.text.endswith("was not decided: out of memory at batch size 8")
+            assert check.note.cure == "use a smaller batch"
+
+
+def test_measured_without_a_measurement_is_not_measured():
+    assert judged(result(measurement=None)).verdict is Verdict.NOT_MEASURED
+
+
+@pytest.mark.parametrize("outcome", [Outcome.INVALID, Outcome.INFEASIBLE])
+def test_an_outcome_without_a_reason(outcome):
+    judgement = judged(result(outcome, budgets=BUDGETS))
+    assert f"the case is {outcome.value}" in judgement.budgets[0].note.text
+    assert judgement.notes == ()
+
+
+def test_a_latency_of_zero_is_invalid():
+    zero = measurement(latency=latency(0.0), throughput=1.0)
+    assert judged(result(measurement=zero), before=on_record()).verdict is Verdict.INVALID
+
+
+@pytest.mark.parametrize(
+    ("policy", "slower", "limit", "failed"),
+    [
+        (SAVING, True, 50, False),
+        (SAVING, True, 5, True),
+        (Policy(gate=GateMode.WARN), True, 5, False),
+        (Policy(gate=GateMode.OFF), True, 5, False),
+        (POLICY, False, 5, True),
+    ],
+)
+def test_modes_of_the_run(policy, slower, limit, failed):
+    of = result(
+        measurement=measurement(0.050 if slower else 0.010), budgets=(Budget(metric="p50_ms", limit=limit),)
+    )
+    of = of if limit == 5 else result(measurement=measurement(0.050))
+    assert judged(of, before=on_record(), policy=policy).failed is failed
+
+
+def test_the_marker_can_soften_its_own_case():
+    of = result(measurement=measurement(0.050), gate=GateMode.WARN)
+    verdict = judged(of, before=on_record())
+    assert verdict.verdict is Verdict.REGRESSED
+    assert not verdict.failed
+
+
+# --- the run -----------------------------------------------------------------------------------------
+
+
+def row(verdict, *, of="a", failed=None, metric="p50", budgets=(), note=None, axes=None):
+    of = case(of, **(axes or {}))
+    comparisons = ()
+    if verdict not in (Verdict.OVER_BUDGET, Verdict.INVALID, Verdict.INFEASIBLE, Verdict.NOT_MEASURED):
+        comparisons = (Comparison(metric=metric, verdict=verdict, evidence="stored", note=note),)
+    return CaseVerdict(
+        case=of,
+        nodeid=of.name,
+        verdict=verdict,
+        failed=fails(verdict, POLICY) if failed is None else failed,
+        comparisons=comparisons,
+        budgets=budgets,
+    )
+
+
+EQUAL = row(Verdict.EQUIVALENT, of="a")
+RED = row(Verdict.REGRESSED, of="b")
+NOT_MEASURED = row(Verdict.NOT_MEASURED, of="c")
+INVALID = row(Verdict.INVALID, of="d")
+
+
+def test_a_green_run():
+    outcome = gate([EQUAL], POLICY)
+    assert outcome.passed
+    assert outcome.reasons == ()
+    assert outcome.headline == "passed: 1 of 1 case decided"
+
+
+def test_a_red_run_names_the_gravest_first():
+    over = row(Verdict.OVER_BUDGET, of="z")
+    outcome = gate([EQUAL, over, RED, row(Verdict.REGRESSED, of="c")], POLICY)
+    assert not outcome.passed
+    assert outcome.reasons == ("2 cases regressed", "1 case over-budget")
+    assert [verdict.case.test for verdict in outcome.verdicts] == ["b", "c", "z", "a"]
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "headline"),
+    [
+        ([], "passed: no inference case ran"),
+        ([EQUAL, RED], "FAILED: 2 of 2 cases decided, 1 regressed"),
+        ([EQUAL, NOT_MEASURED], "passed: 1 of 2 cases decided, 1 not-measured"),
+        ([row(Verdict.IMPROVED)], "passed: 1 of 1 case decided, 1 improved"),
+        ([row(Verdict.SLOWER_WITHIN_TOLERANCE)], "passed: 1 of 1 case decided"),
+        ([row(Verdict.SUSPECTED)], "passed: 0 of 1 case decided, 1 suspected"),
+        ([row(Verdict.NO_BASELINE), EQUAL], "passed: 1 of 2 cases decided, 1 no-baseline"),
+        (
+            [
+                row(
+                    Verdict.INCOMPARABLE,
+                    of=str(number),
+                    note=Note(code="incomparable", text="other CPU model"),
+                )
+                for number in range(17)
+            ]
+            + [row(Verdict.EQUIVALENT, of=f"x{number}") for number in range(3)],
+            "passed: 3 of 20 cases decided, 17 incomparable: other CPU model",
+        ),
+        ([row(Verdict.INCOMPARABLE)], "passed: 0 of 1 case decided, 1 incomparable"),
+    ],
+)
+def test_headlines(verdicts, headline):
+    assert gate(verdicts, POLICY).headline == headline
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "selected", "reasons"),
+    [
+        ([], None, ()),
+        ([], 0, ()),
+        ([], 3, ("nothing was measured although 3 cases had been selected",)),
+        ([NOT_MEASURED], None, ("nothing was measured although 1 case had been selected",)),
+        # The user's own skips took all of them away.
+        ([NOT_MEASURED], 0, ()),
+        # A tracer makes every case invalid: a gate that measured nothing is never green.
+        ([INVALID, NOT_MEASURED], None, ("nothing was measured although 2 cases had been selected",)),
+        ([INVALID, EQUAL], None, ()),
+        ([row(Verdict.INFEASIBLE)], None, ()),
+        ([EQUAL], 1, ()),
+        ([EQUAL], 20, ("19 of 20 selected cases never reported",)),
+    ],
+)
+def test_a_gate_that_measured_nothing_is_never_green(verdicts, selected, reasons):
+    outcome = gate(verdicts, POLICY, selected=selected)
+    assert outcome.reasons == reasons
+    assert outcome.passed is not bool(reasons)
+    saved = gate(verdicts, SAVING, selected=selected)
+    assert saved.reasons == reasons
+
+
+@pytest.mark.parametrize("mode", [GateMode.WARN, GateMode.OFF])
+def test_a_gate_that_only_warns_needs_no_measurement(mode):
+    assert gate([NOT_MEASURED], Policy(gate=mode, min_decided=1.0), selected=5).passed
+
+
+def test_a_headline_counts_what_never_reported():
+    assert gate([EQUAL], POLICY, selected=20).headline == "FAILED: 1 of 20 cases decided"
+
+
+@pytest.mark.parametrize(
+    ("share", "reasons"),
+    [
+        (None, ()),
+        (0.5, ()),
+        (0.501, ("1 of 2 cases decided, --infer-min-decided asks for 50 %",)),
+        (0.8, ("1 of 2 cases decided, --infer-min-decided asks for 80 %",)),
+    ],
+)
+def test_a_share_of_cases_must_be_decided(share, reasons):
+    assert gate([EQUAL, row(Verdict.INCOMPARABLE, of="b")], Policy(min_decided=share)).reasons == reasons
+
+
+def test_nothing_selected_needs_no_share():
+    assert gate([], Policy(min_decided=0.8)).passed
+
+
+KEPT = BudgetCheck(budget=Budget(metric="p50_ms", limit=5), verdict=None, value=Estimate(value=4))
+OVER = BudgetCheck(
+    budget=Budget(metric="p50_ms", limit=5), verdict=Verdict.OVER_BUDGET, value=Estimate(value=6)
+)
+UNCHECKED = BudgetCheck(
+    budget=Budget(metric="p99_ms", limit=5),
+    verdict=Verdict.OVER_BUDGET,
+    note=Note(code="budget-not-decided", text="needs 459 calls"),
+)
+OPEN = BudgetCheck(budget=Budget(metric="p50_ms", limit=5), verdict=Verdict.INCONCLUSIVE)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "settled"),
+    [
+        (row(Verdict.EQUIVALENT), True),
+        (row(Verdict.IMPROVED), True),
+        (row(Verdict.SLOWER_WITHIN_TOLERANCE), True),
+        (row(Verdict.REGRESSED), True),
+        (row(Verdict.MISMATCH), True),
+        (row(Verdict.SUSPECTED), False),
+        (row(Verdict.INCONCLUSIVE), False),
+        (row(Verdict.INCOMPARABLE), False),
+        (row(Verdict.NO_BASELINE), False),
+        (row(Verdict.INVALID), False),
+        (row(Verdict.INFEASIBLE), False),
+        (row(Verdict.NOT_MEASURED), False),
+        (row(Verdict.NO_BASELINE, budgets=(KEPT,)), True),
+        (row(Verdict.OVER_BUDGET, budgets=(OVER,)), True),
+        (row(Verdict.NO_BASELINE, budgets=(OPEN,)), False),
+        (row(Verdict.OVER_BUDGET, budgets=(UNCHECKED,)), False),
+    ],
+)
+def test_decided(verdict, settled):
+    assert decided(verdict) is settled
+
+
+def test_a_case_infeasible_where_it_once_ran_is_decided():
+    assert decided(judged(result(Outcome.INFEASIBLE), before=on_record()))
+
+
+def test_a_run_that_saves_blames_the_budget_not_the_regression():
+    of = result(measurement=measurement(0.050), budgets=(Budget(metric="p50_ms", limit=5),))
+    verdict = judged(of, before=on_record(), policy=SAVING)
+    assert verdict.verdict is Verdict.REGRESSED
+    assert gate([verdict], SAVING).reasons == ("1 case over-budget",)
+
+
+def test_new_and_missing_cases_are_listed():
+    known = on_record(of=case("t.py::old"))
+    outcome = gate(
+        [row(Verdict.NO_BASELINE, of="u.py::new")], POLICY, baselines=known, expected=[case("t.py::old")]
+    )
+    assert outcome.new == (case("u.py::new"),)
+    assert outcome.missing == (case("t.py::old"),)
+    assert outcome.renamed == ()
+    assert outcome.passed
+
+
+def test_a_missing_case_fails_only_a_strict_run():
+    arguments = {"baselines": on_record(of=case("old")), "expected": [case("old")]}
+    missing = ("1 case of the baseline not met by this run (strict)",)
+    assert gate([EQUAL], STRICT, **arguments).reasons == missing
+    assert gate([EQUAL], POLICY, **arguments).passed
+    assert gate([EQUAL], Policy(strict=True, saving=True), **arguments).passed
+    assert gate([EQUAL], Policy(strict=True, gate=GateMode.WARN), **arguments).passed
+
+
+def test_a_case_that_was_met_is_neither_new_nor_missing():
+    known = on_record(of=case("c"))
+    outcome = gate([NOT_MEASURED], POLICY, baselines=known, expected=[case("c")])
+    assert (outcome.new, outcome.missing) == ((), ())
+
+
+def test_a_skipped_case_is_not_new():
+    assert gate([NOT_MEASURED], POLICY).new == ()
+
+
+def test_new_cases_of_mixed_axes_are_sorted():
+    # Some axes hold None beside text or numbers, which do not compare.
+    axes = [{}, {"dtype": "bfloat16"}, {"threads": 2}, {"dtype": "bfloat16", "threads": 1}]
+    outcome = gate(
+        [row(Verdict.NO_BASELINE, axes=each) for each in axes],
+        POLICY,
+        expected=[case("z", dtype="x"), case("z")],
+    )
+    assert len(outcome.new) == 4
+    assert len(outcome.missing) == 2
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "pairs"),
+    [
+        (["a.py::x"], ["b.py::x"], [("a.py::x", "b.py::x")]),
+        (["a.py::x"], ["a.py::y"], [("a.py::x", "a.py::y")]),
+        (["a.py::x"], ["b.py::y"], []),
+        # Two candidates: none stands out.
+        (["a.py::x"], ["a.py::y", "a.py::z"], []),
+        (["a.py::x", "a.py::y"], ["a.py::z"], []),
+        # The same name elsewhere is the stronger sign.
+        (["a.py::x"], ["a.py::y", "b.py::x"], [("a.py::x", "b.py::x")]),
+        (["a.py::w", "a.py::x"], ["b.py::x", "a.py::v"], [("a.py::w", "a.py::v"), ("a.py::x", "b.py::x")]),
+        (["a.py::x", "b.py::y"], ["a.py::y"], [("b.py::y", "a.py::y")]),
+    ],
+)
+def test_renamed_cases_are_paired(old, new, pairs):
+    outcome = gate([row(Verdict.NO_BASELINE, of=test) for test in new], POLICY, expected=map(case, old))
+    assert [(before.test, after.test) for before, after in outcome.renamed] == pairs
+
+
+def test_a_rename_keeps_every_axis():
+    renamed = [row(Verdict.NO_BASELINE, of="a.py::y", axes={"batch_size": size}) for size in (1, 8)]
+    outcome = gate(renamed, POLICY, expected=[case("a.py::x", batch_size=8), case("a.py::x", batch_size=2)])
+    assert outcome.renamed == ((case("a.py::x", batch_size=8), case("a.py::y", batch_size=8)),)
+
+
+def test_deselected_tests_are_carried():
+    note = Note(code="deselected", text="no device")
+    assert gate([EQUAL], POLICY, deselected=(note,)).deselected == (note,)

@@ -1,0 +1,305 @@
+"""What users get wrong, and what they are told: what, where, cure; exit code 4 before anything is measured."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--infer-devices=gpu"], "--infer-devices: unknown device 'gpu': known are *cuda*; a GPU of NVIDIA or AMD is cuda"),
+        (["--infer-devices=cdua"], "--infer-devices: unknown device 'cdua': known are *; did you mean 'cuda'?"),
+        (["--infer-devices=,"], "--infer-devices: the list is empty"),
+        (["--infer-devices=cuda:x"], "--infer-devices: 'cuda:x' has no number after the colon; write cuda:0"),
+        (["--infer-devices=ghost"], "--infer-devices: none of the devices asked for is there: no ghost device found"),
+        (["--infer-require=ghost"], "--infer-require=ghost: no ghost device found"),
+        (["--infer-devices=fake", "--infer-require=auto"], "--infer-require: unknown device 'auto'*"),
+        (["--infer-dtypes=fp16"], "--infer-dtypes: unknown 'fp16': allowed are bfloat16, float16, float32, float64*"),
+        (["--infer-threads=0"], "--infer-threads: '0' is not a whole number of 1 or more"),
+        (["--infer-tolerance=5"], "--infer-tolerance: '5' is above 1; write '5%' or 0.05"),
+        (["--infer-tolerance=-5%"], "--infer-tolerance: '-5%' is not a share such as '5%' or 0.05"),
+        (["--infer-tolerance=p95=5%"], "--infer-tolerance: unknown 'p95': allowed are memory, p50; did you mean 'p50'?"),
+        (["--infer-max-time=soon"], "--infer-max-time: 'soon' is not a time above zero, such as 10, 10s, 2min"),
+        (["--infer-max-total=0"], "--infer-max-total: '0' is not a time above zero, such as 10, 10s, 2min"),
+        (["--infer-min-decided=300%"], "--infer-min-decided: '300%' is more than all cases"),
+        (["--infer-gate=maybe"], "--infer-gate: unknown 'maybe': allowed are fail, off, warn"),
+        (["--infer-xdist=yes"], "--infer-xdist: unknown 'yes': allowed are lock, refuse"),
+        (["--infer-report=no/such/r.html"], "--infer-report: there is no folder */no/such; give a file in a folder that exists"),
+        (["--infer-json=."], "--infer-json: * is a folder; give a file in a folder that exists"),
+        (["--infer-baseline=s3://bucket/x"], "--infer-baseline: no plugin offers a store for s3://bucket/x"),
+        (["--infer-save", "--infer-baseline=conftest.py/x"], "*conftest.py*"),
+    ],
+)
+def test_bad_options_end_the_run_with_exit_code_4(project, options, message):
+    project.test()
+    if not any(option.startswith(("--infer-devices", "--infer-require=ghost")) for option in options):
+        options = ["--infer-devices=fake", *options]
+    result = project.run(*options)
+    assert result.ret == 4
+    lines = result.stderr.lines if result.stderr.lines else result.outlines
+    from fnmatch import fnmatchcase
+
+    assert any(fnmatchcase(line, f"ERROR: {message}") for line in [*result.errlines, *result.outlines]), lines
+    assert "Traceback" not in result.stdout.str() + result.stderr.str()
+    assert not (project.path / ".infergate").exists() or "conftest" in message
+
+
+def test_bad_ini_values_end_the_run_with_exit_code_4(project):
+    project.test()
+    (project.path / "pytest.ini").write_text("[pytest]\ninfer_tolerance = 5\n")
+    result = project.run()
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["ERROR: ini value infer_tolerance: '5' is above 1; write '5%' or 0.05"])
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("[tool.infergate]\nbugdets = 1", "pyproject.toml: [[]tool.infergate] has an unknown key 'bugdets'*"),
+        ("[tool.infergate]\nbudgets = 1", "pyproject.toml: [[]tool.infergate.budgets] must map patterns to budgets"),
+        ("[tool.infergate.budgets]\n'*' = {p95 = 4}", "*unknown budget 'p95'*did you mean 'p95_ms'?"),
+    ],
+)
+def test_bad_tables_end_the_run_with_exit_code_4(project, table, message):
+    project.test()
+    (project.path / "pyproject.toml").write_text(table)
+    result = project.measure()
+    assert result.ret == 4
+    result.stderr.fnmatch_lines([f"ERROR: {message}"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("batch_size=[1]", "has no argument 'batch_size'*did you mean 'batch_sizes'?"),
+        ("[1, 8]", "takes named arguments only, got *"),
+        ("batch_sizes=[0]", "(batch_sizes=...): '0' is not a whole number of 1 or more"),
+        ("batch_sizes=[]", "(batch_sizes=...): the list is empty"),
+        ("batch_sizes=[True]", "(batch_sizes=...): 'True' is not a whole number of 1 or more"),
+        ("budget={'p95': 4}", "(budget=...): unknown budget 'p95'*did you mean 'p95_ms'?"),
+        ("budget={'p95_ms': -4}", "(budget=...): budget 'p95_ms' is -4; a limit is a number of 0 or more"),
+        ("budget={'p95_ms': '4'}", "(budget=...): budget 'p95_ms' is '4'; a limit is a number of 0 or more"),
+        ("budget={'p95_ms': float('nan')}", "(budget=...): budget 'p95_ms' is nan; a limit is a number of 0 or more"),
+        ("budget=4", "(budget=...): a budget is a table such as {'p95_ms': 40}, not 4"),
+        ("devices=['gpu']", "(devices=...): unknown device 'gpu'*"),
+        ("dtypes=['fp16']", "(dtypes=...): unknown 'fp16'*"),
+        ("tolerance=5", "(tolerance=...): 5 is above 1; write '5%' or 0.05"),
+        ("gate='no'", "(gate=...): unknown 'no': allowed are fail, off, warn"),
+        ("max_time=-1", "(max_time=...): '-1' is not a time above zero*"),
+        ("unit=3", "(unit=...): 3 is not a word such as 'images'"),
+    ],
+)
+def test_bad_markers_are_an_error_of_that_test_alone(project, arguments, message):
+    project.test(arguments)
+    project.test(file="test_other.py")
+    result = project.measure("--continue-on-collection-errors")
+    result.assert_outcomes(passed=1, errors=1)
+    message = message.replace("[", "[[]")
+    result.stdout.fnmatch_lines([f"*test_it.py::test_model: @pytest.mark.inference*{message}"])
+    assert "Traceback" not in result.stdout.str()
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[]", "null", '{"schema_version": 99}', '{"schema_version": 1, "hardware": {}}', "<<<<<<< HEAD\n", "\0\xff"],
+)
+def test_an_unreadable_baseline_stops_the_run_and_is_left_alone(project, content):
+    project.test()
+    project.record()
+    file = next((project.path / ".infergate/baselines").glob("*.json"))
+    file.write_text(content)
+    for options in ([], ["--infer-save"]):
+        result = project.measure(*options)
+        assert result.ret == 4
+        result.stderr.fnmatch_lines([f"ERROR: *{file.name}*"])
+        assert "Traceback" not in result.stderr.str()
+        assert file.read_text() == content
+
+
+def test_a_file_named_after_another_class_is_refused(project):
+    project.test()
+    project.record()
+    file = next((project.path / ".infergate/baselines").glob("*.json"))
+    file.rename(file.with_name("other-machine.json"))
+    result = project.measure()
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["ERROR: *other-machine.json*"])
+
+
+def test_a_full_disk_is_told_and_the_verdicts_are_not_lost(project):
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    project.test()
+    (project.path / "full").mkdir()
+    import errno
+
+    def no_space(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.fsync", no_space)
+        result = project.measure("--infer-report=r.html", "--infer-json=r.json")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["*no-baseline*", "ERROR: *r.json*No space left on device*", "ERROR: *r.html*"])
+    assert not list(project.path.glob("r.*"))
+
+
+def test_infer_twice_fails_with_a_hint(project):
+    project.test(body="infer(model); infer(model)")
+    result = project.measure()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*infer was called twice in one test*split it, or parametrise it*"])
+    assert "Traceback" not in result.stdout.str()
+
+
+@pytest.mark.parametrize("options", [[], ["--infer-devices=fake"]])
+@pytest.mark.parametrize("fixture", ["infer", "device"])
+def test_infer_never_called_fails(project, options, fixture):
+    project.pytester.makepyfile(
+        f"import pytest\n@pytest.mark.inference\ndef test_model({fixture}):\n    pass\n"
+    )
+    result = project.run(*options)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*infer was never called*"])
+
+
+def test_a_unittest_method_is_refused_with_a_reason(project):
+    project.pytester.makepyfile(
+        """
+        import unittest, pytest
+
+        class TestModel(unittest.TestCase):
+            @pytest.mark.inference
+            def test_model(self):
+                pass
+        """
+    )
+    result = project.measure()
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["*an inference test cannot be a method of unittest.TestCase*"])
+
+
+def test_a_model_that_raises_fails_with_its_own_traceback_only(project):
+    project.pytester.makepyfile(
+        """
+        def broken():
+            raise ValueError("wrong weights")
+
+        def test_model(infer):
+            infer(broken)
+
+        def test_other(infer, model):
+            infer(model)
+        """
+    )
+    result = project.measure()
+    result.assert_outcomes(failed=1, passed=1)
+    output = result.stdout.str()
+    assert "wrong weights" in output
+    assert "pytest_infergate" not in output.split("infergate ====")[0].split("FAILURES")[1]
+    result.stdout.fnmatch_lines(["*test_model?fake?: the test itself failed*"])
+
+
+def test_a_failed_test_is_not_recorded(project):
+    project.test(body="infer(model); assert False")
+    project.measure("--infer-save").assert_outcomes(failed=1)
+    assert not list((project.path / ".infergate/baselines").glob("*.json"))
+
+
+def test_out_of_memory_is_a_result(project):
+    project.pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.inference(batch_sizes=[1, 512])
+        def test_model(infer, model, device):
+            def hungry():
+                if infer.batch_size > 100:
+                    raise MemoryError("cannot allocate 7 TB")
+                model()
+            infer(hungry)
+        """
+    )
+    result = project.measure("-rs")
+    result.assert_outcomes(passed=1, skipped=1)
+    result.stdout.fnmatch_lines(["*infeasible*", "*out of memory on fake at batch size 512: cannot allocate 7 TB*"])
+
+
+def test_out_of_memory_where_the_baseline_had_room_is_a_regression(project):
+    project.test()
+    project.record()
+    project.test(body="infer(lambda: (_ for _ in ()).throw(MemoryError()))")
+    project.pytester.makepyfile(
+        test_it="""
+        def test_model(infer):
+            def hungry():
+                raise MemoryError
+            infer(hungry)
+        """
+    )
+    result = project.measure()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*regressed*out of memory*"])
+
+
+def test_a_tracer_makes_the_case_invalid_and_names_the_cure(project):
+    project.test(body="import sys; sys.settrace(lambda *_: None); infer(model); sys.settrace(None)")
+    result = project.measure()
+    assert result.ret == 1  # nothing was measured
+    result.stdout.fnmatch_lines(["*invalid*", "*a tracer was active while timing*--no-cov*"])
+    project.test("budget={'p50_ms': 40}", "import sys; sys.settrace(lambda *_: None); infer(model); sys.settrace(None)")
+    project.measure().assert_outcomes(failed=1)
+
+
+def test_nothing_measured_is_not_green(project):
+    project.test("devices=['ghost']")
+    result = project.run("--infer-devices=fake,ghost")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["FAILED: *", "*nothing was measured although 1 case had been selected"])
+
+
+def test_the_users_own_skip_is_not_held_against_the_run(project):
+    project.pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.skip(reason="not today")
+        @pytest.mark.inference
+        def test_model(infer, model):
+            infer(model)
+
+        def test_plain():
+            pass
+        """
+    )
+    assert project.measure().ret == 0
+    assert project.measure("-k", "plain").ret == 0
+
+
+def test_a_test_killed_in_the_middle_damages_nothing(project):
+    project.test()
+    project.record()
+    file = next((project.path / ".infergate/baselines").glob("*.json"))
+    before = file.read_bytes()
+    project.test(body="import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    command = [sys.executable, "-m", "pytest", "-p", "pytest_infergate.plugin", "--infer-devices=fake", "--infer-save"]
+    done = subprocess.run(command, cwd=project.path, capture_output=True, check=False)
+    assert done.returncode == -9
+    assert file.read_bytes() == before
+    project.test()
+    assert project.measure().ret == 0  # the lock of the dead run is gone
+
+
+def test_ctrl_c_reports_what_was_measured(project):
+    project.test()
+    project.test(file="test_second.py", body="raise KeyboardInterrupt")
+    result = project.pytester.runpytest_subprocess(
+        "-p", "pytest_infergate.plugin", "--infer-devices=fake", "--infer-json=r.json"
+    )
+    assert result.ret == 2
+    assert (project.path / "r.json").exists()
+    result.stdout.fnmatch_lines(["*test_it.py::test_model?fake?*", "*KeyboardInterrupt*"])

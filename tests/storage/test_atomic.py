@@ -1,0 +1,119 @@
+import errno
+import os
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+
+from pytest_infergate.errors import StorageError
+from pytest_infergate.storage.atomic import atomic_write
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX only")
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_writes_and_replaces(tmp_path):
+    path = tmp_path / "new" / "folder" / "report.html"
+    atomic_write(path, "one\n")
+    atomic_write(str(path), "größer\r\n")
+    assert path.read_bytes() == "größer\r\n".encode()
+    assert names(path.parent) == ["report.html"]
+
+
+def test_bytes_of_a_file_name_that_are_no_text_are_escaped(tmp_path):
+    atomic_write(tmp_path / "a.json", '"\udc80"')
+    assert (tmp_path / "a.json").read_text() == '"\\udc80"'
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (errno.ENOSPC, "No space left on device; free some space on that disk and run again"),
+        (errno.EROFS, "Read-only file system; choose a place that can be written"),
+        (errno.EIO, "Input/output error; choose another place"),
+    ],
+)
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+@posix
+def test_a_failure_leaves_the_earlier_file_and_nothing_else(tmp_path, monkeypatch, number, message, step):
+    path = tmp_path / "report.html"
+    atomic_write(path, "earlier")
+
+    def fail(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(*{"fsync": (os, "fsync"), "replace": (Path, "replace")}[step], fail)
+    with pytest.raises(StorageError) as caught:
+        atomic_write(path, "later")
+    assert str(caught.value) == f"cannot write {path}: {message}"
+    assert path.read_text() == "earlier"
+    assert names(tmp_path) == ["report.html"]
+
+
+def test_an_interruption_leaves_the_earlier_file_and_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / "report.html"
+    atomic_write(path, "earlier")
+
+    def interrupt(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        atomic_write(path, "later")
+    assert path.read_text() == "earlier"
+    assert names(tmp_path) == ["report.html"]
+
+
+def test_a_folder_in_place_of_the_file(tmp_path):
+    with pytest.raises(StorageError, match=r"cannot write .*: "):
+        atomic_write(tmp_path, "text")
+    assert names(tmp_path) == []
+
+
+def test_a_file_in_place_of_the_folder(tmp_path):
+    (tmp_path / "folder").write_text("a file")
+    with pytest.raises(StorageError, match="move the file that stands where a folder is needed"):
+        atomic_write(tmp_path / "folder" / "report.html", "text")
+
+
+def test_a_name_that_is_too_long(tmp_path):
+    with pytest.raises(
+        StorageError, match="choose a shorter name" if sys.platform != "win32" else "cannot write"
+    ):
+        atomic_write(tmp_path / ("x" * 300), "text")
+    assert names(tmp_path) == []
+
+
+@posix
+def test_modes_are_those_of_other_files(tmp_path):
+    plain, kept = tmp_path / "plain", tmp_path / "kept"
+    plain.write_text("")
+    atomic_write(tmp_path / "new", "")
+    assert (tmp_path / "new").stat().st_mode == plain.stat().st_mode
+    kept.write_text("")
+    kept.chmod(0o640)
+    atomic_write(kept, "later")
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o640
+
+
+@posix
+def test_links_are_followed(tmp_path):
+    (tmp_path / "target").write_text("earlier")
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    atomic_write(tmp_path / "link", "later")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target").read_text() == "later"
+
+
+@posix
+def test_devices_are_written_through_and_stay(capfd):
+    atomic_write("/dev/null", "text")
+    assert not Path("/dev/null").is_file()
+    with pytest.raises(
+        StorageError, match=r"cannot write /dev/full: No space left on device; free some space"
+    ):
+        atomic_write("/dev/full", "text")

@@ -39,8 +39,9 @@ lint: $(VENV)/.installed-$(VERSION) ## check style, format and types
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 
-bench: $(VENV)/.installed-$(VERSION) ## run the gate-quality benchmark
-	$(PY) -m benchmarks.gate_quality $(BENCH_ARGS)
+bench: $(VENV)/.installed-$(VERSION) ## measure what infergate costs, and how often the stored gate alarms
+	$(PY) benchmarks/overhead.py
+	$(PY) benchmarks/stored_gate.py $(BENCH_ARGS)
 
 build: $(VENV)/.installed-$(VERSION) ## build the wheel and the sdist into dist/
 	$(PY) $(INSTALL) --group build

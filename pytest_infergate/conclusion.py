@@ -136,7 +136,7 @@ def _write_html(run: InferenceRun, session: Session) -> None:
     if run.settings.report is not None:
         from pytest_infergate.report import html
 
-        atomic_write(run.settings.report, html.render(session))
+        atomic_write(run.settings.report, html.render(session, settings=run.settings.given))
 
 
 def _record(run: InferenceRun, session: Session) -> None:

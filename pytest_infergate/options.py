@@ -7,21 +7,14 @@ runs in every pytest session.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 import re
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from pytest_infergate.errors import ConfigurationError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]
 
 DTYPES = ("bfloat16", "float16", "float32", "float64")
 GATES = ("fail", "warn", "off")
@@ -131,6 +124,8 @@ def _one_of(word: Any, known: Collection[str]) -> str:
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """``; did you mean 'float16'?``, or nothing where no known word is near."""
+    import difflib
+
     matches = difflib.get_close_matches(word, list(known), n=1)
     return f"; did you mean {matches[0]!r}?" if matches else ""
 
@@ -219,6 +214,12 @@ class Settings:
     budgets: Mapping[str, Mapping[str, float]]
     """Budgets of `[tool.infergate.budgets]` by pattern over test ids."""
 
+    @property
+    def given(self) -> dict[str, str]:
+        """What was asked for, as people read it, by option."""
+        values = {**self.ini, **self.command}
+        return {option.flag: _shown(values[option.name]) for option in OPTIONS if option.name in values}
+
     def layered(self, name: str, marker: T | None, default: T) -> T:
         """The value of an option that a marker may set: command line over marker over ini over default."""
         if name in self.command:
@@ -227,6 +228,8 @@ class Settings:
 
     def budgets_for(self, test: str) -> dict[str, float]:
         """Budgets of the table for one test, later patterns over earlier ones."""
+        from fnmatch import fnmatchcase
+
         found: dict[str, float] = {}
         for pattern, limits in self.budgets.items():
             if fnmatchcase(test, pattern):
@@ -288,6 +291,14 @@ def _located(place: str, rootdir: Path) -> str:
     return place if "://" in place else str(rootdir / place)
 
 
+def _shown(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}={part:g}" for name, part in value.items())
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
+    return "yes" if value is True else str(value)
+
+
 def _parsed(option: Option, text: Any, where: str) -> Any:
     try:
         return option.parse(text)
@@ -307,6 +318,11 @@ def _check_kinds(name: str, devices: Iterable[str], kinds: Collection[str]) -> N
 
 
 def _budget_table(path: Path) -> Mapping[str, Mapping[str, float]]:
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]
+
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -183,7 +183,7 @@ class InferenceRun:
             "budgets": tuple(Budget(metric=name, limit=limit) for name, limit in limits.items()),
             "tolerance": dict(tolerance),
             "gate": mode,
-            "unit": marker.unit or "items",
+            "unit": marker.unit,
         }
 
     def judge(self, result: CaseResult) -> CaseVerdict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cached_property
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from pytest_infergate.measure.lock import MachineLock
     from pytest_infergate.session import InferenceRun
 
+LOG_WIDTH = 120
+"""Columns of the table where output goes to a log, which scrolls sideways."""
 RESTORE = pytest.StashKey[Callable[[], None]]()
 RESULT = pytest.StashKey[Any]()
 """The `CaseResult` of an item that was not measured, until its report takes it."""
@@ -66,6 +69,7 @@ class Shell:
         self._collected: list[Case] = []
         self._items: list[pytest.Item] = []
         self._done = 0
+        self._spent = 0.0
         self._problems: list[str] = []
         self._outcome: Session | None = None
         if self.settings.measuring:
@@ -219,10 +223,29 @@ class Shell:
         """The machine-wide lock for as long as the item runs."""
         if not self.settings.measuring:
             return nullcontext()
-        alone = parameter_of(item) is not None
-        if alone:
-            self._show_progress()
-        return self._lock.held("alone" if alone else "shared", self._tell)
+        if parameter_of(item) is None:
+            return self._lock.held("shared", self._tell)
+        return self._alone()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        with self._lock.held("alone", self._tell):
+            self._status(f"measuring {self._done + 1} of {len(self._items)}{self._time_left()}")
+            begin = time.monotonic()
+            try:
+                yield
+            finally:
+                self._done += 1
+                self._spent += time.monotonic() - begin
+                self._status("")
+
+    def _time_left(self) -> str:
+        if not self._done:
+            return ""
+        from pytest_infergate.core import units
+
+        left = self._spent / self._done * (len(self._items) - self._done)
+        return f", about {units.duration(left)} left"
 
     def set_up(self, item: pytest.Item) -> None:
         """Refuse what cannot work, and seed."""
@@ -404,7 +427,8 @@ class Shell:
 
         gate = self._outcome.gate
         reporter.section("infergate", sep="=")
-        reporter.write_line(text.terminal(self._outcome, reporter._tw.fullwidth))  # noqa: SLF001
+        width = reporter._tw.fullwidth  # noqa: SLF001 - there is no other way to know it
+        reporter.write_line(text.terminal(self._outcome, width if reporter.isatty else max(width, LOG_WIDTH)))
         for problem in self._problems:
             reporter.write_line(f"ERROR: {problem}", red=True)
         for path in filter(None, (self.settings.report, self.settings.json)):
@@ -419,12 +443,15 @@ class Shell:
             reporter.ensure_newline()
             reporter.write_line(words)
 
-    def _show_progress(self) -> None:
-        """On a terminal, keep the window's title at what is being measured; it disturbs no output."""
-        self._done += 1
+    def _status(self, words: str) -> None:
+        """On a terminal, show words behind the cursor, which stays where it is; none wipe what was shown."""
         reporter = self.config.pluginmanager.get_plugin("terminalreporter")
-        if reporter is not None and reporter.isatty:
-            reporter._tw.write(f"\033]0;infergate: case {self._done} of {len(self._items)}\a", flush=True)  # noqa: SLF001
+        if reporter is None or not reporter.isatty:
+            return
+        room = reporter._tw.fullwidth - reporter._tw.width_of_current_line - 3  # noqa: SLF001
+        shown = f"\0337  {words[:room]}\0338" if words and room > 0 else ""
+        reporter._tw._file.write(f"\033[K{shown}")  # noqa: SLF001 - pytest's own line stays as it knows it
+        reporter._tw._file.flush()  # noqa: SLF001
 
 
 def is_inference(item: pytest.Item) -> bool:

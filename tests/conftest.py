@@ -89,7 +89,16 @@ class Project:
 
 
 @pytest.fixture
-def project(pytester, monkeypatch):
+def inner_runs(tmp_path, monkeypatch):
+    """Runs of pytest inside tests: no other plugins, and a machine lock of their own."""
     monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    locks = tmp_path / "locks"
+    locks.mkdir()
+    monkeypatch.setenv("TMPDIR", str(locks))
+    monkeypatch.setattr("tempfile.tempdir", str(locks))
+
+
+@pytest.fixture
+def project(pytester, inner_runs):
     return Project(pytester)

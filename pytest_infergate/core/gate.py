@@ -95,7 +95,8 @@ def judge(
         case=result.case,
         nodeid=result.nodeid,
         verdict=min(verdicts, key=GRAVITY.__getitem__),
-        failed=any(fails(verdict, policy, result.gate) for verdict in verdicts),
+        failed=result.outcome is Outcome.FAILED
+        or any(fails(verdict, policy, result.gate) for verdict in verdicts),
         comparisons=comparisons,
         budgets=checks,
         notes=notes,

@@ -224,8 +224,8 @@ class CaseResult(Struct, frozen=True, kw_only=True):
     tolerance: dict[str, float] = {}
     gate: GateMode | None = None
     """The marker's own say; ``None``: as the session says."""
-    unit: str = "items"
-    """What one element of a batch is called."""
+    unit: str | None = None
+    """What one element of a batch is called, where the author has a word for it."""
 
 
 class GateMode(str, enum.Enum):

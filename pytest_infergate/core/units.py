@@ -36,12 +36,12 @@ def bytes_(value: float | None) -> str:
     return _scaled(value, _BYTES)
 
 
-def rate(value: float | None, unit: str = "items") -> str:
-    """``1.23k items/s``."""
+def rate(value: float | None, unit: str = "") -> str:
+    """``1.23k/s``, or ``1.23k images/s`` where there is a word for what is counted."""
     if value is None or not math.isfinite(value):
         return UNKNOWN
     scaled = _scaled(value, _COUNTS).replace(" ", "") if abs(value) >= 1 else significant(value)
-    return f"{scaled} {unit}/s"
+    return f"{scaled} {unit}/s" if unit else f"{scaled}/s"
 
 
 def percent(ratio: float | None, *, signed: bool = True, decimals: int = 1) -> str:

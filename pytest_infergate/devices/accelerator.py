@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,12 +31,9 @@ class Accelerator:
         self.torch_name: str | None = f"{kind}:{index}"
         self.clock: Callable[[], int] = time.perf_counter_ns
         self._device = torch.device(kind, index)
-
-    def synchronize(self) -> None:
+        # Bound once: it stands inside the timed region.
+        self.synchronize: Callable[[], None] = functools.partial(torch.accelerator.synchronize, index)
         """Wait for every stream of the device."""
-        import torch
-
-        torch.accelerator.synchronize(self._device)
 
     def hardware(self) -> Hardware:
         """The host's class joined with the accelerator's name, count and driver."""
@@ -64,6 +63,9 @@ class Accelerator:
         from torch.accelerator import memory
 
         try:
+            self.synchronize()
+            # What earlier cases left in the cache would count as reserved by this one.
+            memory.empty_cache()
             memory.reset_peak_memory_stats(self._device)
             before = memory.memory_allocated(self._device)
         except (RuntimeError, AttributeError, NotImplementedError) as error:
@@ -77,7 +79,7 @@ class Accelerator:
         )
 
     def work(self, call: Callable[[], object]) -> DeviceWork | None:
-        """Kernels of one call and their summed durations.
+        """Kernels of one call, and the summed durations of all it did on the device, copies too.
 
         ``None`` where the profiler is blind, which a control of known work tells.
         """
@@ -109,7 +111,8 @@ class Accelerator:
             if event.device_type != DeviceType.CPU and not getattr(event, "is_user_annotation", False)
         ]
         return DeviceWork(
-            kernels=len(events), seconds=sum(event.time_range.elapsed_us() for event in events) / 1e6
+            kernels=sum(not is_copy(event.name) for event in events),
+            seconds=sum(event.time_range.elapsed_us() for event in events) / 1e6,
         )
 
     def release(self) -> None:
@@ -130,7 +133,10 @@ class AcceleratorKind:
 
         Raises `DeviceAbsentError` with the true reason: not built, hidden by the environment, not found.
         """
-        index = int(name.partition(":")[2] or 0)
+        number = name.partition(":")[2] or "0"
+        if not number.isdecimal():
+            raise DeviceAbsentError(f"{name} absent: {self.kind} devices are numbered, as in {self.kind}:0")
+        index = int(number)
         reason = absence(self.kind, index, self._sighting())
         if reason is not None:
             raise DeviceAbsentError(reason)
@@ -151,13 +157,33 @@ class AcceleratorKind:
                 else "CUDA_VISIBLE_DEVICES"
             )
             built = rocm or torch.version.cuda is not None
-            return Sighting("CUDA", built, torch.cuda.device_count(), variable, os.environ.get(variable))
+            count, problem = _counted(torch.cuda)
+            return Sighting("CUDA", built, count, variable, os.environ.get(variable), problem)
         if self.kind == "xpu":
             built = getattr(torch.version, "xpu", None) is not None
             variable = "ZE_AFFINITY_MASK"
-            return Sighting("XPU", built, torch.xpu.device_count(), variable, os.environ.get(variable))
+            count, problem = _counted(torch.xpu)
+            return Sighting("XPU", built, count, variable, os.environ.get(variable), problem)
         count = 1 if torch.backends.mps.is_available() else 0
         return Sighting("MPS", torch.backends.mps.is_built(), count, "", None)
+
+
+def is_copy(event: str) -> bool:
+    """Whether what a profiler saw on a device only copied or filled memory: no sign of a model there."""
+    word = event.lower().replace(" ", "")
+    return word.startswith(("memcpy", "memset", "memorycopy", "memoryfill", "copybuffer", "fillbuffer"))
+
+
+def _counted(backend: Any) -> tuple[int, str | None]:
+    """How many devices can be used, and what the driver complains about where there is none.
+
+    Torch counts devices without asking the driver whether it can use them, and warns where it does ask.
+    """
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        count: int = backend.device_count() if backend.is_available() else 0
+    words = " ".join(str(caught[0].message).split()) if caught and not count else ""
+    return count, words.partition(" (Triggered internally")[0] or None
 
 
 def _driver_major() -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 
-from pytest_infergate.core.model import Hardware
+from pytest_infergate.core.model import Hardware, Note
 from pytest_infergate.devices.base import DeviceAbsentError, DeviceMemory, DeviceWork
 
 
@@ -36,14 +36,20 @@ class Cpu:
 
     def memory(self, call: Callable[[], object]) -> DeviceMemory:
         """Running sum of the allocator's events: deterministic; memory inside oneDNN is not seen."""
+        from torch.autograd.profiler import DeviceType  # type: ignore[attr-defined]
         from torch.profiler import ProfilerActivity, profile
 
         with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
             call()
         recorded = profiler.profiler
         if recorded is None or recorded.kineto_results is None:
-            return DeviceMemory()
-        events = [event for event in recorded.kineto_results.events() if event.name() == "[memory]"]
+            note = Note(code="memory-unseen", text="torch's profiler reports no memory in this build")
+            return DeviceMemory(note=note)
+        events = [
+            event
+            for event in recorded.kineto_results.events()
+            if event.name() == "[memory]" and event.device_type() == DeviceType.CPU
+        ]
         events.sort(key=lambda event: event.start_ns())
         running = peak = 0
         for event in events:

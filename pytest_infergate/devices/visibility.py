@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
 from typing import NamedTuple
 
 
@@ -18,19 +19,23 @@ class Sighting(NamedTuple):
     """The environment variable that hides devices of this kind."""
     visible: str | None
     """Its value; ``None`` where it is not set."""
+    problem: str | None = None
+    """What the driver complained about when torch counted."""
 
 
 def absence(kind: str, index: int, sighting: Sighting) -> str | None:
     """Say why device `index` of a kind cannot be used; ``None`` where it can."""
-    label, built, count, variable, visible = sighting
+    label, built, count, variable, visible, problem = sighting
     if not built:
         return f"torch built without {label}"
     if index < count:
         return None
     name = kind if index == 0 else f"{kind}:{index}"
     hidden = None if visible is None else _hidden(variable, visible, index)
-    if hidden is not None:
+    if hidden is not None and problem is None:
         return f"{name} hidden: {hidden}"
+    if problem is not None:
+        return f"{name} cannot be used: {problem}"
     if count == 0:
         return f"no {label} device found"
     return f"{name} absent: {count} {label} device{'s' if count > 1 else ''} found"
@@ -41,10 +46,12 @@ def _hidden(variable: str, visible: str, index: int) -> str | None:
     entries = [entry.strip() for entry in visible.split(",")]
     if entries == [""]:
         return f"{variable} is empty"
-    for position, entry in enumerate(entries[: index + 1]):
-        if entry.startswith("-") or entry == "":
-            rest = "every device" if position == 0 else "what follows"
-            return f"{variable}={visible} hides {rest} with the entry {entry or 'between commas'}"
+    shown = list(takewhile(lambda entry: entry and not entry.startswith("-"), entries))
+    if variable.endswith("VISIBLE_DEVICES") and len(set(shown)) < len(shown):
+        return f"{variable}={visible} names a device twice, which hides every device"
+    if index >= len(shown) and shown != entries:
+        rest, end = "what follows" if shown else "every device", entries[len(shown)]
+        return f"{variable}={visible} hides {rest} with the entry {end or 'between commas'}"
     if len(entries) > index:
         # The entry is there, yet torch counts fewer devices: it, or one before it, names none.
         return f"{variable}={visible} names a device that this machine does not have"

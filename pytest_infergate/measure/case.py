@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ PASS_SHARE = 0.05
 
 STREAM_SHARE = 0.3
 """Share of the time cap that timing the items of a stream may take."""
+MOST_STREAMS = 1000
 MANY_FAULTS = 1000
 """Page faults a call from which on they cost a large part of the time."""
 
@@ -58,26 +60,22 @@ def measure(subject: Subject, device: Device, effort: Effort, notes: tuple[Note,
     Exceptions of the call pass through untouched.
     """
     memory.reset_host_peak()
-    begin = device.clock()
-    output = subject.call()
-    stream = isinstance(output, Iterator)
-    if stream:
-        output = list(output)
-    device.synchronize()
-    cold_start = (device.clock() - begin) / 1e9
-    tracer = guard.active_tracer()
-    if tracer is not None:
-        return Run(output, None, invalid=tracer)
+    output, stream, cold_start = _first_call(subject.call, device)
+    invalid = guard.unfinished(output) or guard.active_tracer()
+    if invalid is not None:
+        return Run(output, None, invalid=invalid)
 
     call = _consumed(subject.call) if stream else subject.call
-    graphs = guard.compilations()
+    compilations = guard.Compilations()
     with quiet_collector():
         warm_up = _warm_up(call, device, cap=WARM_UP_SHARE * effort.max_seconds)
+        compiled = compilations.since()
+        yardsticks = _yardsticks(device)
         faults = memory.page_faults()
         samples = sample(
             call,
             device,
-            device.yardsticks(),
+            yardsticks,
             expected=warm_up.seconds / warm_up.calls,
             max_seconds=max(0.0, effort.max_seconds - warm_up.seconds - cold_start),
             needed=effort.needed,
@@ -85,7 +83,7 @@ def measure(subject: Subject, device: Device, effort: Effort, notes: tuple[Note,
         faults_after = memory.page_faults()
         latency = latency_of(samples.calls)
         seconds = min(PASS_SECONDS, PASS_SHARE * effort.max_seconds)
-        count = max(1, min(1000, round(seconds / latency.p50.value)))
+        count = max(1, min(1000, round(seconds / max(latency.p50.value, 1e-9))))
         throughput = _throughput(call, device, count) * subject.batch_size
         times = _asynchronous(call, device, min(count, 30)) if device.asynchronous else _Asynchronous()
         host_to_host = None
@@ -93,8 +91,10 @@ def measure(subject: Subject, device: Device, effort: Effort, notes: tuple[Note,
             subject.from_host()
             host_to_host = median(time_calls(subject.from_host, device, min(count, 30)))
         streamed = _stream(subject.call, device, effort, seconds) if stream else None
-    recompiled = guard.compilations() - graphs
-    allocated = device.memory(call)
+        recompiled = guard.recompiled(compiled, compilations.since())
+        del yardsticks  # their memory is none of the case's
+        host_peak = memory.host_peak()  # before the profiler, which takes memory itself
+        allocated = device.memory(call)
     faulted = _faults_per_call(faults, faults_after, samples.issued, device)
     measurement = Measurement(
         latency=latency,
@@ -105,7 +105,7 @@ def measure(subject: Subject, device: Device, effort: Effort, notes: tuple[Note,
             weights=subject.weights,
             activations=allocated.activations,
             reserved=allocated.reserved,
-            host_peak=memory.host_peak(),
+            host_peak=host_peak,
         ),
         enqueue=times.enqueue,
         device_time=times.device_time,
@@ -116,14 +116,50 @@ def measure(subject: Subject, device: Device, effort: Effort, notes: tuple[Note,
         threads=subject.threads,
         notes=(*notes, *_notes(warm_up, faulted, allocated, times)),
     )
-    invalid = times.invalid
-    if recompiled:
-        invalid = Note(
-            code="recompiled",
-            text=f"torch.compile made {recompiled} more graphs while measuring",
-            cure="keep shapes fixed within a case, or mark dynamic dimensions before the first call",
-        )
-    return Run(output, measurement, samples.calls, invalid)
+    return Run(output, measurement, samples.calls, recompiled or times.invalid)
+
+
+def _first_call(call: Callable[[], Any], device: Device) -> tuple[Any, bool, float]:
+    """Result of the first call, whether it was a stream, and the seconds until it was there.
+
+    The result is a copy: what later calls do to theirs must not reach it.
+    """
+    device.synchronize()
+    begin = device.clock()
+    output = call()
+    stream = isinstance(output, Iterator)
+    if stream:
+        output = [_kept(item) for item in output]
+    device.synchronize()
+    seconds = (device.clock() - begin) / 1e9
+    return output if stream else _kept(output), stream, seconds
+
+
+def _kept(output: Any) -> Any:
+    if "torch" not in sys.modules:
+        return output
+    from pytest_infergate.measure import tensors
+
+    return tensors.held_fast(output)
+
+
+def _yardsticks(device: Device) -> Mapping[str, Callable[[], object]]:
+    """The device's yardsticks, run once so that their first touch of memory counts for nobody.
+
+    None where the model left no memory for them, which is no fault of the model.
+    """
+    try:
+        yardsticks = device.yardsticks()
+        for yardstick in yardsticks.values():
+            yardstick()
+        device.synchronize()
+    except Exception as error:
+        if not memory.is_out_of_memory(error):
+            raise
+    else:
+        return yardsticks
+    device.release()
+    return {}
 
 
 def latency_of(times: tuple[float, ...]) -> Latency:
@@ -203,30 +239,41 @@ def _stream(call: Callable[[], Any], device: Device, effort: Effort, seconds: fl
     gaps: list[float] = []
     begin = device.clock()
     elapsed = 0.0
-    while elapsed < seconds or (
-        len(first) < max(3, effort.needed) and elapsed < STREAM_SHARE * effort.max_seconds
+    arrived = 0
+    while not first or (
+        len(first) < MOST_STREAMS
+        and (
+            elapsed < seconds
+            or (len(first) < max(3, effort.needed) and elapsed < STREAM_SHARE * effort.max_seconds)
+        )
     ):
-        times = _arrivals(call, device)
+        times, items = _arrivals(call, device)
         first.append(times[0])
         gaps += times[1:]
+        arrived += items
         elapsed = (device.clock() - begin) / 1e9
     return Stream(
-        items=(len(first) + len(gaps)) / len(first),
+        items=arrived / len(first),
         first_item=latency_of(tuple(first)),
         between_items=latency_of(tuple(gaps)) if gaps else None,
     )
 
 
-def _arrivals(call: Callable[[], Any], device: Device) -> list[float]:
-    """Seconds to the first item of one call, and between the others; to the end, where it yields none."""
+def _arrivals(call: Callable[[], Any], device: Device) -> tuple[list[float], int]:
+    """Seconds to the first item of one call and between the others, and how many items arrived.
+
+    To the end of the call, where it yields none.
+    """
     times = []
+    device.synchronize()
     last = device.clock()
     for _ in call():
         device.synchronize()
         now = device.clock()
         times.append((now - last) / 1e9)
         last = now
-    return times or [(device.clock() - last) / 1e9]
+    device.synchronize()
+    return times or [(device.clock() - last) / 1e9], len(times)
 
 
 def _faults_per_call(before: int | None, after: int | None, calls: int, device: Device) -> float | None:

@@ -66,14 +66,16 @@ def usable_cores() -> int:
     """Cores by affinity, cut by the container's quota."""
     affinity = getattr(os, "sched_getaffinity", None)
     cores = (os.cpu_count() or 1) if affinity is None else len(affinity(0))
-    quota = _quota(_read(_CGROUP / "cpu.max"))
+    old = " ".join(_read(_CGROUP / "cpu" / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period"))
+    quota = _quota(_read(_CGROUP / "cpu.max") or old)
     return cores if quota is None else min(cores, max(1, math.ceil(quota)))
 
 
 def _quota(text: str) -> float | None:
-    """Cores that cgroup v2's ``cpu.max`` grants; ``None`` without a limit."""
+    """Cores that a quota and its period grant, as in cgroup v2's ``cpu.max``; ``None`` without a limit."""
     words = text.split()
-    if len(words) != 2 or words[0] == "max":  # noqa: PLR2004 - quota and period
+    limited = len(words) == 2 and all(word.isdecimal() for word in words)  # noqa: PLR2004 - quota and period
+    if not limited or int(words[1]) == 0:  # without a limit stands ``max``, or -1 in cgroup v1
         return None
     return int(words[0]) / int(words[1])
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import inspect
 import sys
+from collections.abc import AsyncIterator
 
 from pytest_infergate.core.model import Note
 
@@ -13,22 +16,79 @@ def active_tracer() -> Note | None:
     """Name the coverage tracer, debugger or profiler that would slow every Python line, if there is one."""
     tracer = sys.gettrace() or sys.getprofile()
     if tracer is not None:
-        owner = type(tracer).__module__ if not hasattr(tracer, "__module__") else tracer.__module__
-        return _tracing(f"{owner}.{getattr(tracer, '__qualname__', type(tracer).__qualname__)}")
+        named = tracer if hasattr(tracer, "__qualname__") else type(tracer)
+        return _tracing(f"{named.__module__}.{named.__qualname__}")
     monitoring = getattr(sys, "monitoring", None)
     if monitoring is not None:
         for tool in range(6):
             name = monitoring.get_tool(tool)
             if name is not None and monitoring.get_events(tool):
                 return _tracing(str(name))
+    if _torch_profiles():
+        return _tracing("torch.profiler", cure="measure outside the profiler's context")
     return None
 
 
-def _tracing(name: str) -> Note:
-    return Note(code="tracer", text=f"a tracer was active while timing: {name}", cure=_NO_COVERAGE)
+def _tracing(name: str, cure: str = _NO_COVERAGE) -> Note:
+    return Note(code="tracer", text=f"a tracer was active while timing: {name}", cure=cure)
 
 
-def compilations() -> int:
-    """Graphs that torch.compile has made so far in this process; 0 where it was never loaded."""
+def _torch_profiles() -> bool:
+    autograd = sys.modules.get("torch.autograd")
+    enabled = getattr(autograd, "_profiler_enabled", None)
+    return enabled is not None and bool(enabled())
+
+
+def unfinished(output: object) -> Note | None:
+    """Say that a call handed out a promise and did its work later, or never."""
+    if inspect.isawaitable(output) or isinstance(output, (AsyncIterator, concurrent.futures.Future)):
+        if inspect.iscoroutine(output):
+            output.close()  # else Python warns that nobody awaited it
+        return Note(
+            code="unfinished",
+            text=f"the call returned a {type(output).__name__} before its work was done",
+            cure="give infer a callable that waits for the result, such as one around asyncio.run",
+        )
+    return None
+
+
+class Compilations:
+    """Counts graphs that torch.compile makes from now on; 0 where it is never loaded."""
+
+    def __init__(self) -> None:
+        self._begin = _graphs()
+
+    def since(self) -> int:
+        """Graphs made since the last time this was asked."""
+        begin, self._begin = self._begin, _graphs()
+        return self._begin - begin
+
+
+def recompiled(warming: int, measuring: int) -> Note | None:
+    """Say that torch.compile was not done when timing began.
+
+    A model that is compiled anew by every call is given up after so many times and runs uncompiled.
+    """
+    limit = _limit()
+    if measuring > 0:
+        text = f"torch.compile made {measuring} more graphs while measuring"
+    elif limit is not None and warming >= limit - 1:
+        text = f"torch.compile made {warming} more graphs while warming up, at a limit of {limit} it gives up"
+    else:
+        return None
+    return Note(
+        code="recompiled",
+        text=text,
+        cure="keep shapes fixed within a case, or mark dynamic dimensions before the first call",
+    )
+
+
+def _graphs() -> int:
     dynamo = sys.modules.get("torch._dynamo.utils")
     return 0 if dynamo is None else int(dynamo.counters["stats"]["unique_graphs"])
+
+
+def _limit() -> int | None:
+    """How many graphs dynamo makes of one function before it gives up; `None` where it is not known."""
+    config = sys.modules.get("torch._dynamo.config")
+    return getattr(config, "recompile_limit", None)

@@ -10,15 +10,13 @@ from contextlib import contextmanager, nullcontext, suppress
 from typing import Any, NamedTuple
 
 import torch
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from pytest_infergate.core.model import Note
 from pytest_infergate.errors import InfergateError
 from pytest_infergate.measure import tensors
 from pytest_infergate.measure.invocation import Invocation
-from pytest_infergate.measure.restore import Contents, left_as_found
-
-HIDDEN_WEIGHTS = torch.ScriptObject
-"""What packs the weights of quantised modules, so that nobody can count them."""
+from pytest_infergate.measure.restore import contents_kept, left_as_found, version
 
 
 class NotAnInstanceError(InfergateError):
@@ -59,20 +57,26 @@ def placed(invocation: Invocation, device: str | None, dtype: str | None = None)
     target, args, kwargs = invocation
     if isinstance(target, type) and issubclass(target, torch.nn.Module):
         name = target.__name__
-        raise NotAnInstanceError(f"infer was given the class {name}: give it a module, as in infer({name}(...), x)")
+        raise NotAnInstanceError(
+            f"infer was given the class {name}: give it a module, as in infer({name}(...), x)"
+        )
     module = module_of(target)
     if module is None or device is None:
         yield Placed(invocation.bound(), None, None, _callable_notes(target))
         return
     kind = None if dtype is None else getattr(torch, dtype)
     own = module if kind is None and _can_be_restored(module, device) else _copied(module)
-    given = Contents(tensors.tensors((args, kwargs)))
-    with given.kept(), nullcontext() if own is not module else left_as_found(module):
+    entry = _rebuilt(target, own, device, kind)
+    on_host = Invocation(entry, *tensors.to_device((args, kwargs), "cpu", kind))
+    on_device = Invocation(entry, *tensors.to_device((args, kwargs), device, kind))
+    inputs = [*tensors.tensors(on_device[1:]), *tensors.tensors(_bound(entry))]
+    callers = {id(tensor) for tensor in tensors.tensors((args, kwargs, _bound(target)))}
+    versions = [(tensor, version(tensor)) for tensor in inputs]
+    with (
+        contents_kept(tensor for tensor in inputs if id(tensor) in callers),
+        nullcontext() if own is not module else left_as_found(module),
+    ):
         _prepare(own, device, kind)
-        entry = _rebuilt(target, own, device, kind)
-        on_host = Invocation(entry, *tensors.to_device((args, kwargs), "cpu", kind))
-        on_device = Invocation(entry, *tensors.to_device((args, kwargs), device, kind))
-        inputs = Versions(tensors.tensors(on_device[1:]))
 
         def from_host() -> Any:
             arrived = Invocation(entry, *tensors.to_device(on_host[1:], device))
@@ -83,7 +87,7 @@ def placed(invocation: Invocation, device: str | None, dtype: str | None = None)
                 on_device.bound(),
                 None if torch.device(device).type == "cpu" else from_host,
                 weight_bytes(own),
-                spoiled=inputs.spoiled,
+                spoiled=lambda: _spoiled(versions),
             )
 
 
@@ -102,34 +106,133 @@ def _rebuilt(
     return types.MethodType(function, module)
 
 
-PLACEHOLDER_MIDDLE
+def _bound(target: object) -> list[Any]:
+    """Arguments that partials, one inside the other, hold ready."""
+    if not isinstance(target, functools.partial):
+        return []
+    return [target.args, target.keywords, _bound(target.func)]
+
+
+def _can_be_restored(module: torch.nn.Module, device: str) -> bool:
+    """Whether a module can be run itself and be put back after; else a copy of it must run.
+
+    The state of TorchScript cannot be read, a lazy module cannot forget its first input, and tensors
+    that wrap others are swapped when they move.
+    """
+    if any(isinstance(part, torch.jit.ScriptModule) or is_lazy(part) for part in module.modules()):
+        return False
+    wrap = any(is_traceable_wrapper_subclass(tensor) for tensor in module.parameters())
+    return not wrap or _lies_on(module, device)
+
+
+def is_lazy(module: torch.nn.Module) -> bool:
+    """Whether a module waits for its first input to know the shapes of its parameters."""
+    held = (*module._parameters.values(), *module._buffers.values())  # noqa: SLF001 - buffers() would recurse
+    return any(tensor is not None and torch.nn.parameter.is_lazy(tensor) for tensor in held)
+
+
+def _copied(module: torch.nn.Module) -> torch.nn.Module:
+    """A deep copy, attributes that were computed with gradients on included, which torch refuses to copy."""
+    computed = {
+        id(value): value.detach().clone()
+        for part in module.modules()
+        for value in vars(part).values()
+        if isinstance(value, torch.Tensor) and not value.is_leaf
+    }
+    return copy.deepcopy(module, computed)
+
+
+def _prepare(module: torch.nn.Module, device: str, dtype: torch.dtype | None) -> None:
+    """Set eval mode and move, but only where that changes something: some modules refuse to be moved."""
+    with suppress(NotImplementedError):  # an exported program keeps the mode of its export
+        module.eval()
+    if dtype is not None:
+        module.to(device=device, dtype=dtype)
+    elif not _lies_on(module, device):
+        module.to(device)
+
+
+def _lies_on(module: torch.nn.Module, device: str) -> bool:
+    """Whether a module has parameters or buffers, and all of them lie on a device."""
+    held = [*module.parameters(), *module.buffers()]
+    wanted = torch.device(device)
+    return bool(held) and all(tensors.same_device(tensor.device, wanted) for tensor in held)
+
+
+def _spoiled(versions: list[tuple[torch.Tensor, int | None]]) -> Note | None:
+    if all(version(tensor) == before for tensor, before in versions):
+        return None
+    return Note(
+        code="inputs-changed",
+        text="the model changed its inputs in place, so that each call computed with what the last one left",
+        cure="copy them inside the model, or measure a callable that makes them anew",
+    )
+
+
+def weight_bytes(module: torch.nn.Module) -> int | None:
+    """Bytes of the parameters and buffers, shared ones once; `None` where a module hides some.
+
+    Hidden are the packed weights of quantised modules, and those of a lazy module before its first call.
+    """
+    parts = list(module.modules())
+    if any(is_lazy(part) for part in parts):
+        return None
+    if any(isinstance(value, torch.ScriptObject) for part in parts for value in vars(part).values()):
+        return None
+    held = {_identity(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
+    return sum(tensors.size_bytes(tensor) for tensor in held.values())
+
+
+def _identity(tensor: torch.Tensor) -> object:
+    """Equal for tensors that show the same memory, be they one object or two."""
+    try:
+        pointer = tensor.data_ptr()
+    except RuntimeError:
+        pointer = 0
+    return (tensor.device, pointer, tensor.shape, tensor.stride()) if pointer else id(tensor)
 
 
 def _callable_notes(target: Callable[..., Any]) -> tuple[Note, ...]:
     """Say what a plain callable should have set and did not."""
-    training = any(module.training for module in _modules_within(target))
+    training = any(module.training for module in _modules_within(target, set()))
     if not training:
         return ()
     text = "a module inside the callable was in training mode"
     return (Note(code="training-mode", text=text, cure="call .eval() on it before measuring"),)
 
 
-def _modules_within(target: Any) -> Iterator[torch.nn.Module]:
-    """Modules that a function reaches by its closure, its arguments bound by partial, or its globals."""
-    if isinstance(target, functools.partial):
-        yield from _modules_within(target.func)
-        yield from (value for value in target.args if isinstance(value, torch.nn.Module))
+def _modules_within(target: Any, seen: set[int]) -> Iterator[torch.nn.Module]:
+    """Modules that a callable reaches: by closure, bound arguments, globals, decorators, its attributes."""
+    if id(target) in seen:
         return
-    function = getattr(target, "__func__", target)
-    code = getattr(function, "__code__", None)
-    if code is None:
-        return
-    for cell in getattr(function, "__closure__", None) or ():
-        try:
-            value = cell.cell_contents
-        except ValueError:  # a name not bound yet
-            continue
+    seen.add(id(target))
+    if isinstance(target, torch.nn.Module):
+        yield target
+    elif isinstance(target, types.FunctionType):
+        for value in _reached(target):
+            yield from _modules_within(value, seen)
+    elif isinstance(target, functools.partial):
+        for value in (target.func, *target.args, *target.keywords.values()):
+            yield from _modules_within(value, seen)
+    elif isinstance(target, types.MethodType):
+        yield from _modules_within(target.__func__, seen)
+        yield from _attributes(target.__self__)
+    elif not isinstance(target, type):
+        yield from _attributes(target)
+
+
+def _reached(function: types.FunctionType) -> Iterator[Any]:
+    """What a function closes over and wraps, and the modules that it names among its globals."""
+    for cell in function.__closure__ or ():
+        with suppress(ValueError):  # a name not bound yet
+            yield cell.cell_contents
+    yield getattr(function, "__wrapped__", None)
+    for name in function.__code__.co_names:
+        value = function.__globals__.get(name)
         if isinstance(value, torch.nn.Module):
             yield value
-    scope = getattr(function, "__globals__", {})
-    yield from (scope[name] for name in code.co_names if isinstance(scope.get(name), torch.nn.Module))
+
+
+def _attributes(owner: Any) -> Iterator[torch.nn.Module]:
+    values = getattr(owner, "__dict__", {}).values()
+    yield from (value for value in values if isinstance(value, torch.nn.Module))

@@ -17,7 +17,9 @@ from pytest_infergate.devices.base import Device
 
 TURN_SECONDS = 0.025
 """Length of a turn of the case between two turns of the yardsticks; at least one call."""
-MOST_PER_TURN = 10_000
+MOST_PER_TURN = 1000
+MOST_CALLS = 1_000_000
+"""Enough for any quantile; a call that takes no time at all would else be sampled for ever."""
 LEAST_CALLS = 20
 LEAST_SECONDS = 1.0
 PRECISION = 0.01
@@ -80,7 +82,7 @@ def sample(
     """Alternate turns of the case with turns of the yardsticks until the median is known well enough.
 
     `expected` is the time of one call as the warm-up saw it; `needed` is how many calls the budgets ask
-    for. Stops at the precision and the need, or at `max_seconds`.
+    for. Stops at the precision and the need, at `max_seconds`, or at `MOST_CALLS`.
     The first call after the yardsticks, which emptied the caches, is dropped where a turn has several.
     """
     per_turn = min(MOST_PER_TURN, max(1, round(TURN_SECONDS / max(expected, 1e-9))))
@@ -96,7 +98,7 @@ def sample(
         calls += time_calls(call, device, per_turn + drop)[drop:]
         issued += per_turn + drop
         elapsed = (device.clock() - begin) / 1e9
-        if elapsed >= max_seconds:
+        if elapsed >= max_seconds or len(calls) >= MOST_CALLS:
             break
         if elapsed >= next_check:
             if _precise(calls, needed):

@@ -19,14 +19,26 @@ def seed_all() -> Callable[[], None]:
         restore.append((numpy.set_state, numpy.get_state()))
         numpy.seed(SEED)
     torch = sys.modules.get("torch")
-    if torch is not None and hasattr(torch, "manual_seed"):
-        restore.append((torch.set_rng_state, torch.get_rng_state()))
-        if torch.cuda.is_initialized():
-            restore.append((torch.cuda.set_rng_state_all, torch.cuda.get_rng_state_all()))
-        torch.manual_seed(SEED)
+    if torch is not None and hasattr(torch, "default_generator"):
+        restore += _seed_torch(torch)
 
     def put_back() -> None:
         for set_state, state in restore:
             set_state(state)
 
     return put_back
+
+
+def _seed_torch(torch: Any) -> list[tuple[Callable[[Any], object], Any]]:
+    """Seed every generator of torch, as ``torch.manual_seed`` does; that one loads the whole compiler."""
+    restore = [(torch.set_rng_state, torch.get_rng_state())]
+    torch.default_generator.manual_seed(SEED)
+    for backend in (torch.cuda, torch.xpu):
+        if backend.is_initialized():
+            restore.append((backend.set_rng_state_all, backend.get_rng_state_all()))
+        if not backend._is_in_bad_fork():  # noqa: SLF001 - as torch.manual_seed asks
+            backend.manual_seed_all(SEED)
+    if torch.backends.mps.is_available():
+        restore.append((torch.mps.set_rng_state, torch.mps.get_rng_state()))
+        torch.mps.manual_seed(SEED)
+    return restore

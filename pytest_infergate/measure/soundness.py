@@ -22,7 +22,7 @@ def _elsewhere(output: Any, device: str | None) -> Note | None:
     if device is None:
         return None
     wanted = torch.device(device)
-    strays = [found for found in tensors.devices_of(output) if not _same(found, wanted)]
+    strays = [found for found in tensors.devices_of(output) if not tensors.same_device(found, wanted)]
     if not strays:
         return None
     return Note(
@@ -30,10 +30,6 @@ def _elsewhere(output: Any, device: str | None) -> Note | None:
         text=f"the output lies on {strays[0]}, the case is {wanted.type}",
         cure="give infer the module itself, or move model and inputs to infer.device inside the callable",
     )
-
-
-def _same(found: torch.device, wanted: torch.device) -> bool:
-    return found.type == wanted.type and (found.index or 0) == (wanted.index or 0)
 
 
 def _nan(output: Any) -> Note | None:

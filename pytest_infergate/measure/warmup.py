@@ -23,6 +23,7 @@ class SteadyState:
     def __init__(self, cap_seconds: float) -> None:
         self._cap = cap_seconds
         self._window: list[float] = []
+        self._window_seconds = 0.0
         self._before: float | None = None
         self._calls = 0
         self._seconds = 0.0
@@ -33,18 +34,21 @@ class SteadyState:
         self._calls += 1
         self._seconds += seconds
         self._window.append(seconds)
-        if len(self._window) < LEAST_CALLS or sum(self._window) < LEAST_SECONDS / 2:
+        self._window_seconds += seconds
+        if len(self._window) < LEAST_CALLS or self._window_seconds < LEAST_SECONDS / 2:
             return
         now = median(self._window)
         if self._before is not None:
             self._steady = abs(now - self._before) <= AGREEMENT * self._before
         self._before = now
         self._window = []
+        self._window_seconds = 0.0
 
     @property
     def finished(self) -> bool:
-        """Whether to stop warming up."""
-        return self._steady or self._seconds >= self._cap or self._calls >= MOST_CALLS
+        """Whether to stop warming up; never before the first call."""
+        capped = self._seconds >= self._cap or self._calls >= MOST_CALLS
+        return self._steady or (capped and self._calls > 0)
 
     def result(self) -> WarmUp:
         """What it took."""

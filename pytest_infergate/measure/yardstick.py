@@ -15,11 +15,13 @@ def torch_yardsticks(device: str) -> Mapping[str, Callable[[], object]]:
     accelerated = not device.startswith("cpu")
     side = 2048 if accelerated else 256
     elements = (1 << 26) if accelerated else (1 << 21)
-    matrix = torch.ones(side, side, device=device)
-    product = torch.empty(side, side, device=device)
-    source = torch.zeros(elements, device=device)
-    target = torch.zeros(elements, device=device)
-    tiny = torch.zeros(8, device=device)
+    # The dtype is said, since users may set another default.
+    single = torch.float32
+    matrix = torch.ones(side, side, device=device, dtype=single)
+    product = torch.empty(side, side, device=device, dtype=single)
+    source = torch.zeros(elements, device=device, dtype=single)
+    target = torch.zeros(elements, device=device, dtype=single)
+    tiny = torch.zeros(8, device=device, dtype=single)
 
     def dispatch() -> None:
         for _ in range(200):

@@ -25,7 +25,7 @@ from pytest_infergate.core.model import (
     Verdict,
 )
 from pytest_infergate.report import messages, pictures
-from pytest_infergate.report.names import plain, shorten, within_test
+from pytest_infergate.report.names import called, plain, shorten, within_test
 from pytest_infergate.report.pictures import Mark, Picture, Series
 from pytest_infergate.report.rows import Judged, Row, grouped_notes, joined, row
 
@@ -290,10 +290,11 @@ def _tally(entries: Iterable[Entry]) -> list[tuple[str, str, int]]:
 
 def _changes(session: Session) -> list[tuple[str, list[str]]]:
     gate = session.gate
+    name = called(gate)
     lists = [
-        ("New, unknown to the baseline", [plain(case.name) for case in gate.new]),
-        ("Missing, in the baseline only", [plain(case.name) for case in gate.missing]),
-        ("Renamed, it seems", [f"{plain(old.name)} → {plain(new.name)}" for old, new in gate.renamed]),
+        ("New, unknown to the baseline", [name(case) for case in gate.new]),
+        ("Missing, in the baseline only", [name(case) for case in gate.missing]),
+        ("Renamed, it seems", [f"{name(old)} → {name(new)}" for old, new in gate.renamed]),
         ("Deselected", [plain(str(note)) for note in gate.deselected]),
     ]
     return [(title, names) for title, names in lists if names]

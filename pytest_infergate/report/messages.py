@@ -102,7 +102,7 @@ def budget_metric(name: str) -> Metric:
 def shown(metric: Metric, value: float | None, result: CaseResult | None) -> str:
     """Format a value in the unit of the metric's name, rates in the unit that the test gave its items."""
     if metric.name == "throughput_per_s" and result is not None:
-        return units.rate(value, plain(result.unit))
+        return units.rate(value, plain(result.unit or ""))
     return metric.shown(value)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pytest_infergate.core.model import Case
+from collections.abc import Callable
+
+from pytest_infergate.core.model import Case, GateResult
 
 ELLIPSIS = "…"
 _BOUNDARIES = ("/", "::")
@@ -41,3 +43,9 @@ def shorten(name: str, width: int) -> str:
 def within_test(case: Case) -> str:
     """What tells a case from its siblings: ``cpu-b8``."""
     return plain(case.name[len(case.test) + 1 : -1])
+
+
+def called(gate: GateResult) -> Callable[[Case], str]:
+    """How to call a case: by its node id where this run has one, by its key where it is history."""
+    nodeids = {verdict.case: verdict.nodeid for verdict in gate.verdicts}
+    return lambda case: plain(nodeids.get(case, case.name))

@@ -96,7 +96,7 @@ def row(judged: Judged) -> Row:
         failed=verdict is not None and verdict.failed,
         budget=units.UNKNOWN if verdict is None else budget_words(verdict.budgets, result),
         message=_message(result, verdict),
-        **_figures(measurement, "items" if result is None else plain(result.unit)),
+        **_figures(measurement, plain((result and result.unit) or "")),
     )
 
 

@@ -10,7 +10,7 @@ from pytest_infergate.core import units
 from pytest_infergate.core.gate import FAILING
 from pytest_infergate.core.model import CaseResult, CaseVerdict, GateResult, Note, Session, Verdict
 from pytest_infergate.report import messages
-from pytest_infergate.report.names import plain, shorten
+from pytest_infergate.report.names import called, plain, shorten
 from pytest_infergate.report.rows import NoteGroup, Row, grouped_notes, rows
 
 WIDTH = 100
@@ -23,7 +23,6 @@ LEAST_NAME = 16
 HEADERS = ("case", "p50", "p95", "throughput", "peak memory", "budget", "verdict")
 _ALIGNED = ("left", "right", "right", "right", "right", "left", "left")
 _GUTTER = 2
-_PADDING = 2
 """What tabulate adds to a header."""
 _INDENT = "  "
 _FLAGGED = FAILING | {Verdict.SUSPECTED, Verdict.INVALID}
@@ -55,13 +54,10 @@ def table(shown: Sequence[Row], width: int = WIDTH) -> str:
     if not shown:
         return ""
     cells, room = _fitted([_cells(row) for row in shown[:ROWS_SHOWN]], width)
-    text = tabulate(
-        [(shorten(row[0], room), *row[1:]) for row in cells],
-        headers=HEADERS,
-        tablefmt="simple",
-        colalign=_ALIGNED,
-        disable_numparse=True,
-    )
+    # Headers are rows to tabulate, which would else pad them beyond their words.
+    body = [HEADERS, *((shorten(row[0], room), *row[1:]) for row in cells)]
+    rule = tuple("-" * max(map(len, column)) for column in zip(*body, strict=True))
+    text = tabulate([body[0], rule, *body[1:]], tablefmt="plain", colalign=_ALIGNED, disable_numparse=True)
     lines = [line.rstrip() for line in text.splitlines()]
     if len(shown) > ROWS_SHOWN:
         lines.append(f"and {units.plural(len(shown) - ROWS_SHOWN, 'more case')}, in --infer-report")
@@ -79,14 +75,13 @@ def flagged(shown: Iterable[Row], width: int = WIDTH) -> str:
 
 def changes(gate: GateResult, width: int = WIDTH) -> str:
     """List the cases that came, went, moved or were left out."""
+    name = called(gate)
     room = width - len(_INDENT)
     half = (room - len(" -> ")) // 2
-    pairs = [
-        f"{shorten(plain(old.name), half)} -> {shorten(plain(new.name), half)}" for old, new in gate.renamed
-    ]
+    pairs = [f"{shorten(name(old), half)} -> {shorten(name(new), half)}" for old, new in gate.renamed]
     blocks = (
-        _listed("new, unknown to the baseline", [shorten(plain(case.name), room) for case in gate.new]),
-        _listed("missing, in the baseline only", [shorten(plain(case.name), room) for case in gate.missing]),
+        _listed("new, unknown to the baseline", [shorten(name(case), room) for case in gate.new]),
+        _listed("missing, in the baseline only", [shorten(name(case), room) for case in gate.missing]),
         _listed("renamed, it seems", pairs),
         _listed("deselected", [plain(str(note)) for note in gate.deselected]),
     )
@@ -137,8 +132,7 @@ def _fitted(cells: list[tuple[str, ...]], width: int) -> tuple[list[tuple[str, .
 
 
 def _room_for_names(cells: Sequence[tuple[str, ...]], width: int) -> int:
-    padded = [header + " " * _PADDING for header in HEADERS]
-    columns = zip(padded[1:], *(row[1:] for row in cells), strict=True)
+    columns = zip(HEADERS[1:], *(row[1:] for row in cells), strict=True)
     return width - sum(max(map(len, column)) + _GUTTER for column in columns)
 
 

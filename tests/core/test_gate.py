@@ -186,6 +186,10 @@ def test_own_hardware_wins_over_other():
     assert judged(result(measurement=measurement(0.050)), before=both).verdict is Verdict.REGRESSED
 
 
+def test_a_case_on_unknown_hardware_has_no_baseline():
+    assert judged(result(hardware=None), before=on_record()).verdict is Verdict.NO_BASELINE
+
+
 def test_a_case_unknown_everywhere_has_no_baseline():
     before = on_record(of=case("other"), hardware=OTHER_HARDWARE)
     assert judged(result(), before=before).verdict is Verdict.NO_BASELINE

@@ -50,7 +50,7 @@ def test_lower_limits(name):
         ("peak_memory_mb", 50.0, "50.0 MB"),
         ("host_memory_mb", 300.0, "300 MB"),
         ("weights_mb", 40.0, "40.0 MB"),
-        ("throughput_per_s", 100.0, "100 items/s"),
+        ("throughput_per_s", 100.0, "100/s"),
         ("tokens_per_s", 2000.0, "2.00k tokens/s"),
         ("ttft_ms", 3.0, "3.00 ms"),
         ("itl_p95_ms", 0.4, "400 µs"),

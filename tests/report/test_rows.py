@@ -88,7 +88,7 @@ OVER = Verdict.OVER_BUDGET
         ([{"limit": 40.0, "verdict": OVER}], "over: p95_ms 43.4 ms > 40.0 ms"),
         (
             [{"metric": "throughput_per_s", "limit": 100.0, "value": 90.0, "verdict": OVER}],
-            "under: throughput_per_s 90.0 items/s < 100 items/s",
+            "under: throughput_per_s 90.0/s < 100/s",
         ),
         ([{"verdict": Verdict.INCONCLUSIVE}], "close: p95_ms 43.4 ms, limit 60.0 ms"),
         (

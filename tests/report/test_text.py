@@ -16,10 +16,10 @@ def test_the_table(sample):
     ]
     assert text.table(rows.rows(sample.session(pairs)), 120) == (
         """
-case                                             p50      p95    throughput    peak memory  budget    verdict
--------------------------------------------  -------  -------  ------------  -------------  --------  ------------
-tests/test_model.py::test_embedder[cpu]      40.0 ms  43.4 ms  25.0 items/s         125 MB  kept      equivalent
-tests/test_model.py::test_embedder[cuda-b8]        -        -             -              -  -         not-measured
+case                                             p50      p95  throughput  peak memory  budget  verdict
+-------------------------------------------  -------  -------  ----------  -----------  ------  ------------
+tests/test_model.py::test_embedder[cpu]      40.0 ms  43.4 ms      25.0/s       125 MB  kept    equivalent
+tests/test_model.py::test_embedder[cuda-b8]        -        -           -            -  -       not-measured
 """
     ).strip("\n")
 

@@ -335,6 +335,7 @@ def test_disable_wins_over_everything(project):
     project.measure("--infer-disable", "--infer-strict").assert_outcomes(passed=1)
 
 
+@pytest.mark.torch
 def test_auto_stands_for_what_is_there(project):
     project.test("devices=['fake', 'accel', 'ghost']")
     result = project.run("--infer-devices=auto", "-v")

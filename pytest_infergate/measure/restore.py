@@ -1,0 +1,152 @@
+"""The caller's module and tensors, remembered before a case and put back after it. Needs a loaded torch."""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+
+_CONTAINERS = (dict, OrderedDict, defaultdict, list, set)
+
+
+@contextmanager
+def left_as_found(module: torch.nn.Module) -> Iterator[None]:
+    """Put back, on exit, what running a module elsewhere or a stateful forward may have changed.
+
+    Restored, for every module inside it: the storage of parameters and of their gradients, buffers and
+    tensor attributes with their contents, plain attributes, children, hooks and what its own lists,
+    dictionaries and sets hold, training flags, its class. Contents of parameters are restored only
+    where the module overrides ``train`` or ``eval``, which may fold weights: a copy of all would double
+    the memory. Not seen: state outside the module.
+    """
+    states = [_State(part) for part in module.modules()]
+    with ExitStack() as stack:
+        for state in states:
+            stack.callback(state.restore)
+        yield
+
+
+@contextmanager
+def contents_kept(tensors: Iterable[torch.Tensor]) -> Iterator[None]:
+    """Put back, on exit, the values of tensors that a call changed in place."""
+    contents = [_Content(tensor) for tensor in tensors]
+    with ExitStack() as stack:
+        for content in contents:
+            stack.callback(content.restore)
+        yield
+
+
+def version(tensor: torch.Tensor) -> int | None:
+    """How often a tensor was changed in place; `None` where torch does not count."""
+    return None if tensor.is_inference() else tensor._version  # noqa: SLF001 - there is no public name
+
+
+class _State:
+    """One module without its children, remembered."""
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        self.module = module
+        self.kind = type(module)
+        self.attributes = dict(vars(module))
+        self.slots = dict(_slots(module))
+        values = [*self.attributes.values(), *self.slots.values()]
+        self.containers = [(value, copy.copy(value)) for value in values if type(value) in _CONTAINERS]
+        held = [value for value in values if isinstance(value, torch.Tensor)]
+        for container, _ in self.containers:
+            items = container.values() if isinstance(container, dict) else container
+            held += [item for item in items if isinstance(item, torch.Tensor)]
+        parameters = {id(p): p for p in held if isinstance(p, torch.nn.Parameter)}.values()
+        self.storages = [_Storage(parameter) for parameter in parameters]
+        folds = self.kind.train is not torch.nn.Module.train or self.kind.eval is not torch.nn.Module.eval
+        self.contents = [
+            _Content(tensor) for tensor in held if folds or not isinstance(tensor, torch.nn.Parameter)
+        ]
+
+    def restore(self) -> None:
+        # Past the module's own __setattr__, which sorts, registers or (in a compiled module) passes on.
+        if type(self.module) is not self.kind:
+            object.__setattr__(self.module, "__class__", self.kind)
+        attributes = vars(self.module)
+        attributes.clear()
+        attributes.update(self.attributes)
+        for name, value in self.slots.items():
+            object.__setattr__(self.module, name, value)
+        for container, kept in self.containers:
+            container.clear()
+            (container.extend if isinstance(container, list) else container.update)(kept)
+        for storage in self.storages:
+            storage.restore()
+        for content in self.contents:
+            content.restore()
+
+
+class _Storage:
+    """Where the values of a parameter and of its gradient lie."""
+
+    def __init__(self, parameter: torch.nn.Parameter) -> None:
+        self.parameter = parameter
+        self.data = parameter.data
+        self.gradient = parameter.grad
+        self.gradient_data = None if self.gradient is None else self.gradient.data
+
+    def restore(self) -> None:
+        _put_back(self.parameter, self.data)
+        if self.gradient is not None and self.gradient_data is not None:
+            _put_back(self.gradient, self.gradient_data)
+        self.parameter.grad = self.gradient
+
+
+class _Content:
+    """The values of a tensor."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self.tensor = tensor
+        self.version = version(tensor)
+        unseen = tensor.is_meta or torch.nn.parameter.is_lazy(tensor)
+        self.values = None if unseen else tensor.detach().clone()
+
+    def restore(self) -> None:
+        if self.values is None or not self._changed(self.values):
+            return
+        # Outside inference mode an inference tensor cannot be changed, inside it any other would forget it.
+        with torch.inference_mode() if self.tensor.is_inference() else torch.no_grad():
+            if self.tensor.is_nested or self.tensor.shape == self.values.shape:
+                self.tensor.copy_(self.values)
+            else:
+                self.tensor.data = self.values
+
+    def _changed(self, values: torch.Tensor) -> bool:
+        """By version, and by value too: ``.data`` and NumPy change values without counting."""
+        if self.version is not None and version(self.tensor) != self.version:
+            return True
+        try:
+            return not torch.equal(self.tensor, values)
+        except (AttributeError, RuntimeError):  # sparse, nested and eight-bit tensors
+            return False
+
+
+def _put_back(tensor: torch.Tensor, data: torch.Tensor) -> None:
+    if _place(tensor) != _place(data):
+        tensor.data = data
+
+
+def _place(tensor: torch.Tensor) -> object:
+    """Where and how the values of a tensor lie; differs from itself where that cannot be told."""
+    try:
+        pointer = tensor.data_ptr()
+    except RuntimeError:
+        return object()
+    return tensor.device, tensor.dtype, tensor.shape, tensor.stride(), pointer or object()
+
+
+def _slots(module: torch.nn.Module) -> Iterator[tuple[str, Any]]:
+    """What a module keeps in slots, beside its dictionary."""
+    for kind in type(module).__mro__:
+        names = vars(kind).get("__slots__", ())
+        for name in (names,) if isinstance(names, str) else names:
+            if name not in {"__dict__", "__weakref__"} and hasattr(module, name):
+                yield name, getattr(module, name)

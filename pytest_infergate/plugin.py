@@ -114,6 +114,11 @@ class CaseHooks:
         with self.shell.machine(item):
             return (yield)
 
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        """Show progress behind what pytest itself has just shown."""
+        self.shell.show_progress(nodeid)
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         """Seed, before any fixture of the case builds its model."""

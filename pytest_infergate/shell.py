@@ -67,7 +67,7 @@ class Shell:
         self.settings = self._settings()
         self._deselected: list[tuple[str, str]] = []
         self._collected: list[Case] = []
-        self._items: list[pytest.Item] = []
+        self._items: dict[str, pytest.Item] = {}
         self._done = 0
         self._spent = 0.0
         self._problems: list[str] = []
@@ -173,7 +173,7 @@ class Shell:
 
     def ready(self, items: Sequence[pytest.Item]) -> bool:
         """Check the run; whether it has inference tests at all."""
-        self._items = [item for item in items if is_inference(item)]
+        self._items = {item.nodeid: item for item in items if is_inference(item)}
         if not self._items:
             return self.settings.measuring
         if self.settings.measuring and not self.config.getoption("collectonly"):
@@ -201,7 +201,9 @@ class Shell:
         """One line before the first case."""
         if not (self.settings.measuring and self._items):
             return []
-        times = [self.run.max_time(found.marker) for item in self._items if (found := parameter_of(item))]
+        times = [
+            self.run.max_time(found.marker) for item in self._items.values() if (found := parameter_of(item))
+        ]
         return [f"infergate: {self.run.forecast(times)}"]
 
     def list_cases(self, items: Sequence[pytest.Item]) -> object:
@@ -230,7 +232,6 @@ class Shell:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         with self._lock.held("alone", self._tell):
-            self._status(f"measuring {self._done + 1} of {len(self._items)}{self._time_left()}")
             begin = time.monotonic()
             try:
                 yield
@@ -239,13 +240,17 @@ class Shell:
                 self._spent += time.monotonic() - begin
                 self._status("")
 
-    def _time_left(self) -> str:
-        if not self._done:
-            return ""
-        from pytest_infergate.core import units
+    def show_progress(self, nodeid: str) -> None:
+        """Say which case of how many is being measured, and how long the rest will take."""
+        if nodeid not in self._items:
+            return
+        words = f"measuring {self._done + 1} of {len(self._items)}"
+        if self._done:
+            from pytest_infergate.core import units
 
-        left = self._spent / self._done * (len(self._items) - self._done)
-        return f", about {units.duration(left)} left"
+            left = self._spent / self._done * (len(self._items) - self._done)
+            words += f", about {units.duration(left)} left"
+        self._status(words)
 
     def set_up(self, item: pytest.Item) -> None:
         """Refuse what cannot work, and seed."""
@@ -446,7 +451,7 @@ class Shell:
     def _status(self, words: str) -> None:
         """On a terminal, show words behind the cursor, which stays where it is; none wipe what was shown."""
         reporter = self.config.pluginmanager.get_plugin("terminalreporter")
-        if reporter is None or not reporter.isatty:
+        if reporter is None or not reporter.isatty or not self.settings.measuring:
             return
         room = reporter._tw.fullwidth - reporter._tw.width_of_current_line - 3  # noqa: SLF001
         shown = f"\0337  {words[:room]}\0338" if words and room > 0 else ""

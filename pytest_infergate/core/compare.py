@@ -17,10 +17,9 @@ FALSE_ALARMS = 0.005
 PRIOR_SPREAD = 0.10
 """Standard deviation of a normalised launch median (log scale) that is assumed while sessions are few."""
 UNCORRECTED_SPREAD = 0.20
-"""The same of a raw launch median, where no yardstick is shared: 17-23 % were measured."""
-PRIOR_WEIGHT = 18.0
-"""Observations that the prior is worth. More than the sessions kept, so that a rare slow mode of a machine,
-which a dozen sessions may not have met, does not turn a run red (docs/method.md has the figures)."""
+"""The same where no yardstick is shared, or one side was disturbed, which yardsticks do not mend."""
+PRIOR_WEIGHT = 12.0
+"""Observations that the prior is worth."""
 SPREAD_FLOOR = 0.02
 """A history may not claim to be steadier than this: sessions saved in one minute resemble each other."""
 SUSPICION = 0.05
@@ -55,7 +54,8 @@ def compare_time(
     history, shared = _correctable(history, candidate)
     speed_now = _speed(candidate.yardsticks, shared)
     levels = [math.log(point.p50) - _speed(point.yardsticks, shared) for point in history]
-    prior = PRIOR_SPREAD if shared else UNCORRECTED_SPREAD
+    disturbed = candidate.disturbed or any(point.disturbed for point in history)
+    prior = PRIOR_SPREAD if shared and not disturbed else UNCORRECTED_SPREAD
     spread, degrees = stats.pooled_spread(levels, prior, PRIOR_WEIGHT)
     error = max(spread, SPREAD_FLOOR) * math.sqrt(1 + 1 / len(levels))
     expected = stats.mean(levels)

@@ -212,8 +212,9 @@ def gate(
     )
 
 
-def _order(case: Case) -> tuple[str, ...]:
-    return tuple(str(value) for value in (case.test, case.params, case.device, case.name))
+def _order(case: Case) -> tuple[str | int, ...]:
+    axes = case.device, case.runtime, case.dtype or "", case.batch_size, case.threads or 0
+    return case.test, case.params, *axes
 
 
 def _reasons(ordered: Sequence[CaseVerdict], count: int, policy: Policy, wanted: int) -> list[str]:

@@ -196,6 +196,8 @@ class Measurement(Struct, frozen=True, kw_only=True):
     counters: dict[str, float] = {}
     threads: int | None = None
     """Threads torch used inside an operator."""
+    disturbed: bool = False
+    """Other processes took the processors away while it was timed."""
     notes: tuple[Note, ...] = ()
 
 
@@ -359,6 +361,7 @@ class BaselinePoint(Struct, frozen=True, kw_only=True):
     peak_memory: int | None = None
     """Bytes."""
     yardsticks: dict[str, float] = {}
+    disturbed: bool = False
 
 
 class BaselineCase(Struct, frozen=True, kw_only=True):

@@ -177,7 +177,8 @@ def weight_bytes(module: torch.nn.Module) -> int | None:
     parts = list(module.modules())
     if any(is_lazy(part) for part in parts):
         return None
-    if any(isinstance(value, torch.ScriptObject) for part in parts for value in vars(part).values()):
+    plain = [part for part in parts if not isinstance(part, torch.jit.ScriptModule)]
+    if any(isinstance(value, torch.ScriptObject) for part in plain for value in vars(part).values()):
         return None
     held = {_identity(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
     return sum(tensors.size_bytes(tensor) for tensor in held.values())
@@ -186,8 +187,8 @@ def weight_bytes(module: torch.nn.Module) -> int | None:
 def _identity(tensor: torch.Tensor) -> object:
     """Equal for tensors that show the same memory, be they one object or two."""
     try:
-        pointer = tensor.data_ptr()
-    except RuntimeError:
+        pointer = 0 if tensor.is_nested else tensor.data_ptr()
+    except RuntimeError:  # sparse tensors
         pointer = 0
     return (tensor.device, pointer, tensor.shape, tensor.stride()) if pointer else id(tensor)
 

@@ -106,7 +106,7 @@ class _Content:
     def __init__(self, tensor: torch.Tensor) -> None:
         self.tensor = tensor
         self.version = version(tensor)
-        unseen = tensor.is_meta or torch.nn.parameter.is_lazy(tensor)
+        unseen = tensor.is_meta or torch.nn.parameter.is_lazy(tensor) or _freed(tensor)
         self.values = None if unseen else tensor.detach().clone()
 
     def restore(self) -> None:
@@ -114,19 +114,31 @@ class _Content:
             return
         # Outside inference mode an inference tensor cannot be changed, inside it any other would forget it.
         with torch.inference_mode() if self.tensor.is_inference() else torch.no_grad():
-            if self.tensor.is_nested or self.tensor.shape == self.values.shape:
+            if not _freed(self.tensor) and _shape(self.tensor) == _shape(self.values):
                 self.tensor.copy_(self.values)
             else:
                 self.tensor.data = self.values
 
     def _changed(self, values: torch.Tensor) -> bool:
         """By version, and by value too: ``.data`` and NumPy change values without counting."""
-        if self.version is not None and version(self.tensor) != self.version:
+        if _freed(self.tensor) or (self.version is not None and version(self.tensor) != self.version):
             return True
         try:
             return not torch.equal(self.tensor, values)
         except (AttributeError, RuntimeError):  # sparse, nested and eight-bit tensors
             return False
+
+
+def _freed(tensor: torch.Tensor) -> bool:
+    """Whether the memory of a tensor was given back, as sharding does; reading it would crash."""
+    try:
+        return tensor.untyped_storage().nbytes() == 0 and tensor.numel() > 0
+    except RuntimeError:  # tensors without a storage, such as sparse ones
+        return False
+
+
+def _shape(tensor: torch.Tensor) -> torch.Size | None:
+    return None if tensor.is_nested else tensor.shape
 
 
 def _put_back(tensor: torch.Tensor, data: torch.Tensor) -> None:
@@ -138,9 +150,9 @@ def _place(tensor: torch.Tensor) -> object:
     """Where and how the values of a tensor lie; differs from itself where that cannot be told."""
     try:
         pointer = tensor.data_ptr()
-    except RuntimeError:
+        return tensor.device, tensor.dtype, tensor.shape, tensor.stride(), pointer or object()
+    except RuntimeError:  # sparse and nested tensors
         return object()
-    return tensor.device, tensor.dtype, tensor.shape, tensor.stride(), pointer or object()
 
 
 def _slots(module: torch.nn.Module) -> Iterator[tuple[str, Any]]:

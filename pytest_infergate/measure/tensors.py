@@ -30,9 +30,9 @@ def map_tensors(value: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> A
 
 
 def _map_sequence(value: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
-    items = [map_tensors(item, change) for item in value]
-    if isinstance(value, PackedSequence):
-        items[1] = value.batch_sizes  # lies on the CPU, wherever the rest does
+    # These lie on the CPU, wherever the rest does.
+    fixed = value.batch_sizes if isinstance(value, PackedSequence) else None
+    items = [item if item is fixed else map_tensors(item, change) for item in value]
     if all(new is old for new, old in zip(items, value, strict=True)):
         return value
     return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)

@@ -1,0 +1,153 @@
+import asyncio
+import sys
+import types
+
+import pytest
+
+from pytest_infergate.measure import guard
+
+
+@pytest.fixture(autouse=True)
+def untraced():
+    """No tracer but the test's own: the suite itself may run under coverage."""
+    tracer, profiler = sys.gettrace(), sys.getprofile()
+    sys.settrace(None)
+    sys.setprofile(None)
+    yield
+    sys.setprofile(profiler)
+    sys.settrace(tracer)
+
+
+@pytest.fixture
+def alone():
+    """Skip where a tool of the suite's own monitors."""
+    if guard.active_tracer() is not None:
+        pytest.skip("the suite runs under a monitoring tool")
+
+
+def tracer(*_):
+    return None
+
+
+class Tracer:
+    def __call__(self, *_):
+        return None
+
+
+def test_nothing_traces(alone):
+    assert guard.active_tracer() is None
+
+
+@pytest.mark.parametrize(
+    ("one", "name"),
+    [(tracer, "test_guard.tracer"), (Tracer(), "test_guard.Tracer")],
+    ids=["function", "object"],
+)
+def test_a_trace_function_is_named(one, name):
+    sys.settrace(one)
+    note = guard.active_tracer()
+    sys.settrace(None)
+    assert (note.code, note.text) == ("tracer", f"a tracer was active while timing: {name}")
+    assert "--no-cov" in note.cure
+
+
+def test_a_profile_function_is_named():
+    sys.setprofile(tracer)
+    note = guard.active_tracer()
+    sys.setprofile(None)
+    assert note.text == "a tracer was active while timing: test_guard.tracer"
+
+
+@pytest.mark.skipif(not hasattr(sys, "monitoring"), reason="sys.monitoring came with Python 3.12")
+def test_a_monitoring_tool_is_named_while_it_wants_events(alone):
+    tool = 4
+    sys.monitoring.use_tool_id(tool, "spy")
+    try:
+        assert guard.active_tracer() is None
+        sys.monitoring.set_events(tool, sys.monitoring.events.PY_START)
+        assert guard.active_tracer().text == "a tracer was active while timing: spy"
+        sys.monitoring.set_events(tool, 0)
+        assert guard.active_tracer() is None
+    finally:
+        sys.monitoring.free_tool_id(tool)
+
+
+@pytest.mark.parametrize(("enabled", "code"), [(True, "tracer"), (False, None)])
+def test_torch_s_profiler_is_a_tracer(alone, monkeypatch, enabled, code):
+    fake = types.SimpleNamespace(_profiler_enabled=lambda: enabled)
+    monkeypatch.setitem(sys.modules, "torch.autograd", fake)
+    note = guard.active_tracer()
+    assert (note and note.code) == code
+    if note is not None:
+        assert note.text.endswith("torch.profiler")
+        assert "--no-cov" not in note.cure
+
+
+def test_a_coroutine_is_closed_and_refused():
+    async def late():
+        """Nobody awaits it."""
+
+    coroutine = late()
+    assert guard.unfinished(coroutine).code == "unfinished"
+    with pytest.raises(RuntimeError, match="cannot reuse"):
+        coroutine.send(None)
+
+
+def test_an_awaitable_object_is_refused():
+    class Late:
+        def __await__(self):
+            yield
+
+    assert guard.unfinished(Late()).text == "the call returned a Late before its work was done"
+
+
+@pytest.mark.parametrize("output", [None, 1.0, "text", [], {}, iter([]), asyncio], ids=repr)
+def test_anything_else_is_finished(output):
+    assert guard.unfinished(output) is None
+
+
+@pytest.fixture
+def dynamo(monkeypatch):
+    counters = {"stats": {"unique_graphs": 3}}
+    monkeypatch.setitem(sys.modules, "torch._dynamo.utils", types.SimpleNamespace(counters=counters))
+    monkeypatch.setitem(sys.modules, "torch._dynamo.config", types.SimpleNamespace(recompile_limit=8))
+    return counters["stats"]
+
+
+def test_compilations_are_counted_from_where_it_begins(dynamo):
+    compilations = guard.Compilations()
+    assert compilations.since() == 0
+    dynamo["unique_graphs"] += 2
+    assert compilations.since() == 2
+    assert compilations.since() == 0
+
+
+def test_without_a_compiler_nothing_was_compiled(monkeypatch):
+    monkeypatch.delitem(sys.modules, "torch._dynamo.utils", raising=False)
+    monkeypatch.delitem(sys.modules, "torch._dynamo.config", raising=False)
+    assert guard.Compilations().since() == 0
+    assert guard.recompiled(100, 0) is None
+
+
+@pytest.mark.parametrize(
+    ("warming", "measuring", "text"),
+    [
+        (0, 0, None),
+        (6, 0, None),
+        (7, 0, "torch.compile made 7 more graphs while warming up, at a limit of 8 it gives up"),
+        (0, 1, "torch.compile made 1 more graphs while measuring"),
+        (7, 1, "torch.compile made 1 more graphs while measuring"),
+    ],
+)
+def test_when_compiling_makes_a_case_invalid(dynamo, warming, measuring, text):
+    note = guard.recompiled(warming, measuring)
+    assert (note and note.text) == text
+    if note is not None:
+        assert note.code == "recompiled"
+        assert "shapes" in note.cure
+
+
+def test_counters_that_were_cleared_meanwhile_count_nothing(dynamo):
+    compilations = guard.Compilations()
+    dynamo["unique_graphs"] = 0
+    assert guard.recompiled(0, compilations.since()) is None

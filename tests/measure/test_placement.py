@@ -1,0 +1,376 @@
+import functools
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.torch
+
+if True:  # after the skip
+    from torch import nn
+
+    from pytest_infergate.measure.invocation import Invocation
+    from pytest_infergate.measure.placement import NotAnInstanceError, module_of, placed, weight_bytes
+
+
+def run(target, *args, device="cpu", dtype=None, calls=1, **kwargs):
+    """What the last call returned, and what `placed` told."""
+    with placed(Invocation(target, args, kwargs), device, dtype) as ready:
+        for _ in range(calls):
+            output = ready.call()
+    return output, ready
+
+
+class Asks(nn.Linear):
+    """Tells under which circumstances it ran."""
+
+    def forward(self, x):
+        self.seen = (torch.is_inference_mode_enabled(), self.training, x.device.type, x.dtype)
+        return super().forward(x), self.seen
+
+    def ask(self, x, *, twice=False):
+        return self.forward(x)[1], twice
+
+
+# Which module is meant
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        lambda m: m,
+        lambda m: m.forward,
+        lambda m: m.ask,
+        lambda m: functools.partial(m, 1),
+        lambda m: functools.partial(functools.partial(m.ask, 1), twice=True),
+        lambda m: functools.partial(m.__call__),
+    ],
+)
+def test_the_module_behind_a_target(target):
+    model = Asks(2, 2)
+    assert module_of(target(model)) is model
+
+
+@pytest.mark.parametrize("target", [len, max, nn.Linear, lambda x: x, "text".join, None, 3])
+def test_no_module(target):
+    assert module_of(target) is None
+
+
+# How it runs
+
+
+def test_a_module_runs_in_eval_and_inference_mode():
+    (_, seen), ready = run(Asks(2, 2).train(), torch.ones(1, 2))
+    assert seen == (True, False, "cpu", torch.float32)
+    assert ready.from_host is None
+    assert ready.notes == ()
+    assert not torch.is_inference_mode_enabled()
+
+
+def test_a_method_and_partials_of_one():
+    model = Asks(2, 2).train()
+    x = torch.ones(1, 2)
+    for target, args, expected in [
+        (model.ask, (x,), False),
+        (functools.partial(model.ask, x), (), False),
+        (functools.partial(functools.partial(model.ask, twice=True), x), (), True),
+    ]:
+        (seen, twice), _ = run(target, *args, dtype="bfloat16")
+        assert seen == (True, False, "cpu", torch.bfloat16)
+        assert twice is expected
+    assert model.training
+    assert model.weight.dtype == torch.float32
+    assert x.dtype == torch.float32
+
+
+def test_a_partialmethod():
+    class Model(Asks):
+        twice = functools.partialmethod(Asks.ask, twice=True)
+
+    (seen, twice), _ = run(Model(2, 2).twice, torch.ones(1, 2))
+    assert twice
+    assert seen[0] is True
+
+
+def test_keyword_arguments_are_moved():
+    (_, seen), _ = run(Asks(2, 2), x=torch.ones(1, 2), dtype="float64")
+    assert seen[3] == torch.float64
+
+
+def test_another_device_and_the_call_from_the_host():
+    model = Asks(2, 2)
+    with placed(Invocation(model, (torch.ones(1, 2),)), "meta") as ready:
+        assert ready.call()[0].device.type == "meta"
+        assert ready.from_host is not None
+        assert ready.weights == 24
+    assert model.weight.device.type == "cpu"
+
+
+def test_a_model_with_a_call_of_its_own():
+    class Model(nn.Module):
+        def __call__(self, x):
+            return x + torch.is_inference_mode_enabled()
+
+    assert run(Model(), torch.ones(1))[0].item() == 2
+
+
+def test_a_generator_is_consumed_in_inference_mode():
+    class Model(nn.Module):
+        def forward(self, n):
+            for _ in range(n):
+                yield torch.is_inference_mode_enabled()
+
+    with placed(Invocation(Model(), (3,)), "cpu") as ready:
+        assert list(ready.call()) == [True] * 3
+
+
+def test_a_class_of_modules_is_refused():
+    words = r"^infer was given the class Linear: give it a module, as in infer\(Linear\(\.\.\.\), x\)$"
+    with pytest.raises(NotAnInstanceError, match=words), placed(Invocation(nn.Linear, (2, 2)), "cpu"):
+        pass
+
+
+def test_attention_over_one_tensor_stays_so():
+    class Model(nn.Module):
+        def forward(self, query, key, value):
+            return query is key is value
+
+    x = torch.ones(1)
+    assert run(Model(), x, x, value=x, dtype="bfloat16")[0]
+
+
+# Plain callables
+
+
+def test_a_plain_callable_is_left_as_it_is():
+    x = torch.ones(2)
+
+    def call(given):
+        return given is x, torch.is_inference_mode_enabled()
+
+    output, ready = run(call, x, device="meta", dtype="float16")
+    assert output == (True, False)
+    assert (ready.from_host, ready.weights, ready.notes) == (None, None, ())
+
+
+def test_a_device_that_moves_nothing_takes_a_module_as_it_is():
+    (_, seen), ready = run(Asks(2, 2).train(), torch.ones(1, 2), device=None)
+    assert seen[:2] == (False, True)
+    assert ready.weights is None
+
+
+GLOBAL = nn.Linear(1, 1)
+
+
+def by_global(x):
+    return GLOBAL(x)
+
+
+@torch.inference_mode()
+def decorated(x):
+    return GLOBAL(x)
+
+
+class Pipeline:
+    def __init__(self, model):
+        self.model = model
+
+    def __call__(self, x):
+        return self.model(x)
+
+    def run(self, x):
+        return self.model(x)
+
+
+def callables(model):
+    pipeline = Pipeline(model)
+
+    def closure(x):
+        return model(x) + 0
+
+    def outer(x):
+        return closure(x) + 0
+
+    def over_an_object(x):
+        return pipeline.run(x) + 0
+
+    return {
+        "closure": closure,
+        "function in closure": outer,
+        "decorated closure": torch.no_grad()(closure),
+        "partial argument": functools.partial(lambda m, x: m(x), model),
+        "partial keyword": functools.partial(lambda x, m: m(x), m=model),
+        "object": pipeline,
+        "object in closure": over_an_object,
+        "method": pipeline.run,
+    }
+
+
+@pytest.mark.parametrize("name", callables(None))
+@pytest.mark.parametrize("training", [True, False])
+def test_a_module_in_training_mode_inside_a_callable_is_noted(name, training):
+    model = nn.Linear(1, 1).train(training)
+    _, ready = run(callables(model)[name], torch.ones(1, 1))
+    assert [note.code for note in ready.notes] == ["training-mode"] * training
+    assert model.training is training
+
+
+@pytest.mark.parametrize("target", [by_global, decorated])
+def test_a_module_in_training_mode_among_the_globals_is_noted(target):
+    _, ready = run(target, torch.ones(1, 1))
+    assert [note.text for note in ready.notes] == ["a module inside the callable was in training mode"]
+
+
+def test_callables_without_anything_to_see():
+    def recursive(x):
+        return recursive if x else None
+
+    for target in (len, Pipeline, recursive, functools.partial(max, 1), type("C", (), {"__call__": len})()):
+        with placed(Invocation(target), "cpu") as ready:
+            assert ready.notes == ()
+
+
+# Weights
+
+
+def test_tied_weights_count_once():
+    one = nn.Linear(4, 4, bias=False)
+    tied = nn.Linear(4, 4, bias=False)
+    tied.weight = one.weight
+    assert weight_bytes(nn.Sequential(one, tied)) == 64
+    alias = nn.Linear(4, 4, bias=False)
+    alias.weight = nn.Parameter(one.weight.data)
+    assert weight_bytes(nn.Sequential(one, alias)) == 64
+
+
+def test_weights_are_parameters_and_buffers():
+    model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+    assert weight_bytes(model) == 4 * (6 + 3 + 3 + 3 + 3 + 3) + 8
+    assert weight_bytes(nn.Identity()) == 0
+    assert weight_bytes(model.to("meta")) == 92
+
+
+def test_weights_of_a_sparse_buffer():
+    model = nn.Identity()
+    model.register_buffer("mask", torch.eye(10).to_sparse())
+    assert weight_bytes(model) == 10 * 4 + 2 * 10 * 8
+
+
+def test_weights_after_a_cast():
+    assert run(nn.Linear(4, 4), torch.ones(1, 4), dtype="bfloat16")[1].weights == 40
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_packed_weights_are_hidden_and_not_zero():
+    model = torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Linear(4, 4)), {nn.Linear})
+    output, ready = run(model, torch.ones(1, 4), calls=2)
+    assert output.shape == (1, 4)
+    assert ready.weights is None
+
+
+# Inputs
+
+
+def test_inputs_that_the_model_changes_are_noted_and_put_back():
+    class Halves(nn.Module):
+        def forward(self, x, *, more):
+            return x.mul_(0.5) + more.add_(1)
+
+    x, more = torch.ones(2), torch.zeros(2)
+    with placed(Invocation(Halves(), (x,), {"more": more}), "cpu") as ready:
+        assert ready.spoiled() is None
+        ready.call()
+        note = ready.spoiled()
+    assert note.code == "inputs-changed"
+    assert (x.tolist(), more.tolist()) == ([1, 1], [0, 0])
+
+
+def test_inputs_bound_by_a_partial_too():
+    class Halves(nn.Module):
+        def forward(self, x):
+            return x.mul_(0.5)
+
+    x = torch.ones(2)
+    _, ready = run(functools.partial(Halves(), x))
+    assert ready.spoiled().code == "inputs-changed"
+    assert x.tolist() == [1, 1]
+
+
+def test_inputs_that_stay_are_not_noted():
+    with torch.inference_mode():
+        made_there = torch.ones(1, 2)
+    for x in (torch.ones(1, 2), made_there):
+        assert run(Asks(2, 2), x, calls=2)[1].spoiled() is None
+
+
+# Modules that cannot be put back are copied
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_torchscript_is_measured_by_copy():
+    class Counts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("calls", torch.zeros(1))
+
+        def forward(self, x):
+            self.calls += 1
+            return x + self.calls
+
+    scripted = torch.jit.script(Counts().train())
+    for model in (scripted, nn.Sequential(scripted)):
+        assert run(model, torch.zeros(1), calls=3)[0].item() == 3
+        assert scripted.calls.item() == 0
+        assert scripted.training
+
+
+def test_a_lazy_module_stays_lazy():
+    model = nn.Sequential(nn.LazyLinear(3), nn.ReLU())
+    output, ready = run(model, torch.ones(2, 5), calls=2)
+    assert output.shape == (2, 3)
+    assert ready.weights is None
+    assert type(model[0]) is nn.LazyLinear
+    assert model(torch.ones(2, 7)).shape == (2, 3)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_a_dtype_is_a_deep_copy_even_of_what_torch_refuses_to_copy():
+    model = nn.utils.weight_norm(nn.Linear(2, 2))
+    model(torch.ones(1, 2))  # leaves an attribute with a history
+    weight = model.weight
+    assert run(model, torch.ones(1, 2), dtype="bfloat16")[0].dtype == torch.bfloat16
+    assert model.weight is weight
+    assert model.weight_g.dtype == torch.float32
+
+
+def test_a_program_of_torch_export_keeps_its_mode():
+    program = torch.export.export(nn.Linear(2, 2), (torch.ones(1, 2),)).module()
+    assert run(program, torch.ones(1, 2))[0].shape == (1, 2)
+
+
+def test_a_module_that_refuses_to_move_need_not_where_it_is():
+    class Stays(nn.Linear):
+        def to(self, *args, **kwargs):
+            raise ValueError("`.to` is not supported for quantised models")
+
+    assert run(Stays(2, 2), torch.ones(1, 2))[0].shape == (1, 2)
+    with pytest.raises(ValueError, match="not supported"):
+        run(Stays(2, 2), torch.ones(1, 2), device="meta")
+
+
+def test_a_module_whose_own_to_takes_a_device_alone():
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table = torch.ones(2)
+
+        def to(self, device):
+            self.table = self.table.to(device)
+            return self
+
+        def forward(self, x):
+            return x + self.table
+
+    model = Model()
+    assert run(model, torch.ones(2), device="meta")[0].device.type == "meta"
+    assert model.table.device.type == "cpu"

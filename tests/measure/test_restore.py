@@ -1,0 +1,403 @@
+"""The caller's module is left exactly as it was found."""
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.torch
+
+if True:  # after the skip
+    from torch import nn
+
+    from pytest_infergate.measure.invocation import Invocation
+    from pytest_infergate.measure.placement import placed
+    from pytest_infergate.measure.restore import left_as_found
+
+
+def snapshot(module):
+    """Everything of a module that a user can see, by identity and by value."""
+    found = {}
+    for name, part in module.named_modules(remove_duplicate=False):
+        found[name] = (
+            type(part),
+            id(part),
+            part.training,
+            {
+                key: (id(p), p.data_ptr(), p.device, p.dtype, p.requires_grad, id(p.grad))
+                for key, p in part._parameters.items()
+                if p is not None
+            },
+            {
+                key: (id(b), b._version if not b.is_inference() else None, b.device)
+                for key, b in part._buffers.items()
+                if b is not None
+            },
+            {key: id(value) for key, value in vars(part).items() if key != "training"},
+            {key: list(value) for key, value in vars(part).items() if isinstance(value, (dict, list))},
+        )
+    values = {
+        key: value.clone() for key, value in module.state_dict().items() if isinstance(value, torch.Tensor)
+    }
+    return found, values
+
+
+def same(before, after):
+    assert before[0] == after[0]
+    assert before[1].keys() == after[1].keys()
+    for key, value in before[1].items():
+        assert torch.equal(value, after[1][key]), key
+
+
+def run(model, *args, device="cpu", calls=3):
+    with placed(Invocation(model, args), device) as ready:
+        for _ in range(calls):
+            ready.call()
+
+
+def mixed():
+    model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3).eval(), nn.Dropout(), nn.Linear(3, 3))
+    model[3].weight = model[0].weight
+    model[0].bias.requires_grad_(False)
+    model(torch.ones(2, 3)).sum().backward()
+    return model.train()
+
+
+MODELS = {
+    "mixed": mixed,
+    "lstm": lambda: nn.LSTM(3, 4, num_layers=2),
+    "transformer": lambda: nn.TransformerEncoderLayer(4, 2, 8, batch_first=True),
+    "parametrised": lambda: nn.utils.parametrizations.weight_norm(nn.Linear(3, 3)),
+    "spectral": lambda: nn.utils.parametrizations.spectral_norm(nn.Linear(3, 3)),
+}
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+@pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
+def test_a_module_is_left_as_it_was_found(make, device):
+    model = make()
+    before = snapshot(model)
+    run(
+        model,
+        torch.ones(2, 4, 4) if isinstance(model, nn.TransformerEncoderLayer) else torch.ones(2, 3),
+        device=device,
+    )
+    same(before, snapshot(model))
+
+
+def test_a_module_that_raises_is_restored_too():
+    class Fails(nn.Sequential):
+        def forward(self, x):
+            self.extra = x
+            self[0].weight = nn.Parameter(torch.zeros(3, 3))
+            raise RuntimeError("model")
+
+    model = Fails(*mixed())
+    before = snapshot(model)
+    with pytest.raises(RuntimeError, match="model"):
+        run(model, torch.ones(2, 3), device="meta")
+    same(before, snapshot(model))
+
+
+def test_a_module_that_cannot_be_moved_is_restored_too():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2, device="meta")).train()
+    before = snapshot(model)
+    with pytest.raises(NotImplementedError):
+        run(model, torch.ones(1, 2))
+    after = snapshot(model)
+    assert before[0] == after[0]
+
+
+def test_gradients_come_home():
+    model = nn.Linear(2, 2)
+    model(torch.ones(1, 2)).sum().backward()
+    gradient, values = model.weight.grad, model.weight.grad.clone()
+    run(model, torch.ones(1, 2), device="meta")
+    assert model.weight.grad is gradient
+    assert gradient.device.type == "cpu"
+    assert torch.equal(gradient, values)
+    torch.optim.SGD(model.parameters(), 0.1).step()
+
+
+def test_an_empty_parameter_comes_home():
+    model = nn.Linear(2, 2)
+    model.none = nn.Parameter(torch.empty(0))
+    run(model, torch.ones(1, 2), device="meta")
+    assert model.none.device.type == "cpu"
+
+
+class Stateful(nn.Module):
+    """Changes everything it has, in every way there is."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how = how
+        self.weight = nn.Parameter(torch.ones(2))
+        self.child = nn.Linear(2, 2)
+        self.register_buffer("counted", torch.zeros(2))
+        self.register_buffer("nothing", None)
+        self.plain = torch.zeros(2)
+        self.number = 0
+        self.seen = []
+        self.cache = {"a": torch.zeros(2)}
+        self.names = {"x"}
+        with torch.inference_mode():
+            self.made_there = torch.zeros(2)
+
+    def forward(self, x):
+        getattr(self, self.how)(x)
+        return x
+
+    def changes_buffers(self, x):
+        self.counted += 1
+        self.counted.data.add_(1)
+
+    def changes_buffers_unseen(self, x):
+        self.counted.data.add_(1)
+        self.plain.numpy()[:] = 7
+
+    def replaces_buffers(self, x):
+        self.counted = self.counted + 1
+        self.nothing = x
+        self.register_buffer("added", x)
+
+    def changes_attributes(self, x):
+        self.number += 1
+        self.plain += 1
+        self.made_there.add_(1)
+
+    def replaces_attributes(self, x):
+        self.plain = x
+        self.fresh = x
+        self.seen = None
+        self.__dict__.pop("number", None)
+
+    def resizes(self, x):
+        self.plain.resize_(4).fill_(3)
+
+    def fills_containers(self, x):
+        self.seen.append(x)
+        self.cache["b"] = x
+        self.cache["a"].add_(1)
+        self.names.add("y")
+
+    def swaps_parameters(self, x):
+        self.weight = nn.Parameter(torch.zeros(2))
+        self.other = nn.Parameter(torch.zeros(2))
+
+    def swaps_children(self, x):
+        self.child = nn.Identity()
+        self.more = nn.Identity()
+
+    def hooks_itself(self, x):
+        self.register_forward_hook(lambda *_: None)
+
+    def changes_mode(self, x):
+        self.train()
+        self.child.train()
+
+    def turns_into_another(self, x):
+        self.__class__ = Other
+
+
+class Other(Stateful):
+    pass
+
+
+HOWS = [name for name in vars(Stateful) if not name.startswith("_") and name != "forward"]
+
+
+def values(model):
+    return [model.counted, model.plain, model.cache["a"], model.made_there, model.weight, model.child.weight]
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_what_forward_changes_is_put_back(how):
+    model = Stateful(how).train()
+    before, contents = snapshot(model), [value.tolist() for value in values(model)]
+    run(model, torch.ones(2))
+    after = snapshot(model)
+    for part in before[0]:  # versions grow where values are put back
+        assert before[0][part][:4] == after[0][part][:4]
+        assert before[0][part][5:] == after[0][part][5:]
+    assert [value.tolist() for value in values(model)] == contents
+    assert model.names == {"x"}
+    assert model.nothing is None
+    assert not hasattr(model, "added")
+
+
+def test_buffers_shared_between_modules_stay_shared():
+    one, other = nn.BatchNorm1d(2), nn.BatchNorm1d(2)
+    other.running_mean = one.running_mean
+    model = nn.Sequential(one, other)
+    run(model, torch.ones(3, 2), device="meta")
+    assert one.running_mean is other.running_mean
+    assert one.running_mean.device.type == "cpu"
+
+
+def test_weights_tied_across_modules_stay_tied():
+    one, other = nn.Linear(2, 2), nn.Linear(2, 2)
+    other.weight = one.weight
+    run(nn.Sequential(one, other), torch.ones(1, 2), device="meta")
+    assert one.weight is other.weight
+
+
+def test_weights_that_eval_folds_are_unfolded_to_the_last_bit():
+    class Folds(nn.Linear):
+        """As low-rank adapters do it."""
+
+        def __init__(self):
+            super().__init__(3, 3)
+            self.merged = False
+            self.delta = nn.Parameter(torch.full((3, 3), 0.1))
+
+        def train(self, mode=True):
+            if self.merged == mode:
+                self.weight.data += -self.delta if mode else self.delta
+                self.merged = not mode
+            return super().train(mode)
+
+    model = nn.Sequential(Folds(), nn.ReLU())
+    before = model[0].weight.detach().clone()
+    run(model, torch.ones(1, 3))
+    assert torch.equal(model[0].weight, before)
+    assert not model[0].merged
+    assert model.training
+
+
+def test_slots_are_restored():
+    class Slotted(nn.Module):
+        __slots__ = ("state",)
+
+        def __init__(self):
+            super().__init__()
+            self.state = torch.zeros(1)
+
+        def forward(self, x):
+            self.state = self.state + 1
+            return x
+
+    model = Slotted()
+    state = model.state
+    run(model, torch.ones(1))
+    assert model.state is state
+
+
+def test_properties_are_not_touched():
+    class Counted(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self._n = 0
+
+        @property
+        def n(self):
+            return self._n
+
+        @n.setter
+        def n(self, value):
+            raise AssertionError("nobody may set it")
+
+        def forward(self, x):
+            self._n += 1
+            return x
+
+    model = Counted()
+    run(model, torch.ones(1))
+    assert model.n == 0
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_odd_buffers():
+    model = nn.Identity()
+    odd = {
+        "sparse": torch.eye(2).to_sparse(),
+        "nested": torch.nested.nested_tensor([torch.ones(1), torch.ones(2)]),
+        "jagged": torch.nested.nested_tensor([torch.ones(1), torch.ones(2)], layout=torch.jagged),
+        "float8": torch.ones(2).to(torch.float8_e5m2),
+        "expanded": torch.zeros(1).expand(4),
+        "nan": torch.tensor([float("nan")]),
+    }
+    for name, tensor in odd.items():
+        model.register_buffer(name, tensor)
+    run(model, torch.ones(1))
+    assert all(getattr(model, name) is tensor for name, tensor in odd.items())
+
+
+def test_every_part_is_restored_though_one_cannot_be():
+    first, last = nn.Linear(1, 1), nn.Linear(1, 1)
+    model = nn.Sequential(first, nn.Identity(), last).train()
+    shared = torch.zeros(1)
+    model[1].table = shared.expand(2)  # cannot be written to once it is one memory twice
+
+    def change():
+        with left_as_found(model):
+            model.eval()
+            shared.fill_(1)
+
+    with pytest.raises(RuntimeError, match="single memory location"):
+        change()
+    assert first.training
+    assert last.training
+
+
+def test_a_buffer_whose_memory_was_freed_comes_back():
+    class Frees(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("table", torch.ones(2))
+            self.register_buffer("gone", torch.ones(2))
+            self.gone.untyped_storage().resize_(0)
+
+        def forward(self, x):
+            self.table.untyped_storage().resize_(0)
+            return x
+
+    model = Frees()
+    run(model, torch.ones(1), calls=1)
+    assert model.table.tolist() == [1, 1]
+
+
+def test_a_compiled_module_is_restored_and_its_copy_is_compiled():
+    class Scale(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(2))
+
+        def forward(self, x):
+            return x * self.scale
+
+    model = Scale().train()
+    compiled = torch.compile(model, backend="eager")
+    run(compiled, torch.ones(2))
+    assert type(compiled._orig_mod) is Scale
+    assert model.training
+    assert compiled.training
+    with placed(Invocation(compiled, (torch.ones(2),)), "cpu", "bfloat16") as ready:
+        assert ready.call().dtype == torch.bfloat16
+    assert model.scale.dtype == torch.float32
+
+
+def test_modules_with_hooks_keep_them_and_run_them():
+    model = nn.Linear(1, 1)
+    ran = []
+    model.register_forward_hook(lambda *_: ran.append(1))
+    model.register_forward_pre_hook(lambda *_: ran.append(0))
+    run(model, torch.ones(1, 1), calls=1)
+    model(torch.ones(1, 1))
+    assert ran == [0, 1, 0, 1]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_language_model_that_generates():
+    transformers = pytest.importorskip("transformers")
+    config = transformers.GPT2Config(
+        n_embd=16, n_layer=1, n_head=2, vocab_size=50, bos_token_id=0, eos_token_id=1, pad_token_id=0
+    )
+    model = transformers.GPT2LMHeadModel(config).train()
+    before = snapshot(model)
+    ids = torch.ones(1, 3, dtype=torch.long)
+    asked = Invocation(model.generate, (ids,), {"max_new_tokens": 2, "min_new_tokens": 2, "do_sample": False})
+    with placed(asked, "cpu") as ready:
+        assert ready.call().shape == (1, 5)
+    same(before, snapshot(model))
+    with placed(asked, "cpu", "bfloat16") as ready:
+        assert ready.call().shape == (1, 5)
+    same(before, snapshot(model))

@@ -1,0 +1,64 @@
+import pytest
+
+torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.torch
+
+if True:  # after the skip
+    from pytest_infergate.measure.soundness import gradients, unsound
+
+
+def words(first, last=None, device="cpu"):
+    note = unsound(first, first if last is None else last, device)
+    return None if note is None else (note.code, note.text)
+
+
+@pytest.mark.parametrize("output", [None, 1.5, "text", [], torch.ones(2), {"a": [torch.ones(2)]}], ids=repr)
+def test_sound_results(output):
+    assert words(output) is None
+
+
+def test_a_result_on_another_device_is_named():
+    assert words(torch.ones(2, device="meta")) == ("wrong-device", "the output lies on meta, the case is cpu")
+    assert words([torch.ones(2)], device="cuda:0") == (
+        "wrong-device",
+        "the output lies on cpu, the case is cuda",
+    )
+
+
+def test_one_stray_among_many_is_found():
+    assert words([torch.ones(1), {"a": torch.ones(1, device="meta")}])[0] == "wrong-device"
+
+
+def test_a_device_that_moves_nothing_expects_none():
+    assert words(torch.ones(2, device="meta"), device=None) is None
+
+
+def test_nan_is_counted():
+    output = [torch.tensor([1.0, float("nan")]), torch.tensor([complex(float("nan"), 0)])]
+    assert words(output) == ("nan", "the output holds NaN: 2 of 3 values")
+    assert words(torch.tensor([float("inf")])) is None
+
+
+@pytest.mark.parametrize(
+    ("last", "text"),
+    [
+        (torch.ones(3), "the output changed from float32[2] to float32[3] between calls"),
+        (torch.ones(2).half(), "the output changed from float32[2] to float16[2] between calls"),
+        ([torch.ones(2)] * 2, "the output changed from float32[2] to float32[2], float32[2] between calls"),
+        ("nothing", "the output changed from float32[2] to no tensor between calls"),
+    ],
+)
+def test_work_that_changes_from_call_to_call(last, text):
+    assert words(torch.ones(2), last) == ("shape-changed", text)
+
+
+def test_values_may_change():
+    assert words(torch.ones(2), torch.zeros(2)) is None
+
+
+def test_gradients_are_noted():
+    weight = torch.nn.Parameter(torch.ones(2))
+    assert gradients([1, {"a": weight * 2}]).code == "gradients-on"
+    with torch.no_grad():
+        assert gradients(weight * 2) is None
+    assert gradients(None) is None

@@ -6,7 +6,6 @@ The pytest hooks in `plugin` and the fixture call it; it knows nothing of pytest
 from __future__ import annotations
 
 import gc
-import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -259,7 +258,7 @@ class InferenceRun:
         except Exception as error:
             if not memory.is_out_of_memory(error):
                 raise
-            words = str(error).strip().splitlines() or [type(error).__name__]
+            words = memory.message(error).strip().splitlines() or [type(error).__name__]
             text = f"out of memory on {device.name} at batch size {case.batch_size}: {words[0]}"
             return None, Note(code="out-of-memory", text=text, cure="use a smaller batch or a bigger device")
 
@@ -289,12 +288,14 @@ def _measured(case: Case, device: Device, effort: Effort, invocation: Invocation
         run = measure(subject, device, effort, placed.notes)
         invalid = run.invalid
         if invalid is None:
-            last = run.output if run.measurement is not None and run.measurement.stream else placed.call()
-            invalid = soundness.unsound(run.output, last, device.torch_name)
+            streamed = run.measurement is not None and run.measurement.stream is not None
+            last = run.output if streamed else placed.call()
+            invalid = soundness.unsound(run.output, last, None if placed.moved else device.torch_name)
+        found = (soundness.gradients(run.output), placed.spoiled())
     measurement = run.measurement
-    recording = soundness.gradients(run.output)
-    if measurement is not None and recording is not None:
-        measurement = msgspec.structs.replace(measurement, notes=(*measurement.notes, recording))
+    if measurement is not None:
+        notes = (*measurement.notes, *filter(None, found))
+        measurement = msgspec.structs.replace(measurement, notes=notes)
     return Run(tensors.brought_home(run.output), measurement, run.samples, invalid)
 
 
@@ -330,12 +331,3 @@ def _threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def prepare_process() -> None:
-    """Make waiting threads sleep instead of spin, where torch is not loaded yet and the user has no say.
-
-    With one other busy process on two cores, spinning took a 4.3 ms model to 184-288 ms; sleeping kept it.
-    """
-    if "torch" not in sys.modules:
-        os.environ.setdefault("OMP_WAIT_POLICY", "passive")

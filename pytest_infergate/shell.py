@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from pytest_infergate.errors import ConfigurationError, InfergateError
+from pytest_infergate.errors import ConfigurationError, InfergateError, NotMeasuredError
 from pytest_infergate.options import OPTIONS, Marker, Settings, marker, settings
 from pytest_infergate.selection import Axes, Deselected, axes
 
@@ -72,10 +72,6 @@ class Shell:
         self._spent = 0.0
         self._problems: list[str] = []
         self._outcome: Session | None = None
-        if self.settings.measuring:
-            from pytest_infergate.session import prepare_process
-
-            prepare_process()
 
     def _settings(self) -> Settings:
         command = {option.name: self.config.getoption(option.ini) for option in OPTIONS}
@@ -304,15 +300,17 @@ class Shell:
         if parameter_of(item) is None:
             yield
             return
-        from pytest_infergate.fixture import InfeasibleError, InferTwiceError
+        from pytest_infergate.fixture import InfeasibleError
 
         try:
             yield
-        except InferTwiceError as error:
-            pytest.fail(str(error), pytrace=False)
         except InfeasibleError as error:
             self._apply_verdict(item)
             pytest.skip(str(error))
+        except NotMeasuredError:
+            raise  # the line of the test that asked shows best what to change
+        except InfergateError as error:
+            pytest.fail(str(error), pytrace=False)
         self._apply_verdict(item)
 
     def _apply_verdict(self, item: pytest.Item) -> None:

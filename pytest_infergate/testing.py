@@ -20,7 +20,7 @@ import pytest
 
 from pytest_infergate.core.baseline import SESSIONS_KEPT, merge
 from pytest_infergate.core.model import Baseline, BaselineCase, BaselinePoint, Case, Hardware
-from pytest_infergate.devices.base import DeviceAbsentError, DeviceMemory, DeviceWork
+from pytest_infergate.devices.base import CpuTimes, DeviceAbsentError, DeviceMemory, DeviceWork
 from pytest_infergate.errors import StorageError
 from pytest_infergate.storage import document
 from pytest_infergate.storage.base import Store, load_all
@@ -45,7 +45,8 @@ class FakeDevice:
     """A `Device` on a fake clock, for tests: a model on it calls `spend` instead of computing.
 
     Asynchronous, it behaves like an accelerator: `spend` queues work and returns after `enqueue` seconds,
-    and `synchronize` lets the clock catch up. `slowness` stretches the yardsticks, as a busy machine does.
+    and `synchronize` lets the clock catch up. `slowness` stretches the yardsticks, as a busy machine does;
+    `others` is how many cores other processes take.
     """
 
     torch_name: str | None = None
@@ -61,6 +62,7 @@ class FakeDevice:
         self.enqueue = enqueue
         self.slowness = 1.0
         self.activations: int | None = 1_000_000
+        self.others = 0.0
         self.kernels = 0
         self.released = 0
         self._idle_at = 0
@@ -105,6 +107,11 @@ class FakeDevice:
         call()
         self.synchronize()
         return DeviceWork(kernels=self.kernels - before, seconds=(self.fake_clock.now - begin) / 1e9)
+
+    def cpu_times(self) -> CpuTimes | None:
+        """One core, all of it this process's but for what `others` take."""
+        seconds = self.fake_clock.now / 1e9
+        return CpuTimes(wall=seconds, machine=seconds * (1 + self.others), own=seconds, cores=1)
 
     def release(self) -> None:
         """Count how often memory was to be given back."""

@@ -91,7 +91,6 @@ class Project:
 @pytest.fixture
 def inner_runs(tmp_path, monkeypatch):
     """Runs of pytest inside tests: no other plugins, and a machine lock of their own."""
-    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     locks = tmp_path / "locks"
     locks.mkdir()

@@ -46,6 +46,7 @@ def from_results(
                 for name, value in measurement.yardsticks.items()
                 if stats.positive(value)
             },
+            disturbed=measurement.disturbed,
         )
         hardware[result.hardware.id] = result.hardware
         cases.setdefault(result.hardware.id, []).append(BaselineCase(case=result.case, sessions=(point,)))

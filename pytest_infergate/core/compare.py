@@ -82,7 +82,7 @@ def compare_time(
         tolerance=tolerance,
         smallest_detectable=math.expm1(detectable),
         sessions=len(levels),
-        note=_time_note(verdict, math.expm1(detectable), len(levels), yardsticks=bool(shared)),
+        note=_time_note(verdict, math.expm1(detectable), len(levels), _hindrance(shared, disturbed)),
     )
 
 
@@ -130,14 +130,20 @@ def _speed(yardsticks: dict[str, float], shared: frozenset[str]) -> float:
     return stats.mean([math.log(yardsticks[name]) for name in sorted(shared)]) if shared else 0.0
 
 
-def _time_note(verdict: Verdict, detectable: float, sessions: int, *, yardsticks: bool) -> Note | None:
+def _hindrance(shared: frozenset[str], disturbed: bool) -> str:
+    """What keeps the speed of the machine from being corrected; empty where nothing does."""
+    if disturbed:
+        return ", since other processes disturbed one side"
+    return "" if shared else ", and without a shared yardstick the speed of the machine is not corrected"
+
+
+def _time_note(verdict: Verdict, detectable: float, sessions: int, hindrance: str) -> Note | None:
     if verdict not in (Verdict.SUSPECTED, Verdict.INCONCLUSIVE):
         return None
     seen = units.percent(detectable, decimals=0)
-    blind = "" if yardsticks else ", and without a shared yardstick the speed of the machine is not corrected"
     return Note(
         code="stored-timing-is-coarse",
-        text=f"{units.plural(sessions, 'stored session')} can show a slowdown of {seen} or more{blind}",
+        text=f"{units.plural(sessions, 'stored session')} can show a slowdown of {seen} or more{hindrance}",
         cure="record more sessions of the unchanged code with --infer-save",
     )
 

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from pytest_infergate.core.model import Hardware, Note
-from pytest_infergate.devices.base import DeviceAbsentError, DeviceMemory, DeviceWork
+from pytest_infergate.devices.base import CpuTimes, DeviceAbsentError, DeviceMemory, DeviceWork
 from pytest_infergate.devices.visibility import Sighting, absence
 
 _NVIDIA_VERSION = Path("/proc/driver/nvidia/version")
@@ -114,6 +114,12 @@ class Accelerator:
             kernels=sum(not is_copy(event.name) for event in events),
             seconds=sum(event.time_range.elapsed_us() for event in events) / 1e6,
         )
+
+    def cpu_times(self) -> CpuTimes | None:
+        """Processor time by the system's own accounts, stolen time included."""
+        from pytest_infergate.measure.interference import cpu_times
+
+        return cpu_times()
 
     def release(self) -> None:
         """Give the allocator's cache back to the device."""

@@ -31,6 +31,15 @@ class DeviceWork(NamedTuple):
     """Summed durations of its kernels."""
 
 
+class CpuTimes(NamedTuple):
+    """Seconds of processor time so far: of the whole machine, and of this process with its children."""
+
+    wall: float
+    machine: float
+    own: float
+    cores: int
+
+
 @runtime_checkable
 class Device(Protocol):
     """One device, ready to run on."""
@@ -61,6 +70,9 @@ class Device(Protocol):
 
     def release(self) -> None:
         """Give cached memory back, after a case that ran out of it."""
+
+    def cpu_times(self) -> CpuTimes | None:
+        """Who used the host's processors, so that disturbance is known; ``None`` where nobody can tell."""
 
 
 @runtime_checkable

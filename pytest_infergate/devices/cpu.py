@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from pytest_infergate.core.model import Hardware, Note
-from pytest_infergate.devices.base import DeviceAbsentError, DeviceMemory, DeviceWork
+from pytest_infergate.devices.base import CpuTimes, DeviceAbsentError, DeviceMemory, DeviceWork
 
 
 class Cpu:
@@ -29,7 +29,7 @@ class Cpu:
         return host_hardware()
 
     def yardsticks(self) -> Mapping[str, Callable[[], object]]:
-        """Dense product, large copy, tiny operators."""
+        """Dense product, large copy, tiny operators, operators split among threads."""
         from pytest_infergate.measure.yardstick import torch_yardsticks
 
         return torch_yardsticks("cpu")
@@ -60,6 +60,12 @@ class Cpu:
     def work(self, call: Callable[[], object]) -> DeviceWork | None:  # noqa: ARG002 - part of the seam
         """Wall time says it all on a CPU."""
         return None
+
+    def cpu_times(self) -> CpuTimes | None:
+        """Processor time by the system's own accounts, stolen time included."""
+        from pytest_infergate.measure.interference import cpu_times
+
+        return cpu_times()
 
     def release(self) -> None:
         """The allocator gives memory back by itself."""

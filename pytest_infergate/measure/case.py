@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from pytest_infergate.core.model import Latency, Measurement, Memory, Note, Stream, WarmUp
 from pytest_infergate.core.stats import mean, quantile, quantile_estimate
 from pytest_infergate.devices.base import Device, DeviceMemory
-from pytest_infergate.measure import guard, memory
+from pytest_infergate.measure import guard, interference, memory
 from pytest_infergate.measure.sampler import quiet_collector, sample, time_calls
 from pytest_infergate.measure.warmup import SteadyState
 
@@ -71,7 +71,7 @@ def measure(subject: Subject, device: Device, effort: Effort, notes: tuple[Note,
         warm_up = _warm_up(call, device, cap=WARM_UP_SHARE * effort.max_seconds)
         compiled = compilations.since()
         yardsticks = _yardsticks(device)
-        faults = memory.page_faults()
+        faults, clocks = memory.page_faults(), device.cpu_times()
         samples = sample(
             call,
             device,
@@ -80,7 +80,7 @@ def measure(subject: Subject, device: Device, effort: Effort, notes: tuple[Note,
             max_seconds=max(0.0, effort.max_seconds - warm_up.seconds - cold_start),
             needed=effort.needed,
         )
-        faults_after = memory.page_faults()
+        faults_after, clocks_after = memory.page_faults(), device.cpu_times()
         latency = latency_of(samples.calls)
         seconds = min(PASS_SECONDS, PASS_SHARE * effort.max_seconds)
         count = max(1, min(1000, round(seconds / max(latency.p50.value, 1e-9))))
@@ -95,6 +95,7 @@ def measure(subject: Subject, device: Device, effort: Effort, notes: tuple[Note,
         del yardsticks  # their memory is none of the case's
         host_peak = memory.host_peak()  # before the profiler, which takes memory itself
         allocated = device.memory(call)
+    taken = interference.taken(clocks, clocks_after, subject.threads or 1)
     faulted = _faults_per_call(faults, faults_after, samples.issued, device)
     measurement = Measurement(
         latency=latency,
@@ -114,7 +115,8 @@ def measure(subject: Subject, device: Device, effort: Effort, notes: tuple[Note,
         stream=streamed,
         yardsticks=samples.yardsticks,
         threads=subject.threads,
-        notes=(*notes, *_notes(warm_up, faulted, allocated, times)),
+        disturbed=interference.disturbed(taken),
+        notes=(*notes, *interference.notes(taken), *_notes(warm_up, faulted, allocated, times)),
     )
     return Run(output, measurement, samples.calls, recompiled or times.invalid)
 

@@ -5,22 +5,13 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import NamedTuple
 
 from pytest_infergate.core.model import Note
+from pytest_infergate.devices.base import CpuTimes
 
 NOTICEABLE = 0.1
 """Cores that others may take from a case before its time is no longer its own."""
 _STAT = Path("/proc/stat")
-
-
-class CpuTimes(NamedTuple):
-    """Seconds of processor time so far: of the whole machine, and of this process with its children."""
-
-    wall: float
-    machine: float
-    own: float
-    cores: int
 
 
 def cpu_times() -> CpuTimes | None:
@@ -60,10 +51,14 @@ def disturbed(cores: float | None) -> bool:
     return cores is not None and cores > NOTICEABLE
 
 
-def note(cores: float) -> Note:
-    """Say so."""
-    return Note(
-        code="disturbed",
-        text=f"other processes took {cores:.1f} cores from the case while it was timed",
-        cure="measure on a machine that does nothing else meanwhile",
+def notes(cores: float | None) -> tuple[Note, ...]:
+    """Say so, where it is."""
+    if cores is None or not disturbed(cores):
+        return ()
+    return (
+        Note(
+            code="disturbed",
+            text=f"other processes took {cores:.1f} cores from the case while it was timed",
+            cure="measure on a machine that does nothing else meanwhile",
+        ),
     )

@@ -31,6 +31,8 @@ class Placed(NamedTuple):
     """The same call with its inputs copied in and its outputs copied out; `None` where nothing is moved."""
     weights: int | None
     """Bytes of parameters and buffers; `None` for a plain callable, and where a module hides them."""
+    moved: bool = False
+    """Whether it was put on the device here, so that an output elsewhere is the module's own doing."""
     notes: tuple[Note, ...] = ()
     spoiled: Callable[[], Note | None] = lambda: None
     """To be asked when all calls are made: whether they changed their own inputs."""
@@ -62,7 +64,7 @@ def placed(invocation: Invocation, device: str | None, dtype: str | None = None)
         )
     module = module_of(target)
     if module is None or device is None:
-        yield Placed(invocation.bound(), None, None, _callable_notes(target))
+        yield Placed(invocation.bound(), None, None, notes=_callable_notes(target))
         return
     kind = None if dtype is None else getattr(torch, dtype)
     own = module if kind is None and _can_be_restored(module, device) else _copied(module)
@@ -87,6 +89,7 @@ def placed(invocation: Invocation, device: str | None, dtype: str | None = None)
                 on_device.bound(),
                 None if torch.device(device).type == "cpu" else from_host,
                 weight_bytes(own),
+                moved=True,
                 spoiled=lambda: _spoiled(versions),
             )
 

@@ -1,15 +1,19 @@
 """Yardsticks: fixed work, interleaved with a case, whose time tells how fast the machine is right now.
 
-Three kinds of speed, since noisy neighbours take them apart: arithmetic, memory bandwidth, dispatch.
+Kinds of speed that noisy neighbours take apart: arithmetic, memory bandwidth, dispatch and, on the CPU,
+waking the threads of an operator, which costs a small model more than its arithmetic.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+WIDE = 1 << 16
+"""Elements from which on torch splits an elementwise operator among threads: twice its grain of 32,768."""
+
 
 def torch_yardsticks(device: str) -> Mapping[str, Callable[[], object]]:
-    """Build the three yardsticks on a torch device, a millisecond or so each on today's machines."""
+    """Build the yardsticks on a torch device, a millisecond or so each on today's machines."""
     import torch
 
     accelerated = not device.startswith("cpu")
@@ -27,8 +31,17 @@ def torch_yardsticks(device: str) -> Mapping[str, Callable[[], object]]:
         for _ in range(200):
             tiny.add_(1.0)
 
-    return {
+    yardsticks: dict[str, Callable[[], object]] = {
         "compute": lambda: torch.mm(matrix, matrix, out=product),
         "copy": lambda: target.copy_(source),
         "dispatch": dispatch,
     }
+    if not accelerated:
+        wide = torch.zeros(WIDE, device=device, dtype=single)
+
+        def threads() -> None:
+            for _ in range(20):
+                wide.add_(1.0)
+
+        yardsticks["threads"] = threads
+    return yardsticks

@@ -29,8 +29,10 @@ def judge(history, new, *, cases=CASES, tolerance=0.25, prior=0.10, floor=0.02):
     limit = math.log1p(tolerance)
     strict = stdtrit(degrees, 1 - 0.005 / cases) * error
     detectable = strict + stdtrit(degrees, 0.9) * error
+    fine = detectable <= limit
     above = difference - strict
-    regressed = (above > 0) & (difference > limit) & ((detectable <= limit) | (above > limit))
+    regressed = (above > 0) & (difference > limit) & (fine | (above > limit))
+    detectable = np.where(fine, detectable, detectable + limit)
     suspected = ~regressed & (difference > limit) & (difference - stdtrit(degrees, 0.95) * error > 0)
     return regressed, suspected, np.expm1(detectable)
 
@@ -91,11 +93,11 @@ def test_one_session_sees_large_slowdowns(cases):
 
 
 @pytest.mark.parametrize(
-    ("spread", "ideal", "found"), [(0.027, 0.13, 0.19), (0.058, 0.31, 0.32), (0.07, 0.38, 0.39)]
+    ("spread", "ideal", "found"), [(0.027, 0.13, 0.19), (0.058, 0.31, 0.65), (0.07, 0.38, 0.73)]
 )
 def test_what_twelve_sessions_can_see(spread, ideal, found):
-    # Ideal: of a history that stands alone. The prior still has the weight of one observation in twelve,
-    # which a steady machine feels most.
+    # Ideal: of a history that stands alone and no tolerance. The prior still has the weight of one observation
+    # in twelve, which a steady machine feels most; and a coarse instrument must clear the tolerance of 25 % too.
     detectable = float(np.median(judge(*draw(12, 12, spread, RUNS), cases=1)[2]))
     print(f"K=12 CV={spread:.1%}: smallest detectable {detectable:.1%}")  # noqa: T201
     assert detectable == pytest.approx(found, abs=0.01)

@@ -99,7 +99,7 @@ def test_python_s_numbers_too():
 
 def test_yardsticks_run():
     yardsticks = torch_yardsticks("cpu")
-    assert list(yardsticks) == ["compute", "copy", "dispatch"]
+    assert list(yardsticks) == ["compute", "copy", "dispatch", "threads"]
     with torch.inference_mode():
         for yardstick in yardsticks.values():
             yardstick()
@@ -241,7 +241,7 @@ def test_a_real_module_on_the_real_cpu():
     assert run.output.shape == (2, 4)
     assert run.measurement.memory.activations == 2 * 4 * 4
     assert run.measurement.memory.weights == 36 * 4
-    assert set(run.measurement.yardsticks) == {"compute", "copy", "dispatch"}
+    assert set(run.measurement.yardsticks) == {"compute", "copy", "dispatch", "threads"}
     assert run.measurement.latency.count == len(run.samples) > 0
 
 

@@ -11,24 +11,45 @@ import pytest
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--infer-devices=gpu"], "--infer-devices: unknown device 'gpu': known are *cuda*; a GPU of NVIDIA or AMD is cuda"),
-        (["--infer-devices=cdua"], "--infer-devices: unknown device 'cdua': known are *; did you mean 'cuda'?"),
+        (
+            ["--infer-devices=gpu"],
+            "--infer-devices: unknown device 'gpu': known are *cuda*; a GPU of NVIDIA or AMD is cuda",
+        ),
+        (
+            ["--infer-devices=cdua"],
+            "--infer-devices: unknown device 'cdua': known are *; did you mean 'cuda'?",
+        ),
         (["--infer-devices=,"], "--infer-devices: the list is empty"),
         (["--infer-devices=cuda:x"], "--infer-devices: 'cuda:x' has no number after the colon; write cuda:0"),
-        (["--infer-devices=ghost"], "--infer-devices: none of the devices asked for is there: no ghost device found"),
+        (
+            ["--infer-devices=ghost"],
+            "--infer-devices: none of the devices asked for is there: no ghost device found",
+        ),
         (["--infer-require=ghost"], "--infer-require=ghost: no ghost device found"),
         (["--infer-devices=fake", "--infer-require=auto"], "--infer-require: unknown device 'auto'*"),
-        (["--infer-dtypes=fp16"], "--infer-dtypes: unknown 'fp16': allowed are bfloat16, float16, float32, float64*"),
+        (
+            ["--infer-dtypes=fp16"],
+            "--infer-dtypes: unknown 'fp16': allowed are bfloat16, float16, float32, float64*",
+        ),
         (["--infer-threads=0"], "--infer-threads: '0' is not a whole number of 1 or more"),
         (["--infer-tolerance=5"], "--infer-tolerance: '5' is above 1; write '5%' or 0.05"),
         (["--infer-tolerance=-5%"], "--infer-tolerance: '-5%' is not a share such as '5%' or 0.05"),
-        (["--infer-tolerance=p95=5%"], "--infer-tolerance: unknown 'p95': allowed are memory, p50; did you mean 'p50'?"),
-        (["--infer-max-time=soon"], "--infer-max-time: 'soon' is not a time above zero, such as 10, 10s, 2min"),
+        (
+            ["--infer-tolerance=p95=5%"],
+            "--infer-tolerance: unknown 'p95': allowed are memory, p50; did you mean 'p50'?",
+        ),
+        (
+            ["--infer-max-time=soon"],
+            "--infer-max-time: 'soon' is not a time above zero, such as 10, 10s, 2min",
+        ),
         (["--infer-max-total=0"], "--infer-max-total: '0' is not a time above zero, such as 10, 10s, 2min"),
         (["--infer-min-decided=300%"], "--infer-min-decided: '300%' is more than all cases"),
         (["--infer-gate=maybe"], "--infer-gate: unknown 'maybe': allowed are fail, off, warn"),
         (["--infer-xdist=yes"], "--infer-xdist: unknown 'yes': allowed are lock, refuse"),
-        (["--infer-report=no/such/r.html"], "--infer-report: there is no folder */no/such; give a file in a folder that exists"),
+        (
+            ["--infer-report=no/such/r.html"],
+            "--infer-report: there is no folder */no/such; give a file in a folder that exists",
+        ),
         (["--infer-json=."], "--infer-json: * is a folder; give a file in a folder that exists"),
         (["--infer-baseline=s3://bucket/x"], "--infer-baseline: no plugin offers a store for s3://bucket/x"),
         (["--infer-save", "--infer-baseline=conftest.py/x"], "*conftest.py*"),
@@ -40,7 +61,7 @@ def test_bad_options_end_the_run_with_exit_code_4(project, options, message):
         options = ["--infer-devices=fake", *options]
     result = project.run(*options)
     assert result.ret == 4
-    lines = result.stderr.lines if result.stderr.lines else result.outlines
+    lines = result.stderr.lines or result.outlines
     from fnmatch import fnmatchcase
 
     assert any(fnmatchcase(line, f"ERROR: {message}") for line in [*result.errlines, *result.outlines]), lines
@@ -60,7 +81,10 @@ def test_bad_ini_values_end_the_run_with_exit_code_4(project):
     ("table", "message"),
     [
         ("[tool.infergate]\nbugdets = 1", "pyproject.toml: [[]tool.infergate] has an unknown key 'bugdets'*"),
-        ("[tool.infergate]\nbudgets = 1", "pyproject.toml: [[]tool.infergate.budgets] must map patterns to budgets"),
+        (
+            "[tool.infergate]\nbudgets = 1",
+            "pyproject.toml: [[]tool.infergate.budgets] must map patterns to budgets",
+        ),
         ("[tool.infergate.budgets]\n'*' = {p95 = 4}", "*unknown budget 'p95'*did you mean 'p95_ms'?"),
     ],
 )
@@ -83,7 +107,10 @@ def test_bad_tables_end_the_run_with_exit_code_4(project, table, message):
         ("budget={'p95': 4}", "(budget=...): unknown budget 'p95'*did you mean 'p95_ms'?"),
         ("budget={'p95_ms': -4}", "(budget=...): budget 'p95_ms' is -4; a limit is a number of 0 or more"),
         ("budget={'p95_ms': '4'}", "(budget=...): budget 'p95_ms' is '4'; a limit is a number of 0 or more"),
-        ("budget={'p95_ms': float('nan')}", "(budget=...): budget 'p95_ms' is nan; a limit is a number of 0 or more"),
+        (
+            "budget={'p95_ms': float('nan')}",
+            "(budget=...): budget 'p95_ms' is nan; a limit is a number of 0 or more",
+        ),
         ("budget=4", "(budget=...): a budget is a table such as {'p95_ms': 40}, not 4"),
         ("devices=['gpu']", "(devices=...): unknown device 'gpu'*"),
         ("dtypes=['fp16']", "(dtypes=...): unknown 'fp16'*"),
@@ -105,7 +132,16 @@ def test_bad_markers_are_an_error_of_that_test_alone(project, arguments, message
 
 @pytest.mark.parametrize(
     "content",
-    ["", "{", "[]", "null", '{"schema_version": 99}', '{"schema_version": 1, "hardware": {}}', "<<<<<<< HEAD\n", "\0\xff"],
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        '{"schema_version": 99}',
+        '{"schema_version": 1, "hardware": {}}',
+        "<<<<<<< HEAD\n",
+        "\0\xff",
+    ],
 )
 def test_an_unreadable_baseline_stops_the_run_and_is_left_alone(project, content):
     project.test()
@@ -144,7 +180,9 @@ def test_a_full_disk_is_told_and_the_verdicts_are_not_lost(project):
         patch.setattr("os.fsync", no_space)
         result = project.measure("--infer-report=r.html", "--infer-json=r.json")
     assert result.ret == 1
-    result.stdout.fnmatch_lines(["*no-baseline*", "ERROR: *r.json*No space left on device*", "ERROR: *r.html*"])
+    result.stdout.fnmatch_lines(
+        ["*no-baseline*", "ERROR: *r.json*No space left on device*", "ERROR: *r.html*"]
+    )
     assert not list(project.path.glob("r.*"))
 
 
@@ -226,7 +264,9 @@ def test_out_of_memory_is_a_result(project):
     )
     result = project.measure("-rs")
     result.assert_outcomes(passed=1, skipped=1)
-    result.stdout.fnmatch_lines(["*infeasible*", "*out of memory on fake at batch size 512: cannot allocate 7 TB*"])
+    result.stdout.fnmatch_lines(
+        ["*infeasible*", "*out of memory on fake at batch size 512: cannot allocate 7 TB*"]
+    )
 
 
 def test_out_of_memory_where_the_baseline_had_room_is_a_regression(project):
@@ -251,7 +291,9 @@ def test_a_tracer_makes_the_case_invalid_and_names_the_cure(project):
     result = project.measure()
     assert result.ret == 1  # nothing was measured
     result.stdout.fnmatch_lines(["*invalid*", "*a tracer was active while timing*--no-cov*"])
-    project.test("budget={'p50_ms': 40}", "import sys; sys.settrace(lambda *_: None); infer(model); sys.settrace(None)")
+    project.test(
+        "budget={'p50_ms': 40}", "import sys; sys.settrace(lambda *_: None); infer(model); sys.settrace(None)"
+    )
     project.measure().assert_outcomes(failed=1)
 
 
@@ -286,7 +328,15 @@ def test_a_test_killed_in_the_middle_damages_nothing(project):
     file = next((project.path / ".infergate/baselines").glob("*.json"))
     before = file.read_bytes()
     project.test(body="import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
-    command = [sys.executable, "-m", "pytest", "-p", "pytest_infergate.plugin", "--infer-devices=fake", "--infer-save"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "pytest_infergate.plugin",
+        "--infer-devices=fake",
+        "--infer-save",
+    ]
     done = subprocess.run(command, cwd=project.path, capture_output=True, check=False)
     assert done.returncode == -9
     assert file.read_bytes() == before

@@ -58,7 +58,19 @@ def test_imports_go_one_way(path):
 
 @pytest.mark.parametrize("path", sorted((ROOT / "core").glob("*.py")), ids=lambda path: path.name)
 def test_the_core_touches_nothing_outside(path):
-    effects = {"os", "time", "datetime", "pathlib", "io", "random", "sys", "subprocess", "torch", "pytest", "logging"}
+    effects = {
+        "os",
+        "time",
+        "datetime",
+        "pathlib",
+        "io",
+        "random",
+        "sys",
+        "subprocess",
+        "torch",
+        "pytest",
+        "logging",
+    }
     assert not effects & {name.split(".")[0] for name in imports(path)}
     assert "print(" not in path.read_text()
 

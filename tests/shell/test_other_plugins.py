@@ -19,7 +19,9 @@ def xdist():
 
 def test_xdist_carries_verdicts_to_the_controller(project, xdist):
     project.test("batch_sizes=[1, 2, 3]")
-    project.pytester.makepyfile(test_plain="import pytest\n@pytest.mark.parametrize('i', range(20))\ndef test_plain(i): pass")
+    project.pytester.makepyfile(
+        test_plain="import pytest\n@pytest.mark.parametrize('i', range(20))\ndef test_plain(i): pass"
+    )
     result = run(project, *xdist, "--infer-save", "--infer-json=r.json")
     result.assert_outcomes(passed=23)
     result.stdout.fnmatch_lines(["passed: 0 of 3 cases decided, 3 no-baseline"])
@@ -50,7 +52,8 @@ def test_xdist_can_be_refused(project, xdist):
 
 
 @pytest.mark.parametrize(
-    "options", [["--infer-require=ghost"], ["--infer-report=no/r.html"], ["--infer-list"], ["--infer-devices=gpu"]]
+    "options",
+    [["--infer-require=ghost"], ["--infer-report=no/r.html"], ["--infer-list"], ["--infer-devices=gpu"]],
 )
 def test_xdist_stops_with_exit_code_4_before_its_workers_start(project, xdist, options):
     project.test()

@@ -99,7 +99,9 @@ def test_a_slowdown_fails_the_test_from_a_baseline_of_one_session(project, times
     result = project.measure("--junitxml=junit.xml")
     result.assert_outcomes(failed=1)
     assert result.ret == 1
-    result.stdout.fnmatch_lines(["*regressed*", "FAILED: 1 of 1 case decided, 1 regressed", "*1 case regressed"])
+    result.stdout.fnmatch_lines(
+        ["*regressed*", "FAILED: 1 of 1 case decided, 1 regressed", "*1 case regressed"]
+    )
     result.stdout.no_fnmatch_line("*Traceback*")
     result.stdout.no_fnmatch_line("*pytest_infergate/*.py:*")
     case = next(ET.parse(project.path / "junit.xml").iter("testcase"))
@@ -121,11 +123,26 @@ def test_the_failure_says_what_was_measured_allowed_how_sure_and_what_next(proje
 def test_a_slower_machine_is_not_a_slower_model(project):
     project.test()
     project.record()
-    project.pytester.makeconftest(project.pytester.path.joinpath("conftest.py").read_text() + "\nDEVICE.slowness = 5")
+    project.pytester.makeconftest(
+        project.pytester.path.joinpath("conftest.py").read_text() + "\nDEVICE.slowness = 5"
+    )
     project.takes(0.050)
     result = project.measure()
     result.assert_outcomes(passed=1)
     assert "regressed" not in result.stdout.str()
+
+
+def test_a_disturbed_case_says_so_and_needs_more_to_be_red(project):
+    project.test()
+    project.record()
+    conftest = (project.path / "conftest.py").read_text()
+    project.pytester.makeconftest(conftest + "\nDEVICE.others = 0.5")
+    project.takes(0.025)
+    result = project.measure()
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*suspected*", "*other processes took 0.5 cores from the case*"])
+    project.takes(0.060)
+    project.measure().assert_outcomes(failed=1)
 
 
 def test_a_broken_budget_fails_by_name(project):
@@ -205,7 +222,12 @@ def test_strict_fails_what_was_not_decided(project):
 
 @pytest.mark.parametrize(
     ("option", "marker", "code"),
-    [("", "", 1), ("--infer-tolerance=900%", "", 0), ("", "tolerance='900%'", 0), ("--infer-tolerance=p50=0.1", "tolerance='900%'", 1)],
+    [
+        ("", "", 1),
+        ("--infer-tolerance=900%", "", 0),
+        ("", "tolerance='900%'", 0),
+        ("--infer-tolerance=p50=0.1", "tolerance='900%'", 1),
+    ],
 )
 def test_tolerance_widens_by_command_line_over_marker(project, option, marker, code):
     project.test(marker)
@@ -325,7 +347,10 @@ def test_list_shows_the_cases_and_runs_none(project):
     result = project.run("--infer-devices=fake,ghost", "--infer-list")
     assert result.ret == 0
     result.stdout.fnmatch_lines(
-        ["test_it.py::test_model?fake-b1?", "test_it.py::test_model?ghost-b1?*skipped: no ghost device found*"]
+        [
+            "test_it.py::test_model?fake-b1?",
+            "test_it.py::test_model?ghost-b1?*skipped: no ghost device found*",
+        ]
     )
     result.assert_outcomes()
 

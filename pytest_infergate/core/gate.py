@@ -157,15 +157,15 @@ def _elsewhere(result: CaseResult, baselines: Mapping[str, Baseline]) -> str:
 
 
 def decided(verdict: CaseVerdict) -> bool:
-    """Whether any comparison or budget of the case came to a decision.
+    """Whether the evidence settled the case: all of it, or the budgets alone where there is no baseline.
 
     A budget that could not be checked fails the case and decides nothing.
     """
-    return (
-        any(item.verdict in DECIDED for item in verdict.comparisons)
-        or any(_settled(item) for item in verdict.budgets)
-        or verdict.verdict in FAILING - {Verdict.OVER_BUDGET}
-    )
+    if verdict.verdict is Verdict.OVER_BUDGET:
+        return any(_settled(check) for check in verdict.budgets)
+    if verdict.verdict is Verdict.NO_BASELINE:
+        return bool(verdict.budgets) and all(map(_settled, verdict.budgets))
+    return verdict.verdict in DECIDED
 
 
 def _settled(check: BudgetCheck) -> bool:

@@ -445,6 +445,9 @@ OPEN = BudgetCheck(budget=Budget(metric="p50_ms", limit=5), verdict=Verdict.INCO
         (row(Verdict.INFEASIBLE), False),
         (row(Verdict.NOT_MEASURED), False),
         (row(Verdict.NO_BASELINE, budgets=(KEPT,)), True),
+        # What stands on record leaves it open, whatever the budgets say.
+        (row(Verdict.INCONCLUSIVE, budgets=(KEPT,)), False),
+        (row(Verdict.INCOMPARABLE, budgets=(KEPT,)), False),
         (row(Verdict.OVER_BUDGET, budgets=(OVER,)), True),
         (row(Verdict.NO_BASELINE, budgets=(OPEN,)), False),
         (row(Verdict.OVER_BUDGET, budgets=(UNCHECKED,)), False),

@@ -1,0 +1,43 @@
+"""The page in a real browser: its own policy lets all of it through, light and dark, and nothing runs."""
+
+import shutil
+import subprocess
+
+import pytest
+
+from pytest_infergate.report import html
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
+QUIET = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--enable-logging=stderr",
+)  # fmt: skip
+
+
+def browse(page, tmp_path, *options):
+    command = [CHROMIUM, *QUIET, f"--user-data-dir={tmp_path / 'profile'}", *options, page.as_uri()]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+
+
+@pytest.fixture
+def page(sample, tmp_path):
+    path = tmp_path / "report.html"
+    path.write_text(html.render(sample.many(5)), encoding="utf-8")
+    return path
+
+
+def test_the_policy_of_the_page_lets_its_own_style_through(page, tmp_path):
+    done = browse(page, tmp_path, "--dump-dom")
+    assert "</html>" in done.stdout
+    assert "Content Security Policy" not in done.stderr
+    assert "CONSOLE" not in done.stderr
+
+
+def test_light_and_dark_differ(page, tmp_path):
+    shots = []
+    for name, scheme in (("light", 1), ("dark", 0)):
+        shot = tmp_path / f"{name}.png"
+        browse(page, tmp_path, f"--blink-settings=preferredColorScheme={scheme}", f"--screenshot={shot}")
+        shots.append(shot.read_bytes())
+    assert shots[0] != shots[1]

@@ -38,6 +38,14 @@ NEVER_CALLED = (
     "infer was never called: a test marked inference must call infer(model, inputs) once; "
     "without the marker it is an ordinary test"
 )
+NO_ARGUMENT = (
+    "infer must be an argument of the test or of a fixture that is one: asked for by name while the test runs, "
+    "it has no case"
+)
+CAUGHT = (
+    "infer raised and the test caught it, so that nothing was measured: "
+    "test the error apart, in a test without the marker, by calling the model itself"
+)
 
 
 class Parameter(NamedTuple):
@@ -153,19 +161,19 @@ class Shell:
 
     def deselect(self, items: list[pytest.Item]) -> None:
         """Remember what was collected, and take away tests without a case."""
-        gone = []
+        gone = {}
         for item in items:
             parameter = parameter_of(item)
             if parameter is None:
                 continue
             if isinstance(parameter.axes, Deselected):
                 self._deselected.append((item.nodeid, parameter.axes.reason))
-                gone.append(item)
+                gone[item.nodeid] = item
             elif self.settings.measuring:
                 self._collected.append(case_of(item, parameter.axes))
         if gone:
-            self.config.hook.pytest_deselected(items=gone)
-            items[:] = [item for item in items if item not in gone]
+            self.config.hook.pytest_deselected(items=list(gone.values()))
+            items[:] = [item for item in items if item.nodeid not in gone]
 
     def ready(self, items: Sequence[pytest.Item]) -> bool:
         """Check the run; whether it has inference tests at all."""
@@ -270,8 +278,8 @@ class Shell:
 
         item: pytest.Item = request.node
         parameter = parameter_of(item)
-        assert parameter is not None
-        assert isinstance(parameter.axes, Axes)
+        if parameter is None or not isinstance(parameter.axes, Axes):
+            pytest.fail(NO_ARGUMENT, pytrace=False)
         case = case_of(item, parameter.axes)
         if not self.settings.measuring:
             return Infer(case, item.nodeid, parameter.marker, None)
@@ -317,8 +325,12 @@ class Shell:
         infer: Infer | None = item.funcargs.get("infer")  # type: ignore[attr-defined]
         if infer is None or not infer.called:
             pytest.fail(NEVER_CALLED, pytrace=False)
-        measured = self.run.measured.get(item.nodeid) if self.settings.measuring else None
-        if measured is not None and measured.verdict.failed:
+        if not self.settings.measuring:
+            return
+        measured = self.run.measured.get(item.nodeid)
+        if measured is None:
+            pytest.fail(CAUGHT, pytrace=False)
+        if measured.verdict.failed:
             from pytest_infergate.report import text
 
             pytest.fail(text.failure_message(measured.verdict, measured.result), pytrace=False)

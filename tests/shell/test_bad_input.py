@@ -205,6 +205,45 @@ def test_infer_never_called_fails(project, options, fixture):
     result.stdout.fnmatch_lines(["*infer was never called*"])
 
 
+def test_an_error_of_the_model_that_the_test_catches_is_not_green(project):
+    project.pytester.makepyfile(
+        """
+        import pytest
+
+        def test_model(infer):
+            with pytest.raises(ValueError):
+                infer(lambda: int("x"))
+        """
+    )
+    result = project.measure()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*infer raised and the test caught it, so that nothing was measured*"])
+    project.run().assert_outcomes(passed=1)
+
+
+def test_infer_asked_for_by_name_is_refused_with_a_reason(project):
+    project.pytester.makepyfile("def test_model(request): request.getfixturevalue('infer')")
+    result = project.measure()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*infer must be an argument of the test or of a fixture that is one*"])
+
+
+def test_infer_in_a_fixture_of_the_test_is_measured(project):
+    project.pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.fixture
+        def result(infer, model):
+            return infer(model)
+
+        def test_model(result):
+            assert result.measured
+        """
+    )
+    project.measure().assert_outcomes(passed=1)
+
+
 def test_a_unittest_method_is_refused_with_a_reason(project):
     project.pytester.makepyfile(
         """

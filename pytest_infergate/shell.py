@@ -39,8 +39,8 @@ NEVER_CALLED = (
     "without the marker it is an ordinary test"
 )
 NO_ARGUMENT = (
-    "infer must be an argument of the test or of a fixture that is one: asked for by name while the test runs, "
-    "it has no case"
+    "infer must be an argument of the test or of a fixture that is one: "
+    "asked for by name while the test runs, it has no case"
 )
 CAUGHT = (
     "infer raised and the test caught it, so that nothing was measured: "

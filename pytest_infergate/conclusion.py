@@ -5,6 +5,7 @@ Lives where reports arrive: in the only process, or in the controller of pytest-
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import msgspec
 
 from pytest_infergate import __version__
-from pytest_infergate.core import baseline, gate
+from pytest_infergate.core import baseline, gate, units
 from pytest_infergate.core.model import Case, CaseResult, CaseVerdict, Note, Session, Struct
 from pytest_infergate.errors import StorageError
 from pytest_infergate.session import InferenceRun
@@ -31,6 +32,8 @@ class Collected(Struct, frozen=True, kw_only=True):
 
     cases: tuple[Case, ...] = ()
     """Before ``-k`` and its like took any away."""
+    selected: int = 0
+    """How many were left after that."""
     deselected: tuple[Note, ...] = ()
 
 
@@ -44,6 +47,8 @@ class Ledger:
 
     def __init__(self) -> None:
         self.collected = Collected()
+        self.skipped = 0
+        """Cases that the user's own skips kept from running."""
         self._entries: dict[str, Travelling] = {}
 
     def add(self, data: Mapping[str, Any]) -> None:
@@ -66,8 +71,12 @@ class Ledger:
         return tuple(self._entries[nodeid].verdict for nodeid in sorted(self._entries))
 
 
-def conclude(run: InferenceRun, ledger: Ledger, scope: Iterable[str]) -> Session:
+def conclude(
+    run: InferenceRun, ledger: Ledger, scope: Iterable[str], *, selected: int, interrupted: bool = False
+) -> Session:
     """Join everything into the value that every report renders.
+
+    `selected` is how many cases were to report, `interrupted` whether the run ended before its end.
 
     `scope` are the node ids or folders that the run was given, relative to the rootdir; empty is all.
     """
@@ -77,6 +86,8 @@ def conclude(run: InferenceRun, ledger: Ledger, scope: Iterable[str]) -> Session
         baselines=run.baselines,
         expected=expected(run, ledger, tuple(scope)),
         deselected=ledger.collected.deselected,
+        selected=selected,
+        interrupted=interrupted,
     )
     return Session(
         tool_version=__version__,
@@ -93,9 +104,12 @@ def expected(run: InferenceRun, ledger: Ledger, scope: tuple[str, ...]) -> list[
     Left out: other hardware, tests outside the scope, and values of axes that no test of this run has,
     which the command line did not ask for.
     """
-    classes = {result.hardware.id for result in ledger.results if result.hardware is not None}
+    classes = {run.device(name).hardware().id for name in run.devices if run.absence(name) is None}
     found = frozenset(ledger.collected.cases)
-    combinations = {_axes(case) for case in found}
+    asked = run.settings
+    combinations = {_axes(case) for case in found} | set(
+        itertools.product(run.devices, ("eager",), asked.dtypes or (None,), asked.threads or (None,))
+    )
     known = [entry.case for name in classes & run.baselines.keys() for entry in run.baselines[name].cases]
     return [
         case
@@ -104,7 +118,7 @@ def expected(run: InferenceRun, ledger: Ledger, scope: tuple[str, ...]) -> list[
     ]
 
 
-def _axes(case: Case) -> tuple[object, ...]:
+def _axes(case: Case) -> tuple[str, str, str | None, int | None]:
     return case.device, case.runtime, case.dtype, case.threads
 
 
@@ -114,35 +128,45 @@ def _within(test: str, scope: tuple[str, ...]) -> bool:
     )
 
 
-def write(run: InferenceRun, session: Session) -> list[str]:
-    """Write the reports and record the baseline; return what could not be done, one sentence each."""
+def write(run: InferenceRun, session: Session) -> tuple[list[str], list[str]]:
+    """Write the reports and record the baseline; return what was done and what could not be, a line each."""
+    done: list[str] = []
     problems: list[str] = []
     for attempt in (_write_json, _write_html, _record):
         try:
-            attempt(run, session)
+            done += attempt(run, session)
         except StorageError as error:  # noqa: PERF203 - each attempt fails for itself
             problems.append(str(error))
-    return problems
+    return done, problems
 
 
-def _write_json(run: InferenceRun, session: Session) -> None:
-    if run.settings.json is not None:
-        from pytest_infergate.report import results
+def _write_json(run: InferenceRun, session: Session) -> list[str]:
+    if run.settings.json is None:
+        return []
+    from pytest_infergate.report import results
 
-        atomic_write(run.settings.json, results.render(session))
-
-
-def _write_html(run: InferenceRun, session: Session) -> None:
-    if run.settings.report is not None:
-        from pytest_infergate.report import html
-
-        atomic_write(run.settings.report, html.render(session, settings=run.settings.given))
+    atomic_write(run.settings.json, results.render(session))
+    return [f"wrote {run.settings.json}"]
 
 
-def _record(run: InferenceRun, session: Session) -> None:
+def _write_html(run: InferenceRun, session: Session) -> list[str]:
+    if run.settings.report is None:
+        return []
+    from pytest_infergate.report import html
+
+    atomic_write(run.settings.report, html.render(session, settings=run.settings.given))
+    return [f"wrote {run.settings.report}"]
+
+
+def _record(run: InferenceRun, session: Session) -> list[str]:
     if not run.settings.save:
-        return
+        return []
     failed = {verdict.case for verdict in session.gate.verdicts if verdict.failed}
     sound = [result for result in session.cases if result.case not in failed]
+    recorded = 0
     for history in baseline.from_results(sound, session.created, session.environment.packages).values():
         run.store.record(history)
+        recorded += len(history.cases)
+    left_out = len(session.cases) - recorded
+    rest = f"; {units.plural(left_out, 'case')} that failed or was not measured left out" if left_out else ""
+    return [f"recorded {units.plural(recorded, 'case')} into {run.settings.baseline}{rest}"]

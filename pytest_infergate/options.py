@@ -328,6 +328,8 @@ def _budget_table(path: Path) -> Mapping[str, Mapping[str, float]]:
     except (OSError, ValueError):
         return {}  # pytest itself reports a broken pyproject.toml
     table = document.get("tool", {}).get("infergate", {})
+    if not isinstance(table, Mapping):
+        raise ConfigurationError(f"{path.name}: [tool.infergate] must be a table")
     unknown = sorted(set(table) - {"budgets"})
     if unknown:
         raise ConfigurationError(
@@ -415,7 +417,9 @@ _MARKER: Mapping[str, Callable[[Any], Any]] = {
 
 
 def marker(arguments: Iterable[tuple[tuple[Any, ...], Mapping[str, Any]]], kinds: Collection[str]) -> Marker:
-    """Check the arguments of the markers of a test, nearest first; the nearest wins argument by argument.
+    """Check the arguments of the markers of a test, nearest first.
+
+    The nearest wins argument by argument; budgets and tolerances join metric by metric.
 
     Raises `ConfigurationError` naming the argument, what is allowed and the nearest right name.
     """
@@ -432,12 +436,15 @@ def marker(arguments: Iterable[tuple[tuple[Any, ...], Mapping[str, Any]]], kinds
                     f"@pytest.mark.inference has no argument {name!r}: "
                     f"known are {', '.join(_MARKER)}{nearest(name, _MARKER)}"
                 )
-            if name in values or value is None:
+            if value is None:
                 continue
             try:
-                values[name] = _MARKER[name](value)
+                parsed = _MARKER[name](value)
             except ValueError as error:
                 raise ConfigurationError(f"@pytest.mark.inference({name}=...): {error}") from None
+            if isinstance(parsed, Mapping):  # tables join: a promise made for a module holds for its tests
+                parsed = {**parsed, **values.get(name, {})}
+            values[name] = parsed if isinstance(parsed, Mapping) else values.get(name, parsed)
     for device in values.get("devices", ()):
         if device.partition(":")[0] not in kinds:
             known = ", ".join(sorted(kinds))

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -128,18 +129,41 @@ class InferenceRun:
         for name in self.settings.require:
             reason = self.absence(name)
             if reason is not None:
-                raise ConfigurationError(f"--infer-require={name}: {reason}")
+                raise ConfigurationError(
+                    f"--infer-require={name}: {reason}; attach it, or leave the option out"
+                )
         reasons = {name: self.absence(name) for name in self.devices}
         if all(reasons.values()):
             listed = "; ".join(dict.fromkeys(filter(None, reasons.values()))) or "auto found none"
             raise ConfigurationError(f"--infer-devices: none of the devices asked for is there: {listed}")
-        for option, path in (("report", self.settings.report), ("json", self.settings.json)):
-            if path is not None and (path.is_dir() or not path.parent.is_dir()):
-                what = f"{path} is a folder" if path.is_dir() else f"there is no folder {path.parent}"
-                raise ConfigurationError(f"--infer-{option}: {what}; give a file in a folder that exists")
+        self._check_outputs()
         _ = self.baselines
         if self.settings.save:
             self.store.check_writable()
+
+    def _check_outputs(self) -> None:
+        """Refuse outputs that could not be written, or that would overwrite each other or a baseline."""
+        given = {"report": self.settings.report, "json": self.settings.json}
+        seen: dict[Path, str] = {}
+        for option, path in given.items():
+            if path is None:
+                continue
+            if path.is_dir() or not path.parent.is_dir():
+                what = f"{path} is a folder" if path.is_dir() else f"there is no folder {path.parent}"
+                raise ConfigurationError(f"--infer-{option}: {what}; give a file in a folder that exists")
+            place = path.resolve()
+            if (
+                "://" not in self.settings.baseline
+                and Path(self.settings.baseline).resolve() in place.parents
+            ):
+                raise ConfigurationError(
+                    f"--infer-{option}: {path} is among the baselines; give a file in another folder"
+                )
+            if place.suffix == ".py":
+                raise ConfigurationError(f"--infer-{option}: {path} is a Python file; give another name")
+            if place in seen:
+                raise ConfigurationError(f"--infer-{option}: {path} is the file of {seen[place]} already")
+            seen[place] = f"--infer-{option}"
 
     def absence(self, name: str) -> str | None:
         """Why a device cannot be used; ``None`` where it can."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cached_property
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 LOG_WIDTH = 120
 """Columns of the table where output goes to a log, which scrolls sideways."""
 RESTORE = pytest.StashKey[Callable[[], None]]()
+INFER = pytest.StashKey["Infer"]()
+"""The `Infer` of an item, whatever the test itself was given under that name."""
 RESULT = pytest.StashKey[Any]()
 """The `CaseResult` of an item that was not measured, until its report takes it."""
 NO_TESTCASE = (
@@ -78,6 +81,7 @@ class Shell:
         self._items: dict[str, pytest.Item] = {}
         self._done = 0
         self._spent = 0.0
+        self._written: list[str] = []
         self._problems: list[str] = []
         self._outcome: Session | None = None
 
@@ -141,14 +145,13 @@ class Shell:
     def parametrize(self, metafunc: pytest.Metafunc) -> None:
         """Parametrise `infer` of an inference test; a bad marker is that test's collection error."""
         marks = [(mark.args, mark.kwargs) for mark in metafunc.definition.iter_markers("inference")]
-        if not marks and "infer" not in metafunc.fixturenames:
+        if not marks and not _takes_infer(metafunc):
             return
-        try:
-            checked = marker(marks, self._kinds)
-            devices = self.run.devices if self.settings.measuring else ("cpu",)
-            cases = axes(checked, self.settings, devices)
-        except ConfigurationError as error:
-            pytest.fail(f"{metafunc.definition.nodeid}: {error}", pytrace=False)
+        checked, wrong = self._checked(marks)
+        if wrong is not None:
+            pytest.fail(f"{metafunc.definition.nodeid}: {wrong}", pytrace=False)
+        devices = self.run.devices if self.settings.measuring else ("cpu",)
+        cases = axes(checked, self.settings, devices)
         if "infer" not in metafunc.fixturenames:
             metafunc.fixturenames.append("infer")
         metafunc.parametrize(
@@ -158,6 +161,12 @@ class Shell:
             ids=[case.id for case in cases],
             scope="function",
         )
+
+    def _checked(self, marks: list[tuple[Any, Any]]) -> tuple[Marker, str | None]:
+        try:
+            return marker(marks, self._kinds), None
+        except ConfigurationError as error:
+            return Marker(), str(error)
 
     def deselect(self, items: list[pytest.Item]) -> None:
         """Remember what was collected, and take away tests without a case."""
@@ -178,11 +187,22 @@ class Shell:
     def ready(self, items: Sequence[pytest.Item]) -> bool:
         """Check the run; whether it has inference tests at all."""
         self._items = {item.nodeid: item for item in items if is_inference(item)}
-        if not self._items:
-            return self.settings.measuring
-        if self.settings.measuring and not self.config.getoption("collectonly"):
+        if self._items and self._runs:
+            counts = Counter(item.nodeid for item in items if is_inference(item))
+            twice = [nodeid for nodeid, count in counts.items() if count > 1]
+            if twice:
+                raise pytest.UsageError(
+                    f"two inference cases share the id {twice[0]}: give their parameters distinct ids, "
+                    "or choose a rootdir above both files"
+                )
             self._check(len(self._items))
-        return True
+        return bool(self._items) or self.settings.measuring
+
+    @property
+    def _runs(self) -> bool:
+        """Whether this session measures, and is not one of those that only show something."""
+        shows = ("collectonly", "setuponly", "setupplan", "showfixtures", "show_fixtures_per_test")
+        return self.settings.measuring and not any(self.config.getoption(name, False) for name in shows)
 
     def check_controller(self) -> None:
         """Check what workers of pytest-xdist could only crash on."""
@@ -198,6 +218,7 @@ class Shell:
     def _check(self, cases: int) -> None:
         try:
             self.run.check(cases)
+            self._lock.check()
         except InfergateError as error:
             raise pytest.UsageError(str(error)) from None
 
@@ -206,7 +227,11 @@ class Shell:
         if not (self.settings.measuring and self._items):
             return []
         times = [
-            self.run.max_time(found.marker) for item in self._items.values() if (found := parameter_of(item))
+            self.run.max_time(found.marker)
+            for item in self._items.values()
+            if (found := parameter_of(item))
+            and isinstance(found.axes, Axes)
+            and self.run.absence(found.axes.device) is None
         ]
         return [f"infergate: {self.run.forecast(times)}"]
 
@@ -282,11 +307,15 @@ class Shell:
             pytest.fail(NO_ARGUMENT, pytrace=False)
         case = case_of(item, parameter.axes)
         if not self.settings.measuring:
-            return Infer(case, item.nodeid, parameter.marker, None)
+            return self._handed(item, Infer(case, item.nodeid, parameter.marker, None))
         reason = self._why_not(case, item)
         if reason is not None:
             self._skip(item, case, parameter.marker, *reason)
-        return Infer(case, item.nodeid, parameter.marker, self.run)
+        return self._handed(item, Infer(case, item.nodeid, parameter.marker, self.run))
+
+    def _handed(self, item: pytest.Item, infer: Infer) -> Infer:
+        item.stash[INFER] = infer
+        return infer
 
     def _why_not(self, case: Case, item: pytest.Item) -> tuple[str, str] | None:
         absence = self.run.absence(case.device)
@@ -310,19 +339,24 @@ class Shell:
             return
         from pytest_infergate.fixture import InfeasibleError
 
+        infeasible = wrong = None
         try:
             yield
         except InfeasibleError as error:
-            self._apply_verdict(item)
-            pytest.skip(str(error))
+            infeasible = str(error)
         except NotMeasuredError:
             raise  # the line of the test that asked shows best what to change
         except InfergateError as error:
-            pytest.fail(str(error), pytrace=False)
+            wrong = str(error)
+        # Out of the handlers, so that pytest does not show one error during the handling of another.
+        if wrong is not None:
+            pytest.fail(wrong, pytrace=False)
         self._apply_verdict(item)
+        if infeasible is not None:
+            pytest.skip(infeasible)
 
     def _apply_verdict(self, item: pytest.Item) -> None:
-        infer: Infer | None = item.funcargs.get("infer")  # type: ignore[attr-defined]
+        infer: Infer | None = item.stash.get(INFER, None)
         if infer is None or not infer.called:
             pytest.fail(NEVER_CALLED, pytrace=False)
         if not self.settings.measuring:
@@ -344,6 +378,7 @@ class Shell:
             return
         result = self._result(item, parameter, report)
         if result is None:
+            report.infergate_skipped = True  # type: ignore[attr-defined]
             return
         from pytest_infergate.conclusion import Travelling, packed
         from pytest_infergate.report import junit
@@ -382,6 +417,8 @@ class Shell:
         data = getattr(report, "infergate", None)
         if data is not None:
             self.ledger.add(data)
+        elif getattr(report, "infergate_skipped", False):
+            self.ledger.skipped += 1
 
     def enter_collection(self, node: Any) -> None:
         """Take what a worker of pytest-xdist collected."""
@@ -391,7 +428,7 @@ class Shell:
 
     def finish(self, session: pytest.Session) -> None:
         """Conclude the run, or hand the worker's part of it to the controller."""
-        if not self.settings.measuring or self.settings.list or self.config.getoption("collectonly"):
+        if not self._runs or self.settings.list:
             return
         from pytest_infergate import conclusion
 
@@ -403,17 +440,25 @@ class Shell:
             return
         if not self._concludes(session):
             return
-        self._outcome = conclusion.conclude(self.run, self.ledger, self._scope(session))
-        self._problems = conclusion.write(self.run, self._outcome)
+        interrupted = session.exitstatus == pytest.ExitCode.INTERRUPTED
+        self._outcome = conclusion.conclude(
+            self.run, self.ledger, self._scope(session), selected=self._selected(), interrupted=interrupted
+        )
+        self._written, self._problems = conclusion.write(self.run, self._outcome)
         if session.exitstatus == pytest.ExitCode.OK and (self._problems or not self._outcome.gate.passed):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def _selected(self) -> int:
+        """Cases that were to report: what was selected, but for those that the user's own skips took away."""
+        return max(len(self.ledger.results), self.ledger.collected.selected - self.ledger.skipped)
 
     def _collection(self) -> Any:
         from pytest_infergate.conclusion import Collected
         from pytest_infergate.core.model import Note
 
         notes = [Note(code="deselected", text=f"{nodeid}: {reason}") for nodeid, reason in self._deselected]
-        return Collected(cases=tuple(self._collected), deselected=tuple(notes))
+        selected = sum(parameter_of(item) is not None for item in self._items.values())
+        return Collected(cases=tuple(self._collected), deselected=tuple(notes), selected=selected)
 
     def _concludes(self, session: pytest.Session) -> bool:
         """Not where the run ended before it began, with an exit code of its own."""
@@ -440,15 +485,13 @@ class Shell:
             return
         from pytest_infergate.report import text
 
-        gate = self._outcome.gate
         reporter.section("infergate", sep="=")
         width = reporter._tw.fullwidth  # noqa: SLF001 - there is no other way to know it
         reporter.write_line(text.terminal(self._outcome, width if reporter.isatty else max(width, LOG_WIDTH)))
         for problem in self._problems:
             reporter.write_line(f"ERROR: {problem}", red=True)
-        for path in filter(None, (self.settings.report, self.settings.json)):
-            if gate.verdicts and not self._problems:
-                reporter.write_line(f"wrote {path}")
+        for line in self._written:
+            reporter.write_line(line)
 
     # Words to the terminal
 
@@ -469,6 +512,19 @@ class Shell:
         reporter._tw._file.flush()  # noqa: SLF001
 
 
+def _takes_infer(metafunc: pytest.Metafunc) -> bool:
+    """Whether a test takes this fixture, and not one of the user's own that has the same name."""
+    if "infer" not in metafunc.fixturenames:
+        return False
+    chain = metafunc._arg2fixturedefs.get("infer", ())  # noqa: SLF001 - nothing else says whose it is
+    for found in reversed(chain):
+        if getattr(found.func, "__module__", "").startswith(__package__):
+            return True
+        if "infer" not in found.argnames:  # it replaces ours and does not wrap it
+            return False
+    return False
+
+
 def is_inference(item: pytest.Item) -> bool:
     """Whether an item is an inference test, be it one that cannot work."""
     return parameter_of(item) is not None or item.get_closest_marker("inference") is not None
@@ -477,7 +533,8 @@ def is_inference(item: pytest.Item) -> bool:
 def parameter_of(item: pytest.Item) -> Parameter | None:
     """What `infer` is parametrised with in an item; ``None`` for an ordinary test."""
     callspec = getattr(item, "callspec", None)
-    return None if callspec is None else callspec.params.get("infer")
+    found = None if callspec is None else callspec.params.get("infer")
+    return found if isinstance(found, Parameter) else None
 
 
 def case_of(item: pytest.Item, on: Axes) -> Case:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from pytest_infergate.core import stats
+from pytest_infergate.core.compare import DISTURBED
 from pytest_infergate.core.model import (
     Baseline,
     BaselineCase,
@@ -46,7 +47,7 @@ def from_results(
                 for name, value in measurement.yardsticks.items()
                 if stats.positive(value)
             },
-            disturbed=measurement.disturbed,
+            disturbed=(measurement.disturbance or 0.0) > DISTURBED,
         )
         hardware[result.hardware.id] = result.hardware
         cases.setdefault(result.hardware.id, []).append(BaselineCase(case=result.case, sessions=(point,)))

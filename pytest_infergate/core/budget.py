@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from pytest_infergate.core import metrics, stats
+from pytest_infergate.core import metrics, stats, units
+from pytest_infergate.core.compare import IDLE, OVERRUN
 from pytest_infergate.core.metrics import Metric
 from pytest_infergate.core.model import (
     BaselinePoint,
@@ -22,6 +23,8 @@ VIRTUAL_SPREAD = 0.20
 """Standard deviation of raw launch medians (log scale) on a shared virtual machine: 17-23 % were measured."""
 DEDICATED_SPREAD = 0.05
 """The same where no hypervisor is seen."""
+TIME_FOR_A_CALL = 2.0
+"""Wall time of a case over the time of its calls: warm-up and yardsticks take the rest."""
 PRIOR_WEIGHT = 4.0
 CONFIDENCE = 0.95
 """One-sided, for the spread between launches."""
@@ -52,10 +55,14 @@ def check(budget: Budget, measurement: Measurement, band: float) -> BudgetCheck:
         has = _samples(metric, measurement)
         needed = stats.samples_needed(max(metric.percentile, 1 - metric.percentile))
         if value.low is None or value.low <= budget.limit:
-            return not_checked(
-                budget, f"it needs {needed} calls and has {has}", "raise --infer-max-time", value=value
-            )
+            enough = units.duration(TIME_FOR_A_CALL * needed * measurement.latency.mean)
+            cure = f"give it about {enough} with --infer-max-time or max_time in the marker"
+            return not_checked(budget, f"it needs {needed} calls and has {has}", cure, value=value)
     verdict = _verdict(value, budget.limit, metric)
+    if verdict is Verdict.OVER_BUDGET and metric.timed and (measurement.disturbance or 0.0) > OVERRUN:
+        text = f"{metric.words} was measured while other processes took the processors"
+        note = Note(code="budget-inconclusive", text=text, cure=IDLE)
+        return BudgetCheck(budget=budget, verdict=Verdict.INCONCLUSIVE, value=value, note=note)
     if verdict is not Verdict.INCONCLUSIVE:
         return BudgetCheck(budget=budget, verdict=verdict, value=value)
     text = (

@@ -18,6 +18,12 @@ PRIOR_SPREAD = 0.10
 """Standard deviation of a normalised launch median (log scale) that is assumed while sessions are few."""
 UNCORRECTED_SPREAD = 0.20
 """The same where no yardstick is shared, or one side was disturbed, which yardsticks do not mend."""
+DISTURBED = 0.05
+"""Share of a case's processor time that others may take before its time is no longer corrected."""
+DISTURBANCE = ", since other processes disturbed one side"
+IDLE = "measure on a machine that does nothing else meanwhile"
+OVERRUN = 0.25
+"""And the share from which on the time says more about the others: nothing is called regressed on it."""
 PRIOR_WEIGHT = 12.0
 """Observations that the prior is worth."""
 SPREAD_FLOOR = 0.02
@@ -38,7 +44,7 @@ def compare_time(
     `cases` is how many cases the run judges: the chance of a false alarm is shared among them.
     Regressed needs the lower bound above 0, the estimate above `tolerance`, and an instrument fine
     enough to see `tolerance`, or else the lower bound itself above it. The smallest detectable effect
-    is the one that this rule turns red in 9 of 10 runs.
+    is the one that this rule turns red in 9 of 10 runs. A run that others overran is suspected at most.
     """
     median = candidate.latency.p50.value
     if not history:
@@ -54,7 +60,8 @@ def compare_time(
     history, shared = _correctable(history, candidate)
     speed_now = _speed(candidate.yardsticks, shared)
     levels = [math.log(point.p50) - _speed(point.yardsticks, shared) for point in history]
-    disturbed = candidate.disturbed or any(point.disturbed for point in history)
+    disturbance = candidate.disturbance or 0.0
+    disturbed = disturbance > DISTURBED or any(point.disturbed for point in history)
     prior = PRIOR_SPREAD if shared and not disturbed else UNCORRECTED_SPREAD
     spread, degrees = stats.pooled_spread(levels, prior, PRIOR_WEIGHT)
     error = max(spread, SPREAD_FLOOR) * math.sqrt(1 + 1 / len(levels))
@@ -69,6 +76,8 @@ def compare_time(
     fine = detectable <= limit
     verdict = _verdict(difference, strict if fine else strict + limit, loose, limit)
     detectable += 0.0 if fine else limit
+    if verdict is Verdict.REGRESSED and disturbance > OVERRUN:
+        verdict = Verdict.SUSPECTED
     bound = strict if verdict is Verdict.REGRESSED else loose
     return Comparison(
         metric="p50",
@@ -133,7 +142,7 @@ def _speed(yardsticks: dict[str, float], shared: frozenset[str]) -> float:
 def _hindrance(shared: frozenset[str], disturbed: bool) -> str:
     """What keeps the speed of the machine from being corrected; empty where nothing does."""
     if disturbed:
-        return ", since other processes disturbed one side"
+        return DISTURBANCE
     return "" if shared else ", and without a shared yardstick the speed of the machine is not corrected"
 
 
@@ -144,7 +153,9 @@ def _time_note(verdict: Verdict, detectable: float, sessions: int, hindrance: st
     return Note(
         code="stored-timing-is-coarse",
         text=f"{units.plural(sessions, 'stored session')} can show a slowdown of {seen} or more{hindrance}",
-        cure="record more sessions of the unchanged code with --infer-save",
+        cure=IDLE
+        if hindrance == DISTURBANCE
+        else "record more sessions of the unchanged code with --infer-save",
     )
 
 

@@ -91,12 +91,13 @@ def judge(
         verdicts += [Verdict.OVER_BUDGET for _ in checks]
     else:
         verdicts = [Verdict.NOT_MEASURED]
+    # A run that saves forgives some verdicts: the one that fails the case names it.
+    failing = [verdict for verdict in verdicts if fails(verdict, policy, result.gate)]
     return CaseVerdict(
         case=result.case,
         nodeid=result.nodeid,
-        verdict=min(verdicts, key=GRAVITY.__getitem__),
-        failed=result.outcome is Outcome.FAILED
-        or any(fails(verdict, policy, result.gate) for verdict in verdicts),
+        verdict=min(failing or verdicts, key=GRAVITY.__getitem__),
+        failed=bool(failing) or result.outcome is Outcome.FAILED,
         comparisons=comparisons,
         budgets=checks,
         notes=notes,
@@ -162,14 +163,10 @@ def decided(verdict: CaseVerdict) -> bool:
     A budget that could not be checked fails the case and decides nothing.
     """
     if verdict.verdict is Verdict.OVER_BUDGET:
-        return any(_settled(check) for check in verdict.budgets)
+        return any(check.verdict is verdict.verdict and check.note is None for check in verdict.budgets)
     if verdict.verdict is Verdict.NO_BASELINE:
-        return bool(verdict.budgets) and all(map(_settled, verdict.budgets))
+        return bool(verdict.budgets) and all(check.verdict is None for check in verdict.budgets)
     return verdict.verdict in DECIDED
-
-
-def _settled(check: BudgetCheck) -> bool:
-    return check.verdict is None or (check.verdict is Verdict.OVER_BUDGET and check.note is None)
 
 
 def gate(
@@ -180,6 +177,7 @@ def gate(
     expected: Iterable[Case] | None = None,
     deselected: tuple[Note, ...] = (),
     selected: int | None = None,
+    interrupted: bool = False,
 ) -> GateResult:
     """Join the verdicts of a run into its one result.
 
@@ -187,7 +185,7 @@ def gate(
     not among the verdicts is missing. `selected` is how many cases the run set out to measure, where
     that differs from the verdicts: cases that never reported are then a reason to fail.
     """
-    ordered = tuple(sorted(verdicts, key=lambda verdict: (GRAVITY[verdict.verdict], verdict.nodeid)))
+    ordered = tuple(sorted(verdicts, key=lambda verdict: (GRAVITY[verdict.verdict], _order(verdict.case))))
     known = frozenset(entry.case for baseline in (baselines or {}).values() for entry in baseline.cases)
     present = frozenset(verdict.case for verdict in ordered)
     unknown = (v.case for v in ordered if v.case not in known and v.verdict is not Verdict.NOT_MEASURED)
@@ -197,6 +195,8 @@ def gate(
     count = sum(map(decided, ordered))
     wanted = len(ordered) if selected is None else selected
     reasons = _reasons(ordered, count, policy, wanted)
+    if interrupted:
+        reasons.append("the run was interrupted")
     if policy.strict and policy.gate is GateMode.FAIL and not policy.saving and missing:
         reasons.append(f"{units.plural(len(missing), 'case')} of the baseline not met by this run (strict)")
     return GateResult(
@@ -222,7 +222,7 @@ def _reasons(ordered: Sequence[CaseVerdict], count: int, policy: Policy, wanted:
     reasons = [
         f"{units.plural(number, 'case')} {verdict.value}"
         for verdict, number in sorted(
-            Counter(_blamed(item, policy) for item in ordered if item.failed).items(),
+            Counter(item.verdict for item in ordered if item.failed).items(),
             key=lambda pair: GRAVITY[pair[0]],
         )
     ]
@@ -239,14 +239,6 @@ def _reasons(ordered: Sequence[CaseVerdict], count: int, policy: Policy, wanted:
                 f"{count} of {units.plural(wanted, 'case')} decided, --infer-min-decided asks for {asked}"
             )
     return reasons
-
-
-def _blamed(item: CaseVerdict, policy: Policy) -> Verdict:
-    """Find the gravest verdict that fails a failed case: a run that saves forgives graver ones."""
-    rows: tuple[Comparison | BudgetCheck, ...] = (*item.comparisons, *item.budgets)
-    verdicts = [item.verdict, *(row.verdict for row in rows if row.verdict is not None)]
-    failing = [verdict for verdict in verdicts if fails(verdict, policy, GateMode.FAIL)]
-    return min(failing or verdicts, key=GRAVITY.__getitem__)
 
 
 def _headline(ordered: Sequence[CaseVerdict], count: int, wanted: int, *, passed: bool) -> str:

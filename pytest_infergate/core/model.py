@@ -196,8 +196,9 @@ class Measurement(Struct, frozen=True, kw_only=True):
     counters: dict[str, float] = {}
     threads: int | None = None
     """Threads torch used inside an operator."""
-    disturbed: bool = False
-    """Other processes took the processors away while it was timed."""
+    disturbance: float | None = None
+    """Share of the case's processor time that other processes took while it was timed, 0.5 being half a
+    core from each thread. ``None`` where the system does not tell."""
     notes: tuple[Note, ...] = ()
 
 
@@ -362,6 +363,7 @@ class BaselinePoint(Struct, frozen=True, kw_only=True):
     """Bytes."""
     yardsticks: dict[str, float] = {}
     disturbed: bool = False
+    """Whether others took so much of its processor time that the yardsticks do not mend it."""
 
 
 class BaselineCase(Struct, frozen=True, kw_only=True):

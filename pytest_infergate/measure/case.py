@@ -115,7 +115,7 @@ def measure(subject: Subject, device: Device, effort: Effort, notes: tuple[Note,
         stream=streamed,
         yardsticks=samples.yardsticks,
         threads=subject.threads,
-        disturbed=interference.disturbed(taken),
+        disturbance=taken,
         notes=(*notes, *interference.notes(taken), *_notes(warm_up, faulted, allocated, times)),
     )
     return Run(output, measurement, samples.calls, recompiled or times.invalid)

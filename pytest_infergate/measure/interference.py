@@ -6,11 +6,10 @@ import os
 import time
 from pathlib import Path
 
+from pytest_infergate.core.compare import DISTURBED, IDLE
 from pytest_infergate.core.model import Note
 from pytest_infergate.devices.base import CpuTimes
 
-NOTICEABLE = 0.1
-"""Cores that others may take from a case before its time is no longer its own."""
 _STAT = Path("/proc/stat")
 
 
@@ -38,27 +37,21 @@ def busy_ticks(stat: str) -> int | None:
 
 
 def taken(before: CpuTimes | None, after: CpuTimes | None, threads: int) -> float | None:
-    """Cores that others took from a case of so many threads, beyond those that it leaves idle."""
+    """Share of the processor time of so many threads that others took.
+
+    Cores that the case leaves idle are free to them. ``None`` where the clocks are not known.
+    """
     if before is None or after is None or after.wall <= before.wall:
         return None
     others = (after.machine - before.machine) - (after.own - before.own)
     spare = max(0, after.cores - threads)
-    return max(0.0, others / (after.wall - before.wall) - spare)
+    cores = max(0.0, others / (after.wall - before.wall) - spare)
+    return cores / min(threads, after.cores)
 
 
-def disturbed(cores: float | None) -> bool:
-    """Whether so much was taken that the time says more about the others than about the case."""
-    return cores is not None and cores > NOTICEABLE
-
-
-def notes(cores: float | None) -> tuple[Note, ...]:
-    """Say so, where it is."""
-    if cores is None or not disturbed(cores):
+def notes(share: float | None) -> tuple[Note, ...]:
+    """Say so, where it is too much."""
+    if share is None or share <= DISTURBED:
         return ()
-    return (
-        Note(
-            code="disturbed",
-            text=f"other processes took {cores:.1f} cores from the case while it was timed",
-            cure="measure on a machine that does nothing else meanwhile",
-        ),
-    )
+    text = f"other processes took {share:.0%} of the case's processor time while it was timed"
+    return (Note(code="disturbed", text=text, cure=IDLE),)

@@ -6,14 +6,22 @@ A lock around timing alone is not enough: a case beside ordinary tests reads 1.6
 from __future__ import annotations
 
 import getpass
+import os
+import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
+from pytest_infergate.errors import ConfigurationError, StorageError
+
 PATIENCE_SECONDS = 5.0
 """How long to wait in silence."""
+
+
+HELD = "PYTEST_INFERGATE_LOCK"
+"""Names the lock in the environment while it is held, so that processes started meanwhile know of it."""
 
 
 class MachineLock:
@@ -22,7 +30,35 @@ class MachineLock:
     def __init__(self, path: Path | None = None) -> None:
         from filelock import ReadWriteLock
 
-        self._lock = ReadWriteLock(path or _default_path(), is_singleton=False)
+        self.path = path or _default_path()
+        try:
+            self._lock = ReadWriteLock(self.path, is_singleton=False)
+        except (OSError, sqlite3.Error) as error:
+            raise self._unusable(error) from error
+
+    def check(self) -> None:
+        """Find out what would only show while tests run.
+
+        Raises `ConfigurationError` inside a test of another measuring run, which would wait for itself, and
+        `StorageError` where the lock's file cannot be used.
+        """
+        from filelock import Timeout
+
+        if os.environ.get(HELD) == str(self.path):
+            raise ConfigurationError(
+                "a test of a measuring run cannot measure in a run of its own, for which it would wait "
+                "for ever: add --infer-disable to the inner run"
+            )
+        try:
+            self._lock.acquire_read(timeout=0)
+        except Timeout:
+            return
+        except (OSError, sqlite3.Error) as error:
+            raise self._unusable(error) from error
+        self._lock.release()
+
+    def _unusable(self, error: Exception) -> StorageError:
+        return StorageError(f"cannot lock the machine with {self.path}: {error}; delete it, or set TMPDIR")
 
     @contextmanager
     def held(self, how: Literal["alone", "shared"], waiting: Callable[[str], None]) -> Iterator[None]:
@@ -35,9 +71,11 @@ class MachineLock:
         except Timeout:
             waiting("infergate: waiting for another inference run on this machine to finish")
             acquire(timeout=-1)
+        os.environ[HELD] = str(self.path)
         try:
             yield
         finally:
+            os.environ.pop(HELD, None)
             self._lock.release()
 
 

@@ -29,8 +29,9 @@ _STEPS = 25
 _KERNEL = (1, 4, 6, 4, 1)
 _MARGIN = 0.02
 """Share of the width that stays empty on either side."""
-_NEAR = 3.0
-"""Limits and expectations farther from the data than this factor would squeeze it, and are left out."""
+_REACH = {"p50": 3.0, "p95": 3.0, "limit": 3.0, "expected": 30.0}
+"""Marks farther from the data than this factor would squeeze it, and are left out. How far a regression is
+from what was expected is what its picture is for."""
 _TICKS = 6
 _DECADES = 6.0
 """Spans below this factor get evenly spaced ticks."""
@@ -97,8 +98,8 @@ def picture(series: Iterable[Series]) -> Picture | None:
         return None
     low = min(item.percentiles[0] for item in drawable)
     high = max(item.percentiles[-1] for item in drawable)
-    marks = [mark.seconds for item in drawable for mark in item.marks]
-    near = [seconds for seconds in marks if low / _NEAR <= seconds <= high * _NEAR]
+    marks = [(mark.seconds, _REACH[mark.symbol]) for item in drawable for mark in item.marks]
+    near = [seconds for seconds, reach in marks if low / reach <= seconds <= high * reach]
     scale = _scale(min([low, *near]), max([high, *near]))
     round_ = ticks(scale)
     return Picture(

@@ -162,12 +162,19 @@ def test_without_a_shared_yardstick_the_raw_spread_is_assumed():
 @pytest.mark.parametrize("side", ["history", "candidate"])
 def test_a_disturbed_side_is_not_corrected_to_a_fine_figure(side):
     before = point(0.010, disturbed=side == "history")
-    now = measurement(0.020, disturbed=side == "candidate")
+    now = measurement(0.020, disturbance=0.06 if side == "candidate" else 0.05)
     comparison = compare_time([before], now, 0.25)
     assert comparison.verdict is Verdict.SUSPECTED
     assert comparison.smallest_detectable == pytest.approx(math.expm1(2 * SEEN + LIMIT))
     assert "since other processes disturbed one side" in comparison.note.text
-    assert compare_time([before], measurement(0.050, disturbed=True), 0.25).verdict is Verdict.REGRESSED
+    assert comparison.note.cure == "measure on a machine that does nothing else meanwhile"
+    assert compare_time([before], measurement(0.050, disturbance=0.25), 0.25).verdict is Verdict.REGRESSED
+
+
+def test_a_run_that_others_overran_is_suspected_at_most():
+    overrun = compare_time([point(0.010)], measurement(1.0, disturbance=0.26), 0.25)
+    assert overrun.verdict is Verdict.SUSPECTED
+    assert "since other processes disturbed one side" in overrun.note.text
 
 
 @pytest.mark.parametrize(

@@ -451,6 +451,8 @@ OPEN = BudgetCheck(budget=Budget(metric="p50_ms", limit=5), verdict=Verdict.INCO
         (row(Verdict.OVER_BUDGET, budgets=(OVER,)), True),
         (row(Verdict.NO_BASELINE, budgets=(OPEN,)), False),
         (row(Verdict.OVER_BUDGET, budgets=(UNCHECKED,)), False),
+        (row(Verdict.OVER_BUDGET, budgets=(UNCHECKED, KEPT)), False),
+        (row(Verdict.OVER_BUDGET, budgets=(UNCHECKED, OVER)), True),
     ],
 )
 def test_decided(verdict, settled):
@@ -464,7 +466,8 @@ def test_a_case_infeasible_where_it_once_ran_is_decided():
 def test_a_run_that_saves_blames_the_budget_not_the_regression():
     of = result(measurement=measurement(0.050), budgets=(Budget(metric="p50_ms", limit=5),))
     verdict = judged(of, before=on_record(), policy=SAVING)
-    assert verdict.verdict is Verdict.REGRESSED
+    assert verdict.comparisons[0].verdict is Verdict.REGRESSED
+    assert verdict.verdict is Verdict.OVER_BUDGET
     assert gate([verdict], SAVING).reasons == ("1 case over-budget",)
 
 

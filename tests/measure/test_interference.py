@@ -27,11 +27,11 @@ def times(wall, machine, own, cores=2):
     ("cores", "threads", "machine", "own", "taken"),
     [
         (2, 2, 20.0, 20.0, 0.0),  # all of the machine is ours
-        (2, 2, 20.0, 15.0, 0.5),
+        (2, 2, 20.0, 15.0, 0.25),
         (2, 1, 15.0, 10.0, 0.0),  # the others fit beside one thread
         (2, 1, 20.0, 5.0, 0.5),
         (64, 4, 300.0, 40.0, 0.0),
-        (2, 4, 20.0, 18.0, 0.2),  # more threads than cores leave none to spare
+        (2, 4, 20.0, 18.0, 0.1),  # more threads than cores leave none to spare
         (2, 2, 19.9, 20.0, 0.0),  # the clocks tick apart
     ],
 )
@@ -46,16 +46,15 @@ def test_unknown_clocks_take_nothing():
     assert interference.notes(None) == ()
 
 
-@pytest.mark.parametrize(("cores", "disturbed"), [(None, False), (0.0, False), (0.1, False), (0.11, True)])
-def test_a_tenth_of_a_core_is_noticeable(cores, disturbed):
-    assert interference.disturbed(cores) is disturbed
-    assert bool(interference.notes(cores)) is disturbed
+@pytest.mark.parametrize(("share", "told"), [(0.0, False), (0.05, False), (0.051, True), (1.0, True)])
+def test_a_twentieth_is_noticeable(share, told):
+    assert bool(interference.notes(share)) is told
 
 
 def test_the_note_names_the_cure():
     (note,) = interference.notes(0.52)
     assert str(note) == (
-        "other processes took 0.5 cores from the case while it was timed "
+        "other processes took 52% of the case's processor time while it was timed "
         "(measure on a machine that does nothing else meanwhile)"
     )
 

@@ -1,5 +1,6 @@
 """What users get wrong, and what they are told: what, where, cure; exit code 4 before anything is measured."""
 
+import json
 import os
 import subprocess
 import sys
@@ -25,7 +26,10 @@ import pytest
             ["--infer-devices=ghost"],
             "--infer-devices: none of the devices asked for is there: no ghost device found",
         ),
-        (["--infer-require=ghost"], "--infer-require=ghost: no ghost device found"),
+        (
+            ["--infer-require=ghost"],
+            "--infer-require=ghost: no ghost device found; attach it, or leave the option out",
+        ),
         (["--infer-devices=fake", "--infer-require=auto"], "--infer-require: unknown device 'auto'*"),
         (
             ["--infer-dtypes=fp16"],
@@ -51,12 +55,22 @@ import pytest
             "--infer-report: there is no folder */no/such; give a file in a folder that exists",
         ),
         (["--infer-json=."], "--infer-json: * is a folder; give a file in a folder that exists"),
+        (
+            ["--infer-json=x.out", "--infer-report=x.out"],
+            "--infer-json: */x.out is the file of --infer-report already",
+        ),
+        (["--infer-json=test_it.py"], "--infer-json: *test_it.py is a Python file; give another name"),
+        (
+            ["--infer-json=.infergate/baselines/x.json"],
+            "--infer-json: *x.json is among the baselines; give a file in another folder",
+        ),
         (["--infer-baseline=s3://bucket/x"], "--infer-baseline: no plugin offers a store for s3://bucket/x"),
         (["--infer-save", "--infer-baseline=conftest.py/x"], "*conftest.py*"),
     ],
 )
 def test_bad_options_end_the_run_with_exit_code_4(project, options, message):
     project.test()
+    (project.path / ".infergate" / "baselines").mkdir(parents=True)
     if not any(option.startswith(("--infer-devices", "--infer-require=ghost")) for option in options):
         options = ["--infer-devices=fake", *options]
     result = project.run(*options)
@@ -66,7 +80,7 @@ def test_bad_options_end_the_run_with_exit_code_4(project, options, message):
 
     assert any(fnmatchcase(line, f"ERROR: {message}") for line in [*result.errlines, *result.outlines]), lines
     assert "Traceback" not in result.stdout.str() + result.stderr.str()
-    assert not (project.path / ".infergate").exists() or "conftest" in message
+    assert not list((project.path / ".infergate" / "baselines").iterdir())
 
 
 def test_bad_ini_values_end_the_run_with_exit_code_4(project):
@@ -127,6 +141,7 @@ def test_bad_markers_are_an_error_of_that_test_alone(project, arguments, message
     result.assert_outcomes(passed=1, errors=1)
     message = message.replace("[", "[[]")
     result.stdout.fnmatch_lines([f"*test_it.py::test_model: @pytest.mark.inference*{message}"])
+    assert "another exception" not in result.stdout.str()
     assert "Traceback" not in result.stdout.str()
 
 
@@ -392,3 +407,122 @@ def test_ctrl_c_reports_what_was_measured(project):
     assert result.ret == 2
     assert (project.path / "r.json").exists()
     result.stdout.fnmatch_lines(["*test_it.py::test_model?fake?*", "*KeyboardInterrupt*"])
+
+
+def test_two_cases_with_one_id_are_refused(project):
+    project.pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.parametrize("x", ["b", "a-b"])
+        @pytest.mark.parametrize("y", ["c-a", "c"])
+        def test_model(infer, model, x, y):
+            infer(model)
+        """
+    )
+    result = project.measure()
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["ERROR: two inference cases share the id *test_model?fake-c-a-b?: give *"])
+
+
+def test_a_measuring_run_inside_a_measured_test_is_refused(project):
+    project.test(
+        body="import subprocess, sys; infer(model); done = subprocess.run([sys.executable, '-m', 'pytest', '-p', "
+        "'pytest_infergate.plugin', '--infer-devices=fake', '-k', 'inner'], capture_output=True, text=True, "
+        "timeout=60); assert done.returncode == 4, done.stdout; assert 'add --infer-disable' in done.stderr"
+    )
+    project.test(file="test_inner.py")
+    project.measure("test_it.py").assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize("kind", ["folder", "text"])
+def test_an_unusable_lock_is_exit_code_4(project, kind):
+    from pytest_infergate.measure.lock import MachineLock
+
+    path = MachineLock().path
+    path.unlink(missing_ok=True)
+    path.mkdir() if kind == "folder" else path.write_text("not a lock " * 100)
+    project.test()
+    result = project.measure()
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["ERROR: cannot lock the machine with *; delete it, or set TMPDIR"])
+
+
+def test_an_interrupted_run_does_not_read_as_passed(project):
+    project.test()
+    project.test(file="test_second.py", body="raise KeyboardInterrupt")
+    project.pytester.runpytest_subprocess(
+        "-p", "pytest_infergate.plugin", "--infer-devices=fake", "--infer-json=r.json"
+    )
+    gate = json.loads((project.path / "r.json").read_text())["gate"]
+    assert gate["passed"] is False
+    assert "the run was interrupted" in gate["reasons"]
+
+
+def test_cases_that_never_report_are_not_green(project):
+    project.test("batch_sizes=[1, 2]", "infer(model); pytest.exit('enough', returncode=0)")
+    result = project.measure()
+    result.stdout.fnmatch_lines(["FAILED: *"])
+
+
+def test_sessions_that_only_show_something_leave_the_results_alone(project):
+    project.test()
+    (project.path / "r.json").write_text("before")
+    for option in ("--collect-only", "--setup-plan", "--setup-only", "--fixtures"):
+        project.measure("--infer-json=r.json", option)
+        assert (project.path / "r.json").read_text() == "before"
+
+
+def test_lost_tests_fail_a_strict_run(project):
+    project.test()
+    project.pytester.makepyfile(test_plain="def test_plain(): pass")
+    project.record()
+    (project.path / "test_it.py").unlink()
+    result = project.measure("--infer-strict")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(
+        ["*test_it.py::test_model?fake?*", "*1 case of the baseline not met by this run*"]
+    )
+    assert project.measure().ret == 0
+
+
+def test_a_fixture_of_the_users_own_named_infer_is_left_alone(project):
+    project.pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.fixture(params=[1, 2])
+        def infer(request):
+            return lambda x: x * request.param
+
+        def test_mine(infer):
+            assert infer(2) in (2, 4)
+        """
+    )
+    project.run().assert_outcomes(passed=2)
+    project.measure().assert_outcomes(passed=2)
+
+
+def test_a_wrapper_around_the_fixture_still_counts(project):
+    conftest = (project.path / "conftest.py").read_text()
+    wrapper = "\n@pytest.fixture\ndef infer(infer):\n    return lambda *args: infer(*args)\n"
+    project.pytester.makeconftest(conftest.replace("infer.device", "'fake'") + wrapper)
+    project.test()
+    project.measure().assert_outcomes(passed=1)
+
+
+def test_budgets_of_module_and_test_join(project):
+    project.pytester.makepyfile(
+        """
+        import pytest
+
+        pytestmark = pytest.mark.inference(budget={"p50_ms": 1, "p95_ms": 500})
+
+        @pytest.mark.inference(budget={"peak_memory_mb": 500})
+        def test_model(infer, model):
+            infer(model)
+        """
+    )
+    result = project.measure()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*p50*10.0 ms*1.00 ms*"])

@@ -32,7 +32,7 @@ def test_each_device_and_batch_size_is_an_item(project):
     result.assert_outcomes(passed=4, skipped=2)
     result.stdout.fnmatch_lines(
         [
-            "infergate: 6 cases on fake, accel, ghost, about 30 s",
+            "infergate: 4 cases on fake, accel, ghost, about 20 s",
             "*test_model?fake-b1? PASSED*",
             "*test_model?fake-b8? PASSED*",
             "*test_model?accel-b1? PASSED*",
@@ -132,17 +132,22 @@ def test_a_slower_machine_is_not_a_slower_model(project):
     assert "regressed" not in result.stdout.str()
 
 
-def test_a_disturbed_case_says_so_and_needs_more_to_be_red(project):
-    project.test()
+def test_a_disturbed_case_says_so_and_is_never_red_where_others_overran_it(project):
+    project.test("budget={'p50_ms': 100}")
     project.record()
-    conftest = (project.path / "conftest.py").read_text()
-    project.pytester.makeconftest(conftest + "\nDEVICE.others = 0.5")
+    original = (project.path / "conftest.py").read_text()
+    project.pytester.makeconftest(original + "\nDEVICE.others = 0.2")
     project.takes(0.025)
     result = project.measure()
     result.assert_outcomes(passed=1)
-    result.stdout.fnmatch_lines(["*suspected*", "*other processes took 0.5 cores from the case*"])
+    result.stdout.fnmatch_lines(["*suspected*", "*other processes took 20% of the case's processor time*"])
     project.takes(0.060)
     project.measure().assert_outcomes(failed=1)
+    project.takes(0.2)
+    project.pytester.makeconftest(original + "\nDEVICE.others = 0.5")
+    result = project.measure()
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*suspected*"])
 
 
 def test_a_broken_budget_fails_by_name(project):
@@ -175,6 +180,14 @@ def test_budgets_by_pattern_come_from_the_table(project):
     project.test()
     (project.path / "pyproject.toml").write_text("[tool.infergate.budgets]\n'*::test_*' = {p95_ms = 4}\n")
     project.measure().assert_outcomes(failed=1)
+
+
+def test_save_says_what_it_recorded(project):
+    project.test("batch_sizes=[1, 2]", "infer(model); assert infer.batch_size == 1")
+    result = project.measure("--infer-save")
+    result.stdout.fnmatch_lines(
+        ["recorded 1 case into *baselines; 1 case that failed or was not measured left out"]
+    )
 
 
 def test_save_never_fails_on_a_regression_and_still_on_a_budget(project):
@@ -270,7 +283,7 @@ def test_a_run_of_one_file_misses_nothing_elsewhere(project):
 def test_reports_are_written_and_named(project):
     project.test()
     result = project.measure("--infer-report=report.html", "--infer-json=results.json")
-    result.stdout.fnmatch_lines(["wrote *report.html", "wrote *results.json"])
+    result.stdout.fnmatch_lines_random(["wrote *report.html", "wrote *results.json"])
     assert "<!doctype html>" in (project.path / "report.html").read_text().lower()
     assert json.loads((project.path / "results.json").read_text())["gate"]["passed"] is True
 

@@ -1,8 +1,13 @@
 """Real modules on the real CPU through the whole plugin. Nothing here depends on how long a call takes."""
 
+import importlib
+
 import pytest
 
 torch = pytest.importorskip("torch")
+# Kept loaded: a run in this process would register these a second time.
+importlib.import_module("torch._dynamo")
+importlib.import_module("torch._inductor.config")
 
 pytestmark = pytest.mark.torch
 

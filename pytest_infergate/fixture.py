@@ -164,7 +164,7 @@ class Infer:
         self.called = True
         try:
             return self._result(Invocation(model, args, kwargs))
-        except Exception as error:  # noqa: BLE001 - whatever the model raises
+        except BaseException as error:  # noqa: BLE001 - whatever the model raises
             # The reader looks for the model's frames, not for ours around them.
             raise error.with_traceback(_without_ours(error.__traceback__)) from error.__cause__
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -289,6 +290,8 @@ class Shell:
             pytest.fail(NO_TESTCASE, pytrace=False)
         from pytest_infergate.measure.seed import seed_all
 
+        if self.settings.measuring:  # judging needs it later: loaded now, it is seeded for every case
+            importlib.import_module("numpy.random")
         item.stash[RESTORE] = seed_all()
 
     def tear_down(self, item: pytest.Item) -> None:

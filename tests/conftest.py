@@ -2,10 +2,20 @@
 
 import textwrap
 
-import msgspec  # noqa: F401 - kept loaded: runs in this process would load compiled modules twice
-import numpy as np  # noqa: F401
+import numpy.random  # noqa: F401
 import pytest
 import scipy.special  # noqa: F401
+
+# Kept loaded: runs of pytest in this process forget what they load, and halves of the house would be loaded anew.
+import pytest_infergate.conclusion
+import pytest_infergate.devices.accelerator
+import pytest_infergate.devices.cpu
+import pytest_infergate.fixture
+import pytest_infergate.measure.lock
+import pytest_infergate.report.html
+import pytest_infergate.report.results
+import pytest_infergate.storage.files
+import pytest_infergate.testing  # noqa: F401
 
 pytest_plugins = ["pytester"]
 

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     import torch
 
     from pytest_infergate.core.model import Case, Latency, Measurement, Memory, Stream
-    from pytest_infergate.options import Marker
     from pytest_infergate.session import InferenceRun
+    from pytest_infergate.settings import Marker
 
 
 class LatencyFigures(NamedTuple):

@@ -1,27 +1,19 @@
-"""Options, their ini twins, `[tool.infergate]` and marker arguments: parsed once into frozen values.
+"""The options with their ini twins, and how the text of each is read.
 
-Nothing deeper in reads pytest's configuration. Only the standard library is imported here, since this
-runs in every pytest session.
+Loaded in every pytest session, so it is cheap to load: what is parsed comes together in `settings`.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import re
-import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
-from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
-
-from pytest_infergate.errors import ConfigurationError
+from typing import Any, NamedTuple
 
 DTYPES = ("bfloat16", "float16", "float32", "float64")
 GATES = ("fail", "warn", "off")
 DEFAULT_MAX_TIME = 10.0
 """Seconds that one case may take."""
-
-T = TypeVar("T")
 
 
 class Option(NamedTuple):
@@ -65,7 +57,7 @@ def device_names(text: str) -> tuple[str, ...]:
 
 def dtype_names(text: str) -> tuple[str, ...]:
     """Parse ``float32,bfloat16``."""
-    return tuple(_one_of(word, DTYPES) for word in _words(text))
+    return tuple(one_of(word, DTYPES) for word in _words(text))
 
 
 def thread_counts(text: str) -> tuple[int, ...]:
@@ -106,7 +98,7 @@ def tolerances(value: str | float | Mapping[str, Any]) -> Mapping[str, float]:
         value = {name.strip(): text for name, _, text in pairs}
     if not isinstance(value, Mapping):
         return {"p50": share(value)}
-    return {_one_of(name, ("p50", "memory")): share(number) for name, number in value.items()}
+    return {one_of(name, ("p50", "memory")): share(number) for name, number in value.items()}
 
 
 def _min_decided(text: str) -> float:
@@ -116,7 +108,8 @@ def _min_decided(text: str) -> float:
     return value
 
 
-def _one_of(word: Any, known: Collection[str]) -> str:
+def one_of(word: Any, known: Collection[str]) -> str:
+    """Return a known word; raise `ValueError` naming what is allowed for any other."""
     if word in known:
         return str(word)
     raise ValueError(f"unknown {word!r}: allowed are {', '.join(sorted(known))}{nearest(str(word), known)}")
@@ -138,7 +131,7 @@ def _count(value: Any) -> int:
 
 
 def _choice(*known: str) -> Callable[[str], str]:
-    return lambda text: _one_of(text, known)
+    return lambda text: one_of(text, known)
 
 
 def _flag(text: str) -> bool:
@@ -186,269 +179,3 @@ OPTIONS = (
            _flag),
 )  # fmt: skip
 """Every option, in the order of ``--help``."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """What the command line, the ini file and `[tool.infergate]` say, parsed."""
-
-    measuring: bool
-    devices: tuple[str, ...]
-    dtypes: tuple[str, ...] | None
-    threads: tuple[int, ...] | None
-    require: tuple[str, ...]
-    baseline: str
-    """Absolute folder, or an address with ``scheme://``."""
-    save: bool
-    strict: bool
-    max_total: float | None
-    min_decided: float | None
-    xdist: str
-    report: Path | None
-    json: Path | None
-    list: bool
-    command: Mapping[str, Any]
-    """Options given on the command line, which win over markers."""
-    ini: Mapping[str, Any]
-    """Options given in the ini file, over which markers win."""
-    budgets: Mapping[str, Mapping[str, float]]
-    """Budgets of `[tool.infergate.budgets]` by pattern over test ids."""
-
-    @property
-    def given(self) -> dict[str, str]:
-        """What was asked for, as people read it, by option."""
-        values = {**self.ini, **self.command}
-        return {option.flag: _shown(values[option.name]) for option in OPTIONS if option.name in values}
-
-    def layered(self, name: str, marker: T | None, default: T) -> T:
-        """The value of an option that a marker may set: command line over marker over ini over default."""
-        if name in self.command:
-            return self.command[name]  # type: ignore[no-any-return]
-        return marker if marker is not None else self.ini.get(name, default)
-
-    def budgets_for(self, test: str) -> dict[str, float]:
-        """Budgets of the table for one test, later patterns over earlier ones."""
-        from fnmatch import fnmatchcase
-
-        found: dict[str, float] = {}
-        for pattern, limits in self.budgets.items():
-            if fnmatchcase(test, pattern):
-                found.update(limits)
-        return found
-
-
-def settings(
-    command: Mapping[str, str | bool | None],
-    ini: Mapping[str, str],
-    *,
-    rootdir: Path,
-    invocation_dir: Path,
-    kinds: Collection[str],
-) -> Settings:
-    """Parse what was given: option name to text, ``True`` for a flag, ``None`` or absent where not given.
-
-    `kinds` are the device kinds that are registered. Raises `ConfigurationError` naming option and cure.
-    """
-    on_command = {
-        option.name: text if isinstance(text, bool) else _parsed(option, text, option.flag)
-        for option in OPTIONS
-        if (text := command.get(option.name)) not in (None, False)
-    }
-    in_ini = {
-        option.name: _parsed(option, ini[option.name], f"ini value {option.ini}")
-        for option in OPTIONS
-        if ini.get(option.name)
-    }
-    given = {**in_ini, **on_command}
-    for name in ("devices", "require"):
-        _check_kinds(name, given.get(name, ()), kinds)
-    asked = any(option.asks and given.get(option.name) for option in OPTIONS)
-    asked = asked or bool(on_command.keys() - {"disable"})
-    measuring = asked and not given.get("disable", False)
-    report, json = given.get("report"), given.get("json")
-    return Settings(
-        measuring=measuring,
-        devices=given.get("devices", ("cpu",)),
-        dtypes=given.get("dtypes"),
-        threads=given.get("threads"),
-        require=given.get("require", ()),
-        baseline=_located(given.get("baseline", ".infergate/baselines"), rootdir),
-        save=given.get("save", False),
-        strict=given.get("strict", False),
-        max_total=given.get("max_total"),
-        min_decided=given.get("min_decided"),
-        xdist=given.get("xdist", "lock"),
-        report=None if report is None else invocation_dir / report,
-        json=None if json is None else invocation_dir / json,
-        list=given.get("list", False),
-        command=on_command,
-        ini=in_ini,
-        budgets=_budget_table(rootdir / "pyproject.toml") if measuring else {},
-    )
-
-
-def _located(place: str, rootdir: Path) -> str:
-    return place if "://" in place else str(rootdir / place)
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name}={part:g}" for name, part in value.items())
-    if isinstance(value, tuple):
-        return ", ".join(map(str, value))
-    return "yes" if value is True else str(value)
-
-
-def _parsed(option: Option, text: Any, where: str) -> Any:
-    try:
-        return option.parse(text)
-    except ValueError as error:
-        raise ConfigurationError(f"{where}: {error}") from None
-
-
-def _check_kinds(name: str, devices: Iterable[str], kinds: Collection[str]) -> None:
-    known = sorted({*kinds, "auto"} if name == "devices" else kinds)
-    for device in devices:
-        kind = device.partition(":")[0]
-        if kind not in known:
-            hint = "; a GPU of NVIDIA or AMD is cuda" if kind == "gpu" else nearest(kind, known)
-            raise ConfigurationError(
-                f"--infer-{name}: unknown device {device!r}: known are {', '.join(known)}{hint}"
-            )
-
-
-def _budget_table(path: Path) -> Mapping[str, Mapping[str, float]]:
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]
-
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}  # pytest itself reports a broken pyproject.toml
-    table = document.get("tool", {}).get("infergate", {})
-    if not isinstance(table, Mapping):
-        raise ConfigurationError(f"{path.name}: [tool.infergate] must be a table")
-    unknown = sorted(set(table) - {"budgets"})
-    if unknown:
-        raise ConfigurationError(
-            f"{path.name}: [tool.infergate] has an unknown key {unknown[0]!r}: known is budgets"
-        )
-    patterns = table.get("budgets", {})
-    if not isinstance(patterns, Mapping):
-        raise ConfigurationError(f"{path.name}: [tool.infergate.budgets] must map patterns to budgets")
-    try:
-        return {pattern: budget(limits) for pattern, limits in patterns.items()}
-    except ValueError as error:
-        raise ConfigurationError(f"{path.name}: [tool.infergate.budgets]: {error}") from None
-
-
-def budget(limits: Any) -> dict[str, float]:
-    """Check a table of limits by metric.
-
-    Raises `ValueError` naming the metric, what is allowed and the nearest right name.
-    """
-    from pytest_infergate.core.metrics import names
-
-    if not isinstance(limits, Mapping):
-        raise ValueError(f"a budget is a table such as {{'p95_ms': 40}}, not {limits!r}")  # noqa: TRY004
-    for name, limit in limits.items():
-        if name not in names():
-            known = ", ".join(names())
-            raise ValueError(f"unknown budget {name!r}: known are {known}{nearest(str(name), names())}")
-        if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not 0 <= limit < math.inf:
-            raise ValueError(f"budget {name!r} is {limit!r}; a limit is a number of 0 or more")
-    return {name: float(limit) for name, limit in limits.items()}
-
-
-@dataclasses.dataclass(frozen=True)
-class Marker:
-    """The arguments of `@pytest.mark.inference`, checked."""
-
-    devices: tuple[str, ...] | None = None
-    dtypes: tuple[str, ...] | None = None
-    batch_sizes: tuple[int, ...] | None = None
-    threads: tuple[int, ...] | None = None
-    budget: Mapping[str, float] | None = None
-    tolerance: Mapping[str, float] | None = None
-    gate: Literal["fail", "warn", "off"] | None = None
-    max_time: float | None = None
-    unit: str | None = None
-
-
-def _several(parse: Callable[[str], tuple[Any, ...]]) -> Callable[[Any], tuple[Any, ...]]:
-    """Accept one value, or several in a list or tuple."""
-
-    def parse_all(value: Any) -> tuple[Any, ...]:
-        values = list(value) if isinstance(value, (list, tuple, range)) else [value]
-        if not values:
-            raise ValueError("the list is empty")
-        return tuple(dict.fromkeys(part for one in values for part in parse(str(one))))
-
-    return parse_all
-
-
-def _gate(value: Any) -> str:
-    return "off" if value is False else _one_of(value, GATES)
-
-
-def _time(value: Any) -> float:
-    return seconds(str(value))
-
-
-def _unit(value: Any) -> str:
-    if not (isinstance(value, str) and value.isidentifier()):
-        raise ValueError(f"{value!r} is not a word such as 'images'")
-    return value
-
-
-_MARKER: Mapping[str, Callable[[Any], Any]] = {
-    "devices": _several(device_names),
-    "dtypes": _several(dtype_names),
-    "batch_sizes": _several(thread_counts),
-    "threads": _several(thread_counts),
-    "budget": budget,
-    "tolerance": tolerances,
-    "gate": _gate,
-    "max_time": _time,
-    "unit": _unit,
-}
-
-
-def marker(arguments: Iterable[tuple[tuple[Any, ...], Mapping[str, Any]]], kinds: Collection[str]) -> Marker:
-    """Check the arguments of the markers of a test, nearest first.
-
-    The nearest wins argument by argument; budgets and tolerances join metric by metric.
-
-    Raises `ConfigurationError` naming the argument, what is allowed and the nearest right name.
-    """
-    values: dict[str, Any] = {}
-    for args, kwargs in arguments:
-        if args:
-            raise ConfigurationError(
-                f"@pytest.mark.inference takes named arguments only, got {args[0]!r}; "
-                f"write for example batch_sizes=[1, 8]"
-            )
-        for name, value in kwargs.items():
-            if name not in _MARKER:
-                raise ConfigurationError(
-                    f"@pytest.mark.inference has no argument {name!r}: "
-                    f"known are {', '.join(_MARKER)}{nearest(name, _MARKER)}"
-                )
-            if value is None:
-                continue
-            try:
-                parsed = _MARKER[name](value)
-            except ValueError as error:
-                raise ConfigurationError(f"@pytest.mark.inference({name}=...): {error}") from None
-            if isinstance(parsed, Mapping):  # tables join: a promise made for a module holds for its tests
-                parsed = {**parsed, **values.get(name, {})}
-            values[name] = parsed if isinstance(parsed, Mapping) else values.get(name, parsed)
-    for device in values.get("devices", ()):
-        if device.partition(":")[0] not in kinds:
-            known = ", ".join(sorted(kinds))
-            raise ConfigurationError(
-                f"@pytest.mark.inference(devices=...): unknown device {device!r}: known are {known}"
-            )
-    return Marker(**values)

@@ -6,29 +6,24 @@ import itertools
 from collections.abc import Iterator
 from typing import NamedTuple, TypeVar
 
-from pytest_infergate.options import Marker, Settings
+from pytest_infergate.settings import Marker, Settings
 
 T = TypeVar("T")
 
 
 class Axes(NamedTuple):
-    """One value on every axis, and how pytest's id shows it."""
+    """One value on every axis, and how pytest's id shows it; or why a test has no case in this run."""
 
     id: str
-    device: str
-    dtype: str | None
-    batch_size: int
-    threads: int | None
+    device: str = ""
+    dtype: str | None = None
+    batch_size: int = 1
+    threads: int | None = None
+    deselected: str | None = None
+    """The reason; ``None`` for a case."""
 
 
-class Deselected(NamedTuple):
-    """A test without a case in this run, and why."""
-
-    reason: str
-    id: str = "deselected"
-
-
-def axes(marker: Marker, settings: Settings, devices: tuple[str, ...]) -> list[Axes] | list[Deselected]:
+def axes(marker: Marker, settings: Settings, devices: tuple[str, ...]) -> list[Axes]:
     """Cross the axes. `devices` is what the command line asks for with ``auto`` resolved.
 
     Without measuring there is one case: the CPU and the first value on every other axis.
@@ -46,7 +41,8 @@ def axes(marker: Marker, settings: Settings, devices: tuple[str, ...]) -> list[A
         ("threads", threads, settings.threads, marker.threads),
     ):
         if both == ():
-            return [Deselected(f"{name}: {_listed(asked)} asked for, the marker allows {_listed(allowed)}")]
+            reason = f"{name}: {_listed(asked)} asked for, the marker allows {_listed(allowed)}"
+            return [Axes("deselected", deselected=reason)]
     return list(_cross(on, dtypes, marker.batch_sizes, threads))
 
 

@@ -36,7 +36,8 @@ from pytest_infergate.measure import memory
 from pytest_infergate.measure.case import Effort, Run, Subject, measure
 from pytest_infergate.measure.environment import environment
 from pytest_infergate.measure.invocation import Invocation
-from pytest_infergate.options import DEFAULT_MAX_TIME, Marker, Settings
+from pytest_infergate.options import DEFAULT_MAX_TIME
+from pytest_infergate.settings import Marker, Settings
 from pytest_infergate.storage.base import Store, load_all
 
 TYPICAL_SHARE = 0.5

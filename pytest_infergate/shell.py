@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from pytest_infergate.errors import ConfigurationError, InfergateError, NotMeasuredError
-from pytest_infergate.options import OPTIONS, Marker, Settings, marker, settings
-from pytest_infergate.selection import Axes, Deselected, axes
+from pytest_infergate.options import OPTIONS
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -25,7 +24,9 @@ if TYPE_CHECKING:
     from pytest_infergate.devices.base import DeviceKind
     from pytest_infergate.fixture import Infer
     from pytest_infergate.measure.lock import MachineLock
+    from pytest_infergate.selection import Axes
     from pytest_infergate.session import InferenceRun
+    from pytest_infergate.settings import Marker, Settings
 
 LOG_WIDTH = 120
 """Columns of the table where output goes to a log, which scrolls sideways."""
@@ -55,7 +56,7 @@ CAUGHT = (
 class Parameter(NamedTuple):
     """What the `infer` fixture is parametrised with."""
 
-    axes: Axes | Deselected
+    axes: Axes
     marker: Marker
 
 
@@ -76,7 +77,9 @@ class Shell:
 
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
-        self.settings = self._settings()
+        self._command = {option.name: config.getoption(option.ini) for option in OPTIONS}
+        self._ini = {option.name: str(config.getini(option.ini)) for option in OPTIONS}
+        self.measuring = any((*self._command.values(), *self._ini.values())) and self.settings.measuring
         self._deselected: list[tuple[str, str]] = []
         self._collected: list[Case] = []
         self._items: dict[str, pytest.Item] = {}
@@ -86,17 +89,18 @@ class Shell:
         self._problems: list[str] = []
         self._outcome: Session | None = None
 
-    def _settings(self) -> Settings:
-        command = {option.name: self.config.getoption(option.ini) for option in OPTIONS}
-        ini = {option.name: str(self.config.getini(option.ini)) for option in OPTIONS}
-        given = any(command.values()) or any(ini.values())
+    @cached_property
+    def settings(self) -> Settings:
+        """What was asked for, parsed."""
+        from pytest_infergate.settings import settings
+
         try:
             return settings(
-                command,
-                ini,
+                self._command,
+                self._ini,
                 rootdir=self.config.rootpath,
                 invocation_dir=self.config.invocation_params.dir,
-                kinds=self._kinds if given else {},
+                kinds=self._kinds,
             )
         except InfergateError as error:
             raise pytest.UsageError(str(error)) from None
@@ -139,7 +143,7 @@ class Shell:
     def is_controller(self) -> bool:
         """Whether this process hands its tests to workers of pytest-xdist while measuring is on."""
         distributed = self.config.getoption("dist", "no") != "no" and self.config.getoption("tx", None)
-        return bool(self.settings.measuring and distributed and not self.is_worker)
+        return bool(self.measuring and distributed and not self.is_worker)
 
     # Collection
 
@@ -151,7 +155,9 @@ class Shell:
         checked, wrong = self._checked(marks)
         if wrong is not None:
             pytest.fail(f"{metafunc.definition.nodeid}: {wrong}", pytrace=False)
-        devices = self.run.devices if self.settings.measuring else ("cpu",)
+        from pytest_infergate.selection import axes
+
+        devices = self.run.devices if self.measuring else ("cpu",)
         cases = axes(checked, self.settings, devices)
         if "infer" not in metafunc.fixturenames:
             metafunc.fixturenames.append("infer")
@@ -164,6 +170,8 @@ class Shell:
         )
 
     def _checked(self, marks: list[tuple[Any, Any]]) -> tuple[Marker, str | None]:
+        from pytest_infergate.settings import Marker, marker
+
         try:
             return marker(marks, self._kinds), None
         except ConfigurationError as error:
@@ -176,10 +184,10 @@ class Shell:
             parameter = parameter_of(item)
             if parameter is None:
                 continue
-            if isinstance(parameter.axes, Deselected):
-                self._deselected.append((item.nodeid, parameter.axes.reason))
+            if parameter.axes.deselected is not None:
+                self._deselected.append((item.nodeid, parameter.axes.deselected))
                 gone[item.nodeid] = item
-            elif self.settings.measuring:
+            elif self.measuring:
                 self._collected.append(case_of(item, parameter.axes))
         if gone:
             self.config.hook.pytest_deselected(items=list(gone.values()))
@@ -197,13 +205,13 @@ class Shell:
                     "or choose a rootdir above both files"
                 )
             self._check(len(self._items))
-        return bool(self._items) or self.settings.measuring
+        return bool(self._items) or self.measuring
 
     @property
     def _runs(self) -> bool:
         """Whether this session measures, and is not one of those that only show something."""
         shows = ("collectonly", "setuponly", "setupplan", "showfixtures", "show_fixtures_per_test")
-        return self.settings.measuring and not any(self.config.getoption(name, False) for name in shows)
+        return self.measuring and not any(self.config.getoption(name, False) for name in shows)
 
     def check_controller(self) -> None:
         """Check what workers of pytest-xdist could only crash on."""
@@ -225,14 +233,12 @@ class Shell:
 
     def forecast(self) -> list[str]:
         """One line before the first case."""
-        if not (self.settings.measuring and self._items):
+        if not (self.measuring and self._items):
             return []
         times = [
             self.run.max_time(found.marker)
             for item in self._items.values()
-            if (found := parameter_of(item))
-            and isinstance(found.axes, Axes)
-            and self.run.absence(found.axes.device) is None
+            if (found := parameter_of(item)) and self.run.absence(found.axes.device) is None
         ]
         return [f"infergate: {self.run.forecast(times)}"]
 
@@ -243,7 +249,7 @@ class Shell:
         reporter = self.config.pluginmanager.get_plugin("terminalreporter")
         for item in items:
             parameter = parameter_of(item)
-            if parameter is None or not isinstance(parameter.axes, Axes) or reporter is None:
+            if parameter is None or reporter is None:
                 continue
             reason = self.run.absence(parameter.axes.device)
             reporter.write_line(f"{item.nodeid}{'' if reason is None else f'  (skipped: {reason})'}")
@@ -253,7 +259,7 @@ class Shell:
 
     def machine(self, item: pytest.Item) -> AbstractContextManager[None]:
         """The machine-wide lock for as long as the item runs."""
-        if not self.settings.measuring:
+        if not self.measuring:
             return nullcontext()
         if parameter_of(item) is None:
             return self._lock.held("shared", self._tell)
@@ -290,7 +296,7 @@ class Shell:
             pytest.fail(NO_TESTCASE, pytrace=False)
         from pytest_infergate.measure.seed import seed_all
 
-        if self.settings.measuring:  # judging needs it later: loaded now, it is seeded for every case
+        if self.measuring:  # judging needs it later: loaded now, it is seeded for every case
             importlib.import_module("numpy.random")
         item.stash[RESTORE] = seed_all()
 
@@ -306,10 +312,10 @@ class Shell:
 
         item: pytest.Item = request.node
         parameter = parameter_of(item)
-        if parameter is None or not isinstance(parameter.axes, Axes):
+        if parameter is None:
             pytest.fail(NO_ARGUMENT, pytrace=False)
         case = case_of(item, parameter.axes)
-        if not self.settings.measuring:
+        if not self.measuring:
             return self._handed(item, Infer(case, item.nodeid, parameter.marker, None))
         reason = self._why_not(case, item)
         if reason is not None:
@@ -362,7 +368,7 @@ class Shell:
         infer: Infer | None = item.stash.get(INFER, None)
         if infer is None or not infer.called:
             pytest.fail(NEVER_CALLED, pytrace=False)
-        if not self.settings.measuring:
+        if not self.measuring:
             return
         measured = self.run.measured.get(item.nodeid)
         if measured is None:
@@ -375,7 +381,7 @@ class Shell:
     def attach(self, item: pytest.Item, report: pytest.TestReport) -> None:
         """Put the case on the report of the phase that settled it."""
         parameter = parameter_of(item)
-        if parameter is None or not self.settings.measuring or not isinstance(parameter.axes, Axes):
+        if parameter is None or not self.measuring:
             return
         if report.when == "teardown" or (report.when == "setup" and report.passed):
             return
@@ -408,7 +414,6 @@ class Shell:
             return measured.result
         if not report.failed:
             return None
-        assert isinstance(parameter.axes, Axes)
         case = case_of(item, parameter.axes)
         reason = Note(code="test-failed", text="the test itself failed", cure="mend the test first")
         return self.run.unmeasured(case, item.nodeid, parameter.marker, Outcome.FAILED, reason)
@@ -507,7 +512,7 @@ class Shell:
     def _status(self, words: str) -> None:
         """On a terminal, show words behind the cursor, which stays where it is; none wipe what was shown."""
         reporter = self.config.pluginmanager.get_plugin("terminalreporter")
-        if reporter is None or not reporter.isatty or not self.settings.measuring:
+        if reporter is None or not reporter.isatty or not self.measuring:
             return
         room = reporter._tw.fullwidth - reporter._tw.width_of_current_line - 3  # noqa: SLF001
         shown = f"\0337  {words[:room]}\0338" if words and room > 0 else ""

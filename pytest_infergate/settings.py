@@ -194,10 +194,11 @@ def budget(limits: Any) -> dict[str, float]:
 
     if not isinstance(limits, Mapping):
         raise ValueError(f"a budget is a table such as {{'p95_ms': 40}}, not {limits!r}")  # noqa: TRY004
+    known = names()
     for name, limit in limits.items():
-        if name not in names():
-            known = ", ".join(names())
-            raise ValueError(f"unknown budget {name!r}: known are {known}{nearest(str(name), names())}")
+        if name not in known:
+            listed = ", ".join(known)
+            raise ValueError(f"unknown budget {name!r}: known are {listed}{nearest(str(name), known)}")
         if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not 0 <= limit < math.inf:
             raise ValueError(f"budget {name!r} is {limit!r}; a limit is a number of 0 or more")
     return {name: float(limit) for name, limit in limits.items()}
@@ -284,8 +285,9 @@ def marker(arguments: Iterable[tuple[tuple[Any, ...], Mapping[str, Any]]], kinds
             except ValueError as error:
                 raise ConfigurationError(f"@pytest.mark.inference({name}=...): {error}") from None
             if isinstance(parsed, Mapping):  # tables join: a promise made for a module holds for its tests
-                parsed = {**parsed, **values.get(name, {})}
-            values[name] = parsed if isinstance(parsed, Mapping) else values.get(name, parsed)
+                values[name] = {**parsed, **values.get(name, {})}
+            else:
+                values.setdefault(name, parsed)
     for device in values.get("devices", ()):
         if device.partition(":")[0] not in kinds:
             known = ", ".join(sorted(kinds))

@@ -195,9 +195,10 @@ class Shell:
 
     def ready(self, items: Sequence[pytest.Item]) -> bool:
         """Check the run; whether it has inference tests at all."""
-        self._items = {item.nodeid: item for item in items if is_inference(item)}
+        found = [item for item in items if is_inference(item)]
+        self._items = {item.nodeid: item for item in found}
         if self._items and self._runs:
-            counts = Counter(item.nodeid for item in items if is_inference(item))
+            counts = Counter(item.nodeid for item in found)
             twice = [nodeid for nodeid, count in counts.items() if count > 1]
             if twice:
                 raise pytest.UsageError(

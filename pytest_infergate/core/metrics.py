@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 from pytest_infergate.core import units
@@ -134,9 +133,3 @@ def metric(name: str) -> Metric:
 def names() -> tuple[str, ...]:
     """Every name a budget may use, sorted."""
     return tuple(sorted((*METRICS, *COUNTERS)))
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """``did you mean 'p95_ms'?``, or nothing where no known name is near."""
-    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f"did you mean {matches[0]!r}?" if matches else ""

@@ -39,8 +39,9 @@ lint: $(VENV)/.installed-$(VERSION) ## check style, format and types
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 
-bench: $(VENV)/.installed-$(VERSION) ## measure what infergate costs, and how often the stored gate alarms
+bench: $(VENV)/.installed-$(VERSION) ## measure what infergate costs, and how often its gates alarm
 	$(PY) benchmarks/overhead.py
+	$(PY) benchmarks/counters.py
 	$(PY) benchmarks/stored_gate.py $(BENCH_ARGS)
 
 build: $(VENV)/.installed-$(VERSION) ## build the wheel and the sdist into dist/

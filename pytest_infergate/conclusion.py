@@ -5,15 +5,16 @@ Lives where reports arrive: in the only process, or in the controller of pytest-
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timezone
 from typing import Any
 
 import msgspec
 
 from pytest_infergate import __version__
-from pytest_infergate.core import baseline, gate, units
+from pytest_infergate.core import baseline, counters, gate, units
 from pytest_infergate.core.model import Case, CaseResult, CaseVerdict, Note, Session, Struct
 from pytest_infergate.errors import StorageError
 from pytest_infergate.session import InferenceRun
@@ -32,6 +33,8 @@ class Collected(Struct, frozen=True, kw_only=True):
 
     cases: tuple[Case, ...] = ()
     """Before ``-k`` and its like took any away."""
+    modules: tuple[str, ...] = ()
+    """Every test file of which tests were collected, inference tests or not."""
     selected: int = 0
     """How many were left after that."""
     deselected: tuple[Note, ...] = ()
@@ -83,7 +86,7 @@ def conclude(
     result = gate.gate(
         ledger.verdicts,
         run.policy,
-        baselines=run.baselines,
+        known={*run.records, *(entry.case for known in run.baselines.values() for entry in known.cases)},
         expected=expected(run, ledger, tuple(scope)),
         deselected=ledger.collected.deselected,
         selected=selected,
@@ -99,10 +102,10 @@ def conclude(
 
 
 def expected(run: InferenceRun, ledger: Ledger, scope: tuple[str, ...]) -> list[Case]:
-    """Baseline cases of this machine that collection would have found again had no test gone.
+    """Cases on record that collection would have found again had no test gone.
 
-    Left out: other hardware, tests outside the scope, and values of axes that no test of this run has,
-    which the command line did not ask for.
+    Left out: times of other hardware, tests outside the scope, and values of axes that no test of this run
+    has, which the command line did not ask for.
     """
     classes = {run.device(name).hardware().id for name in run.devices if run.absence(name) is None}
     found = frozenset(ledger.collected.cases)
@@ -110,7 +113,8 @@ def expected(run: InferenceRun, ledger: Ledger, scope: tuple[str, ...]) -> list[
     combinations = {_axes(case) for case in found} | set(
         itertools.product(run.devices, ("eager",), asked.dtypes or (None,), asked.threads or (None,))
     )
-    known = [entry.case for name in classes & run.baselines.keys() for entry in run.baselines[name].cases]
+    known = {entry.case for name in classes & run.baselines.keys() for entry in run.baselines[name].cases}
+    known |= run.records.keys()
     return [
         case
         for case in known
@@ -128,11 +132,14 @@ def _within(test: str, scope: tuple[str, ...]) -> bool:
     )
 
 
-def write(run: InferenceRun, session: Session) -> tuple[list[str], list[str]]:
-    """Write the reports and record the baseline; return what was done and what could not be, a line each."""
+def write(run: InferenceRun, session: Session, modules: Collection[str]) -> tuple[list[str], list[str]]:
+    """Write the reports and record the baseline; return what was done and what could not be, a line each.
+
+    `modules` are the test modules that were collected whole: cases that they miss are gone.
+    """
     done: list[str] = []
     problems: list[str] = []
-    for attempt in (_write_json, _write_html, _record):
+    for attempt in (_write_json, _write_html, functools.partial(_record, modules=modules)):
         try:
             done += attempt(run, session)
         except StorageError as error:  # noqa: PERF203 - each attempt fails for itself
@@ -158,7 +165,7 @@ def _write_html(run: InferenceRun, session: Session) -> list[str]:
     return [f"wrote {run.settings.report}"]
 
 
-def _record(run: InferenceRun, session: Session) -> list[str]:
+def _record(run: InferenceRun, session: Session, modules: Collection[str]) -> list[str]:
     if not run.settings.save:
         return []
     failed = {verdict.case for verdict in session.gate.verdicts if verdict.failed}
@@ -167,6 +174,17 @@ def _record(run: InferenceRun, session: Session) -> list[str]:
     for history in baseline.from_results(sound, session.created, session.environment.packages).values():
         run.store.record(history)
         recorded += len(history.cases)
+    torch = session.environment.packages.get("torch")
+    counted = [record for result in sound if (record := counters.record(result, torch)) is not None]
+    gone = [
+        case
+        for case in session.gate.missing
+        if case.module in modules or not (run.settings.rootdir / case.module).exists()
+    ]
+    changed = run.counter_files.record(counted, gone)
     left_out = len(session.cases) - recorded
     rest = f"; {units.plural(left_out, 'case')} that failed or was not measured left out" if left_out else ""
-    return [f"recorded {units.plural(recorded, 'case')} into {run.settings.baseline}{rest}"]
+    done = [f"recorded {units.plural(recorded, 'case')} into {run.settings.baseline}{rest}"]
+    if changed:
+        done.append(f"rewrote {units.plural(changed, 'file')} of counters in {run.settings.counters}")
+    return done

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from types import TracebackType
+from collections.abc import Callable, Mapping
+from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_infergate.errors import InfergateError, NotMeasuredError
@@ -76,6 +76,11 @@ class Result:
     def memory(self) -> Memory:
         """Weights and allocator peaks, in bytes."""
         return self.measurement.memory
+
+    @property
+    def counters(self) -> Mapping[str, int]:
+        """Exact counters by name, as ``flops`` and ``operators``; those that could be taken."""
+        return MappingProxyType(self.measurement.counters.totals)
 
     @property
     def cold_start(self) -> float:

@@ -91,14 +91,32 @@ def share(value: str | float) -> float:
     return number
 
 
-def tolerances(value: str | float | Mapping[str, Any]) -> Mapping[str, float]:
-    """Parse ``5%`` (of p50), ``p50=5%,memory=2%`` or a table by metric."""
+def tolerances(value: str | float | Mapping[str, Any]) -> Mapping[str, float | None]:
+    """Parse ``5%`` (of p50), ``p50=5%,operators=off`` or a table by metric; off is ``None``.
+
+    Beside ``p50`` and ``memory`` each exact counter has its name, and ``counters`` is all of them.
+    """
     if isinstance(value, str) and "=" in value:
         pairs = [word.partition("=") for word in _words(value)]
         value = {name.strip(): text for name, _, text in pairs}
     if not isinstance(value, Mapping):
         return {"p50": share(value)}
-    return {one_of(name, ("p50", "memory")): share(number) for name, number in value.items()}
+    from pytest_infergate.core.metrics import COUNTERS
+
+    known = ("p50", "memory", "counters", *(name for name in COUNTERS if name not in _TOLERATED_ELSEWHERE))
+    return {one_of(name, known): _tolerance(name, number) for name, number in value.items()}
+
+
+_TOLERATED_ELSEWHERE = ("gflops", "peak_memory_bytes")
+"""Counters that go by another name where they are tolerated: flops, memory."""
+
+
+def _tolerance(name: str, value: Any) -> float | None:
+    if value is False or (isinstance(value, str) and value.strip() == "off"):
+        if name == "p50":
+            raise ValueError("p50 cannot be off; gate=False in the marker reports without failing")
+        return None
+    return share(value)
 
 
 def _min_decided(text: str) -> float:
@@ -128,6 +146,12 @@ def _count(value: Any) -> int:
     if number < 1:
         raise ValueError(f"{value!r} is not a whole number of 1 or more")
     return number
+
+
+def _folder(text: str) -> str:
+    if "://" in text:
+        raise ValueError(f"{text!r} is an address; exact counters stand in a folder beside the code")
+    return text
 
 
 def _choice(*known: str) -> Callable[[str], str]:
@@ -160,11 +184,13 @@ OPTIONS = (
            device_names, "NAMES", asks=True),
     Option("baseline", "folder of the baselines (default: .infergate/baselines below the rootdir)",
            str, "FOLDER"),
+    Option("counters", "folder of the exact counters (default: .infergate/counters below the rootdir)",
+           _folder, "FOLDER"),
     Option("save", "record this session into the baseline; never fails on a regression", _flag, asks=True),
     Option("gate", "what a failing verdict does: fail the test, warn in the summary, or off",
            _choice(*GATES), "{fail,warn,off}"),
     Option("strict", "also fail what could not be decided: no baseline, inconclusive, not measured", _flag),
-    Option("tolerance", "tolerated slowdown against the baseline: 25%, or p50=25%,memory=1%",
+    Option("tolerance", "tolerated slowdown against the baseline: 25%, or p50=25%,memory=1%,operators=off",
            tolerances, "SHARE"),
     Option("max_time", "seconds that one case may take (default: 10)", seconds, "TIME"),
     Option("max_total", "seconds that all cases together may take; the rest is not measured",

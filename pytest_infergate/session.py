@@ -24,6 +24,7 @@ from pytest_infergate.core.model import (
     Case,
     CaseResult,
     CaseVerdict,
+    CounterRecord,
     Environment,
     GateMode,
     Note,
@@ -39,9 +40,16 @@ from pytest_infergate.measure.invocation import Invocation
 from pytest_infergate.options import DEFAULT_MAX_TIME
 from pytest_infergate.settings import Marker, Settings
 from pytest_infergate.storage.base import Store, load_all
+from pytest_infergate.storage.counters import CounterFiles
 
 TYPICAL_SHARE = 0.5
 """Share of the time cap that a case usually takes; for the forecast."""
+
+
+REPETITIONS = 3
+"""How often counters are taken before they are put on record."""
+SETTLING_CALLS = 2
+"""After these TorchScript has rewritten itself."""
 
 
 class Measured(NamedTuple):
@@ -64,6 +72,7 @@ class InferenceRun:
     def __init__(self, settings: Settings, kinds: Sequence[DeviceKind], store: Store) -> None:
         self.settings = settings
         self.store = store
+        self.counter_files = CounterFiles(settings.counters)
         self.cases = 0
         """Cases that this run judges, among which the chance of a false alarm is shared."""
         self.measured: dict[str, Measured] = {}
@@ -94,6 +103,11 @@ class InferenceRun:
     def baselines(self) -> Mapping[str, Baseline]:
         """Every hardware class on record. Raises `StorageError` where one cannot be read."""
         return MappingProxyType(load_all(self.store))
+
+    @cached_property
+    def records(self) -> Mapping[Case, CounterRecord]:
+        """Counters on record. Raises `StorageError` where a file of them cannot be read."""
+        return MappingProxyType(self.counter_files.load())
 
     @cached_property
     def policy(self) -> Policy:
@@ -138,9 +152,10 @@ class InferenceRun:
             listed = "; ".join(dict.fromkeys(filter(None, reasons.values()))) or "auto found none"
             raise ConfigurationError(f"--infer-devices: none of the devices asked for is there: {listed}")
         self._check_outputs()
-        _ = self.baselines
+        _ = self.baselines, self.records
         if self.settings.save:
             self.store.check_writable()
+            self.counter_files.check_writable()
 
     def _check_outputs(self) -> None:
         """Refuse outputs that could not be written, or that would overwrite each other or a baseline."""
@@ -153,18 +168,21 @@ class InferenceRun:
                 what = f"{path} is a folder" if path.is_dir() else f"there is no folder {path.parent}"
                 raise ConfigurationError(f"--infer-{option}: {what}; give a file in a folder that exists")
             place = path.resolve()
-            if (
-                "://" not in self.settings.baseline
-                and Path(self.settings.baseline).resolve() in place.parents
-            ):
+            if any(folder in place.parents for folder in self._recorded_into()):
                 raise ConfigurationError(
-                    f"--infer-{option}: {path} is among the baselines; give a file in another folder"
+                    f"--infer-{option}: {path} is in a folder of baselines or counters; give another"
                 )
             if place.suffix == ".py":
                 raise ConfigurationError(f"--infer-{option}: {path} is a Python file; give another name")
             if place in seen:
                 raise ConfigurationError(f"--infer-{option}: {path} is the file of {seen[place]} already")
             seen[place] = f"--infer-{option}"
+
+    def _recorded_into(self) -> list[Path]:
+        baseline = self.settings.baseline
+        return [Path(self.settings.counters).resolve()] + (
+            [] if "://" in baseline else [Path(baseline).resolve()]
+        )
 
     def absence(self, name: str) -> str | None:
         """Why a device cannot be used; ``None`` where it can."""
@@ -198,20 +216,24 @@ class InferenceRun:
     def _terms(self, case: Case, marker: Marker) -> dict[str, Any]:
         """What the author of the test asked of the case."""
         limits = {**self.settings.budgets_for(case.test), **(marker.budget or {})}
-        given = self.settings
-        layers = (given.ini.get("tolerance"), marker.tolerance, given.command.get("tolerance"))
-        tolerance = {metric: share for layer in layers for metric, share in (layer or {}).items()}
         mode = None if marker.gate is None else GateMode(self.settings.layered("gate", marker.gate, "fail"))
         return {
             "budgets": tuple(Budget(metric=name, limit=limit) for name, limit in limits.items()),
-            "tolerance": tolerance,
+            "tolerance": self.settings.tolerances_for(case.test, marker.tolerance),
             "gate": mode,
             "unit": marker.unit,
         }
 
     def judge(self, result: CaseResult) -> CaseVerdict:
         """Judge one result under the policy of this run."""
-        return gate.judge(result, self.baselines, self.policy, self.environment, cases=self.cases)
+        return gate.judge(
+            result,
+            self.baselines,
+            self.policy,
+            self.environment,
+            records=self.records,
+            cases=self.cases,
+        )
 
     def measure(
         self,
@@ -234,6 +256,7 @@ class InferenceRun:
         needed = (metrics.metric(budget.metric).percentile for budget in terms["budgets"])
         effort = Effort(
             max_seconds=self._max_seconds(marker),
+            repetitions=REPETITIONS if self.settings.save else 1,
             needed=max((stats.samples_needed(max(p, 1 - p)) for p in needed if p is not None), default=0),
         )
         begin = time.monotonic()
@@ -311,6 +334,7 @@ def _measured(case: Case, device: Device, effort: Effort, invocation: Invocation
             batch_size=case.batch_size,
             weights=placed.weights,
             threads=torch.get_num_threads(),
+            settling=SETTLING_CALLS if placed.scripted else 0,
         )
         run = measure(subject, device, effort, placed.notes)
         invalid = run.invalid

@@ -40,6 +40,9 @@ class Settings:
     require: tuple[str, ...]
     baseline: str
     """Absolute folder, or an address with ``scheme://``."""
+    counters: Path
+    """Folder of the exact counters."""
+    rootdir: Path
     save: bool
     strict: bool
     max_total: float | None
@@ -54,6 +57,8 @@ class Settings:
     """Options given in the ini file, over which markers win."""
     budgets: Mapping[str, Mapping[str, float]]
     """Budgets of `[tool.infergate.budgets]` by pattern over test ids."""
+    tolerances: Mapping[str, Mapping[str, float | None]]
+    """Tolerances of `[tool.infergate.tolerances]`, likewise."""
 
     @property
     def given(self) -> dict[str, str]:
@@ -69,13 +74,29 @@ class Settings:
 
     def budgets_for(self, test: str) -> dict[str, float]:
         """Budgets of the table for one test, later patterns over earlier ones."""
-        from fnmatch import fnmatchcase
+        return _matching(self.budgets, test)
 
-        found: dict[str, float] = {}
-        for pattern, limits in self.budgets.items():
-            if fnmatchcase(test, pattern):
-                found.update(limits)
-        return found
+    def tolerances_for(self, test: str, marker: Mapping[str, float | None] | None) -> dict[str, float | None]:
+        """Tolerances of one test by metric: command line over marker over table over ini."""
+        layers = (
+            self.ini.get("tolerance"),
+            _matching(self.tolerances, test),
+            marker,
+            self.command.get("tolerance"),
+        )
+        return {metric: allowed for layer in layers for metric, allowed in (layer or {}).items()}
+
+
+def _matching(table: Mapping[str, Mapping[str, T]], test: str) -> dict[str, T]:
+    """Join what stands under the patterns that match a test, later ones over earlier ones."""
+    from fnmatch import fnmatchcase
+
+    return {
+        metric: value
+        for pattern, values in table.items()
+        if fnmatchcase(test, pattern)
+        for metric, value in values.items()
+    }
 
 
 def settings(
@@ -106,6 +127,7 @@ def settings(
     asked = any(option.asks and given.get(option.name) for option in OPTIONS)
     asked = asked or bool(on_command.keys() - {"disable"})
     measuring = asked and not given.get("disable", False)
+    tables = _tables(rootdir / "pyproject.toml") if measuring else {}
     report, json = given.get("report"), given.get("json")
     return Settings(
         measuring=measuring,
@@ -114,6 +136,8 @@ def settings(
         threads=given.get("threads"),
         require=given.get("require", ()),
         baseline=_located(given.get("baseline", ".infergate/baselines"), rootdir),
+        counters=rootdir / given.get("counters", ".infergate/counters"),
+        rootdir=rootdir,
         save=given.get("save", False),
         strict=given.get("strict", False),
         max_total=given.get("max_total"),
@@ -124,7 +148,8 @@ def settings(
         list=given.get("list", False),
         command=on_command,
         ini=in_ini,
-        budgets=_budget_table(rootdir / "pyproject.toml") if measuring else {},
+        budgets=tables.get("budgets", {}),
+        tolerances=tables.get("tolerances", {}),
     )
 
 
@@ -134,7 +159,8 @@ def _located(place: str, rootdir: Path) -> str:
 
 def _shown(value: Any) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{name}={part:g}" for name, part in value.items())
+        shown = {name: "off" if part is None else f"{part:g}" for name, part in value.items()}
+        return ", ".join(f"{name}={part}" for name, part in shown.items())
     if isinstance(value, tuple):
         return ", ".join(map(str, value))
     return "yes" if value is True else str(value)
@@ -158,7 +184,8 @@ def _check_kinds(name: str, devices: Iterable[str], kinds: Collection[str]) -> N
             )
 
 
-def _budget_table(path: Path) -> Mapping[str, Mapping[str, float]]:
+def _tables(path: Path) -> dict[str, dict[str, Any]]:
+    """Read `[tool.infergate]`: tables by pattern over test ids."""
     if sys.version_info >= (3, 11):
         import tomllib
     else:
@@ -171,18 +198,24 @@ def _budget_table(path: Path) -> Mapping[str, Mapping[str, float]]:
     table = document.get("tool", {}).get("infergate", {})
     if not isinstance(table, Mapping):
         raise ConfigurationError(f"{path.name}: [tool.infergate] must be a table")
-    unknown = sorted(set(table) - {"budgets"})
+    readers: dict[str, Callable[[Any], Any]] = {"budgets": budget, "tolerances": tolerances}
+    unknown = sorted(set(table) - set(readers))
     if unknown:
         raise ConfigurationError(
-            f"{path.name}: [tool.infergate] has an unknown key {unknown[0]!r}: known is budgets"
+            f"{path.name}: [tool.infergate] has an unknown key {unknown[0]!r}: "
+            f"known are {' and '.join(readers)}{nearest(unknown[0], readers)}"
         )
-    patterns = table.get("budgets", {})
+    return {key: _by_pattern(path, key, table.get(key, {}), read) for key, read in readers.items()}
+
+
+def _by_pattern(path: Path, key: str, patterns: Any, read: Callable[[Any], Any]) -> dict[str, Any]:
+    where = f"{path.name}: [tool.infergate.{key}]"
     if not isinstance(patterns, Mapping):
-        raise ConfigurationError(f"{path.name}: [tool.infergate.budgets] must map patterns to budgets")
+        raise ConfigurationError(f"{where} must map patterns to {key}")
     try:
-        return {pattern: budget(limits) for pattern, limits in patterns.items()}
+        return {pattern: read(values) for pattern, values in patterns.items()}
     except ValueError as error:
-        raise ConfigurationError(f"{path.name}: [tool.infergate.budgets]: {error}") from None
+        raise ConfigurationError(f"{where}: {error}") from None
 
 
 def budget(limits: Any) -> dict[str, float]:
@@ -213,7 +246,7 @@ class Marker:
     batch_sizes: tuple[int, ...] | None = None
     threads: tuple[int, ...] | None = None
     budget: Mapping[str, float] | None = None
-    tolerance: Mapping[str, float] | None = None
+    tolerance: Mapping[str, float | None] | None = None
     gate: Literal["fail", "warn", "off"] | None = None
     max_time: float | None = None
     unit: str | None = None

@@ -82,6 +82,7 @@ class Shell:
         self.measuring = any((*self._command.values(), *self._ini.values())) and self.settings.measuring
         self._deselected: list[tuple[str, str]] = []
         self._collected: list[Case] = []
+        self._modules: list[str] = []
         self._items: dict[str, pytest.Item] = {}
         self._done = 0
         self._spent = 0.0
@@ -180,6 +181,8 @@ class Shell:
     def deselect(self, items: list[pytest.Item]) -> None:
         """Remember what was collected, and take away tests without a case."""
         gone = {}
+        if self.measuring:
+            self._modules = sorted({item.nodeid.partition("::")[0] for item in items})
         for item in items:
             parameter = parameter_of(item)
             if parameter is None:
@@ -453,9 +456,14 @@ class Shell:
         self._outcome = conclusion.conclude(
             self.run, self.ledger, self._scope(session), selected=self._selected(), interrupted=interrupted
         )
-        self._written, self._problems = conclusion.write(self.run, self._outcome)
+        self._written, self._problems = conclusion.write(self.run, self._outcome, self._whole_modules())
         if session.exitstatus == pytest.ExitCode.OK and (self._problems or not self._outcome.gate.passed):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def _whole_modules(self) -> frozenset[str]:
+        """Test modules whose tests were all collected: --last-failed leaves some out while collecting."""
+        partial = self.config.getoption("lf", False)
+        return frozenset() if partial else frozenset(self.ledger.collected.modules)
 
     def _selected(self) -> int:
         """Cases that were to report: what was selected, but for those that the user's own skips took away."""
@@ -467,7 +475,12 @@ class Shell:
 
         notes = [Note(code="deselected", text=f"{nodeid}: {reason}") for nodeid, reason in self._deselected]
         selected = sum(parameter_of(item) is not None for item in self._items.values())
-        return Collected(cases=tuple(self._collected), deselected=tuple(notes), selected=selected)
+        return Collected(
+            cases=tuple(self._collected),
+            modules=tuple(self._modules),
+            deselected=tuple(notes),
+            selected=selected,
+        )
 
     def _concludes(self, session: pytest.Session) -> bool:
         """Not where the run ended before it began, with an exit code of its own."""

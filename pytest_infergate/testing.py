@@ -20,7 +20,13 @@ import pytest
 
 from pytest_infergate.core.baseline import SESSIONS_KEPT, merge
 from pytest_infergate.core.model import Baseline, BaselineCase, BaselinePoint, Case, Hardware
-from pytest_infergate.devices.base import CpuTimes, DeviceAbsentError, DeviceMemory, DeviceWork
+from pytest_infergate.devices.base import (
+    CpuTimes,
+    DeviceAbsentError,
+    DeviceCounters,
+    DeviceMemory,
+    DeviceWork,
+)
 from pytest_infergate.errors import StorageError
 from pytest_infergate.storage import document
 from pytest_infergate.storage.base import Store, load_all
@@ -63,6 +69,8 @@ class FakeDevice:
         self.slowness = 1.0
         self.activations: int | None = 1_000_000
         self.others = 0.0
+        self.counters = DeviceCounters()
+        self.allocations: int | None = None
         self.kernels = 0
         self.released = 0
         self._idle_at = 0
@@ -94,11 +102,21 @@ class FakeDevice:
         """Three that take a millisecond times `slowness`."""
         return dict.fromkeys(("compute", "copy", "dispatch"), lambda: self.spend(1e-3 * self.slowness))
 
+    def architecture(self) -> str:
+        """One that no real machine has."""
+        return "fake"
+
+    def count(self, call: Callable[[], object]) -> DeviceCounters:  # noqa: ARG002 - part of the seam
+        """Report `counters`, without a call."""
+        return self.counters
+
     def memory(self, call: Callable[[], object]) -> DeviceMemory:
-        """Run the call and report `activations`."""
+        """Run the call and report `activations` and `allocations`."""
         call()
         self.synchronize()
-        return DeviceMemory(activations=self.activations, reserved=self.activations)
+        return DeviceMemory(
+            activations=self.activations, reserved=self.activations, allocations=self.allocations
+        )
 
     def work(self, call: Callable[[], object]) -> DeviceWork | None:
         """Count what the call spent."""
@@ -176,7 +194,6 @@ def sample_session(
     figures: dict[str, Any] = {
         "p50": 0.0125,
         "count": 120,
-        "peak_memory": 4096,
         "yardsticks": {"gemm": 0.001},
     }
     return Baseline(
@@ -215,7 +232,7 @@ class StoreContract:
 
     def test_keeps_optional_fields_absent(self, store: Store) -> None:
         """What was not measured stays ``None`` and empty."""
-        session = sample_session(peak_memory=None, yardsticks={})
+        session = sample_session(yardsticks={})
         store.record(session)
         assert store.load(session.hardware.id) == session
 

@@ -41,7 +41,6 @@ def from_results(
             created=created,
             p50=round_significant(measurement.latency.p50.value),
             count=measurement.latency.count,
-            peak_memory=measurement.memory.peak,
             yardsticks={
                 name: round_significant(value)
                 for name, value in measurement.yardsticks.items()
@@ -93,7 +92,7 @@ def _order(entry: BaselineCase) -> tuple[str, str]:
 
 def _rank(point: BaselinePoint) -> tuple[int, str]:
     """Order points of one session, so that the same one stays whichever comes first."""
-    return point.count, repr((point.p50, point.peak_memory, sorted(point.yardsticks.items())))
+    return point.count, repr((point.p50, sorted(point.yardsticks.items())))
 
 
 def _versions(packages: Mapping[str, str]) -> list[tuple[str, str]]:

@@ -105,12 +105,12 @@ def _in_budget_units(estimate: Estimate, metric: Metric, band: float) -> Estimat
 
     def widened(bound: float | None, sign: int) -> float | None:
         if bound is None or centre <= 0 or bound <= 0:
-            return None if bound is None else bound * metric.scale
+            return None if bound is None else metric.in_unit(bound)
         within = math.log(bound / centre)
-        return metric.scale * centre * math.exp(sign * math.hypot(within, band if metric.timed else 0.0))
+        return metric.in_unit(centre * math.exp(sign * math.hypot(within, band if metric.timed else 0.0)))
 
     return Estimate(
-        value=centre * metric.scale, low=widened(estimate.low, -1), high=widened(estimate.high, 1)
+        value=metric.in_unit(centre), low=widened(estimate.low, -1), high=widened(estimate.high, 1)
     )
 
 

@@ -1,7 +1,7 @@
-"""One metric against its baseline: `(history, candidate, tolerance) -> Comparison`.
+"""A time against its baseline: `(history, candidate, tolerance) -> Comparison`.
 
-Stored times go through a prediction interval over earlier sessions (docs/method.md, "Stored timing");
-exact figures through a plain difference. Effects are differences of logarithms inside, ratios outside.
+Stored times go through a prediction interval over earlier sessions (docs/method.md, "Stored timing").
+Effects are differences of logarithms inside, ratios outside.
 """
 
 from __future__ import annotations
@@ -32,8 +32,6 @@ SUSPICION = 0.05
 """One-sided level of the bounds behind every verdict that does not fail."""
 POWER = 0.9
 """Chance to see the smallest detectable effect."""
-LEAST_BYTES = 1024**2
-"""Exact byte figures may move by this much whatever their size."""
 
 
 def compare_time(
@@ -159,41 +157,16 @@ def _time_note(verdict: Verdict, detectable: float, sessions: int, hindrance: st
     )
 
 
-def compare_bytes(
-    baseline: float | None,
-    candidate: float,
-    tolerance: float,
-    *,
-    metric: str = "memory",
-    least: float = LEAST_BYTES,
-) -> Comparison:
-    """Compare a deterministic figure in bytes: it may grow by `tolerance` or `least` bytes, the larger."""
-    if baseline is None:
-        return Comparison(metric=metric, verdict=Verdict.NO_BASELINE, evidence="exact", candidate=candidate)
-    allowance = max(tolerance * baseline, least)
-    change = candidate - baseline
-    if change > allowance:
-        verdict = Verdict.REGRESSED
-    else:
-        verdict = Verdict.IMPROVED if change < -allowance else Verdict.EQUIVALENT
+def incomparable(candidate: Measurement, reason: str) -> Comparison:
+    """Record that times are on record and do not apply, and why."""
     return Comparison(
-        metric=metric,
-        verdict=verdict,
-        evidence="exact",
-        baseline=baseline,
-        candidate=candidate,
-        effect=change / baseline if baseline else None,
-        tolerance=tolerance,
-        sessions=1,
-    )
-
-
-def incomparable(metric: str, candidate: float, reason: str, cure: str = "") -> Comparison:
-    """Record that a baseline exists and does not apply, and why."""
-    return Comparison(
-        metric=metric,
+        metric="p50",
         verdict=Verdict.INCOMPARABLE,
-        evidence="exact" if metric == "memory" else "stored",
-        candidate=candidate,
-        note=Note(code="incomparable", text=reason, cure=cure),
+        evidence="stored",
+        candidate=candidate.latency.p50.value,
+        note=Note(
+            code="incomparable",
+            text=reason,
+            cure="record a baseline on this class of machine with --infer-save",
+        ),
     )

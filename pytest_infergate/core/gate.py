@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+import msgspec
+
 from pytest_infergate.core import budget as budgets
-from pytest_infergate.core import compare, units
+from pytest_infergate.core import compare, counters, units
 from pytest_infergate.core.model import (
     Baseline,
     BaselinePoint,
@@ -15,10 +17,10 @@ from pytest_infergate.core.model import (
     CaseResult,
     CaseVerdict,
     Comparison,
+    CounterRecord,
     Environment,
     GateMode,
     GateResult,
-    Measurement,
     Note,
     Outcome,
     Policy,
@@ -38,6 +40,8 @@ STRICTLY_FAILING = FAILING | {
     Verdict.NOT_MEASURED,
 }
 DECIDED = FAILING | {Verdict.SLOWER_WITHIN_TOLERANCE, Verdict.IMPROVED, Verdict.EQUIVALENT}
+UNCOMPARED = frozenset({Verdict.INCOMPARABLE, Verdict.NO_BASELINE})
+UNDECIDED = frozenset({Verdict.SUSPECTED, Verdict.INCONCLUSIVE, Verdict.INCOMPARABLE, Verdict.NO_BASELINE})
 
 
 def fails(verdict: Verdict, policy: Policy, mode: GateMode | None = None) -> bool:
@@ -59,12 +63,13 @@ def judge(
     policy: Policy,
     environment: Environment,
     *,
+    records: Mapping[Case, CounterRecord] | None = None,
     cases: int = 1,
 ) -> CaseVerdict:
     """Judge one case.
 
-    `baselines` holds every hardware class on record, by id; `cases` is how many cases this run judges,
-    among which the chance of a false alarm is shared.
+    `baselines` holds every hardware class on record, by id, `records` the counters on record; `cases` is
+    how many cases this run judges, among which the chance of a false alarm is shared.
     """
     history = _history(result, baselines)
     measurement = result.measurement
@@ -74,10 +79,15 @@ def judge(
     if result.outcome is Outcome.MEASURED and measurement is not None:
         elsewhere = "" if history else _elsewhere(result, baselines)
         if elsewhere:
-            comparisons = _incomparable(measurement, elsewhere)
+            time = compare.incomparable(measurement, elsewhere)
         else:
-            time = compare.compare_time(history, measurement, _tolerance(result, policy, "p50"), cases)
-            comparisons = (time, *_memory(result, measurement, baselines, policy, environment))
+            given = result.tolerance.get("p50")
+            allowed = policy.time_tolerance if given is None else given
+            time = compare.compare_time(history, measurement, allowed, cases)
+        before = (records or {}).get(result.case)
+        now = counters.record(result, environment.packages.get("torch"))
+        exact = counters.compare(before, now, result.tolerance, policy.memory_tolerance)
+        comparisons = (time, *(map(_without_advice, exact) if policy.saving else exact))
         band = budgets.launch_band(history, virtual=environment.virtual)
         checks = tuple(budgets.check(budget, measurement, band) for budget in result.budgets)
         notes = measurement.notes
@@ -93,6 +103,9 @@ def judge(
         verdicts = [Verdict.NOT_MEASURED]
     # A run that saves forgives some verdicts: the one that fails the case names it.
     failing = [verdict for verdict in verdicts if fails(verdict, policy, result.gate)]
+    settled = [verdict for verdict in verdicts if verdict not in UNCOMPARED]
+    if comparisons and comparisons[0].verdict not in UNCOMPARED:
+        verdicts = settled  # counters that could not be compared take nothing from a time that was
     return CaseVerdict(
         case=result.case,
         nodeid=result.nodeid,
@@ -104,48 +117,15 @@ def judge(
     )
 
 
+def _without_advice(row: Comparison) -> Comparison:
+    """A row without the note that says to record, in a run that does."""
+    return msgspec.structs.replace(row, note=None) if row.verdict is Verdict.IMPROVED else row
+
+
 def _history(result: CaseResult, baselines: Mapping[str, Baseline]) -> tuple[BaselinePoint, ...]:
     if result.hardware is None or result.hardware.id not in baselines:
         return ()
     return baselines[result.hardware.id].history(result.case)
-
-
-def _tolerance(result: CaseResult, policy: Policy, metric: str) -> float:
-    default = policy.time_tolerance if metric == "p50" else policy.memory_tolerance
-    return result.tolerance.get(metric, default)
-
-
-def _memory(
-    result: CaseResult,
-    measurement: Measurement,
-    baselines: Mapping[str, Baseline],
-    policy: Policy,
-    environment: Environment,
-) -> tuple[Comparison, ...]:
-    """Compare the allocator peak, which another version of torch may change with the model as it was."""
-    peak = measurement.memory.peak
-    if peak is None:
-        return ()
-    history = _history(result, baselines)
-    if not history or result.hardware is None:
-        return (compare.compare_bytes(None, peak, 0.0),)
-    last = history[-1]
-    before = baselines[result.hardware.id].packages.get(last.created, {}).get("torch")
-    now = environment.packages.get("torch")
-    if before != now:
-        reason = f"memory was recorded with torch {before or 'unknown'}, this is {now or 'unknown'}"
-        return (compare.incomparable("memory", peak, reason, "record it anew with --infer-save"),)
-    return (compare.compare_bytes(last.peak_memory, peak, _tolerance(result, policy, "memory")),)
-
-
-def _incomparable(measurement: Measurement, reason: str) -> tuple[Comparison, ...]:
-    cure = "record a baseline on this class of machine with --infer-save"
-    figures = {"p50": measurement.latency.p50.value, "memory": measurement.memory.peak}
-    return tuple(
-        compare.incomparable(metric, figure, reason, cure)
-        for metric, figure in figures.items()
-        if figure is not None
-    )
 
 
 def _elsewhere(result: CaseResult, baselines: Mapping[str, Baseline]) -> str:
@@ -173,7 +153,7 @@ def gate(
     verdicts: Iterable[CaseVerdict],
     policy: Policy,
     *,
-    baselines: Mapping[str, Baseline] | None = None,
+    known: Iterable[Case] = (),
     expected: Iterable[Case] | None = None,
     deselected: tuple[Note, ...] = (),
     selected: int | None = None,
@@ -181,12 +161,13 @@ def gate(
 ) -> GateResult:
     """Join the verdicts of a run into its one result.
 
-    `expected` are the baseline cases that this run would have met had nothing changed; what of them is
-    not among the verdicts is missing. `selected` is how many cases the run set out to measure, where
-    that differs from the verdicts: cases that never reported are then a reason to fail.
+    `known` are the cases on record, `expected` those of them that this run would have met had nothing
+    changed: what of these is not among the verdicts is missing. `selected` is how many cases the run set
+    out to measure, where that differs from the verdicts: cases that never reported are then a reason to
+    fail.
     """
     ordered = tuple(sorted(verdicts, key=lambda verdict: (GRAVITY[verdict.verdict], _order(verdict.case))))
-    known = frozenset(entry.case for baseline in (baselines or {}).values() for entry in baseline.cases)
+    known = frozenset(known)
     present = frozenset(verdict.case for verdict in ordered)
     unknown = (v.case for v in ordered if v.case not in known and v.verdict is not Verdict.NOT_MEASURED)
     new = sorted(unknown, key=_order)
@@ -257,10 +238,19 @@ def _notable(item: CaseVerdict) -> bool:
 
 
 def _group(item: CaseVerdict) -> str:
+    words = str(item.verdict.value)
     if item.verdict is Verdict.INCOMPARABLE:
         reasons = [row.note.text for row in item.comparisons if row.verdict is item.verdict and row.note]
-        return f"incomparable: {reasons[0]}" if reasons else "incomparable"
-    return str(item.verdict.value)
+        words = f"{words}: {reasons[0]}" if reasons else words
+    if item.verdict in UNDECIDED and exactly_equal(item):
+        words += " (exact counters unchanged)"
+    return words
+
+
+def exactly_equal(item: CaseVerdict) -> bool:
+    """Whether exact counters were compared, and none of them moved."""
+    exact = [row for row in item.comparisons if row.evidence == "exact"]
+    return bool(exact) and all(row.candidate is not None and row.candidate == row.baseline for row in exact)
 
 
 def _renamed(missing: Sequence[Case], new: Sequence[Case]) -> list[tuple[Case, Case]]:
@@ -288,7 +278,7 @@ def _groups(cases: Iterable[Case], same: Callable[[Case], str]) -> dict[object, 
 
 
 def _path(case: Case) -> str:
-    return case.test.partition("::")[0]
+    return case.module
 
 
 def _name(case: Case) -> str:

@@ -27,6 +27,10 @@ class Metric(NamedTuple):
     needs: str = ""
     """What a run must have before the figure exists; said where it is missing."""
 
+    def in_unit(self, value: float) -> float:
+        """Convert an SI figure into the unit of the metric's name, whole thousands exactly."""
+        return value * self.scale if self.scale >= 1 else value / round(1 / self.scale)
+
     def shown(self, value: float | None) -> str:
         """Format a value that stands in the unit of the metric's name."""
         return self.show(None if value is None else value / self.scale)
@@ -70,10 +74,10 @@ def _joules(value: float | None) -> str:
     return units.UNKNOWN if value is None else f"{units.significant(value)} J"
 
 
+_MODULE = "a torch module: a plain callable hides its weights"
 _STREAM = "a generator or iterator as the result of the call"
 _PRICE = "a price for the machine, which this version cannot take yet"
 _ENERGY = "an energy reading, which this version cannot take yet"
-_COUNTER = "the counter of that name, which this version or a plugin does not take"
 
 METRICS: dict[str, Metric] = {
     metric.name: metric
@@ -88,7 +92,7 @@ METRICS: dict[str, Metric] = {
         Metric("host_memory_mb", "host memory", _exact(lambda m: m.memory.host_peak), 1e-6, units.bytes_,
                needs="a system that reports peak resident memory"),
         Metric("weights_mb", "weights", _exact(lambda m: m.memory.weights), 1e-6, units.bytes_,
-               needs="a torch module: a plain callable hides its weights"),
+               needs=_MODULE),
         Metric("throughput_per_s", "throughput", _exact(lambda m: m.throughput), 1, units.rate,
                better="higher", timed=True),
         Metric("tokens_per_s", "stream rate", _exact(_items_per_second), 1,
@@ -104,11 +108,51 @@ METRICS: dict[str, Metric] = {
 }  # fmt: skip
 """Every metric that a budget may name, but for counters."""
 
-COUNTERS = (
-    "gflops", "operators", "bytes_read", "bytes_written", "host_device_copies", "dtype_casts", "allocations",
-    "graphs", "graph_breaks", "recompiles", "kernel_launches", "synchronisations", "memcpys",
-)  # fmt: skip
-"""Names of the exact counters, each an upper limit in a budget."""
+
+def _counter(
+    name: str,
+    words: str,
+    show: Callable[[float | None], str],
+    needs: str,
+    *,
+    total: str | None = None,
+    scale: float = 1,
+) -> Metric:
+    def read(measurement: Measurement) -> float | None:
+        return measurement.counters.totals.get(total or name)
+
+    return Metric(name, words, _exact(read), scale, show, needs=needs)
+
+
+_EAGER = "a torch model that is not compiled, whose operators can be counted"
+_ALLOCATOR = "an allocator that reports what it hands out"
+_COMPILED = "a model under torch.compile"
+_PROFILED = "an accelerator whose work torch's profiler sees"
+
+COUNTERS: dict[str, Metric] = {
+    counter.name: counter
+    for counter in (
+        _counter("flops", "FLOPs", units.flops, _EAGER),
+        _counter("gflops", "FLOPs", units.flops, _EAGER, total="flops", scale=1e-9),
+        _counter("operators", "operators", units.count, _EAGER),
+        _counter("host_device_copies", "copies between host and device", units.count, _EAGER),
+        _counter("dtype_casts", "casts to another dtype", units.count, _EAGER),
+        _counter("graph_breaks", "graph breaks", units.count, _COMPILED),
+        _counter("recompiles", "recompilations", units.count, _COMPILED),
+        _counter("graphs", "compiled graphs", units.count, _COMPILED),
+        _counter("kernel_launches", "kernel launches", units.count, _PROFILED),
+        _counter("synchronisations", "synchronisations", units.count, _PROFILED),
+        _counter("memcpys", "copies on the device", units.count, _PROFILED),
+        _counter("weight_bytes", "weights", units.bytes_, _MODULE),
+        _counter("bytes_read", "bytes read", units.bytes_, _EAGER),
+        _counter("bytes_written", "bytes written", units.bytes_, _EAGER),
+        _counter("allocations", "allocations", units.count, _ALLOCATOR),
+        _counter("peak_memory_bytes", "peak memory", units.bytes_, _ALLOCATOR),
+        _counter("views", "views", units.count, _EAGER),
+    )
+}  # fmt: skip
+"""The exact counters, each an upper limit in a budget. By these names they stand in files, but for
+``gflops``, which is ``flops`` in a handier unit."""
 
 
 def metric(name: str) -> Metric:
@@ -118,16 +162,7 @@ def metric(name: str) -> Metric:
     """
     if name in METRICS:
         return METRICS[name]
-    if name not in COUNTERS:
-        raise KeyError(name)
-    return Metric(
-        name,
-        name.replace("_", " "),
-        _exact(lambda measurement: measurement.counters.get(name)),
-        1,
-        lambda value: units.UNKNOWN if value is None else f"{value:,.6g}",
-        needs=_COUNTER,
-    )
+    return COUNTERS[name]
 
 
 def names() -> tuple[str, ...]:

@@ -46,6 +46,11 @@ class Case(Struct, frozen=True, kw_only=True, order=True):
     """``None``: as many as torch takes by itself."""
 
     @property
+    def module(self) -> str:
+        """Path of the test's file."""
+        return self.test.partition("::")[0]
+
+    @property
     def name(self) -> str:
         """How people read it: only the axes that differ from their default, the device always."""
         parts = [self.device]
@@ -172,6 +177,35 @@ class WarmUp(Struct, frozen=True, kw_only=True):
     steady: bool
 
 
+class OperatorWork(Struct, frozen=True, kw_only=True, order=True):
+    """What one operator does in one place of a model during one call."""
+
+    operator: str
+    """As torch's dispatcher names it, ``aten::addmm``, without its overload."""
+    place: str = ""
+    """Module path, ``encoder.layer.3.attention``; equal places stand together, ``encoder.layer.{0-11}``,
+    and the figures are those of each. Empty outside of any module."""
+    calls: int
+    flops: int = 0
+    """Floating point operations, a multiplication and an addition counted as two."""
+    bytes: int = 0
+    """Read and written."""
+
+
+class Counters(Struct, frozen=True, kw_only=True):
+    """Exact figures of one call, taken in passes of their own: no clock, no noise."""
+
+    totals: dict[str, int] = {}
+    """By counter name, see `core.metrics.COUNTERS`."""
+    weights: dict[str, int] = {}
+    """Bytes of parameters and buffers, by dtype."""
+    operators: tuple[OperatorWork, ...] = ()
+    architecture: str = ""
+    """Instruction set or GPU architecture that torch chooses its operators by."""
+    varying: dict[str, tuple[int, int]] = {}
+    """Totals that repetitions did not agree on: the least and the most. Empty where nobody repeated."""
+
+
 class Measurement(Struct, frozen=True, kw_only=True):
     """Everything measured of one case on one machine in one launch. Times in seconds."""
 
@@ -193,7 +227,7 @@ class Measurement(Struct, frozen=True, kw_only=True):
     stream: Stream | None = None
     yardsticks: dict[str, float] = {}
     """Median seconds of each yardstick, interleaved with the case."""
-    counters: dict[str, float] = {}
+    counters: Counters = Counters()
     threads: int | None = None
     """Threads torch used inside an operator."""
     disturbance: float | None = None
@@ -224,7 +258,8 @@ class CaseResult(Struct, frozen=True, kw_only=True):
     reason: Note | None = None
     """Why there is no valid measurement."""
     budgets: tuple[Budget, ...] = ()
-    tolerance: dict[str, float] = {}
+    tolerance: dict[str, float | None] = {}
+    """By metric; ``None`` does not gate it."""
     gate: GateMode | None = None
     """The marker's own say; ``None``: as the session says."""
     unit: str | None = None
@@ -264,6 +299,18 @@ class Verdict(str, enum.Enum):
     NOT_MEASURED = "not-measured"
 
 
+class Cause(Struct, frozen=True, kw_only=True):
+    """One operator in one place that moved a counter."""
+
+    operator: str
+    place: str = ""
+    """As in `OperatorWork`."""
+    change: int
+    """In the unit of the counter, over all the places that stand together."""
+    share: float
+    """Of all that moved the same way, 0 to 1."""
+
+
 class Comparison(Struct, frozen=True, kw_only=True):
     """One metric of a case against its baseline. Effects are ratios: +0.05 is five per cent more."""
 
@@ -281,6 +328,8 @@ class Comparison(Struct, frozen=True, kw_only=True):
     smallest_detectable: float | None = None
     sessions: int = 0
     note: Note | None = None
+    causes: tuple[Cause, ...] = ()
+    """What moved an exact counter, the largest share first."""
 
 
 class BudgetCheck(Struct, frozen=True, kw_only=True):
@@ -359,8 +408,6 @@ class BaselinePoint(Struct, frozen=True, kw_only=True):
     """Seconds."""
     count: int
     """Calls behind the median."""
-    peak_memory: int | None = None
-    """Bytes."""
     yardsticks: dict[str, float] = {}
     disturbed: bool = False
     """Whether others took so much of its processor time that the yardsticks do not mend it."""
@@ -385,3 +432,28 @@ class Baseline(Struct, frozen=True, kw_only=True):
     def history(self, case: Case) -> tuple[BaselinePoint, ...]:
         """Sessions of one case, oldest first; empty where it is unknown."""
         return next((entry.sessions for entry in self.cases if entry.case == case), ())
+
+
+class CounterKey(Struct, frozen=True, kw_only=True, order=True):
+    """What counters must share to compare; all absent compares everywhere."""
+
+    torch: str | None = None
+    """Version."""
+    architecture: str | None = None
+    threads: int | None = None
+
+
+class Tally(Struct, frozen=True, kw_only=True):
+    """Counters of one case under one key."""
+
+    key: CounterKey
+    counters: dict[str, int | None]
+    """``None``: it varies from call to call. A name of two words is a part of its first."""
+    operators: tuple[OperatorWork, ...] = ()
+
+
+class CounterRecord(Struct, frozen=True, kw_only=True):
+    """What is on record of one case, or was counted now."""
+
+    case: Case
+    tallies: tuple[Tally, ...]

@@ -36,6 +36,18 @@ def bytes_(value: float | None) -> str:
     return _scaled(value, _BYTES)
 
 
+def flops(value: float | None) -> str:
+    """``12.3 GFLOP``: operations, not operations a second."""
+    if value is not None and abs(value) < 999.5:  # noqa: PLR2004 - below a thousand, rounded
+        return f"{value:.0f} FLOP"
+    return _scaled(value, tuple((scale, f"{unit}FLOP") for scale, unit in _COUNTS))
+
+
+def count(value: float | None) -> str:
+    """``1,234``: every digit, since it is exact."""
+    return UNKNOWN if value is None or not math.isfinite(value) else f"{value:,.0f}"
+
+
 def rate(value: float | None, unit: str = "") -> str:
     """``1.23k/s``, or ``1.23k images/s`` where there is a word for what is counted."""
     if value is None or not math.isfinite(value):

@@ -13,7 +13,14 @@ from typing import Any
 import msgspec
 
 from pytest_infergate.core.model import Hardware, Note
-from pytest_infergate.devices.base import CpuTimes, DeviceAbsentError, DeviceMemory, DeviceWork
+from pytest_infergate.devices.base import (
+    CpuTimes,
+    DeviceAbsentError,
+    DeviceCounters,
+    DeviceMemory,
+    DeviceWork,
+)
+from pytest_infergate.devices.profiling import quiet
 from pytest_infergate.devices.visibility import Sighting, absence
 
 _NVIDIA_VERSION = Path("/proc/driver/nvidia/version")
@@ -58,6 +65,25 @@ class Accelerator:
 
         return torch_yardsticks(str(self._device))
 
+    def architecture(self) -> str:
+        """What kernels are built for: ``sm_90`` of CUDA, ``gfx942`` of ROCm, else the device's name."""
+        import torch
+
+        module = torch.get_device_module(self._device)
+        if self._device.type == "cuda":
+            gcn = getattr(module.get_device_properties(self._device), "gcnArchName", "")
+            if torch.version.hip is not None and gcn:
+                return str(gcn).partition(":")[0]
+            major, minor = module.get_device_capability(self._device)
+            return f"sm_{major}{minor}"
+        return self.hardware().accelerator or self._device.type
+
+    def count(self, call: Callable[[], object]) -> DeviceCounters:
+        """Operators by torch's dispatcher."""
+        from pytest_infergate.measure import operators
+
+        return operators.counters(call, self._device.type)
+
     def memory(self, call: Callable[[], object]) -> DeviceMemory:
         """Peak of torch's caching allocator, allocated above the start and reserved in all."""
         from torch.accelerator import memory
@@ -68,6 +94,7 @@ class Accelerator:
             memory.empty_cache()
             memory.reset_peak_memory_stats(self._device)
             before = memory.memory_allocated(self._device)
+            asked = self._allocations()
         except (RuntimeError, AttributeError, NotImplementedError) as error:
             note = Note(code="memory-unseen", text=f"{self.name} does not report its peak memory: {error}")
             return DeviceMemory(note=note)
@@ -76,7 +103,14 @@ class Accelerator:
         return DeviceMemory(
             activations=memory.max_memory_allocated(self._device) - before,
             reserved=memory.max_memory_reserved(self._device),
+            allocations=self._allocations() - asked,
         )
+
+    def _allocations(self) -> int:
+        """How often torch's allocator was asked for memory so far."""
+        from torch.accelerator import memory
+
+        return int(memory.memory_stats(self._device).get("allocation.all.allocated", 0))
 
     def work(self, call: Callable[[], object]) -> DeviceWork | None:
         """Kernels of one call, and the summed durations of all it did on the device, copies too.
@@ -90,9 +124,12 @@ class Accelerator:
         def known() -> object:
             return control + 1
 
-        if not self._profiled(known).kernels:
+        seen = self._profiled(known)
+        if not seen.kernels:
             return None
-        return self._profiled(call)
+        work = self._profiled(call)
+        # The control waits for nothing: what is seen of it there is our own waiting for the device.
+        return work._replace(synchronisations=work.synchronisations - seen.synchronisations)
 
     def _profiled(self, call: Callable[[], object]) -> DeviceWork:
         from torch.autograd.profiler import DeviceType  # type: ignore[attr-defined]
@@ -102,17 +139,21 @@ class Accelerator:
         if activity is None:
             return DeviceWork(kernels=0, seconds=0.0)
         self.synchronize()
-        with profile(activities=[ProfilerActivity.CPU, activity]) as profiler:
+        with quiet(), profile(activities=[ProfilerActivity.CPU, activity]) as profiler:
             call()
             self.synchronize()
-        events: list[Any] = [
+        seen: list[Any] = list(profiler.events() or ())
+        events = [
             event
-            for event in profiler.events() or ()
+            for event in seen
             if event.device_type != DeviceType.CPU and not getattr(event, "is_user_annotation", False)
         ]
+        copies = sum(is_copy(event.name) for event in events)
         return DeviceWork(
-            kernels=sum(not is_copy(event.name) for event in events),
+            kernels=len(events) - copies,
             seconds=sum(event.time_range.elapsed_us() for event in events) / 1e6,
+            copies=copies,
+            synchronisations=sum("Synchronize" in event.name for event in seen),
         )
 
     def cpu_times(self) -> CpuTimes | None:

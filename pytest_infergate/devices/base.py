@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol, runtime_checkable
 
-from pytest_infergate.core.model import Hardware, Note
+from pytest_infergate.core.model import Hardware, Note, OperatorWork
 from pytest_infergate.errors import InfergateError
 
 
@@ -20,6 +20,8 @@ class DeviceMemory(NamedTuple):
     """Peak above the start of the call."""
     reserved: int | None = None
     """Peak that the allocator took from the device."""
+    allocations: int | None = None
+    """How often the call asked the allocator for memory."""
     note: Note | None = None
 
 
@@ -29,6 +31,20 @@ class DeviceWork(NamedTuple):
     kernels: int
     seconds: float
     """Summed durations of its kernels."""
+    copies: int = 0
+    """From or to the host, and on the device."""
+    synchronisations: int = 0
+    """How often the host waited for the device within the call."""
+
+
+class DeviceCounters(NamedTuple):
+    """What the operators of one call added up to."""
+
+    totals: Mapping[str, int] = {}
+    """By the names of `core.metrics.COUNTERS`."""
+    work: tuple[OperatorWork, ...] = ()
+    """One row an operator and module path, in any order."""
+    notes: tuple[Note, ...] = ()
 
 
 class CpuTimes(NamedTuple):
@@ -61,6 +77,12 @@ class Device(Protocol):
 
     def yardsticks(self) -> Mapping[str, Callable[[], object]]:
         """Fixed pieces of work, a millisecond or so each, that tell how fast the machine is right now."""
+
+    def architecture(self) -> str:
+        """Instruction set or GPU architecture by which operators are chosen; part of the key of counters."""
+
+    def count(self, call: Callable[[], object]) -> DeviceCounters:
+        """Run one call and count its operators; empty where nothing can be counted."""
 
     def memory(self, call: Callable[[], object]) -> DeviceMemory:
         """Run one call and report its memory."""

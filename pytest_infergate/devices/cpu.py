@@ -6,7 +6,14 @@ import time
 from collections.abc import Callable, Mapping
 
 from pytest_infergate.core.model import Hardware, Note
-from pytest_infergate.devices.base import CpuTimes, DeviceAbsentError, DeviceMemory, DeviceWork
+from pytest_infergate.devices.base import (
+    CpuTimes,
+    DeviceAbsentError,
+    DeviceCounters,
+    DeviceMemory,
+    DeviceWork,
+)
+from pytest_infergate.devices.profiling import quiet
 
 
 class Cpu:
@@ -34,15 +41,26 @@ class Cpu:
 
         return torch_yardsticks("cpu")
 
+    def architecture(self) -> str:
+        """The widest vector extension that torch dispatches on: ``AVX512``."""
+        import torch
+
+        return torch.backends.cpu.get_cpu_capability()
+
+    def count(self, call: Callable[[], object]) -> DeviceCounters:
+        """Operators by torch's dispatcher, transfers by name."""
+        from pytest_infergate.measure import operators
+
+        return operators.counters(call, "cpu")
+
     def memory(self, call: Callable[[], object]) -> DeviceMemory:
         """Running sum of the allocator's events: deterministic; memory inside oneDNN is not seen."""
-        from torch.autograd.profiler import DeviceType  # type: ignore[attr-defined]
-        from torch.profiler import ProfilerActivity, profile
+        # Not torch.profiler, which loads the whole compiler to see whether it is there.
+        from torch.autograd.profiler import DeviceType, profile  # type: ignore[attr-defined]
 
-        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        with quiet(), profile(use_kineto=True, profile_memory=True) as recorded:
             call()
-        recorded = profiler.profiler
-        if recorded is None or recorded.kineto_results is None:
+        if recorded.kineto_results is None:
             note = Note(code="memory-unseen", text="torch's profiler reports no memory in this build")
             return DeviceMemory(note=note)
         events = [
@@ -51,11 +69,12 @@ class Cpu:
             if event.name() == "[memory]" and event.device_type() == DeviceType.CPU
         ]
         events.sort(key=lambda event: event.start_ns())
-        running = peak = 0
+        running = peak = allocations = 0
         for event in events:
             running += event.nbytes()
             peak = max(peak, running)
-        return DeviceMemory(activations=peak)
+            allocations += event.nbytes() > 0
+        return DeviceMemory(activations=peak, allocations=allocations)
 
     def work(self, call: Callable[[], object]) -> DeviceWork | None:  # noqa: ARG002 - part of the seam
         """Wall time says it all on a CPU."""

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import median
 from typing import Any, NamedTuple
 
-from pytest_infergate.core.model import Latency, Measurement, Memory, Note, Stream, WarmUp
+import msgspec
+
+from pytest_infergate.core.model import Counters, Latency, Measurement, Memory, Note, Stream, WarmUp
 from pytest_infergate.core.stats import mean, quantile, quantile_estimate
-from pytest_infergate.devices.base import Device, DeviceMemory
+from pytest_infergate.devices.base import Device
 from pytest_infergate.measure import guard, interference, memory
+from pytest_infergate.measure.compiler import Compilation
+from pytest_infergate.measure.counters import Counted, counted, varying
 from pytest_infergate.measure.sampler import quiet_collector, sample, time_calls
 from pytest_infergate.measure.warmup import SteadyState
 
@@ -33,6 +37,8 @@ class Effort(NamedTuple):
 
     max_seconds: float
     needed: int = 0
+    repetitions: int = 1
+    """How often the counters are taken; the first counts, the others prove that they do not vary."""
 
 
 class Subject(NamedTuple):
@@ -41,8 +47,11 @@ class Subject(NamedTuple):
     call: Callable[[], Any]
     from_host: Callable[[], Any] | None = None
     batch_size: int = 1
-    weights: int | None = None
+    weights: Mapping[str, int] | None = None
+    """Bytes by dtype."""
     threads: int | None = None
+    settling: int = 0
+    """Calls after the first until the model does the same work in each."""
 
 
 class Run(NamedTuple):
@@ -55,18 +64,23 @@ class Run(NamedTuple):
 
 
 def measure(subject: Subject, device: Device, effort: Effort, notes: tuple[Note, ...] = ()) -> Run:
-    """Measure one case: first call, warm-up, sampling beside the yardsticks, then the separate passes.
+    """Measure one case: first call, counters, warm-up, sampling beside the yardsticks, separate passes.
 
-    Exceptions of the call pass through untouched.
+    The counters come early since there the number of calls before them is always the same: a model with
+    a state of its own is counted in the same state in every run. Exceptions of the call pass through.
     """
     memory.reset_host_peak()
+    compilation = Compilation()
     output, stream, cold_start = _first_call(subject.call, device)
     invalid = guard.unfinished(output) or guard.active_tracer()
     if invalid is not None:
         return Run(output, None, invalid=invalid)
 
     call = _consumed(subject.call) if stream else subject.call
+    first_peak = memory.host_peak()
     compilations = guard.Compilations()
+    exact = _counted(call, subject, device, compilation, effort.repetitions)
+    memory.reset_host_peak()
     with quiet_collector():
         warm_up = _warm_up(call, device, cap=WARM_UP_SHARE * effort.max_seconds)
         compiled = compilations.since()
@@ -85,16 +99,18 @@ def measure(subject: Subject, device: Device, effort: Effort, notes: tuple[Note,
         seconds = min(PASS_SECONDS, PASS_SHARE * effort.max_seconds)
         count = max(1, min(1000, round(seconds / max(latency.p50.value, 1e-9))))
         throughput = _throughput(call, device, count) * subject.batch_size
-        times = _asynchronous(call, device, min(count, 30)) if device.asynchronous else _Asynchronous()
+        times = (
+            _asynchronous(call, device, min(count, 30), effort.repetitions)
+            if device.asynchronous
+            else _Asynchronous()
+        )
         host_to_host = None
         if subject.from_host is not None and not stream:
             subject.from_host()
             host_to_host = median(time_calls(subject.from_host, device, min(count, 30)))
         streamed = _stream(subject.call, device, effort, seconds) if stream else None
         recompiled = guard.recompiled(compiled, compilations.since())
-        del yardsticks  # their memory is none of the case's
-        host_peak = memory.host_peak()  # before the profiler, which takes memory itself
-        allocated = device.memory(call)
+        host_peak = max(filter(None, (first_peak, memory.host_peak())), default=None)
     taken = interference.taken(clocks, clocks_after, subject.threads or 1)
     faulted = _faults_per_call(faults, faults_after, samples.issued, device)
     measurement = Measurement(
@@ -103,9 +119,9 @@ def measure(subject: Subject, device: Device, effort: Effort, notes: tuple[Note,
         cold_start=cold_start,
         warm_up=warm_up,
         memory=Memory(
-            weights=subject.weights,
-            activations=allocated.activations,
-            reserved=allocated.reserved,
+            weights=None if subject.weights is None else sum(subject.weights.values()),
+            activations=exact.memory.activations,
+            reserved=exact.memory.reserved,
             host_peak=host_peak,
         ),
         enqueue=times.enqueue,
@@ -114,11 +130,39 @@ def measure(subject: Subject, device: Device, effort: Effort, notes: tuple[Note,
         page_faults=faulted,
         stream=streamed,
         yardsticks=samples.yardsticks,
+        counters=_joined(exact.counters, times.totals),
         threads=subject.threads,
         disturbance=taken,
-        notes=(*notes, *interference.notes(taken), *_notes(warm_up, faulted, allocated, times)),
+        notes=(*notes, *exact.notes, *interference.notes(taken), *_notes(warm_up, faulted, times)),
     )
     return Run(output, measurement, samples.calls, recompiled or times.invalid)
+
+
+def _counted(
+    call: Callable[[], object], subject: Subject, device: Device, compilation: Compilation, repetitions: int
+) -> Counted:
+    for _ in range(subject.settling):
+        call()
+    taken = counted(
+        call,
+        device,
+        compiled=compilation.counted(),
+        weights=subject.weights,
+        repetitions=repetitions,
+    )
+    broken = compilation.note()
+    return taken if broken is None else taken._replace(notes=(*taken.notes, broken))
+
+
+def _joined(counters: Counters, launches: Sequence[Mapping[str, int]]) -> Counters:
+    """Counters with what the device was seen to do, where it was."""
+    if not launches:
+        return counters
+    return msgspec.structs.replace(
+        counters,
+        totals={**counters.totals, **launches[0]},
+        varying={**counters.varying, **varying(launches)},
+    )
 
 
 def _first_call(call: Callable[[], Any], device: Device) -> tuple[Any, bool, float]:
@@ -198,11 +242,13 @@ def _throughput(call: Callable[[], object], device: Device, count: int) -> float
 class _Asynchronous(NamedTuple):
     enqueue: float | None = None
     device_time: float | None = None
+    totals: tuple[Mapping[str, int], ...] = ()
+    """Counters of what the device did, one a repetition."""
     invalid: Note | None = None
     blind: bool = False
 
 
-def _asynchronous(call: Callable[[], object], device: Device, count: int) -> _Asynchronous:
+def _asynchronous(call: Callable[[], object], device: Device, count: int, repetitions: int) -> _Asynchronous:
     """Time until the call returns, and what the device did meanwhile."""
     times = []
     for _ in range(count):
@@ -211,7 +257,8 @@ def _asynchronous(call: Callable[[], object], device: Device, count: int) -> _As
         call()
         times.append(device.clock() - begin)
     device.synchronize()
-    work = device.work(call)
+    seen = [device.work(call) for _ in range(repetitions)]
+    work = seen[0]
     invalid = None
     if work is not None and not work.kernels:
         invalid = Note(
@@ -222,6 +269,15 @@ def _asynchronous(call: Callable[[], object], device: Device, count: int) -> _As
     return _Asynchronous(
         enqueue=median(times) / 1e9,
         device_time=None if work is None else work.seconds,
+        totals=tuple(
+            {
+                "kernel_launches": each.kernels,
+                "synchronisations": each.synchronisations,
+                "memcpys": each.copies,
+            }
+            for each in seen
+            if each is not None
+        ),
         invalid=invalid,
         blind=work is None,
     )
@@ -284,9 +340,7 @@ def _faults_per_call(before: int | None, after: int | None, calls: int, device: 
     return (after - before) / calls
 
 
-def _notes(
-    warm_up: WarmUp, faults: float | None, allocated: DeviceMemory, times: _Asynchronous
-) -> Iterator[Note]:
+def _notes(warm_up: WarmUp, faults: float | None, times: _Asynchronous) -> Iterator[Note]:
     if faults is not None and faults >= MANY_FAULTS:
         yield Note(
             code="page-faults",
@@ -299,7 +353,5 @@ def _notes(
         yield Note(
             code="not-steady", text=text, cure="raise --infer-max-time, or look for what keeps changing"
         )
-    if allocated.note is not None:
-        yield allocated.note
     if times.blind:
         yield Note(code="device-time-unseen", text="no profiler can see the device's kernels here")

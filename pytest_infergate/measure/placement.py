@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import functools
 import types
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from typing import Any, NamedTuple
 
@@ -29,10 +30,12 @@ class Placed(NamedTuple):
     call: Callable[[], Any]
     from_host: Callable[[], Any] | None
     """The same call with its inputs copied in and its outputs copied out; `None` where nothing is moved."""
-    weights: int | None
-    """Bytes of parameters and buffers; `None` for a plain callable, and where a module hides them."""
+    weights: dict[str, int] | None
+    """Bytes of parameters and buffers by dtype; `None` for a plain callable, or where a module hides them."""
     moved: bool = False
     """Whether it was put on the device here, so that an output elsewhere is the module's own doing."""
+    scripted: bool = False
+    """Whether TorchScript is within, which rewrites itself during its first calls."""
     notes: tuple[Note, ...] = ()
     spoiled: Callable[[], Note | None] = lambda: None
     """To be asked when all calls are made: whether they changed their own inputs."""
@@ -64,7 +67,9 @@ def placed(invocation: Invocation, device: str | None, dtype: str | None = None)
         )
     module = module_of(target)
     if module is None or device is None:
-        yield Placed(invocation.bound(), None, None, notes=_callable_notes(target))
+        inside = list(_modules_within(target, set()))
+        scripted = isinstance(target, torch.jit.ScriptFunction) or any(map(_scripted, inside))
+        yield Placed(invocation.bound(), None, None, scripted=scripted, notes=_callable_notes(inside))
         return
     kind = None if dtype is None else getattr(torch, dtype)
     own = module if kind is None and _can_be_restored(module, device) else _copied(module)
@@ -90,6 +95,7 @@ def placed(invocation: Invocation, device: str | None, dtype: str | None = None)
                 None if torch.device(device).type == "cpu" else from_host,
                 weight_bytes(own),
                 moved=True,
+                scripted=_scripted(own),
                 spoiled=lambda: _spoiled(versions),
             )
 
@@ -122,10 +128,14 @@ def _can_be_restored(module: torch.nn.Module, device: str) -> bool:
     The state of TorchScript cannot be read, a lazy module cannot forget its first input, and tensors
     that wrap others are swapped when they move.
     """
-    if any(isinstance(part, torch.jit.ScriptModule) or is_lazy(part) for part in module.modules()):
+    if _scripted(module) or any(map(is_lazy, module.modules())):
         return False
     wrap = any(is_traceable_wrapper_subclass(tensor) for tensor in module.parameters())
     return not wrap or _lies_on(module, device)
+
+
+def _scripted(module: torch.nn.Module) -> bool:
+    return any(isinstance(part, torch.jit.ScriptModule) for part in module.modules())
 
 
 def is_lazy(module: torch.nn.Module) -> bool:
@@ -172,8 +182,8 @@ def _spoiled(versions: list[tuple[torch.Tensor, int | None]]) -> Note | None:
     )
 
 
-def weight_bytes(module: torch.nn.Module) -> int | None:
-    """Bytes of the parameters and buffers, shared ones once; `None` where a module hides some.
+def weight_bytes(module: torch.nn.Module) -> dict[str, int] | None:
+    """Bytes of the parameters and buffers by dtype, shared ones once; `None` where a module hides some.
 
     Hidden are the packed weights of quantised modules, and those of a lazy module before its first call.
     """
@@ -184,7 +194,10 @@ def weight_bytes(module: torch.nn.Module) -> int | None:
     if any(isinstance(value, torch.ScriptObject) for part in plain for value in vars(part).values()):
         return None
     held = {_identity(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
-    return sum(tensors.size_bytes(tensor) for tensor in held.values())
+    sizes: Counter[str] = Counter()
+    for tensor in held.values():
+        sizes[str(tensor.dtype).removeprefix("torch.")] += tensors.size_bytes(tensor)
+    return dict(sorted(sizes.items()))
 
 
 def _identity(tensor: torch.Tensor) -> object:
@@ -196,10 +209,9 @@ def _identity(tensor: torch.Tensor) -> object:
     return (tensor.device, pointer, tensor.shape, tensor.stride()) if pointer else id(tensor)
 
 
-def _callable_notes(target: Callable[..., Any]) -> tuple[Note, ...]:
-    """Say what a plain callable should have set and did not."""
-    training = any(module.training for module in _modules_within(target, set()))
-    if not training:
+def _callable_notes(inside: Iterable[torch.nn.Module]) -> tuple[Note, ...]:
+    """Say what a plain callable should have set on the modules that it reaches, and did not."""
+    if not any(module.training for module in inside):
         return ()
     text = "a module inside the callable was in training mode"
     return (Note(code="training-mode", text=text, cure="call .eval() on it before measuring"),)

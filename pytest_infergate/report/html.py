@@ -12,7 +12,7 @@ from typing import NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from pytest_infergate.core import units
+from pytest_infergate.core import metrics, units
 from pytest_infergate.core.gate import FAILING, GRAVITY
 from pytest_infergate.core.model import (
     BudgetCheck,
@@ -65,6 +65,8 @@ class Entry(NamedTuple):
     label: str
     latency: tuple[str, ...]
     """Cells of the table beside the picture, empty without a measurement."""
+    work: Mapping[str, str]
+    """Exact counters in words, by name."""
 
 
 class Group(NamedTuple):
@@ -77,6 +79,18 @@ class Group(NamedTuple):
     entries: tuple[Entry, ...]
     picture: Picture | None
     opened: bool
+
+
+class Moved(NamedTuple):
+    """An exact counter that changed."""
+
+    entry: Entry
+    kind: str
+    counter: str
+    recorded: str
+    now: str
+    change: str
+    causes: tuple[str, ...]
 
 
 class Machine(NamedTuple):
@@ -104,6 +118,8 @@ def render(session: Session, *, settings: Mapping[str, str] | None = None) -> st
         failed=[entry for entry in ordered if entry.row.failed],
         groups=groups,
         legend=_legend(groups),
+        counters=metrics.COUNTERS,
+        moved=_moved(session, ordered),
         changes=_changes(session),
         notes=grouped_notes(session),
         environment=_environment(session),
@@ -187,6 +203,7 @@ def _entry(pair: Judged, anchor: str) -> Entry:
         anchor=anchor,
         label=within_test(shown.case),
         latency=_latency(pair),
+        work=_work(pair.result),
     )
 
 
@@ -220,6 +237,34 @@ def _latency(pair: Judged) -> tuple[str, ...]:
         units.seconds(_expected(verdict)),
         ", ".join(_limit(check, result) for check in _checks(verdict)) or units.UNKNOWN,
     )
+
+
+def _work(result: CaseResult | None) -> dict[str, str]:
+    """Every exact counter of a case in words, by name."""
+    if result is None or result.measurement is None:
+        return {}
+    totals = result.measurement.counters.totals
+    return {name: counter.show(totals[name]) for name, counter in metrics.COUNTERS.items() if name in totals}
+
+
+def _moved(session: Session, entries: Sequence[Entry]) -> list[Moved]:
+    """Counters that changed, those of the gravest cases first."""
+    by_case = {verdict.case: verdict for verdict in session.gate.verdicts}
+    return [
+        Moved(
+            entry=entry,
+            kind="bad" if comparison.verdict is Verdict.REGRESSED else "good",
+            counter=messages.compared_metric(comparison.metric).words,
+            recorded=messages.compared_metric(comparison.metric).show(comparison.baseline),
+            now=messages.compared_metric(comparison.metric).show(comparison.candidate),
+            change=messages.change_exactly(comparison),
+            causes=messages.causes([comparison]),
+        )
+        for entry in entries
+        if entry.row.case in by_case
+        for comparison in by_case[entry.row.case].comparisons
+        if comparison.evidence == "exact" and comparison.verdict in (Verdict.REGRESSED, Verdict.IMPROVED)
+    ]
 
 
 def _bounded(estimate: Estimate) -> str:

@@ -44,7 +44,7 @@ def _figures(measurement: Measurement) -> Iterable[tuple[str, str]]:
         metric = metrics.METRICS[name]
         estimate = None if metric.read is None else metric.read(measurement)
         if estimate is not None and math.isfinite(estimate.value):
-            yield name, _number(estimate.value * metric.scale)
+            yield name, _number(metric.in_unit(estimate.value))
 
 
 def _judgement(verdict: CaseVerdict) -> Iterable[tuple[str, str]]:

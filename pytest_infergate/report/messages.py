@@ -6,15 +6,17 @@ All sentences about a judged case stand here, so that the terminal and the HTML 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
-from pytest_infergate.core import compare, metrics, units
+from pytest_infergate.core import compare, counters, metrics, units
 from pytest_infergate.core.gate import FAILING, GRAVITY, STRICTLY_FAILING
 from pytest_infergate.core.metrics import Metric
 from pytest_infergate.core.model import (
     BudgetCheck,
     CaseResult,
     CaseVerdict,
+    Cause,
     Comparison,
     Note,
     Outcome,
@@ -25,7 +27,8 @@ from pytest_infergate.report.names import plain
 
 SUMMARIES = 3
 """Findings that a title names before it counts the rest."""
-_COMPARED = {"p50": "p50_ms", "memory": "peak_memory_mb"}
+_COMPARED = {"p50": "p50_ms"}
+CAUSES_SHOWN = 5
 _RUN_LEVEL = units.percent(compare.FALSE_ALARMS, signed=False)
 _CASE_LEVEL = units.percent(1 - compare.SUSPICION, signed=False, decimals=0)
 _TOLD = FAILING | {Verdict.SUSPECTED, Verdict.INCONCLUSIVE}
@@ -63,12 +66,13 @@ def explain(verdict: CaseVerdict, result: CaseResult | None = None) -> Message:
     if verdict.verdict not in STRICTLY_FAILING:
         return Message(title=title)
     told = _TOLD | {verdict.verdict}
+    sections = tuple(_comparisons(comparisons, told, result))
     comparisons = [row for row in comparisons if row.verdict in told]
     checks = [check for check in checks if check.verdict in told]
     return Message(
         title=title,
         sections=(
-            *(_comparison(row, result) for row in comparisons),
+            *sections,
             *(_budget(check, result) for check in checks),
         ),
         cures=tuple(dict.fromkeys(_cures(verdict, comparisons, checks, result))),
@@ -128,7 +132,11 @@ def _title(
     result: CaseResult | None,
 ) -> str:
     leading = FAILING | {verdict.verdict}
-    parts = [_comparison_summary(row) for row in comparisons if row.verdict in leading]
+    rows = [row for row in comparisons if row.verdict in leading]
+    exact = [row for row in rows if row.evidence == "exact" and row.metric != counters.ALL]
+    parts = [text for row in rows if row not in exact[1:] and (text := _comparison_summary(row))]
+    if exact[1:]:
+        parts.append(units.plural(len(exact) - 1, "more counter"))
     parts += [_budget_summary(check, result) for check in checks if check.verdict in leading]
     reason = _reason(verdict, result)
     if reason is not None:
@@ -142,14 +150,18 @@ def _title(
 
 def _comparison_summary(row: Comparison) -> str:
     metric = compared_metric(row.metric)
+    if row.metric == counters.ALL:
+        return "" if row.note is None else plain(row.note.text)
     figure = f"{metric.words} {metric.show(row.candidate)}"
     if row.verdict is Verdict.NO_BASELINE:
         return f"{figure} has no baseline"
     if row.verdict is Verdict.INCOMPARABLE:
         return f"{figure} cannot be compared{_because(row.note)}"
-    expected = "an expected" if row.evidence == "stored" else "a recorded"
+    if row.evidence == "exact":
+        by = "".join(f": {words}" for words in causes([row], 1)[:1])
+        return f"{figure} against a recorded {metric.show(row.baseline)}{by}"
     allowed = "" if row.tolerance is None else f", allowed {units.percent(row.tolerance)}"
-    return f"{figure} against {expected} {metric.show(row.baseline)}: {units.percent(row.effect)}{allowed}"
+    return f"{figure} against an expected {metric.show(row.baseline)}: {units.percent(row.effect)}{allowed}"
 
 
 def _because(note: Note | None) -> str:
@@ -185,32 +197,124 @@ def _reason_summary(verdict: CaseVerdict, reason: Note) -> str:
     return plain(reason.text)
 
 
-def _comparison(row: Comparison, result: CaseResult | None) -> Section:
+def _comparisons(
+    rows: Sequence[Comparison], told: AbstractSet[Verdict], result: CaseResult | None
+) -> Iterator[Section]:
+    """The times one by one, the counters of one verdict together."""
+    exact = [row for row in rows if row.evidence == "exact" and row.metric != counters.ALL]
+    shown: set[Verdict] = set()
+    for row in rows:
+        if row.verdict not in told:
+            continue
+        if row.metric == counters.ALL:
+            yield _unsettled(row)
+        elif row not in exact:
+            yield _comparison(row, _work(exact), result)
+        elif row.verdict not in shown:
+            shown.add(row.verdict)
+            yield _exact([other for other in exact if other.verdict is row.verdict])
+
+
+def _comparison(row: Comparison, work: str, result: CaseResult | None) -> Section:
     metric = compared_metric(row.metric)
     figures = {
-        "measured": f"{metric.show(row.candidate)}{_calls(row.metric, result)}",
+        "measured": f"{metric.show(row.candidate)}{_calls(result)}",
         "expected": "" if row.baseline is None else f"{metric.show(row.baseline)}{_sessions(row)}",
         "change": _change(row),
         "how sure": _certainty(row),
         "smallest detectable": _detectable(row),
+        "the model's work": work,
         "note": "" if row.note is None else plain(row.note.text),
     }
     return Section(words=metric.words, verdict=row.verdict.value, lines=_told(figures))
+
+
+def _work(exact: Sequence[Comparison]) -> str:
+    """What the exact counters say beside a time that changed; empty where none was compared."""
+    if not exact:
+        return ""
+    moved = [row for row in exact if row.candidate != row.baseline]
+    if moved:
+        words = (f"{compared_metric(row.metric).words} {change_exactly(row)}" for row in moved)
+        return "; ".join(causes(moved, 2)) or ", ".join(words)
+    return "unchanged: no exact counter moved" if any(row.metric == "operators" for row in exact) else ""
+
+
+def _unsettled(row: Comparison) -> Section:
+    """Counters that could not be compared."""
+    why = () if row.note is None else (("why", plain(row.note.text)),)
+    return Section(words="exact counters", verdict=row.verdict.value, lines=why)
+
+
+def _exact(rows: Sequence[Comparison]) -> Section:
+    """What became of the exact counters, a line each, and who moved them."""
+    lines = [(compared_metric(row.metric).words, _against(row)) for row in rows]
+    lines += [("from", words) for words in causes(rows)]
+    return Section(words="exact counters, without noise", verdict=rows[0].verdict.value, lines=tuple(lines))
+
+
+def _against(row: Comparison) -> str:
+    show = compared_metric(row.metric).show
+    allowed = ""
+    if row.metric == counters.PEAK:
+        least = units.bytes_(counters.LEAST_BYTES)
+        allowed = f", allowed {units.percent(row.tolerance)} or {least}, whichever is more"
+    elif row.tolerance:
+        allowed = f", allowed {units.percent(row.tolerance)}"
+    return f"{show(row.candidate)} against a recorded {show(row.baseline)}: {change_exactly(row)}{allowed}"
+
+
+def change_exactly(row: Comparison) -> str:
+    """``+4 (+16.7 %)``; without the share where nothing was on record."""
+    change = _signed(row.metric, (row.candidate or 0) - (row.baseline or 0))
+    return change if row.effect is None else f"{change} ({units.percent(row.effect)})"
+
+
+def _signed(metric: str, change: float) -> str:
+    return f"{'-' if change < 0 else '+'}{compared_metric(metric).show(abs(change))}"
+
+
+def causes(rows: Iterable[Comparison], shown: int = CAUSES_SHOWN) -> tuple[str, ...]:
+    """Who moved the counters, a line each operator and place: ``+4 aten::clone in layers.{0-3}, +164 kB``.
+
+    Those of the first counter come first, the largest share first.
+    """
+    moved: dict[tuple[str, str], dict[str, str]] = {}
+    for row in rows:
+        for cause in row.causes:
+            kind, words = _moved(row.metric, cause)
+            moved.setdefault((cause.operator, cause.place), {}).setdefault(kind, words)
+    lines = [_cause(operator, place, figures) for (operator, place), figures in moved.items()]
+    more = len(lines) - shown
+    return (*lines[:shown], f"and {more} more") if more > 0 else tuple(lines)
+
+
+def _moved(metric: str, cause: Cause) -> tuple[str, str]:
+    """What kind of figure a cause moved, and by how much; figures of one kind say the same."""
+    show = compared_metric(metric).show
+    if show is units.count:
+        return "calls", f"{cause.change:+,}"
+    return ("flops" if show is units.flops else "bytes"), _signed(metric, cause.change)
+
+
+def _cause(operator: str, place: str, figures: Mapping[str, str]) -> str:
+    calls = f"{figures['calls']} " if "calls" in figures else ""
+    where = f" in {plain(place)}" if place else ""
+    rest = "".join(f", {words}" for kind, words in figures.items() if kind != "calls")
+    return f"{calls}{plain(operator)}{where}{rest}"
 
 
 def _told(figures: dict[str, str]) -> tuple[tuple[str, str], ...]:
     return tuple((label, text) for label, text in figures.items() if text)
 
 
-def _calls(metric: str, result: CaseResult | None) -> str:
-    if metric != "p50" or result is None or result.measurement is None:
+def _calls(result: CaseResult | None) -> str:
+    if result is None or result.measurement is None:
         return ""
     return f", median of {units.plural(result.measurement.latency.count, 'call')}"
 
 
 def _sessions(row: Comparison) -> str:
-    if row.evidence != "stored":
-        return ", as recorded last"
     return f", from {units.plural(row.sessions, 'session')}"
 
 
@@ -219,16 +323,11 @@ def _change(row: Comparison) -> str:
         return ""
     if row.tolerance is None:
         return units.percent(row.effect)
-    allowed = f"{units.percent(row.effect)}, allowed {units.percent(row.tolerance)}"
-    if row.metric == "memory":
-        return f"{allowed} or {units.bytes_(compare.LEAST_BYTES)}, whichever is more"
-    return allowed
+    return f"{units.percent(row.effect)}, allowed {units.percent(row.tolerance)}"
 
 
 def _certainty(row: Comparison) -> str:
     """Put the bounds in words, with the level at which `core.compare` took them."""
-    if row.evidence == "exact" and row.baseline is not None:
-        return "exact: this figure has no noise"
     if row.low is None or row.high is None:
         return ""
     between = f"between {units.percent(row.low)} and {units.percent(row.high)}"
@@ -298,7 +397,7 @@ def _cures(
     regressed = [row for row in comparisons if row.verdict is Verdict.REGRESSED]
     broken = [check for check in checks if check.verdict is Verdict.OVER_BUDGET and not not_decided(check)]
     if regressed:
-        yield from _regression_cures(regressed)
+        yield from _regression_cures(regressed, () if result is None else result.tolerance)
     elif verdict.verdict is Verdict.REGRESSED:
         yield "make it run again, or record the baseline anew without this case with --infer-save"
     if broken:
@@ -314,17 +413,29 @@ def _cures(
         yield from _forgiving(verdict, result)
 
 
-def _regression_cures(regressed: Iterable[Comparison]) -> Iterable[str]:
+def _regression_cures(regressed: Iterable[Comparison], given: Collection[str]) -> Iterable[str]:
     yield "if the change is meant, record it with --infer-save"
-    wider = {row.metric: text for row in regressed if (text := _wider(row.effect))}
+    effects: dict[str, float] = {}
+    for row in regressed:
+        if row.effect is not None:
+            name = _tolerated_as(row, given)
+            effects[name] = max(row.effect, effects.get(name, row.effect))
+    wider = {name: text for name, effect in effects.items() if (text := _wider(effect))}
     if wider:
         table = ", ".join(f'"{plain(metric)}": "{text}"' for metric, text in wider.items())
         yield f"or allow it for this test: @pytest.mark.inference(tolerance={{{table}}})"
 
 
-def _wider(effect: float | None) -> str:
+def _tolerated_as(row: Comparison, given: Collection[str]) -> str:
+    """The name under which a metric is tolerated: one for all counters but the memory and those given."""
+    if row.metric == counters.PEAK:
+        return "memory"
+    return row.metric if row.evidence != "exact" or row.metric in given else counters.ALL
+
+
+def _wider(effect: float) -> str:
     """Round an effect up to the next tolerance in steps of 5 %; empty where none should be offered."""
-    if effect is None or not 0 <= effect <= _WIDEST:
+    if not 0 <= effect <= _WIDEST:
         return ""
     return f"{5 * (math.floor(round(20 * effect, 6)) + 1)}%"
 

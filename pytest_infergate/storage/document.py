@@ -21,7 +21,11 @@ from pytest_infergate.core.units import round_significant
 from pytest_infergate.errors import StorageError
 
 RESTORE = "restore it from version control, or delete it and record anew with --infer-save"
-_CONFLICT = re.compile(r"^(<{7} |>{7} |={7}\r?$)", re.MULTILINE)
+_CONFLICT = re.compile(r"^(<{7} |>{7} |\|{7} |={7}\r?$)", re.MULTILINE)
+_BOTH_SIDES = (
+    "take both sides by deleting the marker lines, or one side with `git checkout --ours {source}`, "
+    "then run again with --infer-save"
+)
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 
 
@@ -30,7 +34,7 @@ def decode(data: bytes, source: str) -> Baseline:
 
     Raises `StorageError` that names `source`, the line or the field, and the cure.
     """
-    raw = _parse(_text(data, source), source)
+    raw = _parse(text_of(data, source), source)
     _check_version(raw, source)
     try:
         baseline = msgspec.convert(raw, Baseline)
@@ -91,7 +95,11 @@ def schema() -> str:
     return json.dumps(described, indent=1, sort_keys=True) + "\n"
 
 
-def _text(data: bytes, source: str) -> str:
+def text_of(data: bytes, source: str, merge: str = _BOTH_SIDES) -> str:
+    """Decode a file that people merge. Raises `StorageError` for what is no text, or holds a conflict.
+
+    `merge` says how to mend a conflict.
+    """
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -100,10 +108,7 @@ def _text(data: bytes, source: str) -> str:
     if conflict is None:
         return text
     line = text.count("\n", 0, conflict.start()) + 1
-    raise StorageError(
-        f"{source} holds git conflict markers (line {line}); take both sides by deleting the marker lines, "
-        f"or one side with `git checkout --ours {source}`, then run again with --infer-save"
-    )
+    raise StorageError(f"{source} holds git conflict markers (line {line}); {merge.format(source=source)}")
 
 
 def _parse(text: str, source: str) -> dict[str, Any]:
@@ -159,8 +164,6 @@ def _nonsense_point(point: BaselinePoint) -> Iterator[tuple[str, str]]:
             yield field, f"is {value}, and a time must be above 0 seconds and finite"
     if point.count < 1:
         yield "count", f"is {point.count}, and a median needs at least 1 call"
-    if point.peak_memory is not None and point.peak_memory < 0:
-        yield "peak_memory", f"is {point.peak_memory}, and memory cannot be below 0 bytes"
 
 
 def _point(raw: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ from pytest_infergate.core.model import (
     BaselinePoint,
     Case,
     CaseResult,
+    Counters,
     Environment,
     Estimate,
     Hardware,
@@ -41,8 +42,13 @@ def measurement(p50: float = 0.010, **fields) -> Measurement:
         "warm_up": WarmUp(calls=3, seconds=0.3, steady=True),
         "memory": Memory(weights=40_000_000, activations=10_000_000, host_peak=300_000_000),
         "yardsticks": YARDSTICKS,
+        "threads": 2,
     }
     return Measurement(**{**known, **fields})
+
+
+def counted(**totals: int) -> Counters:
+    return Counters(totals=totals, architecture="AVX2")
 
 
 def day(number: int) -> str:
@@ -50,7 +56,7 @@ def day(number: int) -> str:
 
 
 def point(p50: float = 0.010, created: str = day(1), **fields) -> BaselinePoint:
-    known = {"count": 1000, "peak_memory": 50_000_000, "yardsticks": YARDSTICKS}
+    known = {"count": 1000, "yardsticks": YARDSTICKS}
     return BaselinePoint(p50=p50, created=created, **{**known, **fields})
 
 

@@ -2,7 +2,7 @@ import math
 import re
 
 import pytest
-from core_values import YARDSTICKS, day, exact, latency, measurement, point
+from core_values import YARDSTICKS, counted, day, exact, latency, measurement, point
 from scipy.special import stdtrit
 
 from pytest_infergate.core import budget as budgets
@@ -26,7 +26,6 @@ P95 = measurement(latency=latency(p95=between(0.030, 0.032, 0.036)))
     ("limit", "verdict"),
     [
         (36.1, KEPT),
-        (36.0, KEPT),
         (35.9, Verdict.INCONCLUSIVE),
         (32.0, Verdict.INCONCLUSIVE),
         (30.0, Verdict.INCONCLUSIVE),
@@ -103,9 +102,18 @@ def test_samples_and_launches_join_in_quadrature():
     ],
 )
 def test_what_no_launch_changes_is_exact(metric, limit):
-    measured = measurement(counters={"gflops": 35.1, "graph_breaks": 0})
+    measured = measurement(counters=counted(flops=35_100_000_000, graph_breaks=0))
     assert check(metric, limit, measured, band=0.5).verdict is KEPT
     assert check(metric, limit - 0.1, measured, band=0.5).verdict is Verdict.OVER_BUDGET
+
+
+@pytest.mark.parametrize("tenths", range(1, 1000, 7))
+def test_a_limit_of_what_is_exact_may_be_reached(tenths):
+    measured = measurement(
+        counters=counted(flops=tenths * 10**8), memory=Memory(weights=tenths * 10**5, activations=0)
+    )
+    for metric in ("gflops", "weights_mb", "peak_memory_mb"):
+        assert check(metric, tenths / 10, measured, band=0.5).verdict is KEPT
 
 
 def test_a_cold_start_spreads_as_launches_do():
@@ -164,7 +172,10 @@ def test_a_stream_counts_its_own_samples(metric, has):
         ("usd_per_million", "a price for the machine, which this version cannot take yet"),
         ("usd_per_month", "a price for the machine, which this version cannot take yet"),
         ("joules_per_item", "an energy reading, which this version cannot take yet"),
-        ("gflops", "the counter of that name, which this version or a plugin does not take"),
+        ("gflops", "a torch model that is not compiled, whose operators can be counted"),
+        ("graph_breaks", "a model under torch.compile"),
+        ("allocations", "an allocator that reports what it hands out"),
+        ("kernel_launches", "an accelerator whose work torch's profiler sees"),
     ],
 )
 def test_a_promise_that_nobody_checked_is_not_kept(metric, needs):

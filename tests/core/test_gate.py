@@ -7,13 +7,16 @@ from core_values import (
     OTHER_HARDWARE,
     baseline,
     case,
+    counted,
     day,
     latency,
     measurement,
     point,
     result,
 )
+from msgspec.structs import replace
 
+from pytest_infergate.core import counters
 from pytest_infergate.core.gate import decided, fails, gate, judge
 from pytest_infergate.core.model import (
     Budget,
@@ -23,7 +26,6 @@ from pytest_infergate.core.model import (
     Environment,
     Estimate,
     GateMode,
-    Memory,
     Note,
     Outcome,
     Policy,
@@ -69,13 +71,19 @@ def test_the_marker_wins_over_the_policy(policy, marker):
     assert fails(Verdict.REGRESSED, Policy(gate=policy), marker) is (marker is GateMode.FAIL)
 
 
-def judged(of, *, before=None, policy=POLICY, environment=ENVIRONMENT, cases=1):
+def judged(of, *, before=None, records=None, policy=POLICY, environment=ENVIRONMENT, cases=1):
     before = {} if before is None else before
-    return judge(of, before, policy, environment, cases=cases)
+    return judge(of, before, policy, environment, records=records, cases=cases)
 
 
 def on_record(*points, of=None, hardware=HARDWARE):
     return {hardware.id: baseline(*points, of=of, hardware=hardware)}
+
+
+COUNTED = measurement(counters=counted(flops=1000, operators=10, peak_memory_bytes=50_000_000))
+RECORDED = {case(): counters.record(result(measurement=COUNTED), "2.13.0")}
+BIGGER = counted(flops=1000, operators=10, peak_memory_bytes=55_000_000)
+NOTHING_MOVED = dict.fromkeys(("flops", "operators", "peak_memory_bytes"), Verdict.EQUIVALENT)
 
 
 def rows(verdict):
@@ -83,46 +91,74 @@ def rows(verdict):
 
 
 def test_measured_and_unchanged():
-    verdict = judged(result(), before=on_record(*(point(created=day(number)) for number in range(1, 13))))
-    assert rows(verdict) == {"p50": Verdict.EQUIVALENT, "memory": Verdict.EQUIVALENT}
+    history = on_record(*(point(created=day(number)) for number in range(1, 13)))
+    verdict = judged(result(measurement=COUNTED), before=history, records=RECORDED)
+    assert rows(verdict) == {"p50": Verdict.EQUIVALENT, **NOTHING_MOVED}
     assert verdict.verdict is Verdict.EQUIVALENT
     assert not verdict.failed
 
 
 def test_measured_for_the_first_time():
-    verdict = judged(result())
-    assert rows(verdict) == {"p50": Verdict.NO_BASELINE, "memory": Verdict.NO_BASELINE}
+    verdict = judged(result(measurement=COUNTED))
+    assert rows(verdict) == {"p50": Verdict.NO_BASELINE, "counters": Verdict.NO_BASELINE}
     assert verdict.verdict is Verdict.NO_BASELINE
     assert not verdict.failed
-    assert judged(result(), policy=STRICT).failed
+    assert judged(result(measurement=COUNTED), policy=STRICT).failed
 
 
 def test_measured_and_slower():
-    verdict = judged(result(measurement=measurement(0.050)), before=on_record())
-    assert rows(verdict) == {"p50": Verdict.REGRESSED, "memory": Verdict.EQUIVALENT}
+    slower = measurement(0.050, counters=COUNTED.counters)
+    verdict = judged(result(measurement=slower), before=on_record(), records=RECORDED)
+    assert rows(verdict) == {"p50": Verdict.REGRESSED, **NOTHING_MOVED}
     assert verdict.verdict is Verdict.REGRESSED
     assert verdict.failed
 
 
 def test_measured_and_bigger():
-    bigger = measurement(memory=Memory(weights=45_000_000, activations=10_000_000))
-    verdict = judged(result(measurement=bigger), before=on_record())
-    assert rows(verdict)["memory"] is Verdict.REGRESSED
+    verdict = judged(result(measurement=measurement(counters=BIGGER)), before=on_record(), records=RECORDED)
+    assert rows(verdict)["peak_memory_bytes"] is Verdict.REGRESSED
     assert verdict.failed
 
 
+def test_one_operation_more_fails():
+    more = measurement(counters=counted(flops=1001, operators=10, peak_memory_bytes=50_000_000))
+    verdict = judged(result(measurement=more), before=on_record(), records=RECORDED)
+    assert rows(verdict) == {"p50": Verdict.INCONCLUSIVE, **NOTHING_MOVED, "flops": Verdict.REGRESSED}
+    assert verdict.verdict is Verdict.REGRESSED
+    assert verdict.failed
+
+
+def test_counters_of_another_case_are_not_on_record():
+    other = {case("other"): RECORDED[case()]}
+    assert rows(judged(result(measurement=COUNTED), before=on_record(), records=other)) == {
+        "p50": Verdict.INCONCLUSIVE,
+        "counters": Verdict.NO_BASELINE,
+    }
+
+
 def test_the_marker_sets_the_tolerance_of_each_metric():
-    bigger = measurement(0.050, memory=Memory(weights=45_000_000, activations=10_000_000))
-    lenient = result(measurement=bigger, tolerance={"p50": 9.0, "memory": 0.2})
-    verdict = judged(lenient, before=on_record())
-    assert rows(verdict) == {"p50": Verdict.SLOWER_WITHIN_TOLERANCE, "memory": Verdict.EQUIVALENT}
-    assert [row.tolerance for row in verdict.comparisons] == [9.0, 0.2]
+    bigger = measurement(0.050, counters=BIGGER)
+    lenient = result(measurement=bigger, tolerance={"p50": 9.0, "memory": 0.2, "counters": 0.3})
+    verdict = judged(lenient, before=on_record(), records=RECORDED)
+    assert rows(verdict) == {"p50": Verdict.SLOWER_WITHIN_TOLERANCE, **NOTHING_MOVED}
+    assert [row.tolerance for row in verdict.comparisons] == [9.0, 0.3, 0.3, 0.2]
+
+
+def test_the_marker_can_leave_counters_out():
+    lenient = result(measurement=COUNTED, tolerance={"memory": None, "counters": None})
+    assert set(rows(judged(lenient, records=RECORDED))) == {"p50"}
+    assert set(rows(judged(lenient))) == {"p50"}
+
+
+def test_a_time_is_gated_whatever_the_marker_says():
+    (time,) = judged(result(tolerance={"p50": None}), before=on_record()).comparisons
+    assert time.tolerance == POLICY.time_tolerance
 
 
 def test_the_policy_sets_the_default_tolerances():
     policy = Policy(time_tolerance=9.0, memory_tolerance=0.5)
-    verdict = judged(result(measurement=measurement(0.050)), before=on_record(), policy=policy)
-    assert [row.tolerance for row in verdict.comparisons] == [9.0, 0.5]
+    verdict = judged(result(measurement=COUNTED), before=on_record(), records=RECORDED, policy=policy)
+    assert [row.tolerance for row in verdict.comparisons] == [9.0, 0.0, 0.0, 0.5]
 
 
 def test_a_false_alarm_is_shared_among_the_cases_of_the_run():
@@ -131,31 +167,110 @@ def test_a_false_alarm_is_shared_among_the_cases_of_the_run():
     assert judged(doubled, before=on_record(), cases=10).verdict is Verdict.SUSPECTED
 
 
-def test_no_memory_no_row():
-    assert set(rows(judged(result(measurement=measurement(memory=Memory()))))) == {"p50"}
+def test_no_counters_no_row():
+    assert set(rows(judged(result()))) == {"p50"}
 
 
-def test_a_baseline_without_memory():
-    verdict = judged(result(), before=on_record(point(peak_memory=None)))
-    assert rows(verdict)["memory"] is Verdict.NO_BASELINE
+def test_a_record_without_memory():
+    less = measurement(counters=counted(flops=1000, operators=10))
+    records = {case(): counters.record(result(measurement=less), "2.13.0")}
+    verdict = judged(result(measurement=COUNTED), before=on_record(), records=records)
+    assert rows(verdict)["counters"] is Verdict.NO_BASELINE
 
 
 @pytest.mark.parametrize(
     ("now", "text"),
     [
-        ({"torch": "2.14.0"}, "memory was recorded with torch 2.13.0, this is 2.14.0"),
-        ({}, "memory was recorded with torch 2.13.0, this is unknown"),
+        ({"torch": "2.14.0"}, "recorded with torch 2.13.0, this is 2.14.0"),
+        ({}, "recorded with torch 2.13.0, this is unknown"),
     ],
 )
 def test_memory_does_not_compare_across_versions_of_torch(now, text):
-    bigger = measurement(memory=Memory(weights=90_000_000, activations=10_000_000))
     verdict = judged(
-        result(measurement=bigger), before=on_record(), environment=Environment(packages=now, virtual=False)
+        result(measurement=measurement(counters=BIGGER)),
+        before=on_record(),
+        records=RECORDED,
+        environment=Environment(packages=now, virtual=False),
     )
-    (row,) = [row for row in verdict.comparisons if row.metric == "memory"]
-    assert row.verdict is Verdict.INCOMPARABLE
-    assert str(row.note) == f"{text} (record it anew with --infer-save)"
+    (row,) = [row for row in verdict.comparisons if row.verdict is Verdict.INCOMPARABLE]
+    assert row.note.text == f"operators, peak memory {text}"
+    assert rows(verdict)["flops"] is Verdict.EQUIVALENT
     assert not verdict.failed
+
+
+ELSEWHERE = Environment(packages={"torch": "2.14.0"}, virtual=False)
+STEADY = on_record(*(point(created=day(number)) for number in range(1, 13)))
+UNSETTLING = {
+    Verdict.NO_BASELINE: {"records": None},
+    Verdict.INCOMPARABLE: {"records": RECORDED, "environment": ELSEWHERE},
+}
+"""What leaves counters without a verdict of their own."""
+
+
+@pytest.mark.parametrize(
+    ("before", "p50", "time"),
+    [
+        (STEADY, 0.010, Verdict.EQUIVALENT),
+        (STEADY, 0.0125, Verdict.SLOWER_WITHIN_TOLERANCE),
+        (STEADY, 0.005, Verdict.IMPROVED),
+        (STEADY, 0.050, Verdict.REGRESSED),
+        (on_record(), 0.010, Verdict.INCONCLUSIVE),
+        (on_record(), 0.0205, Verdict.SUSPECTED),
+    ],
+)
+@pytest.mark.parametrize("unsettled", sorted(UNSETTLING))
+def test_counters_that_could_not_be_compared_take_nothing_from_a_time(before, p50, time, unsettled):
+    of = result(measurement=measurement(p50, counters=COUNTED.counters))
+    verdict = judged(of, before=before, cases=10, **UNSETTLING[unsettled])
+    assert rows(verdict)["p50"] is time
+    assert rows(verdict)["counters"] is unsettled
+    assert verdict.verdict is time
+    assert verdict.failed is (time is Verdict.REGRESSED)
+
+
+@pytest.mark.parametrize("unsettled", sorted(UNSETTLING))
+def test_counters_that_could_not_be_compared_fail_a_strict_run(unsettled):
+    lacking = UNSETTLING[unsettled]
+    verdict = judged(result(measurement=COUNTED), before=STEADY, policy=STRICT, **lacking)
+    assert verdict.verdict is unsettled
+    assert verdict.failed
+    soft = judged(result(measurement=COUNTED, gate=GateMode.WARN), before=STEADY, policy=STRICT, **lacking)
+    assert soft.verdict is Verdict.EQUIVALENT
+    assert not soft.failed
+
+
+def test_lost_counters_take_nothing_from_a_time_and_fail_a_strict_run():
+    verdict = judged(result(), before=STEADY, records=RECORDED)
+    assert rows(verdict) == {"p50": Verdict.EQUIVALENT, "counters": Verdict.INCOMPARABLE}
+    assert verdict.verdict is Verdict.EQUIVALENT
+    assert judged(result(), before=STEADY, records=RECORDED, policy=STRICT).failed
+
+
+def test_one_operation_more_fails_beside_counters_that_could_not_be_compared():
+    more = measurement(counters=counted(flops=1001, operators=10))
+    verdict = judged(result(measurement=more), before=STEADY, records=RECORDED, environment=ELSEWHERE)
+    assert verdict.verdict is Verdict.REGRESSED
+    assert verdict.failed
+
+
+def test_counters_without_a_time_to_compare_count_for_the_verdict():
+    verdict = judged(result(measurement=COUNTED), records=RECORDED, environment=ELSEWHERE)
+    assert rows(verdict)["p50"] is Verdict.NO_BASELINE
+    assert verdict.verdict is Verdict.INCOMPARABLE
+    assert not verdict.failed
+
+
+def test_fewer_operations_beside_a_time_on_other_hardware_leave_it_open():
+    fewer = measurement(counters=counted(flops=999, operators=10, peak_memory_bytes=50_000_000))
+    before = on_record(hardware=OTHER_HARDWARE)
+    verdict = judged(result(measurement=fewer), before=before, records=RECORDED)
+    assert rows(verdict)["flops"] is Verdict.IMPROVED
+    assert verdict.verdict is Verdict.INCOMPARABLE
+
+
+def test_a_broken_budget_fails_beside_counters_that_could_not_be_compared():
+    of = result(measurement=COUNTED, budgets=(Budget(metric="p50_ms", limit=5),))
+    assert judged(of, before=STEADY).verdict is Verdict.OVER_BUDGET
 
 
 def test_time_compares_across_versions_of_torch():
@@ -167,14 +282,11 @@ def test_time_compares_across_versions_of_torch():
     assert verdict.verdict is Verdict.REGRESSED
 
 
-def test_memory_compares_with_the_last_session():
-    history = on_record(point(created=day(1), peak_memory=10_000_000), point(created=day(2)))
-    assert rows(judged(result(), before=history))["memory"] is Verdict.EQUIVALENT
-
-
-def test_other_hardware_is_incomparable():
-    verdict = judged(result(measurement=measurement(0.050)), before=on_record(hardware=OTHER_HARDWARE))
-    assert rows(verdict) == {"p50": Verdict.INCOMPARABLE, "memory": Verdict.INCOMPARABLE}
+def test_other_hardware_is_incomparable_in_time_and_not_in_counters():
+    slower = measurement(0.050, counters=COUNTED.counters)
+    before = on_record(hardware=OTHER_HARDWARE)
+    verdict = judged(result(measurement=slower), before=before, records=RECORDED)
+    assert rows(verdict) == {"p50": Verdict.INCOMPARABLE, **NOTHING_MOVED}
     assert str(verdict.comparisons[0].note) == (
         "other CPU model (record a baseline on this class of machine with --infer-save)"
     )
@@ -366,6 +478,76 @@ def test_headlines(verdicts, headline):
     assert gate(verdicts, POLICY).headline == headline
 
 
+def exactly(time, *counters_, of="a", budgets=()):
+    """A case with this verdict on its time, and these on (counter, before, now)."""
+    compared = row(time, of=of, budgets=budgets)
+    exact = tuple(
+        Comparison(
+            metric=metric,
+            verdict=verdict,
+            evidence="exact",
+            baseline=None if before is None else float(before),
+            candidate=None if now is None else float(now),
+        )
+        for metric, verdict, before, now in counters_
+    )
+    return replace(compared, comparisons=compared.comparisons + exact)
+
+
+SAME = ("operators", Verdict.EQUIVALENT, 10, 10)
+FEWER = ("flops", Verdict.IMPROVED, 10, 9)
+WITHIN = ("flops", Verdict.EQUIVALENT, 100, 104)
+UNSETTLED = ("counters", Verdict.INCOMPARABLE, None, None)
+UNCHANGED = " (exact counters unchanged)"
+
+
+@pytest.mark.parametrize(
+    "verdict", [Verdict.SUSPECTED, Verdict.INCONCLUSIVE, Verdict.INCOMPARABLE, Verdict.NO_BASELINE]
+)
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        ([], ""),
+        ([SAME], UNCHANGED),
+        ([SAME, ("peak_memory_bytes", Verdict.EQUIVALENT, 5, 5)], UNCHANGED),
+        ([SAME, FEWER], ""),
+        ([SAME, UNSETTLED], ""),
+        ([UNSETTLED], ""),
+        ([SAME, WITHIN], ""),
+        ([("weight_bytes", Verdict.EQUIVALENT, 5, 5)], UNCHANGED),
+    ],
+)
+def test_a_headline_says_where_the_work_is_unchanged(verdict, found, words):
+    headline = gate([exactly(verdict, *found)], POLICY).headline
+    assert headline == f"passed: 0 of 1 case decided, 1 {verdict.value}{words}"
+
+
+def test_a_headline_counts_cases_with_the_same_work_apart():
+    cases = [
+        exactly(Verdict.SUSPECTED, SAME, of="a"),
+        exactly(Verdict.SUSPECTED, SAME, of="b"),
+        exactly(Verdict.SUSPECTED, FEWER, of="c"),
+        EQUAL,
+    ]
+    assert gate(cases, POLICY).headline == (
+        "passed: 1 of 4 cases decided, 2 suspected (exact counters unchanged), 1 suspected"
+    )
+
+
+def test_a_headline_says_why_and_that_the_work_is_unchanged():
+    judgement = judged(
+        result(measurement=COUNTED), before=on_record(hardware=OTHER_HARDWARE), records=RECORDED
+    )
+    assert gate([judgement], POLICY).headline == (
+        "passed: 0 of 1 case decided, 1 incomparable: other CPU model (exact counters unchanged)"
+    )
+
+
+@pytest.mark.parametrize("verdict", [Verdict.REGRESSED, Verdict.IMPROVED])
+def test_a_headline_says_nothing_of_the_work_of_what_is_decided(verdict):
+    assert UNCHANGED not in gate([exactly(verdict, SAME)], POLICY).headline
+
+
 @pytest.mark.parametrize(
     ("verdicts", "selected", "reasons"),
     [
@@ -472,10 +654,8 @@ def test_a_run_that_saves_blames_the_budget_not_the_regression():
 
 
 def test_new_and_missing_cases_are_listed():
-    known = on_record(of=case("t.py::old"))
-    outcome = gate(
-        [row(Verdict.NO_BASELINE, of="u.py::new")], POLICY, baselines=known, expected=[case("t.py::old")]
-    )
+    old = [case("t.py::old")]
+    outcome = gate([row(Verdict.NO_BASELINE, of="u.py::new")], POLICY, known=old, expected=old)
     assert outcome.new == (case("u.py::new"),)
     assert outcome.missing == (case("t.py::old"),)
     assert outcome.renamed == ()
@@ -483,7 +663,7 @@ def test_new_and_missing_cases_are_listed():
 
 
 def test_a_missing_case_fails_only_a_strict_run():
-    arguments = {"baselines": on_record(of=case("old")), "expected": [case("old")]}
+    arguments = {"known": [case("old")], "expected": [case("old")]}
     missing = ("1 case of the baseline not met by this run (strict)",)
     assert gate([EQUAL], STRICT, **arguments).reasons == missing
     assert gate([EQUAL], POLICY, **arguments).passed
@@ -492,8 +672,8 @@ def test_a_missing_case_fails_only_a_strict_run():
 
 
 def test_a_case_that_was_met_is_neither_new_nor_missing():
-    known = on_record(of=case("c"))
-    outcome = gate([NOT_MEASURED], POLICY, baselines=known, expected=[case("c")])
+    known = [NOT_MEASURED.case, EQUAL.case]
+    outcome = gate([NOT_MEASURED, EQUAL], POLICY, known=iter(known), expected=known)
     assert (outcome.new, outcome.missing) == ((), ())
 
 

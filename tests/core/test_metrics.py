@@ -1,5 +1,5 @@
 import pytest
-from core_values import latency, measurement
+from core_values import counted, exact, latency, measurement
 
 from pytest_infergate.core import metrics
 from pytest_infergate.core.model import Memory, Stream
@@ -25,6 +25,24 @@ UPPER = [
 ]
 LOWER = ["throughput_per_s", "tokens_per_s"]
 
+COUNTED = counted(
+    flops=35_100_000_000,
+    operators=12_345,
+    host_device_copies=0,
+    dtype_casts=1,
+    graph_breaks=2,
+    recompiles=3,
+    graphs=4,
+    kernel_launches=1000,
+    synchronisations=5,
+    memcpys=6,
+    weight_bytes=40_000_000,
+    bytes_read=999,
+    bytes_written=164_000,
+    allocations=7,
+    peak_memory_bytes=48_000_000,
+    views=8,
+)
 STREAM = Stream(items=20, first_item=latency(0.003), between_items=latency(0.0004))
 
 
@@ -55,12 +73,28 @@ def test_lower_limits(name):
         ("tokens_per_s", 2000.0, "2.00k tokens/s"),
         ("ttft_ms", 3.0, "3.00 ms"),
         ("itl_p95_ms", 0.4, "400 µs"),
-        ("gflops", 35.1, "35.1"),
+        ("gflops", 35.1, "35.1 GFLOP"),
+        ("flops", 35_100_000_000, "35.1 GFLOP"),
+        ("operators", 12_345, "12,345"),
+        ("host_device_copies", 0, "0"),
+        ("dtype_casts", 1, "1"),
+        ("graph_breaks", 2, "2"),
+        ("recompiles", 3, "3"),
+        ("graphs", 4, "4"),
+        ("kernel_launches", 1000, "1,000"),
+        ("synchronisations", 5, "5"),
+        ("memcpys", 6, "6"),
+        ("weight_bytes", 40_000_000, "40.0 MB"),
+        ("bytes_read", 999, "999 B"),
+        ("bytes_written", 164_000, "164 kB"),
+        ("allocations", 7, "7"),
+        ("peak_memory_bytes", 48_000_000, "48.0 MB"),
+        ("views", 8, "8"),
     ],
 )
 def test_reading_and_showing(name, value, shown):
     metric = metrics.metric(name)
-    measured = measurement(stream=STREAM, counters={"gflops": 35.1})
+    measured = measurement(stream=STREAM, counters=COUNTED)
     estimate = metric.read(measured)
     assert estimate.value * metric.scale == pytest.approx(value)
     assert metric.shown(value) == shown
@@ -76,8 +110,7 @@ def test_reading_and_showing(name, value, shown):
         "tokens_per_s",
         "ttft_ms",
         "itl_p95_ms",
-        "gflops",
-        "graph_breaks",
+        *metrics.COUNTERS,
     ],
 )
 def test_what_is_absent_reads_none_and_says_what_it_needs(name):
@@ -97,6 +130,26 @@ def test_what_no_version_reads_yet(name):
 def test_money_and_energy_are_shown_in_their_units():
     assert metrics.metric("usd_per_million").shown(3.0) == "3.00 USD"
     assert metrics.metric("joules_per_item").shown(0.25) == "0.250 J"
+
+
+def test_a_counter_is_read_exactly_even_where_it_is_zero():
+    estimate = metrics.metric("host_device_copies").read(measurement(counters=counted(host_device_copies=0)))
+    assert estimate == exact(0)
+
+
+def test_every_counter_is_read_above():
+    assert set(metrics.COUNTERS) == {*COUNTED.totals, "gflops"}
+
+
+def test_counters_are_upper_limits_without_noise():
+    for name, counter in metrics.COUNTERS.items():
+        assert counter.name == name
+        assert (counter.better, counter.timed, counter.percentile) == ("lower", False, None)
+
+
+@pytest.mark.parametrize("name", ["p50_ms", "flops"])
+def test_one_look_up_finds_both_kinds(name):
+    assert metrics.metric(name).name == name
 
 
 def test_a_stream_of_one_item_has_no_gaps():
@@ -119,3 +172,4 @@ def test_nearest_name(name, hint):
 
 def test_names_are_sorted_and_single():
     assert list(metrics.names()) == sorted(set(metrics.names()))
+    assert len(metrics.names()) == len(metrics.METRICS) + len(metrics.COUNTERS)

@@ -60,6 +60,49 @@ def test_bytes(value, text):
 @pytest.mark.parametrize(
     ("value", "text"),
     [
+        (0, "0 FLOP"),
+        (1, "1 FLOP"),
+        (999, "999 FLOP"),
+        (999.4, "999 FLOP"),
+        (999.6, "1.00 kFLOP"),
+        (1000, "1.00 kFLOP"),
+        (999_400, "999 kFLOP"),
+        (999_600, "1.00 MFLOP"),
+        (12_300_000_000, "12.3 GFLOP"),
+        (1e12, "1.00 TFLOP"),
+        (1e15, "1000 TFLOP"),
+        (-5, "-5 FLOP"),
+        (-999.6, "-1.00 kFLOP"),
+        (None, "-"),
+        (math.nan, "-"),
+        (math.inf, "-"),
+    ],
+)
+def test_flops(value, text):
+    assert units.flops(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"),
+        (999, "999"),
+        (1000, "1,000"),
+        (1234.0, "1,234"),
+        (-1234, "-1,234"),
+        (999_999_999_999, "999,999,999,999"),
+        (None, "-"),
+        (math.nan, "-"),
+        (math.inf, "-"),
+    ],
+)
+def test_count(value, text):
+    assert units.count(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
         (0, "0/s"),
         (0.0457, "0.0457/s"),
         (0.9999, "1.00/s"),

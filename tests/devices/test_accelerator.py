@@ -9,7 +9,7 @@ pytestmark = pytest.mark.torch
 
 if True:  # after the skip
     from pytest_infergate.devices.accelerator import Accelerator, AcceleratorKind
-    from pytest_infergate.devices.base import Device, DeviceAbsentError
+    from pytest_infergate.devices.base import Device, DeviceAbsentError, DeviceWork
 
 
 @pytest.mark.parametrize(("kind", "label"), [("cuda", "CUDA"), ("xpu", "XPU"), ("mps", "MPS")])
@@ -91,17 +91,19 @@ def test_memory_that_nobody_reports_is_a_note(synchronized, monkeypatch):
 
 def test_memory_is_the_peak_above_the_start(synchronized, monkeypatch):
     log = []
+    asked = iter((7, 12))
     fake = {
         "empty_cache": lambda *_: log.append("empty"),
         "reset_peak_memory_stats": lambda _: log.append("reset"),
         "memory_allocated": lambda _: 100,
         "max_memory_allocated": lambda _: 350,
         "max_memory_reserved": lambda _: 1000,
+        "memory_stats": lambda _: {"allocation.all.allocated": next(asked)},
     }
     for name, function in fake.items():
         monkeypatch.setattr(torch.accelerator.memory, name, function)
     memory = Accelerator("cuda", 0).memory(lambda: log.append("call"))
-    assert (memory.activations, memory.reserved, memory.note) == (250, 1000, None)
+    assert memory == (250, 1000, 5, None)
     assert log == ["empty", "reset", "call"]
 
 
@@ -152,11 +154,42 @@ def test_kernels_are_what_ran_on_the_device(profiled):
 
 
 def test_copies_alone_are_no_work(profiled):
-    assert profiled(event("Memcpy DtoH (Device -> Pinned)", 10), event("Memset (Device)", 1)).kernels == 0
+    work = profiled(event("Memcpy DtoH (Device -> Pinned)", 10), event("Memset (Device)", 1))
+    assert (work.kernels, work.copies) == (0, 2)
+
+
+def test_the_host_waiting_for_the_device_is_counted(profiled):
+    work = profiled(
+        event("cudaStreamSynchronize", 5, "CPU"),
+        event("cudaDeviceSynchronize", 5, "CPU"),
+        event("sgemm", 300),
+    )
+    assert (work.kernels, work.synchronisations) == (1, 2)
+
+
+def test_our_own_waiting_is_not_the_model_s(monkeypatch, synchronized):
+    seen = iter((DeviceWork(1, 1e-6, 0, 1), DeviceWork(5, 1e-3, 2, 4)))
+    monkeypatch.setattr(Accelerator, "_profiled", lambda *_: next(seen))
+    monkeypatch.setattr(torch, "ones", lambda *_, **__: 1)
+    assert Accelerator("cuda", 0).work(lambda: None) == (5, 1e-3, 2, 3)
+
+
+def test_an_architecture_is_what_kernels_are_built_for(monkeypatch):
+    properties = types.SimpleNamespace(gcnArchName="gfx942:sramecc+:xnack-")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
+    monkeypatch.setattr(torch.version, "hip", None)
+    assert Accelerator("cuda", 0).architecture() == "sm_90"
+    monkeypatch.setattr(torch.version, "hip", "7.0")
+    assert Accelerator("cuda", 0).architecture() == "gfx942"
+
+
+def test_operators_are_counted_by_the_dispatcher():
+    assert Accelerator("cuda", 0).count(lambda: torch.ones(2) + 1).totals["operators"] == 2
 
 
 def test_a_backend_without_a_profiler_sees_nothing(synchronized):
-    assert Accelerator("mps", 0)._profiled(lambda: pytest.fail("it need not be called")) == (0, 0.0)
+    assert Accelerator("mps", 0)._profiled(lambda: pytest.fail("it need not be called")) == (0, 0.0, 0, 0)
 
 
 def test_releasing_empties_the_cache(monkeypatch):

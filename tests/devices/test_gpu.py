@@ -151,6 +151,26 @@ def test_packed_sequences_reach_the_device(device):
     assert output[0].data.device.type == torch.device(device.torch_name).type
 
 
+def test_operators_and_copies_are_counted(device):
+    x = torch.ones(64, 64, device=device.torch_name)
+    seen = device.count(lambda: (x @ x).cpu().to(device.torch_name))
+    assert seen.totals["flops"] == 2 * 64**3
+    assert seen.totals["host_device_copies"] == 2
+    assert device.count(lambda: x.sum().item()).totals["host_device_copies"] == 1
+    assert device.count(lambda: x.to(x.device)).totals.get("host_device_copies", 0) == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_a_recurrent_layer_multiplies_as_on_the_cpu(device, kind, dtype):
+    if kind != "cuda":
+        pytest.skip("no formula is known for the recurrent layers of others")
+    model = nn.LSTM(16, 32, 2, bidirectional=True).eval().to(device.torch_name, dtype)
+    x = torch.ones(5, 3, 16, device=device.torch_name, dtype=dtype)
+    with torch.inference_mode():
+        figure = device.count(lambda: model(x)).totals["flops"]
+    assert figure == 2 * 5 * 3 * 2 * 4 * 32 * ((16 + 32) + (2 * 32 + 32))
+
+
 def test_a_module_is_measured_from_end_to_end(device):
     model = nn.Linear(64, 64)
     with placed(Invocation(model, (torch.ones(8, 64),)), device.torch_name) as ready:
@@ -160,4 +180,5 @@ def test_a_module_is_measured_from_end_to_end(device):
     assert run.measurement.host_to_host is not None
     assert run.measurement.enqueue is not None
     assert run.measurement.page_faults is None
+    assert run.measurement.counters.totals["flops"] == 2 * 8 * 64 * 64
     assert model.weight.device.type == "cpu"

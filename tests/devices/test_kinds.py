@@ -4,7 +4,7 @@ import pytest
 
 from pytest_infergate.devices import accelerator
 from pytest_infergate.devices.accelerator import AcceleratorKind, is_copy
-from pytest_infergate.devices.base import Device, DeviceAbsentError, DeviceKind, DeviceMemory
+from pytest_infergate.devices.base import Device, DeviceAbsentError, DeviceCounters, DeviceKind, DeviceMemory
 from pytest_infergate.devices.cpu import Cpu, CpuKind
 from pytest_infergate.devices.visibility import Sighting
 from pytest_infergate.testing import FakeDevice, FakeKind
@@ -42,7 +42,8 @@ def test_a_cpu_never_waits():
 
 
 def test_what_is_not_known_is_none():
-    assert DeviceMemory() == (None, None, None)
+    assert DeviceMemory() == (None, None, None, None)
+    assert DeviceCounters() == ({}, (), ())
 
 
 @pytest.fixture

@@ -210,7 +210,14 @@ def test_memory_from_before_the_call_is_not_seen_going():
 
 
 def test_a_call_that_allocates_nothing():
-    assert Cpu().memory(lambda: None) == (0, None, None)
+    assert Cpu().memory(lambda: None) == (0, None, 0, None)
+
+
+def test_allocations_are_counted():
+    model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.ReLU(inplace=True)).eval()
+    x = torch.ones(2, 8)
+    with torch.inference_mode():
+        assert Cpu().memory(lambda: model(x)).allocations == 2
 
 
 def test_exceptions_pass_through_the_profiler():
@@ -241,6 +248,8 @@ def test_a_real_module_on_the_real_cpu():
     assert run.output.shape == (2, 4)
     assert run.measurement.memory.activations == 2 * 4 * 4
     assert run.measurement.memory.weights == 36 * 4
+    assert run.measurement.counters.totals["flops"] == 2 * 2 * 8 * 4
+    assert run.measurement.counters.architecture == torch.backends.cpu.get_cpu_capability()
     assert set(run.measurement.yardsticks) == {"compute", "copy", "dispatch", "threads"}
     assert run.measurement.latency.count == len(run.samples) > 0
 
@@ -252,5 +261,6 @@ def test_a_real_model_without_the_network():
     with placed(Invocation(model, (torch.zeros(1, 512), 16000)), "cpu") as ready:
         first = ready.call().clone()
         ready.call()
-        assert ready.weights > 0
+        assert ready.weights["float32"] > 0
+        assert ready.scripted
     assert first.shape == (1, 1)

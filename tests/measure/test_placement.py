@@ -101,7 +101,7 @@ def test_another_device_and_the_call_from_the_host():
     with placed(Invocation(model, (torch.ones(1, 2),)), "meta") as ready:
         assert ready.call()[0].device.type == "meta"
         assert ready.from_host is not None
-        assert ready.weights == 24
+        assert ready.weights == {"float32": 24}
     assert model.weight.device.type == "cpu"
 
 
@@ -236,27 +236,33 @@ def test_tied_weights_count_once():
     one = nn.Linear(4, 4, bias=False)
     tied = nn.Linear(4, 4, bias=False)
     tied.weight = one.weight
-    assert weight_bytes(nn.Sequential(one, tied)) == 64
+    assert weight_bytes(nn.Sequential(one, tied)) == {"float32": 64}
     alias = nn.Linear(4, 4, bias=False)
     alias.weight = nn.Parameter(one.weight.data)
-    assert weight_bytes(nn.Sequential(one, alias)) == 64
+    assert weight_bytes(nn.Sequential(one, alias)) == {"float32": 64}
 
 
 def test_weights_are_parameters_and_buffers():
     model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
-    assert weight_bytes(model) == 4 * (6 + 3 + 3 + 3 + 3 + 3) + 8
-    assert weight_bytes(nn.Identity()) == 0
-    assert weight_bytes(model.to("meta")) == 92
+    sizes = {"float32": 4 * (6 + 3 + 3 + 3 + 3 + 3), "int64": 8}
+    assert weight_bytes(model) == sizes
+    assert weight_bytes(nn.Identity()) == {}
+    assert weight_bytes(model.to("meta")) == sizes
+
+
+def test_weights_by_dtype():
+    model = nn.Sequential(nn.Linear(4, 4).bfloat16(), nn.Linear(4, 4), nn.Linear(4, 4).bfloat16())
+    assert weight_bytes(model) == {"bfloat16": 2 * 40, "float32": 80}
 
 
 def test_weights_of_a_sparse_buffer():
     model = nn.Identity()
     model.register_buffer("mask", torch.eye(10).to_sparse())
-    assert weight_bytes(model) == 10 * 4 + 2 * 10 * 8
+    assert weight_bytes(model) == {"float32": 10 * 4 + 2 * 10 * 8}
 
 
 def test_weights_after_a_cast():
-    assert run(nn.Linear(4, 4), torch.ones(1, 4), dtype="bfloat16")[1].weights == 40
+    assert run(nn.Linear(4, 4), torch.ones(1, 4), dtype="bfloat16")[1].weights == {"bfloat16": 40}
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

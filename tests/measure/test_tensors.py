@@ -88,7 +88,7 @@ def test_nothing_is_rebuilt_where_nothing_moves(make):
         None, 1.5, "text", b"bytes", object(), [1, 2], (), {}, {"a": {1, 2}}, Pair(1, 2), Plain(None),
         torch.Size([1, 2]), torch.float32, Batch(a=1), MappingProxyType({}), Plain, torch.nn.Linear(1, 1),
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )  # fmt: skip
 def test_what_holds_no_tensor_is_the_same_object(value):
     assert tensors.to_device(value, "meta", torch.float16) is value

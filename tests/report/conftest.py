@@ -10,7 +10,9 @@ from pytest_infergate.core.model import (
     Case,
     CaseResult,
     CaseVerdict,
+    Cause,
     Comparison,
+    Counters,
     Environment,
     Estimate,
     GateResult,
@@ -135,7 +137,7 @@ class Sample:
     @staticmethod
     def memory(verdict=Verdict.EQUIVALENT, effect=0.0, **fields):
         known = {
-            "metric": "memory",
+            "metric": "peak_memory_bytes",
             "verdict": verdict,
             "evidence": "exact",
             "baseline": 48e6,
@@ -145,6 +147,32 @@ class Sample:
             "sessions": 1,
         }
         return Comparison(**{**known, **fields})
+
+    @staticmethod
+    def counter(metric="operators", before=100, now=100, **fields):
+        """An exact counter without a tolerance."""
+        verdicts = {0: Verdict.EQUIVALENT, 1: Verdict.REGRESSED, -1: Verdict.IMPROVED}
+        known = {
+            "metric": metric,
+            "verdict": verdicts[(now > before) - (now < before)],
+            "evidence": "exact",
+            "baseline": float(before),
+            "candidate": float(now),
+            "effect": (now - before) / before if before else None,
+            "tolerance": 0.0,
+            "sessions": 1,
+        }
+        return Comparison(**{**known, **fields})
+
+    @staticmethod
+    def cause(change=4, operator="aten::clone", place="layers.{0-3}", share=1.0):
+        return Cause(operator=operator, place=place, change=change, share=share)
+
+    @classmethod
+    def unsettled(cls, verdict, text, cure=""):
+        """Counters that could not be compared."""
+        note = cls.note(text, cure, code="incomparable")
+        return Comparison(metric="counters", verdict=verdict, evidence="exact", note=note)
 
     @staticmethod
     def check(metric="p95_ms", limit=60.0, verdict=None, value=43.4, note=None):
@@ -218,13 +246,18 @@ class Sample:
                         "hardware": cls.hardware(
                             cpu_model=visible, isa=(visible,), accelerator=visible, driver=visible
                         ),
-                        "measurement": cls.measurement(notes=(note,)),
+                        "measurement": cls.measurement(
+                            notes=(note,), counters=Counters(totals={text: 5}, architecture=text)
+                        ),
                     },
                     failed=True,
                     notes=(note,),
                     comparisons=(
                         cls.time(Verdict.REGRESSED, 0.5, note=note),
                         cls.time(Verdict.SUSPECTED, metric=text),
+                        cls.counter(before=1, now=5, causes=(cls.cause(operator=text, place=text),)),
+                        cls.counter(text, 1, 5, note=note),
+                        cls.unsettled(Verdict.REGRESSED, text, text),
                     ),
                     budgets=(cls.check(text, verdict=Verdict.OVER_BUDGET, note=note),),
                 )

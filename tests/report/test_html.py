@@ -4,11 +4,13 @@ import base64
 import hashlib
 import itertools
 import re
+from html import unescape
 from html.parser import HTMLParser
+from typing import NamedTuple
 
 import pytest
 
-from pytest_infergate.core.model import Outcome, Session, Verdict
+from pytest_infergate.core.model import Counters, Outcome, Session, Verdict
 from pytest_infergate.report import html, rows
 
 VOID = {"meta", "br", "wbr", "path", "circle", "line", "use"}
@@ -152,6 +154,168 @@ def test_the_page_tells_what_failed_before_all_else(sample):
     ]
     places = [text.rindex(words) if words in order[4:] else text.index(words) for words in order]
     assert places == sorted(places)
+
+
+class Table(NamedTuple):
+    caption: str
+    header: list[str]
+    rows: list[list[str]]
+
+
+def tables(page):
+    """Every table of a page by its caption; cells joined from the texts in them."""
+    found = []
+    for body in re.findall(r"<table[^>]*>(.*?)</table>", page, re.DOTALL):
+        caption = re.search(r"<caption>(.*?)</caption>", body, re.DOTALL)[1]
+        lines = [
+            [words(cell) for cell in re.findall(r"<t[hd]\b[^>]*>(.*?)</t[hd]>", line, re.DOTALL)]
+            for line in re.findall(r"<tr[^>]*>(.*?)</tr>", body, re.DOTALL)
+        ]
+        found.append(Table(unescape(caption), lines[0], lines[1:]))
+    return found
+
+
+def words(markup):
+    parts = re.split(r"<[^>]*>", markup)
+    return " | ".join(unescape(part).strip() for part in parts if part.strip())
+
+
+def table(page, caption):
+    (found,) = [each for each in tables(page) if each.caption.startswith(caption)]
+    return found
+
+
+WORK = "Work of one call, counted exactly"
+MOVED = "Exact counters that changed"
+
+
+def counting(sample, case=None, verdict=Verdict.EQUIVALENT, comparisons=(), **totals):
+    """A case whose work was counted."""
+    measurement = sample.measurement(counters=Counters(totals=totals, architecture="AVX2"))
+    return sample.pair(case, verdict, {"measurement": measurement}, comparisons=comparisons)
+
+
+def test_the_work_of_each_case_is_on_the_page(sample):
+    cases = [sample.case(batch_size=size) for size in (1, 8, 16)]
+    pairs = [
+        counting(sample, cases[0], operators=1234, flops=2 * 10**9, bytes_read=164_000),
+        counting(sample, cases[1], operators=7, views=0),
+        sample.pair(cases[2]),
+    ]
+    found = table(html.render(sample.session(pairs)), WORK)
+    # Columns in the order of the counters, those that no case has left out; so are cases without any.
+    assert found.header == ["Case", "FLOPs", "Operators", "Bytes read", "Views"]
+    assert found.rows == [
+        ["cpu", "2.00 GFLOP", "1,234", "164 kB", "-"],
+        ["cpu-b8", "-", "7", "-", "0"],
+    ]
+
+
+def test_every_test_has_a_table_of_its_own_work(sample):
+    pairs = [
+        counting(sample, sample.case("t.py::test_a"), flops=5),
+        counting(sample, sample.case("t.py::test_b"), graphs=2),
+        sample.pair(sample.case("t.py::test_c")),
+    ]
+    page = html.render(sample.session(pairs))
+    assert [each.header for each in tables(page) if each.caption == WORK] == [
+        ["Case", "FLOPs"],
+        ["Case", "Compiled graphs"],
+    ]
+    labels = {region["aria-label"] for region in Page(page).find("div") if "aria-label" in region}
+    assert {label for label in labels if label.startswith("Exact counters, ")} == {
+        "Exact counters, test_a",
+        "Exact counters, test_b",
+    }
+
+
+def test_a_counter_that_this_version_does_not_know_is_left_out(sample):
+    page = html.render(sample.session([counting(sample, new_counter=1, flops=2)]))
+    assert table(page, WORK).header == ["Case", "FLOPs"]
+    assert WORK not in html.render(sample.session([counting(sample, new_counter=1)]))
+
+
+def test_counters_that_changed_are_listed_the_gravest_case_first(sample):
+    more, fewer, same = (sample.case(f"t.py::test_{name}") for name in ("more", "fewer", "same"))
+    causes = (sample.cause(), sample.cause(1, "aten::add", ""))
+    pairs = [
+        counting(sample, same, comparisons=(sample.time(), sample.counter(), sample.memory())),
+        counting(sample, fewer, Verdict.IMPROVED, comparisons=(sample.counter("flops", 4000, 3000),)),
+        counting(
+            sample,
+            more,
+            Verdict.REGRESSED,
+            comparisons=(
+                sample.time(Verdict.REGRESSED, 0.5),
+                sample.counter("operators", 1000, 1005, causes=causes),
+                sample.counter("graph_breaks", 0, 2),
+                sample.counter("views", 100, 104, verdict=Verdict.EQUIVALENT, tolerance=0.1),
+                sample.unsettled(Verdict.INCOMPARABLE, "allocations recorded with 4 threads"),
+            ),
+        ),
+    ]
+    page = html.render(sample.session(pairs))
+    found = table(page, "Counted without a clock")
+    assert found.header == ["Case", "Counter", "Recorded", "Now", "Change", "From"]
+    assert found.rows == [
+        [
+            "test_more[cpu]",
+            "operators",
+            "1,000",
+            "1,005",
+            "+5 (+0.5 %)",
+            "+4 aten::clone in layers.{0-3} | +1 aten::add",
+        ],
+        ["test_more[cpu]", "graph breaks", "0", "2", "+2", ""],
+        ["test_fewer[cpu]", "FLOPs", "4.00 kFLOP", "3.00 kFLOP", "-1.00 kFLOP (-25.0 %)", ""],
+    ]
+    kinds = re.findall(r'<span class="v (\w+)">', page[page.index('<h2 id="counters">') :])
+    assert kinds[:3] == ["bad", "bad", "good"]
+
+
+def test_the_counters_that_changed_are_in_the_navigation_and_link_to_their_case(sample):
+    pair = counting(sample, None, Verdict.REGRESSED, comparisons=(sample.counter(now=101),))
+    page = html.render(sample.session([pair]))
+    assert '<li><a href="#counters">Counters that changed</a></li>' in page
+    assert f'<h2 id="counters">{MOVED}</h2>' in page
+    section = page[page.index('<h2 id="counters">') :]
+    target = re.search(r'<a class="id" href="#([^"]+)">', section)[1]
+    assert f'<div id="{target}">' in page
+
+
+@pytest.mark.parametrize("build", ["empty", "without", "unchanged", "unsettled"])
+def test_where_no_counter_changed_there_is_no_section(sample, build):
+    comparisons = {
+        "unchanged": (sample.time(), sample.counter(), sample.memory()),
+        "unsettled": (sample.unsettled(Verdict.INCOMPARABLE, "other torch"),),
+    }
+    pairs = [] if build == "empty" else [sample.pair(comparisons=comparisons.get(build, ()))]
+    page = html.render(sample.session(pairs))
+    assert MOVED not in page
+    assert 'href="#counters"' not in page
+    assert 'id="counters"' not in page
+    # None of these cases holds counters of its own.
+    assert WORK not in page
+
+
+def test_a_time_that_changed_is_no_counter(sample):
+    assert MOVED not in html.render(regressed(sample))
+
+
+def test_hostile_counters_and_operators_are_escaped(sample):
+    page = html.render(sample.hostile_session())
+    assert Page(page).open == []
+    assert MOVED in page
+    section = page[page.index('<h2 id="counters">') :]
+    section = section[: section.index("</section>")]
+    for spelt in (
+        "&lt;script&gt;alert(1)&lt;/script&gt;",
+        "&gt;&lt;img src=x onerror=alert(1)&gt;",
+        "{{ 7*7 }} {% raw %}",
+        r"two\nlines\r\tand a tab",
+        r"\x1b[31mred",
+    ):
+        assert section.count(spelt) >= 2  # as an operator in a place, and as the name of a counter
 
 
 def test_failing_tests_are_open_and_the_others_folded(sample):

@@ -31,6 +31,15 @@ def test_a_measured_case(sample):
     ]
 
 
+def test_changes_of_counters(sample):
+    rows = (sample.counter(now=104), sample.counter("graph_breaks", 0, 1), sample.memory(effect=0.25))
+    properties = dict(junit.properties(sample.result(), sample.verdict(comparisons=rows)))
+    assert {name: text for name, text in properties.items() if "change" in name} == {
+        "infergate.operators_change_percent": "4",
+        "infergate.peak_memory_bytes_change_percent": "25",
+    }
+
+
 def test_what_is_absent_is_left_out(sample):
     result = sample.result(outcome=Outcome.SKIPPED, hardware=None)
     assert junit.properties(result) == [

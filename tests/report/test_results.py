@@ -8,7 +8,18 @@ import jsonschema
 import msgspec
 import pytest
 
-from pytest_infergate.core.model import Estimate, Note, Outcome, Verdict
+from pytest_infergate.core import counters
+from pytest_infergate.core.model import (
+    CounterKey,
+    CounterRecord,
+    Counters,
+    Estimate,
+    Note,
+    OperatorWork,
+    Outcome,
+    Tally,
+    Verdict,
+)
 from pytest_infergate.errors import StorageError
 from pytest_infergate.report import results
 
@@ -24,6 +35,15 @@ def validator():
 
 def valid(text):
     return validator().is_valid(json.loads(text))
+
+
+COUNTED = Counters(
+    totals={"flops": 10**12, "operators": 5},
+    weights={"float32": 4},
+    operators=(OperatorWork(operator="aten::clone", place="layers.{0-3}", calls=1, bytes=8),),
+    architecture="AVX2",
+    varying={"operators": (4, 5)},
+)
 
 
 def sessions(sample):
@@ -47,6 +67,19 @@ def sessions(sample):
             deselected=(note,),
             reasons=("because",),
         ),
+        "counters": sample.session(
+            [
+                sample.pair(
+                    verdict=Verdict.REGRESSED,
+                    result={"measurement": sample.measurement(counters=COUNTED)},
+                    comparisons=(
+                        sample.counter(before=1, now=5, causes=(sample.cause(),)),
+                        sample.counter("graph_breaks", 0, 1),
+                        sample.unsettled(Verdict.NO_BASELINE, "FLOPs not on record yet"),
+                    ),
+                )
+            ]
+        ),
         "budget": sample.session(
             [
                 sample.pair(
@@ -58,7 +91,7 @@ def sessions(sample):
     }
 
 
-@pytest.mark.parametrize("name", ["empty", "measured", "skipped", "changed", "budget"])
+@pytest.mark.parametrize("name", ["empty", "measured", "skipped", "changed", "budget", "counters"])
 def test_a_file_reads_back_and_meets_the_schema(sample, name):
     text = results.render(sessions(sample)[name])
     assert valid(text)
@@ -84,6 +117,16 @@ def test_the_text_is_sorted_indented_and_ends_in_a_newline(sample):
     assert text.startswith('{\n "cases": [],\n "created": "2026-07-01T12:00:00Z",\n')
     assert '\n "schema_version": 1,\n' in text
     assert text.endswith("}\n")
+
+
+def test_compared_counters_are_written_as_they_are_read(sample):
+    records = [
+        CounterRecord(case=sample.case(), tallies=(Tally(key=CounterKey(), counters={"flops": total}),))
+        for total in (1, 2)
+    ]
+    rows = counters.compare(*records, {}, 0.01)
+    text = results.render(sample.session([sample.pair(verdict=Verdict.REGRESSED, comparisons=rows)]))
+    assert results.render(results.parse(text, "r.json")) == text
 
 
 def test_every_text_is_written_whatever_it_holds(sample):

@@ -95,7 +95,10 @@ OVER = Verdict.OVER_BUDGET
             [{"limit": 40.0, "verdict": OVER}, {"verdict": Verdict.INCONCLUSIVE}],
             "over: p95_ms 43.4 ms > 40.0 ms (and 1 more)",
         ),
-        ([{"metric": "gflops", "limit": 2.0, "value": 2.5, "verdict": OVER}], "over: gflops 2.5 > 2"),
+        (
+            [{"metric": "gflops", "limit": 2.0, "value": 2.5, "verdict": OVER}],
+            "over: gflops 2.50 GFLOP > 2.00 GFLOP",
+        ),
     ],
 )
 def test_budgets_in_words(sample, checks, expected):

@@ -119,13 +119,10 @@ def test_a_regression_fails_with_all_that_is_known(sample):
     )
     assert text.failure_message(verdict, sample.result()) == (
         """
-regressed: peak memory 60.0 MB against a recorded 48.0 MB: +25.0 %, allowed +1.0 %; p50 latency 52.1 ms against an expected 40.0 ms: +30.3 %, allowed +25.0 %
+regressed: peak memory 60.0 MB against a recorded 48.0 MB; p50 latency 52.1 ms against an expected 40.0 ms: +30.3 %, allowed +25.0 %
 
-  peak memory: regressed
-    measured  60.0 MB
-    expected  48.0 MB, as recorded last
-    change    +25.0 %, allowed +1.0 % or 1.05 MB, whichever is more
-    how sure  exact: this figure has no noise
+  exact counters, without noise: regressed
+    peak memory  60.0 MB against a recorded 48.0 MB: +12.0 MB (+25.0 %), allowed +1.0 % or 1.05 MB, whichever is more
 
   p50 latency: regressed
     measured             52.1 ms, median of 412 calls
@@ -133,11 +130,122 @@ regressed: peak memory 60.0 MB against a recorded 48.0 MB: +25.0 %, allowed +1.0
     change               +30.3 %, allowed +25.0 %
     how sure             between +26.1 % and +34.6 %; the chance of a false alarm anywhere in the run is 0.5 %
     smallest detectable  a true +13.0 % would be called regressed in 9 of 10 runs
+    the model's work     peak memory +12.0 MB (+25.0 %)
 
   next
     - if the change is meant, record it with --infer-save
     - or allow it for this test: @pytest.mark.inference(tolerance={"memory": "30%", "p50": "35%"})
     - or report it without failing: @pytest.mark.inference(gate="warn")
+"""
+    ).strip("\n")
+
+
+def test_counters_fail_together_with_who_moved_them(sample):
+    verdict = sample.verdict(
+        Verdict.REGRESSED,
+        failed=True,
+        comparisons=(
+            sample.time(),
+            sample.counter("flops", 10**9, 10**9),
+            sample.counter("operators", 1000, 1004, causes=(sample.cause(),)),
+            sample.counter("bytes_written", 10**6, 1_164_000, causes=(sample.cause(164_000),)),
+        ),
+    )
+    assert text.failure_message(verdict, sample.result()) == (
+        """
+regressed: operators 1,004 against a recorded 1,000: +4 aten::clone in layers.{0-3}; 1 more counter
+
+  exact counters, without noise: regressed
+    operators      1,004 against a recorded 1,000: +4 (+0.4 %)
+    bytes written  1.16 MB against a recorded 1.00 MB: +164 kB (+16.4 %)
+    from           +4 aten::clone in layers.{0-3}, +164 kB
+
+  next
+    - if the change is meant, record it with --infer-save
+    - or allow it for this test: @pytest.mark.inference(tolerance={"counters": "20%"})
+    - or report it without failing: @pytest.mark.inference(gate="warn")
+"""
+    ).strip("\n")
+
+
+def test_a_slower_time_stands_beside_the_work_that_moved(sample):
+    verdict = sample.verdict(
+        Verdict.REGRESSED,
+        failed=True,
+        comparisons=(
+            sample.time(Verdict.REGRESSED, 0.303, low=0.261, high=0.346),
+            sample.counter("flops", 10**9, 2 * 10**9, causes=(sample.cause(10**9, "aten::mm", "head"),)),
+        ),
+    )
+    assert text.failure_message(verdict) == (
+        """
+regressed: p50 latency 52.1 ms against an expected 40.0 ms: +30.3 %, allowed +25.0 %; FLOPs 2.00 GFLOP against a recorded 1.00 GFLOP: aten::mm in head, +1.00 GFLOP
+
+  p50 latency: regressed
+    measured             52.1 ms
+    expected             40.0 ms, from 12 sessions
+    change               +30.3 %, allowed +25.0 %
+    how sure             between +26.1 % and +34.6 %; the chance of a false alarm anywhere in the run is 0.5 %
+    smallest detectable  a true +13.0 % would be called regressed in 9 of 10 runs
+    the model's work     aten::mm in head, +1.00 GFLOP
+
+  exact counters, without noise: regressed
+    FLOPs  2.00 GFLOP against a recorded 1.00 GFLOP: +1.00 GFLOP (x2.0)
+    from   aten::mm in head, +1.00 GFLOP
+
+  next
+    - if the change is meant, record it with --infer-save
+    - or allow it for this test: @pytest.mark.inference(tolerance={"p50": "35%", "counters": "105%"})
+    - or report it without failing: @pytest.mark.inference(gate="warn")
+"""
+    ).strip("\n")
+
+
+def test_counters_that_cannot_be_compared_fail_when_strict(sample):
+    cure = "record them anew with --infer-save"
+    found = "operators recorded with torch 2.12.0, this is 2.13.0"
+    judged = sample.verdict(
+        Verdict.INCOMPARABLE,
+        failed=True,
+        comparisons=(
+            sample.time(),
+            sample.counter("flops"),
+            sample.unsettled(Verdict.INCOMPARABLE, found, cure),
+        ),
+    )
+    assert text.failure_message(judged, sample.result()) == (
+        f"""
+incomparable: {found}
+
+  exact counters: incomparable
+    why  {found}
+
+  next
+    - {cure}
+    - {STRICT.format("incomparable")}
+"""
+    ).strip("\n")
+
+
+def test_counters_that_are_not_on_record_fail_when_strict(sample):
+    judged = sample.verdict(
+        Verdict.NO_BASELINE,
+        failed=True,
+        comparisons=(
+            sample.time(),
+            sample.unsettled(Verdict.NO_BASELINE, "FLOPs, operators not on record yet"),
+        ),
+    )
+    assert text.failure_message(judged, sample.result()) == (
+        f"""
+no-baseline: FLOPs, operators not on record yet
+
+  exact counters: no-baseline
+    why  FLOPs, operators not on record yet
+
+  next
+    - record a baseline with --infer-save, and commit it
+    - {STRICT.format("no-baseline")}
 """
     ).strip("\n")
 
@@ -205,7 +313,7 @@ STRICT = """or run without --infer-strict, which alone makes '{}' fail
 def test_what_the_evidence_does_not_decide_fails_when_strict(sample, verdict):
     note = sample.note("3 stored sessions can show a slowdown of 61 % or more", "record more sessions")
     row = sample.time(verdict, 0.3, note=note, sessions=3, smallest_detectable=0.61, low=-0.02, high=0.7)
-    judged = sample.verdict(verdict, failed=True, comparisons=(row, sample.memory()))
+    judged = sample.verdict(verdict, failed=True, comparisons=(row, sample.counter(), sample.memory()))
     assert text.failure_message(judged, sample.result()) == (
         f"""
 {verdict.value}: p50 latency 52.0 ms against an expected 40.0 ms: +30.0 %, allowed +25.0 %
@@ -216,6 +324,7 @@ def test_what_the_evidence_does_not_decide_fails_when_strict(sample, verdict):
     change               +30.0 %, allowed +25.0 %
     how sure             between -2.0 % and +70.0 %, each bound at 95 % confidence
     smallest detectable  a true +61.0 % would be called regressed in 9 of 10 runs
+    the model's work     unchanged: no exact counter moved
     note                 3 stored sessions can show a slowdown of 61 % or more
 
   next

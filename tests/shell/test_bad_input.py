@@ -40,8 +40,22 @@ import pytest
         (["--infer-tolerance=-5%"], "--infer-tolerance: '-5%' is not a share such as '5%' or 0.05"),
         (
             ["--infer-tolerance=p95=5%"],
-            "--infer-tolerance: unknown 'p95': allowed are memory, p50; did you mean 'p50'?",
+            "--infer-tolerance: unknown 'p95': allowed are allocations, *, memory, *, p50, *; did you mean 'p50'?",
         ),
+        (
+            ["--infer-tolerance=operator=off"],
+            "--infer-tolerance: unknown 'operator': allowed are *; did you mean 'operators'?",
+        ),
+        (["--infer-tolerance=gflops=5%"], "--infer-tolerance: unknown 'gflops': *; did you mean 'flops'?"),
+        (
+            ["--infer-tolerance=p50=off"],
+            "--infer-tolerance: p50 cannot be off; gate=False in the marker reports without failing",
+        ),
+        (
+            ["--infer-tolerance=operators=on"],
+            "--infer-tolerance: 'on' is not a share such as '5%' or 0.05",
+        ),
+        (["--infer-tolerance=operators=2"], "--infer-tolerance: '2' is above 1; write '2%' or 0.02"),
         (
             ["--infer-max-time=soon"],
             "--infer-max-time: 'soon' is not a time above zero, such as 10, 10s, 2min",
@@ -62,7 +76,15 @@ import pytest
         (["--infer-json=test_it.py"], "--infer-json: *test_it.py is a Python file; give another name"),
         (
             ["--infer-json=.infergate/baselines/x.json"],
-            "--infer-json: *x.json is among the baselines; give a file in another folder",
+            "--infer-json: *x.json is in a folder of baselines or counters; give another",
+        ),
+        (
+            ["--infer-counters=s3://bucket/x"],
+            "--infer-counters: 's3://bucket/x' is an address; exact counters stand in a folder beside the code",
+        ),
+        (
+            ["--infer-counters=conftest.py"],
+            "*conftest.py is no folder; choose another place for the counters",
         ),
         (["--infer-baseline=s3://bucket/x"], "--infer-baseline: no plugin offers a store for s3://bucket/x"),
         (["--infer-save", "--infer-baseline=conftest.py/x"], "*conftest.py*"),
@@ -89,6 +111,10 @@ def test_bad_ini_values_end_the_run_with_exit_code_4(project):
     result = project.run()
     assert result.ret == 4
     result.stderr.fnmatch_lines(["ERROR: ini value infer_tolerance: '5' is above 1; write '5%' or 0.05"])
+    (project.path / "pytest.ini").write_text("[pytest]\ninfer_counters = s3://bucket/x\n")
+    result = project.measure()
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["ERROR: ini value infer_counters: 's3://bucket/x' is an address; *"])
 
 
 @pytest.mark.parametrize(
@@ -100,6 +126,26 @@ def test_bad_ini_values_end_the_run_with_exit_code_4(project):
             "pyproject.toml: [[]tool.infergate.budgets] must map patterns to budgets",
         ),
         ("[tool.infergate.budgets]\n'*' = {p95 = 4}", "*unknown budget 'p95'*did you mean 'p95_ms'?"),
+        (
+            "[tool.infergate]\ntolerance = {}",
+            "*] has an unknown key 'tolerance': known are budgets and tolerances; did you mean 'tolerances'?",
+        ),
+        (
+            "[tool.infergate]\ntolerances = '5%'",
+            "pyproject.toml: [[]tool.infergate.tolerances] must map patterns to tolerances",
+        ),
+        (
+            "[tool.infergate.tolerances]\n'*' = {operator = '5%'}",
+            "pyproject.toml: [[]tool.infergate.tolerances]: unknown 'operator': *; did you mean 'operators'?",
+        ),
+        (
+            "[tool.infergate.tolerances]\n'*' = {p50 = 'off'}",
+            "pyproject.toml: [[]tool.infergate.tolerances]: p50 cannot be off; *",
+        ),
+        (
+            "[tool.infergate.tolerances]\n'*' = {operators = 5}",
+            "pyproject.toml: [[]tool.infergate.tolerances]: 5 is above 1; write '5%' or 0.05",
+        ),
     ],
 )
 def test_bad_tables_end_the_run_with_exit_code_4(project, table, message):
@@ -129,6 +175,10 @@ def test_bad_tables_end_the_run_with_exit_code_4(project, table, message):
         ("devices=['gpu']", "(devices=...): unknown device 'gpu'*"),
         ("dtypes=['fp16']", "(dtypes=...): unknown 'fp16'*"),
         ("tolerance=5", "(tolerance=...): 5 is above 1; write '5%' or 0.05"),
+        ("tolerance={'operator': 'off'}", "(tolerance=...): unknown 'operator': *did you mean 'operators'?"),
+        ("tolerance={'p50': 'off'}", "(tolerance=...): p50 cannot be off; gate=False in the marker *"),
+        ("tolerance={'operators': True}", "(tolerance=...): True is not a share such as '5%' or 0.05"),
+        ("tolerance={'operators': None}", "(tolerance=...): None is not a share such as '5%' or 0.05"),
         ("gate='no'", "(gate=...): unknown 'no': allowed are fail, off, warn"),
         ("max_time=-1", "(max_time=...): '-1' is not a time above zero*"),
         ("unit=3", "(unit=...): 3 is not a word such as 'images'"),

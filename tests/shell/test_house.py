@@ -17,7 +17,7 @@ LAYERS = {
     "measure": {"core", "errors", "devices"},
     "storage": {"core", "errors"},
     "report": {"core", "errors"},
-    "options": set(),
+    "options": {"core"},
     "settings": {"core", "errors", "options"},
     "selection": {"settings"},
     "fixture": {"core", "errors", "measure", "session", "settings"},

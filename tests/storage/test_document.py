@@ -36,12 +36,12 @@ def test_the_layout():
         '  "hardware": {"cpu_model": "Test CPU", "isa": ["avx2"], "cores": 4},\n'
         '  "cases": [\n'
         '    {"case": {"test": "a.py::test_a", "device": "cpu", "batch_size": 8}, "sessions": [\n'
-        '      {"created": "2026-01-01T00:00:00Z", "p50": 0.001, "count": 120, "peak_memory": 4096, "yardsticks": {"gemm": 0.001}}\n'
-        '     ,{"created": "2026-01-02T00:00:00Z", "p50": 0.002, "count": 120, "peak_memory": 4096, "yardsticks": {"gemm": 0.001}}\n'
+        '      {"created": "2026-01-01T00:00:00Z", "p50": 0.001, "count": 120, "yardsticks": {"gemm": 0.001}}\n'
+        '     ,{"created": "2026-01-02T00:00:00Z", "p50": 0.002, "count": 120, "yardsticks": {"gemm": 0.001}}\n'
         "    ]}\n"
         '   ,{"case": {"test": "b.py::test_b", "device": "cpu", "batch_size": 8}, "sessions": [\n'
-        '      {"created": "2026-01-01T00:00:00Z", "p50": 0.001, "count": 120, "peak_memory": 4096, "yardsticks": {"gemm": 0.001}}\n'
-        '     ,{"created": "2026-01-02T00:00:00Z", "p50": 0.002, "count": 120, "peak_memory": 4096, "yardsticks": {"gemm": 0.001}}\n'
+        '      {"created": "2026-01-01T00:00:00Z", "p50": 0.001, "count": 120, "yardsticks": {"gemm": 0.001}}\n'
+        '     ,{"created": "2026-01-02T00:00:00Z", "p50": 0.002, "count": 120, "yardsticks": {"gemm": 0.001}}\n'
         "    ]}\n"
         "  ],\n"
         '  "packages": {\n'
@@ -118,11 +118,11 @@ RESTORE = "restore it from version control, or delete it and record anew with --
 UNREADABLE = {
     "empty": ("", f"base.json is not JSON: it ends too early (Expecting value, line 1 column 1); {RESTORE}"),
     "truncated": (
-        GOOD[:300],
-        f"base.json is not JSON: it ends too early (Expecting value, line 6 column 106); {RESTORE}",
+        GOOD[:280],
+        f"base.json is not JSON: it ends too early (Expecting property name enclosed in double quotes, line 6 column 86); {RESTORE}",
     ),
     "truncated in a name": (
-        GOOD[:290],
+        GOOD[:255],
         "base.json is not JSON: it ends too early (Unterminated string starting at, line 6",
     ),
     "no JSON": ("cases: []", "base.json is not JSON (Expecting value, line 1 column 1)"),
@@ -171,7 +171,10 @@ UNREADABLE = {
         GOOD.replace("120", "0", 1),
         "`$.cases[0].sessions[0].count` is 0, and a median needs at least 1 call",
     ),
-    "memory below zero": (GOOD.replace("4096", "-1", 1), "`$.cases[0].sessions[0].peak_memory` is -1"),
+    "a figure of another file": (
+        GOOD.replace('"count": 120', '"count": 120, "peak_memory": 4096', 1),
+        "Object contains unknown field `peak_memory` - at `$.cases[0].sessions[0]`",
+    ),
     "no time": (
         GOOD.replace("2026-01-01T00:00:00Z", "yesterday", 1),
         "`$.cases[0].sessions[0].created` is 'yesterday'",
@@ -198,6 +201,10 @@ UNREADABLE = {
         ),
     ),
     "half resolved": (GOOD.replace("  ],\n", "  ],\n=======\n"), "git conflict markers (line 14)"),
+    "half resolved of three": (
+        GOOD.replace("  ],\n", "  ],\n||||||| 1a2b3c4\n"),
+        "git conflict markers (line 14); take both sides",
+    ),
 }
 
 

@@ -8,7 +8,8 @@ from filelock import FileLock
 
 from pytest_infergate.core.baseline import merge
 from pytest_infergate.errors import StorageError
-from pytest_infergate.storage import document, files
+from pytest_infergate.storage import document
+from pytest_infergate.storage import folder as folders
 from pytest_infergate.storage.base import load_all
 from pytest_infergate.storage.files import FileStore
 from pytest_infergate.testing import sample_session
@@ -202,7 +203,7 @@ def test_a_disk_that_is_full_is_known_before_anything_is_measured(recorded, monk
 
 
 def test_a_lock_that_is_never_released(recorded, folder, monkeypatch):
-    monkeypatch.setattr(files, "LOCK_SECONDS", 0.0)
+    monkeypatch.setattr(folders, "LOCK_SECONDS", 0.0)
     with FileLock(folder / ".lock"), pytest.raises(StorageError, match="was held by another process for 0 s"):
         recorded.check_writable()
 
@@ -214,7 +215,7 @@ def test_a_lock_that_is_never_released(recorded, folder, monkeypatch):
             PermissionError(13, "Permission denied"),
             "cannot write .*lock: Permission denied; make it writable",
         ),
-        (NotImplementedError("no flock"), "cannot lock .*lock: no flock; keep baselines on a local disk"),
+        (NotImplementedError("no flock"), "cannot lock .*lock: no flock; keep it on a local disk"),
     ],
 )
 def test_a_lock_that_cannot_be_had(recorded, monkeypatch, error, message):

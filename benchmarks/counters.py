@@ -1,0 +1,195 @@
+"""Exact counters: what they cost, and whether they are exact.
+
+    python benchmarks/counters.py [--launches 15] [--repetitions 10]
+
+Cost: one counting of everything against one forward pass, taken in turn; the limit is 6 passes or 0.5 s,
+whichever is more. Exactness: every case of the examples is counted again and again, in fresh processes
+with other hash seeds, and compared with the first launch as the gate does. One alarm is a bug.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import msgspec
+import torch
+
+from pytest_infergate.core import counters as core
+from pytest_infergate.core.model import (
+    Case,
+    CaseResult,
+    CounterRecord,
+    Counters,
+    Latency,
+    Measurement,
+    Outcome,
+    Verdict,
+    WarmUp,
+)
+from pytest_infergate.core.stats import quantile_estimate
+from pytest_infergate.devices.cpu import Cpu
+from pytest_infergate.measure.counters import counted
+from pytest_infergate.measure.invocation import Invocation
+from pytest_infergate.measure.placement import placed
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
+PAIRS = 5
+
+
+def examples() -> dict[str, Invocation]:
+    """The measured cases of the examples."""
+    from infergate_examples.embedder import PASSAGE, QUERY, load_embedder, random_tokens
+    from infergate_examples.voice import babble, frames, load_voice_activity
+
+    embedder, detector = load_embedder(), load_voice_activity()
+    cases = {"query": Invocation(embedder, random_tokens(1, QUERY), {})}
+    cases |= {f"index-b{n}": Invocation(embedder, random_tokens(n, PASSAGE), {}) for n in (4, 16)}
+    cases |= {f"frames-b{n}": Invocation(detector, (frames(n),), {}) for n in (1, 8, 32)}
+    return cases | {"live-stream": Invocation(detector.listen, (babble(seconds=0.5),), {})}
+
+
+def published() -> dict[str, Invocation]:
+    """Well-known models with random weights."""
+    from transformers import (
+        BertConfig,
+        BertModel,
+        ResNetConfig,
+        ResNetForImageClassification,
+        ViTConfig,
+        ViTForImageClassification,
+    )
+
+    image = torch.randn(1, 3, 224, 224)
+    return {
+        "resnet-50": Invocation(ResNetForImageClassification(ResNetConfig()), (image,), {}),
+        "vit-b-16": Invocation(ViTForImageClassification(ViTConfig()), (image,), {}),
+        "bert-base-128": Invocation(BertModel(BertConfig()), (torch.randint(0, 30_000, (1, 128)),), {}),
+    }
+
+
+@contextmanager
+def ready(invocation: Invocation) -> Iterator[tuple[Callable[[], Any], dict[str, int] | None]]:
+    """The call, on the CPU, and the model's weights by dtype."""
+    with placed(invocation, "cpu") as model:
+
+        def call() -> None:
+            result = model.call()
+            if isinstance(result, Iterator):
+                for _ in result:
+                    pass
+
+        call()
+        yield call, model.weights
+
+
+def count(call: Callable[[], Any], weights: dict[str, int] | None) -> Counters:
+    """Everything, once."""
+    taken = counted(call, Cpu(), compiled={}, weights=weights)
+    if taken.notes:
+        raise SystemExit(f"a counter was lost: {taken.notes}")
+    return taken.counters
+
+
+def seconds(call: Callable[[], Any]) -> float:
+    """Wall time of one call."""
+    begin = time.perf_counter()
+    call()
+    return time.perf_counter() - begin
+
+
+def cost() -> None:
+    """Print passes and seconds that counting takes, and FLOPs."""
+    print(f"{'case':<14} {'forward':>10} {'counting':>10} {'passes':>7} {'GFLOP':>9} {'operators':>9}")
+    for name, invocation in {**examples(), **published()}.items():
+        with ready(invocation) as (call, weights):
+            pairs = [(seconds(call), seconds(lambda: count(call, weights))) for _ in range(PAIRS)]
+            totals = count(call, weights).totals
+        forward = median(one for one, _ in pairs)
+        counting = median(other for _, other in pairs)
+        ratio = median(other / one for one, other in pairs)
+        within = "" if counting <= max(6 * forward, 0.5) else "  over the limit"
+        print(
+            f"{name:<14} {1e3 * forward:>7.2f} ms {1e3 * counting:>7.2f} ms {ratio:>7.1f} "
+            f"{totals['flops'] / 1e9:>9.3f} {totals['operators']:>9}{within}"
+        )
+
+
+def record(name: str, counters: Counters) -> CounterRecord:
+    """The counters as the gate keeps them."""
+    zero = quantile_estimate([1.0], 0.5)
+    measurement = Measurement(
+        latency=Latency(count=1, mean=1.0, p50=zero, p90=zero, p95=zero, p99=zero),
+        throughput=1.0,
+        cold_start=1.0,
+        warm_up=WarmUp(calls=1, seconds=1.0, steady=True),
+        counters=counters,
+        threads=torch.get_num_threads(),
+    )
+    result = CaseResult(
+        case=Case(test=f"examples::{name}", device="cpu"),
+        nodeid=name,
+        outcome=Outcome.MEASURED,
+        measurement=measurement,
+    )
+    found = core.record(result, torch.__version__)
+    if found is None:
+        raise SystemExit(f"{name}: nothing was counted")
+    return found
+
+
+def launch(repetitions: int) -> None:
+    """Count every case so many times in this process; print a record a line."""
+    for name, invocation in examples().items():
+        with ready(invocation) as (call, weights):
+            for _ in range(repetitions):
+                print(msgspec.json.encode(record(name, count(call, weights))).decode())
+
+
+def exactness(launches: int, repetitions: int) -> int:
+    """Compare every record with the first of its case; print and return the alarms."""
+    first: dict[Case, CounterRecord] = {}
+    checks = alarms = 0
+    for number in range(launches):
+        env = {**os.environ, "PYTHONHASHSEED": str(number), "INFERGATE_PADDING": "x" * 97 * number}
+        command = [sys.executable, __file__, "--launch", "--repetitions", str(repetitions)]
+        lines = subprocess.run(command, env=env, check=True, capture_output=True, text=True).stdout
+        for line in lines.splitlines():
+            now = msgspec.convert(json.loads(line), CounterRecord)
+            before = first.setdefault(now.case, now)
+            rows = core.compare(before, now, {}, 0.01)
+            checks += 1
+            moved = [row for row in rows if row.verdict is not Verdict.EQUIVALENT]
+            alarms += bool(moved)
+            for row in moved:
+                print(f"{now.case.test}: {row.metric} {row.baseline} -> {row.candidate}")
+    print(f"{checks} countings of {len(first)} cases in {launches} launches: {alarms} alarms")
+    return alarms
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--launches", type=int, default=15)
+    parser.add_argument("--repetitions", type=int, default=10)
+    parser.add_argument("--launch", action="store_true", help="one launch; used by the benchmark itself")
+    given = parser.parse_args()
+    if given.launch:
+        launch(given.repetitions)
+        return
+    cost()
+    print()
+    sys.exit(bool(exactness(given.launches, given.repetitions)))
+
+
+if __name__ == "__main__":
+    main()

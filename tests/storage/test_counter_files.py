@@ -1,0 +1,748 @@
+import multiprocessing
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_infergate.core.model import Case, CounterKey, CounterRecord, OperatorWork, Tally
+from pytest_infergate.errors import StorageError
+from pytest_infergate.storage import counters
+from pytest_infergate.storage.counters import CounterFiles, file_name
+
+MODULE = "tests/test_model.py"
+AVX2 = CounterKey(torch="2.13.0", architecture="avx2")
+HOSTILE = (
+    'say "hi"',
+    "back\\slash",
+    "two\nlines",
+    "carriage\rreturn",
+    "line\u2028separator \u2029 \x85",
+    "nul\0",
+    "byte \udc80",
+    "<<<<<<< HEAD",
+    "=======",
+    "../..",
+    "# comment",
+    "größe",
+    " in ",
+    "{0-5}",
+    " ",
+)
+RESTORE = "; restore it from version control, or delete it and record anew with --infer-save"
+posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX only")
+not_root = pytest.mark.skipif(getattr(os, "geteuid", lambda: 0)() == 0, reason="root may do anything")
+needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+
+
+def case(name="test_a", module=MODULE, **axes):
+    return Case(test=f"{module}::{name}", device="cpu", **axes)
+
+
+def tally(key=CounterKey(), *operators, **figures):  # noqa: B008 - frozen
+    return Tally(key=key, counters=figures, operators=operators)
+
+
+def record(of, *tallies, flops=8):
+    return CounterRecord(case=of, tallies=tallies or (tally(flops=flops),))
+
+
+def text(*records, module=MODULE):
+    return counters.encode(module, {each.case: each for each in records})
+
+
+def decode(written):
+    return counters.decode(written.encode("utf-8", "backslashreplace"), "model.txt")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "counters"
+
+
+@pytest.fixture
+def files(folder):
+    return CounterFiles(folder)
+
+
+def names(folder):
+    found = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return sorted(name for name in found if not name.startswith("."))
+
+
+# The text
+
+GOLDEN = """\
+# Exact counters of "tests/test_model.py": what one call of each case does.
+# Written by pytest --infer-save. Review a change here as you review code.
+# Bytes in bytes; one multiplication and addition are two flops; figures of an operator "in" several
+# places, as layer.{0-5}, are those of each.
+infergate counters 1
+
+case {"test": "tests/test_model.py::test_a", "device": "cpu", "batch_size": 8}
+  everywhere
+    flops 12000000
+    host_device_copies 0
+    weight_bytes 4096
+    weight_bytes float32 4096
+  with {"torch": "2.13.0", "architecture": "avx2"}
+    aten::addmm 5
+    aten::copy_ 1
+    operators 6
+    views varies
+    aten::addmm: 1 call, 2000000 flops, 30 bytes in layer.{0-2}
+    aten::addmm: 2 calls, 3000000 flops, 40 bytes in head
+    aten::copy_: 1 call, 0 flops, 8 bytes
+  with {"torch": "2.13.0", "architecture": "avx2", "threads": 4}
+    allocations 7
+  end of 15 lines
+
+case {"test": "tests/test_model.py::test_b", "params": "small", "device": "cuda", "dtype": "float16"}
+  everywhere
+    flops 1
+  end of 2 lines
+
+end
+"""
+FIRST = record(
+    case(batch_size=8),
+    tally(
+        **{"weight_bytes float32": 4096, "weight_bytes": 4096, "host_device_copies": 0, "flops": 12_000_000}
+    ),
+    tally(
+        AVX2,
+        OperatorWork(operator="aten::addmm", place="layer.{0-2}", calls=1, flops=2_000_000, bytes=30),
+        OperatorWork(operator="aten::addmm", place="head", calls=2, flops=3_000_000, bytes=40),
+        OperatorWork(operator="aten::copy_", calls=1, bytes=8),
+        views=None,
+        operators=6,
+    ),
+    tally(CounterKey(torch="2.13.0", architecture="avx2", threads=4), allocations=7),
+)
+SECOND = record(
+    Case(test=f"{MODULE}::test_b", params="small", device="cuda", dtype="float16"), tally(flops=1)
+)
+
+
+def test_the_text():
+    assert text(SECOND, FIRST) == GOLDEN
+
+
+def test_the_text_is_read_back():
+    assert decode(GOLDEN) == {FIRST.case: FIRST, SECOND.case: SECOND}
+
+
+def test_lines_of_windows_editors_are_read():
+    assert decode(GOLDEN.replace("\n", "\r\n")) == decode(GOLDEN)
+
+
+def test_sums_of_an_operator_are_for_the_eye():
+    assert decode(GOLDEN.replace("aten::addmm 5", "aten::addmm 99")) == decode(GOLDEN)
+
+
+def test_comments_and_empty_lines_are_passed_over():
+    assert decode("# mine\n\n" + GOLDEN.replace("  everywhere\n", "\n  everywhere\n# why\n\n")) == decode(
+        GOLDEN
+    )
+
+
+def test_cases_and_counters_are_sorted():
+    cases = [case(name, params=p, batch_size=b) for name in "ba" for p in ("y", "x") for b in (10, 9)]
+    written = text(*(record(each, tally(operators=1, flops=2, allocations=3)) for each in cases))
+    order = [line for line in written.splitlines() if line.startswith("case ")]
+    assert list(decode(written)) == sorted(cases, key=lambda each: (each.test, each.params, each.batch_size))
+    assert len(order) == 8
+    body = written.split("everywhere\n")[1].splitlines()[:3]
+    assert body == ["    allocations 3", "    flops 2", "    operators 1"]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_names_may_hold_anything(name):
+    work = OperatorWork(operator="aten::mm", place=name, calls=1)
+    hostile = record(case(name, params=name), tally(CounterKey(architecture=name), work, operators=1))
+    written = text(hostile, module=name)
+    assert decode(written) == {hostile.case: hostile}
+    assert len([line for line in written.split("\n") if line.startswith("case ")]) == 1
+
+
+words = st.text(
+    st.characters(exclude_categories=["Cs"]) | st.characters(min_codepoint=0xDC80, max_codepoint=0xDCFF)
+)
+figures = st.dictionaries(
+    st.sampled_from(["flops", "operators", "allocations", "weight_bytes float8_e4m3fn"]),
+    st.none() | st.integers(0, 10**24 - 1),
+    min_size=1,
+)
+work = st.builds(
+    OperatorWork,
+    operator=st.sampled_from(["aten::mm", "aten::copy_", "Tensor.cpu", "vision::nms"]),
+    place=words,
+    calls=st.integers(0, 10**15 - 1),
+    flops=st.integers(0, 10**24 - 1),
+    bytes=st.integers(0, 10**24 - 1),
+)
+keys = st.builds(
+    CounterKey,
+    torch=st.none() | words,
+    architecture=st.none() | words,
+    threads=st.none() | st.integers(1, 99),
+)
+tallies = st.builds(
+    Tally,
+    key=keys,
+    counters=figures,
+    operators=st.lists(work, max_size=3, unique_by=lambda row: (row.operator, row.place)).map(tuple),
+)
+cases = st.builds(
+    Case,
+    test=words,
+    params=words,
+    device=words,
+    dtype=st.none() | words,
+    threads=st.none() | st.integers(1, 9),
+)
+records = st.builds(
+    CounterRecord, case=cases, tallies=st.lists(tallies, max_size=3, unique_by=lambda row: row.key).map(tuple)
+)
+
+
+@given(st.lists(records, max_size=3, unique_by=lambda each: each.case))
+def test_what_is_written_is_read_back(written):
+    assert decode(text(*written)) == {each.case: each for each in written}
+
+
+# Places
+
+
+@pytest.mark.parametrize(
+    "module", ["test_it.py", MODULE, "größe/test ü.py", "a b/-c+d=e@f.py", "_/1.py", "v1.2/x..py"]
+)
+def test_a_file_stands_where_its_module_stands(module):
+    assert file_name(module) == f"{module}.txt"
+
+
+STRANGE = (
+    "..",
+    ".",
+    "../up.py",
+    "a/../../up.py",
+    "/etc/passwd",
+    "",
+    "a//b.py",
+    "a/./b.py",
+    "./b.py",
+    "a/",
+    "C:\\x.py",
+    "C:x.py",
+    "a\\b.py",
+    "a*b?.py",
+    '<"|>.py',
+    "nul\0.py",
+    ".hidden/b.py",
+    "x" * 300,
+    "é" * 150,
+    "byte\udc80.py",
+    "{x}.py",
+    "a,b.py",
+    "#a.py",
+    "~/a.py",
+    "$HOME/a.py",
+    " a.py",
+    "=a.py",
+    "two\nlines.py",
+    "a\u2028b.py",
+)
+
+
+@pytest.mark.parametrize("module", STRANGE)
+def test_names_never_leave_the_folder(files, folder, module):
+    name = file_name(module)
+    assert (folder / name).resolve().is_relative_to(folder.resolve())
+    assert not set(name) & set('\0:*?"<>|\\')
+    assert len(os.fsencode(name)) < 255
+    strange = record(case(module=module))
+    files.record([strange])
+    written = [path for path in folder.rglob("*") if path.suffix == ".txt"]
+    assert written == [folder / name]
+    assert files.load() == {strange.case: strange}
+
+
+def test_modules_have_a_file_each(folder):
+    modules = [*STRANGE, "b.py", "a/b.py", "up.py", "a-b.py", "x" * 299, "C-x.py", "etc/passwd"]
+    assert len({(folder / file_name(module)).resolve() for module in modules}) == len(modules)
+
+
+# The folder
+
+
+def test_nothing_is_read_where_nothing_was_recorded(files, folder):
+    assert files.load() == {}
+    assert not folder.exists()
+
+
+def test_what_is_recorded_is_loaded(files, folder):
+    other = record(case(module="test_other.py"))
+    assert files.record([FIRST, other, SECOND]) == 2
+    assert files.load() == {each.case: each for each in (FIRST, SECOND, other)}
+    assert names(folder) == ["test_other.py.txt", f"{MODULE}.txt"]
+    assert (folder / f"{MODULE}.txt").read_text() == GOLDEN
+    assert ".*" in (folder / ".gitignore").read_text().splitlines()
+
+
+def test_an_unchanged_file_is_not_rewritten(files, folder):
+    files.record([FIRST, SECOND])
+    path = folder / f"{MODULE}.txt"
+    path.write_bytes(GOLDEN.replace("\n", "\r\n").encode() + b"# mine\n")
+    before = path.read_bytes()
+    assert files.record([SECOND, FIRST]) == 0
+    assert files.record([FIRST]) == 0
+    assert path.read_bytes() == before
+
+
+def test_only_the_module_that_changed_is_rewritten(files, folder):
+    files.record([record(case(module=module)) for module in ("test_a.py", "test_b.py")])
+    kept = folder / "test_a.py.txt"
+    kept.write_bytes(kept.read_bytes() + b"# mine\n")
+    assert files.record([record(case(module="test_a.py")), record(case(module="test_b.py"), flops=9)]) == 1
+    assert kept.read_bytes().endswith(b"# mine\n")
+    assert "    flops 9\n" in (folder / "test_b.py.txt").read_text()
+
+
+def test_gone_cases_are_taken_out(files, folder):
+    files.record([FIRST, SECOND])
+    assert files.record([], gone=[FIRST.case]) == 1
+    assert files.load() == {SECOND.case: SECOND}
+    assert files.record([], gone=[FIRST.case]) == 0
+
+
+def test_a_file_without_cases_is_removed(files, folder):
+    files.record([FIRST, record(case(module="test_other.py"))])
+    assert files.record([], gone=[FIRST.case]) == 1
+    assert names(folder) == ["test_other.py.txt"]
+    assert files.record([], gone=[case(module="never.py")]) == 0
+    assert names(folder) == ["test_other.py.txt"]
+
+
+def test_a_case_that_is_gone_and_measured_stays(files):
+    files.record([FIRST])
+    files.record([FIRST], gone=[FIRST.case])
+    assert files.load() == {FIRST.case: FIRST}
+
+
+def test_tallies_of_other_machines_stay(files):
+    here, there = (
+        tally(AVX2, operators=3),
+        tally(CounterKey(torch="2.13.0", architecture="sm_90"), operators=9),
+    )
+    files.record([record(case(), tally(flops=1), there)])
+    files.record([record(case(), tally(flops=2), here)])
+    assert files.load()[case()].tallies == (tally(flops=2), here, there)
+
+
+def test_one_torch_version_is_kept_of_a_machine(files):
+    older, newer = (
+        tally(AVX2, operators=3),
+        tally(CounterKey(torch="2.14.0", architecture="avx2"), operators=4),
+    )
+    files.record([record(case(), older)])
+    files.record([record(case(), newer)])
+    assert files.load()[case()].tallies == (newer,)
+
+
+def test_other_files_are_not_read(files, folder):
+    files.record([FIRST])
+    for name in ("README.md", "tests/test_model.py.txt~", ".infergate-1a2b.tmp"):
+        (folder / name).write_text("no counters")
+    assert files.load() == {FIRST.case: FIRST}
+
+
+def test_a_folder_named_as_a_file_is_not_read(files, folder):
+    (folder / "test_it.py.txt").mkdir(parents=True)
+    assert files.load() == {}
+
+
+# What cannot be read
+
+HEAD = "infergate counters 1\n"
+CASE = 'case {"test": "a.py::test_a", "device": "cpu"}\n'
+OTHER = 'case {"test": "a.py::test_b", "device": "cpu"}\n'
+ALL = f"{HEAD}{CASE}  everywhere\n"
+WHOLE = f"{ALL}    flops 1\n  end of 2 lines\n"
+NO_VERSION = "it does not begin with 'infergate counters' and a version"
+NO_CASE = "this line belongs to no case"
+NO_KEY = "this line stands under no key"
+NEITHER = "it reads neither as a counter nor as an operator"
+
+UNREADABLE = {
+    "empty": ("", f"line 1: {NO_VERSION}"),
+    "blank": ("\n \n", f"line 3: {NO_VERSION}"),
+    "comments only": ("# mine\n", f"line 2: {NO_VERSION}"),
+    "cut in a row": (GOLDEN[: GOLDEN.index(" flops, 30")], f"line 18: {NEITHER}"),
+    "cut in a case": (GOLDEN[: GOLDEN.index('", "device')], "line 7: Unterminated string starting at"),
+    "garbage": (ALL + "hello\n", f"line 4: {NEITHER}"),
+    "binary": (ALL + "\0\0\0", f"line 4: {NEITHER}"),
+    "no end": (ALL + "    flops 1\nend\n", "line 5: the case before has no end"),
+    "no last line": (WHOLE, "line 6: it does not close with 'end'"),
+    "a case after the last line": (WHOLE + "end\n" + OTHER, "line 7: something stands after the end"),
+    "cut before the end": (ALL + "    flops 1\n", "line 5: it does not close with 'end'"),
+    "no end before another": (ALL + "    flops 1\n" + OTHER, "line 5: the case before has no end"),
+    "an end too small": (WHOLE.replace("of 2", "of 1"), "line 5: the case has 2 lines, not 1"),
+    "an end too large": (WHOLE.replace("of 2", "of 12"), "line 5: the case has 2 lines, not 12"),
+    "an end twice": (WHOLE + "  end of 2 lines\n", f"line 6: {NO_CASE}"),
+    "an end before its case": (HEAD + "  end of 0 lines\n", f"line 2: {NO_CASE}"),
+    "half an end": (WHOLE.replace(" lines", " line"), f"line 5: {NEITHER}"),
+    "an end below zero": (WHOLE.replace("of 2", "of -2"), f"line 5: {NEITHER}"),
+    "a huge end": (WHOLE.replace("of 2", "of " + "9" * 5000), f"line 5: {NEITHER}"),
+    "a case twice": (WHOLE + WHOLE.removeprefix(HEAD), "line 6: the case stands here twice"),
+    "a case twice, apart": (WHOLE + OTHER + "  end of 0 lines\n" + CASE, "line 8: the case stands here twice"),
+    "a counter before its case": (HEAD + "    flops 1\n", f"line 2: {NO_CASE}"),
+    "a counter before its key": (HEAD + CASE + "    flops 1\n", f"line 3: {NO_KEY}"),
+    "a counter after an end": (WHOLE + "    flops 1\n", f"line 6: {NO_CASE}"),
+    "a sum after an end": (WHOLE + "    aten::mm 1\n", f"line 6: {NO_CASE}"),
+    "a key before its case": (HEAD + "  everywhere\n", f"line 2: {NO_CASE}"),
+    "a key after an end": (WHOLE + '  with {"torch": "2.13.0"}\n', f"line 6: {NO_CASE}"),
+    "a second case without key": (WHOLE + OTHER + "    flops 1\n", f"line 7: {NO_KEY}"),
+    "bad JSON": (HEAD + "case {'test'}\n", "line 2: Expecting property name enclosed in double quotes"),
+    "bad JSON of a key": (HEAD + CASE + "  with torch\n", "line 3: Expecting value"),
+    "bad JSON of a place": (ALL + '    aten::mm: 1 call, 1 flops, 1 bytes in a"b\n', "line 4: Extra data"),
+    "deep": (HEAD + "case " + "[" * 100_000, "line 2: maximum recursion depth exceeded"),
+    "wrong type": (HEAD + 'case {"test": 1, "device": "cpu"}\n', "line 2: Expected `str`, got `int` - at `$.test`"),
+    "no object": (HEAD + CASE + "  with []\n", "line 3: Expected `object`, got `array`"),
+    "no device": (HEAD + 'case {"test": "a"}\n', "line 2: Object missing required field `device`"),
+    "unknown field": (HEAD + CASE.replace("test", "tset", 1), "line 2: Object"),
+    "huge counter": (ALL + f"    flops {'9' * 25}\n", f"line 4: {NEITHER}"),
+    "huge number": (HEAD + CASE.replace('"cpu"', '"cpu", "batch_size": ' + "9" * 5000), "line 2: Exceeds the limit"),
+    "infinite number": (HEAD + CASE.replace('"cpu"', '"cpu", "batch_size": 1e999'), "line 2: Expected `int`"),
+    "below zero": (ALL + "    flops -1\n", f"line 4: {NEITHER}"),
+    "a fraction": (ALL + "    flops 1.5\n", f"line 4: {NEITHER}"),
+    "no version": (CASE, f"line 1: {NO_VERSION}"),
+    "version as word": ("infergate counters one\n", f"line 1: {NO_VERSION}"),
+    "version zero": ("infergate counters 0\n", f"line 1: {NO_VERSION}"),
+    "version with a zero before": ("infergate counters 01\n", f"line 1: {NO_VERSION}"),
+    "version of ten digits": ("infergate counters 1000000000\n", f"line 1: {NO_VERSION}"),
+    "huge version": (f"infergate counters {'9' * 5000}\n", f"line 1: {NO_VERSION}"),
+    "byte order mark": ("\ufeff" + GOLDEN[GOLDEN.index(HEAD) :], f"line 1: {NO_VERSION}"),
+    "twice with two values": (ALL + "    flops 1\n    flops 2\n", "line 5: flops stands here twice, with two values"),
+    "twice, once varying": (ALL + "    flops varies\n    flops 2\n", "line 5: flops stands here twice"),
+    "in two blocks": (ALL + "    flops 1\n  everywhere\n    flops 2\n", "line 6: flops stands here twice"),
+    "operator twice": (
+        ALL + "    aten::mm: 1 call, 1 flops, 1 bytes in a\n    aten::mm: 2 calls, 1 flops, 1 bytes in a\n",
+        "line 5: aten::mm stands here twice in one place, with two values",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_what_cannot_be_read_says_what_where_and_the_cure(name):
+    written, message = UNREADABLE[name]
+    with pytest.raises(StorageError) as caught:
+        decode(written)
+    assert str(caught.value).startswith(f"model.txt, {message}")
+    assert str(caught.value).endswith(RESTORE)
+    assert "column" not in str(caught.value)  # of the JSON in the line: not where people look
+
+
+def test_a_file_cut_anywhere_is_refused():
+    for length in range(len(GOLDEN) - 1):
+        with pytest.raises(StorageError) as caught:
+            decode(GOLDEN[:length])
+        assert str(caught.value).endswith(RESTORE)
+
+
+@pytest.mark.parametrize("number", range(len(GOLDEN.splitlines())))
+def test_a_file_that_lost_a_line_reads_the_same_or_is_refused(number):
+    lines = GOLDEN.splitlines(keepends=True)
+    lost = lines.pop(number)
+    if lost.startswith("#") or not lost.strip():
+        assert decode("".join(lines)) == decode(GOLDEN)
+        return
+    with pytest.raises(StorageError):
+        decode("".join(lines))
+
+
+@pytest.mark.parametrize("version", [2, 10, 999_999_999])
+def test_a_newer_version_says_to_upgrade(version):
+    with pytest.raises(StorageError) as caught:
+        decode(f"infergate counters {version}\nwhatever that may be\n")
+    cure = "this pytest-infergate reads up to 1; upgrade it"
+    assert str(caught.value) == f"model.txt has version {version}, {cure}"
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("marker", ["<<<<<<< HEAD", "||||||| 1a2b3c4", "=======", ">>>>>>> side"])
+def test_conflict_markers_say_how_to_take_one_side(marker, end):
+    with pytest.raises(StorageError) as caught:
+        decode(f"{ALL}{marker}\n    flops 1\n".replace("\n", end))
+    assert str(caught.value) == (
+        "model.txt holds git conflict markers (line 4); take one side with `git checkout --ours model.txt`, "
+        "then run again with --infer-save"
+    )
+
+
+def test_bytes_that_are_no_text():
+    with pytest.raises(StorageError, match=r"^model\.txt is not UTF-8 text \(byte 21\); restore it from"):
+        counters.decode(HEAD.encode() + b"\xff", "model.txt")
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"\xff\xfe", GOLDEN.encode()[:-2], b"<<<<<<< HEAD\n"])
+def test_what_cannot_be_read_is_named_and_never_overwritten(files, folder, content):
+    path = folder / f"{MODULE}.txt"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    for attempt in (files.load, lambda: files.record([FIRST]), lambda: files.record([], gone=[FIRST.case])):
+        with pytest.raises(StorageError) as caught:
+            attempt()
+        assert str(path) in str(caught.value)
+    assert path.read_bytes() == content
+
+
+def test_a_read_that_fails(files, monkeypatch):
+    files.record([FIRST])
+
+    def refuse(_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    for attempt in (files.load, lambda: files.record([FIRST])):
+        with pytest.raises(
+            StorageError,
+            match=r"cannot read .*test_model.py.txt: Permission denied; make it readable for this user",
+        ):
+            attempt()
+
+
+# What cannot be written
+
+
+@posix
+def test_a_folder_in_place_of_a_file(files, folder):
+    (folder / f"{MODULE}.txt").mkdir(parents=True)
+    with pytest.raises(
+        StorageError, match=r"cannot read .*test_model.py.txt: Is a directory; make it readable"
+    ):
+        files.record([FIRST])
+
+
+def test_a_file_in_place_of_the_folder(files, folder):
+    folder.write_text("a file")
+    for attempt in (files.check_writable, lambda: files.record([FIRST])):
+        with pytest.raises(StorageError, match=r"cannot write .*counters"):
+            attempt()
+    with pytest.raises(StorageError) as caught:
+        files.load()
+    assert str(caught.value) == f"{folder} is no folder; choose another place for the counters"
+    assert folder.read_text() == "a file"
+
+
+@not_root
+def test_a_folder_that_is_read_only(files, folder):
+    files.record([FIRST])
+    folder.chmod(0o500)
+    try:
+        with pytest.raises(StorageError, match="make it writable for this user, or choose another place"):
+            files.check_writable()
+    finally:
+        folder.chmod(0o700)
+
+
+def test_the_check_leaves_no_trace(files, folder):
+    files.check_writable()
+    assert files.load() == {}
+    assert names(folder) == []
+
+
+def test_a_disk_that_is_full_leaves_the_earlier_file(files, monkeypatch):
+    files.record([FIRST])
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match="No space left on device; free some space"):
+        files.record([record(FIRST.case, flops=9)])
+    assert files.load() == {FIRST.case: FIRST}
+
+
+def test_a_file_that_cannot_be_removed(files, folder, monkeypatch):
+    files.record([FIRST])
+    unlink = Path.unlink
+
+    def refuse(path, *arguments, **options):
+        if path.suffix == ".txt":
+            raise PermissionError(13, "Permission denied")
+        unlink(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(
+        StorageError, match=r"cannot write .*test_model.py.txt: Permission denied; make it writable"
+    ):
+        files.record([], gone=[FIRST.case])
+
+
+# Several writers
+
+
+def test_threads_that_save_at_once_lose_nothing(folder):
+    each = [record(case(f"test_{number}")) for number in range(16)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda one: CounterFiles(folder).record([one]), each))
+    assert CounterFiles(folder).load() == {one.case: one for one in each}
+
+
+def record_many(folder, process):
+    for number in range(10):
+        CounterFiles(folder).record(
+            [record(case(f"test_{process}_{number}")), record(case(module=f"{process}.py"))]
+        )
+
+
+def test_processes_that_save_at_once_lose_nothing(folder):
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=record_many, args=(folder, process)) for process in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert len(CounterFiles(folder).load()) == 22
+    assert names(folder) == ["0.py.txt", "1.py.txt", f"{MODULE}.txt"]
+
+
+# Version control
+
+
+class Repository:
+    def __init__(self, path):
+        self.path = path
+        self.git("init", "-q", "-b", "main")
+
+    def git(self, *arguments, check=True):
+        identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+        return subprocess.run(
+            ["git", *identity, *arguments], cwd=self.path, capture_output=True, text=True, check=check
+        )
+
+    def commit(self, *records):
+        CounterFiles(self.path).record(records)
+        self.git("add", ".")
+        self.git("commit", "-q", "-m", "m")
+
+    def branches(self, common, ours, theirs, *options):
+        """Record on two branches; returns what the merge says."""
+        self.commit(*common)
+        self.git("checkout", "-q", "-b", "side")
+        self.commit(*theirs)
+        self.git("checkout", "-q", "main")
+        self.commit(*ours)
+        return self.git(*options, "merge", "-q", "side", check=False)
+
+    def load(self):
+        return CounterFiles(self.path).load()
+
+
+@pytest.fixture
+def repository(tmp_path):
+    return Repository(tmp_path)
+
+
+def rows(name, flops):
+    return record(case(name), tally(flops=flops, weight_bytes=4), tally(AVX2, operators=3))
+
+
+@needs_git
+def test_branches_that_change_different_cases_merge(repository):
+    common = [rows("test_a", 1), rows("test_b", 1)]
+    merge = repository.branches(common, [rows("test_a", 2)], [rows("test_b", 3)])
+    assert merge.returncode == 0, merge.stdout
+    merged = CounterFiles(repository.path)
+    assert merged.load() == {each.case: each for each in (rows("test_a", 2), rows("test_b", 3))}
+    assert merged.record([rows("test_a", 2)]) == 0
+
+
+SHAPES = {
+    "one counter of a case": ([rows("test_a", 1)], [rows("test_a", 2)], [rows("test_a", 3)]),
+    "a new case each": (
+        [record(case("test_a"))],
+        [record(case("test_b"), flops=1)],
+        [record(case("test_c"), flops=2)],
+    ),
+    "a new case each, lines in common": ([rows("test_a", 1)], [rows("test_b", 2)], [rows("test_c", 3)]),
+}
+
+
+@needs_git
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("style", ["merge", "diff3"])
+def test_the_cure_of_a_conflict_works_as_told(repository, shape, style):
+    common, ours, theirs = SHAPES[shape]
+    before = {each.case: each for each in (*common, *ours)}
+    assert repository.branches(common, ours, theirs, "-c", f"merge.conflictStyle={style}").returncode == 1
+    with pytest.raises(StorageError, match="git conflict markers") as caught:
+        repository.load()
+    git, *arguments = shlex.split(re.search("`(.+)`", str(caught.value))[1], posix=os.name == "posix")
+    assert git == "git"
+    repository.git(*arguments)
+    assert repository.load() == before
+    CounterFiles(repository.path).record(theirs)
+    assert repository.load() == before | {each.case: each for each in theirs}
+
+
+def without_markers(path):
+    """Take both sides of every conflict by deleting nothing but the marker lines."""
+    lines = path.read_text().splitlines(keepends=True)
+    kept = [line for line in lines if line[:7] not in ("<<<<<<<", "|||||||", "=======", ">>>>>>>")]
+    assert len(kept) < len(lines)
+    path.write_text("".join(kept))
+
+
+@needs_git
+@pytest.mark.parametrize(
+    ("shape", "style"), [*((shape, "merge") for shape in SHAPES), ("one counter of a case", "diff3")]
+)
+def test_deleting_only_the_marker_lines_is_refused(repository, shape, style):
+    """Git leaves lines that both sides share out of the conflict, so that they stand there once."""
+    assert repository.branches(*SHAPES[shape], "-c", f"merge.conflictStyle={style}").returncode == 1
+    path = repository.path / f"{MODULE}.txt"
+    without_markers(path)
+    with pytest.raises(StorageError) as caught:
+        repository.load()
+    assert str(caught.value).startswith(f"{path}, line ")
+    assert str(caught.value).endswith(RESTORE)
+
+
+@needs_git
+@pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape.startswith("a new case")])
+def test_both_sides_of_a_conflict_are_read_where_git_leaves_them_whole(repository, shape):
+    assert repository.branches(*SHAPES[shape], "-c", "merge.conflictStyle=diff3").returncode == 1
+    without_markers(repository.path / f"{MODULE}.txt")
+    assert repository.load() == {each.case: each for side in SHAPES[shape] for each in side}
+
+
+@needs_git
+def test_lines_of_both_sides_in_one_case_are_refused(repository):
+    """Each side has one line more, so that both ends are the same, and git sees nothing to ask."""
+    names = [f"a{letter}" for letter in "bcdefgstuvwxyz"]
+    common, ours, theirs = (
+        record(case(), tally(**dict.fromkeys([*names, *more], 1))) for more in ([], ["aa"], ["am"])
+    )
+    assert repository.branches([common], [ours], [theirs]).returncode == 0
+    with pytest.raises(StorageError, match=r"line 25: the case has 17 lines, not 16; restore it"):
+        repository.load()
+
+
+@needs_git
+def test_a_diff_shows_the_case_above_each_part(repository):
+    work = [OperatorWork(operator=f"aten::op{n}", calls=1, flops=1, bytes=1) for n in range(9)]
+    repository.commit(record(case("test_a")), record(case("test_b"), tally(AVX2, *work, operators=9)))
+    work[-1] = OperatorWork(operator="aten::op8", calls=1, flops=2, bytes=1)
+    CounterFiles(repository.path).record([record(case("test_b"), tally(AVX2, *work, operators=9))])
+    hunks = [line for line in repository.git("diff").stdout.splitlines() if line.startswith("@@")]
+    assert len(hunks) == 1
+    assert hunks[0].endswith('@@ case {"test": "tests/test_model.py::test_b", "device": "cpu"}')

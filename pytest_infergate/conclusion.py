@@ -183,7 +183,7 @@ def _record(run: InferenceRun, session: Session, modules: Collection[str]) -> li
     ]
     changed = run.counter_files.record(counted, gone)
     left_out = len(session.cases) - recorded
-    rest = f"; {units.plural(left_out, 'case')} that failed or was not measured left out" if left_out else ""
+    rest = f"; {units.plural(left_out, 'case')} left out, failed or not measured" if left_out else ""
     done = [f"recorded {units.plural(recorded, 'case')} into {run.settings.baseline}{rest}"]
     if changed:
         done.append(f"rewrote {units.plural(changed, 'file')} of counters in {run.settings.counters}")

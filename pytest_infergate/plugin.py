@@ -125,6 +125,12 @@ class CaseHooks:
         self.shell.set_up(item)
 
     @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[object]) -> Generator[None, object, object]:
+        """Seed each fixture by its name: a model must not hang on which test asked for it first."""
+        with self.shell.seeded(fixturedef.argname):
+            return (yield)
+
+    @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
         """Apply the verdict to the test that earned it."""
         with self.shell.judged(item):

@@ -336,7 +336,8 @@ def _measured(case: Case, device: Device, effort: Effort, invocation: Invocation
             threads=torch.get_num_threads(),
             settling=SETTLING_CALLS if placed.scripted else 0,
         )
-        run = measure(subject, device, effort, placed.notes)
+        unusual = soundness.unusual()
+        run = measure(subject, device, effort, (*placed.notes, *filter(None, (unusual,))))
         invalid = run.invalid
         if invalid is None:
             streamed = run.measurement is not None and run.measurement.stream is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import time
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -304,6 +305,20 @@ class Shell:
             importlib.import_module("numpy.random")
         item.stash[RESTORE] = seed_all()
 
+    @contextmanager
+    def seeded(self, name: str) -> Iterator[None]:
+        """Around the making of a fixture: the random numbers that are its own in every run that measures."""
+        if not self._runs:
+            yield
+            return
+        from pytest_infergate.measure.seed import seed_all
+
+        restore = seed_all(zlib.crc32(name.encode("utf-8", "backslashreplace")))
+        try:
+            yield
+        finally:
+            restore()
+
     def tear_down(self, item: pytest.Item) -> None:
         """Restore the random generators."""
         restore = item.stash.get(RESTORE, None)
@@ -351,7 +366,9 @@ class Shell:
             yield
             return
         from pytest_infergate.fixture import InfeasibleError
+        from pytest_infergate.measure.seed import seed_all
 
+        seed_all()  # once more: fixtures drew numbers, or were there already
         infeasible = wrong = None
         try:
             yield

@@ -15,7 +15,8 @@ from pytest_infergate.measure.seed import seed_all
 T = TypeVar("T")
 _COMPILED = Note(
     code="compiled",
-    text="under torch.compile operators, FLOPs and bytes are not counted; what the compiler made is",
+    text="torch.compile is at work in the model or in a part of it: operators, FLOPs and bytes are not "
+    "counted, what the compiler made is",
 )
 
 
@@ -57,11 +58,12 @@ def counted(
             varying=varied,
         ),
         memory=allocated,
-        notes=tuple(note for note in (*operators.notes, allocated.note, _varies(varied)) if note),
+        notes=tuple(note for note in (*operators.notes, allocated.note, varies(varied)) if note),
     )
 
 
-def _varies(varied: Mapping[str, tuple[int, int]]) -> Note | None:
+def varies(varied: Mapping[str, tuple[int, int]]) -> Note | None:
+    """Say which counters are not exact; ``None`` where all are."""
     if not varied:
         return None
     shown = (f"{COUNTERS[name].words} ({low:,} to {high:,})" for name, (low, high) in varied.items())

@@ -15,7 +15,7 @@ from typing import Any
 from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
 _HEAVY = re.compile(
-    r"(?:^|_)(?:[a-z]*mm|matmul|linear|conv\w*|[a-z]*convolution|rnn|lstm|gru|attention|cdist|fft|trilinear"
+    r"(?:^|_)(?:[a-z]*mm|matmul|linear|conv\w*|[a-z]*convolution|rnn|lstm|gru|attention|cdist|fft|trilinear|dist"
     r"|linalg|cholesky|inverse|svd)(?:_|\d|$)"
 )
 """Words in the names of torch's own operators that multiply much."""

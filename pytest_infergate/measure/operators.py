@@ -9,7 +9,7 @@ import functools
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -34,9 +34,16 @@ _GATHERS = frozenset(
     )
 )
 """Operators that read no more of their first argument than they write."""
+_SCATTERS = frozenset(
+    f"aten::{name}_"
+    for name in ("index_put", "index_copy", "index_add", "scatter", "scatter_add", "index_fill")
+)
+"""Operators that write no more of their first argument than their last one brings."""
 _OVERWRITES = frozenset(("aten::copy_", "aten::fill_", "aten::zero_"))
 """Operators that write their first argument without reading it."""
-_ALLOCATES = frozenset(("aten::empty", "aten::empty_like", "aten::empty_strided", "aten::new_empty"))
+_ALLOCATES = frozenset(
+    f"aten::{name}" for name in ("empty", "empty_like", "empty_strided", "empty_permuted", "new_empty")
+)
 _ALSO_VIEWS = frozenset(("aten::_unsafe_view", "aten::_reshape_alias", "aten::lift_fresh"))
 """Operators that move nothing, though their schema does not say so."""
 _TOTALS = (
@@ -52,7 +59,7 @@ def counters(call: Callable[[], object], device: str) -> DeviceCounters:
     On the CPU what asks for the host or another device by name counts as a copy too: there it costs
     nothing and dispatches nothing, on an accelerator each one is a copy.
     """
-    with _paths() as path, _Dispatched(path, device) as seen:
+    with _paths() as path, _autocast(device) as autocast, _Dispatched(path, autocast, device) as seen:
         call()
     totals, work = dict(seen.totals), seen.work()
     if device == "cpu":
@@ -60,12 +67,13 @@ def counters(call: Callable[[], object], device: str) -> DeviceCounters:
             call()
         totals["host_device_copies"] += sum(trips.calls.values())
         work += trips.work()
-    if not work:
+    if not work and not totals["views"]:
         text = "no operator of torch was seen: the work is done elsewhere, or by another thread"
         return DeviceCounters(notes=(Note(code="operators-unseen", text=text),))
     notes = []
     if seen.uncovered:
-        text = f"FLOPs leave out {', '.join(sorted(seen.uncovered))}: no formula is known"
+        names = ", ".join(sorted(seen.uncovered))
+        text = f"FLOPs leave out {names}: no formula is known, and a custom operator hides what it calls"
         notes.append(Note(code="flops-uncovered", text=text))
     return DeviceCounters(totals, work, tuple(notes))
 
@@ -120,9 +128,10 @@ def _wraps(kind: type) -> bool:
 class _Dispatched(TorchDispatchMode):  # type: ignore[no-untyped-call]
     supports_higher_order_operators = True
 
-    def __init__(self, path: Callable[[], str], device: str) -> None:
+    def __init__(self, path: Callable[[], str], autocast: Callable[[], ExitStack], device: str) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._path = path
+        self._autocast = autocast
         self._device = device
         self._calls: Counter[tuple[str, str]] = Counter()
         self._flops: Counter[tuple[str, str]] = Counter()
@@ -146,7 +155,7 @@ class _Dispatched(TorchDispatchMode):  # type: ignore[no-untyped-call]
         operator = _described(func)
         if operator.composite and not any(tensor.is_nested for tensor in _tensors(args)):
             # Nested tensors have kernels of their own where others are taken apart.
-            with self:
+            with self, self._autocast():
                 return func._op_dk(_COMPOSITE, *args, **kwargs)  # noqa: SLF001 - its own parts, not its decomposition
         result = func(*args, **kwargs)
         if operator.view:
@@ -170,6 +179,9 @@ class _Dispatched(TorchDispatchMode):  # type: ignore[no-untyped-call]
         written = _bytes(returned) + _bytes(changed)
         if operator.name in _GATHERS:
             read = written + _bytes(given[1:])
+        elif operator.name in _SCATTERS:
+            written = _bytes(given[-1:])
+            read = _bytes(given[1:])
         else:
             read = _bytes(given[1:] if operator.name in _OVERWRITES else given)
         self.totals["operators"] += 1
@@ -251,6 +263,44 @@ class _RoundTrips(TorchFunctionMode):
             OperatorWork(operator=method, place=path, calls=calls)
             for (method, path), calls in self.calls.items()
         )
+
+
+@contextmanager
+def _autocast(device: str) -> Iterator[Callable[[], ExitStack]]:
+    """Follow which autocast is on; the callable makes a context in which it is on again.
+
+    Within a dispatch mode torch has switched it off, so that the parts of a composite operator would not
+    be cast, and nothing there can tell that it was on.
+    """
+    kind: Any = torch.autocast
+    enter, leave = kind.__enter__, kind.__exit__
+    outside = {
+        name: torch.get_autocast_dtype(name) for name in {device, "cpu"} if torch.is_autocast_enabled(name)
+    }
+    active: list[dict[str, torch.dtype | None]] = [dict(outside)]
+
+    def entered(self: Any) -> Any:
+        active.append({**active[-1], self.device: self.fast_dtype if self._enabled else None})
+        return enter(self)
+
+    def left(self: Any, *error: Any) -> Any:
+        active.pop()
+        return leave(self, *error)
+
+    def again() -> ExitStack:
+        stack = ExitStack()
+        for name, dtype in active[-1].items():
+            if dtype is not None:
+                cast = kind(name, dtype=dtype, cache_enabled=torch.is_autocast_cache_enabled())
+                enter(cast)
+                stack.push(functools.partial(leave, cast))
+        return stack
+
+    kind.__enter__, kind.__exit__ = entered, left
+    try:
+        yield again
+    finally:
+        kind.__enter__, kind.__exit__ = enter, leave
 
 
 @contextmanager

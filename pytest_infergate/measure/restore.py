@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 
-_CONTAINERS = (dict, OrderedDict, defaultdict, list, set)
+_CONTAINERS = (dict, OrderedDict, defaultdict, list, set, deque)
 
 
 @contextmanager
@@ -54,11 +54,10 @@ class _State:
         self.attributes = dict(vars(module))
         self.slots = dict(_slots(module))
         values = [*self.attributes.values(), *self.slots.values()]
-        self.containers = [(value, copy.copy(value)) for value in values if type(value) in _CONTAINERS]
+        self.containers = [(container, copy.copy(container)) for container in _containers(values)]
         held = [value for value in values if isinstance(value, torch.Tensor)]
         for container, _ in self.containers:
-            items = container.values() if isinstance(container, dict) else container
-            held += [item for item in items if isinstance(item, torch.Tensor)]
+            held += [item for item in _items(container) if isinstance(item, torch.Tensor)]
         parameters = {id(p): p for p in held if isinstance(p, torch.nn.Parameter)}.values()
         self.storages = [_Storage(parameter) for parameter in parameters]
         folds = self.kind.train is not torch.nn.Module.train or self.kind.eval is not torch.nn.Module.eval
@@ -77,11 +76,27 @@ class _State:
             object.__setattr__(self.module, name, value)
         for container, kept in self.containers:
             container.clear()
-            (container.extend if isinstance(container, list) else container.update)(kept)
+            (container.extend if isinstance(container, (list, deque)) else container.update)(kept)
         for storage in self.storages:
             storage.restore()
         for content in self.contents:
             content.restore()
+
+
+def _containers(values: Iterable[Any]) -> list[Any]:
+    """Plain containers among values and inside each other, each once."""
+    found: dict[int, Any] = {}
+    waiting = list(values)
+    while waiting:
+        value = waiting.pop()
+        if type(value) in _CONTAINERS and id(value) not in found:
+            found[id(value)] = value
+            waiting += _items(value)
+    return list(found.values())
+
+
+def _items(container: Any) -> list[Any]:
+    return list(container.values() if isinstance(container, dict) else container)
 
 
 class _Storage:

@@ -10,17 +10,17 @@ from typing import Any
 SEED = 0
 
 
-def seed_all() -> Callable[[], None]:
+def seed_all(seed: int = SEED) -> Callable[[], None]:
     """Seed random, and numpy and torch where they are loaded; return what restores their states."""
     restore: list[tuple[Callable[[Any], object], Any]] = [(random.setstate, random.getstate())]
-    random.seed(SEED)
+    random.seed(seed)
     numpy = sys.modules.get("numpy.random")
     if numpy is not None:
         restore.append((numpy.set_state, numpy.get_state()))
-        numpy.seed(SEED)
+        numpy.seed(seed)
     torch = sys.modules.get("torch")
     if torch is not None and hasattr(torch, "default_generator"):
-        restore += _seed_torch(torch)
+        restore += _seed_torch(torch, seed)
 
     def put_back() -> None:
         for set_state, state in restore:
@@ -29,16 +29,16 @@ def seed_all() -> Callable[[], None]:
     return put_back
 
 
-def _seed_torch(torch: Any) -> list[tuple[Callable[[Any], object], Any]]:
+def _seed_torch(torch: Any, seed: int) -> list[tuple[Callable[[Any], object], Any]]:
     """Seed every generator of torch, as ``torch.manual_seed`` does; that one loads the whole compiler."""
     restore = [(torch.set_rng_state, torch.get_rng_state())]
-    torch.default_generator.manual_seed(SEED)
+    torch.default_generator.manual_seed(seed)
     for backend in (torch.cuda, torch.xpu):
         if backend.is_initialized():
             restore.append((backend.set_rng_state_all, backend.get_rng_state_all()))
         if not backend._is_in_bad_fork():  # noqa: SLF001 - as torch.manual_seed asks
-            backend.manual_seed_all(SEED)
+            backend.manual_seed_all(seed)
     if torch.backends.mps.is_available():
         restore.append((torch.mps.set_rng_state, torch.mps.get_rng_state()))
-        torch.mps.manual_seed(SEED)
+        torch.mps.manual_seed(seed)
     return restore

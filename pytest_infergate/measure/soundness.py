@@ -58,6 +58,29 @@ def _words(signature: tuple[tuple[tuple[int, ...], str], ...]) -> str:
     return ", ".join(f"{dtype}{list(shape)}" for shape, dtype in signature) or "no tensor"
 
 
+def unusual() -> Note | None:
+    """Say which states of torch, that are the whole process's, are not as torch starts with.
+
+    A test that leaves one behind changes the operators of every model after it.
+    """
+    found = {
+        f"default dtype {torch.get_default_dtype()}": torch.get_default_dtype() is not torch.float32,
+        "a function mode or default device": torch._C._len_torch_function_stack() > 0,  # noqa: SLF001
+        "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
+        "autocast": torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled(),
+        "fast paths of attention off": not torch.backends.mha.get_fastpath_enabled(),
+        "oneDNN off": torch.backends.mkldnn.is_available() and not torch.backends.mkldnn.enabled,  # type: ignore[no-untyped-call]
+    }
+    states = [words for words, set_ in found.items() if set_]
+    if not states:
+        return None
+    return Note(
+        code="torch-state",
+        text=f"torch is not as it starts: {', '.join(states)}",
+        cure="if another test left it so, undo it there: other operators run than alone",
+    )
+
+
 def gradients(output: Any) -> Note | None:
     """Say that gradients were being recorded, which costs time and memory that no service spends."""
     if not any(tensor.requires_grad for tensor in tensors.tensors(output)):

@@ -101,7 +101,9 @@ def test_an_awaitable_object_is_refused():
     assert guard.unfinished(Late()).text == "the call returned a Late before its work was done"
 
 
-@pytest.mark.parametrize("output", [None, 1.0, "text", [], {}, iter([]), asyncio], ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize(
+    "output", [None, 1.0, "text", [], {}, iter([]), asyncio], ids=lambda value: type(value).__name__
+)
 def test_anything_else_is_finished(output):
     assert guard.unfinished(output) is None
 

@@ -1,5 +1,7 @@
 """The caller's module is left exactly as it was found."""
 
+from collections import deque
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -401,3 +403,25 @@ def test_a_language_model_that_generates():
     with placed(asked, "cpu", "bfloat16") as ready:
         assert ready.call().shape == (1, 5)
     same(before, snapshot(model))
+
+
+def test_containers_within_containers_are_put_back():
+    module = torch.nn.Module()
+    module.past = {"keys": [torch.zeros(2)], "window": deque([1], maxlen=3)}
+    with left_as_found(module):
+        module.past["keys"].append(torch.ones(2))
+        module.past["keys"][0].add_(1)
+        module.past["window"].append(2)
+    assert list(module.past) == ["keys", "window"]
+    assert len(module.past["keys"]) == 1
+    assert module.past["keys"][0].eq(0).all()
+    assert list(module.past["window"]) == [1]
+
+
+def test_a_container_within_itself_ends():
+    module = torch.nn.Module()
+    module.loop = []
+    module.loop.append(module.loop)
+    with left_as_found(module):
+        module.loop.append(1)
+    assert module.loop == [module.loop]

@@ -4,6 +4,7 @@ torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
 
 if True:  # after the skip
+    from pytest_infergate.measure import soundness
     from pytest_infergate.measure.soundness import gradients, unsound
 
 
@@ -62,3 +63,35 @@ def test_gradients_are_noted():
     with torch.no_grad():
         assert gradients(weight * 2) is None
     assert gradients(None) is None
+
+
+def test_torch_as_it_starts_is_not_unusual():
+    assert soundness.unusual() is None
+
+
+@pytest.mark.parametrize(
+    ("set_", "words"),
+    [
+        (lambda: torch.set_default_dtype(torch.float64), "default dtype torch.float64"),
+        (lambda: torch.set_default_device("cpu"), "a function mode or default device"),
+        (lambda: torch.use_deterministic_algorithms(True), "deterministic algorithms"),
+        (lambda: torch.backends.mha.set_fastpath_enabled(False), "fast paths of attention off"),
+        (lambda: setattr(torch.backends.mkldnn, "enabled", False), "oneDNN off"),
+    ],
+)
+def test_what_another_test_left_in_torch_is_said(set_, words):
+    try:
+        set_()
+        assert soundness.unusual().text == f"torch is not as it starts: {words}"
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
+        torch.use_deterministic_algorithms(False)
+        torch.backends.mha.set_fastpath_enabled(True)
+        torch.backends.mkldnn.enabled = True
+    assert soundness.unusual() is None
+
+
+def test_an_open_autocast_is_said():
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert "autocast" in soundness.unusual().text

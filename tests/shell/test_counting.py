@@ -285,7 +285,7 @@ def test_what_varies_is_recorded_as_such_and_not_gated(project):
 def test_what_varies_is_a_note_when_saving(project):
     device(project, VARIES)
     result = project.record()
-    words = "operators (2 to 4), views (1 to 3) vary from call to call: recorded as such, and not gated"
+    words = "operators (2 to 5), views (1 to 4) vary from call to call: recorded as such, and not gated"
     result.stdout.fnmatch_lines(["notes (*):", f"  test_it.py::test_model[[]fake[]]: {words} (*)"])
     project.measure().stdout.no_fnmatch_line("*vary*")
 
@@ -302,7 +302,7 @@ def test_counters_are_taken_once_unless_they_are_recorded(project):
     device(project, "DEVICE.counts = []\nDEVICE.count = lambda call: DEVICE.counts.append(1) or counted(2)")
     project.test(body="infer(model); assert len(device.counts) == 1")
     project.measure().assert_outcomes(passed=1)
-    project.test(body="infer(model); assert len(device.counts) == 3")
+    project.test(body="infer(model); assert len(device.counts) == 4")
     project.measure("--infer-save").assert_outcomes(passed=1)
 
 
@@ -639,3 +639,90 @@ def test_xdist_writes_each_file_once_in_the_controller(project, monkeypatch):
     project.test("batch_sizes=[1, 2]")
     project.pytester.runpytest_subprocess(*arguments, "--infer-save").assert_outcomes(passed=2)
     assert on_record(project).count("\ncase ") == 2
+
+
+# The same whatever ran before
+
+DRAWS = """
+    import random
+
+    import pytest
+
+
+    @pytest.fixture(scope="module")
+    def weights():
+        return random.random()
+
+
+    @pytest.fixture(scope="module")
+    def others():
+        return random.random()
+
+
+    def test_ordinary(weights):
+        random.random()
+
+
+    @pytest.mark.inference
+    @pytest.mark.parametrize("number", [1, 2])
+    def test_model(infer, model, weights, others, number):
+        infer(model)
+        with open("drawn", "a") as file:
+            print(number, weights, others, random.random(), file=file)
+"""
+
+
+def drawn(project, *arguments):
+    (project.path / "drawn").unlink(missing_ok=True)
+    assert project.measure(*arguments).ret == 0
+    return set((project.path / "drawn").read_text().splitlines())
+
+
+def test_models_and_inputs_do_not_hang_on_which_tests_ran_before(project):
+    project.pytester.makepyfile(test_it=DRAWS)
+    whole = drawn(project)
+    assert len(whole) == 2
+    assert drawn(project, "-k", "test_model and 1") | drawn(project, "-k", "test_model and 2") == whole
+    weights, others = next(iter(whole)).split()[1:3]
+    assert weights != others
+
+
+def test_ordinary_tests_keep_their_own_random_numbers(project):
+    project.pytester.makepyfile(
+        test_it=DRAWS,
+        test_a="""
+        import random
+
+        import pytest
+
+
+        @pytest.fixture
+        def drawing():
+            return random.random()
+
+
+        def test_numbers(drawing):
+            random.seed(7)
+            first = random.random()
+            random.seed(7)
+            assert random.random() == first
+
+
+        def test_a_fixture_leaves_the_numbers_alone(request):
+            random.seed(7)
+            request.getfixturevalue("drawing")
+            found = random.random()
+            random.seed(7)
+            assert random.random() == found
+        """,
+    )
+    project.measure().assert_outcomes(passed=5)
+
+
+def test_a_model_that_settles_while_it_is_timed_is_found_varying(project):
+    settles = (
+        "CALLS = []\nDEVICE.count = lambda call: CALLS.append(call()) or counted(2 if len(CALLS) < 4 else 1)"
+    )
+    device(project, settles)
+    project.record().stdout.fnmatch_lines(["*vary from call to call*"])
+    assert "    operators varies\n" in on_record(project)

@@ -1,0 +1,230 @@
+"""Paired timing decided: `(launches so far, plan) -> Decision`. A pure state machine over plain numbers.
+
+A launch is one pair of fresh processes in which base and candidate alternated call by call; it yields one
+log ratio of candidate over base. Decisions are taken at planned looks (docs/method.md, "Paired timing").
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Sequence
+from statistics import median
+from typing import Final
+
+from pytest_infergate.core import stats
+from pytest_infergate.core.model import Comparison, Note, Struct, Verdict
+
+SCREEN_LOOKS: Final = (5, 7, 10)
+"""Launches after which the screen looks."""
+CONFIRM_LOOKS: Final = (5, 7, 10, 15)
+"""And the confirmation, which takes launches of its own and never those of the screen."""
+SUSPECT: Final = 0.0526
+EQUIVALENT: Final = 0.0242
+REGRESSED: Final = 0.00151
+REFUTED: Final = 0.0188
+"""One-sided levels of each look."""
+MOVED: Final = 0.005
+"""One-sided level at which an equivalent case is told to be faster or slower within its tolerance."""
+CASES_FREE: Final = 2
+"""Cases in confirmation at once among which the level of `REGRESSED` need not be shared."""
+TOLERANCE: Final = 0.02
+"""Slowdown that is tolerated unless told otherwise."""
+FLOOR: Final = 0.005
+"""Slowdown that the instrument itself may show."""
+WILD: Final = 2.5
+"""Robust standard deviations beyond which a launch is pulled in."""
+WILD_FLOOR: Final = 0.004
+"""Least robust standard deviation, log scale: launches may agree by chance."""
+LAUNCHES_PER_WILD: Final = 10
+"""Launches among which one may be wild; more of them are modes of the machine, not accidents."""
+TRIM: Final = 0.2
+"""Share of the turns of a launch that is dropped at either end."""
+SHOWN: Final = 0.99
+"""Two-sided confidence of the interval that is shown."""
+POWER: Final = 0.9
+"""Chance to see the smallest detectable effect."""
+
+
+class Stage(str, enum.Enum):
+    """What a case needs next."""
+
+    SCREEN = "screen"
+    CONFIRM = "confirm"
+    DONE = "done"
+
+
+class Launch(Struct, frozen=True, kw_only=True):
+    """Turn pairs of one case in one launch: seconds a call, of base and candidate."""
+
+    base: tuple[float, ...]
+    candidate: tuple[float, ...]
+
+    @property
+    def difference(self) -> float:
+        """Trimmed mean of the log ratios of the turn pairs. Raises `ValueError` for times not above 0."""
+        ratios = [math.log(after / before) for before, after in zip(self.base, self.candidate, strict=True)]
+        return stats.trimmed_mean(ratios, TRIM)
+
+
+class Plan(Struct, frozen=True, kw_only=True):
+    """What one case is held to."""
+
+    tolerance: float = TOLERANCE
+    floor: float = FLOOR
+
+
+class Location(Struct, frozen=True, kw_only=True):
+    """Where the log ratios of some launches lie, resisting single wild ones."""
+
+    value: float
+    error: float
+    degrees: int
+
+    def half_width(self, level: float) -> float:
+        """Distance of the bound at a one-sided level."""
+        return stats.student_quantile(1 - level, self.degrees) * self.error
+
+
+class Decision(Struct, frozen=True, kw_only=True):
+    """Where a case stands after some launches."""
+
+    stage: Stage
+    verdict: Verdict | None = None
+    """``None`` while undecided."""
+
+
+def location(differences: Sequence[float]) -> Location:
+    """Mean and standard error of log ratios; one wild launch in ten is pulled in towards the median.
+
+    Simulated with one launch in twenty off by 10 %, this confirms +3 % in 93 % of runs, the plain mean in
+    83 %. Pulling in any number would confirm 99 %, and call identical code regressed in 12 to 25 % of runs
+    on a machine with two modes, where this and the mean do in 0.4 to 1.2 %. Raises `ValueError` for fewer
+    than two.
+    """
+    if len(differences) < 2:  # noqa: PLR2004 - one has no spread
+        raise ValueError("a location needs two launches")
+    centre = median(differences)
+    spread = 1.4826 * median(abs(value - centre) for value in differences)
+    reach = WILD * max(spread, WILD_FLOOR)
+    wild = sum(abs(value - centre) > reach for value in differences)
+    few = wild <= len(differences) // LAUNCHES_PER_WILD
+    held = [min(max(value, centre - reach), centre + reach) if few else value for value in differences]
+    error = math.sqrt(stats.variance(held) / len(held))
+    return Location(value=stats.mean(held), error=error, degrees=len(held) - 1)
+
+
+def decide(screen: Sequence[float], confirm: Sequence[float], plan: Plan, *, confirming: int = 1) -> Decision:
+    """Decide one case from the log ratios of its launches; `confirming` is how many cases are confirmed.
+
+    Only full looks decide: between them the stage stays as it was.
+    """
+    stage, verdict = _screened(screen, plan)
+    if stage is not Stage.CONFIRM:
+        return Decision(stage=stage, verdict=verdict)
+    return _confirmed(confirm, plan, confirming)
+
+
+def launches_to_next_look(stage: Stage, screen: int, confirm: int) -> int:
+    """How many more launches a case needs before anything can be decided; 0 where it is done."""
+    looks, have = (SCREEN_LOOKS, screen) if stage is Stage.SCREEN else (CONFIRM_LOOKS, confirm)
+    if stage is Stage.DONE:
+        return 0
+    return next((look - have for look in looks if look > have), 0)
+
+
+def _screened(differences: Sequence[float], plan: Plan) -> tuple[Stage, Verdict | None]:
+    limit = math.log1p(plan.tolerance)
+    for look in SCREEN_LOOKS:
+        if look > len(differences):
+            return Stage.SCREEN, None
+        found = location(differences[:look])
+        if found.value + found.half_width(EQUIVALENT) < limit:
+            return Stage.DONE, _told_apart(found, plan)
+        if found.value > limit and found.value - found.half_width(SUSPECT) > 0:
+            return Stage.CONFIRM, None
+    return (Stage.CONFIRM, None) if found.value > limit else (Stage.DONE, Verdict.INCONCLUSIVE)
+
+
+def _told_apart(found: Location, plan: Plan) -> Verdict:
+    """Whether a case within its tolerance is faster, slower or neither."""
+    reach = found.half_width(MOVED)
+    floor = math.log1p(plan.floor)
+    if found.value + reach < -floor:
+        return Verdict.IMPROVED
+    return Verdict.SLOWER_WITHIN_TOLERANCE if found.value - reach > floor else Verdict.EQUIVALENT
+
+
+def _confirmed(differences: Sequence[float], plan: Plan, confirming: int) -> Decision:
+    limit, floor = math.log1p(plan.tolerance), math.log1p(plan.floor)
+    level = REGRESSED * min(1.0, CASES_FREE / max(1, confirming))
+    for look in CONFIRM_LOOKS:
+        if look > len(differences):
+            return Decision(stage=Stage.CONFIRM)
+        found = location(differences[:look])
+        if found.value > limit and found.value - found.half_width(level) > floor:
+            return Decision(stage=Stage.DONE, verdict=Verdict.REGRESSED)
+        if found.value + found.half_width(REFUTED) < limit:
+            return Decision(stage=Stage.DONE, verdict=_told_apart(found, plan))
+    return Decision(stage=Stage.DONE, verdict=Verdict.SUSPECTED)
+
+
+def comparison(
+    screen: Sequence[Launch], confirm: Sequence[Launch], plan: Plan, decision: Decision
+) -> Comparison:
+    """Put a case into one row: effect, interval and what could be seen, from the launches that decided.
+
+    A case that ran out of launches before a look decided is inconclusive.
+    """
+    launches = confirm or screen
+    differences = [launch.difference for launch in launches]
+    found = location(differences) if len(differences) > 1 else None
+    verdict = decision.verdict or Verdict.INCONCLUSIVE
+    base = stats.mean([median(launch.base) for launch in launches]) if launches else None
+    if found is None or base is None:
+        return Comparison(metric="p50", verdict=verdict, evidence="paired", tolerance=plan.tolerance)
+    reach = found.half_width((1 - SHOWN) / 2)
+    detectable = (
+        stats.student_quantile(1 - (1 - SHOWN) / 2, found.degrees)
+        + stats.student_quantile(POWER, found.degrees)
+    ) * found.error
+    return Comparison(
+        metric="p50",
+        verdict=verdict,
+        evidence="paired",
+        baseline=base,
+        candidate=base * math.exp(found.value),
+        effect=math.expm1(found.value),
+        low=math.expm1(found.value - reach),
+        high=math.expm1(found.value + reach),
+        tolerance=plan.tolerance,
+        smallest_detectable=math.expm1(detectable),
+        sessions=len(launches),
+        note=_note(verdict, decision, found, plan),
+    )
+
+
+def _note(verdict: Verdict, decision: Decision, found: Location, plan: Plan) -> Note | None:
+    """What more would settle a case that is not settled."""
+    if verdict not in (Verdict.INCONCLUSIVE, Verdict.SUSPECTED):
+        return None
+    if decision.verdict is None:
+        text = "the time was up before the launches that were planned"
+        return Note(code="capped", text=text, cure="raise --infer-max-total")
+    distance = abs(math.log1p(plan.tolerance) - found.value)
+    needed = _launches_for(distance, found)
+    wanted = f"about {needed} launches would" if needed else "no number of launches will"
+    return Note(
+        code="launches-spent",
+        text=f"the effect is so near the tolerance, or so unsteady, that {wanted} settle it",
+        cure="measure on a quieter machine, or change the tolerance",
+    )
+
+
+def _launches_for(distance: float, found: Location) -> int | None:
+    """Launches after which half of the interval would be narrower than a distance."""
+    if distance <= 0:
+        return None
+    spread = found.error * math.sqrt(found.degrees + 1)
+    needed = math.ceil((stats.student_quantile(1 - EQUIVALENT, 30) * spread / distance) ** 2)
+    return needed if needed <= 1000 else None  # noqa: PLR2004 - nobody waits for more

@@ -1,0 +1,274 @@
+"""The decision of the paired gate, on plain numbers."""
+
+import math
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_infergate.core import paired
+from pytest_infergate.core.model import Verdict
+from pytest_infergate.core.paired import (
+    CONFIRM_LOOKS,
+    SCREEN_LOOKS,
+    Decision,
+    Launch,
+    Plan,
+    Stage,
+    comparison,
+    decide,
+    launches_to_next_look,
+    location,
+)
+
+PLAN = Plan()
+
+
+def near(effect, count, spread=0.002):
+    """Log ratios evenly spread about an effect, in an order that keeps every look centred."""
+    offsets = [spread * (-1) ** index * (1 + index % 3) / 3 for index in range(count)]
+    return [math.log1p(effect) + offset for offset in offsets]
+
+
+def launch(effect=0.0, base=0.010, turns=30):
+    return Launch(base=(base,) * turns, candidate=(base * (1 + effect),) * turns)
+
+
+# Location
+
+
+def test_without_wild_launches_the_location_is_the_mean():
+    found = location([0.010, 0.012, 0.011, 0.009, 0.013])
+    assert found.value == pytest.approx(0.011)
+    assert found.error == pytest.approx(math.sqrt(2.5e-6 / 5))
+    assert found.degrees == 4
+
+
+CALM = [0.010, 0.012, 0.011, 0.009, 0.010, 0.011, 0.010, 0.009, 0.011]
+
+
+@pytest.mark.parametrize(("wild", "pulled"), [(0.127, 0.010 + 2.5 * 0.004), (-0.079, 0.010 - 2.5 * 0.004)])
+def test_one_wild_launch_in_ten_is_pulled_in(wild, pulled):
+    found = location([*CALM, wild])
+    assert found.value == pytest.approx((sum(CALM) + pulled) / 10, abs=5e-4)
+    assert found.error < 0.0015
+
+
+@pytest.mark.parametrize("count", [5, 7, 9])
+def test_of_fewer_launches_none_is_pulled_in(count):
+    found = location([*CALM[: count - 1], 0.127])
+    assert found.value == pytest.approx((sum(CALM[: count - 1]) + 0.127) / count)
+
+
+def test_two_wild_launches_in_ten_are_a_mode_of_the_machine():
+    found = location([*CALM[:8], 0.127, 0.127])
+    assert found.value == pytest.approx((sum(CALM[:8]) + 0.254) / 10)
+
+
+def test_launches_that_agree_by_chance_do_not_make_the_next_one_wild():
+    found = location([0.01] * 9 + [0.018])
+    assert found.value == pytest.approx(0.0108)
+
+
+def test_one_launch_has_no_location():
+    with pytest.raises(ValueError, match="two launches"):
+        location([0.01])
+
+
+@given(st.lists(st.floats(-0.5, 0.5), min_size=2, max_size=15))
+def test_swapping_the_sides_flips_the_sign(differences):
+    there, back = location(differences), location([-value for value in differences])
+    assert back.value == pytest.approx(-there.value, abs=1e-12)
+    assert back.error == pytest.approx(there.error, abs=1e-12)
+
+
+# The turns of a launch
+
+
+def test_a_launch_is_the_trimmed_mean_of_its_log_ratios():
+    ratios = [1.03] * 20 + [1.5] * 5 + [0.7] * 5
+    found = Launch(base=(0.01,) * 30, candidate=tuple(0.01 * ratio for ratio in ratios))
+    assert found.difference == pytest.approx(math.log(1.03))
+
+
+def test_the_speed_of_the_machine_cancels_turn_by_turn():
+    speeds = [1 + index / 10 for index in range(30)]
+    found = Launch(base=tuple(speeds), candidate=tuple(1.05 * speed for speed in speeds))
+    assert found.difference == pytest.approx(math.log(1.05))
+
+
+# The screen
+
+
+@pytest.mark.parametrize("count", range(SCREEN_LOOKS[0]))
+def test_before_the_first_look_nothing_is_decided(count):
+    assert decide(near(1.0, count), (), PLAN) == Decision(stage=Stage.SCREEN)
+
+
+@pytest.mark.parametrize(
+    ("effect", "verdict"),
+    [
+        (0.0, Verdict.EQUIVALENT),
+        (0.004, Verdict.EQUIVALENT),
+        (0.012, Verdict.SLOWER_WITHIN_TOLERANCE),
+        (-0.004, Verdict.EQUIVALENT),
+        (-0.05, Verdict.IMPROVED),
+    ],
+)
+def test_a_case_well_within_its_tolerance_is_done_at_the_first_look(effect, verdict):
+    assert decide(near(effect, 5), (), PLAN) == Decision(stage=Stage.DONE, verdict=verdict)
+
+
+@pytest.mark.parametrize("effect", [0.03, 0.05, 1.0])
+def test_a_slower_case_goes_to_confirmation(effect):
+    assert decide(near(effect, 5), (), PLAN) == Decision(stage=Stage.CONFIRM)
+
+
+def test_between_looks_the_stage_stays():
+    unsure = near(0.0, 6, spread=0.05)
+    assert decide(unsure, (), PLAN) == Decision(stage=Stage.SCREEN)
+
+
+def test_a_case_too_unsteady_is_inconclusive_at_the_last_look():
+    assert decide(near(-0.01, 10, spread=0.3), (), PLAN).verdict is Verdict.INCONCLUSIVE
+
+
+def test_a_case_too_unsteady_and_above_its_tolerance_is_confirmed():
+    assert decide(near(0.05, 10, spread=0.5), (), PLAN).stage is Stage.CONFIRM
+
+
+# Confirmation
+
+
+def test_fresh_launches_confirm():
+    decision = decide(near(0.05, 5), near(0.05, 5), PLAN)
+    assert decision == Decision(stage=Stage.DONE, verdict=Verdict.REGRESSED)
+
+
+def test_launches_of_the_screen_confirm_nothing():
+    assert decide(near(0.05, 10), (), PLAN) == Decision(stage=Stage.CONFIRM)
+
+
+def test_a_suspicion_that_fresh_launches_do_not_bear_out_is_dropped():
+    decision = decide(near(0.05, 5), near(0.0, 5), PLAN)
+    assert decision == Decision(stage=Stage.DONE, verdict=Verdict.EQUIVALENT)
+
+
+def test_what_fifteen_launches_neither_confirm_nor_refute_is_suspected():
+    decision = decide(near(0.05, 5), near(0.022, 15, spread=0.03), PLAN)
+    assert decision == Decision(stage=Stage.DONE, verdict=Verdict.SUSPECTED)
+
+
+def test_an_effect_below_the_tolerance_is_never_regressed():
+    decision = decide(near(0.05, 5), near(0.019, 15, spread=1e-5), PLAN)
+    assert decision.verdict is Verdict.SLOWER_WITHIN_TOLERANCE
+
+
+def test_a_steady_effect_must_clear_the_floor_of_the_instrument():
+    plan = Plan(tolerance=0.0, floor=0.01)
+    assert decide(near(0.008, 5, 1e-4), near(0.008, 15, 1e-4), plan).verdict is not Verdict.REGRESSED
+
+
+def test_many_cases_in_confirmation_share_the_level():
+    fresh = near(0.05, 5, spread=0.02)
+    assert decide(near(0.05, 5), fresh, PLAN, confirming=1).verdict is Verdict.REGRESSED
+    assert decide(near(0.05, 5), fresh, PLAN, confirming=20).stage is Stage.CONFIRM
+
+
+@pytest.mark.parametrize("tolerance", [0.05, 0.2])
+def test_a_wider_tolerance_forgives(tolerance):
+    assert decide(near(0.03, 5), (), Plan(tolerance=tolerance)).stage is Stage.DONE
+
+
+@pytest.mark.parametrize(
+    ("stage", "screen", "confirm", "more"),
+    [
+        (Stage.SCREEN, 0, 0, 5),
+        (Stage.SCREEN, 5, 0, 2),
+        (Stage.SCREEN, 8, 0, 2),
+        (Stage.CONFIRM, 5, 0, 5),
+        (Stage.CONFIRM, 7, 10, 5),
+        (Stage.CONFIRM, 7, 15, 0),
+        (Stage.DONE, 5, 0, 0),
+    ],
+)
+def test_how_many_launches_a_case_needs_next(stage, screen, confirm, more):
+    assert launches_to_next_look(stage, screen, confirm) == more
+
+
+# The row
+
+
+def test_a_regression_in_a_row():
+    screen = [launch(0.05 + offset) for offset in (0.0, 0.001, -0.001, 0.002, -0.002)]
+    decision = decide([one.difference for one in screen], [one.difference for one in screen], PLAN)
+    row = comparison(screen, screen, PLAN, decision)
+    assert (row.metric, row.evidence, row.verdict) == ("p50", "paired", Verdict.REGRESSED)
+    assert row.baseline == pytest.approx(0.010)
+    assert row.candidate == pytest.approx(0.0105, rel=1e-4)
+    assert row.effect == pytest.approx(0.05, abs=1e-4)
+    assert 0.045 < row.low < row.effect < row.high < 0.055
+    assert row.sessions == 5
+    assert row.tolerance == 0.02
+    assert 0 < row.smallest_detectable < 0.01
+    assert row.note is None
+
+
+def test_launches_that_ran_out_are_said():
+    row = comparison([launch(0.0), launch(0.1)], (), PLAN, Decision(stage=Stage.SCREEN))
+    assert row.verdict is Verdict.INCONCLUSIVE
+    assert row.note.code == "capped"
+
+
+def test_a_case_without_launches_has_no_effect():
+    row = comparison((), (), PLAN, Decision(stage=Stage.SCREEN))
+    assert (row.verdict, row.effect, row.baseline) == (Verdict.INCONCLUSIVE, None, None)
+
+
+def test_an_open_case_says_what_would_settle_it():
+    unsteady = [launch(0.05 * (-1) ** index - 0.01) for index in range(10)]
+    decision = decide([one.difference for one in unsteady], (), PLAN)
+    row = comparison(unsteady, (), PLAN, decision)
+    assert row.verdict is Verdict.INCONCLUSIVE
+    assert "launches would settle it" in row.note.text
+
+
+# Laws, by seeded simulation
+
+
+def verdicts(effect, spread, wild, runs, seed=1):
+    """Verdicts of simulated cases; a share of `wild` launches is off by 10 % more."""
+    generator = random.Random(seed)
+
+    def draw(count):
+        return [
+            math.log1p(effect)
+            + generator.gauss(0, spread)
+            + (generator.gauss(0, 0.10) if generator.random() < wild else 0.0)
+            for _ in range(count)
+        ]
+
+    for _ in range(runs):
+        yield decide(draw(10), draw(15), PLAN).verdict
+
+
+@pytest.mark.parametrize(("wild", "decided"), [(0.0, 0.97), (0.05, 0.85), (0.15, 0.65)])
+def test_identical_code_is_never_regressed(wild, decided):
+    found = list(verdicts(0.0, 0.012, wild, 400))
+    assert Verdict.REGRESSED not in found
+    assert found.count(Verdict.EQUIVALENT) + found.count(Verdict.IMPROVED) >= decided * len(found)
+
+
+@pytest.mark.parametrize(("effect", "share"), [(0.03, 0.85), (0.05, 0.95)])
+def test_a_slowdown_is_caught_though_one_launch_in_twenty_is_wild(effect, share):
+    found = list(verdicts(effect, 0.010, 0.05, 300))
+    assert found.count(Verdict.REGRESSED) >= share * len(found)
+
+
+def test_every_look_is_planned():
+    assert SCREEN_LOOKS == (5, 7, 10)
+    assert CONFIRM_LOOKS == (5, 7, 10, 15)
+    multipliers = [paired.location(near(0, 5)).half_width(level) / location(near(0, 5)).error
+                   for level in (paired.SUSPECT, paired.EQUIVALENT, paired.REGRESSED, paired.REFUTED)]  # fmt: skip
+    assert multipliers == pytest.approx([2.09, 2.81, 6.42, 3.06], abs=0.01)

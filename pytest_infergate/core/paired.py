@@ -1,7 +1,7 @@
 """Paired timing decided: `(launches so far, plan) -> Decision`. A pure state machine over plain numbers.
 
 A launch is one pair of fresh processes in which base and candidate alternated call by call; it yields one
-log ratio of candidate over base. Decisions are taken at planned looks (docs/method.md, "Paired timing").
+log ratio of candidate over base. Decisions are taken at planned looks: a screen, then a confirmation.
 """
 
 from __future__ import annotations

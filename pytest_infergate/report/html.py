@@ -18,6 +18,7 @@ from pytest_infergate.core.model import (
     BudgetCheck,
     CaseResult,
     CaseVerdict,
+    Comparison,
     Estimate,
     Hardware,
     Latency,
@@ -35,6 +36,12 @@ LABEL = 28
 """Characters of a name in a picture, which must fit a telephone."""
 LIMITED = {"p50_ms": 1e-3, "p90_ms": 1e-3, "p95_ms": 1e-3, "p99_ms": 1e-3}
 """Budgets that a picture can show, and what turns their unit into seconds."""
+
+TOLD_ELSEWHERE = frozenset(("peak_memory_bytes", "views"))
+"""Counters that the tables of work leave out: one stands in the table of all cases, one is no work."""
+
+TOLD_ELSEWHERE = frozenset(("peak_memory_bytes", "views"))
+"""Counters that the tables of work leave out: one stands in the table of all cases, one is no work."""
 
 _KINDS = {
     Verdict.INVALID: "warn",
@@ -82,14 +89,11 @@ class Group(NamedTuple):
 
 
 class Moved(NamedTuple):
-    """An exact counter that changed."""
+    """A case of which exact counters changed."""
 
     entry: Entry
-    kind: str
-    counter: str
-    recorded: str
-    now: str
-    change: str
+    changes: tuple[tuple[str, str], ...]
+    """Kind of each, and its words."""
     causes: tuple[str, ...]
 
 
@@ -240,31 +244,38 @@ def _latency(pair: Judged) -> tuple[str, ...]:
 
 
 def _work(result: CaseResult | None) -> dict[str, str]:
-    """Every exact counter of a case in words, by name."""
+    """Exact counters of a case in words, by name, but for those of nothing and those told elsewhere."""
     if result is None or result.measurement is None:
         return {}
     totals = result.measurement.counters.totals
-    return {name: counter.show(totals[name]) for name, counter in metrics.COUNTERS.items() if name in totals}
+    return {
+        name: counter.show(totals[name])
+        for name, counter in metrics.COUNTERS.items()
+        if totals.get(name) and name not in TOLD_ELSEWHERE
+    }
 
 
 def _moved(session: Session, entries: Sequence[Entry]) -> list[Moved]:
-    """Counters that changed, those of the gravest cases first."""
-    by_case = {verdict.case: verdict for verdict in session.gate.verdicts}
-    return [
-        Moved(
-            entry=entry,
-            kind="bad" if comparison.verdict is Verdict.REGRESSED else "good",
-            counter=messages.compared_metric(comparison.metric).words,
-            recorded=messages.compared_metric(comparison.metric).show(comparison.baseline),
-            now=messages.compared_metric(comparison.metric).show(comparison.candidate),
-            change=messages.change_exactly(comparison),
-            causes=messages.causes([comparison]),
-        )
-        for entry in entries
-        if entry.row.case in by_case
-        for comparison in by_case[entry.row.case].comparisons
-        if comparison.evidence == "exact" and comparison.verdict in (Verdict.REGRESSED, Verdict.IMPROVED)
-    ]
+    """Cases with counters that changed, the gravest first."""
+    by_case = {verdict.case: verdict.comparisons for verdict in session.gate.verdicts}
+    found = []
+    for entry in entries:
+        rows = [
+            row
+            for row in by_case.get(entry.row.case, ())
+            if row.evidence == "exact" and row.verdict in (Verdict.REGRESSED, Verdict.IMPROVED)
+        ]
+        if rows:
+            changes = tuple((_KINDS.get(row.verdict, "bad"), _change(row)) for row in rows)
+            found.append(Moved(entry=entry, changes=changes, causes=messages.causes(rows)))
+    return found
+
+
+def _change(row: Comparison) -> str:
+    """``operators 24 → 28 (+16.7 %)``."""
+    metric = messages.compared_metric(row.metric)
+    share = "" if row.effect is None else f" ({units.percent(row.effect)})"
+    return f"{metric.words} {metric.show(row.baseline)} → {metric.show(row.candidate)}{share}"
 
 
 def _bounded(estimate: Estimate) -> str:

@@ -148,22 +148,12 @@ def compare(
     and under ``memory`` for the allocator's peak; ``None`` does not gate. A counter whose key differs is
     incomparable, one that varies or that nobody gates is left out.
     """
+    old, new = (record_.tallies if record_ else () for record_ in (before, now))
     allowed = {
-        name: _allowed(name, tolerance, memory_tolerance)
-        for record_ in (before, now)
-        for tally in (record_.tallies if record_ else ())
-        for name in tally.counters
+        name: _allowed(name, tolerance, memory_tolerance) for tally in (*old, *new) for name in tally.counters
     }
     gated = {name: share for name, share in allowed.items() if share is not None}
-    if before is None:
-        known = [
-            name
-            for tally in (now.tallies if now else ())
-            for name, value in tally.counters.items()
-            if name in gated and value is not None
-        ]
-        return (_unknown(known),) if known else ()
-    compared = _compared(before, now or CounterRecord(case=before.case, tallies=()), gated)
+    compared = _compared(old, new, gated)
     return tuple(sorted(compared, key=lambda row: _RANK.get(row.metric, len(_RANK))))
 
 
@@ -186,13 +176,15 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(sorted(COUNTERS[name].words if name in COUNTERS else name for name in names))
 
 
-def _compared(before: CounterRecord, now: CounterRecord, gated: Mapping[str, float]) -> Iterator[Comparison]:
+def _compared(
+    before: Iterable[Tally], now: Iterable[Tally], gated: Mapping[str, float]
+) -> Iterator[Comparison]:
     work = _work(before, now)
-    old = {tally.key: tally.counters for tally in before.tallies}
+    old = {tally.key: tally.counters for tally in before}
     open_ = {name for counters in old.values() for name, value in counters.items() if value is not None}
     new: list[str] = []
     elsewhere: dict[str, list[str]] = defaultdict(list)
-    for tally in now.tallies:
+    for tally in now:
         for name, value in tally.counters.items():
             open_.discard(name)
             if name not in gated or value is None:
@@ -222,10 +214,10 @@ class _Work(NamedTuple):
     weights: tuple[dict[str, int | None], dict[str, int | None]] = ({}, {})
 
 
-def _work(before: CounterRecord, now: CounterRecord) -> _Work:
+def _work(before: Iterable[Tally], now: Iterable[Tally]) -> _Work:
     found = _Work()
-    for new in now.tallies:
-        for old in before.tallies:
+    for new in now:
+        for old in before:
             if old.key != new.key:
                 continue
             if old.operators and new.operators:

@@ -103,9 +103,9 @@ def judge(
         verdicts = [Verdict.NOT_MEASURED]
     # A run that saves forgives some verdicts: the one that fails the case names it.
     failing = [verdict for verdict in verdicts if fails(verdict, policy, result.gate)]
-    settled = [verdict for verdict in verdicts if verdict not in UNCOMPARED]
     if comparisons and comparisons[0].verdict not in UNCOMPARED:
-        verdicts = settled  # counters that could not be compared take nothing from a time that was
+        # Counters that could not be compared take nothing from a time that was.
+        verdicts = [verdict for verdict in verdicts if verdict not in UNCOMPARED]
     return CaseVerdict(
         case=result.case,
         nodeid=result.nodeid,
@@ -166,12 +166,12 @@ def gate(
     out to measure, where that differs from the verdicts: cases that never reported are then a reason to
     fail.
     """
-    ordered = tuple(sorted(verdicts, key=lambda verdict: (GRAVITY[verdict.verdict], _order(verdict.case))))
+    ordered = tuple(sorted(verdicts, key=lambda verdict: (GRAVITY[verdict.verdict], verdict.case.order)))
     known = frozenset(known)
     present = frozenset(verdict.case for verdict in ordered)
     unknown = (v.case for v in ordered if v.case not in known and v.verdict is not Verdict.NOT_MEASURED)
-    new = sorted(unknown, key=_order)
-    missing = sorted(frozenset(expected or ()) - present, key=_order)
+    new = sorted(unknown, key=lambda case: case.order)
+    missing = sorted(frozenset(expected or ()) - present, key=lambda case: case.order)
     pairs = _renamed(missing, new)
     count = sum(map(decided, ordered))
     wanted = len(ordered) if selected is None else selected
@@ -191,11 +191,6 @@ def gate(
         renamed=tuple(pairs),
         deselected=deselected,
     )
-
-
-def _order(case: Case) -> tuple[str | int, ...]:
-    axes = case.device, case.runtime, case.dtype or "", case.batch_size, case.threads or 0
-    return case.test, case.params, *axes
 
 
 def _reasons(ordered: Sequence[CaseVerdict], count: int, policy: Policy, wanted: int) -> list[str]:

@@ -46,6 +46,12 @@ class Case(Struct, frozen=True, kw_only=True, order=True):
     """``None``: as many as torch takes by itself."""
 
     @property
+    def order(self) -> tuple[str | int, ...]:
+        """To sort by: by test, axes in their natural order, an absent value before any other."""
+        axes = self.device, self.runtime, self.dtype or "", self.batch_size, self.threads or 0
+        return self.test, self.params, *axes
+
+    @property
     def module(self) -> str:
         """Path of the test's file."""
         return self.test.partition("::")[0]
@@ -434,7 +440,7 @@ class Baseline(Struct, frozen=True, kw_only=True):
         return next((entry.sessions for entry in self.cases if entry.case == case), ())
 
 
-class CounterKey(Struct, frozen=True, kw_only=True, order=True):
+class CounterKey(Struct, frozen=True, kw_only=True):
     """What counters must share to compare; all absent compares everywhere."""
 
     torch: str | None = None

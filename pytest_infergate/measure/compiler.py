@@ -21,12 +21,12 @@ class Compilation:
         dynamo = sys.modules.get("torch._dynamo")
         if dynamo is not None:
             dynamo.reset()
-        self._graphs = _graphs()
+        self._graphs = graphs_made()
         self._breaks = _breaks()
 
     def counted(self) -> dict[str, int]:
         """Graphs, graph breaks and recompiles since; empty where nothing was compiled."""
-        graphs = _graphs() - self._graphs
+        graphs = graphs_made() - self._graphs
         breaks = sum(self.reasons().values())
         if graphs <= 0 and not breaks:
             return {}
@@ -59,7 +59,8 @@ class Compilation:
         )
 
 
-def _graphs() -> int:
+def graphs_made() -> int:
+    """Graphs that torch.compile made in this process so far; 0 where it was never loaded."""
     utils = sys.modules.get("torch._dynamo.utils")
     return 0 if utils is None else int(utils.counters["stats"]["unique_graphs"])
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator
 
 from pytest_infergate.core.model import Note
+from pytest_infergate.measure.compiler import graphs_made
 
 _NO_COVERAGE = "switch it off for inference tests, with pytest-cov: --no-cov"
 
@@ -56,11 +57,11 @@ class Compilations:
     """Counts graphs that torch.compile makes from now on; 0 where it is never loaded."""
 
     def __init__(self) -> None:
-        self._begin = _graphs()
+        self._begin = graphs_made()
 
     def since(self) -> int:
         """Graphs made since the last time this was asked."""
-        begin, self._begin = self._begin, _graphs()
+        begin, self._begin = self._begin, graphs_made()
         return self._begin - begin
 
 
@@ -81,11 +82,6 @@ def recompiled(warming: int, measuring: int) -> Note | None:
         text=text,
         cure="keep shapes fixed within a case, or mark dynamic dimensions before the first call",
     )
-
-
-def _graphs() -> int:
-    dynamo = sys.modules.get("torch._dynamo.utils")
-    return 0 if dynamo is None else int(dynamo.counters["stats"]["unique_graphs"])
 
 
 def _limit() -> int | None:

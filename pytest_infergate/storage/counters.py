@@ -116,7 +116,7 @@ def file_name(module: str) -> str:
 def encode(module: str, records: Mapping[Case, CounterRecord]) -> str:
     """Lay records out as text."""
     lines = [_PREAMBLE.format(module=_line(module)), f"{_HEAD} {VERSION}\n"]
-    for case in sorted(records, key=_order):
+    for case in sorted(records, key=lambda case: case.order):
         body = [line for tally in records[case].tallies for line in _tally_lines(tally)]
         lines += [f"\n{_CASE}{_line(case)}\n", *body, f"  end of {len(body)} lines\n"]
     return "".join((*lines, f"\n{_LAST}\n"))
@@ -287,8 +287,3 @@ def _read(path: Path) -> dict[Case, CounterRecord]:
     except OSError as error:
         raise unreadable(path, error) from error
     return decode(data, str(path))
-
-
-def _order(case: Case) -> tuple[str | int, ...]:
-    axes = case.device, case.runtime, case.dtype or "", case.batch_size, case.threads or 0
-    return case.test, case.params, *axes

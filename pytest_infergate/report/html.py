@@ -40,9 +40,6 @@ LIMITED = {"p50_ms": 1e-3, "p90_ms": 1e-3, "p95_ms": 1e-3, "p99_ms": 1e-3}
 TOLD_ELSEWHERE = frozenset(("peak_memory_bytes", "views"))
 """Counters that the tables of work leave out: one stands in the table of all cases, one is no work."""
 
-TOLD_ELSEWHERE = frozenset(("peak_memory_bytes", "views"))
-"""Counters that the tables of work leave out: one stands in the table of all cases, one is no work."""
-
 _KINDS = {
     Verdict.INVALID: "warn",
     Verdict.INFEASIBLE: "warn",

@@ -377,7 +377,7 @@ def test_a_recompilation_while_measuring_is_invalid(device, monkeypatch):
         calls.append(1)
         graphs[0] += len(calls) in (1, 3, 20)
 
-    monkeypatch.setattr(guard, "_graphs", lambda: graphs[0])
+    monkeypatch.setattr(guard, "graphs_made", lambda: graphs[0])
     run = measure(Subject(call), device, Effort(10))
     assert run.invalid.code == "recompiled"
     assert run.invalid.text == "torch.compile made 1 more graphs while measuring"
@@ -392,5 +392,5 @@ def test_compiling_in_the_warm_up_is_what_it_is_for(device, monkeypatch):
         calls.append(1)
         graphs[0] += len(calls) in (1, 3)
 
-    monkeypatch.setattr(guard, "_graphs", lambda: graphs[0])
+    monkeypatch.setattr(guard, "graphs_made", lambda: graphs[0])
     assert measure(Subject(call), device, Effort(10)).invalid is None

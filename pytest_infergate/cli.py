@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
@@ -48,10 +49,10 @@ def _invoke(arguments: list[str]) -> int:
     """Run the command without click's own handling of errors, whose exit codes are not ours."""
     try:
         with infergate.make_context("infergate", arguments) as context:
-            infergate.invoke(context)
+            code = infergate.invoke(context)
     except click.exceptions.Exit as done:
         return done.exit_code
-    return 0
+    return int(code or 0)
 
 
 def _discard_output() -> None:
@@ -63,6 +64,19 @@ def _discard_output() -> None:
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def infergate() -> None:
     """Work with results and baselines of pytest-infergate."""
+
+
+@infergate.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def replay(file: Path) -> int:
+    """Decide a paired run again, from the turns that --infer-turns wrote. Measures nothing."""
+    from pytest_infergate.replay import replayed
+    from pytest_infergate.report import text
+    from pytest_infergate.storage.turns import read
+
+    session = replayed(read(file))
+    click.echo(text.terminal(session))
+    return 0 if session.gate.passed else 1
 
 
 @infergate.command()

@@ -15,7 +15,7 @@ import msgspec
 
 from pytest_infergate import __version__
 from pytest_infergate.core import baseline, counters, gate, units
-from pytest_infergate.core.model import Case, CaseResult, CaseVerdict, Note, Session, Struct
+from pytest_infergate.core.model import Against, Case, CaseResult, CaseVerdict, Note, Session, Struct
 from pytest_infergate.errors import StorageError
 from pytest_infergate.session import InferenceRun
 from pytest_infergate.storage.atomic import atomic_write
@@ -74,20 +74,37 @@ class Ledger:
         return tuple(self._entries[nodeid].verdict for nodeid in sorted(self._entries))
 
 
+def on_record(
+    run: InferenceRun, ledger: Ledger, scope: Iterable[str]
+) -> tuple[frozenset[Case], frozenset[Case]]:
+    """Cases that baseline or counters know, and those of them that this run would have met.
+
+    `scope` are the node ids or folders that the run was given, relative to the rootdir; empty is all.
+    """
+    known = {*run.records, *(entry.case for known in run.baselines.values() for entry in known.cases)}
+    return frozenset(known), frozenset(expected(run, ledger, tuple(scope)))
+
+
 def conclude(
-    run: InferenceRun, ledger: Ledger, scope: Iterable[str], *, selected: int, interrupted: bool = False
+    run: InferenceRun,
+    ledger: Ledger,
+    *,
+    known: Collection[Case],
+    expected: Collection[Case],
+    selected: int,
+    interrupted: bool = False,
+    against: Against | None = None,
 ) -> Session:
     """Join everything into the value that every report renders.
 
-    `selected` is how many cases were to report, `interrupted` whether the run ended before its end.
-
-    `scope` are the node ids or folders that the run was given, relative to the rootdir; empty is all.
+    `known` and `expected` are cases of the baseline or the base, as in `gate.gate`. `selected` is how many
+    cases were to report, `interrupted` whether the run ended before its end.
     """
     result = gate.gate(
         ledger.verdicts,
         run.policy,
-        known={*run.records, *(entry.case for known in run.baselines.values() for entry in known.cases)},
-        expected=expected(run, ledger, tuple(scope)),
+        known=known,
+        expected=expected,
         deselected=ledger.collected.deselected,
         selected=selected,
         interrupted=interrupted,
@@ -98,6 +115,7 @@ def conclude(
         environment=run.environment,
         cases=ledger.results,
         gate=result,
+        against=against,
     )
 
 

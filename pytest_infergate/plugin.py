@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SHELL = pytest.StashKey[Shell]()
 MARKER = (
-    "inference(devices, dtypes, batch_sizes, threads, budget, tolerance, gate, max_time, unit): "
+    "inference(devices, dtypes, batch_sizes, threads, budget, tolerance, gate, max_time, unit, parity): "
     "measure the model that the test gives to the infer fixture; see --help for --infer-devices"
 )
 
@@ -69,6 +69,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     shell = session.config.stash[SHELL]
     if shell.ready(session.items):
         session.config.pluginmanager.register(CaseHooks(shell), "infergate-cases")
+        session.config.pluginmanager.register(ReplayHooks(shell), "infergate-replay")
 
 
 @pytest.fixture
@@ -105,8 +106,8 @@ class CaseHooks:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> object:
-        """List the cases instead of running them, where that is asked for."""
-        return self.shell.list_cases(session.items)
+        """List the cases instead of running them, or make the launches of a paired run before that."""
+        return self.shell.loop(session.items)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
@@ -166,3 +167,15 @@ class CaseHooks:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Show the outcome."""
         self.shell.summarise(terminalreporter)
+
+
+class ReplayHooks:
+    """Stand in for the running of items that workers have run already."""
+
+    def __init__(self, shell: Shell) -> None:
+        self.shell = shell
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> object:
+        """Replay, before any plugin runs the item or reruns it."""
+        return self.shell.replay(item)

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -41,6 +41,9 @@ from pytest_infergate.options import DEFAULT_MAX_TIME
 from pytest_infergate.settings import Marker, Settings
 from pytest_infergate.storage.base import Store, load_all
 from pytest_infergate.storage.counters import CounterFiles
+
+if TYPE_CHECKING:
+    from pytest_infergate.measure.placement import Placed
 
 TYPICAL_SHARE = 0.5
 """Share of the time cap that a case usually takes; for the forecast."""
@@ -152,14 +155,19 @@ class InferenceRun:
             listed = "; ".join(dict.fromkeys(filter(None, reasons.values()))) or "auto found none"
             raise ConfigurationError(f"--infer-devices: none of the devices asked for is there: {listed}")
         self._check_outputs()
-        _ = self.baselines, self.records
+        if not self.settings.paired:
+            _ = self.baselines, self.records
         if self.settings.save:
             self.store.check_writable()
             self.counter_files.check_writable()
 
     def _check_outputs(self) -> None:
         """Refuse outputs that could not be written, or that would overwrite each other or a baseline."""
-        given = {"report": self.settings.report, "json": self.settings.json}
+        given = {
+            "report": self.settings.report,
+            "json": self.settings.json,
+            "turns": self.settings.turns,
+        }
         seen: dict[Path, str] = {}
         for option, path in given.items():
             if path is None:
@@ -209,9 +217,11 @@ class InferenceRun:
         self, case: Case, nodeid: str, marker: Marker, outcome: Outcome, reason: Note
     ) -> CaseResult:
         """The result of a case that was not measured, and why."""
-        return CaseResult(
-            case=case, nodeid=nodeid, outcome=outcome, reason=reason, **self._terms(case, marker)
-        )
+        return msgspec.structs.replace(self.result(case, nodeid, marker, outcome), reason=reason)
+
+    def result(self, case: Case, nodeid: str, marker: Marker, outcome: Outcome) -> CaseResult:
+        """A result on the terms of the test's author, without figures yet."""
+        return CaseResult(case=case, nodeid=nodeid, outcome=outcome, **self._terms(case, marker))
 
     def _terms(self, case: Case, marker: Marker) -> dict[str, Any]:
         """What the author of the test asked of the case."""
@@ -260,9 +270,9 @@ class InferenceRun:
             needed=max((stats.samples_needed(max(p, 1 - p)) for p in needed if p is not None), default=0),
         )
         begin = time.monotonic()
-        run, exhausted = self._attempt(case, device, effort, invocation)
+        run, out_of_memory = self._attempt(case, device, effort, invocation)
         self._spent += time.monotonic() - begin
-        if exhausted is not None:
+        if out_of_memory is not None:
             gc.collect()
             device.release()
         measurement = None if run is None else run.measurement
@@ -270,10 +280,10 @@ class InferenceRun:
         result = CaseResult(
             case=case,
             nodeid=nodeid,
-            outcome=_outcome(exhausted, invalid),
+            outcome=_outcome(out_of_memory, invalid),
             hardware=device.hardware(),
             measurement=measurement,
-            reason=exhausted or invalid,
+            reason=out_of_memory or invalid,
             **terms,
         )
         self.measured[nodeid] = Measured(
@@ -308,34 +318,50 @@ class InferenceRun:
         except Exception as error:
             if not memory.is_out_of_memory(error):
                 raise
-            words = memory.message(error).strip().splitlines() or [type(error).__name__]
-            text = f"out of memory on {device.name} at batch size {case.batch_size}: {words[0]}"
-            return None, Note(code="out-of-memory", text=text, cure="use a smaller batch or a bigger device")
+            return None, exhausted(error, case)
 
 
-def _outcome(exhausted: Note | None, invalid: Note | None) -> Outcome:
-    if exhausted is not None:
+def exhausted(error: Exception, case: Case) -> Note:
+    """Say that memory ran out, and where."""
+    words = memory.message(error).strip().splitlines() or [type(error).__name__]
+    text = f"out of memory on {case.device} at batch size {case.batch_size}: {words[0]}"
+    return Note(code="out-of-memory", text=text, cure="use a smaller batch or a bigger device")
+
+
+def _outcome(out_of_memory: Note | None, invalid: Note | None) -> Outcome:
+    if out_of_memory is not None:
         return Outcome.INFEASIBLE
     return Outcome.MEASURED if invalid is None else Outcome.INVALID
+
+
+@contextmanager
+def prepared(case: Case, device: Device, invocation: Invocation) -> Iterator[tuple[Subject, Placed]]:
+    """Make ready what a test handed to `infer`. Needs a loaded torch."""
+    import torch
+
+    from pytest_infergate.measure import placement
+
+    with placement.placed(invocation, device.torch_name, case.dtype) as placed:
+        yield (
+            Subject(
+                call=placed.call,
+                from_host=placed.from_host,
+                batch_size=case.batch_size,
+                weights=placed.weights,
+                threads=torch.get_num_threads(),
+                settling=SETTLING_CALLS if placed.scripted else 0,
+            ),
+            placed,
+        )
 
 
 def _measured(case: Case, device: Device, effort: Effort, invocation: Invocation) -> Run:
     if "torch" not in sys.modules:
         return measure(Subject(invocation.bound(), batch_size=case.batch_size), device, effort)
 
-    import torch
+    from pytest_infergate.measure import soundness, tensors
 
-    from pytest_infergate.measure import placement, soundness, tensors
-
-    with placement.placed(invocation, device.torch_name, case.dtype) as placed:
-        subject = Subject(
-            call=placed.call,
-            from_host=placed.from_host,
-            batch_size=case.batch_size,
-            weights=placed.weights,
-            threads=torch.get_num_threads(),
-            settling=SETTLING_CALLS if placed.scripted else 0,
-        )
+    with prepared(case, device, invocation) as (subject, placed):
         unusual = soundness.unusual()
         run = measure(subject, device, effort, (*placed.notes, *filter(None, (unusual,))))
         invalid = run.invalid

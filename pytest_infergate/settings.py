@@ -22,11 +22,13 @@ from pytest_infergate.options import (
     nearest,
     one_of,
     seconds,
+    share,
     thread_counts,
     tolerances,
 )
 
 T = TypeVar("T")
+_FILE = "pyproject.toml: [tool.infergate]"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +52,10 @@ class Settings:
     xdist: str
     report: Path | None
     json: Path | None
+    against: str | None
+    """Revision to compare with."""
+    against_python: str | None
+    turns: Path | None
     list: bool
     command: Mapping[str, Any]
     """Options given on the command line, which win over markers."""
@@ -59,6 +65,15 @@ class Settings:
     """Budgets of `[tool.infergate.budgets]` by pattern over test ids."""
     tolerances: Mapping[str, Mapping[str, float | None]]
     """Tolerances of `[tool.infergate.tolerances]`, likewise."""
+    overlay: tuple[str, ...]
+    """Files and folders that a paired run lays over the base, relative to the repository."""
+    setup: str | None
+    """Command that makes the base ready."""
+
+    @property
+    def paired(self) -> bool:
+        """Whether the run is compared call by call with other code or another interpreter."""
+        return self.against is not None or self.against_python is not None
 
     @property
     def given(self) -> dict[str, str]:
@@ -127,8 +142,12 @@ def settings(
     asked = any(option.asks and given.get(option.name) for option in OPTIONS)
     asked = asked or bool(on_command.keys() - {"disable"})
     measuring = asked and not given.get("disable", False)
-    tables = _tables(rootdir / "pyproject.toml") if measuring else {}
-    report, json = given.get("report"), given.get("json")
+    table = _table(rootdir / "pyproject.toml") if measuring else {}
+    budgets = _by_pattern("budgets", table, budget)
+    allowed = _by_pattern("tolerances", table, tolerances)
+    overlay, setup = _overlay(table.get("overlay", [])), _setup(table.get("setup"))
+    report, json, turns = given.get("report"), given.get("json"), given.get("turns")
+    _check_paired(given)
     return Settings(
         measuring=measuring,
         devices=given.get("devices", ("cpu",)),
@@ -145,12 +164,29 @@ def settings(
         xdist=given.get("xdist", "lock"),
         report=None if report is None else invocation_dir / report,
         json=None if json is None else invocation_dir / json,
+        against=given.get("against"),
+        against_python=given.get("against_python"),
+        turns=None if turns is None else invocation_dir / turns,
         list=given.get("list", False),
         command=on_command,
         ini=in_ini,
-        budgets=tables.get("budgets", {}),
-        tolerances=tables.get("tolerances", {}),
+        budgets=budgets,
+        tolerances=allowed,
+        overlay=overlay,
+        setup=setup,
     )
+
+
+def _check_paired(given: Mapping[str, Any]) -> None:
+    """Refuse what a paired run cannot do."""
+    paired = given.get("against") or given.get("against_python")
+    if paired and given.get("save"):
+        raise ConfigurationError(
+            "--infer-save cannot record a paired run, whose times hold for its workers alone: "
+            "leave out --infer-against, or --infer-save"
+        )
+    if given.get("turns") and not paired:
+        raise ConfigurationError("--infer-turns writes the turns of a paired run: add --infer-against=REV")
 
 
 def _located(place: str, rootdir: Path) -> str:
@@ -184,8 +220,8 @@ def _check_kinds(name: str, devices: Iterable[str], kinds: Collection[str]) -> N
             )
 
 
-def _tables(path: Path) -> dict[str, dict[str, Any]]:
-    """Read `[tool.infergate]`: tables by pattern over test ids."""
+def _table(path: Path) -> Mapping[str, Any]:
+    """Read `[tool.infergate]`."""
     if sys.version_info >= (3, 11):
         import tomllib
     else:
@@ -197,19 +233,38 @@ def _tables(path: Path) -> dict[str, dict[str, Any]]:
         return {}  # pytest itself reports a broken pyproject.toml
     table = document.get("tool", {}).get("infergate", {})
     if not isinstance(table, Mapping):
-        raise ConfigurationError(f"{path.name}: [tool.infergate] must be a table")
-    readers: dict[str, Callable[[Any], Any]] = {"budgets": budget, "tolerances": tolerances}
-    unknown = sorted(set(table) - set(readers))
+        raise ConfigurationError(f"{_FILE} must be a table")
+    known = ("budgets", "tolerances", "overlay", "setup")
+    unknown = sorted(set(table) - set(known))
     if unknown:
         raise ConfigurationError(
-            f"{path.name}: [tool.infergate] has an unknown key {unknown[0]!r}: "
-            f"known are {' and '.join(readers)}{nearest(unknown[0], readers)}"
+            f"{_FILE} has an unknown key {unknown[0]!r}: "
+            f"known are {', '.join(known)}{nearest(unknown[0], known)}"
         )
-    return {key: _by_pattern(path, key, table.get(key, {}), read) for key, read in readers.items()}
+    return table
 
 
-def _by_pattern(path: Path, key: str, patterns: Any, read: Callable[[Any], Any]) -> dict[str, Any]:
-    where = f"{path.name}: [tool.infergate.{key}]"
+def _overlay(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
+        raise ConfigurationError(f"{_FILE} overlay must be a list of paths")
+    outside = [part for part in value if Path(part).is_absolute() or ".." in Path(part).parts]
+    if outside:
+        raise ConfigurationError(
+            f"{_FILE} overlay: {outside[0]} leaves the repository; give a path inside of it"
+        )
+    return tuple(value)
+
+
+def _setup(value: Any) -> str | None:
+    if value is not None and not (isinstance(value, str) and value.strip()):
+        raise ConfigurationError(f"{_FILE} setup must be a command")
+    return value
+
+
+def _by_pattern(key: str, table: Mapping[str, Any], read: Callable[[Any], Any]) -> dict[str, Any]:
+    """Read a table by pattern over test ids."""
+    patterns = table.get(key, {})
+    where = f"pyproject.toml: [tool.infergate.{key}]"
     if not isinstance(patterns, Mapping):
         raise ConfigurationError(f"{where} must map patterns to {key}")
     try:
@@ -250,6 +305,8 @@ class Marker:
     gate: Literal["fail", "warn", "off"] | None = None
     max_time: float | None = None
     unit: str | None = None
+    parity: float | Literal[False] | None = None
+    """Tolerance of the outputs in a paired run, ``False`` does not compare them."""
 
 
 def _several(parse: Callable[[str], tuple[Any, ...]]) -> Callable[[Any], tuple[Any, ...]]:
@@ -272,6 +329,10 @@ def _time(value: Any) -> float:
     return seconds(str(value))
 
 
+def _parity(value: Any) -> float | Literal[False]:
+    return False if value is False else share(value)
+
+
 def _unit(value: Any) -> str:
     if not (isinstance(value, str) and value.isidentifier()):
         raise ValueError(f"{value!r} is not a word such as 'images'")
@@ -288,6 +349,7 @@ _MARKER: Mapping[str, Callable[[Any], Any]] = {
     "gate": _gate,
     "max_time": _time,
     "unit": _unit,
+    "parity": _parity,
 }
 
 

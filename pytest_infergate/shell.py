@@ -20,11 +20,13 @@ from pytest_infergate.options import OPTIONS
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+    from pytest_infergate.against import Opponent, Outcomes
     from pytest_infergate.conclusion import Ledger
     from pytest_infergate.core.model import Case, CaseResult, Session
     from pytest_infergate.devices.base import DeviceKind
     from pytest_infergate.fixture import Infer
     from pytest_infergate.measure.lock import MachineLock
+    from pytest_infergate.paired.session import Progress
     from pytest_infergate.selection import Axes
     from pytest_infergate.session import InferenceRun
     from pytest_infergate.settings import Marker, Settings
@@ -90,6 +92,7 @@ class Shell:
         self._written: list[str] = []
         self._problems: list[str] = []
         self._outcome: Session | None = None
+        self._paired: Outcomes | None = None
 
     @cached_property
     def settings(self) -> Settings:
@@ -122,6 +125,18 @@ class Shell:
         if store is None:
             raise pytest.UsageError(f"--infer-baseline: no plugin offers a store for {location}")
         return InferenceRun(self.settings, list(self._kinds.values()), store)
+
+    @cached_property
+    def _opponent(self) -> Opponent | None:
+        """What a paired run is compared with."""
+        if not self.settings.paired:
+            return None
+        from pytest_infergate.against import Opponent
+
+        try:
+            return Opponent(self.run, self.config)
+        except InfergateError as error:
+            raise pytest.UsageError(str(error)) from None
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -222,6 +237,8 @@ class Shell:
         """Check what workers of pytest-xdist could only crash on."""
         if self.settings.list:
             raise pytest.UsageError("--infer-list lists in one process: leave out -n")
+        if self.settings.paired:
+            raise pytest.UsageError("--infer-against has the machine to itself: leave out -n, or give -n0")
         if self.settings.xdist == "refuse":
             raise pytest.UsageError(
                 "--infer-xdist=refuse: timing beside other workers is refused; run without -n, "
@@ -233,6 +250,7 @@ class Shell:
         try:
             self.run.check(cases)
             self._lock.check()
+            _ = self._opponent
         except InfergateError as error:
             raise pytest.UsageError(str(error)) from None
 
@@ -240,6 +258,10 @@ class Shell:
         """One line before the first case."""
         if not (self.measuring and self._items):
             return []
+        if self._opponent is not None:
+            from pytest_infergate import against
+
+            return [f"infergate: {against.forecast(len(self._present()), self._opponent)}"]
         times = [
             self.run.max_time(found.marker)
             for item in self._items.values()
@@ -247,10 +269,61 @@ class Shell:
         ]
         return [f"infergate: {self.run.forecast(times)}"]
 
-    def list_cases(self, items: Sequence[pytest.Item]) -> object:
-        """Print one line a case, and whether its device is there; ``None`` where not asked for."""
-        if not self.settings.list:
+    def loop(self, items: Sequence[pytest.Item]) -> object:
+        """Come before pytest's own loop, which runs the items, or in its place: then not ``None``."""
+        if self.settings.list:
+            return self._list_cases(items)
+        if self._opponent is not None and self._runs:
+            self._compare(self._opponent)
+        return None
+
+    def _present(self) -> list[tuple[pytest.Item, Parameter]]:
+        """Items whose device is there, with what they are parametrised with."""
+        return [
+            (item, found)
+            for item in self._items.values()
+            if (found := parameter_of(item)) is not None and self.run.absence(found.axes.device) is None
+        ]
+
+    def _compare(self, opponent: Opponent) -> None:
+        """Make all launches of a paired run, before the first test."""
+        from pytest_infergate import against
+
+        entries = [
+            against.Entry(item.nodeid, item.path, case_of(item, found.axes), found.marker)
+            for item, found in self._present()
+        ]
+        if not entries:
+            return
+        try:
+            with self._lock.held("alone", self._tell):
+                self._paired = against.compare(self.run, self.config, opponent, entries, self._show_launches)
+        except InfergateError as error:
+            raise pytest.UsageError(str(error)) from None
+        finally:
+            self._status("")
+        if self._paired.interrupted:
+            from pytest_infergate.conclusion import Travelling, packed
+
+            for nodeid, result in self._paired.results.items():
+                self.ledger.add(packed(Travelling(result=result, verdict=self._paired.verdicts[nodeid])))
+            raise KeyboardInterrupt
+
+    def replay(self, item: pytest.Item) -> object:
+        """Report what a worker of a paired run saw of an item; ``None`` for any other."""
+        if self._paired is None or item.nodeid not in self._paired.results:
             return None
+        from pytest_infergate import against
+
+        reports = against.replayed(self._paired, item.nodeid, self.config)
+        item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+        for report in reports:
+            item.ihook.pytest_runtest_logreport(report=report)
+        item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+        return True
+
+    def _list_cases(self, items: Sequence[pytest.Item]) -> bool:
+        """Print one line a case, and whether its device is there."""
         reporter = self.config.pluginmanager.get_plugin("terminalreporter")
         for item in items:
             parameter = parameter_of(item)
@@ -381,11 +454,12 @@ class Shell:
         # Out of the handlers, so that pytest does not show one error during the handling of another.
         if wrong is not None:
             pytest.fail(wrong, pytrace=False)
-        self._apply_verdict(item)
+        self.apply_verdict(item)
         if infeasible is not None:
             pytest.skip(infeasible)
 
-    def _apply_verdict(self, item: pytest.Item) -> None:
+    def apply_verdict(self, item: pytest.Item) -> None:
+        """Fail the test whose case failed, and one that measured nothing."""
         infer: Infer | None = item.stash.get(INFER, None)
         if infer is None or not infer.called:
             pytest.fail(NEVER_CALLED, pytrace=False)
@@ -470,10 +544,21 @@ class Shell:
         if not self._concludes(session):
             return
         interrupted = session.exitstatus == pytest.ExitCode.INTERRUPTED
+        if self._paired is None:
+            known, expected = conclusion.on_record(self.run, self.ledger, self._scope(session))
+        else:
+            known, expected = self._paired.on_base, frozenset()
         self._outcome = conclusion.conclude(
-            self.run, self.ledger, self._scope(session), selected=self._selected(), interrupted=interrupted
+            self.run,
+            self.ledger,
+            known=known,
+            expected=expected,
+            selected=self._selected(),
+            interrupted=interrupted,
+            against=None if self._paired is None else self._paired.against,
         )
         self._written, self._problems = conclusion.write(self.run, self._outcome, self._whole_modules())
+        self._written += [] if self._paired is None else self._paired.written
         if session.exitstatus == pytest.ExitCode.OK and (self._problems or not self._outcome.gate.passed):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -539,6 +624,22 @@ class Shell:
         if reporter is not None:
             reporter.ensure_newline()
             reporter.write_line(words)
+
+    def _show_launches(self, progress: Progress) -> None:
+        """Say how far a paired run is: on a terminal in one line that changes, in a log a line a launch."""
+        from pytest_infergate.core import units
+
+        words = (
+            f"{units.plural(progress.launches, 'launch')}, {progress.decided} of "
+            f"{units.plural(progress.cases, 'case')} decided"
+        )
+        if progress.decided < progress.cases:
+            words += f", about {units.duration(progress.seconds_left)} left"
+        reporter = self.config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is not None and reporter.isatty:
+            self._status(words)
+        elif reporter is not None and reporter.verbosity >= 0:
+            self._tell(f"infergate: {words}")
 
     def _status(self, words: str) -> None:
         """On a terminal, show words behind the cursor, which stays where it is; none wipe what was shown."""

@@ -101,16 +101,71 @@ def judge(
         verdicts += [Verdict.OVER_BUDGET for _ in checks]
     else:
         verdicts = [Verdict.NOT_MEASURED]
+    return _concluded(result, verdicts, policy, comparisons=comparisons, checks=checks, notes=notes)
+
+
+def judge_paired(
+    result: CaseResult,
+    base: CaseResult,
+    time: Comparison,
+    policy: Policy,
+    environment: Environment,
+    *,
+    mismatch: Note | None = None,
+    accepted: Note | None = None,
+) -> CaseVerdict:
+    """Judge one case of a paired run from its time, and the counters that both sides took beside it.
+
+    `mismatch` says that the sides computed different things, `accepted` that the user takes whatever the
+    verdict is. Absolute times of paired workers are held against no budget.
+    """
+    if result.outcome is Outcome.INFEASIBLE:
+        measured = base.outcome is Outcome.MEASURED and base.measurement is not None
+        verdicts = [Verdict.REGRESSED if measured else Verdict.INFEASIBLE]
+    elif result.outcome is Outcome.INVALID:
+        verdicts = [Verdict.INVALID]
+    elif result.outcome is not Outcome.MEASURED:
+        verdicts = [Verdict.NOT_MEASURED]
+    else:
+        torch = environment.packages.get("torch")
+        before, now = (counters.record(side, torch) for side in (base, result))
+        exact = counters.compare(before, now, result.tolerance, policy.memory_tolerance) if before else []
+        comparisons = (time, *(map(_without_advice, exact)))
+        if mismatch is not None:
+            differs = Comparison(metric="outputs", verdict=Verdict.MISMATCH, evidence="parity", note=mismatch)
+            comparisons = (*comparisons, differs)
+        notes = () if result.measurement is None else result.measurement.notes
+        verdicts = [row.verdict for row in comparisons]
+        return _concluded(result, verdicts, policy, comparisons=comparisons, notes=notes, accepted=accepted)
+    notes = () if result.reason is None else (result.reason,)
+    return _concluded(result, verdicts, policy, notes=notes, accepted=accepted)
+
+
+def _concluded(
+    result: CaseResult,
+    verdicts: list[Verdict],
+    policy: Policy,
+    *,
+    comparisons: tuple[Comparison, ...] = (),
+    checks: tuple[BudgetCheck, ...] = (),
+    notes: tuple[Note, ...] = (),
+    accepted: Note | None = None,
+) -> CaseVerdict:
+    """Join everything that was found of a case into its one verdict."""
     # A run that saves forgives some verdicts: the one that fails the case names it.
     failing = [verdict for verdict in verdicts if fails(verdict, policy, result.gate)]
     if comparisons and comparisons[0].verdict not in UNCOMPARED:
         # Counters that could not be compared take nothing from a time that was.
         verdicts = [verdict for verdict in verdicts if verdict not in UNCOMPARED]
+    if accepted is not None and failing:
+        notes = (*notes, accepted)
+    else:
+        accepted = None
     return CaseVerdict(
         case=result.case,
         nodeid=result.nodeid,
         verdict=min(failing or verdicts, key=GRAVITY.__getitem__),
-        failed=bool(failing) or result.outcome is Outcome.FAILED,
+        failed=(bool(failing) and accepted is None) or result.outcome is Outcome.FAILED,
         comparisons=comparisons,
         budgets=checks,
         notes=notes,

@@ -323,7 +323,7 @@ class Comparison(Struct, frozen=True, kw_only=True):
     metric: str
     verdict: Verdict
     evidence: str
-    """``stored``, ``exact`` or ``paired``."""
+    """``stored``, ``exact``, ``paired``, or ``parity`` for what was computed."""
     baseline: float | None = None
     candidate: float | None = None
     effect: float | None = None
@@ -393,6 +393,21 @@ class GateResult(Struct, frozen=True, kw_only=True):
     """Tests without a case on the axes that this run asked for."""
 
 
+class Against(Struct, frozen=True, kw_only=True):
+    """What a paired run was compared with."""
+
+    revision: str | None = None
+    """As the user named it; ``None`` where only the interpreters differ."""
+    commit: str | None = None
+    """The merge base with what was checked out."""
+    python: str | None = None
+    """The base's own interpreter, where it has one."""
+    launches: int = 0
+    seconds: float = 0.0
+    accepted: dict[str, str] = {}
+    """Reasons by pattern, of the trailers ``Infergate-Accept`` since the base."""
+
+
 class Session(Struct, frozen=True, kw_only=True):
     """One run on one machine: the content of a results file."""
 
@@ -403,6 +418,8 @@ class Session(Struct, frozen=True, kw_only=True):
     environment: Environment
     cases: tuple[CaseResult, ...]
     gate: GateResult
+    against: Against | None = None
+    """``None`` where the run was compared with a stored baseline."""
 
 
 class BaselinePoint(Struct, frozen=True, kw_only=True):

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Final
 
-from pytest_infergate.core import stats
+from pytest_infergate.core import stats, units
 from pytest_infergate.core.model import Comparison, Note, Struct, Verdict
 
 SCREEN_LOOKS: Final = (5, 7, 10)
@@ -38,6 +38,10 @@ WILD_FLOOR: Final = 0.004
 """Least robust standard deviation, log scale: launches may agree by chance."""
 LAUNCHES_PER_WILD: Final = 10
 """Launches among which one may be wild; more of them are modes of the machine, not accidents."""
+CONTROL_MOVED: Final = 0.01
+"""Difference between two sides of identical code from which on a run says nothing about times."""
+CONTROL_LEVEL: Final = 0.0005
+"""One-sided level at which it must be there."""
 TRIM: Final = 0.2
 """Share of the turns of a launch that is dropped at either end."""
 SHOWN: Final = 0.99
@@ -63,8 +67,21 @@ class Launch(Struct, frozen=True, kw_only=True):
     @property
     def difference(self) -> float:
         """Trimmed mean of the log ratios of the turn pairs. Raises `ValueError` for times not above 0."""
-        ratios = [math.log(after / before) for before, after in zip(self.base, self.candidate, strict=True)]
-        return stats.trimmed_mean(ratios, TRIM)
+        return stats.trimmed_mean(self._ratios, TRIM)
+
+    @property
+    def error(self) -> float:
+        """Standard error of `difference` by the turns of this launch alone; infinite for fewer than 5."""
+        ordered = sorted(self._ratios)
+        cut = int(len(ordered) * TRIM)
+        if not cut:
+            return math.inf
+        held = [min(max(ratio, ordered[cut]), ordered[-cut - 1]) for ratio in ordered]
+        return math.sqrt(stats.variance(held) / len(held)) / (1 - 2 * TRIM)
+
+    @property
+    def _ratios(self) -> list[float]:
+        return [math.log(after / before) for before, after in zip(self.base, self.candidate, strict=True)]
 
 
 class Plan(Struct, frozen=True, kw_only=True):
@@ -170,11 +187,16 @@ def _confirmed(differences: Sequence[float], plan: Plan, confirming: int) -> Dec
 
 
 def comparison(
-    screen: Sequence[Launch], confirm: Sequence[Launch], plan: Plan, decision: Decision
+    screen: Sequence[Launch],
+    confirm: Sequence[Launch],
+    plan: Plan,
+    decision: Decision,
+    stopped: Note | None = None,
 ) -> Comparison:
     """Put a case into one row: effect, interval and what could be seen, from the launches that decided.
 
-    A case that ran out of launches before a look decided is inconclusive.
+    A case that ran out of launches before a look decided is inconclusive; `stopped` says why there were
+    no more.
     """
     launches = confirm or screen
     differences = [launch.difference for launch in launches]
@@ -182,7 +204,9 @@ def comparison(
     verdict = decision.verdict or Verdict.INCONCLUSIVE
     base = stats.mean([median(launch.base) for launch in launches]) if launches else None
     if found is None or base is None:
-        return Comparison(metric="p50", verdict=verdict, evidence="paired", tolerance=plan.tolerance)
+        return Comparison(
+            metric="p50", verdict=verdict, evidence="paired", tolerance=plan.tolerance, note=stopped
+        )
     reach = found.half_width((1 - SHOWN) / 2)
     detectable = (
         stats.student_quantile(1 - (1 - SHOWN) / 2, found.degrees)
@@ -200,17 +224,28 @@ def comparison(
         tolerance=plan.tolerance,
         smallest_detectable=math.expm1(detectable),
         sessions=len(launches),
-        note=_note(verdict, decision, found, plan),
+        note=stopped or _note(verdict, found, plan),
     )
 
 
-def _note(verdict: Verdict, decision: Decision, found: Location, plan: Plan) -> Note | None:
+def moved(control: Sequence[Launch]) -> Note | None:
+    """Say that identical code differed between the sides, so that the run says nothing about times."""
+    if len(control) < 2:  # noqa: PLR2004 - one has no interval
+        return None
+    found = location([launch.difference for launch in control])
+    if abs(found.value) <= max(CONTROL_MOVED, found.half_width(CONTROL_LEVEL)):
+        return None
+    return Note(
+        code="control-moved",
+        text=f"identical code differed by {units.percent(math.expm1(found.value))} between the two sides",
+        cure="something on this machine treats the two processes differently: measure on another, or later",
+    )
+
+
+def _note(verdict: Verdict, found: Location, plan: Plan) -> Note | None:
     """What more would settle a case that is not settled."""
     if verdict not in (Verdict.INCONCLUSIVE, Verdict.SUSPECTED):
         return None
-    if decision.verdict is None:
-        text = "the time was up before the launches that were planned"
-        return Note(code="capped", text=text, cure="raise --infer-max-total")
     distance = abs(math.log1p(plan.tolerance) - found.value)
     needed = _launches_for(distance, found)
     wanted = f"about {needed} launches would" if needed else "no number of launches will"

@@ -77,8 +77,9 @@ def duration(value: float) -> str:
 
 
 def plural(count: int, noun: str) -> str:
-    """``1 case``, ``3 cases``."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+    """``1 case``, ``3 cases``, ``7 launches``."""
+    many = "es" if noun.endswith("ch") else "s"
+    return f"{count:,} {noun}{'' if count == 1 else many}"
 
 
 def _scaled(value: float | None, units: tuple[tuple[float, str], ...]) -> str:

@@ -71,16 +71,16 @@ def measure(subject: Subject, device: Device, effort: Effort, notes: tuple[Note,
     """
     memory.reset_host_peak()
     compilation = Compilation()
-    output, stream, cold_start = _first_call(subject.call, device)
+    output, stream, cold_start = first_call(subject.call, device)
     invalid = guard.unfinished(output) or guard.active_tracer()
     if invalid is not None:
         return Run(output, None, invalid=invalid)
 
-    call = _consumed(subject.call) if stream else subject.call
+    call = consumed(subject.call) if stream else subject.call
     first_peak = memory.host_peak()
     compilations = guard.Compilations()
     with quiet_collector():
-        exact = _counted(call, subject, device, compilation, effort.repetitions)
+        exact = count_exactly(call, subject, device, compilation, effort.repetitions)
         memory.reset_host_peak()
         warm_up = _warm_up(call, device, cap=WARM_UP_SHARE * effort.max_seconds)
         compiled = compilations.since()
@@ -109,7 +109,7 @@ def measure(subject: Subject, device: Device, effort: Effort, notes: tuple[Note,
             subject.from_host()
             host_to_host = median(time_calls(subject.from_host, device, min(count, 30)))
         if effort.repetitions > 1:
-            exact = _proved(exact, _counted(call, subject, device, compilation, 1))
+            exact = _proved(exact, count_exactly(call, subject, device, compilation, 1))
         streamed = _stream(subject.call, device, effort, seconds) if stream else None
         recompiled = guard.recompiled(compiled, compilations.since())
         host_peak = max(filter(None, (first_peak, memory.host_peak())), default=None)
@@ -140,9 +140,14 @@ def measure(subject: Subject, device: Device, effort: Effort, notes: tuple[Note,
     return Run(output, measurement, samples.calls, recompiled or times.invalid)
 
 
-def _counted(
-    call: Callable[[], object], subject: Subject, device: Device, compilation: Compilation, repetitions: int
+def count_exactly(
+    call: Callable[[], object],
+    subject: Subject,
+    device: Device,
+    compilation: Compilation,
+    repetitions: int = 1,
 ) -> Counted:
+    """Take the counters of a call, `repetitions` times, once the model does the same in each."""
     for _ in range(subject.settling):
         call()
     taken = counted(
@@ -185,7 +190,7 @@ def _joined(counters: Counters, launches: Sequence[Mapping[str, int]]) -> Counte
     )
 
 
-def _first_call(call: Callable[[], Any], device: Device) -> tuple[Any, bool, float]:
+def first_call(call: Callable[[], Any], device: Device) -> tuple[Any, bool, float]:
     """Result of the first call, whether it was a stream, and the seconds until it was there.
 
     The result is a copy: what later calls do to theirs must not reach it.
@@ -303,7 +308,9 @@ def _asynchronous(call: Callable[[], object], device: Device, count: int, repeti
     )
 
 
-def _consumed(call: Callable[[], Any]) -> Callable[[], None]:
+def consumed(call: Callable[[], Any]) -> Callable[[], None]:
+    """A call that takes every item of the stream that another returns."""
+
     def consume() -> None:
         for _ in call():
             pass

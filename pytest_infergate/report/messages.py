@@ -13,6 +13,7 @@ from pytest_infergate.core import compare, counters, metrics, units
 from pytest_infergate.core.gate import FAILING, GRAVITY, STRICTLY_FAILING
 from pytest_infergate.core.metrics import Metric
 from pytest_infergate.core.model import (
+    Against,
     BudgetCheck,
     CaseResult,
     CaseVerdict,
@@ -81,6 +82,17 @@ def explain(verdict: CaseVerdict, result: CaseResult | None = None) -> Message:
 
 def _check_gravity(check: BudgetCheck) -> int:
     return len(GRAVITY) if check.verdict is None else GRAVITY[check.verdict]
+
+
+def opponent(against: Against) -> str:
+    """What a paired run was compared with: ``main (merge base 1a2b3c4)``."""
+    parts = []
+    if against.revision is not None:
+        commit = "" if against.commit is None else f" (merge base {plain(against.commit[:7])})"
+        parts.append(f"{plain(against.revision)}{commit}")
+    if against.python is not None:
+        parts.append(plain(against.python))
+    return " with ".join(parts)
 
 
 def explain_result(result: CaseResult) -> Message:
@@ -152,7 +164,11 @@ def _comparison_summary(row: Comparison) -> str:
     metric = compared_metric(row.metric)
     if row.metric == counters.ALL:
         return "" if row.note is None else plain(row.note.text)
+    if row.evidence == "parity":
+        return f"it does not compute what the base does: {plain(row.note.text) if row.note else ''}"
     figure = f"{metric.words} {metric.show(row.candidate)}"
+    if row.evidence == "paired" and row.effect is None:
+        return f"{metric.words} was not compared{_because(row.note)}"
     if row.verdict is Verdict.NO_BASELINE:
         return f"{figure} has no baseline"
     if row.verdict is Verdict.INCOMPARABLE:
@@ -161,6 +177,10 @@ def _comparison_summary(row: Comparison) -> str:
         by = "".join(f": {words}" for words in causes([row], 1)[:1])
         return f"{figure} against a recorded {metric.show(row.baseline)}{by}"
     allowed = "" if row.tolerance is None else f", allowed {units.percent(row.tolerance)}"
+    if row.evidence == "paired":
+        change = f"{units.percent(row.effect)}{allowed}"
+        because = _because(row.note) if row.verdict is Verdict.INVALID else ""
+        return f"{figure}, {metric.show(row.baseline)} on the base: {change}{because}"
     return f"{figure} against an expected {metric.show(row.baseline)}: {units.percent(row.effect)}{allowed}"
 
 
@@ -217,6 +237,11 @@ def _comparisons(
 
 def _comparison(row: Comparison, work: str, result: CaseResult | None) -> Section:
     metric = compared_metric(row.metric)
+    if row.evidence == "parity":
+        differs = "" if row.note is None else plain(row.note.text)
+        return Section(words="outputs", verdict=row.verdict.value, lines=_told({"difference": differs}))
+    if row.evidence == "paired":
+        return _paired(row, metric, work)
     figures = {
         "measured": f"{metric.show(row.candidate)}{_calls(result)}",
         "expected": "" if row.baseline is None else f"{metric.show(row.baseline)}{_sessions(row)}",
@@ -227,6 +252,27 @@ def _comparison(row: Comparison, work: str, result: CaseResult | None) -> Sectio
         "note": "" if row.note is None else plain(row.note.text),
     }
     return Section(words=metric.words, verdict=row.verdict.value, lines=_told(figures))
+
+
+def _paired(row: Comparison, metric: Metric, work: str) -> Section:
+    """A time that was compared call by call."""
+    launches = f", {units.plural(row.sessions, 'launch')} of both" if row.sessions else ""
+    interval = ""
+    if row.low is not None and row.high is not None:
+        interval = f"99 % interval {units.percent(row.low)} to {units.percent(row.high)}"
+    seen = ""
+    if row.smallest_detectable is not None:
+        seen = f"{units.percent(row.smallest_detectable)}, in 9 of 10 runs"
+    figures = {
+        "now": metric.show(row.candidate) if row.candidate is not None else "",
+        "on the base": f"{metric.show(row.baseline)}{launches}" if row.baseline is not None else "",
+        "change": _change(row),
+        "how sure": interval,
+        "smallest detectable": seen,
+        "the model's work": work,
+        "note": "" if row.note is None else plain(row.note.text),
+    }
+    return Section(words=f"{metric.words}, call by call", verdict=row.verdict.value, lines=_told(figures))
 
 
 def _work(exact: Sequence[Comparison]) -> str:
@@ -397,7 +443,8 @@ def _cures(
     regressed = [row for row in comparisons if row.verdict is Verdict.REGRESSED]
     broken = [check for check in checks if check.verdict is Verdict.OVER_BUDGET and not not_decided(check)]
     if regressed:
-        yield from _regression_cures(regressed, () if result is None else result.tolerance)
+        paired = any(row.evidence == "paired" for row in verdict.comparisons)
+        yield from _regression_cures(regressed, () if result is None else result.tolerance, paired=paired)
     elif verdict.verdict is Verdict.REGRESSED:
         yield "make it run again, or record the baseline anew without this case with --infer-save"
     if broken:
@@ -405,7 +452,7 @@ def _cures(
         yield f"make it fit, or change the promise: @pytest.mark.inference(budget={{{promises}}})"
     notes = [_reason(verdict, result), *(row.note for row in comparisons), *(check.note for check in checks)]
     yield from (plain(note.cure) for note in notes if note is not None and note.cure)
-    if any(row.verdict is Verdict.NO_BASELINE for row in comparisons):
+    if any(row.verdict is Verdict.NO_BASELINE and row.evidence != "paired" for row in comparisons):
         yield "record a baseline with --infer-save, and commit it"
     if verdict.verdict is Verdict.INFEASIBLE:
         yield "leave out what does not fit: a smaller batch size, or another device"
@@ -413,8 +460,13 @@ def _cures(
         yield from _forgiving(verdict, result)
 
 
-def _regression_cures(regressed: Iterable[Comparison], given: Collection[str]) -> Iterable[str]:
-    yield "if the change is meant, record it with --infer-save"
+def _regression_cures(
+    regressed: Iterable[Comparison], given: Collection[str], *, paired: bool
+) -> Iterable[str]:
+    if paired:
+        yield "if the change is meant, accept it in a commit message: Infergate-Accept: <test or pattern> <reason>"
+    else:
+        yield "if the change is meant, record it with --infer-save"
     effects: dict[str, float] = {}
     for row in regressed:
         if row.effect is not None:

@@ -13,6 +13,7 @@ from pytest_infergate.core.model import (
     Case,
     CaseResult,
     CaseVerdict,
+    Comparison,
     Measurement,
     Note,
     Session,
@@ -24,6 +25,16 @@ from pytest_infergate.report.messages import Message
 from pytest_infergate.report.names import plain
 
 NOT_JUDGED = "not judged"
+
+
+class Pair(Struct, frozen=True, kw_only=True):
+    """What a paired run says of the time of a case, in words."""
+
+    was: str = units.UNKNOWN
+    now: str = units.UNKNOWN
+    change: str = units.UNKNOWN
+    interval: str = units.UNKNOWN
+    launches: str = units.UNKNOWN
 
 
 class Row(Struct, frozen=True, kw_only=True):
@@ -39,6 +50,8 @@ class Row(Struct, frozen=True, kw_only=True):
     throughput: str = units.UNKNOWN
     peak_memory: str = units.UNKNOWN
     budget: str = units.UNKNOWN
+    pair: Pair | None = None
+    """``None`` where the run was compared with a stored baseline."""
     message: Message
 
     @property
@@ -95,6 +108,7 @@ def row(judged: Judged) -> Row:
         verdict=None if verdict is None else verdict.verdict,
         failed=verdict is not None and verdict.failed,
         budget=units.UNKNOWN if verdict is None else budget_words(verdict.budgets, result),
+        pair=None if verdict is None else _pair(verdict.comparisons),
         message=_message(result, verdict),
         **_figures(measurement, plain((result and result.unit) or "")),
     )
@@ -106,6 +120,22 @@ def _message(result: CaseResult | None, verdict: CaseVerdict | None) -> Message:
     if result is None:
         raise ValueError("a message needs a result or a verdict")
     return messages.explain_result(result)
+
+
+def _pair(comparisons: Sequence[Comparison]) -> Pair | None:
+    found = next((item for item in comparisons if item.evidence == "paired"), None)
+    if found is None:
+        return None
+    interval = units.UNKNOWN
+    if found.low is not None and found.high is not None:
+        interval = f"{units.percent(found.low)} to {units.percent(found.high)}"
+    return Pair(
+        was=units.seconds(found.baseline),
+        now=units.seconds(found.candidate),
+        change=units.percent(found.effect),
+        interval=interval,
+        launches=str(found.sessions) if found.sessions else units.UNKNOWN,
+    )
 
 
 def _figures(measurement: Measurement | None, unit: str) -> dict[str, str]:

@@ -21,7 +21,9 @@ NAMES_SHOWN = 12
 LEAST_NAME = 16
 """Columns that a case's name keeps, however narrow the terminal."""
 HEADERS = ("case", "p50", "p95", "throughput", "peak memory", "budget", "verdict")
+PAIRED_HEADERS = ("case", "was", "now", "change", "99 % interval", "launches", "verdict")
 _ALIGNED = ("left", "right", "right", "right", "right", "left", "left")
+_PAIRED_ALIGNED = ("left", "right", "right", "right", "right", "right", "left")
 _GUTTER = 2
 """What tabulate adds to a header."""
 _INDENT = "  "
@@ -32,6 +34,7 @@ def terminal(session: Session, width: int = WIDTH) -> str:
     """Everything the terminal section says, blocks apart by an empty line, without a final newline."""
     shown = rows(session)
     blocks = (
+        opponent(session),
         table(shown, width),
         flagged(shown, width),
         changes(session.gate, width),
@@ -39,6 +42,20 @@ def terminal(session: Session, width: int = WIDTH) -> str:
         outcome(session.gate),
     )
     return "\n\n".join(block for block in blocks if block)
+
+
+def opponent(session: Session) -> str:
+    """What a paired run was compared with, and the changes that are accepted; empty for any other."""
+    against = session.against
+    if against is None:
+        return ""
+    took = f"{units.plural(against.launches, 'launch')}, {units.duration(against.seconds)}"
+    lines = [f"against {messages.opponent(against)}, call by call: {took}"]
+    lines += [
+        f"{_INDENT}accepted by a commit: {plain(pattern)}: {plain(reason) or 'no reason was given'}"
+        for pattern, reason in against.accepted.items()
+    ]
+    return "\n".join(lines)
 
 
 def outcome(gate: GateResult) -> str:
@@ -55,9 +72,15 @@ def table(shown: Sequence[Row], width: int = WIDTH) -> str:
         return ""
     cells, room = _fitted([_cells(row) for row in shown[:ROWS_SHOWN]], width)
     # Headers are rows to tabulate, which would else pad them beyond their words.
-    body = [HEADERS, *((shorten(row[0], room), *row[1:]) for row in cells)]
+    paired = any(row.pair is not None for row in shown)
+    body = [PAIRED_HEADERS if paired else HEADERS, *((shorten(row[0], room), *row[1:]) for row in cells)]
     rule = tuple("-" * max(map(len, column)) for column in zip(*body, strict=True))
-    text = tabulate([body[0], rule, *body[1:]], tablefmt="plain", colalign=_ALIGNED, disable_numparse=True)
+    text = tabulate(
+        [body[0], rule, *body[1:]],
+        tablefmt="plain",
+        colalign=_PAIRED_ALIGNED if paired else _ALIGNED,
+        disable_numparse=True,
+    )
     lines = [line.rstrip() for line in text.splitlines()]
     if len(shown) > ROWS_SHOWN:
         lines.append(f"and {units.plural(len(shown) - ROWS_SHOWN, 'more case')}, in --infer-report")
@@ -117,6 +140,9 @@ def failure_message(verdict: CaseVerdict, result: CaseResult | None = None) -> s
 
 def _cells(row: Row) -> tuple[str, ...]:
     word = f"{row.word} (fails)" if row.failed and row.verdict not in FAILING else row.word
+    if row.pair is not None:
+        pair = row.pair
+        return row.nodeid, pair.was, pair.now, pair.change, pair.interval, pair.launches, word
     return row.nodeid, row.p50, row.p95, row.throughput, row.peak_memory, row.budget, word
 
 

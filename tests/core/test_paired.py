@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_infergate.core import paired
-from pytest_infergate.core.model import Verdict
+from pytest_infergate.core.model import Note, Verdict
 from pytest_infergate.core.paired import (
     CONFIRM_LOOKS,
     SCREEN_LOOKS,
@@ -216,9 +216,10 @@ def test_a_regression_in_a_row():
 
 
 def test_launches_that_ran_out_are_said():
-    row = comparison([launch(0.0), launch(0.1)], (), PLAN, Decision(stage=Stage.SCREEN))
+    stopped = Note(code="capped", text="the time is up")
+    row = comparison([launch(0.0), launch(0.1)], (), PLAN, Decision(stage=Stage.SCREEN), stopped)
     assert row.verdict is Verdict.INCONCLUSIVE
-    assert row.note.code == "capped"
+    assert row.note == stopped
 
 
 def test_a_case_without_launches_has_no_effect():

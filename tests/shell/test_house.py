@@ -23,10 +23,14 @@ LAYERS = {
     "fixture": {"core", "errors", "measure", "session", "settings"},
     "session": {"core", "errors", "devices", "measure", "options", "settings", "storage"},
     "conclusion": {"core", "errors", "report", "session", "storage"},
+    "paired": {"core", "errors", "devices", "measure"},
+    "against": {"core", "errors", "conclusion", "paired", "report", "session", "settings", "storage"},
+    "side": {"core", "errors", "devices", "measure", "paired", "plugin", "session", "settings", "shell", "storage"},
     "hookspecs": {"devices", "storage"},
-    "shell": {"core", "errors", "devices", "measure", "report", "options", "settings", "selection", "fixture", "session", "conclusion"},
+    "shell": {"core", "errors", "devices", "measure", "report", "options", "settings", "selection", "fixture", "session", "conclusion", "paired", "against"},
     "plugin": {"devices", "fixture", "hookspecs", "shell", "storage"},
-    "cli": {"core", "errors", "report", "storage"},
+    "replay": {"core", "errors", "storage"},
+    "cli": {"core", "errors", "replay", "report", "storage"},
     "testing": {"core", "errors", "devices", "storage"},
 }  # fmt: skip
 """Which parts each part may import; a part that is not listed may not exist."""

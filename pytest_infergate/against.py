@@ -1,0 +1,454 @@
+"""A paired run as pytest sees it: the base made ready, launches before the first test, reports replayed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import msgspec
+import pytest
+
+from pytest_infergate.core import gate, paired, units
+from pytest_infergate.core.model import (
+    Against,
+    Case,
+    CaseResult,
+    CaseVerdict,
+    Comparison,
+    Measurement,
+    Note,
+    Outcome,
+    Verdict,
+)
+from pytest_infergate.errors import ConfigurationError
+from pytest_infergate.paired import loaded
+from pytest_infergate.paired.session import Progress, Result, Session, Terms, Trial, Wanted, decided
+from pytest_infergate.paired.worker import Plan, Worker, holder
+from pytest_infergate.paired.worktree import Revision, accepted, exists, lay_over, resolve, worktree
+from pytest_infergate.storage.atomic import atomic_write
+from pytest_infergate.storage.turns import Turns, TurnsOfCase, written
+
+if TYPE_CHECKING:
+    from pytest_infergate.session import InferenceRun
+    from pytest_infergate.settings import Marker
+
+DEFAULT_MAX_TIME = 60.0
+"""Seconds that the turns of one case may take, over all launches."""
+TYPICAL_LAUNCHES = 6
+TYPICAL_SECONDS = 1.3
+"""Of one case in one launch."""
+TYPICAL_OVERHEAD = 5.0
+"""Of one launch: two processes, their imports."""
+
+
+class Entry(NamedTuple):
+    """An item that takes part."""
+
+    nodeid: str
+    path: Path
+    case: Case
+    marker: Marker
+
+
+class Outcomes(NamedTuple):
+    """What a paired run decided, by node id, and what there is to replay."""
+
+    results: Mapping[str, CaseResult]
+    verdicts: Mapping[str, CaseVerdict]
+    reports: Mapping[str, Sequence[dict[str, Any]]]
+    against: Against
+    on_base: frozenset[Case]
+    """Cases that the base has as well."""
+    interrupted: bool
+    written: tuple[str, ...] = ()
+
+
+class Opponent:
+    """What the candidate is compared with: a revision, an interpreter, or both."""
+
+    def __init__(self, run: InferenceRun, config: pytest.Config) -> None:
+        settings = run.settings
+        self._run = run
+        self._config = config
+        self.python = settings.against_python or sys.executable
+        self.revision: Revision | None = None
+        if settings.against is not None:
+            self.revision = resolve(settings.against, config.rootpath)
+            self._place(config.rootpath)
+            self._place(config.invocation_params.dir)
+        elif not (Path(self.python).exists() or shutil.which(self.python)):
+            raise ConfigurationError(f"--infer-against-python: there is no {self.python}")
+
+    @property
+    def other_python(self) -> bool:
+        """Whether the base has an interpreter of its own."""
+        return self._run.settings.against_python is not None
+
+    @property
+    def top(self) -> Path:
+        """Top folder of what is compared."""
+        place = self._config.rootpath if self.revision is None else self.revision.top
+        return place.resolve()
+
+    def words(self) -> str:
+        """``main (merge base 1a2b3c4)``."""
+        parts = []
+        if self.revision is not None:
+            parts.append(f"{self.revision.asked} (merge base {self.revision.commit[:7]})")
+        if self.other_python:
+            parts.append(self.python)
+        return " with ".join(parts)
+
+    def lacks(self, path: Path) -> bool:
+        """Whether the base has no such file: tests need their ``__init__.py``, but its own stays."""
+        return self.revision is not None and not exists(self.revision, path.relative_to(self.top))
+
+    def _place(self, folder: Path) -> Path:
+        try:
+            return folder.resolve().relative_to(self.top)
+        except ValueError:
+            raise ConfigurationError(
+                f"--infer-against: {folder} is not inside the repository {self.top}: run pytest within it"
+            ) from None
+
+    @contextmanager
+    def ready(self, files: Sequence[Path], place: Path) -> Iterator[dict[str, Plan]]:
+        """Make the base ready, removed on exit; how to start the workers of each side."""
+        with ExitStack() as stack:
+            target = self.top
+            if self.revision is not None:
+                target = stack.enter_context(worktree(self.revision, place))
+                lay_over(self.top, target, [*files, *self._overlay()])
+                self._set_up(target)
+            yield {
+                side: self._plan(side, place, self.top if side == "candidate" else target, target)
+                for side in ("base", "candidate", "twin")
+            }
+
+    def _overlay(self) -> list[Path]:
+        return [Path(path) for path in self._run.settings.overlay]
+
+    def _set_up(self, target: Path) -> None:
+        command = self._run.settings.setup
+        if command is None:
+            return
+        done = subprocess.run(command, shell=True, cwd=target, capture_output=True, check=False)  # noqa: S602 - the user's own, from pyproject.toml
+        if done.returncode:
+            said = os.fsdecode(done.stderr or done.stdout).strip().splitlines()[-3:]
+            raise ConfigurationError(
+                f"setup of [tool.infergate] failed on the base with exit code {done.returncode}: "
+                f"{' / '.join(said) or 'it said nothing'}"
+            )
+
+    def _plan(self, side: str, place: Path, root: Path, target: Path) -> Plan:
+        config, candidate = self._config, side == "candidate"
+        here = self.top
+
+        def there(text: str) -> str:
+            return text if root == here else text.replace(str(here), str(root))
+
+        arguments = [there(argument) for argument in map(str, config.invocation_params.args)]
+        arguments += ["--rootdir", there(str(config.rootpath.resolve()))]
+        if config.inipath is not None:
+            arguments += ["-c", there(str(config.inipath.resolve()))]
+        folder = root / self._place_of(config.invocation_params.dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        project = [path for path in sys.path if loaded.within(path, here) is not None]
+        begin = {
+            "args": arguments,
+            "source": str(here),
+            "target": str(target),
+            "remap": root != here,
+            "cache": str(place / "cache"),
+            "sys_path": [path or str(Path.cwd()) for path in sys.path] if self._same(candidate) else None,
+            "project": project,
+        }
+        return Plan(
+            side=side,
+            python=sys.executable if candidate else self.python,
+            folder=folder,
+            holder=place,
+            begin=begin,
+        )
+
+    def _same(self, candidate: bool) -> bool:
+        return candidate or not self.other_python
+
+    def _place_of(self, folder: Path) -> Path:
+        return self._place(folder) if self.revision is not None else folder.resolve()
+
+    def check(self, base: Mapping[str, Any], candidate: Mapping[str, Any], laid: Sequence[Path]) -> None:
+        """Stop where both sides run the same files; asked when all cases have run once.
+
+        Raises `ConfigurationError` naming the file, or the install that wins.
+        """
+        if self.revision is None:
+            return
+        again = "or make the base import its own with setup in [tool.infergate]"
+        leak = base["leaked"]
+        if leak is not None:
+            raise ConfigurationError(
+                f"--infer-against: the base loaded {leak} of the working tree instead of its own: "
+                f"install the project with `pip install --editable .`, {again}"
+            )
+        own = loaded.own(base["loaded"], [*laid, *self._overlay()])
+        if own or self.other_python:
+            return
+        install = loaded.installed_over(candidate["loaded"], self.top)
+        if install is not None:
+            raise ConfigurationError(
+                f"--infer-against: both sides loaded {install}, an install that hides the repository: "
+                f"install the project with `pip install --editable .`, {again}"
+            )
+        raise ConfigurationError(
+            "--infer-against: both sides ran the same code: no file of the repository was loaded but tests, "
+            "which are the candidate's on both sides. Move the model out of the test file, or compare "
+            "interpreters with --infer-against-python"
+        )
+
+
+def files_to_lay(entries: Sequence[Entry], config: pytest.Config, opponent: Opponent) -> list[Path]:
+    """The candidate's tests, what pytest reads beside them, and its ini file, relative to the top."""
+    top = opponent.top
+    found: dict[Path, None] = {}
+    for path in dict.fromkeys(entry.path.resolve() for entry in entries):
+        if top not in path.parents:
+            continue
+        found[path.relative_to(top)] = None
+        for folder in [parent for parent in path.parents if parent == top or top in parent.parents]:
+            for name in ("conftest.py", "__init__.py"):
+                beside = folder / name
+                if beside.is_file() and (name == "conftest.py" or opponent.lacks(beside)):
+                    found[beside.relative_to(top)] = None
+    if config.inipath is not None and top in config.inipath.resolve().parents:
+        found[config.inipath.resolve().relative_to(top)] = None
+    return list(found)
+
+
+def forecast(cases: int, opponent: Opponent) -> str:
+    """``24 cases against main (merge base 1a2b3c4), about 7 launches, 3 min``."""
+    seconds = TYPICAL_LAUNCHES * (cases * TYPICAL_SECONDS + TYPICAL_OVERHEAD)
+    about = f"about {TYPICAL_LAUNCHES} launches, {units.duration(seconds)}"
+    return f"{units.plural(cases, 'case')} against {opponent.words()}, {about}"
+
+
+def compare(
+    run: InferenceRun,
+    config: pytest.Config,
+    opponent: Opponent,
+    entries: Sequence[Entry],
+    tell: Callable[[Progress], None],
+) -> Outcomes:
+    """Make all launches and judge every case.
+
+    Raises `ConfigurationError` where the sides cannot be told apart or a side cannot be started.
+    """
+    begin = time.monotonic()
+    place = holder()
+    laid = files_to_lay(entries, config, opponent)
+    trust = {} if opponent.revision is None else accepted(opponent.revision)
+    try:
+        with opponent.ready(laid, place) as plans:
+            session = Session(
+                lambda side, seed: Worker(plans[side], seed),
+                [_wanted(run, entry) for entry in entries],
+                Terms(folder=place, max_seconds=run.settings.max_total, twin=opponent.other_python),
+                check=lambda base, candidate: opponent.check(base, candidate, laid),
+                tell=tell,
+            )
+            found = session.run()
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+    judge = Judge(run, found.confirming, paired.moved(found.control))
+    judged = [
+        judge.judged(entry, trial, _trusted(entry, trust))
+        for entry, trial in zip(entries, found.trials, strict=True)
+        if not (found.interrupted and trial.waiting)
+    ]
+    against = Against(
+        revision=None if opponent.revision is None else opponent.revision.asked,
+        commit=None if opponent.revision is None else opponent.revision.commit,
+        python=opponent.python if opponent.other_python else None,
+        launches=found.launches,
+        seconds=time.monotonic() - begin,
+        accepted=trust,
+    )
+    return Outcomes(
+        results={result.nodeid: result for result, _ in judged},
+        verdicts={verdict.nodeid: verdict for _, verdict in judged},
+        reports={trial.wanted.nodeid: [r["data"] for r in trial.reports] for trial in found.trials},
+        against=against,
+        on_base=frozenset(
+            entry.case for entry, trial in zip(entries, found.trials, strict=True) if trial.no_base is None
+        ),
+        interrupted=found.interrupted,
+        written=_keep(run.settings.turns, entries, found, against),
+    )
+
+
+def replayed(outcomes: Outcomes, nodeid: str, config: pytest.Config) -> list[pytest.TestReport]:
+    """The reports of the candidate's worker, with the verdict in place of a pass that it forbids."""
+    from pytest_infergate.conclusion import Travelling, packed
+    from pytest_infergate.report import junit, text
+
+    result, verdict = outcomes.results[nodeid], outcomes.verdicts[nodeid]
+    reports = [
+        config.hook.pytest_report_from_serializable(config=config, data=data)
+        for data in outcomes.reports[nodeid]
+    ]
+    if not reports:  # its process died before it said anything
+        reports = [_blank(nodeid, when) for when in ("setup", "call", "teardown")]
+    settled = next((r for r in reports if r.when == "call" or not r.passed), reports[0])
+    if verdict.failed and settled.passed:
+        settled.outcome = "failed"
+        settled.longrepr = text.failure_message(verdict, result)
+    if result.outcome is Outcome.SKIPPED:
+        settled.infergate_skipped = True
+    else:
+        settled.infergate = packed(Travelling(result=result, verdict=verdict))
+    properties = junit.properties(result, verdict)
+    for report in reports:
+        report.user_properties = [*report.user_properties, *properties]
+    return reports
+
+
+def _blank(nodeid: str, when: Literal["setup", "call", "teardown"]) -> pytest.TestReport:
+    """A report of a phase that nobody saw."""
+    return pytest.TestReport(
+        nodeid=nodeid,
+        location=(nodeid.partition("::")[0], None, nodeid.rpartition("::")[2]),
+        keywords={},
+        outcome="passed",
+        longrepr=None,
+        when=when,
+    )
+
+
+def _keep(path: Path | None, entries: Sequence[Entry], found: Result, against: Against) -> tuple[str, ...]:
+    """Write every turn to a file, where that is asked for; a line that says so."""
+    if path is None:
+        return ()
+    turns = Turns(
+        against=against,
+        confirming=found.confirming,
+        control=tuple(found.control),
+        cases=tuple(
+            TurnsOfCase(
+                case=entry.case,
+                nodeid=entry.nodeid,
+                plan=trial.wanted.plan,
+                screen=tuple(trial.screen),
+                confirm=tuple(trial.confirm),
+            )
+            for entry, trial in zip(entries, found.trials, strict=True)
+        ),
+    )
+    atomic_write(path, written(turns))
+    return (f"wrote {path}",)
+
+
+def _wanted(run: InferenceRun, entry: Entry) -> Wanted:
+    tolerance = run.settings.tolerances_for(entry.case.test, entry.marker.tolerance).get("p50")
+    return Wanted(
+        nodeid=entry.nodeid,
+        plan=paired.Plan() if tolerance is None else paired.Plan(tolerance=tolerance),
+        max_seconds=run.settings.layered("max_time", entry.marker.max_time, DEFAULT_MAX_TIME),
+        parity=entry.marker.parity or None,
+        compared=entry.marker.parity is not False,
+    )
+
+
+def _trusted(entry: Entry, trust: Mapping[str, str]) -> Note | None:
+    """The reason for which the user accepts what became of a case, if there is one."""
+    names = (entry.nodeid, entry.case.test, entry.nodeid.rpartition("::")[2])
+    for pattern, reason in trust.items():
+        if any(name == pattern or fnmatchcase(name, pattern) for name in names):
+            return Note(code="accepted", text=f"accepted: {reason or 'no reason was given'}")
+    return None
+
+
+class Judge(NamedTuple):
+    """What all cases of a run are judged by."""
+
+    run: InferenceRun
+    confirming: int
+    control: Note | None
+    """Why no time of this run counts, if none does."""
+
+    def judged(self, entry: Entry, trial: Trial, trusted: Note | None) -> tuple[CaseResult, CaseVerdict]:
+        """Judge one case from what its trial brought."""
+        outcome, reason = _ending(trial)
+        sides = {
+            name: None if data is None else msgspec.convert(data, Measurement)
+            for name, data in trial.figures.items()
+        }
+        measured = msgspec.structs.replace(
+            self.run.result(entry.case, entry.nodeid, entry.marker, outcome),
+            hardware=self.run.device(entry.case.device).hardware(),
+            measurement=sides.get("candidate"),
+            reason=reason,
+            budgets=(),
+        )
+        base = msgspec.structs.replace(
+            measured, outcome=Outcome.MEASURED, measurement=sides.get("base"), reason=None
+        )
+        mismatch = None
+        if trial.mismatch is not None:
+            cure = "if that is meant, say so with @pytest.mark.inference(parity=False), or a tolerance there"
+            mismatch = Note(code="outputs-differ", text=trial.mismatch, cure=cure)
+        verdict = gate.judge_paired(
+            measured,
+            base,
+            self._comparison(trial),
+            self.run.policy,
+            self.run.environment,
+            mismatch=mismatch,
+            accepted=trusted,
+        )
+        return measured, verdict
+
+    def _comparison(self, trial: Trial) -> Comparison:
+        plan = trial.wanted.plan
+        if trial.no_base is not None:
+            data = trial.figures.get("candidate")
+            return Comparison(
+                metric="p50",
+                verdict=Verdict.NO_BASELINE,
+                evidence="paired",
+                candidate=None if data is None else data["latency"]["p50"]["value"],
+                tolerance=plan.tolerance,
+                note=trial.no_base,
+            )
+        decision = (
+            paired.Decision(stage=paired.Stage.DONE) if trial.invalid else decided(trial, self.confirming)
+        )
+        row = paired.comparison(trial.screen, trial.confirm, plan, decision, trial.stopped)
+        if self.control is not None:
+            return msgspec.structs.replace(row, verdict=Verdict.INVALID, note=self.control)
+        return row
+
+
+def _ending(trial: Trial) -> tuple[Outcome, Note | None]:
+    """What became of a case before anything was judged."""
+    if trial.lost is not None:
+        return Outcome.FAILED, trial.lost
+    if trial.exhausted is not None:
+        return Outcome.INFEASIBLE, trial.exhausted
+    if trial.failed:
+        skipped = any(report["outcome"] == "skipped" for report in trial.reports)
+        if skipped:
+            return Outcome.SKIPPED, Note(code="skipped", text="the test was skipped")
+        return Outcome.FAILED, Note(
+            code="test-failed", text="the test itself failed", cure="mend the test first"
+        )
+    if trial.invalid is not None:
+        return Outcome.INVALID, trial.invalid
+    return Outcome.MEASURED, None

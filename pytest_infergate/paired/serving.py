@@ -1,0 +1,143 @@
+"""What a worker does inside `infer`: obey, one command after another, until it is told to go on."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from statistics import mean, median
+from typing import Any
+
+import msgspec
+
+from pytest_infergate.core.model import Measurement, Memory, WarmUp
+from pytest_infergate.devices.base import Device
+from pytest_infergate.measure import guard, memory
+from pytest_infergate.measure.case import Run, Subject, consumed, count_exactly, first_call, latency_of
+from pytest_infergate.measure.compiler import Compilation
+from pytest_infergate.measure.sampler import time_calls
+from pytest_infergate.paired import parity
+from pytest_infergate.paired.channel import Channel
+
+MOST_CALLS = 10_000
+"""Calls of a warm-up."""
+KEPT_CALLS = 100_000
+"""Call times kept for the test's own figures."""
+WARM_UP_SECONDS = 0.15
+WARM_UP_CALLS = 3
+"""Least warm-up: the first call and the counting came before, and turns resist a slow start."""
+
+
+class Serving:
+    """The worker's end: the process is stopped from outside between two turns."""
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+
+    def serve(self, subject: Subject, device: Device) -> Run:
+        """Call once, then obey until told to go on; what was timed makes the figures of this side.
+
+        Exceptions of the model pass through, after the run was told by the report of the test.
+        """
+        compilation = Compilation()
+        output, stream, cold_start = first_call(subject.call, device)
+        invalid = guard.unfinished(output) or guard.active_tracer()
+        if invalid is not None:
+            self.channel.send({"is": "invalid", "note": msgspec.to_builtins(invalid)})
+            return Run(output, None, invalid=invalid)
+        call = consumed(subject.call) if stream else subject.call
+        self.channel.send({"is": "ready", "seconds": cold_start})
+        turns = Turns(call, device)
+        exact = None
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        try:
+            for message in self._commands():
+                match message["do"]:
+                    case "count":
+                        exact = count_exactly(call, subject, device, compilation)
+                        answer: dict[str, Any] = {"is": "counted"}
+                    case "keep":
+                        parity.keep(output, message["path"])
+                        answer = {"is": "kept"}
+                    case "compare":
+                        difference = parity.difference(output, message["path"], message["tolerance"])
+                        answer = {"is": "compared", "difference": difference}
+                    case _:
+                        answer = turns.obey(message)
+                self.channel.send(answer)
+        finally:
+            gc.enable()  # what is frozen stays so: the next case has that much less to look through
+        measurement = None
+        if turns.times:
+            latency = latency_of(tuple(turns.times))
+            allocated = Memory() if exact is None else Memory(
+                weights=None if subject.weights is None else sum(subject.weights.values()),
+                activations=exact.memory.activations,
+                reserved=exact.memory.reserved,
+                host_peak=memory.host_peak(),
+            )  # fmt: skip
+            measurement = Measurement(
+                latency=latency,
+                throughput=subject.batch_size / latency.mean if latency.mean > 0 else 0.0,
+                cold_start=cold_start,
+                warm_up=WarmUp(calls=turns.warmed, seconds=turns.warm_seconds, steady=True),
+                memory=allocated,
+                threads=subject.threads,
+                notes=() if exact is None else exact.notes,
+            )
+            if exact is not None:
+                measurement = msgspec.structs.replace(measurement, counters=exact.counters)
+        self.channel.send({"is": "finished", "measurement": msgspec.to_builtins(measurement)})
+        return Run(output, measurement, tuple(turns.times))
+
+    def control(self, device: Device) -> None:
+        """Take turns with work that is the same on both sides."""
+        yardsticks = list(device.yardsticks().values())
+
+        def call() -> None:
+            for yardstick in yardsticks:
+                yardstick()
+
+        turns = Turns(call, device)
+        self.channel.send({"is": "ready", "seconds": time_calls(call, device, 1)[0]})
+        for message in self._commands():
+            self.channel.send(turns.obey(message))
+        self.channel.send({"is": "finished", "measurement": None})
+
+    def _commands(self) -> Iterator[dict[str, Any]]:
+        """What is asked, until the run says to go on."""
+        while (message := self.channel.receive())["do"] != "finish":
+            yield message
+
+
+class Turns:
+    """Warm-up and turns of one call, as they are asked for."""
+
+    def __init__(self, call: Callable[[], object], device: Device) -> None:
+        self._call = call
+        self._device = device
+        self.times: list[float] = []
+        self.warmed = 0
+        self.warm_seconds = 0.0
+
+    def obey(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Do one command."""
+        return self._warm(message["calls"]) if message["do"] == "warm" else self._turn(message["calls"])
+
+    def _warm(self, calls: int | None) -> dict[str, Any]:
+        """So many calls, or as many as it takes to be steady."""
+        times = time_calls(self._call, self._device, calls or WARM_UP_CALLS)
+        while calls is None and sum(times) < WARM_UP_SECONDS and len(times) < MOST_CALLS:
+            times += time_calls(self._call, self._device, len(times))
+        self.warmed += len(times)
+        self.warm_seconds += sum(times)
+        return {"is": "warm", "calls": len(times), "seconds": median(times[len(times) // 2 :])}
+
+    def _turn(self, calls: int) -> dict[str, Any]:
+        """The first call finds the caches of the other side, and is dropped where there are several."""
+        dropped = 1 if calls > 1 or self._device.asynchronous else 0
+        times = time_calls(self._call, self._device, calls + dropped)[dropped:]
+        if len(self.times) < KEPT_CALLS:
+            self.times += times
+        return {"is": "turn", "seconds": mean(times)}

@@ -1,0 +1,263 @@
+"""One side of a paired run: pytest in a worker process, which runs the cases that it is told to run."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+
+from pytest_infergate import __version__
+from pytest_infergate.core.model import Case, CaseResult, CaseVerdict, Outcome, Verdict
+from pytest_infergate.measure import memory
+from pytest_infergate.measure.case import Run, Subject
+from pytest_infergate.measure.invocation import Invocation
+from pytest_infergate.paired import loaded
+from pytest_infergate.paired.channel import Channel, ClosedError
+from pytest_infergate.paired.serving import Serving
+from pytest_infergate.paired.worker import PROTOCOL
+from pytest_infergate.plugin import SHELL
+from pytest_infergate.session import InferenceRun, Measured, exhausted, prepared, threads
+from pytest_infergate.shell import INFER, NEVER_CALLED, Shell, parameter_of
+from pytest_infergate.storage.files import FileStore
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from pytest_infergate.devices.base import Device, DeviceKind
+    from pytest_infergate.settings import Marker, Settings
+
+_QUIET = {
+    "xmlpath": None,
+    "htmlpath": None,
+    "report_log": None,
+    "json_report": False,
+    "allure_report_dir": None,
+    "pastebin": None,
+    "durations": None,
+    "usepdb": False,
+    "trace": False,
+    "maxfail": 0,
+    "lf": False,
+    "failedfirst": False,
+    "newfirst": False,
+    "stepwise": False,
+}
+"""Options of pytest and its plugins that write files, ask people, or end a run early."""
+_PR_SET_PDEATHSIG = 1
+
+
+def main(descriptor: int) -> None:
+    """Run the worker whose run is at the other end of a socket."""
+    _die_with_the_run()
+    channel = Channel(socket.socket(fileno=descriptor))
+    channel.send({"is": "hello", "protocol": PROTOCOL, "version": __version__})
+    begin = channel.receive()
+    source, target = Path(begin["source"]), Path(begin["target"])
+    # Another interpreter has a path of its own, on which the project must come first.
+    sys.path[:] = begin["sys_path"] or [*begin["project"], *sys.path]
+    if begin["remap"]:
+        sys.path[:] = loaded.remap(sys.path, source, target)
+        loaded.remap_finders(source, target)
+    side = Side(channel, source, target)
+    # A folder of its own for what pytest remembers between runs.
+    cache = ["-o", f"cache_dir={begin['cache']}"]
+    code = pytest.main([*begin["args"], *cache], plugins=[side])
+    if not side.served:
+        sys.exit(f"Error: pytest ended with exit code {int(code)} before any test could run")
+
+
+def _die_with_the_run() -> None:
+    """On Linux, be killed when the run dies, even stopped; it may have died before this was said."""
+    if sys.platform == "linux":
+        parent = os.getppid()
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+
+
+class Side:
+    """The plugin that makes a run of pytest one side."""
+
+    def __init__(self, channel: Channel, source: Path, target: Path) -> None:
+        self.channel = channel
+        self.served = False
+        self._source = source
+        self._target = target
+        self._errors: dict[str, str] = {}
+        self._shell: Shell | None = None
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_cmdline_main(self, config: pytest.Config) -> None:
+        """Switch off what belongs to the run, before any plugin looks."""
+        for name, value in _QUIET.items():
+            if hasattr(config.option, name):
+                setattr(config.option, name, value)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_configure(self, config: pytest.Config) -> None:
+        """Take the place of the plugin's own shell."""
+        self._shell = config.stash[SHELL] = SideShell(config, self)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Remember why a module could not be collected."""
+        if report.failed:
+            self._errors[report.nodeid.partition("::")[0]] = last_line(report)
+
+    def collected(self, items: Sequence[pytest.Item]) -> None:
+        """Tell the run what there is."""
+        nodeids = [item.nodeid for item in items if parameter_of(item) is not None]
+        self.channel.send({"is": "collected", "nodeids": nodeids, "errors": self._errors})
+
+    def serve(self, items: Sequence[pytest.Item], control: Callable[[], None]) -> None:
+        """Run the cases that are asked for, until there are none left."""
+        self.served = True
+        by_id = {item.nodeid: item for item in items}
+        while (message := self._next())["do"] != "end":
+            if message["do"] == "case":
+                item, after = by_id[message["nodeid"]], by_id.get(message["next"])
+                item.config.hook.pytest_runtest_protocol(item=item, nextitem=after)
+            elif message["do"] == "control":
+                control()
+            else:
+                files = loaded.loaded(self._source, self._target)
+                leak = loaded.leaked(files, self._target)
+                self.channel.send({"is": "loaded", "loaded": files, "leaked": leak})
+                continue
+            self.channel.send({"is": "done"})
+
+    def _next(self) -> dict[str, Any]:
+        """What to do next; where the run is gone there is nothing left to do."""
+        try:
+            return self.channel.receive()
+        except ClosedError:
+            return {"do": "end"}
+
+    def tell(self, config: pytest.Config, report: pytest.TestReport) -> None:
+        """Pass a report on."""
+        data = config.hook.pytest_report_to_serializable(config=config, report=report)
+        words = "" if report.passed else last_line(report)
+        self.channel.send(
+            {"is": "report", "when": report.when, "outcome": report.outcome, "words": words, "data": data}
+        )
+
+
+def last_line(report: pytest.TestReport | pytest.CollectReport) -> str:
+    """The line of a failure that says what went wrong."""
+    if isinstance(report.longrepr, tuple):
+        return str(report.longrepr[2])
+    lines = [line.strip() for line in str(report.longrepr).splitlines() if line.strip()]
+    errors = [line.removeprefix("E").strip() for line in lines if line.startswith("E  ")]
+    return (errors or lines or ["no reason was given"])[-1][:500]
+
+
+class SideShell(Shell):
+    """The shell of a side: it runs what it is told to, judges nothing and writes nothing."""
+
+    def __init__(self, config: pytest.Config, side: Side) -> None:
+        super().__init__(config)
+        self._side = side
+
+    @cached_property
+    def run(self) -> SideRun:
+        """The run of this process, which measures what the other end asks for."""
+        return SideRun(self.settings, list(self._kinds.values()), self._side.channel)
+
+    @property
+    def is_worker(self) -> bool:
+        """Not one of pytest-xdist's."""
+        return False
+
+    def ready(self, items: Sequence[pytest.Item]) -> bool:
+        """Nothing is checked here that the run did not check."""
+        self._side.collected(items)
+        return True
+
+    def loop(self, items: Sequence[pytest.Item]) -> object:
+        """Stand in for pytest's own loop."""
+        self._side.serve(items, self.run.control)
+        return True
+
+    def forecast(self) -> list[str]:
+        """The run says it."""
+        return []
+
+    def machine(self, item: pytest.Item) -> AbstractContextManager[None]:  # noqa: ARG002
+        """The run holds the machine."""
+        return nullcontext()
+
+    def show_progress(self, nodeid: str) -> None:
+        """The run shows it."""
+
+    def enter(self, report: pytest.TestReport) -> None:
+        """Pass every report on."""
+        self._side.tell(self.config, report)
+
+    def attach(self, item: pytest.Item, report: pytest.TestReport) -> None:
+        """A side's report carries nothing."""
+
+    def finish(self, session: pytest.Session) -> None:
+        """Nothing to conclude."""
+
+    def summarise(self, reporter: pytest.TerminalReporter) -> None:
+        """Nothing to show."""
+
+    def apply_verdict(self, item: pytest.Item) -> None:
+        """There is none yet; a test that never measured fails all the same."""
+        infer = item.stash.get(INFER, None)
+        if infer is None or not infer.called:
+            pytest.fail(NEVER_CALLED, pytrace=False)
+
+
+class SideRun(InferenceRun):
+    """Measures a case as the other end of the channel commands."""
+
+    def __init__(self, settings: Settings, kinds: Sequence[DeviceKind], channel: Channel) -> None:
+        super().__init__(settings, kinds, FileStore(settings.baseline))
+        self._serving = Serving(channel)
+
+    def control(self) -> None:
+        """Take turns with fixed work on the first device that is there."""
+        name = next(name for name in self.devices if self.absence(name) is None)
+        self._serving.control(self.device(name))
+
+    def measure(self, case: Case, nodeid: str, marker: Marker, invocation: Invocation) -> Measured:
+        """Serve one case. Exceptions of the model pass through, but for running out of memory."""
+        device = self.device(case.device)
+        reason = None
+        run = Run(None, None)
+        try:
+            with threads(case.threads):
+                run = self._served(case, device, invocation)
+        except Exception as error:
+            if not memory.is_out_of_memory(error):
+                raise
+            reason = exhausted(error, case)
+            self._serving.channel.send({"is": "exhausted", "note": msgspec.to_builtins(reason)})
+        result = CaseResult(
+            case=case,
+            nodeid=nodeid,
+            outcome=Outcome.MEASURED if reason is None else Outcome.INFEASIBLE,
+            measurement=run.measurement,
+            reason=reason,
+        )
+        verdict = CaseVerdict(case=case, nodeid=nodeid, verdict=Verdict.NOT_MEASURED, failed=False)
+        return Measured(run.output, run.samples, result, verdict)
+
+    def _served(self, case: Case, device: Device, invocation: Invocation) -> Run:
+        if "torch" not in sys.modules:
+            return self._serving.serve(Subject(invocation.bound(), batch_size=case.batch_size), device)
+        from pytest_infergate.measure import tensors
+
+        with prepared(case, device, invocation) as (subject, _):
+            run = self._serving.serve(subject, device)
+        return run._replace(output=tensors.brought_home(run.output))

@@ -80,6 +80,8 @@ class Opponent:
         self._config = config
         self.python = settings.against_python or sys.executable
         self.revision: Revision | None = None
+        if not hasattr(os, "killpg"):
+            raise ConfigurationError("--infer-against needs a system with process groups: Linux or macOS")
         if settings.against is not None:
             self.revision = resolve(settings.against, config.rootpath)
             self._place(config.rootpath)
@@ -161,13 +163,14 @@ class Opponent:
             arguments += ["-c", there(str(config.inipath.resolve()))]
         folder = root / self._place_of(config.invocation_params.dir)
         folder.mkdir(parents=True, exist_ok=True)
+        (place / side).mkdir(exist_ok=True)
         project = [path for path in sys.path if loaded.within(path, here) is not None]
         begin = {
             "args": arguments,
             "source": str(here),
             "target": str(target),
             "remap": root != here,
-            "cache": str(place / "cache"),
+            "own": str(place / side),
             "sys_path": [path or str(Path.cwd()) for path in sys.path] if self._same(candidate) else None,
             "project": project,
         }
@@ -361,7 +364,7 @@ def _wanted(run: InferenceRun, entry: Entry) -> Wanted:
         nodeid=entry.nodeid,
         plan=paired.Plan() if tolerance is None else paired.Plan(tolerance=tolerance),
         max_seconds=run.settings.layered("max_time", entry.marker.max_time, DEFAULT_MAX_TIME),
-        parity=entry.marker.parity or None,
+        parity=None if entry.marker.parity is False else entry.marker.parity,
         compared=entry.marker.parity is not False,
     )
 

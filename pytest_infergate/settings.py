@@ -147,7 +147,8 @@ def settings(
     allowed = _by_pattern("tolerances", table, tolerances)
     overlay, setup = _overlay(table.get("overlay", [])), _setup(table.get("setup"))
     report, json, turns = given.get("report"), given.get("json"), given.get("turns")
-    _check_paired(given)
+    if measuring:
+        _check_paired(given)
     return Settings(
         measuring=measuring,
         devices=given.get("devices", ("cpu",)),
@@ -164,8 +165,8 @@ def settings(
         xdist=given.get("xdist", "lock"),
         report=None if report is None else invocation_dir / report,
         json=None if json is None else invocation_dir / json,
-        against=given.get("against"),
-        against_python=given.get("against_python"),
+        against=given.get("against") or None,
+        against_python=given.get("against_python") or None,
         turns=None if turns is None else invocation_dir / turns,
         list=given.get("list", False),
         command=on_command,
@@ -183,7 +184,7 @@ def _check_paired(given: Mapping[str, Any]) -> None:
     if paired and given.get("save"):
         raise ConfigurationError(
             "--infer-save cannot record a paired run, whose times hold for its workers alone: "
-            "leave out --infer-against, or --infer-save"
+            "leave out --infer-save, or --infer-against (-o infer_against= where the ini file has it)"
         )
     if given.get("turns") and not paired:
         raise ConfigurationError("--infer-turns writes the turns of a paired run: add --infer-against=REV")
@@ -247,11 +248,11 @@ def _table(path: Path) -> Mapping[str, Any]:
 def _overlay(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
         raise ConfigurationError(f"{_FILE} overlay must be a list of paths")
-    outside = [part for part in value if Path(part).is_absolute() or ".." in Path(part).parts]
+    outside = [
+        part for part in value if Path(part).is_absolute() or ".." in Path(part).parts or part in ("", ".")
+    ]
     if outside:
-        raise ConfigurationError(
-            f"{_FILE} overlay: {outside[0]} leaves the repository; give a path inside of it"
-        )
+        raise ConfigurationError(f"{_FILE} overlay: {outside[0]!r} is not a path inside of the repository")
     return tuple(value)
 
 

@@ -69,9 +69,9 @@ def main(descriptor: int) -> None:
         sys.path[:] = loaded.remap(sys.path, source, target)
         loaded.remap_finders(source, target)
     side = Side(channel, source, target)
-    # A folder of its own for what pytest remembers between runs.
-    cache = ["-o", f"cache_dir={begin['cache']}"]
-    code = pytest.main([*begin["args"], *cache], plugins=[side])
+    # Folders of its own, for what pytest remembers between runs and for what tests write.
+    own = ["-o", f"cache_dir={begin['own']}/cache", f"--basetemp={begin['own']}/tests"]
+    code = pytest.main([*begin["args"], *own], plugins=[side])
     if not side.served:
         sys.exit(f"Error: pytest ended with exit code {int(code)} before any test could run")
 
@@ -230,7 +230,7 @@ class SideRun(InferenceRun):
         name = next(name for name in self.devices if self.absence(name) is None)
         self._serving.control(self.device(name))
 
-    def measure(self, case: Case, nodeid: str, marker: Marker, invocation: Invocation) -> Measured:
+    def measure(self, case: Case, nodeid: str, marker: Marker, invocation: Invocation) -> Measured:  # noqa: ARG002
         """Serve one case. Exceptions of the model pass through, but for running out of memory."""
         device = self.device(case.device)
         reason = None

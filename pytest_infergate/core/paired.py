@@ -42,6 +42,8 @@ CONTROL_MOVED: Final = 0.01
 """Difference between two sides of identical code from which on a run says nothing about times."""
 CONTROL_LEVEL: Final = 0.0005
 """One-sided level at which it must be there."""
+SHORT: Final = 20e-6
+"""Seconds of a call of which the clock and the loop around it are a part that matters."""
 TRIM: Final = 0.2
 """Share of the turns of a launch that is dropped at either end."""
 SHOWN: Final = 0.99
@@ -224,8 +226,16 @@ def comparison(
         tolerance=plan.tolerance,
         smallest_detectable=math.expm1(detectable),
         sessions=len(launches),
-        note=stopped or _note(verdict, found, plan),
+        note=stopped or _note(verdict, found, plan) or _short(base),
     )
+
+
+def _short(seconds: float) -> Note | None:
+    """Say that a call is so short that its ratio is watered down."""
+    if seconds >= SHORT:
+        return None
+    text = f"one call takes {units.seconds(seconds)}, of which the clock and the loop around it are a part"
+    return Note(code="short-call", text=text, cure="give one call more work")
 
 
 def moved(control: Sequence[Launch]) -> Note | None:

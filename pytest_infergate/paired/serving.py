@@ -23,8 +23,7 @@ MOST_CALLS = 10_000
 KEPT_CALLS = 100_000
 """Call times kept for the test's own figures."""
 WARM_UP_SECONDS = 0.15
-WARM_UP_CALLS = 3
-"""Least warm-up: the first call and the counting came before, and turns resist a slow start."""
+"""Least warm-up: the first call came before it, and the turns resist a slow start."""
 
 
 class Serving:
@@ -127,7 +126,7 @@ class Turns:
 
     def _warm(self, calls: int | None) -> dict[str, Any]:
         """So many calls, or as many as it takes to be steady."""
-        times = time_calls(self._call, self._device, calls or WARM_UP_CALLS)
+        times = time_calls(self._call, self._device, calls or 1)
         while calls is None and sum(times) < WARM_UP_SECONDS and len(times) < MOST_CALLS:
             times += time_calls(self._call, self._device, len(times))
         self.warmed += len(times)

@@ -47,8 +47,11 @@ class Worker(Protocol):
     def rest(self) -> None:
         """Stop it."""
 
+    def leave(self) -> None:
+        """Ask it to leave."""
+
     def end(self) -> None:
-        """Let it leave."""
+        """Wait until it has left, and not for long."""
 
 
 class Wanted(NamedTuple):
@@ -73,7 +76,9 @@ class Trial:
         self.confirm: list[Launch] = []
         self.stage = Stage.SCREEN
         self.reports: list[dict[str, Any]] = []
-        """Of the candidate's test, as pytest serialises them."""
+        """Of the candidate's test, as pytest serialises them: of the last launch, or of one that failed."""
+        self.arriving: list[dict[str, Any]] = []
+        """Those of a test that has not ended yet."""
         self.figures: dict[str, dict[str, Any] | None] = {}
         """Measurement of each side, in builtins."""
         self.no_base: Note | None = None
@@ -244,8 +249,7 @@ class Session:
                 loaded = [worker.ask({"do": "loaded"}, "loaded") for worker in (pair.base, pair.candidate)]
                 self._check(loaded[0], loaded[1])
         finally:
-            for worker in workers:
-                worker.end()
+            _ended(workers)
         return []
 
     def _pair(self, seed: int, workers: list[Worker], trials: Sequence[Trial]) -> _Pair:
@@ -357,15 +361,14 @@ class Session:
             self._ran_out(name, Note(**message["note"]), trial)
         elif kind == "report":
             self._reported(message, trial, candidate=candidate)
+        elif kind == "done" and candidate:
+            trial.reports, trial.arriving = trial.reports if trial.failed else trial.arriving, []
         return bool(kind == "done")
 
     def _reported(self, message: dict[str, Any], trial: Trial, *, candidate: bool) -> None:
-        """Keep the reports of the candidate's first launch, and those of a later one that went wrong."""
+        """Keep what the candidate's test reports; a base whose test does not pass is none."""
         if candidate:
-            if message["when"] == "setup" and trial.launches and not trial.failed:
-                trial.reports = []
-            if not (trial.failed and message["when"] == "setup"):
-                trial.reports.append({"outcome": message["outcome"], "data": message["data"]})
+            trial.arriving.append({"outcome": message["outcome"], "data": message["data"]})
         elif message["outcome"] != "passed" and trial.no_base is None and not trial.apart:
             text = f"the test {message['outcome']} on the base: {message['words']}"
             trial.no_base = Note(code="base-failed", text=text)
@@ -391,7 +394,7 @@ class Session:
 
     def _mourn(self, trial: Trial, error: WorkerLostError) -> None:
         """Say what a lost process means for the case that it was at."""
-        trial.reports = [] if not trial.launches else trial.reports
+        trial.arriving = []
         if error.killed and not trial.apart and trial.no_base is None:
             trial.apart = True
         elif error.side == "base":
@@ -411,8 +414,8 @@ class Session:
         for worker in (base, candidate):
             worker.rest()
         seconds, warmed = _warmed(first, trial.warm_calls)
-        _warmed(second, warmed)
         if self._planned(trial, seconds, warmed):
+            _warmed(second, warmed)
             trial.add(alternate(base, candidate, trial.course, self._chance))
 
     def _planned(self, trial: Trial, seconds: float, warmed: int) -> bool:
@@ -467,7 +470,7 @@ class Session:
             except WorkerLostError as error:
                 self._mourn(trial, error)
             finally:
-                worker.end()
+                _ended([worker])
         if len(times) == 2 and all(times.values()):  # noqa: PLR2004 - the sides
             trial.add(Launch(base=times["base"], candidate=times["candidate"]))
 
@@ -549,6 +552,14 @@ def decided(trial: Trial, confirming: int) -> paired.Decision:
         trial.wanted.plan,
         confirming=confirming,
     )
+
+
+def _ended(workers: Sequence[Worker]) -> None:
+    """Let processes leave, all at once."""
+    for worker in workers:
+        worker.leave()
+    for worker in workers:
+        worker.end()
 
 
 def _timed_alone(candidate: Worker) -> None:

@@ -25,6 +25,7 @@ HOLDER: Final = "PYTEST_INFERGATE_PAIRED"
 PREFIX = "infergate-paired-"
 PATIENCE_SECONDS = 600.0
 """Longest wait for an answer: loading a model may take minutes, and so may one call."""
+LEAVING_SECONDS = 5.0
 MALLOC = {
     "MALLOC_MMAP_THRESHOLD_": "1073741824",
     "MALLOC_TRIM_THRESHOLD_": "2147483648",
@@ -160,14 +161,16 @@ class Worker:
             self._signal(signal.SIGSTOP)
             self._stopped = True
 
-    def end(self) -> None:
-        """Ask it to leave; whatever of it is left after that is killed."""
+    def leave(self) -> None:
+        """Ask it to leave: its fixtures are torn down."""
         self.wake()
-        try:
+        with suppress(channel.ClosedError):
             self._channel.send({"do": "end"})
-            self._process.wait(timeout=5)
-        except (channel.ClosedError, subprocess.TimeoutExpired):
-            pass
+
+    def end(self) -> None:
+        """Wait until it has left, and kill what is left of it after a while."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=LEAVING_SECONDS)
         self.kill()
 
     def kill(self) -> None:

@@ -138,7 +138,7 @@ def render(session: Session, *, settings: Mapping[str, str] | None = None) -> st
 def kind(row: Row) -> str:
     """Colour and shape of a verdict: ``bad``, ``warn``, ``good`` or ``none``."""
     if row.verdict in FAILING:
-        return "bad"
+        return "warn" if row.accepted else "bad"
     return "none" if row.verdict is None else _KINDS.get(row.verdict, "none")
 
 

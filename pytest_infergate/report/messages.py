@@ -164,24 +164,29 @@ def _comparison_summary(row: Comparison) -> str:
     metric = compared_metric(row.metric)
     if row.metric == counters.ALL:
         return "" if row.note is None else plain(row.note.text)
-    if row.evidence == "parity":
-        return f"it does not compute what the base does: {plain(row.note.text) if row.note else ''}"
+    if row.evidence in ("paired", "parity"):
+        return _paired_summary(row, metric)
     figure = f"{metric.words} {metric.show(row.candidate)}"
-    if row.evidence == "paired" and row.effect is None:
-        return f"{metric.words} was not compared{_because(row.note)}"
     if row.verdict is Verdict.NO_BASELINE:
         return f"{figure} has no baseline"
     if row.verdict is Verdict.INCOMPARABLE:
         return f"{figure} cannot be compared{_because(row.note)}"
     if row.evidence == "exact":
         by = "".join(f": {words}" for words in causes([row], 1)[:1])
-        return f"{figure} against a recorded {metric.show(row.baseline)}{by}"
+        return f"{figure} against {metric.show(row.baseline)}{by}"
     allowed = "" if row.tolerance is None else f", allowed {units.percent(row.tolerance)}"
-    if row.evidence == "paired":
-        change = f"{units.percent(row.effect)}{allowed}"
-        because = _because(row.note) if row.verdict is Verdict.INVALID else ""
-        return f"{figure}, {metric.show(row.baseline)} on the base: {change}{because}"
     return f"{figure} against an expected {metric.show(row.baseline)}: {units.percent(row.effect)}{allowed}"
+
+
+def _paired_summary(row: Comparison, metric: Metric) -> str:
+    if row.evidence == "parity":
+        return f"it does not compute what the base does{_because(row.note)}"
+    if row.effect is None:
+        return f"{metric.words} was not compared{_because(row.note)}"
+    allowed = "" if row.tolerance is None else f", allowed {units.percent(row.tolerance)}"
+    because = _because(row.note) if row.verdict is Verdict.INVALID else ""
+    was, now = metric.show(row.baseline), metric.show(row.candidate)
+    return f"{metric.words} {now}, {was} on the base: {units.percent(row.effect)}{allowed}{because}"
 
 
 def _because(note: Note | None) -> str:
@@ -307,7 +312,7 @@ def _against(row: Comparison) -> str:
         allowed = f", allowed {units.percent(row.tolerance)} or {least}, whichever is more"
     elif row.tolerance:
         allowed = f", allowed {units.percent(row.tolerance)}"
-    return f"{show(row.candidate)} against a recorded {show(row.baseline)}: {change_exactly(row)}{allowed}"
+    return f"{show(row.candidate)} against {show(row.baseline)}: {change_exactly(row)}{allowed}"
 
 
 def change_exactly(row: Comparison) -> str:
@@ -440,6 +445,8 @@ def _cures(
     checks: Sequence[BudgetCheck],
     result: CaseResult | None,
 ) -> Iterable[str]:
+    if any(note.code == "accepted" for note in verdict.notes):
+        return
     regressed = [row for row in comparisons if row.verdict is Verdict.REGRESSED]
     broken = [check for check in checks if check.verdict is Verdict.OVER_BUDGET and not not_decided(check)]
     if regressed:
@@ -464,7 +471,7 @@ def _regression_cures(
     regressed: Iterable[Comparison], given: Collection[str], *, paired: bool
 ) -> Iterable[str]:
     if paired:
-        yield "if the change is meant, accept it in a commit message: Infergate-Accept: <test or pattern> <reason>"
+        yield "if the change is meant, accept it in a commit message: Infergate-Accept: PATTERN REASON"
     else:
         yield "if the change is meant, record it with --infer-save"
     effects: dict[str, float] = {}

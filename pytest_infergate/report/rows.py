@@ -45,6 +45,8 @@ class Row(Struct, frozen=True, kw_only=True):
     verdict: Verdict | None
     """``None``: measured, and nobody judged it."""
     failed: bool = False
+    accepted: bool = False
+    """Whether it would fail, had a commit not accepted it."""
     p50: str = units.UNKNOWN
     p95: str = units.UNKNOWN
     throughput: str = units.UNKNOWN
@@ -57,7 +59,9 @@ class Row(Struct, frozen=True, kw_only=True):
     @property
     def word(self) -> str:
         """The verdict in a word."""
-        return NOT_JUDGED if self.verdict is None else self.verdict.value
+        if self.verdict is None:
+            return NOT_JUDGED
+        return f"{self.verdict.value} (accepted)" if self.accepted else self.verdict.value
 
 
 class NoteGroup(Struct, frozen=True, kw_only=True):
@@ -107,6 +111,7 @@ def row(judged: Judged) -> Row:
         nodeid=plain(subject.nodeid),
         verdict=None if verdict is None else verdict.verdict,
         failed=verdict is not None and verdict.failed,
+        accepted=verdict is not None and any(note.code == "accepted" for note in verdict.notes),
         budget=units.UNKNOWN if verdict is None else budget_words(verdict.budgets, result),
         pair=None if verdict is None else _pair(verdict.comparisons),
         message=_message(result, verdict),

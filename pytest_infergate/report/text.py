@@ -11,7 +11,7 @@ from pytest_infergate.core.gate import FAILING
 from pytest_infergate.core.model import CaseResult, CaseVerdict, GateResult, Note, Session, Verdict
 from pytest_infergate.report import messages
 from pytest_infergate.report.names import called, plain, shorten
-from pytest_infergate.report.rows import NoteGroup, Row, grouped_notes, rows
+from pytest_infergate.report.rows import NoteGroup, Pair, Row, grouped_notes, rows
 
 WIDTH = 100
 ROWS_SHOWN = 200
@@ -70,10 +70,11 @@ def table(shown: Sequence[Row], width: int = WIDTH) -> str:
     """
     if not shown:
         return ""
-    cells, room = _fitted([_cells(row) for row in shown[:ROWS_SHOWN]], width)
-    # Headers are rows to tabulate, which would else pad them beyond their words.
     paired = any(row.pair is not None for row in shown)
-    body = [PAIRED_HEADERS if paired else HEADERS, *((shorten(row[0], room), *row[1:]) for row in cells)]
+    headers = PAIRED_HEADERS if paired else HEADERS
+    cells, room = _fitted([_cells(row, paired=paired) for row in shown[:ROWS_SHOWN]], headers, width)
+    # Headers are rows to tabulate, which would else pad them beyond their words.
+    body = [headers, *((shorten(row[0], room), *row[1:]) for row in cells)]
     rule = tuple("-" * max(map(len, column)) for column in zip(*body, strict=True))
     text = tabulate(
         [body[0], rule, *body[1:]],
@@ -138,27 +139,29 @@ def failure_message(verdict: CaseVerdict, result: CaseResult | None = None) -> s
     return "\n\n".join(blocks)
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _cells(row: Row, *, paired: bool) -> tuple[str, ...]:
     word = f"{row.word} (fails)" if row.failed and row.verdict not in FAILING else row.word
-    if row.pair is not None:
-        pair = row.pair
+    if paired:
+        pair = row.pair or Pair()
         return row.nodeid, pair.was, pair.now, pair.change, pair.interval, pair.launches, word
     return row.nodeid, row.p50, row.p95, row.throughput, row.peak_memory, row.budget, word
 
 
-def _fitted(cells: list[tuple[str, ...]], width: int) -> tuple[list[tuple[str, ...]], int]:
+def _fitted(
+    cells: list[tuple[str, ...]], headers: Sequence[str], width: int
+) -> tuple[list[tuple[str, ...]], int]:
     """Say so little about budgets that names keep a quarter of the width, and how many columns that is."""
     wanted = max(LEAST_NAME, width // 4)
     for parts in (3, 2, 1):
         fitted = [(*row[:5], ": ".join(row[5].split(": ")[:parts]), row[6]) for row in cells]
-        room = _room_for_names(fitted, width)
+        room = _room_for_names(fitted, headers, width)
         if room >= wanted:
             break
     return fitted, max(LEAST_NAME, room)
 
 
-def _room_for_names(cells: Sequence[tuple[str, ...]], width: int) -> int:
-    columns = zip(HEADERS[1:], *(row[1:] for row in cells), strict=True)
+def _room_for_names(cells: Sequence[tuple[str, ...]], headers: Sequence[str], width: int) -> int:
+    columns = zip(headers[1:], *(row[1:] for row in cells), strict=True)
     return width - sum(max(map(len, column)) + _GUTTER for column in columns)
 
 

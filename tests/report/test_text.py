@@ -119,10 +119,10 @@ def test_a_regression_fails_with_all_that_is_known(sample):
     )
     assert text.failure_message(verdict, sample.result()) == (
         """
-regressed: peak memory 60.0 MB against a recorded 48.0 MB; p50 latency 52.1 ms against an expected 40.0 ms: +30.3 %, allowed +25.0 %
+regressed: peak memory 60.0 MB against 48.0 MB; p50 latency 52.1 ms against an expected 40.0 ms: +30.3 %, allowed +25.0 %
 
   exact counters, without noise: regressed
-    peak memory  60.0 MB against a recorded 48.0 MB: +12.0 MB (+25.0 %), allowed +1.0 % or 1.05 MB, whichever is more
+    peak memory  60.0 MB against 48.0 MB: +12.0 MB (+25.0 %), allowed +1.0 % or 1.05 MB, whichever is more
 
   p50 latency: regressed
     measured             52.1 ms, median of 412 calls
@@ -153,11 +153,11 @@ def test_counters_fail_together_with_who_moved_them(sample):
     )
     assert text.failure_message(verdict, sample.result()) == (
         """
-regressed: operators 1,004 against a recorded 1,000: +4 aten::clone in layers.{0-3}; 1 more counter
+regressed: operators 1,004 against 1,000: +4 aten::clone in layers.{0-3}; 1 more counter
 
   exact counters, without noise: regressed
-    operators      1,004 against a recorded 1,000: +4 (+0.4 %)
-    bytes written  1.16 MB against a recorded 1.00 MB: +164 kB (+16.4 %)
+    operators      1,004 against 1,000: +4 (+0.4 %)
+    bytes written  1.16 MB against 1.00 MB: +164 kB (+16.4 %)
     from           +4 aten::clone in layers.{0-3}, +164 kB
 
   next
@@ -179,7 +179,7 @@ def test_a_slower_time_stands_beside_the_work_that_moved(sample):
     )
     assert text.failure_message(verdict) == (
         """
-regressed: p50 latency 52.1 ms against an expected 40.0 ms: +30.3 %, allowed +25.0 %; FLOPs 2.00 GFLOP against a recorded 1.00 GFLOP: aten::mm in head, +1.00 GFLOP
+regressed: p50 latency 52.1 ms against an expected 40.0 ms: +30.3 %, allowed +25.0 %; FLOPs 2.00 GFLOP against 1.00 GFLOP: aten::mm in head, +1.00 GFLOP
 
   p50 latency: regressed
     measured             52.1 ms
@@ -190,7 +190,7 @@ regressed: p50 latency 52.1 ms against an expected 40.0 ms: +30.3 %, allowed +25
     the model's work     aten::mm in head, +1.00 GFLOP
 
   exact counters, without noise: regressed
-    FLOPs  2.00 GFLOP against a recorded 1.00 GFLOP: +1.00 GFLOP (x2.0)
+    FLOPs  2.00 GFLOP against 1.00 GFLOP: +1.00 GFLOP (x2.0)
     from   aten::mm in head, +1.00 GFLOP
 
   next

@@ -1,0 +1,170 @@
+"""The paired gate: false alarms on identical code, +3 % and +5 % caught, coverage of the interval.
+
+    python benchmarks/paired_gate.py measure SHARE SESSIONS    # 0 is identical code, 0.05 is +5 %
+    python benchmarks/paired_gate.py score                     # all sessions so far, with n and intervals
+
+A session is `pytest --infer-against=HEAD` in a repository of eight workloads, on one thread and on two in
+turn. A share stretches the time of every workload of the working tree, by spinning after each call.
+Sessions are appended to benchmarks/results/paired_gate.jsonl, a line a case with the log ratio of each
+launch, so that another rule can be scored without measuring again.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from scipy.stats import beta
+
+from pytest_infergate.storage.turns import read
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results" / "paired_gate.jsonl"
+TEST = """
+import pytest
+
+from workloads import WORKLOADS, load, tell
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+@pytest.mark.inference
+def test_workload(infer, name):
+    model, x = load(name)
+    infer(model, x)
+    tell(model)
+"""
+
+
+def repository(folder: Path, share: float) -> None:
+    """Make a repository whose working tree is slower than its only commit by a share."""
+    from workloads import WORKLOADS
+
+    shutil.copy(HERE / "workloads.py", folder)
+    (folder / "test_workloads.py").write_text(TEST)
+    (folder / "pytest.ini").write_text("[pytest]\n")
+    (folder / ".gitignore").write_text("__pycache__\n.pytest_cache\n")
+    (folder / "stretch.json").write_text("{}")
+    author = ("-c", "user.name=benchmark", "-c", "user.email=benchmark@localhost")
+    for command in (("init", "-q"), ("add", "-A"), (*author, "commit", "-qm", "base")):
+        subprocess.run(["git", *command], cwd=folder, check=True)  # noqa: S607
+    if share:
+        (folder / "stretch.json").write_text(json.dumps(dict.fromkeys(WORKLOADS, share)))
+
+
+def session(folder: Path, share: float, threads: int) -> Iterator[dict[str, Any]]:
+    """Run one session; a record a case."""
+    paths = {name: folder.parent / f"{name}.json" for name in ("results", "turns", "realised")}
+    paths["realised"].unlink(missing_ok=True)
+    command = [
+        sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--infer-against=HEAD",
+        f"--infer-threads={threads}", f"--infer-json={paths['results']}", f"--infer-turns={paths['turns']}",
+    ]  # fmt: skip
+    begin = time.time()
+    environment = {**os.environ, "INFERGATE_REALISED": str(paths["realised"])}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode not in (0, 1):
+        raise SystemExit(done.stdout + done.stderr)
+    seconds = time.time() - begin
+    verdicts = json.loads(paths["results"].read_text())["gate"]["verdicts"]
+    turns = {case.nodeid: case for case in read(paths["turns"]).cases}
+    realised = _realised(paths["realised"])
+    for verdict in verdicts:
+        row = next(row for row in verdict["comparisons"] if row["evidence"] == "paired")
+        name = verdict["case"]["params"]
+        case = turns[verdict["nodeid"]]
+        yield {
+            "when": round(begin),
+            "share": share,
+            "threads": threads,
+            "name": name,
+            "verdict": row["verdict"],
+            "effect": row.get("effect"),
+            "low": row.get("low"),
+            "high": row.get("high"),
+            "realised": realised.get(name),
+            "base_ms": round(1e3 * row["baseline"], 4),
+            "session_seconds": round(seconds),
+            "screen": [round(launch.difference, 6) for launch in case.screen],
+            "confirm": [round(launch.difference, 6) for launch in case.confirm],
+        }
+
+
+def _realised(path: Path) -> dict[str, float]:
+    """By how much each workload was really slower than its base."""
+    times: dict[tuple[str, bool], list[float]] = {}
+    for line in path.read_text().splitlines() if path.exists() else ():
+        told = json.loads(line)
+        sums = times.setdefault((told["name"], told["asked"] > 0), [0.0, 0.0])
+        sums[0] += told["inner"]
+        sums[1] += told["whole"]
+    ratio = {key: whole / inner for key, (inner, whole) in times.items()}
+    return {name: ratio[name, True] / ratio[name, False] - 1 for name, slower in ratio if slower}
+
+
+def measure(share: float, sessions: int) -> None:
+    """Append sessions to the results."""
+    for index in range(sessions):
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name) / "repository"
+            folder.mkdir()
+            repository(folder, share)
+            records = list(session(folder, share, 1 + index % 2))
+        with RESULTS.open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(record) + "\n" for record in records)
+        words = ", ".join(
+            f"{count} {verdict}" for verdict, count in Counter(r["verdict"] for r in records).items()
+        )
+        print(f"{share:.0%} session {index + 1}: {records[0]['session_seconds']} s: {words}", flush=True)
+
+
+def bounds(hits: int, count: int) -> str:
+    """A share with its 95 % Clopper-Pearson interval."""
+    low = beta.ppf(0.025, hits, count - hits + 1) if hits else 0.0
+    high = beta.ppf(0.975, hits + 1, count - hits) if hits < count else 1.0
+    return f"{hits} of {count} ({hits / count:.1%}, 95 % interval {low:.1%} to {high:.1%})"
+
+
+def score(records: Iterable[dict[str, Any]]) -> None:
+    """Print what the sessions so far say."""
+    arms: dict[float, list[dict[str, Any]]] = {}
+    for record in records:
+        arms.setdefault(record["share"], []).append(record)
+    for share, found in sorted(arms.items()):
+        sessions = {record["when"]: record["session_seconds"] for record in found}
+        print(f"\n{share:+.0%}: {len(found)} cases in {len(sessions)} sessions of "
+              f"{sum(sessions.values()) / len(sessions):.0f} s")  # fmt: skip
+        for verdict, count in Counter(record["verdict"] for record in found).most_common():
+            print(f"  {verdict:24}{bounds(count, len(found))}")
+        launches = [len(record["screen"]) + len(record["confirm"]) for record in found]
+        print(f"  {'launches, mean':24}{sum(launches) / len(launches):.1f}")
+        truths = [0.0 if not share else record["realised"] for record in found]
+        known = [(r, t) for r, t in zip(found, truths, strict=True) if t is not None and r["low"] is not None]
+        covered = sum(record["low"] <= truth <= record["high"] for record, truth in known)
+        print(f"  {'interval covers':24}{bounds(covered, len(known))}")
+        bias = [math.log1p(record["effect"]) - math.log1p(truth) for record, truth in known]
+        print(f"  {'mean error':24}{sum(bias) / len(bias):+.2%}")
+
+
+def main() -> None:
+    """Measure, or score."""
+    match sys.argv[1:]:
+        case ["measure", share, sessions]:
+            measure(float(share), int(sessions))
+        case ["score"]:
+            score(json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines())
+        case _:
+            raise SystemExit(__doc__)
+
+
+if __name__ == "__main__":
+    main()

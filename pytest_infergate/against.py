@@ -373,7 +373,8 @@ def _trusted(entry: Entry, trust: Mapping[str, str]) -> Note | None:
     """The reason for which the user accepts what became of a case, if there is one."""
     names = (entry.nodeid, entry.case.test, entry.nodeid.rpartition("::")[2])
     for pattern, reason in trust.items():
-        if any(name == pattern or fnmatchcase(name, pattern) for name in names):
+        literal = pattern.replace("[", "[[]")  # brackets are those of ids
+        if any(fnmatchcase(name, literal) for name in names):
             return Note(code="accepted", text=f"accepted: {reason or 'no reason was given'}")
     return None
 
@@ -434,9 +435,7 @@ class Judge(NamedTuple):
             paired.Decision(stage=paired.Stage.DONE) if trial.invalid else decided(trial, self.confirming)
         )
         row = paired.comparison(trial.screen, trial.confirm, plan, decision, trial.stopped)
-        if self.control is not None:
-            return msgspec.structs.replace(row, verdict=Verdict.INVALID, note=self.control)
-        return row
+        return row if self.control is None else paired.invalidated(row, self.control)
 
 
 def _ending(trial: Trial) -> tuple[Outcome, Note | None]:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pytest_infergate import __version__
 from pytest_infergate.core import gate, paired
-from pytest_infergate.core.model import CaseVerdict, Comparison, Environment, Policy, Session, Verdict
+from pytest_infergate.core.model import CaseVerdict, Comparison, Environment, Note, Policy, Session
 from pytest_infergate.storage.turns import Turns, TurnsOfCase
 
 
 def replayed(turns: Turns) -> Session:
     """Decide every case of a file of turns as the run did."""
-    disturbed = paired.moved(turns.control) is not None
     policy = Policy()
-    verdicts = [_verdict(case, turns.confirming, policy, disturbed=disturbed) for case in turns.cases]
+    moved = paired.moved(turns.control)
+    verdicts = [_verdict(case, _compared(case, turns.confirming, moved), policy) for case in turns.cases]
     return Session(
         tool_version=__version__,
         created="",
@@ -23,23 +23,22 @@ def replayed(turns: Turns) -> Session:
     )
 
 
-def _verdict(case: TurnsOfCase, confirming: int, policy: Policy, *, disturbed: bool) -> CaseVerdict:
-    comparison = _compared(case, confirming)
-    verdict = Verdict.INVALID if disturbed else comparison.verdict
+def _verdict(case: TurnsOfCase, comparison: Comparison, policy: Policy) -> CaseVerdict:
     return CaseVerdict(
         case=case.case,
         nodeid=case.nodeid,
-        verdict=verdict,
-        failed=gate.fails(verdict, policy),
+        verdict=comparison.verdict,
+        failed=gate.fails(comparison.verdict, policy),
         comparisons=(comparison,),
     )
 
 
-def _compared(case: TurnsOfCase, confirming: int) -> Comparison:
+def _compared(case: TurnsOfCase, confirming: int, moved: Note | None) -> Comparison:
     decision = paired.decide(
         [launch.difference for launch in case.screen],
         [launch.difference for launch in case.confirm],
         case.plan,
         confirming=confirming,
     )
-    return paired.comparison(case.screen, case.confirm, case.plan, decision)
+    row = paired.comparison(case.screen, case.confirm, case.plan, decision)
+    return row if moved is None else paired.invalidated(row, moved)

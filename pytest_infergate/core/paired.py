@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Final
 
+import msgspec
+
 from pytest_infergate.core import stats, units
 from pytest_infergate.core.model import Comparison, Note, Struct, Verdict
 
@@ -44,6 +46,7 @@ CONTROL_LEVEL: Final = 0.0005
 """One-sided level at which it must be there."""
 SHORT: Final = 20e-6
 """Seconds of a call of which the clock and the loop around it are a part that matters."""
+MOST_DIFFERENCE: Final = 100.0
 TRIM: Final = 0.2
 """Share of the turns of a launch that is dropped at either end."""
 SHOWN: Final = 0.99
@@ -83,7 +86,10 @@ class Launch(Struct, frozen=True, kw_only=True):
 
     @property
     def _ratios(self) -> list[float]:
-        return [math.log(after / before) for before, after in zip(self.base, self.candidate, strict=True)]
+        return [
+            math.log(after) - math.log(before)
+            for before, after in zip(self.base, self.candidate, strict=True)
+        ]
 
 
 class Plan(Struct, frozen=True, kw_only=True):
@@ -219,15 +225,25 @@ def comparison(
         verdict=verdict,
         evidence="paired",
         baseline=base,
-        candidate=base * math.exp(found.value),
-        effect=math.expm1(found.value),
-        low=math.expm1(found.value - reach),
-        high=math.expm1(found.value + reach),
+        candidate=base * (1 + _ratio(found.value)),
+        effect=_ratio(found.value),
+        low=_ratio(found.value - reach),
+        high=_ratio(found.value + reach),
         tolerance=plan.tolerance,
-        smallest_detectable=math.expm1(detectable),
+        smallest_detectable=_ratio(detectable),
         sessions=len(launches),
         note=stopped or _note(verdict, found, plan) or _short(base),
     )
+
+
+def _ratio(difference: float) -> float:
+    """A difference of logarithms as a ratio less one; bounded, since a foreign file may hold anything."""
+    return math.expm1(min(difference, MOST_DIFFERENCE))
+
+
+def invalidated(row: Comparison, why: Note) -> Comparison:
+    """A row of a run whose times do not count."""
+    return msgspec.structs.replace(row, verdict=Verdict.INVALID, note=why)
 
 
 def _short(seconds: float) -> Note | None:

@@ -57,8 +57,9 @@ class Channel:
 
     def _fill(self, deadline: float | None) -> None:
         wait = None if deadline is None else max(0.0, deadline - time.monotonic())
-        readable, _, _ = select.select([self._end], [], [], wait)
-        if not readable:
+        ready = select.poll()  # select itself refuses descriptors beyond 1023
+        ready.register(self._end, select.POLLIN)
+        if not ready.poll(None if wait is None else 1000 * wait):
             raise SilentError("the other process did not answer in time")
         try:
             data = self._end.recv(1 << 16)

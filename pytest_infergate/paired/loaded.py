@@ -39,7 +39,7 @@ def remap_finders(source: Path, target: Path) -> None:
     They hold tables from module to path: in the module that setuptools writes, or in the finder itself.
     """
     tables = [vars(module) for name, module in list(sys.modules.items()) if name.startswith("__editable__")]
-    tables += [vars(finder) for finder in sys.meta_path if not isinstance(finder, type)]
+    tables += [getattr(finder, "__dict__", {}) for finder in sys.meta_path if not isinstance(finder, type)]
     for table in tables:
         for value in table.values():
             if isinstance(value, dict):
@@ -65,7 +65,8 @@ def loaded(source: Path, target: Path) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {"candidate": {}, "base": {}, "installed": {}}
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
-        if not isinstance(file, str) or name.partition(".")[0] == OURS:
+        # Modules made by code, such as torch.ops, name a file that is none.
+        if not isinstance(file, str) or not Path(file).is_absolute() or name.partition(".")[0] == OURS:
             continue
         for tree, folder in (("base", target), ("candidate", source)):
             inside = within(file, folder)

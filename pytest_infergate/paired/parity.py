@@ -49,19 +49,22 @@ def difference(output: Any, path: str, tolerance: float | None = None) -> str | 
 def _tensors(output: Any) -> list[torch.Tensor]:
     from pytest_infergate.measure import tensors
 
-    return [_plain(tensor) for tensor in tensors.tensors(output)]
+    found: list[torch.Tensor] = []
+    for tensor in tensors.tensors(output):
+        found += tensor.unbind() if tensor.is_nested else [tensor]
+    return [_plain(tensor) for tensor in found]
 
 
 def _plain(tensor: torch.Tensor) -> torch.Tensor:
+    import torch
+
     plain = tensor.detach()
-    if plain.is_sparse or plain.is_nested or plain.is_quantized:
-        plain = (
-            plain.dequantize()
-            if plain.is_quantized
-            else plain.to_dense()
-            if plain.is_sparse
-            else plain.values()
-        )
+    if type(plain) is not torch.Tensor:
+        plain = plain.as_subclass(torch.Tensor)
+    if plain.is_quantized:
+        plain = plain.dequantize()
+    if plain.layout is not torch.strided:
+        plain = plain.to_dense()
     return plain.to("cpu").contiguous().clone()
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -93,6 +94,8 @@ class Trial:
         """The candidate's process died in this case."""
         self.apart = False
         """Whether its sides run one after another, since both do not fit into memory."""
+        self.crowded = False
+        """Whether this launch is the one that showed it: what it says of the test counts for nothing."""
         self.seconds = 0.0
         self.warm_calls: int | None = None
         self.course = Course(0, 0, 0)
@@ -182,6 +185,7 @@ class Session:
         self._chance = random.Random(terms.seed)  # noqa: S311 - orders turns, keeps no secret
         self._control: list[Launch] = []
         self._launches = 0
+        self._checked = False
         self._confirming = 0
         self._begin = 0.0
         self._overhead = 0.0
@@ -192,7 +196,7 @@ class Session:
         interrupted = False
         try:
             while waiting := [trial for trial in self._trials if trial.waiting]:
-                self._launch(waiting)
+                self._launched(waiting)
                 self._decide(waiting)
                 self._report()
         except KeyboardInterrupt:
@@ -200,6 +204,16 @@ class Session:
         return Result(self._trials, self._control, self._launches, interrupted, self._confirming)
 
     # One launch
+
+    def _launched(self, waiting: Sequence[Trial]) -> None:
+        """Make a launch. A process lost outside of any case ends the run, but not what is decided."""
+        try:
+            self._launch(waiting)
+        except WorkerLostError as error:
+            if self._launches == 1:
+                raise
+            for trial in waiting:
+                trial.stopped = trial.stopped or Note(code="process-lost", text=str(error))
 
     def _launch(self, waiting: Sequence[Trial]) -> None:
         self._launches += 1
@@ -243,14 +257,20 @@ class Session:
                     self._case(pair, trial, after)
                 except WorkerLostError as error:
                     self._mourn(trial, error)
-                    unheard = trial.no_base is not None and not trial.reports
+                    unheard = trial.no_base is not None and trial.lost is None and not trial.reports
                     return trials[index if unheard else index + 1 :]
-            if self._launches == 1 and pair.base is not None:
-                loaded = [worker.ask({"do": "loaded"}, "loaded") for worker in (pair.base, pair.candidate)]
-                self._check(loaded[0], loaded[1])
+            self._look_at_files(pair)
         finally:
             _ended(workers)
         return []
+
+    def _look_at_files(self, pair: _Pair) -> None:
+        """Once all cases of a launch have loaded what they load, compare the files of both sides."""
+        if self._checked or pair.base is None:
+            return
+        base, candidate = (worker.ask({"do": "loaded"}, "loaded") for worker in (pair.base, pair.candidate))
+        self._check(base, candidate)
+        self._checked = True
 
     def _pair(self, seed: int, workers: list[Worker], trials: Sequence[Trial]) -> _Pair:
         """Start both sides at once. A base that cannot even collect leaves every case without one."""
@@ -315,7 +335,7 @@ class Session:
         ready = {name: self._ready(name, worker, trial) for name, worker in sides.items()}
         begin = time.monotonic()
         try:
-            if all(ready.values()):
+            if "base" in sides and all(ready.values()):
                 self._measured(sides, trial)
             elif ready["candidate"] and trial.no_base is not None:
                 _timed_alone(pair.candidate)
@@ -327,14 +347,14 @@ class Session:
             worker.wake()
             if ready[name]:
                 self._finished(name, worker, trial)
-        if trial.apart:  # what was heard of it tells of the memory that both took
+        if trial.crowded:  # what was heard of it tells of the memory that both took
             trial.reports = []
 
     def _ready(self, name: str, worker: Worker, trial: Trial) -> bool:
         """Wait until a side stands inside `infer`; false where its test ended without."""
         while (message := worker.hear())["is"] != "ready":
             if self._heard(name, message, trial):
-                if name == "base" and trial.no_base is None and not trial.apart:
+                if name == "base" and trial.no_base is None and not trial.crowded:
                     trial.no_base = Note(code="base-ended", text="the test did not reach infer on the base")
                 return False
         return True
@@ -349,7 +369,7 @@ class Session:
         """Take what a side says of its test; whether it is over."""
         kind = message["is"]
         candidate = name == "candidate"
-        if kind == "finished" and (trial.launches <= 1 or name not in trial.figures):
+        if kind == "finished" and trial.figures.get(name) is None:
             trial.figures[name] = message["measurement"]
         elif kind == "invalid":
             note = Note(**message["note"])
@@ -369,14 +389,14 @@ class Session:
         """Keep what the candidate's test reports; a base whose test does not pass is none."""
         if candidate:
             trial.arriving.append({"outcome": message["outcome"], "data": message["data"]})
-        elif message["outcome"] != "passed" and trial.no_base is None and not trial.apart:
+        elif message["outcome"] != "passed" and trial.no_base is None and not trial.crowded:
             text = f"the test {message['outcome']} on the base: {message['words']}"
             trial.no_base = Note(code="base-failed", text=text)
 
     def _ran_out(self, name: str, note: Note, trial: Trial) -> None:
         """Two models at once may be one too many: try them one after the other before saying so."""
         if not trial.apart and trial.no_base is None:
-            trial.apart = True
+            trial.apart = trial.crowded = True
         elif name == "candidate":
             trial.exhausted = note
         else:
@@ -389,14 +409,14 @@ class Session:
         if not self._heard(name, error.message, trial):
             while not self._heard(name, error.worker.hear(), trial):
                 pass
-        if name == "base" and trial.no_base is None and not trial.apart:
+        if name == "base" and trial.no_base is None and not trial.crowded:
             trial.no_base = Note(code="base-ended", text="the call failed on the base while it was timed")
 
     def _mourn(self, trial: Trial, error: WorkerLostError) -> None:
         """Say what a lost process means for the case that it was at."""
         trial.arriving = []
         if error.killed and not trial.apart and trial.no_base is None:
-            trial.apart = True
+            trial.apart = trial.crowded = True
         elif error.side == "base":
             trial.no_base = Note(code="base-lost", text=str(error))
         else:
@@ -444,7 +464,7 @@ class Session:
 
     def _parity(self, worker: Worker, name: str, trial: Trial) -> None:
         """Keep the output of the base; hold that of the candidate against it."""
-        if not trial.wanted.compared:
+        if not trial.wanted.compared or trial.no_base is not None:
             return
         path = str(self._terms.folder / "output")
         if name == "base":
@@ -455,8 +475,10 @@ class Session:
 
     def _one_after_the_other(self, trial: Trial) -> None:
         """A launch of a case whose models do not fit into memory together: one side, then the other."""
+        trial.crowded = False
         seed = self._chance.randrange(1, 2**32)
         times: dict[str, tuple[float, ...]] = {}
+        loaded: dict[str, dict[str, Any]] = {}
         for name in ("base", "candidate"):
             worker = self._start(name, seed)
             try:
@@ -464,13 +486,19 @@ class Session:
                 worker.tell({"do": "case", "nodeid": trial.wanted.nodeid, "next": None})
                 if self._ready(name, worker, trial):
                     times[name] = self._timed(name, worker, trial)
+                    worker.wake()
                     self._finished(name, worker, trial)
+                if not self._checked:
+                    loaded[name] = worker.ask({"do": "loaded"}, "loaded")
             except WorkerStrayedError as error:
                 self._strayed(error, {name: worker}, trial)
             except WorkerLostError as error:
                 self._mourn(trial, error)
             finally:
                 _ended([worker])
+        if len(loaded) == 2:  # noqa: PLR2004 - the sides
+            self._check(loaded["base"], loaded["candidate"])
+            self._checked = True
         if len(times) == 2 and all(times.values()):  # noqa: PLR2004 - the sides
             trial.add(Launch(base=times["base"], candidate=times["candidate"]))
 
@@ -490,15 +518,16 @@ class Session:
 
     def _decide(self, trials: Sequence[Trial]) -> None:
         self._confirming += sum(
-            trial.stage is Stage.SCREEN and self._stage(trial) is Stage.CONFIRM for trial in trials
+            trial.waiting and trial.stage is Stage.SCREEN and self._stage(trial) is Stage.CONFIRM
+            for trial in trials
         )
-        spent = time.monotonic() - self._begin
-        for trial in trials:
-            if not trial.waiting:
-                continue
+        waiting = [trial for trial in trials if trial.waiting]
+        for trial in waiting:
             trial.stage = self._stage(trial)
+        left, spent = self._left(), time.monotonic() - self._begin
+        for trial in waiting:
             if trial.stage is not Stage.DONE:
-                trial.stopped = self._out_of_time(trial, spent)
+                trial.stopped = self._out_of_time(trial, spent, left)
 
     def _stage(self, trial: Trial) -> Stage:
         """Where a case stands; unreadable times make it invalid."""
@@ -509,7 +538,7 @@ class Session:
             trial.invalid = Note(code="latency-unreadable", text=text, cure="give one call more work")
             return trial.stage
 
-    def _out_of_time(self, trial: Trial, spent: float) -> Note | None:
+    def _out_of_time(self, trial: Trial, spent: float, left: float) -> Note | None:
         """Say that the launches to the next look would not fit any more."""
         more = paired.launches_to_next_look(trial.stage, len(trial.screen), len(trial.confirm))
         next_look = more * trial.seconds / max(1, trial.launches)
@@ -520,7 +549,7 @@ class Session:
         if self._terms.max_seconds is not None and spent >= self._terms.max_seconds:
             limit = units.duration(self._terms.max_seconds)
             text = f"--infer-max-total of {limit} was spent before it was decided"
-            cure = f"about {units.duration(self._left())} more would reach the next look"
+            cure = f"about {units.duration(left)} more would reach the next look"
             return Note(code="capped", text=text, cure=cure)
         return None
 
@@ -532,7 +561,7 @@ class Session:
             if trial.waiting:
                 more = paired.launches_to_next_look(trial.stage, len(trial.screen), len(trial.confirm))
                 launches = max(launches, more)
-                seconds += more * trial.seconds / max(1, self._launches)
+                seconds += more * trial.seconds / max(1, trial.launches)
         return seconds + launches * self._overhead
 
     def _report(self) -> None:
@@ -555,11 +584,12 @@ def decided(trial: Trial, confirming: int) -> paired.Decision:
 
 
 def _ended(workers: Sequence[Worker]) -> None:
-    """Let processes leave, all at once."""
-    for worker in workers:
-        worker.leave()
-    for worker in workers:
-        worker.end()
+    """Let processes leave, all at once; an interrupt meanwhile spares none."""
+    with ExitStack() as stack:
+        for worker in workers:
+            stack.callback(worker.end)
+        for worker in workers:
+            worker.leave()
 
 
 def _timed_alone(candidate: Worker) -> None:

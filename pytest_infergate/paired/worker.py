@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 from pytest_infergate import __version__
 from pytest_infergate.errors import ConfigurationError, InfergateError
 from pytest_infergate.paired import channel
-from pytest_infergate.paired.worktree import prune
+from pytest_infergate.paired.worktree import remove
 
 PROTOCOL: Final = 1
 """Grows when messages change their meaning."""
@@ -93,6 +93,8 @@ class Worker:
                 start_new_session=True,
             )
         except OSError as error:
+            self._channel.close()
+            self._log.close()
             raise ConfigurationError(
                 f"{plan.python} cannot be run: {error.strerror or error}; give a Python interpreter"
             ) from error
@@ -169,9 +171,11 @@ class Worker:
 
     def end(self) -> None:
         """Wait until it has left, and kill what is left of it after a while."""
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout=LEAVING_SECONDS)
-        self.kill()
+        try:
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout=LEAVING_SECONDS)
+        finally:
+            self.kill()
 
     def kill(self) -> None:
         """End it and its children at once."""
@@ -258,10 +262,11 @@ def _reap(left: Path) -> None:
             with suppress(OSError):  # gone, or somebody else's
                 if mark in (process / "environ").read_bytes().split(b"\0"):
                     os.kill(int(process.name), signal.SIGKILL)
-    repositories = [_repository(found) for found in left.glob("base*/.git")]
+    for pointer in left.glob("base*/.git"):
+        repository = _repository(pointer)
+        if repository is not None:
+            remove(repository, pointer.parent)
     shutil.rmtree(left, ignore_errors=True)
-    for repository in filter(None, repositories):
-        prune(repository)
 
 
 def _repository(pointer: Path) -> Path | None:
@@ -276,7 +281,7 @@ def _repository(pointer: Path) -> Path | None:
 def _alive(process: int) -> bool:
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except OSError:
         return True

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import os
 import shutil
 import subprocess
-import tarfile
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,13 +73,13 @@ def worktree(revision: Revision, holder: Path) -> Iterator[Path]:
         _add_submodules(revision.top, revision.commit, folder)
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        prune(revision.top)
+        remove(revision.top, folder)
 
 
-def prune(top: Path) -> None:
-    """Let git forget worktrees whose folder is gone."""
-    _run(top, "worktree", "prune")
+def remove(repository: Path, folder: Path) -> None:
+    """Remove a worktree, and what git knows of it; those of the user are left alone."""
+    _run(repository, "worktree", "remove", "--force", "--force", str(folder))
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def lay_over(source: Path, target: Path, files: Iterable[Path]) -> None:
@@ -93,15 +92,41 @@ def lay_over(source: Path, target: Path, files: Iterable[Path]) -> None:
         there, here = source / relative, target / relative
         if relative.is_absolute() or ".." in relative.parts:
             raise ConfigurationError(f"overlay: {relative} leaves the repository; give a path inside of it")
+        if not os.path.lexists(there):
+            continue
         try:
-            here.parent.mkdir(parents=True, exist_ok=True)
-            if there.is_dir():
-                shutil.copytree(there, here, symlinks=True, dirs_exist_ok=True)
-            elif there.exists():
-                shutil.copy2(there, here)
+            _made(target, relative.parent)
+            _copied(there, here)
         except (OSError, shutil.Error) as error:
             text = f"cannot lay {relative} over the base: {error}; look at its permissions"
             raise ConfigurationError(text) from error
+
+
+def _made(target: Path, inside: Path) -> None:
+    """Make a folder below `target` out of folders alone: a link of the base could lead anywhere."""
+    folder = target
+    for part in inside.parts:
+        folder /= part
+        _folder(folder)
+
+
+def _copied(there: Path, here: Path) -> None:
+    """Copy a file, a link as a link, or a folder over what the base has in it."""
+    if there.is_dir() and not there.is_symlink():
+        _folder(here)
+        for child in there.iterdir():
+            _copied(child, here / child.name)
+        return
+    if here.is_dir() and not here.is_symlink():
+        shutil.rmtree(here)
+    here.unlink(missing_ok=True)
+    shutil.copy2(there, here, follow_symlinks=False)
+
+
+def _folder(path: Path) -> None:
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        path.unlink()
+    path.mkdir(exist_ok=True)
 
 
 def exists(revision: Revision, inside: Path) -> bool:
@@ -114,7 +139,7 @@ def accepted(revision: Revision) -> dict[str, str]:
     trailers = "--format=%(trailers:key=Infergate-Accept,valueonly,unfold)"
     log = _git(revision.top, "log", trailers, f"{revision.commit}..HEAD")
     found = {}
-    for line in reversed(log.splitlines()):
+    for line in reversed(log.split("\n")):
         pattern, _, reason = line.strip().partition(" ")
         if pattern:
             found[pattern] = reason.strip()
@@ -123,7 +148,9 @@ def accepted(revision: Revision) -> dict[str, str]:
 
 def _check_large_files(revision: Revision, folder: Path) -> None:
     """Refuse a checkout that has git-lfs pointers where the candidate has files."""
-    found = _run(revision.top, "grep", "-lzI", "-e", f"^{LFS_POINTER.decode()}", revision.commit).stdout
+    found = _run(
+        revision.top, "grep", "--no-color", "-lzI", "-e", f"^{LFS_POINTER.decode()}", revision.commit
+    ).stdout
     names = [os.fsdecode(name.partition(b":")[2]) for name in found.split(b"\0") if name]
     lost = [name for name in names if _pointer(folder / name) and not _pointer(revision.top / name)]
     if lost:
@@ -150,19 +177,19 @@ def _add_submodules(top: Path, commit: str, folder: Path) -> None:
         if not entry.startswith(_SUBMODULE) or not (top / name / ".git").exists():
             continue
         wanted = entry.split()[2]
-        archive = _run(top / name, "archive", "--format=tar", wanted)
-        if archive.returncode:
+        with tempfile.TemporaryDirectory(dir=folder.parent) as index:
+            into = (f"--work-tree={folder / name}", "checkout", "--force", wanted, "--", ".")
+            done = _run(top / name, *into, GIT_INDEX_FILE=f"{index}/index")
+        if done.returncode:
             raise ConfigurationError(
                 f"--infer-against: submodule {name} has no commit {wanted[:12]} of the base here: "
                 f"`git -C {name} fetch origin {wanted[:12]}`"
             )
-        with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
-            files.extractall(folder / name)  # noqa: S202 - git wrote it, from the user's own repository
         _add_submodules(top / name, wanted, folder / name)
 
 
-def _run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
-    environment = {name: value for name, value in os.environ.items() if name not in _ELSEWHERE}
+def _run(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[bytes]:
+    environment = {name: value for name, value in os.environ.items() if name not in _ELSEWHERE} | variables
     command = ["git", *arguments]
     try:
         return subprocess.run(command, cwd=folder, capture_output=True, check=False, env=environment)  # noqa: S603

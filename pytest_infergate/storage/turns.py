@@ -12,6 +12,8 @@ from pytest_infergate.errors import StorageError
 
 VERSION = 1
 MOST_BYTES = 256 * 1024**2
+LEAST_SECONDS, MOST_SECONDS = 1e-10, 86_400.0
+MOST_RATIO = 1e6
 
 
 class TurnsOfCase(Struct, frozen=True, kw_only=True):
@@ -36,17 +38,23 @@ class Turns(Struct, frozen=True, kw_only=True):
 
 
 def written(turns: Turns) -> str:
-    """As JSON, times to a nanosecond, a launch a line."""
-    rounded = msgspec.convert(_rounded(msgspec.to_builtins(turns)), Turns)
+    """As JSON, times to ten digits after the point, a launch a line; what UTF-8 cannot say is spelled out."""
+    rounded = msgspec.convert(_sound(msgspec.to_builtins(turns)), Turns)
     return msgspec.json.encode(rounded).decode().replace('{"base"', '\n{"base"') + "\n"
 
 
-def _rounded(value: object) -> object:
+def _sound(value: object) -> object:
     if isinstance(value, float):
         return round(value, 10)
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
     if isinstance(value, dict):
-        return {key: _rounded(part) for key, part in value.items()}
-    return [_rounded(part) for part in value] if isinstance(value, (list, tuple)) else value
+        return {_sound(key): _sound(part) for key, part in value.items()}
+    return [_sound(part) for part in value] if isinstance(value, (list, tuple)) else value
+
+
+class _Versioned(msgspec.Struct):
+    schema_version: int = VERSION
 
 
 def read(path: Path) -> Turns:
@@ -54,14 +62,19 @@ def read(path: Path) -> Turns:
     try:
         if path.stat().st_size > MOST_BYTES:
             raise StorageError(f"{path} is larger than {MOST_BYTES:,} bytes: no file of turns is")
-        turns = msgspec.json.decode(path.read_bytes(), type=Turns)
+        data = path.read_bytes()
     except OSError as error:
         raise StorageError(f"{path} cannot be read: {error.strerror or error}") from error
+    try:
+        version = msgspec.json.decode(data, type=_Versioned).schema_version
+        if version != VERSION:
+            raise StorageError(f"{path} is of version {version}; this infergate reads {VERSION}")
+        turns = msgspec.json.decode(data, type=Turns)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise StorageError(f"{path} is no file of turns: {error}; write one with --infer-turns") from error
-    if turns.schema_version != VERSION:
-        raise StorageError(f"{path} is of version {turns.schema_version}; this infergate reads {VERSION}")
     for case in turns.cases:
+        if not (0 <= case.plan.tolerance < MOST_RATIO and 0 <= case.plan.floor < MOST_RATIO):
+            raise StorageError(f"{path}: {case.nodeid}: tolerance and floor are shares of 0 or more")
         _check(path, case.nodeid, (*case.screen, *case.confirm))
     _check(path, "the control", turns.control)
     return turns
@@ -72,5 +85,5 @@ def _check(path: Path, name: str, launches: tuple[Launch, ...]) -> None:
         if len(launch.base) != len(launch.candidate) or not launch.base:
             raise StorageError(f"{path}: {name}: a launch has {len(launch.base)} turns of the base and "
                                f"{len(launch.candidate)} of the candidate; they come in pairs")  # fmt: skip
-        if not all(0 < seconds < 1e9 for seconds in (*launch.base, *launch.candidate)):  # noqa: PLR2004
+        if not all(LEAST_SECONDS <= seconds <= MOST_SECONDS for seconds in (*launch.base, *launch.candidate)):
             raise StorageError(f"{path}: {name}: a turn is not a time above zero")

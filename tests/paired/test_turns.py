@@ -1,0 +1,157 @@
+"""The alternation, on sides that only remember that they were asked."""
+
+import random
+
+import pytest
+
+from pytest_infergate.core.paired import Launch
+from pytest_infergate.paired.turns import BLOCK, Course, alternate, calls_per_turn, course, order
+
+
+class Side:
+    """Takes as long as it is told to, turn by turn."""
+
+    def __init__(self, name, asked, seconds):
+        self.name = name
+        self.asked = asked
+        self.seconds = seconds
+
+    def turn(self, calls):
+        self.asked.append((self.name, calls))
+        return self.seconds()
+
+
+def taken(plan, base=lambda: 0.01, candidate=lambda: 0.01, seed=1):
+    asked = []
+    sides = Side("base", asked, base), Side("candidate", asked, candidate)
+    return alternate(*sides, plan, random.Random(seed)), asked
+
+
+def noisy(seed):
+    generator = random.Random(seed)
+    return lambda: 0.01 * generator.lognormvariate(0, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "calls"),
+    [
+        (3.0, 1),
+        (0.002, 1),
+        (0.0019, 3),
+        (0.001, 5),
+        (1e-4, 50),
+        (1e-6, 5000),
+        (2.5e-7, 20_000),
+        (1e-12, 20_000),
+        (0.0, 20_000),
+    ],
+)
+def test_short_calls_share_a_turn(seconds, calls):
+    assert calls_per_turn(seconds) == calls
+
+
+@pytest.mark.parametrize(
+    ("seconds", "allowed", "plan"),
+    [
+        (0.010, 12.0, (1, 30, 100)),
+        (0.050, 12.0, (1, 30, 60)),
+        (0.250, 12.0, (1, 12, 12)),
+        (1.0, 12.0, (1, 5, 5)),
+        (1.0, 7.0, (1, 3, 3)),
+        (1.0, 2.0, (1, 1, 1)),
+        (1.0, 1.9, (1, 0, 0)),
+        (0.010, 0.0, (1, 0, 0)),
+        (1e-4, 12.0, (50, 30, 100)),
+        (1e-4, 0.105, (50, 10, 10)),
+        (0.0, 12.0, (20_000, 30, 100)),
+    ],
+)
+def test_turns_are_planned_by_the_time_that_there_is(seconds, allowed, plan):
+    assert course(seconds, allowed) == plan
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1e-7, 1e-4, 0.003, 0.1, 2.0, 30.0])
+@pytest.mark.parametrize("allowed", [-5.0, 0.0, 0.01, 1.0, 60.0])
+def test_the_least_never_exceeds_the_most_nor_the_time(seconds, allowed):
+    plan = course(seconds, allowed)
+    assert plan.least <= plan.most <= 100
+    assert plan.most <= 0 or plan.most * 2 * seconds * plan.calls <= allowed
+
+
+@pytest.mark.parametrize("pairs", [1, 2, 9, 10, 30])
+@pytest.mark.parametrize("seed", range(5))
+def test_either_side_is_first_as_often_as_the_other(pairs, seed):
+    firsts = order(pairs, random.Random(seed))
+    assert len(firsts) == pairs
+    assert abs(2 * sum(firsts) - pairs) <= pairs % 2
+
+
+def test_the_order_is_shuffled():
+    orders = {tuple(order(10, random.Random(seed))) for seed in range(50)}
+    assert len(orders) > 30
+    assert any(one[index] == one[index + 1] for one in orders for index in range(9))
+
+
+def test_of_an_odd_number_either_side_gets_the_odd_one():
+    assert {sum(order(5, random.Random(seed))) for seed in range(20)} == {2, 3}
+
+
+def test_no_pairs_have_no_order():
+    assert order(0, random.Random(1)) == []
+
+
+def test_precise_turns_end_at_the_least():
+    launch, asked = taken(Course(7, 30, 100))
+    assert (len(launch.base), len(launch.candidate)) == (30, 30)
+    assert len(asked) == 60
+    assert {calls for _, calls in asked} == {7}
+
+
+def test_noisy_turns_go_on_to_the_most():
+    launch, _ = taken(Course(1, 10, 45), noisy(1), noisy(2))
+    assert len(launch.base) == 45
+
+
+def test_turns_end_at_the_block_that_made_them_precise():
+    generator = random.Random(3)
+
+    def seconds():
+        return 0.01 * generator.lognormvariate(0, 0.03)
+
+    launch, _ = taken(Course(1, 10, 100), seconds, seconds)
+    pairs = len(launch.base)
+    assert 10 < pairs < 100
+    assert pairs % BLOCK == 0
+    before = Launch(base=launch.base[:-BLOCK], candidate=launch.candidate[:-BLOCK])
+    assert launch.error <= 0.008 < before.error
+
+
+def test_each_pair_has_both_sides():
+    _, asked = taken(Course(1, 20, 20))
+    names = [name for name, _ in asked]
+    pairs = [set(names[index : index + 2]) for index in range(0, 40, 2)]
+    assert pairs == [{"base", "candidate"}] * 20
+
+
+def test_within_each_block_both_are_first_equally_often():
+    _, asked = taken(Course(1, 30, 30))
+    firsts = [name for name, _ in asked][::2]
+    assert [firsts[at : at + 10].count("base") for at in (0, 10, 20)] == [5, 5, 5]
+
+
+def test_times_stay_with_their_side():
+    base, candidate = iter(range(1, 21)), iter(range(101, 121))
+    launch, _ = taken(Course(1, 20, 20), lambda: next(base), lambda: next(candidate))
+    assert launch == Launch(base=tuple(range(1, 21)), candidate=tuple(range(101, 121)))
+
+
+@pytest.mark.parametrize("zero", ["base", "candidate", "both"])
+def test_a_time_of_zero_ends_the_launch_at_the_least(zero):
+    seconds = {side: (lambda: 0.0) for side in ("base", "candidate") if zero in (side, "both")}
+    launch, _ = taken(Course(1, 10, 50), **seconds)
+    assert len(launch.base) == 10
+
+
+@pytest.mark.parametrize("most", [0, -3])
+def test_a_course_without_turns_takes_none(most):
+    assert taken(Course(1, most, most)) == (Launch(base=(), candidate=()), [])

@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -163,14 +162,14 @@ class Opponent:
             arguments += ["-c", there(str(config.inipath.resolve()))]
         folder = root / self._place_of(config.invocation_params.dir)
         folder.mkdir(parents=True, exist_ok=True)
-        (place / side).mkdir(exist_ok=True)
+        (place / f"own-{side}").mkdir(exist_ok=True)
         project = [path for path in sys.path if loaded.within(path, here) is not None]
         begin = {
             "args": arguments,
             "source": str(here),
             "target": str(target),
             "remap": root != here,
-            "own": str(place / side),
+            "own": str(place / f"own-{side}"),
             "sys_path": [path or str(Path.cwd()) for path in sys.path] if self._same(candidate) else None,
             "project": project,
         }
@@ -272,7 +271,7 @@ def compare(
         shutil.rmtree(place, ignore_errors=True)
     judge = Judge(run, found.confirming, paired.moved(found.control))
     judged = [
-        judge.judged(entry, trial, _trusted(entry, trust))
+        judge.judged(entry, trial, gate.accepted(entry.case, entry.nodeid, trust))
         for entry, trial in zip(entries, found.trials, strict=True)
         if not (found.interrupted and trial.waiting)
     ]
@@ -303,10 +302,7 @@ def replayed(outcomes: Outcomes, nodeid: str, config: pytest.Config) -> list[pyt
     from pytest_infergate.report import junit, text
 
     result, verdict = outcomes.results[nodeid], outcomes.verdicts[nodeid]
-    reports = [
-        config.hook.pytest_report_from_serializable(config=config, data=data)
-        for data in outcomes.reports[nodeid]
-    ]
+    reports = [_unpacked(data, config) for data in outcomes.reports[nodeid]]
     if not reports:  # its process died before it said anything
         reports = [_blank(nodeid, when) for when in ("setup", "call", "teardown")]
     settled = next((r for r in reports if r.when == "call" or not r.passed), reports[0])
@@ -314,13 +310,22 @@ def replayed(outcomes: Outcomes, nodeid: str, config: pytest.Config) -> list[pyt
         settled.outcome = "failed"
         settled.longrepr = text.failure_message(verdict, result)
     if result.outcome is Outcome.SKIPPED:
-        settled.infergate_skipped = True
+        settled.infergate_skipped = True  # type: ignore[attr-defined]
     else:
-        settled.infergate = packed(Travelling(result=result, verdict=verdict))
+        settled.infergate = packed(Travelling(result=result, verdict=verdict))  # type: ignore[attr-defined]
     properties = junit.properties(result, verdict)
     for report in reports:
         report.user_properties = [*report.user_properties, *properties]
     return reports
+
+
+def _unpacked(data: dict[str, Any], config: pytest.Config) -> pytest.TestReport:
+    """A report as pytest had it; JSON knows no tuple, which a skip's reason is."""
+    report: pytest.TestReport = config.hook.pytest_report_from_serializable(config=config, data=data)
+    if isinstance(report.longrepr, list):
+        path, line, words = report.longrepr
+        report.longrepr = (path, line, words)
+    return report
 
 
 def _blank(nodeid: str, when: Literal["setup", "call", "teardown"]) -> pytest.TestReport:
@@ -367,16 +372,6 @@ def _wanted(run: InferenceRun, entry: Entry) -> Wanted:
         parity=None if entry.marker.parity is False else entry.marker.parity,
         compared=entry.marker.parity is not False,
     )
-
-
-def _trusted(entry: Entry, trust: Mapping[str, str]) -> Note | None:
-    """The reason for which the user accepts what became of a case, if there is one."""
-    names = (entry.nodeid, entry.case.test, entry.nodeid.rpartition("::")[2])
-    for pattern, reason in trust.items():
-        literal = pattern.replace("[", "[[]")  # brackets are those of ids
-        if any(fnmatchcase(name, literal) for name in names):
-            return Note(code="accepted", text=f"accepted: {reason or 'no reason was given'}")
-    return None
 
 
 class Judge(NamedTuple):

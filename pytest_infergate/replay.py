@@ -12,7 +12,15 @@ def replayed(turns: Turns) -> Session:
     """Decide every case of a file of turns as the run did."""
     policy = Policy()
     moved = paired.moved(turns.control)
-    verdicts = [_verdict(case, _compared(case, turns.confirming, moved), policy) for case in turns.cases]
+    verdicts = [
+        _verdict(
+            case,
+            _compared(case, turns.confirming, moved),
+            policy,
+            gate.accepted(case.case, case.nodeid, turns.against.accepted),
+        )
+        for case in turns.cases
+    ]
     return Session(
         tool_version=__version__,
         created="",
@@ -23,13 +31,15 @@ def replayed(turns: Turns) -> Session:
     )
 
 
-def _verdict(case: TurnsOfCase, comparison: Comparison, policy: Policy) -> CaseVerdict:
+def _verdict(case: TurnsOfCase, comparison: Comparison, policy: Policy, accepted: Note | None) -> CaseVerdict:
+    failing = gate.fails(comparison.verdict, policy)
     return CaseVerdict(
         case=case.case,
         nodeid=case.nodeid,
         verdict=comparison.verdict,
-        failed=gate.fails(comparison.verdict, policy),
+        failed=failing and accepted is None,
         comparisons=(comparison,),
+        notes=(accepted,) if failing and accepted is not None else (),
     )
 
 

@@ -53,6 +53,8 @@ _QUIET = {
     "stepwise": False,
 }
 """Options of pytest and its plugins that write files, ask people, or end a run early."""
+_RERUN = ("rerunfailures", "pytest_rerunfailures", "flaky", "flaky.flaky_pytest_plugin")
+"""Plugins that run a failed test again, for which nobody waits here."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -94,7 +96,6 @@ class Side:
         self._source = source
         self._target = target
         self._errors: dict[str, str] = {}
-        self._shell: Shell | None = None
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_cmdline_main(self, config: pytest.Config) -> None:
@@ -106,7 +107,11 @@ class Side:
     @pytest.hookimpl(trylast=True)
     def pytest_configure(self, config: pytest.Config) -> None:
         """Take the place of the plugin's own shell."""
-        self._shell = config.stash[SHELL] = SideShell(config, self)
+        config.stash[SHELL] = SideShell(config, self)
+        for name in _RERUN:
+            plugin = config.pluginmanager.get_plugin(name)
+            if plugin is not None:
+                config.pluginmanager.unregister(plugin)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """Remember why a module could not be collected."""
@@ -155,6 +160,9 @@ def last_line(report: pytest.TestReport | pytest.CollectReport) -> str:
     """The line of a failure that says what went wrong."""
     if isinstance(report.longrepr, tuple):
         return str(report.longrepr[2])
+    crash = getattr(report.longrepr, "reprcrash", None)
+    if crash is not None:
+        return str(crash.message).strip().partition("\n")[0][:500]
     lines = [line.strip() for line in str(report.longrepr).splitlines() if line.strip()]
     errors = [line.removeprefix("E").strip() for line in lines if line.startswith("E  ")]
     return (errors or lines or ["no reason was given"])[-1][:500]

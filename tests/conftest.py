@@ -7,6 +7,7 @@ import pytest
 import scipy.special  # noqa: F401
 
 # Kept loaded: runs of pytest in this process forget what they load, and halves of the house would be loaded anew.
+import pytest_infergate.against
 import pytest_infergate.conclusion
 import pytest_infergate.devices.accelerator
 import pytest_infergate.devices.cpu
@@ -96,6 +97,13 @@ class Project:
         result = self.measure("--infer-save", *arguments)
         assert result.ret == 0, result.stdout.str()
         return result
+
+
+def pytest_collection_modifyitems(items):
+    """Launches of real processes take tens of seconds: one Python runs them."""
+    for item in items:
+        if {"many", "lacking"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("slow")
 
 
 @pytest.fixture

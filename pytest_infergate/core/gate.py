@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
 
 import msgspec
 
@@ -139,6 +140,19 @@ def judge_paired(
         return _concluded(result, verdicts, policy, comparisons=comparisons, notes=notes, accepted=accepted)
     notes = () if result.reason is None else (result.reason,)
     return _concluded(result, verdicts, policy, notes=notes, accepted=accepted)
+
+
+def accepted(case: Case, nodeid: str, patterns: Mapping[str, str]) -> Note | None:
+    """The reason for which a commit accepts what became of a case; ``None`` where none does.
+
+    A pattern, with ``*`` and ``?``, is that of a case's id, of its test, or of the name alone.
+    """
+    names = (nodeid, case.test, nodeid.rpartition("::")[2])
+    for pattern, reason in patterns.items():
+        literal = pattern.replace("[", "[[]")  # brackets are those of ids
+        if any(fnmatchcase(name, literal) for name in names):
+            return Note(code="accepted", text=f"accepted: {reason or 'no reason was given'}")
+    return None
 
 
 def _concluded(

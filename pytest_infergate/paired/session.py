@@ -266,7 +266,7 @@ class Session:
 
     def _look_at_files(self, pair: _Pair) -> None:
         """Once all cases of a launch have loaded what they load, compare the files of both sides."""
-        if self._checked or pair.base is None:
+        if self._checked or pair.base is None or all(trial.no_base for trial in self._trials):
             return
         base, candidate = (worker.ask({"do": "loaded"}, "loaded") for worker in (pair.base, pair.candidate))
         self._check(base, candidate)

@@ -218,7 +218,7 @@ class Worker:
         lines = self._log.read().decode(errors="replace").strip().splitlines()
         errors = [line for line in lines if line.startswith("E  ") or "Error" in line]
         words = (errors or lines)[-1:]
-        return f": {words[0].removeprefix('E').strip()}" if words else ""
+        return f": {words[0].removeprefix('E  ').strip()}" if words else ""
 
 
 def environment(plan: Plan, seed: int) -> dict[str, str]:

@@ -16,8 +16,7 @@ from typing import NamedTuple
 
 import pytest
 
-# Kept loaded, as in conftest.py: loaded anew by the next run in this process, its halves would not match.
-import pytest_infergate.against  # noqa: F401
+pytestmark = pytest.mark.xdist_group("against")
 
 HOLDER = "PYTEST_INFERGATE_PAIRED"
 PREFIX = "infergate-paired-"

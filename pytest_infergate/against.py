@@ -77,7 +77,7 @@ class Opponent:
         settings = run.settings
         self._run = run
         self._config = config
-        self.python = settings.against_python or sys.executable
+        self.python = sys.executable
         self.revision: Revision | None = None
         if not hasattr(os, "killpg"):
             raise ConfigurationError("--infer-against needs a system with process groups: Linux or macOS")
@@ -85,8 +85,8 @@ class Opponent:
             self.revision = resolve(settings.against, config.rootpath)
             self._place(config.rootpath)
             self._place(config.invocation_params.dir)
-        elif not (Path(self.python).exists() or shutil.which(self.python)):
-            raise ConfigurationError(f"--infer-against-python: there is no {self.python}")
+        if settings.against_python is not None:
+            self.python = self._interpreter(settings.against_python)
 
     @property
     def other_python(self) -> bool:
@@ -99,14 +99,23 @@ class Opponent:
         place = self._config.rootpath if self.revision is None else self.revision.top
         return place.resolve()
 
-    def words(self) -> str:
-        """``main (merge base 1a2b3c4)``."""
-        parts = []
-        if self.revision is not None:
-            parts.append(f"{self.revision.asked} (merge base {self.revision.commit[:7]})")
-        if self.other_python:
-            parts.append(self.python)
-        return " with ".join(parts)
+    def described(self) -> Against:
+        """As it stands in results."""
+        return Against(
+            revision=None if self.revision is None else self.revision.asked,
+            commit=None if self.revision is None else self.revision.commit,
+            python=self.python if self.other_python else None,
+        )
+
+    def _interpreter(self, given: str) -> str:
+        """The whole path: workers start elsewhere. Links stay, since an environment's interpreter is one."""
+        path = self._config.invocation_params.dir / Path(given).expanduser()
+        found = str(path) if path.is_file() else shutil.which(given)
+        if found is None:
+            raise ConfigurationError(
+                f"--infer-against-python: there is no {given}; give a Python interpreter"
+            )
+        return found
 
     def lacks(self, path: Path) -> bool:
         """Whether the base has no such file: tests need their ``__init__.py``, but its own stays."""
@@ -150,8 +159,9 @@ class Opponent:
             )
 
     def _plan(self, side: str, place: Path, root: Path, target: Path) -> Plan:
-        config, candidate = self._config, side == "candidate"
-        here = self.top
+        config, here = self._config, self.top
+        candidate = side == "candidate"
+        same = candidate or not self.other_python
 
         def there(text: str) -> str:
             return text if root == here else text.replace(str(here), str(root))
@@ -170,7 +180,7 @@ class Opponent:
             "target": str(target),
             "remap": root != here,
             "own": str(place / f"own-{side}"),
-            "sys_path": [path or str(Path.cwd()) for path in sys.path] if self._same(candidate) else None,
+            "sys_path": [path or str(Path.cwd()) for path in sys.path] if same else None,
             "project": project,
         }
         return Plan(
@@ -180,9 +190,6 @@ class Opponent:
             holder=place,
             begin=begin,
         )
-
-    def _same(self, candidate: bool) -> bool:
-        return candidate or not self.other_python
 
     def _place_of(self, folder: Path) -> Path:
         return self._place(folder) if self.revision is not None else folder.resolve()
@@ -239,7 +246,9 @@ def forecast(cases: int, opponent: Opponent) -> str:
     """``24 cases against main (merge base 1a2b3c4), about 7 launches, 3 min``."""
     seconds = TYPICAL_LAUNCHES * (cases * TYPICAL_SECONDS + TYPICAL_OVERHEAD)
     about = f"about {TYPICAL_LAUNCHES} launches, {units.duration(seconds)}"
-    return f"{units.plural(cases, 'case')} against {opponent.words()}, {about}"
+    from pytest_infergate.report import messages
+
+    return f"{units.plural(cases, 'case')} against {messages.opponent(opponent.described())}, {about}"
 
 
 def compare(
@@ -275,10 +284,8 @@ def compare(
         for entry, trial in zip(entries, found.trials, strict=True)
         if not (found.interrupted and trial.waiting)
     ]
-    against = Against(
-        revision=None if opponent.revision is None else opponent.revision.asked,
-        commit=None if opponent.revision is None else opponent.revision.commit,
-        python=opponent.python if opponent.other_python else None,
+    against = msgspec.structs.replace(
+        opponent.described(),
         launches=found.launches,
         seconds=time.monotonic() - begin,
         accepted=trust,

@@ -138,7 +138,9 @@ HOSTILE = ("\x1b[31mred\x1b[0m\x07", "two\nlines\r\t", "\u202eesrever", "nul\0",
 @pytest.mark.parametrize("name", HOSTILE, ids=range(len(HOSTILE)))
 def test_names_are_printed_safely(replay, name):
     case = of_case("test_a", REGRESSED.screen, REGRESSED.confirm, nodeid=f"tests/test_a.py::{name}")
-    code, out, _ = replay(case, against=Against(revision=name, commit="0" * 40, accepted={f"{name}-other": name}))
+    code, out, _ = replay(
+        case, against=Against(revision=name, commit="0" * 40, accepted={f"{name}-other": name})
+    )
     assert code == 1
     assert all(line.isprintable() for line in out.split("\n"))
     assert len(re.findall(r" 5  regressed$", out, re.MULTILINE)) == 1

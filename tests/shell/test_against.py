@@ -106,6 +106,8 @@ class Repository:
             [*command, *arguments],
             cwd=self.path,
             env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})},
+            # A suite that runs in the background of a shell ignores Ctrl-C, and so would its children.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

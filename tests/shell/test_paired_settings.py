@@ -130,7 +130,10 @@ def test_an_opponent_in_the_ini_file_of_a_project_is_looked_for(project):
             ["--infer-turns=t.json"],
             "--infer-turns writes the turns of a paired run: add --infer-against=REV",
         ),
-        (["--infer-against-python=/no/such/python"], "--infer-against-python: there is no /no/such/python"),
+        (
+            ["--infer-against-python=/no/such/python"],
+            "--infer-against-python: there is no /no/such/python; *",
+        ),
     ],
 )
 def test_what_a_paired_run_cannot_do_ends_it_with_exit_code_4(project, options, message):

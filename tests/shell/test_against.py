@@ -107,7 +107,7 @@ class Repository:
             cwd=self.path,
             env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})},
             # A suite that runs in the background of a shell ignores Ctrl-C, and so would its children.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -99,13 +99,6 @@ class Project:
         return result
 
 
-def pytest_collection_modifyitems(items):
-    """Launches of real processes take tens of seconds: one Python runs them."""
-    for item in items:
-        if {"many", "lacking"} & set(getattr(item, "fixturenames", ())):
-            item.add_marker("slow")
-
-
 @pytest.fixture
 def inner_runs(tmp_path, monkeypatch):
     """Runs of pytest inside tests: no other plugins, and a machine lock of their own."""

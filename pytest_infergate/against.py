@@ -29,9 +29,10 @@ from pytest_infergate.core.model import (
 )
 from pytest_infergate.errors import ConfigurationError
 from pytest_infergate.paired import loaded
-from pytest_infergate.paired.session import Progress, Result, Session, Terms, Trial, Wanted, decided
+from pytest_infergate.paired.session import Progress, Result, Session, Terms, Trial, Wanted
 from pytest_infergate.paired.worker import Plan, Worker, holder
 from pytest_infergate.paired.worktree import Revision, accepted, exists, lay_over, resolve, worktree
+from pytest_infergate.report import messages
 from pytest_infergate.storage.atomic import atomic_write
 from pytest_infergate.storage.turns import Turns, TurnsOfCase, written
 
@@ -246,8 +247,6 @@ def forecast(cases: int, opponent: Opponent) -> str:
     """``24 cases against main (merge base 1a2b3c4), about 7 launches, 3 min``."""
     seconds = TYPICAL_LAUNCHES * (cases * TYPICAL_SECONDS + TYPICAL_OVERHEAD)
     about = f"about {TYPICAL_LAUNCHES} launches, {units.duration(seconds)}"
-    from pytest_infergate.report import messages
-
     return f"{units.plural(cases, 'case')} against {messages.opponent(opponent.described())}, {about}"
 
 
@@ -413,7 +412,7 @@ class Judge(NamedTuple):
         verdict = gate.judge_paired(
             measured,
             base,
-            self._comparison(trial),
+            self._comparison(trial) if outcome is Outcome.MEASURED else None,
             self.run.policy,
             self.run.environment,
             mismatch=mismatch,
@@ -433,11 +432,14 @@ class Judge(NamedTuple):
                 tolerance=plan.tolerance,
                 note=trial.no_base,
             )
-        decision = (
-            paired.Decision(stage=paired.Stage.DONE) if trial.invalid else decided(trial, self.confirming)
+        return paired.compared(
+            trial.screen,
+            trial.confirm,
+            plan,
+            confirming=self.confirming,
+            stopped=trial.stopped,
+            control=self.control,
         )
-        row = paired.comparison(trial.screen, trial.confirm, plan, decision, trial.stopped)
-        return row if self.control is None else paired.invalidated(row, self.control)
 
 
 def _ending(trial: Trial) -> tuple[Outcome, Note | None]:

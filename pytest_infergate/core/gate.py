@@ -108,7 +108,7 @@ def judge(
 def judge_paired(
     result: CaseResult,
     base: CaseResult,
-    time: Comparison,
+    time: Comparison | None,
     policy: Policy,
     environment: Environment,
     *,
@@ -117,15 +117,16 @@ def judge_paired(
 ) -> CaseVerdict:
     """Judge one case of a paired run from its time, and the counters that both sides took beside it.
 
-    `mismatch` says that the sides computed different things, `accepted` that the user takes whatever the
-    verdict is. Absolute times of paired workers are held against no budget.
+    `time` is ``None`` for a case that was not measured, `mismatch` says that the sides computed different
+    things, `accepted` that the user takes whatever the verdict is. Absolute times of paired workers are held
+    against no budget.
     """
     if result.outcome is Outcome.INFEASIBLE:
         measured = base.outcome is Outcome.MEASURED and base.measurement is not None
         verdicts = [Verdict.REGRESSED if measured else Verdict.INFEASIBLE]
     elif result.outcome is Outcome.INVALID:
         verdicts = [Verdict.INVALID]
-    elif result.outcome is not Outcome.MEASURED:
+    elif result.outcome is not Outcome.MEASURED or time is None:
         verdicts = [Verdict.NOT_MEASURED]
     else:
         torch = environment.packages.get("torch")

@@ -360,6 +360,11 @@ class CaseVerdict(Struct, frozen=True, kw_only=True):
     budgets: tuple[BudgetCheck, ...] = ()
     notes: tuple[Note, ...] = ()
 
+    @property
+    def accepted(self) -> bool:
+        """Whether it would turn the build red, had a commit not accepted it."""
+        return any(note.code == "accepted" for note in self.notes)
+
 
 class Policy(Struct, frozen=True, kw_only=True):
     """How evidence is turned into pass or fail; parsed once from the command line, markers and ini."""

@@ -241,9 +241,24 @@ def _ratio(difference: float) -> float:
     return math.expm1(min(difference, MOST_DIFFERENCE))
 
 
-def invalidated(row: Comparison, why: Note) -> Comparison:
-    """A row of a run whose times do not count."""
-    return msgspec.structs.replace(row, verdict=Verdict.INVALID, note=why)
+def compared(
+    screen: Sequence[Launch],
+    confirm: Sequence[Launch],
+    plan: Plan,
+    *,
+    confirming: int,
+    stopped: Note | None = None,
+    control: Note | None = None,
+) -> Comparison:
+    """Decide one case and put it into one row; `control` says why no time of the run counts."""
+    decision = decide(
+        [launch.difference for launch in screen],
+        [launch.difference for launch in confirm],
+        plan,
+        confirming=confirming,
+    )
+    row = comparison(screen, confirm, plan, decision, stopped)
+    return row if control is None else msgspec.structs.replace(row, verdict=Verdict.INVALID, note=control)
 
 
 def _short(seconds: float) -> Note | None:

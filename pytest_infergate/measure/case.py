@@ -120,12 +120,7 @@ def measure(subject: Subject, device: Device, effort: Effort, notes: tuple[Note,
         throughput=throughput,
         cold_start=cold_start,
         warm_up=warm_up,
-        memory=Memory(
-            weights=None if subject.weights is None else sum(subject.weights.values()),
-            activations=exact.memory.activations,
-            reserved=exact.memory.reserved,
-            host_peak=host_peak,
-        ),
+        memory=memory_of(subject, exact, host_peak),
         enqueue=times.enqueue,
         device_time=times.device_time,
         host_to_host=host_to_host,
@@ -231,6 +226,16 @@ def _yardsticks(device: Device) -> Mapping[str, Callable[[], object]]:
         return yardsticks
     device.release()
     return {}
+
+
+def memory_of(subject: Subject, exact: Counted, host_peak: int | None) -> Memory:
+    """Sum up the memory of a case."""
+    return Memory(
+        weights=None if subject.weights is None else sum(subject.weights.values()),
+        activations=exact.memory.activations,
+        reserved=exact.memory.reserved,
+        host_peak=host_peak,
+    )
 
 
 def latency_of(times: tuple[float, ...]) -> Latency:

@@ -9,10 +9,18 @@ from typing import Any
 
 import msgspec
 
-from pytest_infergate.core.model import Measurement, Memory, WarmUp
+from pytest_infergate.core.model import Counters, Measurement, Memory, WarmUp
 from pytest_infergate.devices.base import Device
 from pytest_infergate.measure import guard, memory
-from pytest_infergate.measure.case import Run, Subject, consumed, count_exactly, first_call, latency_of
+from pytest_infergate.measure.case import (
+    Run,
+    Subject,
+    consumed,
+    count_exactly,
+    first_call,
+    latency_of,
+    memory_of,
+)
 from pytest_infergate.measure.compiler import Compilation
 from pytest_infergate.measure.sampler import time_calls
 from pytest_infergate.paired import parity
@@ -70,23 +78,16 @@ class Serving:
         measurement = None
         if turns.times:
             latency = latency_of(tuple(turns.times))
-            allocated = Memory() if exact is None else Memory(
-                weights=None if subject.weights is None else sum(subject.weights.values()),
-                activations=exact.memory.activations,
-                reserved=exact.memory.reserved,
-                host_peak=memory.host_peak(),
-            )  # fmt: skip
             measurement = Measurement(
                 latency=latency,
                 throughput=subject.batch_size / latency.mean if latency.mean > 0 else 0.0,
                 cold_start=cold_start,
                 warm_up=WarmUp(calls=turns.warmed, seconds=turns.warm_seconds, steady=True),
-                memory=allocated,
+                memory=Memory() if exact is None else memory_of(subject, exact, memory.host_peak()),
+                counters=Counters() if exact is None else exact.counters,
                 threads=subject.threads,
                 notes=() if exact is None else exact.notes,
             )
-            if exact is not None:
-                measurement = msgspec.structs.replace(measurement, counters=exact.counters)
         self.channel.send({"is": "finished", "measurement": msgspec.to_builtins(measurement)})
         return Run(output, measurement, tuple(turns.times))
 
@@ -125,7 +126,7 @@ class Turns:
         return self._warm(message["calls"]) if message["do"] == "warm" else self._turn(message["calls"])
 
     def _warm(self, calls: int | None) -> dict[str, Any]:
-        """So many calls, or as many as it takes to be steady."""
+        """So many calls, or calls for `WARM_UP_SECONDS`."""
         times = time_calls(self._call, self._device, calls or 1)
         while calls is None and sum(times) < WARM_UP_SECONDS and len(times) < MOST_CALLS:
             times += time_calls(self._call, self._device, len(times))

@@ -445,7 +445,7 @@ def _cures(
     checks: Sequence[BudgetCheck],
     result: CaseResult | None,
 ) -> Iterable[str]:
-    if any(note.code == "accepted" for note in verdict.notes):
+    if verdict.accepted:
         return
     regressed = [row for row in comparisons if row.verdict is Verdict.REGRESSED]
     broken = [check for check in checks if check.verdict is Verdict.OVER_BUDGET and not not_decided(check)]

@@ -111,7 +111,7 @@ def row(judged: Judged) -> Row:
         nodeid=plain(subject.nodeid),
         verdict=None if verdict is None else verdict.verdict,
         failed=verdict is not None and verdict.failed,
-        accepted=verdict is not None and any(note.code == "accepted" for note in verdict.notes),
+        accepted=verdict is not None and verdict.accepted,
         budget=units.UNKNOWN if verdict is None else budget_words(verdict.budgets, result),
         pair=None if verdict is None else _pair(verdict.comparisons),
         message=_message(result, verdict),

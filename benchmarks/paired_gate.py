@@ -61,12 +61,12 @@ def repository(folder: Path, share: float) -> None:
         (folder / "stretch.json").write_text(json.dumps(dict.fromkeys(WORKLOADS, share)))
 
 
-def session(folder: Path, share: float, threads: int) -> Iterator[dict[str, Any]]:
+def session(folder: Path, against: str, threads: int) -> Iterator[dict[str, Any]]:
     """Run one session; a record a case."""
     paths = {name: folder.parent / f"{name}.json" for name in ("results", "turns", "realised")}
     paths["realised"].unlink(missing_ok=True)
     command = [
-        sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--infer-against=HEAD",
+        sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--infer-against={against}",
         f"--infer-threads={threads}", f"--infer-json={paths['results']}", f"--infer-turns={paths['turns']}",
     ]  # fmt: skip
     begin = time.time()
@@ -80,11 +80,10 @@ def session(folder: Path, share: float, threads: int) -> Iterator[dict[str, Any]
     realised = _realised(paths["realised"])
     for verdict in verdicts:
         row = next(row for row in verdict["comparisons"] if row["evidence"] == "paired")
-        name = verdict["case"]["params"]
+        name = verdict["case"].get("params") or verdict["nodeid"].partition("::")[2]
         case = turns[verdict["nodeid"]]
         yield {
             "when": round(begin),
-            "share": share,
             "threads": threads,
             "name": name,
             "verdict": row["verdict"],
@@ -92,7 +91,7 @@ def session(folder: Path, share: float, threads: int) -> Iterator[dict[str, Any]
             "low": row.get("low"),
             "high": row.get("high"),
             "realised": realised.get(name),
-            "base_ms": round(1e3 * row["baseline"], 4),
+            "base_ms": round(1e3 * row["baseline"], 4) if "baseline" in row else None,
             "session_seconds": round(seconds),
             "screen": [round(launch.difference, 6) for launch in case.screen],
             "confirm": [round(launch.difference, 6) for launch in case.confirm],
@@ -118,7 +117,7 @@ def measure(share: float, sessions: int) -> None:
             folder = Path(name) / "repository"
             folder.mkdir()
             repository(folder, share)
-            records = list(session(folder, share, 1 + index % 2))
+            records = [{"share": share, **record} for record in session(folder, "HEAD", 1 + index % 2)]
         with RESULTS.open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(record) + "\n" for record in records)
         words = ", ".join(

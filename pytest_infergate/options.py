@@ -6,9 +6,10 @@ Loaded in every pytest session, so it is cheap to load: what is parsed comes tog
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple
+
+from pytest_infergate.core import units
 
 DTYPES = ("bfloat16", "float16", "float32", "float64")
 GATES = ("fail", "warn", "off")
@@ -66,15 +67,8 @@ def thread_counts(text: str) -> tuple[int, ...]:
 
 
 def seconds(text: str) -> float:
-    """Parse ``10``, ``10s``, ``2min`` or ``1h``."""
-    match = re.fullmatch(r"\s*([0-9.]+)\s*(s|min|h|)\s*", text)
-    try:
-        value = float(match[1]) * {"": 1, "s": 1, "min": 60, "h": 3600}[match[2]] if match else math.nan
-    except ValueError:
-        value = math.nan
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"{text!r} is not a time above zero, such as 10, 10s, 2min")
-    return value
+    """Parse ``10``, ``10s``, ``2min``, ``1h`` or ``1d``."""
+    return units.parse_duration(text)
 
 
 def share(value: str | float) -> float:
@@ -148,6 +142,13 @@ def _count(value: Any) -> int:
     return number
 
 
+def demand(text: str) -> Any:
+    """Parse ``50/s`` into a `core.demand.Demand`."""
+    from pytest_infergate.core.demand import parse
+
+    return parse(text)
+
+
 def _folder(text: str) -> str:
     if "://" in text:
         raise ValueError(f"{text!r} is an address; exact counters stand in a folder beside the code")
@@ -180,6 +181,8 @@ OPTIONS = (
     Option("dtypes", "measure the model cast to each of these dtypes", dtype_names, "NAMES", asks=True),
     Option("threads", "measure with each of these numbers of threads inside an operator",
            thread_counts, "COUNTS", asks=True),
+    Option("workers", "measure also with so many processes of the model at once: 2,4", thread_counts,
+           "COUNTS", asks=True),
     Option("against", "compare call by call with the code at this git revision (its merge base), on this "
            "machine; auto for the upstream branch", str, "REV", asks=True),
     Option("against_python", "interpreter of the base: other versions of torch, or an earlier install",
@@ -204,8 +207,13 @@ OPTIONS = (
     Option("min_decided", "fail if a smaller share of the cases was decided: 80%", _min_decided, "SHARE"),
     Option("xdist", "under pytest-xdist, lock the machine for each inference case (default) or refuse",
            _choice("lock", "refuse"), "{lock,refuse}"),
+    Option("demand", "what is to be served, 50/s or 3/min; budgets of usd_per_month need it", demand, "RATE"),
+    Option("prices", "CSV table of prices, over those that come with infergate (infergate prices list)",
+           str, "FILE"),
+    Option("energy", "measure energy too, where NVML or RAPL can be read; some seconds more a case", _flag),
     Option("report", "write the HTML report here", str, "FILE", asks=True),
     Option("json", "write the results as JSON here", str, "FILE", asks=True),
+    Option("markdown", "write a summary as Markdown here", str, "FILE", asks=True),
     Option("list", "list the inference cases and stop", _flag),
     Option("disable", "run inference tests once on the CPU without measuring, whatever else asks for it",
            _flag),

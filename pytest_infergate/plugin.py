@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 SHELL = pytest.StashKey[Shell]()
 MARKER = (
-    "inference(devices, dtypes, batch_sizes, threads, budget, tolerance, gate, max_time, unit, parity): "
+    "inference(devices, dtypes, batch_sizes, threads, budget, tolerance, gate, max_time, unit, parity, "
+    "demand): "
     "measure the model that the test gives to the infer fixture; see --help for --infer-devices"
 )
 

@@ -25,10 +25,14 @@ from pytest_infergate.core.model import (
     CaseResult,
     CaseVerdict,
     CounterRecord,
+    Crew,
     Environment,
     GateMode,
+    Hardware,
+    Measurement,
     Note,
     Outcome,
+    Peaks,
     Policy,
 )
 from pytest_infergate.devices.base import Device, DeviceAbsentError, DeviceKind
@@ -37,7 +41,9 @@ from pytest_infergate.measure import memory
 from pytest_infergate.measure.case import Effort, Run, Subject, measure
 from pytest_infergate.measure.environment import environment
 from pytest_infergate.measure.invocation import Invocation
+from pytest_infergate.measure.peaks import peaks
 from pytest_infergate.options import DEFAULT_MAX_TIME
+from pytest_infergate.pricing import PriceList
 from pytest_infergate.settings import Marker, Settings
 from pytest_infergate.storage.base import Store, load_all
 from pytest_infergate.storage.counters import CounterFiles
@@ -80,9 +86,12 @@ class InferenceRun:
         """Cases that this run judges, among which the chance of a false alarm is shared."""
         self.measured: dict[str, Measured] = {}
         """By node id, so that a rerun repeats the verdict."""
+        self.crews: Mapping[str, tuple[Crew | Note, ...]] = {}
+        """What several workers did at once, by node id."""
         self._kinds = {kind.kind: kind for kind in kinds}
         self._devices: dict[str, Device | DeviceAbsentError] = {}
         self._spent = 0.0
+        self._reached: dict[tuple[str, int | None], Peaks | None] = {}
 
     @cached_property
     def devices(self) -> tuple[str, ...]:
@@ -113,6 +122,11 @@ class InferenceRun:
         return MappingProxyType(self.counter_files.load())
 
     @cached_property
+    def prices(self) -> PriceList:
+        """What machines cost."""
+        return PriceList(self.settings.pricing)
+
+    @cached_property
     def policy(self) -> Policy:
         """How this run decides."""
         return Policy(
@@ -120,6 +134,7 @@ class InferenceRun:
             strict=self.settings.strict,
             saving=self.settings.save,
             min_decided=self.settings.min_decided,
+            gate_estimates=self.settings.gate_estimates,
         )
 
     def device(self, name: str) -> Device:
@@ -157,6 +172,7 @@ class InferenceRun:
         self._check_outputs()
         if not self.settings.paired:
             _ = self.baselines, self.records
+            self.prices.check()
         if self.settings.save:
             self.store.check_writable()
             self.counter_files.check_writable()
@@ -166,6 +182,7 @@ class InferenceRun:
         given = {
             "report": self.settings.report,
             "json": self.settings.json,
+            "markdown": self.settings.markdown,
             "turns": self.settings.turns,
         }
         seen: dict[Path, str] = {}
@@ -232,7 +249,33 @@ class InferenceRun:
             "tolerance": self.settings.tolerances_for(case.test, marker.tolerance),
             "gate": mode,
             "unit": marker.unit,
+            "demand": self._demand(marker),
         }
+
+    def _demand(self, marker: Marker) -> float | None:
+        """Items a second that are to be served."""
+        demand = self.settings.layered("demand", marker.demand, None)
+        return None if demand is None else demand.rate
+
+    def _price(self, device: Device, limits: Sequence[Budget]) -> dict[str, Any]:
+        """What the machine of a device costs; where nobody can say and a budget needs it, why."""
+        needed = any(metrics.metric(limit.metric).dollars is not None for limit in limits)
+        if not (needed or self.settings.pricing.instances):
+            return {}
+        found = self.prices.price(device.name, self._machine(device))
+        if isinstance(found, Note):
+            return {"unpriced": found} if needed else {}
+        return {"price": found}
+
+    def _machine(self, device: Device) -> Hardware:
+        """What a device is a part of: an accelerator beside the CPU is paid for, though it was not used."""
+        hardware = device.hardware()
+        if device.name != "cpu":
+            return hardware
+        beside = [name for kind in self._kinds.values() if kind.kind != "cpu" for name in kind.found()]
+        if not beside:
+            return hardware
+        return msgspec.structs.replace(hardware, accelerator=beside[0], accelerator_count=len(beside))
 
     def judge(self, result: CaseResult) -> CaseVerdict:
         """Judge one result under the policy of this run."""
@@ -268,14 +311,18 @@ class InferenceRun:
             max_seconds=self._max_seconds(marker),
             repetitions=REPETITIONS if self.settings.save else 1,
             needed=max((stats.samples_needed(max(p, 1 - p)) for p in needed if p is not None), default=0),
+            energy=self.settings.energy or "joules_per_item" in (limit.metric for limit in terms["budgets"]),
         )
         begin = time.monotonic()
         run, out_of_memory = self._attempt(case, device, effort, invocation)
+        reached = None if run is None or run.invalid is not None else self._peaks(case, device)
         self._spent += time.monotonic() - begin
         if out_of_memory is not None:
             gc.collect()
             device.release()
         measurement = None if run is None else run.measurement
+        if measurement is not None:
+            measurement = self._with_crews(measurement, nodeid)
         invalid = None if run is None else run.invalid
         result = CaseResult(
             case=case,
@@ -284,6 +331,8 @@ class InferenceRun:
             hardware=device.hardware(),
             measurement=measurement,
             reason=out_of_memory or invalid,
+            peaks=reached,
+            **self._price(device, terms["budgets"]),
             **terms,
         )
         self.measured[nodeid] = Measured(
@@ -293,6 +342,25 @@ class InferenceRun:
             verdict=self.judge(result),
         )
         return self.measured[nodeid]
+
+    def _peaks(self, case: Case, device: Device) -> Peaks | None:
+        """How fast a device can be with the threads of a case: found once, for reports and results alone."""
+        if self.settings.report is None and self.settings.json is None:
+            return None
+        key = case.device, case.threads
+        if key not in self._reached:
+            with threads(case.threads):
+                self._reached[key] = peaks(device)
+        return self._reached[key]
+
+    def _with_crews(self, measurement: Measurement, nodeid: str) -> Measurement:
+        """Join what several workers did at once."""
+        found = self.crews.get(nodeid, ())
+        return msgspec.structs.replace(
+            measurement,
+            crews=tuple(one for one in found if isinstance(one, Crew)),
+            notes=(*measurement.notes, *(one for one in found if isinstance(one, Note))),
+        )
 
     def _max_seconds(self, marker: Marker) -> float:
         cap = self.max_time(marker)

@@ -10,13 +10,14 @@ import math
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pytest_infergate.errors import ConfigurationError
 from pytest_infergate.options import (
     GATES,
     OPTIONS,
     Option,
+    demand,
     device_names,
     dtype_names,
     nearest,
@@ -27,8 +28,27 @@ from pytest_infergate.options import (
     tolerances,
 )
 
+if TYPE_CHECKING:
+    from pytest_infergate.core.demand import Demand
+
 T = TypeVar("T")
 _FILE = "pyproject.toml: [tool.infergate]"
+
+
+@dataclasses.dataclass(frozen=True)
+class Pricing:
+    """What machines cost, as the user says it."""
+
+    table: Path | None
+    """Prices of the user's own, over those that come with infergate."""
+    utilisation: float
+    """Share of a machine's capacity that is planned to be used."""
+    regions: tuple[str, ...]
+    """Prices of these regions alone count; empty: of all."""
+    instances: Mapping[str, str | float]
+    """By device, or kind of device: the instance that it stands for, or USD an hour of own hardware."""
+    discounts: Mapping[str, float]
+    """Shares off the list price, by pattern over ``provider/name``."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +59,8 @@ class Settings:
     devices: tuple[str, ...]
     dtypes: tuple[str, ...] | None
     threads: tuple[int, ...] | None
+    workers: tuple[int, ...]
+    """Numbers of processes that call their model at once."""
     require: tuple[str, ...]
     baseline: str
     """Absolute folder, or an address with ``scheme://``."""
@@ -52,6 +74,7 @@ class Settings:
     xdist: str
     report: Path | None
     json: Path | None
+    markdown: Path | None
     against: str | None
     """Revision to compare with."""
     against_python: str | None
@@ -69,6 +92,11 @@ class Settings:
     """Files and folders that a paired run lays over the base, relative to the repository."""
     setup: str | None
     """Command that makes the base ready."""
+    pricing: Pricing
+    energy: bool
+    """Whether energy is measured though no budget asks for it."""
+    gate_estimates: bool
+    """Whether budgets may be held against an estimate of the energy."""
 
     @property
     def paired(self) -> bool:
@@ -146,7 +174,10 @@ def settings(
     budgets = _by_pattern("budgets", table, budget)
     allowed = _by_pattern("tolerances", table, tolerances)
     overlay, setup = _overlay(table.get("overlay", [])), _setup(table.get("setup"))
+    pricing = _pricing(table, given.get("prices"), rootdir, kinds)
+    gate_estimates = _gate_estimates(table.get("gate_estimates", False))
     report, json, turns = given.get("report"), given.get("json"), given.get("turns")
+    markdown = given.get("markdown")
     if measuring:
         _check_paired(given)
     return Settings(
@@ -154,6 +185,7 @@ def settings(
         devices=given.get("devices", ("cpu",)),
         dtypes=given.get("dtypes"),
         threads=given.get("threads"),
+        workers=given.get("workers", ()),
         require=given.get("require", ()),
         baseline=_located(given.get("baseline", ".infergate/baselines"), rootdir),
         counters=rootdir / given.get("counters", ".infergate/counters"),
@@ -165,6 +197,7 @@ def settings(
         xdist=given.get("xdist", "lock"),
         report=None if report is None else invocation_dir / report,
         json=None if json is None else invocation_dir / json,
+        markdown=None if markdown is None else invocation_dir / markdown,
         against=given.get("against") or None,
         against_python=given.get("against_python") or None,
         turns=None if turns is None else invocation_dir / turns,
@@ -175,6 +208,9 @@ def settings(
         tolerances=allowed,
         overlay=overlay,
         setup=setup,
+        pricing=pricing,
+        energy=given.get("energy", False),
+        gate_estimates=gate_estimates,
     )
 
 
@@ -186,6 +222,8 @@ def _check_paired(given: Mapping[str, Any]) -> None:
             "--infer-save cannot record a paired run, whose times hold for its workers alone: "
             "leave out --infer-save, or --infer-against (-o infer_against= where the ini file has it)"
         )
+    if paired and given.get("workers"):
+        raise ConfigurationError("--infer-workers measures what a paired run does not: leave out one of them")
     if given.get("turns") and not paired:
         raise ConfigurationError("--infer-turns writes the turns of a paired run: add --infer-against=REV")
 
@@ -200,6 +238,10 @@ def _shown(value: Any) -> str:
         return ", ".join(f"{name}={part}" for name, part in shown.items())
     if isinstance(value, tuple):
         return ", ".join(map(str, value))
+    if not isinstance(value, (str, int, float)):
+        from pytest_infergate.core.demand import words
+
+        return words(value)
     return "yes" if value is True else str(value)
 
 
@@ -215,10 +257,14 @@ def _check_kinds(name: str, devices: Iterable[str], kinds: Collection[str]) -> N
     for device in devices:
         kind = device.partition(":")[0]
         if kind not in known:
-            hint = "; a GPU of NVIDIA or AMD is cuda" if kind == "gpu" else nearest(kind, known)
             raise ConfigurationError(
-                f"--infer-{name}: unknown device {device!r}: known are {', '.join(known)}{hint}"
+                f"--infer-{name}: unknown device {device!r}: "
+                f"known are {', '.join(known)}{_nearest_kind(kind, known)}"
             )
+
+
+def _nearest_kind(kind: str, known: Iterable[str]) -> str:
+    return "; a GPU of NVIDIA or AMD is cuda" if kind == "gpu" else nearest(kind, known)
 
 
 def _table(path: Path) -> Mapping[str, Any]:
@@ -235,7 +281,7 @@ def _table(path: Path) -> Mapping[str, Any]:
     table = document.get("tool", {}).get("infergate", {})
     if not isinstance(table, Mapping):
         raise ConfigurationError(f"{_FILE} must be a table")
-    known = ("budgets", "tolerances", "overlay", "setup")
+    known = ("budgets", "tolerances", "overlay", "setup", *_PRICING, "gate_estimates")
     unknown = sorted(set(table) - set(known))
     if unknown:
         raise ConfigurationError(
@@ -262,12 +308,95 @@ def _setup(value: Any) -> str | None:
     return value
 
 
-def _by_pattern(key: str, table: Mapping[str, Any], read: Callable[[Any], Any]) -> dict[str, Any]:
-    """Read a table by pattern over test ids."""
+def _gate_estimates(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{_FILE} gate_estimates must be true or false")
+    return value
+
+
+_PRICING = ("prices", "utilisation", "region", "instances", "discounts")
+"""Keys of `[tool.infergate]` about what machines cost."""
+_OWN = "{ usd_per_hour = 1.2 }"
+
+
+def _pricing(table: Mapping[str, Any], given: str | None, rootdir: Path, kinds: Collection[str]) -> Pricing:
+    """Read what machines cost; `given` is the table of prices that an option names."""
+    path = given if given is not None else table.get("prices")
+    if path is not None and not (isinstance(path, str) and path.strip()):
+        raise ConfigurationError(f"{_FILE} prices must be the path of a CSV file")
+    instances = _by_pattern("instances", table, _instance, "devices")
+    for device in instances:
+        kind = device.partition(":")[0]
+        if kind not in kinds:
+            known = ", ".join(sorted(kinds))
+            raise ConfigurationError(
+                f"pyproject.toml: [tool.infergate.instances] has an unknown device {device!r}: "
+                f"known are {known}{_nearest_kind(kind, kinds)}"
+            )
+    return Pricing(
+        table=None if path is None else rootdir / path,
+        utilisation=_utilisation(table.get("utilisation")),
+        regions=_regions(table.get("region", [])),
+        instances=instances,
+        discounts=_by_pattern("discounts", table, _reduction),
+    )
+
+
+def pricing_of(folder: Path) -> Pricing:
+    """What the pyproject.toml of a folder says of prices. Raises `ConfigurationError` as `settings` does."""
+    return _pricing(_table(folder / "pyproject.toml"), None, folder, ("cpu", "cuda", "mps", "xpu"))
+
+
+def _utilisation(value: Any) -> float:
+    from pytest_infergate.core.cost import UTILISATION
+
+    if value is None:
+        return UTILISATION
+    try:
+        found = share(value)
+    except ValueError as error:
+        raise ConfigurationError(f"{_FILE} utilisation: {error}") from None
+    if not 0 < found <= 1:
+        raise ConfigurationError(f"{_FILE} utilisation: {value!r} is not above 0 and at most 1, such as 0.6")
+    return found
+
+
+def _regions(value: Any) -> tuple[str, ...]:
+    found = [value] if isinstance(value, str) else value
+    if not isinstance(found, list) or not all(isinstance(part, str) and part.strip() for part in found):
+        raise ConfigurationError(f"{_FILE} region must be a name such as 'us-east-1', or a list of them")
+    return tuple(found)
+
+
+def _instance(value: Any) -> str | float:
+    """Read what a device stands for."""
+    if isinstance(value, str) and value.strip():
+        return value.strip()
+    own = isinstance(value, Mapping) and set(value) == {"usd_per_hour"}
+    price = value["usd_per_hour"] if own else None
+    if isinstance(price, bool) or not isinstance(price, (int, float)):
+        allowed = f"an instance such as 'aws/c7i.xlarge' nor a price such as {_OWN}"
+        raise ValueError(f"{value!r} is neither {allowed}")  # noqa: TRY004
+    if not 0 < price < math.inf:
+        raise ValueError(f"usd_per_hour is {price!r}; a price is a number above 0")
+    return float(price)
+
+
+def _reduction(value: Any) -> float:
+    found = share(value)
+    if found >= 1:
+        raise ValueError(f"{value!r} leaves nothing to pay; a discount is less than 100%")
+    return found
+
+
+def _by_pattern(
+    key: str, table: Mapping[str, Any], read: Callable[[Any], Any], by: str = "patterns"
+) -> dict[str, Any]:
+    """Read a table by pattern over test ids, or by what else its keys are."""
     patterns = table.get(key, {})
     where = f"pyproject.toml: [tool.infergate.{key}]"
     if not isinstance(patterns, Mapping):
-        raise ConfigurationError(f"{where} must map patterns to {key}")
+        raise ConfigurationError(f"{where} must map {by} to {key}")
     try:
         return {pattern: read(values) for pattern, values in patterns.items()}
     except ValueError as error:
@@ -308,6 +437,7 @@ class Marker:
     unit: str | None = None
     parity: float | Literal[False] | None = None
     """Tolerance of the outputs in a paired run, ``False`` does not compare them."""
+    demand: Demand | None = None
 
 
 def _several(parse: Callable[[str], tuple[Any, ...]]) -> Callable[[Any], tuple[Any, ...]]:
@@ -334,6 +464,10 @@ def _parity(value: Any) -> float | Literal[False]:
     return False if value is False else share(value)
 
 
+def _demand(value: Any) -> Any:
+    return demand(str(value))
+
+
 def _unit(value: Any) -> str:
     if not (isinstance(value, str) and value.isidentifier()):
         raise ValueError(f"{value!r} is not a word such as 'images'")
@@ -351,6 +485,7 @@ _MARKER: Mapping[str, Callable[[Any], Any]] = {
     "max_time": _time,
     "unit": _unit,
     "parity": _parity,
+    "demand": _demand,
 }
 
 

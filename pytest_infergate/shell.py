@@ -20,7 +20,7 @@ from pytest_infergate.options import OPTIONS
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from pytest_infergate.against import Opponent, Outcomes
+    from pytest_infergate.against import Entry, Opponent, Outcomes
     from pytest_infergate.conclusion import Ledger
     from pytest_infergate.core.model import Case, CaseResult, Session
     from pytest_infergate.devices.base import DeviceKind
@@ -239,6 +239,8 @@ class Shell:
             raise pytest.UsageError("--infer-list lists in one process: leave out -n")
         if self.settings.paired:
             raise pytest.UsageError("--infer-against has the machine to itself: leave out -n, or give -n0")
+        if self.settings.workers:
+            raise pytest.UsageError("--infer-workers has the machine to itself: leave out -n, or give -n0")
         if self.settings.xdist == "refuse":
             raise pytest.UsageError(
                 "--infer-xdist=refuse: timing beside other workers is refused; run without -n, "
@@ -275,7 +277,34 @@ class Shell:
             return self._list_cases(items)
         if self._opponent is not None and self._runs:
             self._compare(self._opponent)
+        elif self.settings.workers and self._runs:
+            self._crew()
         return None
+
+    def _crew(self) -> None:
+        """Measure with several workers at once, before the first test."""
+        from pytest_infergate import workers
+
+        def tell(count: int, done: int) -> None:
+            self._status(f"infergate: {count} workers at once, {done} of {len(entries)} cases")
+
+        entries = self._entries()
+        try:
+            with self._lock.held("alone", self._tell):
+                self.run.crews = workers.measured(self.run, self.config, entries, tell)
+        except InfergateError as error:
+            raise pytest.UsageError(str(error)) from None
+        finally:
+            self._status("")
+
+    def _entries(self) -> list[Entry]:
+        """What of the items a run in other processes needs."""
+        from pytest_infergate.against import Entry
+
+        return [
+            Entry(item.nodeid, item.path, case_of(item, found.axes), found.marker)
+            for item, found in self._present()
+        ]
 
     def _present(self) -> list[tuple[pytest.Item, Parameter]]:
         """Items whose device is there, with what they are parametrised with."""
@@ -289,10 +318,7 @@ class Shell:
         """Make all launches of a paired run, before the first test."""
         from pytest_infergate import against
 
-        entries = [
-            against.Entry(item.nodeid, item.path, case_of(item, found.axes), found.marker)
-            for item, found in self._present()
-        ]
+        entries = self._entries()
         if not entries:
             return
         try:
@@ -303,10 +329,11 @@ class Shell:
         finally:
             self._status("")
         if self._paired.interrupted:
-            from pytest_infergate.conclusion import Travelling, packed
+            from pytest_infergate.conclusion import travelling
 
             for nodeid, result in self._paired.results.items():
-                self.ledger.add(packed(Travelling(result=result, verdict=self._paired.verdicts[nodeid])))
+                where = self._items[nodeid].location
+                self.ledger.add(travelling(result, self._paired.verdicts[nodeid], where))
             raise KeyboardInterrupt
 
     def replay(self, item: pytest.Item) -> object:
@@ -484,13 +511,13 @@ class Shell:
         if result is None:
             report.infergate_skipped = True  # type: ignore[attr-defined]
             return
-        from pytest_infergate.conclusion import Travelling, packed
+        from pytest_infergate.conclusion import travelling
         from pytest_infergate.report import junit
 
         measured = self.run.measured.get(item.nodeid)
         kept = measured is not None and measured.result is result
         verdict = measured.verdict if kept and measured is not None else self.run.judge(result)
-        report.infergate = packed(Travelling(result=result, verdict=verdict))  # type: ignore[attr-defined]
+        report.infergate = travelling(result, verdict, report.location)  # type: ignore[attr-defined]
         # JUnit takes them from the report of the teardown, which takes them from the item.
         named = dict(item.user_properties) | dict(junit.properties(result, verdict))
         item.user_properties[:] = named.items()

@@ -55,6 +55,8 @@ _QUIET = {
 """Options of pytest and its plugins that write files, ask people, or end a run early."""
 _RERUN = ("rerunfailures", "pytest_rerunfailures", "flaky", "flaky.flaky_pytest_plugin")
 """Plugins that run a failed test again, for which nobody waits here."""
+_EARLY = "ignore:Module already imported:pytest.PytestAssertRewriteWarning"
+"""This plugin is there before pytest; a project that turns warnings into errors would never start."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -72,8 +74,10 @@ def main(descriptor: int) -> None:
         loaded.remap_finders(source, target)
     side = Side(channel, source, target)
     # Folders of its own, for what pytest remembers between runs and for what tests write.
-    own = ["-o", f"cache_dir={begin['own']}/cache", f"--basetemp={begin['own']}/tests"]
-    code = pytest.main([*begin["args"], *own], plugins=[side])
+    own = [f"--basetemp={begin['own']}/tests"]
+    if begin["caches"]:
+        own += ["-o", f"cache_dir={begin['own']}/cache"]
+    code = pytest.main([*begin["args"], *own, "-W", _EARLY], plugins=[side])
     if not side.served:
         sys.exit(f"Error: pytest ended with exit code {int(code)} before any test could run")
 

@@ -26,6 +26,10 @@ from pytest_infergate.devices.base import (
     DeviceCounters,
     DeviceMemory,
     DeviceWork,
+    Meter,
+    Probe,
+    Probes,
+    State,
 )
 from pytest_infergate.errors import StorageError
 from pytest_infergate.storage import document
@@ -45,6 +49,45 @@ class FakeClock:
     def advance(self, seconds: float) -> None:
         """Let time pass."""
         self.now += round(seconds * 1e9)
+
+
+class FakeMeter:
+    """A `Meter` on a fake clock: so many watts whenever time passes, fewer while it is told to rest.
+
+    `broken` makes it unreadable from then on.
+    """
+
+    def __init__(
+        self,
+        clock: FakeClock,
+        watts: float = 100.0,
+        idle_watts: float = 20.0,
+        *,
+        source: str = "nvml",
+        scope: str = "board",
+    ) -> None:
+        self.source = source
+        self.scope = scope
+        self.watts = watts
+        self.idle_watts = idle_watts
+        self.broken = False
+        self.seen: State | None = None
+        self._clock = clock
+        self._rested = 0.0
+
+    def joules(self) -> float | None:
+        """Energy since the clock stood at 0."""
+        working = self._clock.now / 1e9 - self._rested
+        return None if self.broken else self.watts * working + self.idle_watts * self._rested
+
+    def rest(self, seconds: float) -> None:
+        """Let time pass at the lower power."""
+        self._clock.advance(seconds)
+        self._rested += seconds
+
+    def state(self) -> State | None:
+        """Report `seen`."""
+        return self.seen
 
 
 class FakeDevice:
@@ -73,6 +116,9 @@ class FakeDevice:
         self.allocations: int | None = None
         self.kernels = 0
         self.released = 0
+        self.energy_meter: Meter | None = None
+        self.peak_flops = {"float32": 1e12}
+        self.peak_bandwidth = 1e11
         self._idle_at = 0
 
     def spend(self, seconds: float) -> None:
@@ -130,6 +176,18 @@ class FakeDevice:
         """One core, all of it this process's but for what `others` take."""
         seconds = self.fake_clock.now / 1e9
         return CpuTimes(wall=seconds, machine=seconds * (1 + self.others), own=seconds, cores=1)
+
+    def meter(self) -> Meter | None:
+        """Hand out `energy_meter`."""
+        return self.energy_meter
+
+    def probes(self) -> Probes:
+        """Work that takes a millisecond at `peak_flops` and `peak_bandwidth`."""
+        products = {dtype: Probe(self._millisecond, rate * 1e-3) for dtype, rate in self.peak_flops.items()}
+        return Probes(products, Probe(self._millisecond, self.peak_bandwidth * 1e-3))
+
+    def _millisecond(self) -> None:
+        self.spend(max(0.0, 1e-3 - self.enqueue) if self.asynchronous else 1e-3)
 
     def release(self) -> None:
         """Count how often memory was to be given back."""

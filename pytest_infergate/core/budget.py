@@ -16,6 +16,7 @@ from pytest_infergate.core.model import (
     Latency,
     Measurement,
     Note,
+    Price,
     Verdict,
 )
 
@@ -28,6 +29,9 @@ TIME_FOR_A_CALL = 2.0
 PRIOR_WEIGHT = 4.0
 CONFIDENCE = 0.95
 """One-sided, for the spread between launches."""
+_PROVIDE = "remove the budget, or provide what it needs"
+_MEASURE = "measure where one is, or set gate_estimates = true in [tool.infergate]"
+_SAY_DEMAND = 'say how much is to be served: demand="50/s" in the marker, or --infer-demand=50/s'
 
 
 def launch_band(history: Sequence[BaselinePoint], *, virtual: bool) -> float:
@@ -38,16 +42,33 @@ def launch_band(history: Sequence[BaselinePoint], *, virtual: bool) -> float:
     return stats.student_quantile(CONFIDENCE, degrees) * spread
 
 
-def check(budget: Budget, measurement: Measurement, band: float) -> BudgetCheck:
+def check(
+    budget: Budget,
+    measurement: Measurement,
+    band: float,
+    *,
+    price: Price | None = None,
+    demand: float | None = None,
+    unpriced: Note | None = None,
+    estimates: bool = False,
+) -> BudgetCheck:
     """Hold one budget against a measurement.
 
-    `band` is the launch band of `launch_band`; it widens timed metrics only. A budget that nobody could
-    check is not kept: it comes back as over budget with a note that says what was missing.
+    `band` is the launch band of `launch_band`; it widens timed metrics only. What is paid for needs a
+    `price`, or else `unpriced` says why there is none, and `demand` in items a second where it is by month.
+    With `estimates` an energy that nobody measured decides too.
+    A budget that nobody could check is not kept: it comes back as over budget with a note that says what
+    was missing.
     """
     metric = metrics.metric(budget.metric)
+    if metric.dollars is not None:
+        if price is not None:
+            return _check_cost(budget, metric, measurement, band, price=price, demand=demand)
+        why = unpriced or Note(code="unpriced", text=f"it needs {metric.needs}", cure=_PROVIDE)
+        return not_checked(budget, why.text, why.cure)
     estimate = metric.read(measurement) if metric.read is not None else None
-    if estimate is None:
-        return not_checked(budget, f"it needs {metric.needs}", "remove the budget, or provide what it needs")
+    if estimate is None or (_energy_estimated(metric, measurement) and not estimates):
+        return _not_read(budget, metric, estimate)
     if not math.isfinite(estimate.value):
         return not_checked(budget, f"{metric.words} reads {estimate.value}", "report this as a bug")
     value = _in_budget_units(estimate, metric, band)
@@ -58,6 +79,30 @@ def check(budget: Budget, measurement: Measurement, band: float) -> BudgetCheck:
             enough = units.duration(TIME_FOR_A_CALL * needed * measurement.latency.mean)
             cure = f"give it about {enough} with --infer-max-time or max_time in the marker"
             return not_checked(budget, f"it needs {needed} calls and has {has}", cure, value=value)
+    return _held(budget, metric, value, measurement)
+
+
+def _check_cost(
+    budget: Budget,
+    metric: Metric,
+    measurement: Measurement,
+    band: float,
+    *,
+    price: Price,
+    demand: float | None,
+) -> BudgetCheck:
+    """Hold a budget in dollars against a throughput, which another launch may raise or lower."""
+    rate = measurement.throughput
+    if metric.dollars is None or not stats.positive(rate):
+        return not_checked(budget, f"throughput reads {rate}", "report this as a bug")
+    usual, low, high = (metric.dollars(price, rate * math.exp(shift), demand) for shift in (0.0, band, -band))
+    if usual is None:
+        return not_checked(budget, "it needs a demand", _SAY_DEMAND)
+    return _held(budget, metric, Estimate(value=usual, low=low, high=high), measurement)
+
+
+def _held(budget: Budget, metric: Metric, value: Estimate, measurement: Measurement) -> BudgetCheck:
+    """Hold a budget against a value in its own unit, whose bounds are all there that can be."""
     verdict = _verdict(value, budget.limit, metric)
     if verdict is Verdict.OVER_BUDGET and metric.timed and (measurement.disturbance or 0.0) > OVERRUN:
         text = f"{metric.words} was measured while other processes took the processors"
@@ -112,6 +157,21 @@ def _in_budget_units(estimate: Estimate, metric: Metric, band: float) -> Estimat
     return Estimate(
         value=metric.in_unit(centre), low=widened(estimate.low, -1), high=widened(estimate.high, 1)
     )
+
+
+def _energy_estimated(metric: Metric, measurement: Measurement) -> bool:
+    """Whether the metric is read off an energy that nobody measured."""
+    energy = measurement.energy if metric.name == "joules_per_item" else None
+    return energy is not None and energy.estimated
+
+
+def _not_read(budget: Budget, metric: Metric, estimate: Estimate | None) -> BudgetCheck:
+    """Say what a metric needs; an estimate is shown and decides nothing."""
+    if estimate is None:
+        return not_checked(budget, f"it needs {metric.needs}", _PROVIDE)
+    value = _in_budget_units(estimate, metric, 0.0)
+    why = f"it needs {metric.needs}, and {metric.shown(value.value)} is an estimate"
+    return not_checked(budget, why, _MEASURE, value=value)
 
 
 def _samples(metric: Metric, measurement: Measurement) -> int:

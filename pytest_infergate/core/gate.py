@@ -90,8 +90,19 @@ def judge(
         exact = counters.compare(before, now, result.tolerance, policy.memory_tolerance)
         comparisons = (time, *(map(_without_advice, exact) if policy.saving else exact))
         band = budgets.launch_band(history, virtual=environment.virtual)
-        checks = tuple(budgets.check(budget, measurement, band) for budget in result.budgets)
-        notes = measurement.notes
+        checks = tuple(
+            budgets.check(
+                budget,
+                measurement,
+                band,
+                price=result.price,
+                demand=result.demand,
+                unpriced=result.unpriced,
+                estimates=policy.gate_estimates,
+            )
+            for budget in result.budgets
+        )
+        notes = measurement.notes if result.price is None else (*measurement.notes, *result.price.notes)
         verdicts = [row.verdict for row in comparisons]
         verdicts += [check.verdict for check in checks if check.verdict is not None]
     elif result.outcome in (Outcome.INVALID, Outcome.INFEASIBLE):
@@ -260,6 +271,33 @@ def gate(
         missing=tuple(missing),
         renamed=tuple(pairs),
         deselected=deselected,
+    )
+
+
+def joined(results: Sequence[GateResult], names: Sequence[str]) -> GateResult:
+    """Decide once over runs on several machines, named by `names`: what failed on one fails."""
+    ordered = tuple(
+        sorted(
+            (verdict for result in results for verdict in result.verdicts),
+            key=lambda verdict: (GRAVITY[verdict.verdict], verdict.case.order, verdict.machine),
+        )
+    )
+    count = sum(map(decided, ordered))
+    passed = all(result.passed for result in results)
+    return GateResult(
+        passed=passed,
+        headline=_headline(ordered, count, len(ordered), passed=passed),
+        reasons=tuple(
+            f"{reason}, on {name}"
+            for result, name in zip(results, names, strict=True)
+            for reason in result.reasons
+        ),
+        verdicts=ordered,
+        decided=count,
+        new=tuple(case for result in results for case in result.new),
+        missing=tuple(case for result in results for case in result.missing),
+        renamed=tuple(pair for result in results for pair in result.renamed),
+        deselected=tuple(dict.fromkeys(note for result in results for note in result.deselected)),
     )
 
 

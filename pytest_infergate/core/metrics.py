@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
-from pytest_infergate.core import units
-from pytest_infergate.core.model import Estimate, Latency, Measurement
+from pytest_infergate.core import cost, energy, units
+from pytest_infergate.core.model import Estimate, Latency, Measurement, Price
 
 
 class Metric(NamedTuple):
@@ -26,6 +26,8 @@ class Metric(NamedTuple):
     percentile: float | None = None
     needs: str = ""
     """What a run must have before the figure exists; said where it is missing."""
+    dollars: Callable[[Price, float, float | None], float | None] | None = None
+    """For what is paid: dollars by price, items a second and demand; ``None`` where the demand is missing."""
 
     def in_unit(self, value: float) -> float:
         """Convert an SI figure into the unit of the metric's name, whole thousands exactly."""
@@ -67,7 +69,26 @@ def _items_per_second(measurement: Measurement) -> float | None:
 
 
 def _dollars(value: float | None) -> str:
-    return units.UNKNOWN if value is None else f"{units.significant(value)} USD"
+    if value is None:
+        return units.UNKNOWN
+    shown = units.count(value) if value >= 999.5 else units.significant(value)  # noqa: PLR2004 - digits
+    return f"{shown} USD"
+
+
+def _per_million(price: Price, throughput: float, demand: float | None) -> float:  # noqa: ARG001 - one form
+    return cost.usd_per_million(price.usd_per_hour, throughput, price.utilisation)
+
+
+def _per_month(price: Price, throughput: float, demand: float | None) -> float | None:
+    if demand is None:
+        return None
+    return cost.usd_per_month(
+        price.usd_per_hour, cost.instances_needed(demand, throughput, price.utilisation)
+    )
+
+
+def _energy(measurement: Measurement) -> Estimate | None:
+    return None if measurement.energy is None else energy.per_item(measurement.energy)
 
 
 def _joules(value: float | None) -> str:
@@ -76,8 +97,9 @@ def _joules(value: float | None) -> str:
 
 _MODULE = "a torch module: a plain callable hides its weights"
 _STREAM = "a generator or iterator as the result of the call"
-_PRICE = "a price for the machine, which this version cannot take yet"
-_ENERGY = "an energy reading, which this version cannot take yet"
+_PRICE = "a price for the machine"
+_DEMAND = "a demand, and a price for the machine"
+_ENERGY = "an energy meter that can be read: NVML of NVIDIA's boards, RAPL of processors"
 
 METRICS: dict[str, Metric] = {
     metric.name: metric
@@ -101,9 +123,11 @@ METRICS: dict[str, Metric] = {
                needs=_STREAM),
         Metric("itl_p95_ms", "time between items", _between_items, 1e3, units.seconds, timed=True,
                percentile=0.95, needs=_STREAM),
-        Metric("usd_per_million", "cost per million", None, 1, _dollars, needs=_PRICE),
-        Metric("usd_per_month", "cost per month", None, 1, _dollars, needs=_PRICE),
-        Metric("joules_per_item", "energy per item", None, 1, _joules, needs=_ENERGY),
+        Metric("usd_per_million", "cost per million", None, 1, _dollars, timed=True, needs=_PRICE,
+               dollars=_per_million),
+        Metric("usd_per_month", "cost per month", None, 1, _dollars, timed=True, needs=_DEMAND,
+               dollars=_per_month),
+        Metric("joules_per_item", "energy per item", _energy, 1, _joules, timed=True, needs=_ENERGY),
     )
 }  # fmt: skip
 """Every metric that a budget may name, but for counters."""

@@ -96,6 +96,13 @@ class Hardware(Struct, frozen=True, kw_only=True):
         digest = hashlib.sha256(msgspec.json.encode(msgspec.to_builtins(self))).hexdigest()[:8]
         return f"{slug}-{digest}"
 
+    @property
+    def words(self) -> str:
+        """What people call it: the accelerators, or the processor and its cores."""
+        if self.accelerator is not None:
+            return f"{self.accelerator_count} x {self.accelerator}"
+        return f"{self.cores} cores of {self.cpu_model}"
+
     def difference(self, other: Hardware) -> str:
         """Name the first property in which two classes differ: ``other CPU model``."""
         properties = {
@@ -175,6 +182,54 @@ class Stream(Struct, frozen=True, kw_only=True):
     """``None`` where a call yields one item."""
 
 
+class Energy(Struct, frozen=True, kw_only=True):
+    """What one call took of everything that a meter saw while calls were issued back to back."""
+
+    joules: float
+    """A call: all that the board or package took in the window, idle power included, over its calls."""
+    source: str
+    """``nvml``, ``rapl`` or ``estimate``."""
+    scope: str
+    """What is covered: ``board``, ``package``, or ``vcpus`` of an estimate."""
+    seconds: float
+    """Length of the window; for an estimate, of the calls that were timed."""
+    calls: int
+    """In the window."""
+    batch_size: int = 1
+    idle_watts: float | None = None
+    """Power of the same board or package between calls, right after the window."""
+
+    @property
+    def estimated(self) -> bool:
+        """Whether nobody measured it."""
+        return self.source == "estimate"
+
+
+class Peaks(Struct, frozen=True, kw_only=True):
+    """What a device was seen to reach on work made for it, with the threads of the case."""
+
+    flops: dict[str, float] = {}
+    """Floating point operations a second of a large product, by dtype."""
+    bandwidth: float
+    """Bytes a second of a large copy, read and written counted both."""
+
+
+class Crew(Struct, frozen=True, kw_only=True):
+    """What several processes with the same model do on one machine at once."""
+
+    workers: int
+    throughput: float
+    """Items a second of all of them."""
+    calls: int
+    """Of all of them, that were timed."""
+    mean: float
+    """Seconds of a call."""
+    percentiles: tuple[float, ...]
+    """The 0th to the 100th percentile of the seconds of a call, averaged over the workers: 101 values."""
+    threads: int | None = None
+    """Threads torch used inside an operator, in each."""
+
+
 class WarmUp(Struct, frozen=True, kw_only=True):
     """What it took to reach the steady state."""
 
@@ -239,6 +294,10 @@ class Measurement(Struct, frozen=True, kw_only=True):
     disturbance: float | None = None
     """Share of the case's processor time that other processes took while it was timed, 0.5 being half a
     core from each thread. ``None`` where the system does not tell."""
+    energy: Energy | None = None
+    """``None`` where neither a meter nor a table tells it."""
+    crews: tuple[Crew, ...] = ()
+    """Taken where several workers are asked for."""
     notes: tuple[Note, ...] = ()
 
 
@@ -250,6 +309,19 @@ class Outcome(str, enum.Enum):
     INFEASIBLE = "infeasible"
     FAILED = "failed"
     SKIPPED = "skipped"
+
+
+class Price(Struct, frozen=True, kw_only=True):
+    """What an hour of the machine costs that a case stands for."""
+
+    usd_per_hour: float
+    """As it is paid: on demand, without the discount of a commitment."""
+    utilisation: float
+    """Share of its capacity that is planned to be used, above 0 and at most 1."""
+    source: str
+    """Where it comes from: instance, region, way of paying, day."""
+    notes: tuple[Note, ...] = ()
+    """What makes it doubtful."""
 
 
 class CaseResult(Struct, frozen=True, kw_only=True):
@@ -270,6 +342,16 @@ class CaseResult(Struct, frozen=True, kw_only=True):
     """The marker's own say; ``None``: as the session says."""
     unit: str | None = None
     """What one element of a batch is called, where the author has a word for it."""
+    line: int | None = None
+    """Of the test in its file, from 1; ``None`` where its body stands in another file."""
+    peaks: Peaks | None = None
+    """Taken where a report or a results file is written."""
+    price: Price | None = None
+    """``None`` where nobody said what the machine stands for, or it is another machine."""
+    unpriced: Note | None = None
+    """Why there is no price, where a budget needs one."""
+    demand: float | None = None
+    """Items a second that are to be served, where the author or the user says so."""
 
 
 class GateMode(str, enum.Enum):
@@ -359,6 +441,8 @@ class CaseVerdict(Struct, frozen=True, kw_only=True):
     comparisons: tuple[Comparison, ...] = ()
     budgets: tuple[BudgetCheck, ...] = ()
     notes: tuple[Note, ...] = ()
+    machine: str = ""
+    """Id of the hardware class, where results of several machines stand together."""
 
     @property
     def accepted(self) -> bool:
@@ -377,6 +461,8 @@ class Policy(Struct, frozen=True, kw_only=True):
     time_tolerance: float = 0.25
     """Slowdown that stored timing tolerates."""
     memory_tolerance: float = 0.01
+    gate_estimates: bool = False
+    """Whether a budget may be held against an estimate of the energy."""
 
 
 class GateResult(Struct, frozen=True, kw_only=True):
@@ -425,6 +511,13 @@ class Session(Struct, frozen=True, kw_only=True):
     gate: GateResult
     against: Against | None = None
     """``None`` where the run was compared with a stored baseline."""
+
+
+class Merged(Struct, frozen=True, kw_only=True):
+    """Sessions of several machines: the content of a merged results file."""
+
+    schema_version: int = SCHEMA_VERSION
+    sessions: tuple[Session, ...]
 
 
 class BaselinePoint(Struct, frozen=True, kw_only=True):

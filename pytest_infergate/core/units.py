@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 UNKNOWN = "-"
 
@@ -74,6 +75,19 @@ def duration(value: float) -> str:
     if minutes < 90:  # noqa: PLR2004 - and minutes up to here
         return f"{minutes} min"
     return f"{minutes // 60} h {minutes % 60} min"
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of ``10``, ``10s``, ``2min``, ``1h`` or ``1d``; raises `ValueError` unless above zero."""
+    match = re.fullmatch(r"\s*([0-9.]+)\s*(s|min|h|d|)\s*", text)
+    scales = {"": 1, "s": 1, "min": 60, "h": 3600, "d": 86400}
+    try:
+        value = float(match[1]) * scales[match[2]] if match else math.nan
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"{text!r} is not a time above zero, such as 10, 10s, 2min")
+    return value
 
 
 def plural(count: int, noun: str) -> str:

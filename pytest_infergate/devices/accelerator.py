@@ -19,6 +19,8 @@ from pytest_infergate.devices.base import (
     DeviceCounters,
     DeviceMemory,
     DeviceWork,
+    Meter,
+    Probes,
 )
 from pytest_infergate.devices.profiling import quiet
 from pytest_infergate.devices.visibility import Sighting, absence
@@ -161,6 +163,23 @@ class Accelerator:
         from pytest_infergate.measure.interference import cpu_times
 
         return cpu_times()
+
+    def meter(self) -> Meter | None:
+        """NVML's, of an NVIDIA board, which is found by its UUID: the environment may renumber devices."""
+        import torch
+
+        if self._device.type != "cuda" or torch.version.hip is not None:
+            return None
+        from pytest_infergate.devices import nvml
+
+        uuid = getattr(torch.cuda.get_device_properties(self._device), "uuid", None)
+        return None if uuid is None else nvml.meter(str(uuid))
+
+    def probes(self) -> Probes:
+        """Products in float32 and the half dtypes, and a copy."""
+        from pytest_infergate.measure.peaks import torch_probes
+
+        return torch_probes(str(self._device))
 
     def release(self) -> None:
         """Give the allocator's cache back to the device."""

@@ -47,6 +47,56 @@ class DeviceCounters(NamedTuple):
     notes: tuple[Note, ...] = ()
 
 
+class State(NamedTuple):
+    """What a device was doing and was allowed to do at one moment; `None` where it does not tell."""
+
+    clock_hz: float | None = None
+    """Of its arithmetic units."""
+    celsius: float | None = None
+    power_limit: float | None = None
+    """Watts."""
+    throttled: tuple[str, ...] = ()
+    """Why its clock is held down, in words."""
+    others: int | None = None
+    """Processes of others that compute on it."""
+
+
+@runtime_checkable
+class Meter(Protocol):
+    """Counts the energy that a device takes, whoever makes it work."""
+
+    source: str
+    """How people know it: ``nvml``, ``rapl``."""
+    scope: str
+    """What is covered: ``board``, ``package``."""
+
+    def joules(self) -> float | None:
+        """Energy so far since some moment, never falling; ``None`` where it cannot be read."""
+
+    def rest(self, seconds: float) -> None:
+        """Let time pass without any work, so that the power in between can be told."""
+
+    def state(self) -> State | None:
+        """What the device is doing right now; ``None`` where nobody can tell."""
+
+
+class Probe(NamedTuple):
+    """Work of known size, to find out how fast a device can be."""
+
+    run: Callable[[], object]
+    work: float
+    """Floating point operations, or bytes read and written."""
+
+
+class Probes(NamedTuple):
+    """What the peaks of a device are measured with."""
+
+    products: Mapping[str, Probe] = {}
+    """Large products of matrices, by dtype."""
+    copy: Probe | None = None
+    """A large copy."""
+
+
 class CpuTimes(NamedTuple):
     """Seconds of processor time so far: of the whole machine, and of this process with its children."""
 
@@ -95,6 +145,12 @@ class Device(Protocol):
 
     def cpu_times(self) -> CpuTimes | None:
         """Who used the host's processors, so that disturbance is known; ``None`` where nobody can tell."""
+
+    def meter(self) -> Meter | None:
+        """Count the energy it takes; ``None`` where there is no meter, or none that may be read."""
+
+    def probes(self) -> Probes:
+        """Work to find its peaks with; empty where it has none."""
 
 
 @runtime_checkable

@@ -12,6 +12,8 @@ from pytest_infergate.devices.base import (
     DeviceCounters,
     DeviceMemory,
     DeviceWork,
+    Meter,
+    Probes,
 )
 from pytest_infergate.devices.profiling import quiet
 
@@ -85,6 +87,18 @@ class Cpu:
         from pytest_infergate.measure.interference import cpu_times
 
         return cpu_times()
+
+    def meter(self) -> Meter | None:
+        """RAPL's, of all processor packages, where the system lets it be read."""
+        from pytest_infergate.measure import rapl
+
+        return rapl.meter()
+
+    def probes(self) -> Probes:
+        """Products in float32, and a copy larger than the caches."""
+        from pytest_infergate.measure.peaks import torch_probes
+
+        return torch_probes("cpu")
 
     def release(self) -> None:
         """The allocator gives memory back by itself."""

@@ -12,7 +12,7 @@ import msgspec
 from pytest_infergate.core.model import Counters, Latency, Measurement, Memory, Note, Stream, WarmUp
 from pytest_infergate.core.stats import mean, quantile, quantile_estimate
 from pytest_infergate.devices.base import Device
-from pytest_infergate.measure import guard, interference, memory
+from pytest_infergate.measure import energy, guard, interference, memory
 from pytest_infergate.measure.compiler import Compilation
 from pytest_infergate.measure.counters import Counted, counted, varies, varying
 from pytest_infergate.measure.sampler import quiet_collector, sample, time_calls
@@ -39,6 +39,8 @@ class Effort(NamedTuple):
     needed: int = 0
     repetitions: int = 1
     """How often the counters are taken; the first counts, the others prove that they do not vary."""
+    energy: bool = False
+    """Whether energy is measured, which takes some seconds more."""
 
 
 class Subject(NamedTuple):
@@ -99,6 +101,8 @@ def measure(subject: Subject, device: Device, effort: Effort, notes: tuple[Note,
         seconds = min(PASS_SECONDS, PASS_SHARE * effort.max_seconds)
         count = max(1, min(1000, round(seconds / max(latency.p50.value, 1e-9))))
         throughput = _throughput(call, device, count) * subject.batch_size
+        load = energy.Load(call, latency, subject.batch_size, subject.threads)
+        power = energy.taken(load, device, effort.max_seconds, asked=effort.energy)
         times = (
             _asynchronous(call, device, min(count, 30), effort.repetitions)
             if device.asynchronous
@@ -130,7 +134,14 @@ def measure(subject: Subject, device: Device, effort: Effort, notes: tuple[Note,
         counters=_joined(exact.counters, times.totals),
         threads=subject.threads,
         disturbance=taken,
-        notes=(*notes, *exact.notes, *interference.notes(taken), *_notes(warm_up, faulted, times)),
+        energy=power.energy,
+        notes=(
+            *notes,
+            *exact.notes,
+            *interference.notes(taken),
+            *power.notes,
+            *_notes(warm_up, faulted, times),
+        ),
     )
     return Run(output, measurement, samples.calls, recompiled or times.invalid)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 from collections.abc import Callable, Iterator
 from statistics import mean, median
 from typing import Any
@@ -30,7 +31,7 @@ MOST_CALLS = 10_000
 """Calls of a warm-up."""
 KEPT_CALLS = 100_000
 """Call times kept for the test's own figures."""
-WARM_UP_SECONDS = 0.15
+WARM_UP_SECONDS = 0.1
 """Least warm-up: the first call came before it, and the turns resist a slow start."""
 
 
@@ -70,6 +71,9 @@ class Serving:
                     case "compare":
                         difference = parity.difference(output, message["path"], message["tolerance"])
                         answer = {"is": "compared", "difference": difference}
+                    case "together":
+                        size = {"batch_size": subject.batch_size, "threads": subject.threads}
+                        answer = {**turns.obey(message), **size}
                     case _:
                         answer = turns.obey(message)
                 self.channel.send(answer)
@@ -123,7 +127,13 @@ class Turns:
 
     def obey(self, message: dict[str, Any]) -> dict[str, Any]:
         """Do one command."""
-        return self._warm(message["calls"]) if message["do"] == "warm" else self._turn(message["calls"])
+        match message["do"]:
+            case "warm":
+                return self._warm(message["calls"])
+            case "together":
+                return self._together(message["seconds"])
+            case _:
+                return self._turn(message["calls"])
 
     def _warm(self, calls: int | None) -> dict[str, Any]:
         """So many calls, or calls for `WARM_UP_SECONDS`."""
@@ -133,6 +143,22 @@ class Turns:
         self.warmed += len(times)
         self.warm_seconds += sum(times)
         return {"is": "warm", "calls": len(times), "seconds": median(times[len(times) // 2 :])}
+
+    def _together(self, seconds: float) -> dict[str, Any]:
+        """Call back to back while others do the same."""
+        begin = time.perf_counter()
+        times: list[float] = []
+        while (elapsed := time.perf_counter() - begin) < seconds or not times:
+            times += time_calls(self._call, self._device, max(1, min(len(times), MOST_CALLS)))
+        latency = latency_of(tuple(times))
+        self.times += times[:KEPT_CALLS]
+        return {
+            "is": "together",
+            "calls": len(times),
+            "seconds": elapsed,
+            "mean": latency.mean,
+            "percentiles": latency.percentiles,
+        }
 
     def _turn(self, calls: int) -> dict[str, Any]:
         """The first call finds the caches of the other side, and is dropped where there are several."""

@@ -71,6 +71,8 @@ class Plan(NamedTuple):
     holder: Path
     begin: Mapping[str, Any]
     """What it is told first: arguments, settings, how to find the project."""
+    variables: Mapping[str, str] | None = None
+    """Environment in place of the one that paired sides have, where the user set none of it."""
 
 
 class Worker:
@@ -232,8 +234,7 @@ def environment(plan: Plan, seed: int) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if name not in dropped}
     padding = 2000 + 16 * (seed % 97) - len(str(plan.folder))
     return {
-        **THREADS,
-        **MALLOC,
+        **({**THREADS, **MALLOC} if plan.variables is None else plan.variables),
         **inherited,
         **({"PYTHONPATH": plan.begin["pythonpath"]} if plan.begin.get("pythonpath") else {}),
         "PYTHONHASHSEED": str(seed % 4294967295),

@@ -13,6 +13,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from pytest_infergate.core import metrics, units
+from pytest_infergate.core.advice import Advice
+from pytest_infergate.core.bottleneck import bottleneck
 from pytest_infergate.core.gate import FAILING, GRAVITY
 from pytest_infergate.core.model import (
     BudgetCheck,
@@ -25,7 +27,9 @@ from pytest_infergate.core.model import (
     Session,
     Verdict,
 )
-from pytest_infergate.report import messages, pictures
+from pytest_infergate.report import advice as words
+from pytest_infergate.report import charts, messages, pictures
+from pytest_infergate.report.charts import Chart, Held
 from pytest_infergate.report.names import called, plain, shorten, within_test
 from pytest_infergate.report.pictures import Mark, Picture, Series
 from pytest_infergate.report.rows import Judged, Row, grouped_notes, joined, row
@@ -71,6 +75,8 @@ class Entry(NamedTuple):
     """Cells of the table beside the picture, empty without a measurement."""
     work: Mapping[str, str]
     """Exact counters in words, by name."""
+    held: Held | None
+    """What holds it back, where that is known."""
 
 
 class Group(NamedTuple):
@@ -101,12 +107,31 @@ class Machine(NamedTuple):
     cases: int
 
 
-def render(session: Session, *, settings: Mapping[str, str] | None = None) -> str:
-    """Render a session as one HTML document. `settings` are shown beside the environment as they stand."""
+class Answer(NamedTuple):
+    """Advice for one model, and its pictures."""
+
+    advice: Advice
+    question: str
+    verdict: str
+    findings: Sequence[str]
+    plans: Sequence[tuple[str, ...]]
+    prices: Sequence[str]
+    charts: Sequence[Chart]
+    remarks: Sequence[str]
+
+
+def render(
+    session: Session, *, settings: Mapping[str, str] | None = None, advice: Iterable[Advice] = ()
+) -> str:
+    """Render a session as one HTML document, with the advice that was asked for.
+
+    `settings` are shown beside the environment as they stand.
+    """
     pairs = joined(session)
     groups = _groups(pairs)
-    entries = {id(entry.row): entry for group in groups for entry in group.entries}
-    ordered = sorted(entries.values(), key=_gravity)
+    entries = [entry for group in groups for entry in group.entries]
+    ordered = sorted(entries, key=_gravity)
+    held = [entry for entry in ordered if entry.held is not None]
     style = _style()
     return _template().render(
         style=Markup(style),  # noqa: S704 - the package's own style sheet, nobody else's text
@@ -132,6 +157,36 @@ def render(session: Session, *, settings: Mapping[str, str] | None = None) -> st
         settings=sorted((settings or {}).items()),
         plain=plain,
         geometry=pictures,
+        held=held,
+        roofline=charts.roofline(entry.held for entry in held if entry.held is not None),
+        answers=list(map(_answer, advice)),
+        plan_headers=words.HEADERS,
+        assumptions=words.ASSUMPTIONS,
+    )
+
+
+def _held(result: CaseResult | None, label: str) -> Held | None:
+    """What holds a case back, where that is known."""
+    found = None if result is None else bottleneck(result)
+    if result is None or found is None:
+        return None
+    machine = "" if result.hardware is None else f", {plain(result.hardware.words)}"
+    bandwidth = 0.0 if result.peaks is None else result.peaks.bandwidth
+    return Held(
+        label=label, machine=f"{plain(result.case.device)}{machine}", found=found, bandwidth=bandwidth
+    )
+
+
+def _answer(advice: Advice) -> Answer:
+    return Answer(
+        advice=advice,
+        question=words.question(advice),
+        verdict=words.verdict(advice),
+        findings=words.findings(advice),
+        plans=[words.cells(plan) for plan in advice.plans],
+        prices=list(dict.fromkeys(map(words.price, advice.plans))),
+        charts=charts.charts(advice),
+        remarks=words.remarks(advice),
     )
 
 
@@ -200,14 +255,16 @@ def _group(index: int, test: str, pairs: Sequence[Judged]) -> Group:
 
 def _entry(pair: Judged, anchor: str) -> Entry:
     shown = row(pair)
+    label = within_test(shown.case) + shown.place
     return Entry(
         row=shown,
         kind=kind(shown),
         name=_name(shorten(shown.nodeid, NAME)),
         anchor=anchor,
-        label=within_test(shown.case),
+        label=label,
         latency=_latency(pair),
         work=_work(pair.result),
+        held=_held(pair.result, label),
     )
 
 

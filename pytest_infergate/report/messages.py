@@ -9,7 +9,7 @@ import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
-from pytest_infergate.core import compare, counters, metrics, units
+from pytest_infergate.core import compare, cost, counters, metrics, units
 from pytest_infergate.core.gate import FAILING, GRAVITY, STRICTLY_FAILING
 from pytest_infergate.core.metrics import Metric
 from pytest_infergate.core.model import (
@@ -402,10 +402,29 @@ def _budget(check: BudgetCheck, result: CaseResult | None) -> Section:
         "measured": "" if check.value is None else shown(metric, check.value.value, result),
         "allowed": f"{side} {shown(metric, check.budget.limit, result)}",
         "how sure": _bounds(check, metric, result),
+        "price": _price(metric, result),
         "why": _why(check),
     }
     word = _budget_word(check, metric)
     return Section(words=f"budget {plain(check.budget.metric)}", verdict=word, lines=_told(figures))
+
+
+def _price(metric: Metric, result: CaseResult | None) -> str:
+    """What a cost rests on; by month, that it counts whole machines by throughput alone."""
+    if metric.dollars is None or result is None or result.price is None:
+        return ""
+    price = result.price
+    used = units.percent(price.utilisation, signed=False, decimals=0)
+    words = f"{price.usd_per_hour:g} USD an hour, {plain(price.source)}; used to {used}"
+    rate = None if result.measurement is None else result.measurement.throughput
+    if metric.name != "usd_per_month" or result.demand is None or rate is None:
+        return words
+    try:
+        count = cost.instances_needed(result.demand, rate, price.utilisation)
+    except ValueError:  # a file of somebody else may say anything
+        return words
+    machines = units.plural(count, "machine")
+    return f"{words}; {machines} for {units.rate(result.demand)}, by throughput alone: waiting is not counted"
 
 
 def _why(check: BudgetCheck) -> str:

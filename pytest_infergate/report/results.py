@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -14,6 +14,7 @@ from pytest_infergate.core.model import (
     SCHEMA_VERSION,
     CaseResult,
     CaseVerdict,
+    Merged,
     Note,
     Outcome,
     Session,
@@ -32,6 +33,8 @@ _LONG_NUMBER = re.compile(r"\d{19}")
 
 class _Header(msgspec.Struct):
     schema_version: int | None = None
+    sessions: msgspec.Raw = msgspec.Raw()
+    """What only a merged file has."""
 
 
 def render(session: Session) -> str:
@@ -39,8 +42,22 @@ def render(session: Session) -> str:
 
     A figure that is not a finite number is left out, with a note where the case says it.
     """
+    return _written(_builtins(session))
+
+
+def render_merged(sessions: Iterable[Session]) -> str:
+    """Write sessions of several machines as one file, in the order in which they come."""
+    return _written(
+        {"schema_version": SCHEMA_VERSION, "sessions": [_builtins(session) for session in sessions]}
+    )
+
+
+def _builtins(session: Session) -> dict[str, Any]:
     clean = _session(session)
-    data = {**msgspec.to_builtins(clean), "schema_version": clean.schema_version}
+    return {**msgspec.to_builtins(clean), "schema_version": clean.schema_version}
+
+
+def _written(data: Any) -> str:
     return msgspec.json.format(msgspec.json.encode(data, order="sorted"), indent=1).decode() + "\n"
 
 
@@ -68,19 +85,36 @@ def parse(content: str | bytes, where: str) -> Session:
 
     `where` names the file in errors. Raises `StorageError` with the file, the field and the cure.
     """
+    sessions = parse_all(content, where)
+    if len(sessions) != 1:
+        raise StorageError(f"{where}: holds {len(sessions)} sessions, and one is asked for; give its parts")
+    return sessions[0]
+
+
+def parse_all(content: str | bytes, where: str) -> tuple[Session, ...]:
+    """Read a results file, or one that `infergate merge` wrote: every session in it.
+
+    Raises `StorageError` as `parse` does.
+    """
     text = _decoded(content, where)
     try:
-        _check_version(msgspec.json.decode(text, type=_Header).schema_version, where)
-        session = msgspec.json.decode(text, type=Session)
+        header = msgspec.json.decode(text, type=_Header)
+        _check_version(header.schema_version, where)
+        if bytes(header.sessions):
+            sessions = msgspec.json.decode(text, type=Merged).sessions
+        else:
+            sessions = (msgspec.json.decode(text, type=Session),)
     except msgspec.ValidationError as error:
         raise StorageError(_invalid(str(error), where)) from None
     except msgspec.DecodeError as error:
         raise StorageError(_malformed(str(error), where)) from None
     except RecursionError:
         raise StorageError(f"{where}: not a results file: its JSON is nested too deep; {_AGAIN}") from None
-    if _LONG_NUMBER.search(text):
+    if not sessions:
+        raise StorageError(f"{where}: $.sessions: there is none; merge at least one results file")
+    for session in sessions if _LONG_NUMBER.search(text) else ():
         _check_integers(session, where)
-    return session
+    return sessions
 
 
 def _decoded(content: str | bytes, where: str) -> str:

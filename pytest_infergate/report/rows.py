@@ -47,6 +47,8 @@ class Row(Struct, frozen=True, kw_only=True):
     failed: bool = False
     accepted: bool = False
     """Whether it would fail, had a commit not accepted it."""
+    machine: str = ""
+    """What it ran on, where results of several machines stand together."""
     p50: str = units.UNKNOWN
     p95: str = units.UNKNOWN
     throughput: str = units.UNKNOWN
@@ -55,6 +57,11 @@ class Row(Struct, frozen=True, kw_only=True):
     pair: Pair | None = None
     """``None`` where the run was compared with a stored baseline."""
     message: Message
+
+    @property
+    def place(self) -> str:
+        """`` on 1 x NVIDIA L4``, empty where there is one machine only."""
+        return f" on {self.machine}" if self.machine else ""
 
     @property
     def word(self) -> str:
@@ -81,14 +88,16 @@ class Judged(NamedTuple):
 def joined(session: Session) -> tuple[Judged, ...]:
     """Pair results with verdicts, gravest first as the gate ordered them; nothing is dropped.
 
-    Cases that occur twice are paired in the order in which they stand.
+    Cases that occur twice on one machine are paired in the order in which they stand.
     """
-    waiting: dict[tuple[str, Case], deque[int]] = defaultdict(deque)
+    several = any(verdict.machine for verdict in session.gate.verdicts)
+    waiting: dict[tuple[str, Case, str], deque[int]] = defaultdict(deque)
     for index, result in enumerate(session.cases):
-        waiting[result.nodeid, result.case].append(index)
+        machine = result.hardware.id if several and result.hardware is not None else ""
+        waiting[result.nodeid, result.case, machine].append(index)
     pairs = []
     for verdict in session.gate.verdicts:
-        indices = waiting.get((verdict.nodeid, verdict.case))
+        indices = waiting.get((verdict.nodeid, verdict.case, verdict.machine))
         pairs.append(Judged(session.cases[indices.popleft()] if indices else None, verdict))
     left = sorted(index for indices in waiting.values() for index in indices)
     return (*pairs, *(Judged(session.cases[index], None) for index in left))
@@ -109,6 +118,9 @@ def row(judged: Judged) -> Row:
     return Row(
         case=subject.case,
         nodeid=plain(subject.nodeid),
+        machine=plain(result.hardware.words)
+        if verdict and verdict.machine and result and result.hardware
+        else "",
         verdict=None if verdict is None else verdict.verdict,
         failed=verdict is not None and verdict.failed,
         accepted=verdict is not None and verdict.accepted,

@@ -92,7 +92,8 @@ def flagged(shown: Iterable[Row], width: int = WIDTH) -> str:
     """Name the cases that deserve a look although they do not fail the run."""
     looks = [row for row in shown if row.verdict in _FLAGGED and not row.failed]
     names = [
-        f"{shorten(row.nodeid, width - len(_INDENT))}\n{_INDENT * 2}{row.message.title}" for row in looks
+        f"{shorten(row.nodeid, width - len(_INDENT))}{row.place}\n{_INDENT * 2}{row.message.title}"
+        for row in looks
     ]
     return _listed("worth a look, though not failing", names)
 
@@ -141,10 +142,11 @@ def failure_message(verdict: CaseVerdict, result: CaseResult | None = None) -> s
 
 def _cells(row: Row, *, paired: bool) -> tuple[str, ...]:
     word = f"{row.word} (fails)" if row.failed and row.verdict not in FAILING else row.word
+    name = row.nodeid + row.place
     if paired:
         pair = row.pair or Pair()
-        return row.nodeid, pair.was, pair.now, pair.change, pair.interval, pair.launches, word
-    return row.nodeid, row.p50, row.p95, row.throughput, row.peak_memory, row.budget, word
+        return name, pair.was, pair.now, pair.change, pair.interval, pair.launches, word
+    return name, row.p50, row.p95, row.throughput, row.peak_memory, row.budget, word
 
 
 def _fitted(

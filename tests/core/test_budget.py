@@ -1,12 +1,13 @@
 import math
 import re
 
+import msgspec
 import pytest
 from core_values import YARDSTICKS, counted, day, exact, latency, measurement, point
 from scipy.special import stdtrit
 
 from pytest_infergate.core import budget as budgets
-from pytest_infergate.core.model import Budget, Estimate, Memory, Stream, Verdict
+from pytest_infergate.core.model import Budget, Energy, Estimate, Memory, Stream, Verdict
 
 KEPT = None
 
@@ -169,9 +170,12 @@ def test_a_stream_counts_its_own_samples(metric, has):
         ("tokens_per_s", "a generator or iterator as the result of the call"),
         ("ttft_ms", "a generator or iterator as the result of the call"),
         ("itl_p95_ms", "a generator or iterator as the result of the call"),
-        ("usd_per_million", "a price for the machine, which this version cannot take yet"),
-        ("usd_per_month", "a price for the machine, which this version cannot take yet"),
-        ("joules_per_item", "an energy reading, which this version cannot take yet"),
+        ("usd_per_million", "a price for the machine"),
+        ("usd_per_month", "a demand, and a price for the machine"),
+        (
+            "joules_per_item",
+            "an energy meter that can be read: NVML of NVIDIA's boards, RAPL of processors",
+        ),
         ("gflops", "a torch model that is not compiled, whose operators can be counted"),
         ("graph_breaks", "a model under torch.compile"),
         ("allocations", "an allocator that reports what it hands out"),
@@ -192,6 +196,51 @@ def test_a_reading_that_is_no_number_keeps_no_promise(metric, value):
     outcome = check(metric, 40, measured, band=0.1)
     assert outcome.verdict is Verdict.OVER_BUDGET
     assert f"reads {value}" in outcome.note.text
+
+
+def taken(source="nvml", **fields):
+    """2 J a call and 0.5 J an item, in a window of 2 s: known to 5 %."""
+    known = {"joules": 2.0, "scope": "board", "seconds": 2.0, "calls": 100, "batch_size": 4}
+    return measurement(energy=Energy(source=source, **{**known, **fields}))
+
+
+@pytest.mark.parametrize(
+    ("limit", "verdict"),
+    [(0.53, KEPT), (0.52, Verdict.INCONCLUSIVE), (0.48, Verdict.INCONCLUSIVE), (0.47, Verdict.OVER_BUDGET)],
+)
+def test_energy_of_an_item_within_the_ticks_of_its_counter(limit, verdict):
+    assert check("joules_per_item", limit, taken()).verdict is verdict
+
+
+def test_energy_spreads_as_the_times_of_launches_do():
+    assert check("joules_per_item", 0.6, taken()).verdict is KEPT
+    assert check("joules_per_item", 0.6, taken(), band=0.2).verdict is Verdict.INCONCLUSIVE
+
+
+def test_energy_beside_others_that_overran_the_machine_breaks_no_promise():
+    disturbed = msgspec.structs.replace(taken("rapl"), disturbance=0.5)
+    assert check("joules_per_item", 0.1, disturbed).verdict is Verdict.INCONCLUSIVE
+
+
+def test_an_estimate_of_the_energy_is_shown_and_not_decided():
+    outcome = check("joules_per_item", 100, taken("estimate"))
+    assert outcome.verdict is Verdict.OVER_BUDGET
+    assert outcome.value == exact(0.5)
+    assert str(outcome.note) == (
+        "budget joules_per_item was not decided: it needs an energy meter that can be read: NVML of NVIDIA's "
+        "boards, RAPL of processors, and 0.500 J is an estimate (measure where one is, or set "
+        "gate_estimates = true in [tool.infergate])"
+    )
+
+
+@pytest.mark.parametrize(("limit", "verdict"), [(0.5, KEPT), (0.49, Verdict.OVER_BUDGET)])
+def test_an_estimate_decides_where_the_policy_lets_it(limit, verdict):
+    budget = Budget(metric="joules_per_item", limit=limit)
+    assert budgets.check(budget, taken("estimate"), 0.0, estimates=True).verdict is verdict
+
+
+def test_an_estimate_of_the_energy_leaves_other_promises_alone():
+    assert check("p50_ms", 20, taken("estimate")).verdict is KEPT
 
 
 def test_a_reading_of_zero():

@@ -2,7 +2,7 @@ import pytest
 from core_values import counted, exact, latency, measurement
 
 from pytest_infergate.core import metrics
-from pytest_infergate.core.model import Memory, Stream
+from pytest_infergate.core.model import Energy, Memory, Price, Stream
 from pytest_infergate.options import nearest
 
 # Every budget that the design promises.
@@ -110,6 +110,7 @@ def test_reading_and_showing(name, value, shown):
         "tokens_per_s",
         "ttft_ms",
         "itl_p95_ms",
+        "joules_per_item",
         *metrics.COUNTERS,
     ],
 )
@@ -119,16 +120,28 @@ def test_what_is_absent_reads_none_and_says_what_it_needs(name):
     assert metric.needs
 
 
-@pytest.mark.parametrize("name", ["usd_per_million", "usd_per_month", "joules_per_item"])
-def test_what_no_version_reads_yet(name):
-    metric = metrics.metric(name)
-    assert metric.read is None
-    assert "cannot take yet" in metric.needs
+def test_what_is_paid_hangs_on_price_throughput_and_demand():
+    price = Price(usd_per_hour=0.36, utilisation=0.5, source="own")
+    million, month = (metrics.metric(name) for name in ("usd_per_million", "usd_per_month"))
+    assert (million.read, month.read) == (None, None)
+    assert million.dollars(price, 100.0, None) == million.dollars(price, 100.0, 7.0) == pytest.approx(2.0)
+    assert month.dollars(price, 100.0, None) is None
+    assert month.dollars(price, 100.0, 120.0) == pytest.approx(3 * 0.36 * 730)
+    assert (million.shown(None), month.shown(None)) == ("-", "-")
+
+
+def test_energy_is_that_of_an_item_and_spreads_as_launches_do():
+    metric = metrics.metric("joules_per_item")
+    taken = Energy(joules=2.0, source="rapl", scope="package", seconds=4.0, calls=100, batch_size=4)
+    assert metric.read(measurement(energy=taken)).value == 0.5
+    assert metric.timed
     assert metric.shown(None) == "-"
 
 
 def test_money_and_energy_are_shown_in_their_units():
     assert metrics.metric("usd_per_million").shown(3.0) == "3.00 USD"
+    assert metrics.metric("usd_per_month").shown(999.4) == "999 USD"
+    assert metrics.metric("usd_per_month").shown(1234567.8) == "1,234,568 USD"
     assert metrics.metric("joules_per_item").shown(0.25) == "0.250 J"
 
 

@@ -161,6 +161,21 @@ def test_duration(value, text):
 
 
 @pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("10", 10), ("10s", 10), (" 2 min ", 120), ("1h", 3600), ("1.5h", 5400), ("1d", 86400), ("0.1s", 0.1)],
+)
+def test_parse_duration(text, seconds):
+    assert units.parse_duration(text) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("text", ["", "soon", "0", "0s", "-1", "1.2.3", "nan", "inf", "1 week", "10S", "1e3"])
+def test_parse_duration_refuses(text):
+    with pytest.raises(ValueError) as raised:
+        units.parse_duration(text)
+    assert str(raised.value) == f"{text!r} is not a time above zero, such as 10, 10s, 2min"
+
+
+@pytest.mark.parametrize(
     ("count", "text"), [(0, "0 cases"), (1, "1 case"), (2, "2 cases"), (1234, "1,234 cases")]
 )
 def test_plural(count, text):

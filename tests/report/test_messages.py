@@ -3,7 +3,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from pytest_infergate.core.model import Outcome, Verdict
+from pytest_infergate.core.model import Outcome, Price, Verdict
 from pytest_infergate.report import messages
 from pytest_infergate.report.names import plain
 
@@ -330,6 +330,31 @@ def test_a_case_that_nobody_judged(sample):
         title="skipped, not judged: cuda hidden: CUDA_VISIBLE_DEVICES is empty", cures=("unset it",)
     )
     assert messages.explain_result(sample.result()).title == "measured, not judged"
+
+
+@pytest.mark.parametrize(
+    ("metric", "fields", "words"),
+    [
+        ("usd_per_million", {}, "0.1785 USD an hour, a\\nb; used to 60 %"),
+        (
+            "usd_per_month",
+            {"demand": 50.0},
+            "0.1785 USD an hour, a\\nb; used to 60 %; 4 machines for 50.0/s, by throughput alone: waiting is not counted",
+        ),
+        ("usd_per_month", {}, "0.1785 USD an hour, a\\nb; used to 60 %"),
+        ("usd_per_month", {"demand": -1.0}, "0.1785 USD an hour, a\\nb; used to 60 %"),
+        ("p95_ms", {}, None),
+        ("usd_per_million", {"price": None}, None),
+        ("usd_per_month", {"demand": 50.0, "measurement": None}, "0.1785 USD an hour, a\\nb; used to 60 %"),
+    ],
+    ids=["million", "month", "no-demand", "foreign", "time", "no-price", "not-measured"],
+)
+def test_a_cost_says_what_it_rests_on(sample, metric, fields, words):
+    price = Price(usd_per_hour=0.1785, utilisation=0.6, source="a\nb")
+    check = sample.check(metric, 1.0, Verdict.OVER_BUDGET, 2.0)
+    verdict = sample.verdict(Verdict.OVER_BUDGET, failed=True, budgets=(check,))
+    lines = dict(messages.explain(verdict, sample.result(**{"price": price, **fields})).sections[0].lines)
+    assert lines.get("price") == words
 
 
 def test_an_unknown_metric_of_a_foreign_file_is_a_bare_number():

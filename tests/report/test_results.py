@@ -13,10 +13,12 @@ from pytest_infergate.core.model import (
     CounterKey,
     CounterRecord,
     Counters,
+    Energy,
     Estimate,
     Note,
     OperatorWork,
     Outcome,
+    Peaks,
     Tally,
     Verdict,
 )
@@ -80,6 +82,25 @@ def sessions(sample):
                 )
             ]
         ),
+        "energy": sample.session(
+            [
+                sample.pair(
+                    result={
+                        "measurement": sample.measurement(
+                            energy=Energy(
+                                joules=0.5,
+                                source="rapl",
+                                scope="package",
+                                seconds=2.0,
+                                calls=9,
+                                idle_watts=3.5,
+                            )
+                        ),
+                        "peaks": Peaks(flops={"float32": 1.2e11}, bandwidth=2.5e10),
+                    }
+                )
+            ]
+        ),
         "budget": sample.session(
             [
                 sample.pair(
@@ -91,7 +112,7 @@ def sessions(sample):
     }
 
 
-@pytest.mark.parametrize("name", ["empty", "measured", "skipped", "changed", "budget", "counters"])
+@pytest.mark.parametrize("name", ["empty", "measured", "skipped", "changed", "budget", "counters", "energy"])
 def test_a_file_reads_back_and_meets_the_schema(sample, name):
     text = results.render(sessions(sample)[name])
     assert valid(text)

@@ -128,7 +128,11 @@ def test_bad_ini_values_end_the_run_with_exit_code_4(project):
         ("[tool.infergate.budgets]\n'*' = {p95 = 4}", "*unknown budget 'p95'*did you mean 'p95_ms'?"),
         (
             "[tool.infergate]\ntolerance = {}",
-            "*] has an unknown key 'tolerance': known are budgets, tolerances, overlay, setup; did you mean 'tolerances'?",
+            "*] has an unknown key 'tolerance': known are budgets, tolerances, overlay, setup, *; did you mean 'tolerances'?",
+        ),
+        (
+            "[tool.infergate]\ngate_estimates = 'yes'",
+            "pyproject.toml: [[]tool.infergate] gate_estimates must be true or false",
         ),
         (
             "[tool.infergate]\ntolerances = '5%'",

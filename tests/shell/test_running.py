@@ -168,7 +168,9 @@ def test_a_budget_that_cannot_be_checked_fails(project):
     project.test("budget={'usd_per_million': 3.0}")
     result = project.measure()
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*usd_per_million*not decided*price*"])
+    result.stdout.fnmatch_lines(
+        ["*usd_per_million*not decided*price*", "*write fake = { usd_per_hour = ... } into *"]
+    )
 
 
 def test_a_budget_that_needs_more_calls_gets_them(project):

@@ -1,0 +1,317 @@
+"""A batching server under random load, against what `core/capacity.py` says of it.
+
+    python benchmarks/load_test.py measure embedder|voice SECONDS SESSIONS
+    python benchmarks/load_test.py score
+
+The server is real: one thread runs a model of the examples on batches from a queue, another thread sends
+requests at random moments, whether or not the earlier ones are answered. A session measures service times by
+batch size, then so many seconds each at 30, 50 and 70 % of what full batches would serve. Every arrival and
+every batch goes to benchmarks/results/load_test.jsonl. Scored are
+
+- the replay: the rules of the simulation on the arrivals and service times of the test itself; p95 should be
+  within 5 %
+- the prediction: service times from before the test, arrivals drawn anew; beside it stands the interval in
+  which another test of that length would find its percentile, by a bootstrap over blocks of requests
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pytest_infergate.core.capacity import PERCENTILES, Load, Server, ServiceTimes, replay, simulate
+from pytest_infergate.core.demand import Demand, arrivals
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results" / "load_test.jsonl"
+sys.path.insert(0, str(HERE.parent / "examples"))
+
+LOADS = (0.3, 0.5, 0.7)
+"""Shares of what full batches would serve."""
+POOL = 256
+"""Different requests, sent again and again."""
+DRAWN = 100_000
+"""Requests of a prediction."""
+RESAMPLES = 400
+BLOCKS = 40
+"""Blocks that a test is cut into to see how chance moves its percentiles, which neighbours share."""
+QUANTILES = (0.5, 0.95, 0.99)
+SWITCH = 0.0002
+"""Seconds for which one thread may keep Python from the other; its own 5 ms are longer than a batch."""
+
+clock = time.perf_counter
+
+
+class Model(NamedTuple):
+    """What is served, and how."""
+
+    serve: Callable[[Sequence[Tensor]], object]
+    requests: list[Tensor]
+    batch_sizes: tuple[int, ...]
+    """Measured before the test; the largest is the server's."""
+    max_wait: float
+    """Seconds."""
+
+
+def embedder() -> Model:
+    """Sentence embeddings of short queries."""
+    from infergate_examples.embedder import QUERY, load_embedder, random_tokens
+
+    model = load_embedder()
+
+    @torch.inference_mode()
+    def serve(batch: Sequence[Tensor]) -> object:
+        token_ids = torch.stack(tuple(batch))
+        return model(token_ids, torch.ones_like(token_ids))
+
+    return Model(serve, list(random_tokens(POOL, QUERY)[0]), (1, 2, 4, 8), max_wait=0.010)
+
+
+def voice() -> Model:
+    """Voice activity of single frames."""
+    from infergate_examples.voice import frames, load_voice_activity
+
+    model = load_voice_activity()
+
+    @torch.inference_mode()
+    def serve(batch: Sequence[Tensor]) -> object:
+        return model(torch.stack(tuple(batch)))
+
+    return Model(serve, list(frames(POOL)), (1, 4, 16), max_wait=0.002)
+
+
+MODELS = {"embedder": embedder, "voice": voice}
+
+
+class BatchingServer:
+    """One thread that takes batches from a queue: full ones, or what is there once the oldest has waited."""
+
+    def __init__(self, serve: Callable[[Sequence[Tensor]], object], max_batch: int, max_wait: float) -> None:
+        self.serve = serve
+        self.max_batch = max_batch
+        self.max_wait = max_wait
+        self.arrivals: list[float] = []
+        self.batches: list[tuple[int, float, float]] = []
+        """Size, start and finish."""
+        self.waiting: deque[tuple[float, Tensor]] = deque()
+        self.changed = threading.Condition()
+        self.closed = False
+        self.thread = threading.Thread(target=self.work)
+
+    def __enter__(self) -> BatchingServer:  # noqa: PYI034 - Self is newer than Python 3.10
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self.changed:
+            self.closed = True
+            self.changed.notify()
+        self.thread.join()
+
+    def submit(self, request: Tensor) -> None:
+        """Put a request into the queue."""
+        with self.changed:
+            now = clock()
+            self.arrivals.append(now)
+            self.waiting.append((now, request))
+            if len(self.waiting) in (1, self.max_batch):  # a batch begins to fill, or is full
+                self.changed.notify()
+
+    def take(self) -> list[Tensor]:
+        """Wait for a batch; an empty one says that no more will come."""
+        with self.changed:
+            while self.waiting or not self.closed:
+                left = self.waiting[0][0] + self.max_wait - clock() if self.waiting else None
+                if len(self.waiting) >= self.max_batch or (left is not None and left <= 0):
+                    size = min(len(self.waiting), self.max_batch)
+                    return [self.waiting.popleft()[1] for _ in range(size)]
+                self.changed.wait(left)
+        return []
+
+    def work(self) -> None:
+        """Serve until no more requests come."""
+        while batch := self.take():
+            start = clock()
+            self.serve(batch)
+            self.batches.append((len(batch), start, clock()))
+
+
+def send(server: BatchingServer, moments: Sequence[float], requests: Sequence[Tensor]) -> float:
+    """Submit requests at their moments, however many wait; return by how much 1 in 100 was late or more."""
+    begin = clock()
+    for number, moment in enumerate(moments):
+        ahead = begin + moment - clock()
+        if ahead > 0:
+            time.sleep(ahead)
+        server.submit(requests[number % len(requests)])
+    return float(np.percentile(np.array(server.arrivals) - begin - np.array(moments), 99))
+
+
+def service_times(model: Model, seconds: float) -> tuple[list[list[float]], list[float]]:
+    """Percentiles and mean by batch size, of calls in turn; half of so many seconds warms up."""
+    times: list[list[float]] = []
+    for _ in range(2):
+        times = [[] for _ in model.batch_sizes]
+        until = clock() + seconds / 2
+        while clock() < until:
+            for taken, size in zip(times, model.batch_sizes, strict=True):
+                begin = clock()
+                model.serve(model.requests[:size])
+                taken.append(clock() - begin)
+    percentiles = [np.percentile(taken, range(PERCENTILES)).tolist() for taken in times]
+    return percentiles, [float(np.mean(taken)) for taken in times]
+
+
+def session(name: str, seconds: float, seed: int) -> list[dict[str, Any]]:
+    """Measure service times and run the tests; a record each."""
+    model = MODELS[name]()
+    max_batch = model.batch_sizes[-1]
+    percentiles, means = service_times(model, seconds)
+    records = []
+    for load in LOADS:
+        rate = load * max_batch / means[-1]
+        moments = arrivals(Demand(rate=rate), max(1, round(rate * seconds)), seed).tolist()
+        gc.collect()
+        gc.disable()
+        try:
+            with BatchingServer(model.serve, max_batch, model.max_wait) as server:
+                late = send(server, moments, model.requests)
+        finally:
+            gc.enable()
+        begin = server.arrivals[0]
+        records.append(
+            {
+                "when": round(time.time()),
+                "model": name,
+                "load": load,
+                "rate": rate,
+                "seed": seed,
+                "max_batch": max_batch,
+                "max_wait": model.max_wait,
+                "threads": torch.get_num_threads(),
+                "late_p99_us": round(1e6 * late),
+                "batch_sizes": model.batch_sizes,
+                "percentiles": [[float(f"{value:.5g}") for value in row] for row in percentiles],
+                "means": [float(f"{value:.5g}") for value in means],
+                "arrivals_us": [round(1e6 * (moment - begin)) for moment in server.arrivals],
+                "batches_us": [
+                    [size, round(1e6 * (start - begin)), round(1e6 * (finish - start))]
+                    for size, start, finish in server.batches
+                ],
+            }
+        )
+    return records
+
+
+def measure(name: str, seconds: float, sessions: int) -> None:
+    """Append sessions to the results."""
+    torch.set_num_threads(1)  # the other core sends the requests
+    sys.setswitchinterval(SWITCH)
+    for index in range(sessions):
+        records = session(name, seconds, seed=round(time.time()))
+        RESULTS.parent.mkdir(exist_ok=True)
+        with RESULTS.open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(record) + "\n" for record in records)
+        print(f"session {index + 1} of {sessions}", flush=True)
+        score(records)
+
+
+def as_recorded(batches: Sequence[Sequence[int]], service: ServiceTimes) -> Callable[[int, int], float]:
+    """Service times of a test, in turn; a batch of another size than then is as slow or fast for its own."""
+
+    def seconds(number: int, size: int) -> float:
+        then, _, took = batches[min(number, len(batches) - 1)]
+        return 1e-6 * took * service.mean(size) / service.mean(then)
+
+    return seconds
+
+
+def bootstrap(latencies: np.ndarray[Any, Any], seed: int = 0) -> np.ndarray[Any, Any]:
+    """95 % intervals of the quantiles, (2, quantiles), by drawing blocks of requests anew."""
+    generator = np.random.default_rng(seed)
+    length = max(1, len(latencies) // BLOCKS)
+    blocks = -(-len(latencies) // length)
+    drawn = []
+    for _ in range(RESAMPLES):
+        starts = generator.integers(0, len(latencies) - length + 1, blocks)
+        places = np.add.outer(starts, np.arange(length)).ravel()[: len(latencies)]
+        drawn.append(np.quantile(latencies[places], QUANTILES))
+    return np.percentile(drawn, (2.5, 97.5), axis=0)
+
+
+def measured(record: dict[str, Any]) -> np.ndarray[Any, Any]:
+    """Latency of each request of a test, in seconds."""
+    sizes, starts, took = np.array(record["batches_us"]).T
+    return 1e-6 * (np.repeat(starts + took, sizes) - np.array(record["arrivals_us"]))
+
+
+def figures(load: Load) -> np.ndarray[Any, Any]:
+    return np.array((load.p50, load.p95, load.p99))
+
+
+def score(records: Iterable[dict[str, Any]]) -> None:
+    """Print replay and prediction beside what was measured, and how many were right."""
+    print(
+        f"{'':20}{'requests':>9}{'batch':>7} |{'measured, ms':^23}|{'replay':^19}|{'prediction':^19}|"
+        f" {'interval of p95, ms':>20}\n{'':36} |{'p50':>7}{'p95':>8}{'p99':>8}|"
+        + 2
+        * f"{'p50':>6}{'p95':>6}{'p99':>6} |"
+    )
+    replayed, predicted, within = [], [], []
+    for record in records:
+        server = Server(max_batch=record["max_batch"], max_wait=record["max_wait"])
+        moments = 1e-6 * np.array(record["arrivals_us"])
+        service = ServiceTimes(
+            batch_sizes=tuple(record["batch_sizes"]),
+            percentiles=tuple(map(tuple, record["percentiles"])),
+            means=tuple(record["means"]),
+        )
+        latencies = measured(record)
+        real = np.quantile(latencies, QUANTILES)
+        again = figures(replay(moments, as_recorded(record["batches_us"], service), server)) / real
+        drawn = arrivals(Demand(rate=record["rate"]), DRAWN, record["seed"] + 1)
+        expected = figures(simulate(drawn, service, server, seed=record["seed"]))
+        low, high = bootstrap(latencies)
+        replayed.append(again[1])
+        predicted.append(expected[1] / real[1])
+        within.append(low[1] <= expected[1] <= high[1])
+        print(
+            f"{record['model']:12}{record['load']:>7.0%} {len(latencies):>9}"
+            f"{len(latencies) / len(record['batches_us']):>7.2f} |"
+            f"{1e3 * real[0]:>7.2f}{1e3 * real[1]:>8.2f}{1e3 * real[2]:>8.2f}|"
+            + "".join(f"{ratio:>6.2f}" for ratio in again)
+            + " |"
+            + "".join(f"{ratio:>6.2f}" for ratio in expected / real)
+            + f" | {1e3 * low[1]:>8.2f} to {1e3 * high[1]:.2f}, late {record['late_p99_us']} µs"
+        )
+    if replayed:
+        right = sum(abs(ratio - 1) <= 0.05 for ratio in replayed)
+        print(f"replay: p95 within 5 % in {right} of {len(replayed)} tests")
+        print(f"prediction: p95 within the interval in {sum(within)} of {len(within)} tests,", end=" ")
+        print(f"ratio {min(predicted):.2f} to {max(predicted):.2f}, median {np.median(predicted):.2f}")
+
+
+def main() -> None:
+    """Measure, or score."""
+    match sys.argv[1:]:
+        case ["measure", ("embedder" | "voice") as name, seconds, sessions]:
+            measure(name, float(seconds), int(sessions))
+        case ["score"]:
+            score(json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines())
+        case _:
+            raise SystemExit(__doc__)
+
+
+if __name__ == "__main__":
+    main()

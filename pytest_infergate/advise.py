@@ -1,0 +1,243 @@
+"""The `advise` command: options become a question, results become answers."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from pytest_infergate.core import advice, cost, offers
+from pytest_infergate.core import demand as demands
+from pytest_infergate.core.advice import Advice, Question
+from pytest_infergate.core.cost import Instance
+from pytest_infergate.core.demand import Backlog, Demand
+from pytest_infergate.core.merge import flat
+from pytest_infergate.core.model import Note, Session
+from pytest_infergate.core.offers import Offer, Way
+from pytest_infergate.errors import ConfigurationError
+from pytest_infergate.pricing import PriceList
+from pytest_infergate.settings import Pricing, pricing_of
+from pytest_infergate.storage.prices import today
+
+OWN = "own"
+"""Provider of machines that the user has, at a price that the user says."""
+
+
+def answered(  # noqa: PLR0913 - an option each
+    sessions: Sequence[Session],
+    form: str,
+    *,
+    demand: str | None = None,
+    streams: int | None = None,
+    items: str | None = None,
+    deadline: str | None = None,
+    limit_ms: float | None = None,
+    utilisation: float | None = None,
+    min_instances: int = 1,
+    instances: Iterable[str] = (),
+    usd_per_hour: Iterable[str] = (),
+    prices: Path | None = None,
+    region: str | None = None,
+) -> str:
+    """Answer in a form, ``text``, ``markdown``, ``json`` or ``html``.
+
+    Raises `ConfigurationError` for what cannot be asked, or answered with these results; `StorageError` for
+    a table of prices that cannot be read.
+    """
+    asked = _asked(demand, streams, items, deadline)
+    limit = _limit(limit_ms)
+    pricing = _pricing(utilisation, prices, region)
+    known = PriceList(pricing).instances
+    told = {**_standing(pricing.instances, known), **_named(instances, known), **_priced(usd_per_hour)}
+    offered = _offered(sessions, known, told)
+    if isinstance(asked, Backlog):
+        return _backlogs(asked, offered, form)
+    question = Question(demand=asked, limit=limit, utilisation=pricing.utilisation, least=min_instances)
+    answers = [
+        advice.advise(question, found, (*notes, *_doubts(found)))
+        for found, notes in offered.values()
+        if found
+    ]
+    return _rendered(answers, sessions, form)
+
+
+def advised(session: Session, pricing: Pricing, asked: Demand | None) -> tuple[Advice, ...]:
+    """Advice beside the report of a run: for each model with a demand and a machine with a price.
+
+    `asked` holds for every model; without it each has the demand of its own test. No limit is asked for: a
+    budget's p95 is that of a single caller.
+    """
+    own = {offers.model(one.case): Demand(rate=one.demand) for one in session.cases if one.demand}
+    if asked is not None:
+        own = dict.fromkeys(own.keys() | {offers.model(one.case) for one in session.cases}, asked)
+    if not own:
+        return ()
+    known = PriceList(pricing).instances
+    offered = _by_model([session], known, _standing(pricing.instances, known))
+    return tuple(
+        advice.advise(
+            Question(demand=own[model], utilisation=pricing.utilisation), found, (*notes, *_doubts(found))
+        )
+        for model, (found, notes) in offered.items()
+        if found and model in own
+    )
+
+
+def _pricing(utilisation: float | None, prices: Path | None, region: str | None) -> Pricing:
+    """What the project says of prices, and the command over it."""
+    if utilisation is not None and not 0 < utilisation <= 1:
+        raise ConfigurationError(
+            f"--utilisation: {utilisation:g} is no share above 0 and up to 1, such as 0.6"
+        )
+    said = pricing_of(Path.cwd())
+    return dataclasses.replace(
+        said,
+        table=said.table if prices is None else prices,
+        utilisation=said.utilisation if utilisation is None else utilisation,
+        regions=said.regions if region is None else (region,),
+    )
+
+
+def _doubts(found: Iterable[Offer]) -> tuple[Note, ...]:
+    """What makes the prices that were used doubtful."""
+    used = [offer.instance for offer in found if offer.instance.provider != OWN]
+    old = cost.stale(used, today())
+    return () if old is None else (old,)
+
+
+def _asked(
+    demand: str | None, streams: int | None, items: str | None, deadline: str | None
+) -> Demand | Backlog:
+    if demand is not None and items is not None:
+        raise ConfigurationError("--demand and --items exclude each other: what arrives, or what lies there")
+    try:
+        if items is not None:
+            if deadline is None:
+                raise ConfigurationError("--items needs a --deadline, such as 2h")
+            return demands.parse_backlog(items, deadline)
+        if demand is None:
+            raise ConfigurationError("say what is to be served: --demand 50/s, or --items 1e6 --deadline 2h")
+        return demands.parse(demand, streams)
+    except ValueError as error:
+        option = "--items, --deadline" if items is not None else "--demand"
+        raise ConfigurationError(f"{option}: {error}") from None
+
+
+def _limit(milliseconds: float | None) -> float | None:
+    if milliseconds is not None and not 0 < milliseconds < math.inf:
+        raise ConfigurationError(f"--p95-ms: {milliseconds:g} is no time above 0")
+    return None if milliseconds is None else milliseconds / 1e3
+
+
+def _standing(said: Mapping[str, str | float], known: Sequence[Instance]) -> dict[str, Instance]:
+    """What `[tool.infergate.instances]` says of machines."""
+    where = "pyproject.toml: [tool.infergate.instances]"
+    return {
+        device: _own(device, what) if isinstance(what, float) else _found(known, what, where)
+        for device, what in said.items()
+    }
+
+
+def _named(pairs: Iterable[str], known: Sequence[Instance]) -> dict[str, Instance]:
+    """What ``cpu=c7i.xlarge`` or ``cpu=aws/c7i.xlarge`` says of machines."""
+    said = (_halves(pair, "--instance", "cpu=c7i.xlarge") for pair in pairs)
+    return {machine: _found(known, name, "--instance") for machine, name in said}
+
+
+def _found(known: Sequence[Instance], name: str, where: str) -> Instance:
+    try:
+        return cost.find(known, name)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"{where}: {error}; infergate prices list shows what there is, --prices FILE adds to it"
+        ) from None
+
+
+def _priced(pairs: Iterable[str]) -> dict[str, Instance]:
+    """What ``cpu=1.20`` says an own machine costs an hour."""
+    found = {}
+    for pair in pairs:
+        machine, text = _halves(pair, "--price", "cpu=1.20")
+        try:
+            price = float(text)
+        except ValueError:
+            price = math.nan
+        if not 0 < price < math.inf:
+            raise ConfigurationError(f"--price: {text!r} is no price in USD an hour, such as 1.20")
+        found[machine] = _own(machine, price)
+    return found
+
+
+def _own(machine: str, price: float) -> Instance:
+    """A machine that the user has."""
+    return Instance(
+        provider=OWN, region="", name=f"own {machine}", vcpus=0, memory_gib=None, usd_per_hour=price, as_of=""
+    )
+
+
+def _halves(pair: str, option: str, example: str) -> tuple[str, str]:
+    machine, equals, value = pair.partition("=")
+    if not (machine.strip() and equals and value.strip()):
+        raise ConfigurationError(f"{option}: {pair!r} is not such as {example}")
+    return machine.strip(), value.strip()
+
+
+def _by_model(
+    sessions: Iterable[Session], table: Sequence[Instance], told: Mapping[str, Instance]
+) -> dict[str, tuple[tuple[Offer, ...], tuple[Note, ...]]]:
+    """The offers for each model that was measured, and why others are none."""
+    models: dict[str, list[Way]] = {}
+    for way in offers.ways(sessions):
+        models.setdefault(way.model, []).append(way)
+    return {model: offers.offers(found, table, told) for model, found in models.items()}
+
+
+def _offered(
+    sessions: Iterable[Session], table: Sequence[Instance], told: Mapping[str, Instance]
+) -> dict[str, tuple[tuple[Offer, ...], tuple[Note, ...]]]:
+    """The offers for each model. Raises `ConfigurationError` where no machine has a price."""
+    offered = _by_model(sessions, table, told)
+    if not offered:
+        raise ConfigurationError(
+            "the results hold no case whose times can be used: run the tests with --infer-json, "
+            "without --infer-against"
+        )
+    if not any(found for found, _ in offered.values()):
+        questions = dict.fromkeys(str(note) for _, notes in offered.values() for note in notes)
+        raise ConfigurationError("; ".join(questions))
+    return offered
+
+
+def _backlogs(
+    work: Backlog, offered: Mapping[str, tuple[tuple[Offer, ...], tuple[Note, ...]]], form: str
+) -> str:
+    from pytest_infergate.report import advice as words
+
+    try:
+        found = {model: advice.backlog(work, made) for model, (made, _) in offered.items() if made}
+    except ValueError as error:
+        raise ConfigurationError(f"--deadline: {error}") from None
+    if form == "json":
+        return _json({"items": work.items, "deadline": work.deadline, "jobs": found})
+    if form != "text":
+        raise ConfigurationError(f"--format: a backlog is told as text or json, not as {form}")
+    return "\n\n".join(words.jobs(work, jobs, model) for model, jobs in found.items())
+
+
+def _rendered(answers: Sequence[Advice], sessions: Sequence[Session], form: str) -> str:
+    from pytest_infergate.report import advice as words
+
+    if form == "json":
+        return _json({"answers": answers, "assumed": words.ASSUMPTIONS})
+    if form == "html":
+        from pytest_infergate.report import html
+
+        return html.render(flat(sessions), advice=answers)
+    return words.markdown(answers) if form == "markdown" else words.terminal(answers)
+
+
+def _json(value: object) -> str:
+    return msgspec.json.format(msgspec.json.encode(value, order="sorted"), indent=1).decode() + "\n"

@@ -1,0 +1,543 @@
+"""Where a model should run: `(measured ways to run it, prices, demand, limit) -> ranked plans`.
+
+A plan ranks only on hardware that was measured. Everything rests on the simulation in `core.capacity`: a
+throughput alone would forget that requests wait, for each other and for a batch to fill.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+from typing import Final
+
+import msgspec
+
+from pytest_infergate.core import capacity, cost, units
+from pytest_infergate.core.capacity import Load
+from pytest_infergate.core.cost import Instance
+from pytest_infergate.core.demand import Backlog, Demand
+from pytest_infergate.core.model import (
+    Note,
+    Struct,
+)
+from pytest_infergate.core.offers import Offer, Way
+
+WAITS: Final = (0.0, 0.1, 0.25)
+"""Shares of the limit for which a server may wait for its batch to fill."""
+REQUESTS: Final = 5_000
+"""Requests of one simulation."""
+TIE: Final = 0.01
+"""Plans whose cost differs by less than this are worth the same, and the faster one wins."""
+DECADES: Final = 2.0
+"""How far from the demand, up and down, the cost is followed."""
+STEPS: Final = 32
+"""Demands on that way."""
+CLOSE: Final = 1.02
+"""Ratio of two demands between which a crossing is told exactly enough."""
+PRICE_STEP: Final = 0.2
+"""By how much prices are moved to see whether the winner stays."""
+
+
+class Question(Struct, frozen=True, kw_only=True):
+    """What is asked for."""
+
+    demand: Demand
+    limit: float | None = None
+    """Seconds that 95 % of requests may take, waiting included."""
+    utilisation: float = cost.UTILISATION
+    """Share of the time that a machine may be busy."""
+    least: int = 1
+    """Instances that run whatever the demand is."""
+
+
+class Plan(Struct, frozen=True, kw_only=True):
+    """An offer with everything decided, and what it gives."""
+
+    offer: str
+    """In words."""
+    instance: str
+    price: str
+    """Where the price is from: provider, region, way of paying, day."""
+    usd_per_hour: float
+    told: bool
+    """Whether the user said that the measured machine is that instance."""
+    device: str
+    runtime: str
+    dtype: str | None = None
+    threads: int | None = None
+    workers: int = 1
+    """Processes on each instance."""
+    hardware: str
+    max_batch: int
+    max_wait: float
+    """Seconds."""
+    instances: int
+    usd_per_month: float
+    usd_per_month_with_spare: float
+    """With one instance more than the demand needs."""
+    usd_per_million: float
+    """At this demand, idle time included."""
+    load: Load
+    cold_start: float
+    weights_bytes: int | None = None
+
+    @property
+    def words(self) -> str:
+        """``2 x g6.xlarge``."""
+        return f"{self.instances} x {self.instance}"
+
+
+class Crossing(Struct, frozen=True, kw_only=True):
+    """A demand at which the cheapest offer changes."""
+
+    rate: float
+    """Requests a second."""
+    below: str
+    above: str
+
+
+class Sweep(Struct, frozen=True, kw_only=True):
+    """How batches pay on one offer, by what was measured."""
+
+    offer: str
+    batch_sizes: tuple[int, ...]
+    p50: tuple[float, ...]
+    """Seconds a call."""
+    throughput: tuple[float, ...]
+    """Items a second of one worker."""
+
+
+class CostPoint(Struct, frozen=True, kw_only=True):
+    """What serving a demand costs on each offer, in the order of the offers."""
+
+    rate: float
+    usd_per_month: tuple[float | None, ...]
+    """``None`` where no number of instances meets the limit."""
+
+
+class Sensitivity(Struct, frozen=True, kw_only=True):
+    """Whether the winner stays when an assumption moves."""
+
+    assumption: str
+    winner: str | None
+    """The offer that wins then; ``None`` where none meets the limit any more."""
+
+
+class Advice(Struct, frozen=True, kw_only=True):
+    """The answer for one model."""
+
+    model: str
+    demand: Demand
+    limit: float | None = None
+    utilisation: float
+    offers: tuple[str, ...]
+    plans: tuple[Plan, ...]
+    """The best of each offer that meets the limit, the cheapest first."""
+    considered: tuple[Plan, ...] = ()
+    """Every plan that meets the limit."""
+    sweeps: tuple[Sweep, ...] = ()
+    nearest: Plan | None = None
+    """Where none does: the one that comes closest."""
+    binding: Note | None = None
+    """Where none does: what keeps them from it."""
+    crossings: tuple[Crossing, ...] = ()
+    costs: tuple[CostPoint, ...] = ()
+    sensitivities: tuple[Sensitivity, ...] = ()
+    actions: tuple[Note, ...] = ()
+    """What to try next, measured or not."""
+    notes: tuple[Note, ...] = ()
+
+    @property
+    def winner(self) -> Plan | None:
+        """The plan to take."""
+        return self.plans[0] if self.plans else None
+
+    @property
+    def runner_up(self) -> Plan | None:
+        """The best plan of another offer."""
+        return self.plans[1] if self.plans[1:] else None
+
+    @property
+    def saving(self) -> float | None:
+        """USD a month that the winner saves over the runner-up."""
+        if self.winner is None or self.runner_up is None:
+            return None
+        return self.runner_up.usd_per_month - self.winner.usd_per_month
+
+
+def advise(question: Question, found: Sequence[Offer], notes: Sequence[Note] = ()) -> Advice:
+    """Answer for one model. `notes` say what was left out of the offers.
+
+    Raises `ValueError` for offers of different models, or none.
+    """
+    models = {offer.way.model for offer in found}
+    if len(models) != 1:
+        raise ValueError("advice is for one model, which needs an offer")
+    considered = [list(_plans(offer, question)) for offer in found]
+    plans = _ties_by_speed(sorted((min(each, key=_rank) for each in considered if each), key=_rank))
+    nearest = None if plans else _nearest(found, question)
+    answer = Advice(
+        model=models.pop(),
+        demand=question.demand,
+        limit=question.limit,
+        utilisation=question.utilisation,
+        offers=tuple(offer.words for offer in found),
+        plans=tuple(plans),
+        considered=tuple(plan for each in considered for plan in each),
+        sweeps=tuple(map(_sweep, found)),
+        nearest=nearest,
+        binding=None if plans else _binding(nearest, question),
+        actions=tuple(_actions(found)),
+        notes=(*notes, *_remarks(found)),
+    )
+    if not plans:
+        return answer
+    costs = tuple(_cost_point(rate, found, question) for rate in _rates(question.demand))
+    return msgspec.structs.replace(
+        answer,
+        costs=costs,
+        crossings=tuple(_crossings(costs, found, question)),
+        sensitivities=tuple(_sensitivities(answer, found, question)),
+    )
+
+
+def _rank(plan: Plan) -> tuple[float, float, int]:
+    return plan.usd_per_month, plan.load.p95, plan.max_batch
+
+
+def _ties_by_speed(plans: list[Plan]) -> list[Plan]:
+    """Among plans that cost the same as the cheapest, put the fastest first."""
+    if not plans:
+        return plans
+    bound = plans[0].usd_per_month * (1 + TIE)
+    tied = [plan for plan in plans if plan.usd_per_month <= bound]
+    return sorted(tied, key=lambda plan: plan.load.p95) + plans[len(tied) :]
+
+
+def best(offer: Offer, question: Question) -> Plan | None:
+    """The cheapest plan of an offer that meets the limit, the fastest where several cost the same."""
+    found: Plan | None = None
+    for max_batch, max_wait in _servers(offer.way, question):
+        most = None if found is None else found.instances
+        plan = _served(offer, question, max_batch, max_wait, most=most)
+        if plan is not None and (found is None or _rank(plan) < _rank(found)):
+            found = plan
+    return found
+
+
+def _plans(offer: Offer, question: Question) -> Iterator[Plan]:
+    """Every plan of an offer that meets the limit, each with as few instances as it takes."""
+    for max_batch, max_wait in _servers(offer.way, question):
+        plan = _served(offer, question, max_batch, max_wait)
+        if plan is not None:
+            yield plan
+
+
+def _served(
+    offer: Offer, question: Question, max_batch: int, max_wait: float, most: int | None = None
+) -> Plan | None:
+    """The plan of an offer with such a server; ``None`` where `most` instances do not meet the limit."""
+    needed = capacity.instances_needed(
+        question.demand,
+        offer.way.service,
+        limit=question.limit,
+        max_batch=max_batch,
+        max_wait=max_wait,
+        workers_per_instance=offer.way.workers,
+        utilisation=question.utilisation,
+        most=most,
+        requests=REQUESTS,
+    )
+    if needed.instances is None or needed.load is None:
+        return None
+    return _plan(offer, question, (max_batch, max_wait), needed.instances, needed.load)
+
+
+def _servers(way: Way, question: Question) -> Iterator[tuple[int, float]]:
+    """Largest batches and waits that are worth a try."""
+    for size in way.service.batch_sizes:
+        for share in WAITS if size > 1 and question.limit is not None else (0.0,):
+            yield size, share * (question.limit or 0.0)
+
+
+def _plan(offer: Offer, question: Question, server: tuple[int, float], needed: int, load: Load) -> Plan:
+    """`server` is its largest batch and the time that it waits for one to fill."""
+    instances = max(needed, question.least)
+    way, instance = offer.way, offer.instance
+    month = cost.usd_per_month(instance.price, instances)
+    return Plan(
+        offer=offer.words,
+        instance=instance.name,
+        price=_price_words(instance),
+        usd_per_hour=instance.price,
+        told=offer.told,
+        device=way.device,
+        runtime=way.runtime,
+        dtype=way.dtype,
+        threads=way.threads,
+        workers=way.workers,
+        hardware=way.hardware.id,
+        max_batch=server[0],
+        max_wait=server[1],
+        instances=instances,
+        usd_per_month=month,
+        usd_per_month_with_spare=cost.usd_per_month(instance.price, max(needed + 1, question.least)),
+        usd_per_million=month / (question.demand.rate * cost.HOURS_PER_MONTH * 3600) * 1e6,
+        load=load,
+        cold_start=way.cold_start,
+        weights_bytes=way.weights_bytes,
+    )
+
+
+def _price_words(instance: Instance) -> str:
+    return instance.words if instance.as_of or instance.region else "own hardware"
+
+
+def _nearest(found: Iterable[Offer], question: Question) -> Plan | None:
+    """The fastest plan when nothing limits it; ``None`` where the demand is beyond any number of machines."""
+    plans = (plan for offer in found for plan in _unlimited(offer, question))
+    return min(plans, key=lambda plan: plan.load.p95, default=None)
+
+
+def _unlimited(offer: Offer, question: Question) -> Iterator[Plan]:
+    """The plans of an offer when nothing limits its latency."""
+    free = msgspec.structs.replace(question, limit=None)
+    for size in offer.way.service.batch_sizes:
+        needed = capacity.instances_needed(
+            free.demand,
+            offer.way.service,
+            limit=math.inf if free.demand.pattern == "periodic" else None,
+            max_batch=size,
+            max_wait=0.0,
+            workers_per_instance=offer.way.workers,
+            utilisation=free.utilisation,
+            requests=REQUESTS,
+        )
+        if needed.instances is not None and needed.load is not None:
+            yield _plan(offer, free, (size, 0.0), needed.instances, needed.load)
+
+
+def _binding(nearest: Plan | None, question: Question) -> Note:
+    if nearest is None:
+        return Note(
+            code="demand-unmet",
+            text="no number of machines serves this demand",
+            cure="ask for less, or measure larger batches or faster machines",
+        )
+    limit = question.limit if question.limit is not None else question.demand.period
+    return Note(
+        code="limit-unmet",
+        text=f"no plan answers 95 % of requests within {units.seconds(limit)}: the nearest, {nearest.words} "
+        f"with batches of at most {nearest.max_batch}, takes {units.seconds(nearest.load.p95)}",
+        cure="measure smaller batch sizes or a faster machine, or allow more time",
+    )
+
+
+def _sweep(offer: Offer) -> Sweep:
+    service = offer.way.service
+    return Sweep(
+        offer=offer.words,
+        batch_sizes=service.batch_sizes,
+        p50=tuple(times[len(times) // 2] for times in service.percentiles),
+        throughput=tuple(size / service.mean(size) for size in service.batch_sizes),
+    )
+
+
+def _rates(demand: Demand) -> list[float]:
+    """Demands around the one asked for, evenly on a logarithmic scale; it is among them."""
+    half = STEPS // 2
+    return [demand.rate * 10 ** (DECADES * step / half) for step in range(-half, half + 1)]
+
+
+def _at(question: Question, rate: float) -> Question:
+    """The same question at another demand; whole streams where they are periodic."""
+    demand = question.demand
+    if demand.pattern == "periodic":
+        each = demand.rate / demand.streams
+        streams = max(1, round(rate / each))
+        demand = msgspec.structs.replace(demand, streams=streams, rate=streams * each)
+    else:
+        demand = msgspec.structs.replace(demand, rate=rate)
+    return msgspec.structs.replace(question, demand=demand)
+
+
+def _cost_point(rate: float, found: Sequence[Offer], question: Question) -> CostPoint:
+    asked = _at(question, rate)
+    return CostPoint(
+        rate=asked.demand.rate, usd_per_month=tuple(_least_cost(offer, asked) for offer in found)
+    )
+
+
+def _least_cost(offer: Offer, question: Question) -> float | None:
+    """What `best` costs, without looking for the fastest plan of that cost."""
+    least: Plan | None = None
+    for max_batch, max_wait in reversed(list(_servers(offer.way, question))):
+        if least is not None and least.instances <= question.least:
+            break
+        most = None if least is None else least.instances - 1
+        least = _served(offer, question, max_batch, max_wait, most=most) or least
+    return None if least is None else least.usd_per_month
+
+
+def _cheapest(point: CostPoint, before: int | None = None) -> int | None:
+    """Which offer costs least; the one before keeps its place where others only tie with it."""
+    priced = {index: usd for index, usd in enumerate(point.usd_per_month) if usd is not None}
+    if not priced:
+        return None
+    least = min(priced, key=priced.__getitem__)
+    if before in priced and priced[before] <= priced[least] * (1 + TIE):
+        return before
+    return least
+
+
+def _crossings(costs: Sequence[CostPoint], found: Sequence[Offer], question: Question) -> Iterator[Crossing]:
+    before = _cheapest(costs[0])
+    for low, high in pairwise(costs):
+        after = _cheapest(high, before)
+        if before is not None and after is not None and after != before:
+            rate = _narrowed(low.rate, high.rate, before, found, question)
+            yield Crossing(rate=rate, below=found[before].words, above=found[after].words)
+        before = after
+
+
+def _narrowed(low: float, high: float, before: int, found: Sequence[Offer], question: Question) -> float:
+    """Halve the way between two demands until the crossing is known closely."""
+    while high / low > CLOSE:
+        middle = _cost_point(math.sqrt(low * high), found, question)
+        if not low < middle.rate < high:
+            break  # whole streams leave nothing between
+        if _cheapest(middle, before) == before:
+            low = middle.rate
+        else:
+            high = middle.rate
+    return math.sqrt(low * high)
+
+
+def _sensitivities(answer: Advice, found: Sequence[Offer], question: Question) -> Iterator[Sensitivity]:
+    """Who wins when the winner gets dearer or slower and the others do not, by the worse of both."""
+    winner = answer.winner
+    if winner is None or len(found) < 2:  # noqa: PLR2004 - nobody else could win
+        return
+    for words, change in (
+        (f"its price {units.percent(PRICE_STEP, decimals=0)}", _dearer),
+        ("its calls as slow, and all others as fast, as another launch may be", _slower),
+    ):
+        moved = [change(offer, own=offer.words == winner.offer) for offer in found]
+        plans = sorted(filter(None, (best(offer, question) for offer in moved)), key=_rank)
+        yield Sensitivity(assumption=words, winner=plans[0].offer if plans else None)
+
+
+def _dearer(offer: Offer, *, own: bool) -> Offer:
+    if not own:
+        return offer
+    dearer = msgspec.structs.replace(
+        offer.instance, usd_per_hour=offer.instance.usd_per_hour * (1 + PRICE_STEP)
+    )
+    return msgspec.structs.replace(offer, instance=dearer)
+
+
+def _slower(offer: Offer, *, own: bool) -> Offer:
+    factor = math.exp(offer.way.uncertain if own else -offer.way.uncertain)
+    service = offer.way.service
+    scaled = msgspec.structs.replace(
+        service,
+        percentiles=tuple(tuple(factor * time for time in times) for times in service.percentiles),
+        means=tuple(factor * mean for mean in service.means),
+    )
+    return msgspec.structs.replace(offer, way=msgspec.structs.replace(offer.way, service=scaled))
+
+
+def _actions(found: Sequence[Offer]) -> Iterator[Note]:
+    """What might serve the model better: measured against each other where it was, else to be measured."""
+    for offer in found:
+        way = offer.way
+        siblings = [
+            other.way
+            for other in found
+            if other.way.hardware == way.hardware and other.way.device == way.device
+        ]
+        if len(way.service.batch_sizes) == 1:
+            yield Note(
+                code="one-batch-size",
+                text=f"only batches of {way.service.batch_sizes[0]} were measured on {way.device}: whether "
+                "larger ones pay is unknown",
+                cure="give the marker batch_sizes=[1, 8, 32]",
+            )
+        if way.device == "cpu" and way.hardware.cores > 1 and all(one.workers == 1 for one in siblings):
+            yield Note(
+                code="workers",
+                text=f"one worker was measured on {units.plural(way.hardware.cores, 'core')}",
+                cure=f"see whether several serve more: --infer-workers={way.hardware.cores}",
+            )
+    if all(offer.way.hardware.accelerator is None for offer in found):
+        yield Note(
+            code="no-accelerator",
+            text="no accelerator was measured, so this says nothing of GPUs",
+            cure="run the tests with --infer-devices=cpu,cuda --infer-json=gpu.json on a machine with one, "
+            "and give that file too",
+        )
+
+
+def _remarks(found: Sequence[Offer]) -> Iterator[Note]:
+    for offer in found:
+        if offer.way.dtype is not None:
+            yield Note(
+                code="accuracy",
+                text=f"{offer.way.dtype} was asked for: whether it is accurate enough, the test must check",
+            )
+        if not offer.told:
+            yield Note(
+                code="assumed-instance",
+                text=f"{offer.way.hardware.words} is taken for {offer.instance.full_name}, by its class",
+                cure=f"say --instance {offer.way.device}={offer.instance.name} if that is right",
+            )
+
+
+class Job(Struct, frozen=True, kw_only=True):
+    """What working off a backlog takes on one offer."""
+
+    instance: str
+    price: str
+    """As in `Plan`."""
+    usd_per_hour: float
+    device: str
+    max_batch: int
+    machine_hours: float
+    instances: int
+    """That work at once, to be done before the deadline."""
+    usd: float
+
+
+def backlog(work: Backlog, found: Iterable[Offer]) -> tuple[Job, ...]:
+    """What working off a backlog costs, the cheapest first: machines are paid for while they work.
+
+    Raises `ValueError` where one batch takes longer than the deadline on every offer.
+    """
+    jobs = []
+    problem: ValueError | None = None
+    for offer in found:
+        service = offer.way.service
+        size = max(service.batch_sizes, key=lambda batch: batch / service.mean(batch))
+        try:
+            hours, instances = capacity.offline(
+                work, service, max_batch=size, workers_per_instance=offer.way.workers
+            )
+        except ValueError as error:
+            problem = error
+            continue
+        jobs.append(
+            Job(
+                instance=offer.instance.name,
+                price=_price_words(offer.instance),
+                usd_per_hour=offer.instance.price,
+                device=offer.way.device,
+                max_batch=size,
+                machine_hours=hours,
+                instances=instances,
+                usd=hours * offer.instance.price,
+            )
+        )
+    if problem is not None and not jobs:
+        raise problem
+    return tuple(sorted(jobs, key=lambda job: (job.usd, job.instances)))

@@ -1,0 +1,270 @@
+"""What there is to choose from: the ways to run a model that were measured, and machines to rent for them.
+
+A way is no offer before somebody can say what its machine costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final, NamedTuple
+
+import msgspec
+
+from pytest_infergate.core import budget, cost, units
+from pytest_infergate.core.capacity import ServiceTimes
+from pytest_infergate.core.cost import Instance
+from pytest_infergate.core.model import (
+    Case,
+    CaseResult,
+    Crew,
+    Hardware,
+    Measurement,
+    Note,
+    Outcome,
+    Session,
+    Struct,
+    Verdict,
+)
+
+MEMORY_ROOM: Final = 1.1
+"""Memory that a process needs, over what was measured."""
+
+
+class Way(Struct, frozen=True, kw_only=True):
+    """One way to run one model that was measured: on a device, with a dtype, at some batch sizes."""
+
+    model: str
+    """The test, and the user's own parameters."""
+    device: str
+    runtime: str = "eager"
+    dtype: str | None = None
+    threads: int | None = None
+    workers: int = 1
+    """Processes on one machine, as many as were measured at once."""
+    hardware: Hardware
+    service: ServiceTimes
+    uncertain: float
+    """Half-width, on the log scale, within which another launch may be faster or slower as a whole."""
+    unit: str | None = None
+    memory_bytes: int | None = None
+    """Peak on the device at the largest batch: weights, activations, what the allocator reserved."""
+    host_bytes: int | None = None
+    weights_bytes: int | None = None
+    cold_start: float = 0.0
+    """Seconds of the first call."""
+
+    @property
+    def words(self) -> str:
+        """``cuda, float16, 2 workers``."""
+        threads = None if self.threads is None else units.plural(self.threads, "thread")
+        workers = None if self.workers == 1 else units.plural(self.workers, "worker")
+        runtime = None if self.runtime == "eager" else self.runtime
+        return ", ".join(filter(None, (self.device, runtime, self.dtype, threads, workers)))
+
+
+class Offer(Struct, frozen=True, kw_only=True):
+    """A way to run a model, and a machine to rent for it."""
+
+    way: Way
+    instance: Instance
+    told: bool
+    """Whether the user said that this machine is that instance; else it was found by its class."""
+
+    @property
+    def words(self) -> str:
+        """``g6.xlarge (cuda)``."""
+        return f"{self.instance.name} ({self.way.words})"
+
+
+def model(case: Case) -> str:
+    """What a case is one way to run: its test, and the user's own parameters."""
+    return f"{case.test}[{case.params}]" if case.params else case.test
+
+
+def ways(sessions: Iterable[Session]) -> tuple[Way, ...]:
+    """Collect every way that was measured, with its batch sizes.
+
+    Paired runs are left out, whose times hold for their workers alone; so are cases that failed, whose
+    outputs are wrong, or that are invalid.
+    """
+    found: dict[tuple[object, ...], list[tuple[CaseResult, Measurement, Session]]] = {}
+    for session in sessions:
+        wrong = {
+            (verdict.nodeid, verdict.case)
+            for verdict in session.gate.verdicts
+            if verdict.verdict in (Verdict.MISMATCH, Verdict.INVALID, Verdict.NOT_MEASURED)
+        }
+        for result in session.cases if session.against is None else ():
+            measurement, hardware, case = result.measurement, result.hardware, result.case
+            usable = result.outcome is Outcome.MEASURED and (result.nodeid, case) not in wrong
+            if not usable or measurement is None or hardware is None or not _readable(measurement):
+                continue
+            key = (
+                case.test,
+                case.params,
+                case.device,
+                case.runtime,
+                case.dtype or "",
+                case.threads or 0,
+                hardware.id,
+            )
+            found.setdefault(key, []).append((result, measurement, session))
+    return tuple(way for key in sorted(found, key=str) for way in _ways(found[key]))
+
+
+def _readable(measurement: Measurement) -> bool:
+    """Whether the times of a measurement, which may come from elsewhere, are times."""
+    latency = measurement.latency
+    try:
+        _service({1: measurement})
+    except ValueError:
+        return False
+    return latency.percentiles[0] <= latency.mean <= latency.percentiles[-1]
+
+
+def _ways(measured: Sequence[tuple[CaseResult, Measurement, Session]]) -> Iterator[Way]:
+    """The way of one worker, and those of several at once, at the batch sizes where these were measured."""
+    alone = _way(measured)
+    yield alone
+    crews: dict[int, dict[int, Crew]] = {}
+    for result, measurement, _ in measured:
+        for crew in measurement.crews:
+            crews.setdefault(crew.workers, {})[result.case.batch_size] = crew
+    for workers, by_size in sorted(crews.items()):
+        try:
+            service = ServiceTimes(
+                batch_sizes=tuple(sorted(by_size)),
+                percentiles=tuple(by_size[size].percentiles for size in sorted(by_size)),
+                means=tuple(by_size[size].mean for size in sorted(by_size)),
+            )
+        except ValueError:  # a file from elsewhere may hold anything
+            continue
+        host = None if alone.host_bytes is None else workers * alone.host_bytes
+        yield msgspec.structs.replace(alone, workers=workers, service=service, host_bytes=host)
+
+
+def _way(measured: Sequence[tuple[CaseResult, Measurement, Session]]) -> Way:
+    by_size = {result.case.batch_size: (result, measurement) for result, measurement, _ in measured}
+    sizes = tuple(sorted(by_size))
+    result, largest = by_size[sizes[-1]]
+    case = result.case
+    if result.hardware is None:
+        raise ValueError("a way needs the hardware that it was measured on")
+    return Way(
+        model=model(case),
+        device=case.device,
+        runtime=case.runtime,
+        dtype=case.dtype,
+        threads=case.threads,
+        hardware=result.hardware,
+        service=_service({size: measurement for size, (_, measurement) in by_size.items()}),
+        uncertain=budget.launch_band(
+            (), virtual=any(session.environment.virtual for *_, session in measured)
+        ),
+        unit=result.unit,
+        memory_bytes=_most(largest.memory.peak, largest.memory.reserved),
+        host_bytes=largest.memory.host_peak,
+        weights_bytes=largest.memory.weights,
+        cold_start=max(measurement.cold_start for _, measurement, _ in measured),
+    )
+
+
+def _service(by_size: Mapping[int, Measurement]) -> ServiceTimes:
+    """Seconds of a call as a service pays them: inputs copied in and outputs out, where that was measured."""
+    sizes = tuple(sorted(by_size))
+    found = [by_size[size] for size in sizes]
+    return ServiceTimes(
+        batch_sizes=sizes,
+        percentiles=tuple(tuple(_copies(one) + time for time in one.latency.percentiles) for one in found),
+        means=tuple(_copies(one) + one.latency.mean for one in found),
+    )
+
+
+def _copies(measurement: Measurement) -> float:
+    """Seconds that copying inputs to the device and outputs back adds to a call."""
+    if measurement.host_to_host is None:
+        return 0.0
+    return max(0.0, measurement.host_to_host - measurement.latency.p50.value)
+
+
+def _most(*values: int | None) -> int | None:
+    return max((value for value in values if value is not None), default=None)
+
+
+class Mapped(NamedTuple):
+    """What the user says of machines: instances by device, or by the beginning of a hardware class."""
+
+    instances: Mapping[str, Instance] = {}
+
+    def __call__(self, way: Way) -> Instance | None:
+        """The instance that a way's machine stands for; the most particular word counts."""
+        names = (way.hardware.id, way.device, way.device.partition(":")[0])
+        fitting = [name for name in self.instances if any(own.startswith(name) for own in names)]
+        return self.instances[max(fitting, key=len)] if fitting else None
+
+
+def offers(
+    found: Iterable[Way], table: Iterable[Instance], told: Mapping[str, Instance]
+) -> tuple[tuple[Offer, ...], tuple[Note, ...]]:
+    """Find a machine to rent for each way, and say for which there is none.
+
+    What the user told counts, where it is of the measured class or has no class, as own machines have none;
+    else the cheapest instance of that class. A way without either is no offer: its note asks what the
+    machine is, or says in what it is another.
+    """
+    mapped = Mapped(told)
+    table = tuple(table)
+    made: list[Offer] = []
+    notes: list[Note] = []
+    for way in found:
+        instance = mapped(way)
+        known = instance is not None
+        if instance is None:
+            instance = next(iter(cost.proposals(way.hardware, table)), None)
+        other = "" if instance is None or not instance.vcpus else cost.difference(instance, way.hardware)
+        if instance is None:
+            notes.append(_unknown(way, table))
+        elif other:
+            notes.append(_another(way, instance, other))
+        elif not _fits(way, instance):
+            notes.append(_too_small(way, instance))
+        else:
+            made.append(Offer(way=way, instance=instance, told=known))
+    return tuple(made), tuple(dict.fromkeys(notes))
+
+
+def _unknown(way: Way, table: Sequence[Instance]) -> Note:
+    kind = way.device.partition(":")[0]
+    close = [
+        one.name for one in table if (one.accelerator_count > 0) == (way.hardware.accelerator is not None)
+    ]
+    example = close[0] if close else "NAME"
+    return Note(
+        code="unknown-machine",
+        text=f"what is this machine, and what does it cost: {way.hardware.words}?",
+        cure=f"say --instance {kind}=NAME, such as {example}, or --price {kind}=USD_PER_HOUR",
+    )
+
+
+def _another(way: Way, instance: Instance, difference: str) -> Note:
+    return Note(
+        code="other-machine",
+        text=f"{instance.name}, which {way.device} is said to be, is another machine: {difference}",
+        cure=f"measure on {instance.name}, or say --price {way.device}=USD_PER_HOUR for the machine at hand",
+    )
+
+
+def _fits(way: Way, instance: Instance) -> bool:
+    """Whether the process fits into the instance's memory, as far as both are known."""
+    if way.host_bytes is None or instance.memory_gib is None:
+        return True
+    return way.host_bytes * MEMORY_ROOM <= instance.memory_gib * 2**30
+
+
+def _too_small(way: Way, instance: Instance) -> Note:
+    return Note(
+        code="memory",
+        text=f"{instance.name} has {instance.memory_gib:g} GiB, and {way.words} takes "
+        f"{units.bytes_(way.host_bytes)} of the host",
+        cure="choose an instance with more memory",
+    )

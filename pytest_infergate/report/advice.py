@@ -1,0 +1,194 @@
+"""Advice in words: for the terminal, and as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from tabulate import tabulate
+
+from pytest_infergate.core import demand as demands
+from pytest_infergate.core import units
+from pytest_infergate.core.advice import Advice, Job, Plan, Sensitivity
+from pytest_infergate.core.demand import Backlog
+from pytest_infergate.report.markdown import code, escaped, table
+from pytest_infergate.report.names import plain
+
+ASSUMPTIONS = (
+    "Service time is not latency under load: requests wait for each other, and that was simulated.",
+    "Network, and whatever is done before and after the model, count only where the callable includes them.",
+    "One model a machine; what is fixed for the peak is paid for around the clock.",
+    "Prices are on demand. Spot machines, which may be taken away, never alone serve a latency limit.",
+)
+"""What every answer rests on."""
+HEADERS = ("plan", "device", "batch", "wait", "p95", "busy", "USD/month", "with spare", "USD/million")
+_ALIGNED = ("left", "left", "right", "right", "right", "right", "right", "right", "right")
+JOB_HEADERS = ("instance", "device", "batch", "machine-hours", "at once", "USD")
+_JOB_ALIGNED = ("left", "left", "right", "right", "right", "right")
+
+
+def terminal(answers: Sequence[Advice]) -> str:
+    """Every answer, blocks apart by an empty line, and what all rest on."""
+    blocks = [block for answer in answers for block in _blocks(answer)]
+    return "\n\n".join([*blocks, _listed("assumed", ASSUMPTIONS)])
+
+
+def markdown(answers: Sequence[Advice]) -> str:
+    """Every answer under a heading of its own."""
+    blocks: list[str] = []
+    for answer in answers:
+        blocks += [f"### {code(answer.model)}", escaped(question(answer)), f"**{escaped(verdict(answer))}**"]
+        blocks += ["\n".join(f"- {escaped(line)}" for line in findings(answer))]
+        if answer.plans:
+            rows = [tuple(map(escaped, cells(plan))) for plan in answer.plans]
+            blocks.append(table(HEADERS, rows, frozenset(range(2, len(HEADERS)))))
+        blocks.append("\n".join(f"- {escaped(line)}" for line in remarks(answer)))
+    blocks.append("\n".join(f"- {line}" for line in ASSUMPTIONS))
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def question(answer: Advice) -> str:
+    """What was asked."""
+    limit = "" if answer.limit is None else f", 95 % within {units.seconds(answer.limit)}"
+    return (
+        f"{demands.words(answer.demand)}{limit}, machines busy at most "
+        f"{units.percent(answer.utilisation, signed=False, decimals=0)} of the time"
+    )
+
+
+def verdict(answer: Advice) -> str:
+    """The sentence that matters."""
+    winner = answer.winner
+    if winner is None:
+        return "No plan meets the limit." if answer.binding is None else f"{_sentence(answer.binding.text)}."
+    return (
+        f"Run it on {winner.words} ({_device(winner)}): {usd(winner.usd_per_month)} a month, "
+        f"{usd(winner.usd_per_million)} per million."
+    )
+
+
+def findings(answer: Advice) -> list[str]:
+    """What stands beside the sentence that matters: how fast, who else, where it flips, how sure."""
+    winner = answer.winner
+    if winner is None:
+        return [] if answer.binding is None else [f"Next: {answer.binding.cure}."]
+    lines = [_speed(winner, answer)]
+    if answer.runner_up is not None and answer.saving is not None:
+        other = answer.runner_up
+        lines.append(
+            f"Runner-up: {other.words} ({_device(other)}), {usd(other.usd_per_month)} a month: "
+            f"{usd(answer.saving)} more."
+        )
+    lines += [
+        f"Below {units.rate(crossing.rate)} {crossing.below} costs least, above it {crossing.above}."
+        for crossing in answer.crossings
+    ]
+    if len(answer.offers) > 1 and not answer.crossings and answer.costs:
+        low, high = answer.costs[0].rate, answer.costs[-1].rate
+        lines.append(f"It costs least from {units.rate(low)} to {units.rate(high)}.")
+    lines += [_stays(item, winner) for item in answer.sensitivities]
+    lines.append(_start(winner))
+    return lines
+
+
+def _speed(winner: Plan, answer: Advice) -> str:
+    load = winner.load
+    allowed = "" if answer.limit is None else f" of the {units.seconds(answer.limit)} allowed"
+    periodic = answer.demand.pattern == "periodic" and load.missed is not None
+    missed = f", {units.percent(load.missed, signed=False)} of frames too late" if periodic else ""
+    wait = "" if not winner.max_wait else f", waiting up to {units.seconds(winner.max_wait)} for them"
+    marked = " Part of it is interpolated between measured batch sizes." if load.interpolated else ""
+    return (
+        f"p95 {units.seconds(load.p95)}{allowed}{missed}; batches of at most {winner.max_batch}{wait}; "
+        f"busy {units.percent(load.utilisation, signed=False, decimals=0)} of the time.{marked}"
+    )
+
+
+def _stays(item: Sensitivity, winner: Plan) -> str:
+    if item.winner == winner.offer:
+        return f"With {item.assumption}, it still costs least."
+    if item.winner is None:
+        return f"With {item.assumption}, no plan meets the limit."
+    return f"With {item.assumption}, {item.winner} would cost least."
+
+
+def _start(winner: Plan) -> str:
+    weights = (
+        ""
+        if winner.weights_bytes is None
+        else f", with {units.bytes_(winner.weights_bytes)} of weights to load"
+    )
+    return f"A new process answers its first call after {units.seconds(winner.cold_start)}{weights}."
+
+
+def remarks(answer: Advice) -> list[str]:
+    """What to try next, and what was taken for granted."""
+    return [plain(str(note)) for note in (*answer.actions, *answer.notes)]
+
+
+def jobs(work: Backlog, found: Sequence[Job], model: str) -> str:
+    """A backlog, for the terminal."""
+    body = [
+        (
+            job.instance,
+            job.device,
+            job.max_batch,
+            units.significant(job.machine_hours),
+            job.instances,
+            usd(job.usd),
+        )
+        for job in found
+    ]
+    title = f"{plain(model)}\n  {units.significant(work.items)} items within {units.duration(work.deadline)}"
+    return f"{title}\n\n" + tabulate(
+        body, headers=JOB_HEADERS, tablefmt="plain", colalign=_JOB_ALIGNED, disable_numparse=True
+    )
+
+
+def usd(value: float) -> str:
+    """``1,234 USD``, ``12.3 USD``: three digits, whole dollars from a hundred."""
+    return f"{value:,.0f} USD" if value >= 100 else f"{units.significant(value)} USD"  # noqa: PLR2004
+
+
+def cells(plan: Plan) -> tuple[str, ...]:
+    """A plan as a row of `HEADERS`."""
+    return (
+        plan.words,
+        _device(plan),
+        str(plan.max_batch),
+        units.seconds(plan.max_wait),
+        units.seconds(plan.load.p95),
+        units.percent(plan.load.utilisation, signed=False, decimals=0),
+        usd(plan.usd_per_month).removesuffix(" USD"),
+        usd(plan.usd_per_month_with_spare).removesuffix(" USD"),
+        usd(plan.usd_per_million).removesuffix(" USD"),
+    )
+
+
+def price(plan: Plan) -> str:
+    """``0.805 USD an hour: aws/g6.xlarge in us-east-1, on demand, as of 2026-07-20``."""
+    return f"{usd(plan.usd_per_hour)} an hour: {plan.price}"
+
+
+def _blocks(answer: Advice) -> Iterable[str]:
+    lines = [plain(answer.model), f"  {question(answer)}", f"  {plain(verdict(answer))}"]
+    yield "\n".join([*lines, *(f"  {plain(line)}" for line in findings(answer))])
+    if answer.plans:
+        body = [tuple(map(plain, cells(plan))) for plan in answer.plans]
+        yield tabulate(body, headers=HEADERS, tablefmt="plain", colalign=_ALIGNED, disable_numparse=True)
+        yield _listed("prices", list(dict.fromkeys(plain(price(plan)) for plan in answer.plans)))
+    yield _listed("notes", remarks(answer))
+
+
+def _listed(title: str, lines: Sequence[str]) -> str:
+    return "\n".join([f"{title}:", *(f"  {line}" for line in lines)]) if lines else ""
+
+
+def _device(plan: Plan) -> str:
+    threads = None if plan.threads is None else units.plural(plan.threads, "thread")
+    workers = None if plan.workers == 1 else units.plural(plan.workers, "worker")
+    runtime = None if plan.runtime == "eager" else plan.runtime
+    return ", ".join(filter(None, (plan.device, runtime, plan.dtype, threads, workers)))
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,384 @@
+"""What GitHub and GitLab show of a session: annotations beside the code, a job summary, a comment.
+
+Loads no table library: the job that publishes a comment installs little.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from pytest_infergate.core import units
+from pytest_infergate.core.gate import FAILING, GRAVITY
+from pytest_infergate.core.model import CaseVerdict, GateResult, Outcome, Session, Verdict
+from pytest_infergate.report import messages
+from pytest_infergate.report.markdown import block, code, cut, details, escaped, link, table
+from pytest_infergate.report.messages import Message
+from pytest_infergate.report.names import called, plain, shorten
+from pytest_infergate.report.rows import Judged, Row, grouped_notes, joined, row
+
+MOST_ANNOTATIONS: Final = 9
+"""GitHub shows ten errors of a step; the rest is counted in a notice."""
+SUMMARY_BYTES: Final = 1_000_000
+"""GitHub takes 1 MiB of a step."""
+COMMENT_BYTES: Final = 65_000
+"""GitHub takes 65,536 characters."""
+MARKER: Final = "<!-- infergate -->"
+"""First line of a comment, by which it is found again."""
+ROWS: Final = 200
+"""Rows of a table, the gravest first."""
+COMMENT_ROWS: Final = 20
+_TOLD: Final = 10
+"""Cases that are told in full."""
+_LISTED: Final = 12
+_NAME: Final = 100
+_SENTENCE: Final = 240
+_MESSAGE: Final = 4_000
+"""Characters of an annotation."""
+_RESERVE: Final = 300
+"""Bytes kept free for the sentence that says what was left out."""
+_CHANGED = FAILING | {
+    Verdict.INVALID,
+    Verdict.INFEASIBLE,
+    Verdict.SUSPECTED,
+    Verdict.SLOWER_WITHIN_TOLERANCE,
+    Verdict.IMPROVED,
+}
+_FAILED, _WORTH, _FINE = "❌", "⚠️", "✅"
+_ORDER = re.compile(r"<!-- run (\d{1,18})\.(\d{1,9}) -->")
+
+MEANINGS: Final = {
+    Verdict.REGRESSED: "slower, bigger or more work than before, beyond what is tolerated and the noise",
+    Verdict.OVER_BUDGET: "a limit that the test promises is broken, or could not be checked",
+    Verdict.MISMATCH: "the model computes something else than before",
+    Verdict.INVALID: "the measurement does not count, for the reason that is given",
+    Verdict.INFEASIBLE: "it does not fit into memory",
+    Verdict.SUSPECTED: "it looks slower, and the evidence is not enough to say so for certain",
+    Verdict.INCONCLUSIVE: "neither a change nor its absence could be shown: it proves nothing",
+    Verdict.INCOMPARABLE: "what is on record is of other hardware or software, so nothing was compared",
+    Verdict.NO_BASELINE: "there is nothing to compare with yet, as with every new test",
+    Verdict.SLOWER_WITHIN_TOLERANCE: "slower for certain, by less than what is tolerated",
+    Verdict.IMPROVED: "faster, smaller or less work than before",
+    Verdict.EQUIVALENT: "as before, within what is tolerated",
+    Verdict.NOT_MEASURED: "skipped, or failed before it was measured",
+}
+"""Each verdict for readers who have never seen one."""
+
+
+class Section(NamedTuple):
+    """A part of a page that is there whole or not at all."""
+
+    name: str
+    text: str
+
+
+def annotate(
+    session: Session, places: Mapping[str, tuple[str, int | None]], most: int = MOST_ANNOTATIONS
+) -> str:
+    """Workflow commands, a line each: an error at the test of each failing case, up to `most` of them.
+
+    `places` are files and lines by node id, as the repository has them. Empty where nothing failed; a run
+    that failed as a whole is an error without a place.
+    """
+    failing = [judged for judged in joined(session) if judged.verdict is not None and judged.verdict.failed]
+    lines = [_annotation(row(judged), places.get(_nodeid(judged))) for judged in failing[:most]]
+    if len(failing) > most:
+        lines.append(command("notice", f"and {len(failing) - most} more", title="infergate"))
+    if not failing and not session.gate.passed:
+        words = [session.gate.headline, *session.gate.reasons]
+        lines.append(command("error", "\n".join(map(plain, words)), title="infergate"))
+    return "\n".join(lines)
+
+
+def command(name: str, message: str, **properties: str) -> str:
+    """One workflow command, on one line whatever it says: ``::error file=a.py,line=3::it broke``."""
+    given = ",".join(f"{key}={_property(value)}" for key, value in properties.items() if value)
+    return f"::{name}{' ' if given else ''}{given}::{_data(cut(message, _MESSAGE))}"
+
+
+def _annotation(shown: Row, place: tuple[str, int | None] | None) -> str:
+    where = {}
+    if place is not None:
+        file, line = place
+        where = {"file": plain(file), "line": "" if line is None else str(line)}
+    title = f"{shown.word}: {shorten(shown.nodeid, _NAME)}{shown.place}"
+    return command("error", "\n".join(_told(shown.message)), **where, title=title)
+
+
+def _data(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")
+
+
+def _nodeid(judged: Judged) -> str:
+    subject = judged.verdict or judged.result
+    return "" if subject is None else subject.nodeid
+
+
+def _told(message: Message) -> list[str]:
+    """A case in plain lines: what was measured, what is allowed, how sure, what next."""
+    lines = [message.title]
+    for section in message.sections:
+        lines.append(f"{section.words}: {section.verdict}")
+        lines += [f"  {label}: {text}" for label, text in section.lines]
+    lines += [f"next: {cure}" for cure in message.cures]
+    return [cut(plain(line), _SENTENCE) for line in lines]
+
+
+def summary(
+    session: Session,
+    *,
+    artifact_url: str = "",
+    lead: str = "",
+    limit: int = SUMMARY_BYTES,
+    rows: int = ROWS,
+) -> str:
+    """A page of Markdown in at most `limit` bytes, the sentence that matters first.
+
+    `lead` is what went wrong beside the cases, and comes before them. Sections that do not fit are left out
+    whole, and named.
+    """
+    pairs = [(judged, row(judged)) for judged in joined(session)]
+    changed = [pair for pair in pairs if _has_changed(*pair)]
+    told = [shown for judged, shown in pairs if judged.verdict is not None and judged.verdict.failed][:_TOLD]
+    folded = (
+        ("why, and what next", "\n\n".join(map(_explained, told))),
+        ("what these words mean", _meanings(session)),
+        (f"all {units.plural(len(pairs), 'case')}", _all(pairs, rows) if pairs else ""),
+        ("new, missing and deselected cases", _comings(session.gate)),
+        ("notes", _notes(session)),
+        ("environment", _environment(session)),
+    )
+    sections = [
+        Section("the table of what changed", _changes(changed, rows)),
+        *(Section(name, details(name[:1].upper() + name[1:], text)) for name, text in folded if text),
+    ]
+    return _assembled(_head(session, artifact_url, lead), sections, limit)
+
+
+def comment(
+    session: Session,
+    order: tuple[int, int],
+    *,
+    artifact_url: str = "",
+    lead: str = "",
+    limit: int = COMMENT_BYTES,
+) -> str:
+    """What stands at a pull request, found again by its marker; `order` are the run's id and attempt."""
+    head = _marked(order)
+    page = summary(session, artifact_url=artifact_url, lead=lead, limit=limit - len(head), rows=COMMENT_ROWS)
+    return head + page
+
+
+def without_results(reason: str, *, artifact_url: str = "", order: tuple[int, int] | None = None) -> str:
+    """The page or comment of a run that left no results, which is no pass."""
+    head = "" if order is None else _marked(order)
+    where = link("Look at the run.", artifact_url)
+    return f"{head}### {_FAILED} No result: {_sentence(reason)}\n\nNothing was decided. {where}\n"
+
+
+def order_of(body: str) -> tuple[int, int] | None:
+    """The run that a comment is of; ``None`` for a comment of somebody else."""
+    if not body.startswith(MARKER):
+        return None
+    found = _ORDER.match(body[len(MARKER) :].lstrip("\r\n"))
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+def _marked(order: tuple[int, int]) -> str:
+    return f"{MARKER}\n<!-- run {order[0]}.{order[1]} -->\n\n"
+
+
+def _assembled(head: str, sections: Iterable[Section], limit: int) -> str:
+    kept, left = [head], []
+    room = limit - _RESERVE - _size(head)
+    for section in sections:
+        if not section.text:
+            continue
+        if _size(section.text) > room:
+            left.append(section.name)
+            continue
+        kept.append(section.text)
+        room -= _size(section.text)
+    if left:
+        kept.append(f"Left out for want of room: {', '.join(left)}. The results file has it all.")
+    return "\n\n".join(kept) + "\n"
+
+
+def _size(text: str) -> int:
+    return len(text.encode()) + 2
+
+
+def _head(session: Session, artifact_url: str, lead: str) -> str:
+    gate = session.gate
+    mark = _FAILED if lead or not gate.passed else (_FINE if gate.decided else _WORTH)
+    blocks = [f"### {mark} {_sentence(lead or gate.headline)}"]
+    if lead:
+        blocks.append(_sentence(gate.headline))
+    blocks += [_bullets(map(_sentence, gate.reasons)), _opponent(session)]
+    blocks.append(link("Report and results", artifact_url) if artifact_url else "")
+    return "\n\n".join(filter(None, blocks))
+
+
+def _opponent(session: Session) -> str:
+    """What was compared with what, and which changes a commit accepts."""
+    against = session.against
+    if against is None:
+        return ""
+    took = f"{units.plural(against.launches, 'launch')}, {units.duration(against.seconds)}"
+    other = messages.opponent(against)
+    if against.commit is not None and against.revision == against.commit:
+        other = f"the merge base {against.commit[:7]}"
+    lines = [f"Against {_sentence(other)}, call by call: {took}"]
+    accepted = [
+        f"accepted by a commit: {code(shorten(plain(pattern), _NAME))}: "
+        f"{_sentence(reason) or 'no reason was given'}"
+        for pattern, reason in against.accepted.items()
+    ]
+    return "\n\n".join(filter(None, [*lines, _bullets(accepted)]))
+
+
+def _sentence(text: str) -> str:
+    return escaped(cut(plain(text), _SENTENCE))
+
+
+def _bullets(lines: Iterable[str]) -> str:
+    """A list, cut where it grows long."""
+    items = list(lines)
+    shown = [f"- {line}" for line in items[:_LISTED]]
+    if len(items) > _LISTED:
+        shown.append(f"- and {len(items) - _LISTED} more")
+    return "\n".join(shown)
+
+
+def _has_changed(judged: Judged, shown: Row) -> bool:
+    failed = judged.result is not None and judged.result.outcome is Outcome.FAILED
+    return shown.failed or shown.accepted or failed or shown.verdict in _CHANGED
+
+
+def _changes(pairs: Sequence[tuple[Judged, Row]], most: int) -> str:
+    if not pairs:
+        return ""
+    headers = ("case", "verdict", "was", "now", "change", "what")
+    cells = [
+        (_name(shown), _verdict(shown), *_time(judged.verdict), _what(shown))
+        for judged, shown in pairs[:most]
+    ]
+    return _with_rest(table(headers, cells, frozenset({2, 3, 4})), len(pairs) - most)
+
+
+def _with_rest(text: str, more: int) -> str:
+    return f"{text}\n\nand {units.plural(more, 'more case')}" if more > 0 else text
+
+
+def _name(shown: Row) -> str:
+    return code(shorten(shown.nodeid, _NAME) + cut(shown.place, _NAME), cell=True)
+
+
+def _verdict(shown: Row) -> str:
+    mark = _FAILED if shown.failed else (_WORTH if shown.verdict in _CHANGED else "")
+    mark = _FINE if shown.verdict in (Verdict.IMPROVED, Verdict.EQUIVALENT) else mark
+    return f"{mark} {shown.word}".strip()
+
+
+def _what(shown: Row) -> str:
+    """The sentence of a case, without the verdict that stands beside it."""
+    word, _, rest = shown.message.title.partition(": ")
+    known = shown.verdict is not None and word == shown.verdict.value
+    return _sentence(rest if known else shown.message.title)
+
+
+def _time(verdict: CaseVerdict | None) -> tuple[str, str, str]:
+    """The median on both sides, and its change."""
+    rows = () if verdict is None else verdict.comparisons
+    found = next((item for item in rows if item.metric == "p50" and item.evidence != "exact"), None)
+    if found is None:
+        return ("", "", "")
+    change = units.percent(found.effect)
+    if found.low is not None and found.high is not None:
+        change += f" ({units.percent(found.low)} to {units.percent(found.high)})"
+    return units.seconds(found.baseline), units.seconds(found.candidate), change
+
+
+def _explained(shown: Row) -> str:
+    return f"{code(shorten(shown.nodeid, _NAME))}{escaped(shown.place)}\n\n{block(_told(shown.message))}"
+
+
+def _meanings(session: Session) -> str:
+    """What the verdicts of this run mean, and how a change that is meant is accepted."""
+    found = sorted({verdict.verdict for verdict in session.gate.verdicts}, key=GRAVITY.__getitem__)
+    if not found:
+        return ""
+    lines = [f"- **{verdict.value}**: {MEANINGS[verdict]}" for verdict in found]
+    cure = "record it with `pytest --infer-save`, and commit `.infergate/`"
+    if session.against is not None:
+        cure = "say so at the end of a commit message: `Infergate-Accept: PATTERN REASON`"
+    return "\n".join([*lines, "", f"If a change is meant, {cure}."])
+
+
+def _all(pairs: Sequence[tuple[Judged, Row]], most: int) -> str:
+    headers = ("case", "verdict", "p50", "p95", "throughput", "peak memory", "budget")
+    cells = [
+        (
+            _name(shown),
+            _verdict(shown),
+            shown.p50,
+            shown.p95,
+            _sentence(shown.throughput),
+            shown.peak_memory,
+            _sentence(shown.budget),
+        )
+        for _, shown in pairs[:most]
+    ]
+    return _with_rest(table(headers, cells, frozenset({2, 3, 4, 5})), len(pairs) - most)
+
+
+def _comings(gate: GateResult) -> str:
+    name = called(gate)
+
+    def shown(text: str) -> str:
+        return code(shorten(text, _NAME))
+
+    pairs = [f"{shown(name(old))} is now {shown(name(new))}" for old, new in gate.renamed]
+    blocks = (
+        _titled("New, unknown to what is on record", (shown(name(case)) for case in gate.new)),
+        _titled("Missing, on record only", (shown(name(case)) for case in gate.missing)),
+        _titled("Renamed, it seems", pairs),
+        _titled("Deselected", (_sentence(str(note)) for note in gate.deselected)),
+    )
+    return "\n\n".join(filter(None, blocks))
+
+
+def _titled(title: str, lines: Iterable[str]) -> str:
+    listed = _bullets(lines)
+    return f"{title}:\n\n{listed}" if listed else ""
+
+
+def _notes(session: Session) -> str:
+    lines = []
+    for group in grouped_notes(session):
+        only = len(group.nodeids) == 1
+        about = code(shorten(group.nodeids[0], _NAME)) if only else units.plural(len(group.nodeids), "case")
+        lines.append(f"{about}: {_sentence(str(group.note))}")
+    return _bullets(lines)
+
+
+def _environment(session: Session) -> str:
+    environment = session.environment
+    machines = dict.fromkeys(one.hardware.words for one in session.cases if one.hardware is not None)
+    lines = [
+        *(("machine", words) for words in machines),
+        ("system", environment.os),
+        ("Python", environment.python),
+        (
+            "packages",
+            ", ".join(f"{name} {version}" for name, version in sorted(environment.packages.items())),
+        ),
+        ("infergate", session.tool_version),
+        ("finished", session.created),
+    ]
+    return _bullets(f"{label}: {_sentence(text)}" for label, text in lines if text)

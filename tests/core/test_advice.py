@@ -1,0 +1,414 @@
+"""Advice: which plan, how sure, and that it is the one that a brute force finds."""
+
+import heapq
+import math
+from itertools import pairwise
+
+import msgspec
+import numpy as np
+import pytest
+from core_values import ENVIRONMENT, HARDWARE, case, latency, measurement, result
+
+from pytest_infergate.core import advice, cost, gate, offers
+from pytest_infergate.core.advice import Question
+from pytest_infergate.core.capacity import ServiceTimes
+from pytest_infergate.core.cost import Instance
+from pytest_infergate.core.demand import Backlog, Demand, arrivals
+from pytest_infergate.core.model import (
+    Against,
+    CaseVerdict,
+    Environment,
+    Hardware,
+    Memory,
+    Note,
+    Policy,
+    Session,
+    Verdict,
+)
+from pytest_infergate.core.offers import Offer, Way
+
+GPU = Hardware(cpu_model="Test CPU", cores=4, accelerator="NVIDIA L4", accelerator_count=1)
+
+
+def times(**seconds):
+    """Calls that always take the same time: ``times(b1=0.02, b8=0.1)``."""
+    sizes = tuple(int(name[1:]) for name in seconds)
+    return ServiceTimes(batch_sizes=sizes, percentiles=tuple((value,) * 101 for value in seconds.values()))
+
+
+def instance(name="c7i.xlarge", usd=0.1785, **fields):
+    known = {"provider": "aws", "region": "us-east-1", "vcpus": 4, "memory_gib": 8.0, "as_of": "2026-07-20"}
+    return Instance(name=name, usd_per_hour=usd, **{**known, **fields})
+
+
+def way(service, **fields):
+    known = {"model": "tests/test_a.py::test_model", "device": "cpu", "hardware": HARDWARE, "uncertain": 0.1}
+    return Way(service=service, **{**known, **fields})
+
+
+SLOW = Offer(way=way(times(b1=0.020, b8=0.120)), instance=instance(usd=0.10), told=True)
+FAST = Offer(
+    way=way(times(b1=0.004, b8=0.006, b32=0.012), device="cuda", hardware=GPU),
+    instance=instance("g6.xlarge", 0.81),
+    told=True,
+)
+OTHER = Offer(
+    way=way(times(b1=0.009, b4=0.030), hardware=Hardware(cpu_model="Big CPU", cores=16)),
+    instance=instance("c7i.4xlarge", 0.30),
+    told=True,
+)
+OFFERS = (SLOW, FAST, OTHER)
+
+
+# A brute force, written apart: every batch size, wait and number of instances, served in the plainest way.
+
+
+def served(moments, service, max_batch, max_wait, workers):
+    """Latencies of requests in order, one worker taking one batch after another."""
+    free = [0.0] * workers
+    sizes, seconds = service.batch_sizes, [values[0] for values in service.percentiles]
+    waiting = list(moments)
+    latencies = []
+    while waiting:
+        begins = max(heapq.heappop(free), waiting[0])
+        if len(waiting) >= max_batch:
+            full = waiting[max_batch - 1]
+            begins = max(begins, min(full, waiting[0] + max_wait))
+        else:
+            begins = max(begins, waiting[0] + max_wait)
+        batch = [moment for moment in waiting[:max_batch] if moment <= begins]
+        ends = begins + float(np.interp(len(batch), sizes, seconds))
+        latencies += [ends - moment for moment in batch]
+        waiting = waiting[len(batch) :]
+        heapq.heappush(free, ends)
+    return latencies
+
+
+def brute_force(demand, limit, requests):
+    """The least cost a month of any plan, by trying all of them; `math.inf` where none will do."""
+    least = math.inf
+    for offer in OFFERS:
+        service = offer.way.service
+        if service.percentiles[0][0] > limit:
+            continue
+        for position, size in enumerate(service.batch_sizes):
+            busy = demand.rate * service.percentiles[position][0] / size
+            for share in (0.0, 0.1, 0.25) if size > 1 else (0.0,):
+                for instances in range(max(1, math.ceil(busy / 0.6)), 80):
+                    month = instances * offer.instance.usd_per_hour * 730
+                    if month >= least:
+                        break
+                    moments = arrivals(demand, requests, 0)
+                    found = served(moments, service, size, share * limit, instances)[requests // 10 :]
+                    if np.quantile(found, 0.95, method="higher") <= limit:
+                        least = month
+                        break
+    return least
+
+
+def test_the_plan_is_the_one_that_a_brute_force_finds(monkeypatch):
+    """Over a grid of 200 demands and limits; plans within one per cent of the cost count as ties."""
+    requests = 100
+    monkeypatch.setattr(advice, "REQUESTS", requests)
+    monkeypatch.setattr("pytest_infergate.core.capacity.ROUNDS", 0)
+    none = 0
+    for rate in np.geomspace(0.5, 300, 20):
+        for limit in np.geomspace(0.003, 0.5, 10):
+            question = Question(demand=Demand(rate=float(rate)), limit=float(limit))
+            plans = [plan for offer in OFFERS if (plan := advice.best(offer, question)) is not None]
+            found = min((plan.usd_per_month for plan in plans), default=math.inf)
+            wanted = brute_force(question.demand, question.limit, requests)
+            if math.isinf(wanted):
+                none += 1
+                assert math.isinf(found), (rate, limit)
+            else:
+                assert found == pytest.approx(wanted, rel=0.01), (rate, limit)
+    assert 0 < none < 100
+
+
+# One answer
+
+
+def ask(rate=2.0, limit=0.2, made=(SLOW, FAST), **fields):
+    return advice.advise(Question(demand=Demand(rate=rate), limit=limit, **fields), made)
+
+
+def test_the_winner_is_the_cheapest_that_meets_the_limit():
+    answer = ask()
+    assert answer.winner.instance == "c7i.xlarge"
+    assert answer.winner.usd_per_month == pytest.approx(73.0)
+    assert answer.runner_up.instance == "g6.xlarge"
+    assert answer.saving == pytest.approx(591.3 - 73.0)
+    assert answer.winner.load.p95 <= 0.2
+    assert answer.nearest is None
+    assert answer.binding is None
+
+
+def test_where_it_flips():
+    answer = ask(rate=5.0)
+    assert len(answer.crossings) >= 1
+    last = answer.crossings[-1]
+    assert (last.below, last.above) == (SLOW.words, FAST.words)
+    below, above = (ask(rate=last.rate * factor) for factor in (0.97, 1.03))
+    assert (below.winner.instance, above.winner.instance) == ("c7i.xlarge", "g6.xlarge")
+
+
+def test_the_cost_follows_the_demand_and_never_falls():
+    for index in range(2):
+        costs = [point.usd_per_month[index] for point in ask().costs]
+        assert all(low <= high for low, high in pairwise(costs) if low and high)
+
+
+def test_every_million_is_the_month_over_its_requests():
+    winner = ask(rate=2.0).winner
+    assert winner.usd_per_million == pytest.approx(73.0 / (2.0 * 730 * 3600) * 1e6)
+
+
+def test_a_spare_is_one_more():
+    winner = ask().winner
+    assert winner.usd_per_month_with_spare == pytest.approx(2 * winner.usd_per_month)
+
+
+def test_a_least_number_of_instances_is_paid_for():
+    winner = ask(least=3).winner
+    assert winner.instances == 3
+    assert winner.usd_per_month == pytest.approx(219.0)
+    assert winner.usd_per_month_with_spare == pytest.approx(219.0)
+
+
+def test_a_limit_that_nothing_meets_names_the_nearest_plan():
+    answer = ask(limit=0.001)
+    assert answer.plans == ()
+    assert answer.winner is None
+    assert answer.saving is None
+    assert answer.nearest.instance == "g6.xlarge"
+    assert answer.nearest.load.p95 >= 0.004
+    assert "within 1.00 ms" in answer.binding.text
+    assert answer.binding.cure
+
+
+def test_among_equal_costs_the_faster_plan_wins():
+    twin = msgspec.structs.replace(
+        SLOW,
+        way=way(times(b1=0.010), hardware=Hardware(cpu_model="Fast CPU", cores=4)),
+        instance=instance("c8i.xlarge", 0.1005),
+    )
+    assert ask(made=(SLOW, twin)).winner.instance == "c8i.xlarge"
+    dearer = msgspec.structs.replace(twin, instance=instance("c8i.xlarge", 0.102))
+    assert ask(made=(SLOW, dearer)).winner.instance == "c7i.xlarge"
+
+
+def test_sensitivity_says_who_wins_when_an_assumption_moves():
+    close = msgspec.structs.replace(
+        SLOW,
+        way=way(times(b1=0.020), hardware=Hardware(cpu_model="Near CPU", cores=4)),
+        instance=instance("c8i.xlarge", 0.11),
+    )
+    price, latency_ = ask(made=(SLOW, close)).sensitivities
+    assert price.winner == close.words
+    assert "price" in price.assumption
+    assert latency_.winner == SLOW.words
+    assert {item.winner for item in ask().sensitivities} == {SLOW.words}
+
+
+def test_one_offer_has_nobody_to_lose_to():
+    answer = ask(made=(SLOW,))
+    assert answer.sensitivities == ()
+    assert answer.runner_up is None
+    assert answer.crossings == ()
+
+
+def test_frames_of_streams_are_answered_before_the_next():
+    demand = Demand(rate=8 * 30.0, pattern="periodic", streams=8)
+    answer = advice.advise(Question(demand=demand), (SLOW, FAST))
+    assert answer.winner.load.missed <= 0.01
+    assert all(point.rate % 30 == pytest.approx(0, abs=1e-6) or point.rate >= 30 for point in answer.costs)
+
+
+def test_without_an_accelerator_the_page_says_what_it_needs():
+    codes = {note.code for note in ask(made=(SLOW, OTHER)).actions}
+    assert "no-accelerator" in codes
+    assert "no-accelerator" not in {note.code for note in ask().actions}
+
+
+def test_one_batch_size_is_told():
+    single = msgspec.structs.replace(SLOW, way=way(times(b1=0.02)))
+    assert "one-batch-size" in {note.code for note in ask(made=(single,)).actions}
+
+
+def test_a_lower_precision_is_named():
+    half = msgspec.structs.replace(FAST, way=msgspec.structs.replace(FAST.way, dtype="float16"))
+    assert "accuracy" in {note.code for note in ask(made=(SLOW, half)).notes}
+
+
+def test_an_instance_that_was_looked_up_is_named():
+    assumed = msgspec.structs.replace(SLOW, told=False)
+    note = next(note for note in ask(made=(assumed,)).notes if note.code == "assumed-instance")
+    assert "c7i.xlarge" in note.text
+    assert "--instance cpu=c7i.xlarge" in note.cure
+
+
+def test_advice_is_for_one_model():
+    other = msgspec.structs.replace(
+        FAST, way=msgspec.structs.replace(FAST.way, model="tests/test_b.py::test_b")
+    )
+    for made in ((), (SLOW, other)):
+        with pytest.raises(ValueError, match="one model"):
+            ask(made=made)
+
+
+def test_no_figure_is_infinite():
+    for answer in (ask(), ask(limit=0.001), ask(limit=None)):
+        text = msgspec.json.encode(answer).decode()
+        assert "Infinity" not in text
+        assert "NaN" not in text
+
+
+# A backlog
+
+
+def test_a_backlog_takes_machine_hours():
+    first, second = advice.backlog(Backlog(items=1e6, deadline=7200.0), (SLOW, FAST))
+    assert (first.instance, second.instance) == ("g6.xlarge", "c7i.xlarge")
+    assert first.max_batch == 32
+    assert first.machine_hours == pytest.approx(1e6 / 32 * 0.012 / 3600)
+    assert first.usd == pytest.approx(first.machine_hours * 0.81)
+    assert first.instances == 1
+    assert second.instances == math.ceil(1e6 / 8 * 0.120 / 7200)
+
+
+# Ways and offers
+
+
+def session(*results, against=None, environment=ENVIRONMENT, kinds=None):
+    verdicts = [
+        CaseVerdict(
+            case=one.case,
+            nodeid=one.nodeid,
+            verdict=(kinds or {}).get(one.case, Verdict.EQUIVALENT),
+            failed=False,
+        )
+        for one in results
+    ]
+    return Session(
+        tool_version="0.1.0",
+        created="2026-07-01T12:00:00Z",
+        environment=environment,
+        cases=results,
+        gate=gate.gate(verdicts, Policy()),
+        against=against,
+    )
+
+
+def timed(p50, size=1, device="cpu", hardware=HARDWARE, **fields):
+    known = {"latency": msgspec.structs.replace(latency(p50), percentiles=(p50,) * 101)}
+    return result(
+        of=case(device=device, batch_size=size),
+        hardware=hardware,
+        measurement=measurement(p50, **{**known, **fields}),
+    )
+
+
+def test_batch_sizes_of_one_way_come_together():
+    (found,) = offers.ways([session(timed(0.1, 8), timed(0.02, 1))])
+    assert found.service.batch_sizes == (1, 8)
+    assert found.service.mean(8) == pytest.approx(0.1)
+    assert found.model == "tests/test_a.py::test_model"
+
+
+def test_devices_and_machines_are_ways_of_their_own():
+    found = offers.ways([session(timed(0.02)), session(timed(0.004, device="cuda", hardware=GPU))])
+    assert [one.device for one in found] == ["cpu", "cuda"]
+
+
+def test_copies_between_host_and_device_are_paid():
+    (found,) = offers.ways([session(timed(0.004, device="cuda", hardware=GPU, host_to_host=0.005))])
+    assert found.service.mean(1) == pytest.approx(0.005)
+    assert found.service.percentiles[0][95] == pytest.approx(0.005)
+
+
+def test_paired_runs_never_advise():
+    assert offers.ways([session(timed(0.02), against=Against(revision="main"))]) == ()
+
+
+@pytest.mark.parametrize("kind", [Verdict.MISMATCH, Verdict.INVALID, Verdict.NOT_MEASURED])
+def test_wrong_outputs_and_invalid_times_never_advise(kind):
+    one = timed(0.02)
+    assert offers.ways([session(one, kinds={one.case: kind})]) == ()
+
+
+@pytest.mark.parametrize(
+    "percentiles", [(), (0.02,) * 100, (0.0,) * 101, (-1.0,) * 101, (0.03,) * 100 + (0.02,)]
+)
+def test_times_that_are_none_never_advise(percentiles):
+    broken = msgspec.structs.replace(latency(0.02), percentiles=tuple(percentiles))
+    one = result(measurement=measurement(0.02, latency=broken))
+    assert offers.ways([session(one)]) == ()
+
+
+def test_a_virtual_machine_is_less_sure():
+    plain, virtual = (
+        offers.ways([session(timed(0.02), environment=Environment(virtual=value))])[0].uncertain
+        for value in (False, True)
+    )
+    assert virtual > 3 * plain
+
+
+TABLE = (
+    instance("c7i.xlarge", 0.1785, cpu_model="Intel 8488C"),
+    instance("g6.xlarge", 0.8048, accelerator="L4", accelerator_count=1, cpu_model="AMD 7R13"),
+)
+
+
+def test_an_instance_is_found_by_its_class():
+    (offer,), notes = offers.offers([FAST.way], TABLE, {})
+    assert (offer.instance.name, offer.told) == ("g6.xlarge", False)
+    assert notes == ()
+
+
+def test_what_the_user_says_counts():
+    (offer,), _ = offers.offers([FAST.way], TABLE, {"cuda": instance("own", 0.5, vcpus=0)})
+    assert (offer.instance.name, offer.told) == ("own", True)
+
+
+def test_another_machine_never_ranks():
+    made, (note,) = offers.offers([FAST.way], TABLE, {"cuda": TABLE[0]})
+    assert made == ()
+    assert "c7i.xlarge, which cuda is said to be, is another machine" in note.text
+    assert "--price cuda=USD_PER_HOUR" in note.cure
+
+
+def test_the_most_particular_word_counts():
+    own = {name: instance(name, vcpus=0) for name in ("any", "this", "that")}
+    told = {"cpu": own["any"], HARDWARE.id[:12]: own["this"], HARDWARE.id[:5]: own["that"]}
+    (offer,), _ = offers.offers([SLOW.way], TABLE, told)
+    assert offer.instance.name == "this"
+
+
+def test_an_unknown_machine_is_a_question():
+    made, (note,) = offers.offers([SLOW.way], TABLE, {})
+    assert made == ()
+    assert note.text == "what is this machine, and what does it cost: 4 cores of Test CPU?"
+    assert "--instance cpu=NAME, such as c7i.xlarge" in note.cure
+
+
+def test_an_instance_without_the_memory_is_none():
+    heavy = msgspec.structs.replace(SLOW.way, host_bytes=9 * 2**30)
+    made, (note,) = offers.offers([heavy], TABLE, {"cpu": instance("own", vcpus=0)})
+    assert made == ()
+    assert "own has 8 GiB" in note.text
+
+
+def test_memory_travels_from_the_largest_batch():
+    memory = Memory(weights=10, activations=20, reserved=50, host_peak=70)
+    (found,) = offers.ways([session(timed(0.02), timed(0.1, 8, memory=memory))])
+    assert (found.memory_bytes, found.host_bytes, found.weights_bytes) == (50, 70, 10)
+
+
+def test_notes_of_what_was_left_out_stay():
+    note = Note(code="left-out", text="something")
+    assert note in advice.advise(Question(demand=Demand(rate=1.0)), (SLOW,), (note,)).notes
+
+
+def test_the_constants_are_those_of_cost():
+    assert Question(demand=Demand(rate=1.0)).utilisation == cost.UTILISATION

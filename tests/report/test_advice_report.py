@@ -1,0 +1,300 @@
+"""Advice as text, Markdown, pictures and page."""
+
+import itertools
+import re
+
+import msgspec
+import pytest
+
+from pytest_infergate.core import advice as core
+from pytest_infergate.core.advice import (
+    Advice,
+    CostPoint,
+    Crossing,
+    Job,
+    Plan,
+    Question,
+    Sensitivity,
+)
+from pytest_infergate.core.capacity import Load, ServiceTimes
+from pytest_infergate.core.cost import Instance
+from pytest_infergate.core.demand import Backlog, Demand
+from pytest_infergate.core.model import Hardware, Note
+from pytest_infergate.core.offers import Offer, Way
+from pytest_infergate.report import advice, charts, html
+
+CPU = Hardware(cpu_model="Test CPU", cores=4)
+GPU = Hardware(cpu_model="Test CPU", cores=4, accelerator="NVIDIA L4", accelerator_count=1)
+
+
+def plan(**fields):
+    known = {
+        "offer": "c7i.xlarge (cpu)",
+        "instance": "c7i.xlarge",
+        "price": "aws/c7i.xlarge in us-east-1, on demand, as of 2026-07-20",
+        "usd_per_hour": 0.1785,
+        "told": True,
+        "device": "cpu",
+        "runtime": "eager",
+        "hardware": CPU.id,
+        "max_batch": 8,
+        "max_wait": 0.0,
+        "instances": 2,
+        "usd_per_month": 260.61,
+        "usd_per_month_with_spare": 390.9,
+        "usd_per_million": 1.98,
+        "load": Load(
+            requests=4500, mean=0.04, p50=0.035, p95=0.083, p99=0.12, utilisation=0.48, mean_batch=1.7
+        ),
+        "cold_start": 1.5,
+        "weights_bytes": 91_000_000,
+    }
+    return Plan(**{**known, **fields})
+
+
+CARD = plan(
+    offer="g6.xlarge (cuda)",
+    instance="g6.xlarge",
+    price="aws/g6.xlarge in us-east-1, on demand, as of 2026-07-20",
+    device="cuda",
+    instances=1,
+    usd_per_month=587.5,
+    usd_per_month_with_spare=1175.0,
+)
+
+
+def answer(**fields):
+    known = {
+        "model": "tests/test_a.py::test_model",
+        "demand": Demand(rate=50.0),
+        "limit": 0.1,
+        "utilisation": 0.6,
+        "offers": ("c7i.xlarge (cpu)", "g6.xlarge (cuda)"),
+        "plans": (plan(), CARD),
+        "considered": (plan(), plan(max_batch=1, usd_per_month=390.9), CARD),
+        "crossings": (Crossing(rate=141.0, below="c7i.xlarge (cpu)", above="g6.xlarge (cuda)"),),
+        "costs": tuple(
+            CostPoint(rate=rate, usd_per_month=(cpu, 587.5))
+            for rate, cpu in ((5.0, 130.3), (50.0, 260.6), (500.0, None))
+        ),
+        "sensitivities": (
+            Sensitivity(assumption="its price +20 %", winner="c7i.xlarge (cpu)"),
+            Sensitivity(assumption="slower calls", winner="g6.xlarge (cuda)"),
+        ),
+        "actions": (Note(code="workers", text="one worker was measured", cure="try --infer-workers=4"),),
+    }
+    return Advice(**{**known, **fields})
+
+
+def unmet():
+    return answer(
+        plans=(), considered=(), crossings=(), costs=(), sensitivities=(), nearest=plan(),
+        binding=Note(code="limit-unmet", text="no plan answers 95 % of requests within 1.00 ms", cure="allow more time"),
+    )  # fmt: skip
+
+
+def test_the_sentence_that_matters_comes_first():
+    text = advice.terminal([answer()])
+    lines = text.splitlines()
+    assert lines[0] == "tests/test_a.py::test_model"
+    assert lines[1] == "  50 requests/s, Poisson, 95 % within 100 ms, machines busy at most 60 % of the time"
+    assert lines[2] == "  Run it on 2 x c7i.xlarge (cpu): 261 USD a month, 1.98 USD per million."
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "p95 83.0 ms of the 100 ms allowed; batches of at most 8; busy 48 % of the time.",
+        "Runner-up: 1 x g6.xlarge (cuda), 588 USD a month: 327 USD more.",
+        "Below 141/s c7i.xlarge (cpu) costs least, above it g6.xlarge (cuda).",
+        "With its price +20 %, it still costs least.",
+        "With slower calls, g6.xlarge (cuda) would cost least.",
+        "A new process answers its first call after 1.50 s, with 91.0 MB of weights to load.",
+        "0.178 USD an hour: aws/c7i.xlarge in us-east-1, on demand, as of 2026-07-20",
+        "one worker was measured (try --infer-workers=4)",
+        "Service time is not latency under load",
+        "spot".capitalize(),
+    ],
+)
+def test_what_the_terminal_says(words):
+    assert words in advice.terminal([answer()])
+
+
+def test_a_winner_that_nothing_beats_is_told_with_its_range():
+    assert "It costs least from 5.00/s to 500/s." in advice.terminal([answer(crossings=())])
+
+
+def test_missed_frames_and_waits_and_interpolation_are_told():
+    load = msgspec.structs.replace(plan().load, missed=0.004, interpolated=True)
+    cameras = Demand(rate=240.0, pattern="periodic", streams=8)
+    text = advice.terminal([answer(demand=cameras, plans=(plan(load=load, max_wait=0.01),))])
+    assert "0.4 % of frames too late" in text
+    assert "waiting up to 10.0 ms for them" in text
+    assert "interpolated between measured batch sizes" in text
+
+
+def test_no_plan_says_what_binds_and_what_next():
+    text = advice.terminal([unmet()])
+    assert "No plan answers 95 % of requests within 1.00 ms." in text
+    assert "Next: allow more time." in text
+    assert "Run it on" not in text
+
+
+def test_nobody_meets_the_limit_any_more():
+    gone = (Sensitivity(assumption="slower calls", winner=None),)
+    assert "With slower calls, no plan meets the limit." in advice.terminal([answer(sensitivities=gone)])
+
+
+def test_a_backlog():
+    job = Job(
+        instance="g6.xlarge", price="aws", usd_per_hour=0.8, device="cuda", max_batch=32, machine_hours=0.104,
+        instances=1, usd=0.083,
+    )  # fmt: skip
+    text = advice.jobs(Backlog(items=1e6, deadline=7200.0), (job,), "tests/test_a.py::test_model")
+    assert "1000000 items within 2 h 0 min" in text or "1,000,000 items" in text
+    assert re.search(r"g6\.xlarge\s+cuda\s+32\s+0\.104\s+1\s+0\.0830 USD", text)
+
+
+def test_markdown_has_a_table_and_no_markup_of_others():
+    hostile = answer(model="tests/`a`|<b>.py::test_*x*", plans=(plan(instance="**big** | @all <img>"),))
+    text = advice.markdown([hostile])
+    assert text.startswith("### ``tests/`a`|<b>.py::test_*x*``\n")
+    assert "<img>" not in text
+    assert "| @all" not in text
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows}) == 1
+
+
+# Pictures
+
+
+def test_every_offer_is_a_line_with_a_shape_of_its_own():
+    demand, pareto = charts.charts(answer())
+    assert [line.label for line in demand.lines] == ["c7i.xlarge (cpu)", "g6.xlarge (cuda)"]
+    assert [line.style for line in demand.lines] == [0, 1]
+    assert all(line.path for line in demand.lines)
+    assert not any(line.path for line in pareto.lines)
+
+
+def test_points_stand_inside_and_in_order():
+    for chart in charts.charts(answer()):
+        for line in chart.lines:
+            across = [float(x.rstrip("%")) for x, _ in line.points]
+            assert across == sorted(across)
+            assert all(0 <= x <= 100 for x in across)
+            assert all(0 <= float(y) <= charts.HEIGHT for _, y in line.points)
+
+
+def test_a_demand_that_cannot_be_served_leaves_a_gap_and_words():
+    demand = charts.charts(answer())[0]
+    assert len(demand.lines[0].points) == 2
+    assert demand.cells[-1] == ("500/s", "limit not met", "588")
+
+
+def test_the_demand_that_was_asked_for_is_marked():
+    demand, pareto = charts.charts(answer())
+    assert demand.rule[1] == "asked 50/s"
+    assert pareto.rule[1] == "limit 100 ms"
+
+
+def test_batches_are_drawn_where_several_were_measured():
+    sweep = core.Sweep(offer="c7i.xlarge (cpu)", batch_sizes=(1, 8), p50=(0.02, 0.1), throughput=(50.0, 80.0))
+    batches = charts.charts(answer(sweeps=(sweep,)))[-1]
+    assert batches.title == "What batches give"
+    assert batches.cells == (
+        ("c7i.xlarge (cpu)", "1", "20.0 ms", "50.0/s"),
+        ("c7i.xlarge (cpu)", "8", "100 ms", "80.0/s"),
+    )
+    single = core.Sweep(offer="c7i.xlarge (cpu)", batch_sizes=(1,), p50=(0.02,), throughput=(50.0,))
+    assert len(charts.charts(answer(sweeps=(single,)))) == 2
+
+
+def test_nothing_to_draw_is_no_picture():
+    assert charts.charts(unmet()) == ()
+
+
+@pytest.mark.parametrize(("low", "high"), [(1.0, 1.0), (0.001, 1e9), (3.0, 3.2), (1e-6, 2e-6), (99.0, 101.0)])
+def test_axes_have_few_round_ticks(low, high):
+    axis = charts._axis([low, high])
+    assert axis.low <= low <= high <= axis.high
+    assert len(axis.ticks) <= 6
+    assert all(axis.low <= tick <= axis.high for tick in axis.ticks)
+
+
+def test_more_offers_than_styles_begin_again():
+    names = tuple(f"offer {index}" for index in range(8))
+    many = answer(
+        offers=names, costs=tuple(CostPoint(rate=rate, usd_per_month=(100.0,) * 8) for rate in (1.0, 10.0))
+    )
+    assert [line.style for line in charts.charts(many)[0].lines] == [0, 1, 2, 3, 4, 5, 0, 1]
+
+
+# The page
+
+
+def page(sample, *answers):
+    return html.render(sample.session([sample.pair()]), advice=answers)
+
+
+def test_the_page_leads_with_the_plan(sample):
+    text = page(sample, answer())
+    assert "Run it on 2 x c7i.xlarge (cpu): 261 USD a month" in text
+    assert text.index("Where to run it") < text.index("All cases</h2>")
+    assert text.count("<polyline") == 2
+    assert text.count("<figure>") >= 2
+
+
+def test_without_advice_the_page_is_silent(sample):
+    text = page(sample)
+    assert "Where to run it" not in text
+    assert "<polyline" not in text
+
+
+def test_pictures_have_their_figures_beside_them(sample):
+    text = page(sample, answer())
+    assert "limit not met" in text
+    assert "The table below has the figures." in text
+
+
+def test_ids_are_unique_with_several_models(sample):
+    text = page(sample, answer(), answer(model="tests/test_b.py::test_other"), unmet())
+    ids = re.findall(r'\sid="([^"]+)"', text)
+    assert len(ids) == len(set(ids))
+
+
+@pytest.mark.parametrize("hostile", range(10))
+def test_hostile_names_stay_text(sample, hostile):
+    name = sample.hostile[hostile]
+    evil = answer(model=name, offers=(name, "other"), plans=(plan(instance=name, price=name, offer=name),))
+    text = page(sample, evil)
+    assert "<script>alert" not in text
+    assert "<img src=x" not in text
+    assert "\x1b" not in text
+    assert "\udc80" not in text
+    text.encode()
+
+
+def test_a_real_answer_renders(sample):
+    ways = [
+        Way(
+            model="tests/test_a.py::test_model", device=device, hardware=hardware, uncertain=0.1,
+            service=ServiceTimes(batch_sizes=tuple(times), percentiles=tuple((t,) * 101 for t in times.values())),
+        )
+        for device, hardware, times in (("cpu", CPU, {1: 0.02, 8: 0.12}), ("cuda", GPU, {1: 0.004, 8: 0.006}))
+    ]  # fmt: skip
+    prices = (0.1, 0.8)
+    offers = [
+        Offer(
+            way=way, told=True,
+            instance=Instance(provider="own", region="", name=f"own {way.device}", vcpus=0, memory_gib=None, usd_per_hour=usd, as_of=""),
+        )
+        for way, usd in zip(ways, prices, strict=True)
+    ]  # fmt: skip
+    found = core.advise(Question(demand=Demand(rate=2.0), limit=0.2), offers)
+    text = page(sample, found)
+    assert "Run it on 1 x own cpu (cpu): 73.0 USD a month" in text
+    assert not re.search(
+        r"\b(inf|nan|Infinity|NaN)\b", re.sub(r"<style>.*?</style>", "", text, flags=re.DOTALL)
+    )
+    levels = [line.points for line in charts.charts(found)[0].lines]
+    assert all(itertools.chain.from_iterable(levels))

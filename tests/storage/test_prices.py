@@ -1,0 +1,567 @@
+"""Tables of prices: ours, the user's, and catalogues of others, which are doubted."""
+
+import csv
+import sys
+import types
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pytest_infergate.core import cost
+from pytest_infergate.core.cost import Instance
+from pytest_infergate.errors import StorageError
+from pytest_infergate.storage import prices
+
+HEADER = "provider,region,name,vcpus,usd_per_hour,as_of"
+ROW = "aws,us-east-1,c7i.xlarge,4,0.1785,2026-07-20"
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Write a table, and give its path."""
+
+    def write(*lines, name="prices.csv"):
+        path = tmp_path / name
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return path
+
+    return write
+
+
+def refused(path, read=prices.read):
+    with pytest.raises(StorageError) as caught:
+        read(path)
+    return str(caught.value).removeprefix(f"{path}: ")
+
+
+def codes(notes):
+    return [note.code for note in notes]
+
+
+# Our own table
+
+
+def test_our_own_table_is_sound():
+    instances, notes = prices.load()
+    assert notes == ()
+    assert len({(one.provider, one.region, one.name) for one in instances}) == len(instances) >= 25
+    for one in instances:
+        assert one.source
+        assert one.spot_usd_per_hour is None or one.spot_usd_per_hour < one.usd_per_hour
+        assert 0 < one.usd_per_hour < 100
+        assert one.accelerator_count == 0 or cost.accelerator_model(one.accelerator).model
+
+
+def test_our_own_table_has_what_people_rent():
+    instances, _ = prices.default()
+    names = {one.name for one in instances}
+    assert {"c7i.xlarge", "c7a.xlarge", "c7g.xlarge", "c8g.xlarge", "m7i.xlarge"} <= names
+    assert {"n2-standard-4", "c3-standard-4", "Standard_D4s_v5"} <= names
+    accelerators = {one.accelerator for one in instances}
+    assert {"T4", "L4", "A10G", "L40S", "A100-40GB", "A100-80GB", "H100", "H200"} <= accelerators
+    assert {one.provider for one in instances} >= {"aws", "gcp", "azure", "lambda", "nebius"}
+
+
+@pytest.mark.parametrize(
+    ("name", "price", "spot", "as_of"),
+    [
+        ("aws/c7i.xlarge", 0.1785, None, "2026-07-20"),
+        ("aws/g6e.xlarge", 1.861, 0.9154, "2026-07-20"),
+        ("gcp/g2-standard-4", 0.76, 0.23, "2026-06-23"),
+        ("azure/Standard_NC24ads_A100_v4", 3.673, None, "2026-06-18"),
+        ("lambda/gpu_1x_h100_sxm5", 4.29, None, ""),
+    ],
+)
+def test_prices_as_published(name, price, spot, as_of):
+    one = cost.find(prices.default()[0], name)
+    assert (one.usd_per_hour, one.spot_usd_per_hour, one.as_of) == (price, spot, as_of)
+
+
+def test_our_own_table_is_in_the_form_that_is_written(tmp_path):
+    instances, _ = prices.default()
+    prices.write(tmp_path / "out.csv", instances)
+    ours = Path(prices.__file__).parents[1] / "data" / "prices.csv"
+    with ours.open(newline="") as one, (tmp_path / "out.csv").open(newline="") as other:
+        before, after = list(csv.reader(one)), list(csv.reader(other))
+    assert before[0] == after[0] == list(prices.COLUMNS)
+    assert sorted(before) == sorted(after)
+
+
+# The user's table
+
+
+def test_a_row_is_read(table):
+    path = table(
+        "provider,region,name,vcpus,memory_gib,accelerator,accelerator_count,cpu_model,usd_per_hour,"
+        "spot_usd_per_hour,as_of,source",
+        'lab, cellar ,"box, the big one",16,64,L4,2,AMD 7R13,1.5,0.5,2026-01-02,invoice',
+    )
+    assert prices.read(path) == (
+        (
+            Instance(
+                provider="lab",
+                region="cellar",
+                name="box, the big one",
+                vcpus=16,
+                memory_gib=64.0,
+                accelerator="L4",
+                accelerator_count=2,
+                cpu_model="AMD 7R13",
+                usd_per_hour=1.5,
+                spot_usd_per_hour=0.5,
+                as_of="2026-01-02",
+                source="invoice",
+            ),
+        ),
+        (),
+    )
+
+
+def test_what_is_not_said_is_absent(table):
+    ((one,), notes) = prices.read(table("\ufeff" + HEADER, "", ROW, ",,,,,"))
+    assert (one.memory_gib, one.accelerator, one.accelerator_count, one.cpu_model) == (None, None, 0, None)
+    assert (one.spot_usd_per_hour, one.source, notes) == (None, "", ())
+
+
+def test_an_accelerator_alone_is_one(table):
+    ((one,), _) = prices.read(table(HEADER + ",accelerator", ROW + ",L4"))
+    assert (one.accelerator, one.accelerator_count) == ("L4", 1)
+
+
+def test_columns_come_in_any_order_and_case(table):
+    path = table("AS_OF,USD_per_hour,name,region,provider,vCPUs", "2026-07-20,1e-1,x,r,p,2")
+    ((one,), _) = prices.read(path)
+    assert (one.full_name, one.usd_per_hour, one.vcpus) == ("p/x", 0.1, 2)
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([""], "the file is empty; its first line must name the columns"),
+        (
+            [HEADER.replace(",", ";"), ROW.replace(",", ";")],
+            "line 1: the columns stand apart by semicolons; save it with commas",
+        ),
+        ([HEADER + ",name", ROW + ",x"], "line 1: two columns are named 'name'; rename or remove one"),
+        (
+            [HEADER.replace("usd", "eur"), ROW],
+            (
+                "line 1: column 'eur_per_hour': prices are in US dollars; convert them, and name the column "
+                "'usd_per_hour'"
+            ),
+        ),
+        (
+            [HEADER + ",spot_eur_per_hour", ROW + ",0.1"],
+            (
+                "line 1: column 'spot_eur_per_hour': prices are in US dollars; convert them, and name the column "
+                "'spot_usd_per_hour'"
+            ),
+        ),
+        (
+            [HEADER.replace("usd_per_hour", "usd_per_hours"), ROW],
+            (
+                f"line 1: unknown column 'usd_per_hours': known are {', '.join(prices.COLUMNS)}; did you mean "
+                "'usd_per_hour'? (a catalogue of somebody else goes through infergate prices import)"
+            ),
+        ),
+        (
+            [HEADER.removesuffix(",as_of"), ROW.removesuffix(",2026-07-20")],
+            f"line 1: no column 'as_of': a table of prices needs {', '.join(prices.REQUIRED)}",
+        ),
+        (
+            [HEADER, ROW.replace("0.1785", "0,1785")],
+            "line 2: 7 cells below 6 columns; a decimal comma, or a comma in a text without quotes?",
+        ),
+        (
+            [HEADER, ROW, "aws"],
+            "line 3: 1 cell below 6 columns; a decimal comma, or a comma in a text without quotes?",
+        ),
+        (
+            [HEADER, ROW, "", ROW.replace("0.1785", "0.2")],
+            "line 4: aws/c7i.xlarge in us-east-1 stands in line 2 already; keep one of the two",
+        ),
+        (
+            [HEADER, '"aws"x,r,n,4,1,2026-07-20'],
+            "line 2: not CSV: ',' expected after '\"'; save it as CSV again",
+        ),
+    ],
+)
+def test_a_file_that_is_no_table(table, lines, message):
+    assert refused(table(*lines)) == message
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("0.1785", "", "usd_per_hour: it is empty; every row needs the price on demand"),
+        *(
+            ("0.1785", text, f"usd_per_hour: {text!r} is not a number above 0, such as 0.526")
+            for text in ("nan", "inf", "-inf", "-1", "0", "0.0", "$0.2", "free", "1_0", "1e999", "1.2.3", "½")
+        ),
+        (",4,", ",,", "vcpus: an instance has 1 or more"),
+        (",4,", ",0,", "vcpus: an instance has 1 or more"),
+        (",4,", ",4.5,", "vcpus: '4.5' is not a whole number"),
+        (",4,", ",-4,", "vcpus: '-4' is not a whole number"),
+        (",4,", ",٤,", "vcpus: '٤' is not a whole number"),
+        ("aws", "", "provider: it is empty; every row needs one"),
+        ("us-east-1", "  ", "region: it is empty; every row needs one"),
+        ("c7i.xlarge", "", "name: it is empty; every row needs one"),
+        ("2026-07-20", "20.7.2026", "as_of: '20.7.2026' is not a day such as 2026-07-20"),
+        ("2026-07-20", "2026-02-30", "as_of: '2026-02-30' is not a day such as 2026-07-20"),
+        ("2026-07-20", "20260720", "as_of: '20260720' is not a day such as 2026-07-20"),
+    ],
+)
+def test_a_cell_that_cannot_be(table, before, after, message):
+    assert refused(table(HEADER, ROW.replace(before, after, 1))) == f"line 2: {message}"
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        (",,nan", "spot_usd_per_hour: 'nan' is not a number above 0, such as 0.526"),
+        ("L4,0,", "accelerator_count: 0 of L4; empty the accelerator, or count it"),
+        (",2,", "accelerator: it is empty, and there are 2 of it; name it"),
+        ("L4,x,", "accelerator_count: 'x' is not a whole number"),
+    ],
+)
+def test_an_optional_cell_that_cannot_be(table, cells, message):
+    path = table(HEADER + ",accelerator,accelerator_count,spot_usd_per_hour", f"{ROW},{cells}")
+    assert refused(path) == f"line 2: {message}"
+
+
+def test_a_file_that_cannot_be_read(tmp_path):
+    assert str(tmp_path / "no.csv") in refused(tmp_path / "no.csv")
+    with pytest.raises(StorageError, match=r"cannot read .*; give the path of a CSV file"):
+        prices.read(tmp_path)
+    (tmp_path / "x.csv").write_bytes(b"name\xff")
+    assert refused(tmp_path / "x.csv") == "not UTF-8 at byte 4; save it as CSV in UTF-8"
+
+
+def test_a_file_that_is_too_large(table, monkeypatch):
+    monkeypatch.setattr(prices, "MOST_BYTES", 10)
+    assert refused(table(HEADER, ROW)) == "larger than 10 B: no table of prices is; give another file"
+
+
+def test_a_spot_price_above_the_one_on_demand_is_dropped(table):
+    path = table(
+        HEADER + ",spot_usd_per_hour",
+        ROW + ",0.1786",
+        ROW.replace("c7i", "c8i") + ",0.1785",
+        ROW.replace("c7i", "c9i") + ",0.2",
+    )
+    instances, (note,) = prices.read(path)
+    assert [one.spot_usd_per_hour for one in instances] == [None, 0.1785, None]
+    assert note.code == "spot-dropped"
+    assert note.text == (
+        f"{path}: the spot price of aws/c7i.xlarge in us-east-1, 0.1786 USD an hour, is above 0.1785 on demand "
+        "and was dropped, and 1 more like it"
+    )
+
+
+def test_the_users_row_wins(table):
+    path = table(HEADER, ROW.replace("0.1785", "0.1"), ROW.replace("us-east-1", "eu-west-1"))
+    instances, notes = prices.load([path])
+    assert len(instances) == len(prices.default()[0]) + 1
+    assert [one.usd_per_hour for one in instances if one.name == "c7i.xlarge"] == [0.1, 0.1785]
+    assert notes == ()
+
+
+def test_of_two_tables_the_later_wins(table):
+    paths = [table(HEADER, ROW.replace("0.1785", text), name=f"{text}.csv") for text in ("0.3", "0.4")]
+    instances, _ = prices.load(paths)
+    assert [one.usd_per_hour for one in instances if one.name == "c7i.xlarge"] == [0.4]
+
+
+def test_prices_of_one_accelerator_far_apart_are_doubted(table):
+    path = table(HEADER + ",accelerator", "aws,eu-west-1,g6.xlarge,4,1.7,2026-07-20,L4")
+    _, notes = prices.load([path])
+    assert codes(notes) == ["prices-doubtful"]
+    assert "0.80 with g6.xlarge in us-east-1 and 1.70 with g6.xlarge in eu-west-1" in notes[0].text
+
+
+# Writing
+
+
+names = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1).filter(
+    lambda text: text == text.strip()
+)
+written = st.builds(
+    Instance,
+    provider=names,
+    region=names,
+    name=names,
+    vcpus=st.integers(1, 512),
+    memory_gib=st.none() | st.floats(0.5, 4096),
+    cpu_model=st.none() | names,
+    usd_per_hour=st.floats(0.01, 100),
+    spot_usd_per_hour=st.none() | st.floats(0.0001, 0.01),
+    as_of=st.dates().map(str),
+    source=names,
+)
+
+
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    derandomize=True,
+    database=None,
+    deadline=None,
+)
+@given(st.lists(written, max_size=4, unique_by=lambda one: (one.provider, one.region, one.name)))
+def test_what_is_written_is_read(tmp_path, instances):
+    path = tmp_path / "out.csv"
+    prices.write(path, instances)
+    found, notes = prices.read(path)
+    assert notes == ()
+    assert [(one.provider, one.region, one.name) for one in found] == sorted(
+        (one.provider, one.region, one.name) for one in instances
+    )
+    by_name = {(one.provider, one.region, one.name): one for one in instances}
+    for one in found:
+        before = by_name[one.provider, one.region, one.name]
+        assert (one.cpu_model, one.as_of, one.source) == (before.cpu_model, before.as_of, before.source)
+        assert one.usd_per_hour == pytest.approx(before.usd_per_hour, rel=1e-9)
+        assert one.spot_usd_per_hour == (
+            None if before.spot_usd_per_hour is None else pytest.approx(before.spot_usd_per_hour, rel=1e-9)
+        )
+
+
+def test_a_place_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="cannot write"):
+        prices.write(tmp_path / "file" / "out.csv", prices.default()[0])
+
+
+# Catalogues of others
+
+
+GPUHUNT = "instance_name,location,price,cpu,memory,gpu_count,gpu_name,gpu_memory,spot,disk_size"
+
+
+def test_a_catalogue_of_offers(table):
+    path = table(
+        GPUHUNT,
+        "g6.xlarge,us-east-1,0.8048,4,16.0,1,L4,24.0,False,",
+        "g6.xlarge,us-east-1,0.31,4,16.0,1,L4,24.0,True,",
+        "g6.xlarge,us-east-1,0.29,4,16.0,1,L4,24.0,True,",
+        "p4de.24xlarge,us-east-1,27.4,96,1152.0,8,A100,80.0,False,100",
+        "c7i.48xlarge,eu-west-1,8.6,192,384.0,0,,,False,",
+        name="aws.csv",
+    )
+    instances, notes = prices.import_catalog(path, as_of="2026-07-01")
+    shared = {"provider": "aws", "as_of": "2026-07-01", "source": "aws.csv"}
+    assert instances == (
+        Instance(
+            region="eu-west-1", name="c7i.48xlarge", vcpus=192, memory_gib=384.0, cpu_model="Intel 8488C",
+            usd_per_hour=8.6, **shared,
+        ),
+        Instance(
+            region="us-east-1", name="g6.xlarge", vcpus=4, memory_gib=16.0, accelerator="L4", accelerator_count=1,
+            cpu_model="AMD 7R13", usd_per_hour=0.8048, spot_usd_per_hour=0.29, **shared,
+        ),
+        Instance(
+            region="us-east-1", name="p4de.24xlarge", vcpus=96, memory_gib=1152.0, accelerator="A100-80GB",
+            accelerator_count=8, cpu_model="Intel", usd_per_hour=27.4, **shared,
+        ),
+    )  # fmt: skip
+    assert notes == ()
+
+
+def test_a_catalogue_of_skypilot(table):
+    path = table(
+        "InstanceType,AcceleratorName,AcceleratorCount,vCPUs,MemoryGiB,Price,SpotPrice,Region,AvailabilityZone",
+        "gpu_1x_h100_pcie,H100,1.0,26.0,200.0,3.29,,us-east-1,a",
+        "m7i.xlarge,,,4.0,16.0,0.2,0.09,us-east-1,a",
+        "m7i.xlarge,,,4.0,16.0,0.2,0.08,us-east-1,b",
+    )
+    instances, notes = prices.import_catalog(path, provider="Lambda")
+    assert [
+        (one.full_name, one.accelerator, one.accelerator_count, one.spot_usd_per_hour) for one in instances
+    ] == [
+        ("lambda/gpu_1x_h100_pcie", "H100-PCIE", 1, None),
+        ("lambda/m7i.xlarge", None, 0, 0.08),
+    ]
+    assert [one.as_of for one in instances] == ["", ""]
+    assert notes == ()
+
+
+def test_a_table_of_facts_with_columns_of_its_own(table):
+    path = table(
+        "cloud,region,instance_type,accelerator_name,accelerator_count,vcpus,memory_gib,usd_per_hour,"
+        "usd_per_hour_spot,as_of,source,arch,cpu_model",
+        'aws,us-east-1,g6e.xlarge,L40S,1,4,32.0,1.861,0.9154,2026-07-20,"a, b",x86_64,AMD 7R13',
+        "lambda,us-east-1,cpu_4x_general,,0,4,16,0.2,,,catalogue,x86_64,",
+    )
+    instances, notes = prices.import_catalog(path)
+    assert instances == (
+        Instance(
+            provider="aws", region="us-east-1", name="g6e.xlarge", vcpus=4, memory_gib=32.0, accelerator="L40S",
+            accelerator_count=1, cpu_model="AMD 7R13", usd_per_hour=1.861, spot_usd_per_hour=0.9154,
+            as_of="2026-07-20", source="a, b",
+        ),
+        Instance(
+            provider="lambda", region="us-east-1", name="cpu_4x_general", vcpus=4, memory_gib=16.0,
+            usd_per_hour=0.2, as_of="", source="catalogue",
+        ),
+    )  # fmt: skip
+    assert notes == ()
+
+
+def test_what_cannot_be_a_price_is_left_out_and_counted(table):
+    path = table(
+        GPUHUNT,
+        "ok,r,1.0,4,16.0,0,,,False,",
+        "no-price,r,,4,16.0,0,,,False,",
+        "nan,r,nan,4,16.0,0,,,False,",
+        "negative,r,-1,4,16.0,0,,,False,",
+        ",r,1.0,4,16.0,0,,,False,",
+        "no-cpu,r,1.0,,16.0,0,,,False,",
+        "half,r,1.0,4,16.0,0.5,T4,16,False,",
+        "nameless,r,1.0,4,16.0,2,,,False,",
+        "spot-only,r,1.0,4,16.0,0,,,True,",
+    )
+    instances, (note,) = prices.import_catalog(path)
+    assert [one.name for one in instances] == ["ok"]
+    assert note.code == "prices-left-out"
+    assert note.text == (
+        f"{path}: 8 rows left out: 3 without a price above 0, 2 without a name, a region or a number of vCPUs, "
+        "2 with accelerators that have no name, or with a part of one, "
+        "1 of spot machines that have no price on demand"
+    )
+
+
+def test_a_catalogue_that_contradicts_itself_is_doubted(table):
+    path = table(
+        GPUHUNT,
+        "a,r,1.0,4,16.0,1,L4,24,False,",
+        "a,r,1.2,4,16.0,1,L4,24,False,",
+        "b,r,9.80,4,16.0,1,L4,24,False,",
+        "b,r,9.90,4,16.0,1,L4,24,True,",
+    )
+    instances, notes = prices.import_catalog(path)
+    assert [(one.usd_per_hour, one.spot_usd_per_hour) for one in instances] == [(1.2, None), (9.8, None)]
+    assert codes(notes) == ["prices-contradictory", "spot-dropped", "prices-doubtful"]
+    assert "costs 1 and 1.2 USD an hour; the highest was kept" in notes[0].text
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (
+            ["location,price,cpu", "r,1,4"],
+            "line 1: no column name or instance_name or instance_type or instancetype",
+        ),
+        (
+            [GPUHUNT + ",eur_per_hour", "a,r,1,4,16,0,,,False,,1"],
+            "line 1: column 'eur_per_hour': prices must be in",
+        ),
+        ([GPUHUNT, "a,r,,4,16,0,,,False,"], "no row has a price on demand; give another catalogue"),
+    ],
+)
+def test_a_file_that_is_no_catalogue(table, lines, message):
+    assert refused(table(*lines), prices.import_catalog).startswith(message)
+
+
+def test_a_day_that_is_none_is_refused(table):
+    with pytest.raises(StorageError, match="'July' is not a day such as 2026-07-20"):
+        prices.import_catalog(table(GPUHUNT, "a,r,1,4,16,0,,,False,"), as_of="July")
+
+
+# gpuhunt
+
+
+def offer(**fields):
+    known = {
+        "provider": "aws", "location": "us-east-1", "instance_name": "g6.xlarge", "cpu": 4, "memory": 16.0,
+        "gpu_name": "L4", "gpu_count": 1, "gpu_memory": 24.0, "price": 0.8048, "spot": False,
+    }  # fmt: skip
+    return types.SimpleNamespace(**{**known, **fields})
+
+
+class UnfetchedError(Exception):
+    """As the package's own error."""
+
+
+def catalogue(items, version="20260715-3", error=None):
+    """A stand-in for the package, which answers without a network."""
+
+    class Catalog:
+        asked = None
+
+        def __init__(self, auto_reload):
+            assert not auto_reload
+            self.catalog = {}
+
+        def load(self):
+            if error is not None:
+                raise UnfetchedError("Failed to load catalogs of all providers") from error
+            self.catalog = {name: types.SimpleNamespace(version=version) for name in ("aws", "gcp")}
+
+        def query(self, provider):
+            assert self.catalog
+            Catalog.asked = provider
+            if "nobody" in provider:
+                raise ValueError("Unknown provider: nobody")
+            return items
+
+    return types.SimpleNamespace(Catalog=Catalog, GPUHuntError=UnfetchedError)
+
+
+def test_fresh_prices_carry_the_day_of_the_catalogue(monkeypatch):
+    module = catalogue(
+        [offer(), offer(price=0.3, spot=True), offer(gpu_name=None, gpu_count=0, instance_name="c7i")]
+    )
+    monkeypatch.setitem(sys.modules, "gpuhunt", module)
+    instances, notes = prices.refresh(["aws"])
+    assert module.Catalog.asked == ["aws"]
+    assert [(one.full_name, one.as_of, one.source) for one in instances] == [
+        ("aws/c7i", "2026-07-15", "gpuhunt 20260715-3"),
+        ("aws/g6.xlarge", "2026-07-15", "gpuhunt 20260715-3"),
+    ]
+    assert (instances[1].usd_per_hour, instances[1].spot_usd_per_hour) == (0.8048, 0.3)
+    assert notes == ()
+
+
+def test_a_catalogue_without_a_day_is_of_today(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gpuhunt", catalogue([offer()], version="latest"))
+    monkeypatch.setattr(prices, "today", lambda: "2026-08-01")
+    assert prices.refresh(["aws"])[0][0].as_of == "2026-08-01"
+
+
+def test_a_provider_that_could_not_be_fetched_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gpuhunt", catalogue([offer()]))
+    _, (note,) = prices.refresh()
+    assert note.text == "no prices of azure, lambdalabs, nebius, runpod: the catalogue could not be fetched"
+
+
+def test_fresh_prices_need_the_package(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gpuhunt", None)
+    with pytest.raises(
+        StorageError, match=r"gpuhunt, which is not installed: pip install 'pytest-infergate\[prices\]'"
+    ):
+        prices.refresh()
+
+
+@pytest.mark.parametrize(
+    ("providers", "error", "why"),
+    [
+        (["aws"], OSError("no route to host"), "no route to host"),
+        (["aws", "nobody"], None, "Unknown provider: nobody"),
+    ],
+    ids=["network", "provider"],
+)
+def test_fresh_prices_need_the_network_and_a_provider(monkeypatch, providers, error, why):
+    monkeypatch.setitem(sys.modules, "gpuhunt", catalogue([], error=error))
+    with pytest.raises(StorageError, match=rf"cannot be fetched: {why}; check the network .* prices import"):
+        prices.refresh(providers)
+
+
+def test_a_provider_without_prices_is_no_table(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gpuhunt", catalogue([]))
+    with pytest.raises(StorageError, match=r"gpuhunt has no prices of azure now; check the network"):
+        prices.refresh(["azure"])
+
+
+def test_today_is_a_day():
+    assert prices._is_day(prices.today())

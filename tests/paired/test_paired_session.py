@@ -12,6 +12,7 @@ from pytest_infergate.core.paired import Plan, Stage
 from pytest_infergate.errors import ConfigurationError
 from pytest_infergate.paired import session
 from pytest_infergate.paired.session import Session, Terms, Wanted, decided
+from pytest_infergate.paired.turns import LEAST_PAIRS
 from pytest_infergate.paired.worker import WorkerLostError, WorkerStrayedError
 
 CASE = "test_a.py::test_one"
@@ -521,7 +522,7 @@ def test_outputs_need_not_be_compared(world):
 def test_figures_are_those_of_the_launch_that_counted(world):
     world.case()
     trial = world.alone()
-    figure = {"launch": 1, "counted": True, "turns": 30}
+    figure = {"launch": 1, "counted": True, "turns": LEAST_PAIRS}
     assert trial.figures == {"base": figure, "candidate": figure}
 
 
@@ -611,7 +612,7 @@ def test_a_case_that_the_base_lacks_is_timed_alone(world):
     del world.cases["base", CASE]
     trial, other = world.run().trials
     assert (trial.no_base.code, trial.no_base.text) == ("new-case", "the base has no such case")
-    assert trial.figures["candidate"] == {"launch": 1, "counted": True, "turns": 30}
+    assert trial.figures["candidate"] == {"launch": 1, "counted": True, "turns": LEAST_PAIRS}
     assert trial.launches == 0
     assert verdict(other) is Verdict.EQUIVALENT
     assert [cases_of(worker).count(CASE) for worker in world.of("candidate")] == [1, 0, 0, 0, 0]
@@ -626,7 +627,7 @@ def test_a_module_that_cannot_be_collected_on_the_base_says_why(world):
         assert trial.no_base.code == "base-collection"
         assert "test_a.py cannot be collected on the base: ModuleNotFoundError" in trial.no_base.text
         assert "overlay" in trial.no_base.cure
-        assert trial.figures["candidate"]["turns"] == 30
+        assert trial.figures["candidate"]["turns"] == LEAST_PAIRS
 
 
 @pytest.mark.parametrize("phase", ["setup", "call", "teardown"])
@@ -635,7 +636,7 @@ def test_a_test_that_fails_on_the_base_says_how(world, phase):
     trial = world.alone()
     assert (trial.no_base.code, trial.failed) == ("base-failed", False)
     assert trial.no_base.text == "the test failed on the base: failed it was"
-    assert trial.figures["candidate"]["turns"] == 30
+    assert trial.figures["candidate"]["turns"] == LEAST_PAIRS
     assert phases(trial) == ["setup", "call", "teardown"]
 
 
@@ -672,7 +673,7 @@ def test_a_base_that_cannot_even_collect_leaves_the_candidate_alone(world):
             "base-unusable",
             "the process of the base ended: E",
         )
-        assert trial.figures == {"candidate": {"launch": 1, "counted": True, "turns": 30}}
+        assert trial.figures == {"candidate": {"launch": 1, "counted": True, "turns": LEAST_PAIRS}}
         assert phases(trial) == ["setup", "call", "teardown"]
     assert (found.launches, found.control, world.checked) == (1, [], [])
     assert len(world.workers) == 2
@@ -716,7 +717,7 @@ def test_a_lost_base_leaves_the_candidate_to_be_run_again(world, at):
     trial, other = world.run().trials
     assert (trial.no_base.code, trial.lost, trial.waiting) == ("base-lost", None, False)
     assert phases(trial) == ["setup", "call", "teardown"]
-    assert trial.figures["candidate"]["turns"] == 30
+    assert trial.figures["candidate"]["turns"] == LEAST_PAIRS
     assert (verdict(other), other.launches) == (Verdict.EQUIVALENT, 5)
 
 
@@ -840,7 +841,7 @@ def test_models_that_do_not_fit_together_run_one_after_the_other(world, side, at
     assert (trial.launches, found.launches) == (5, 6)
     assert (trial.exhausted, trial.no_base, trial.lost, trial.invalid) == (None,) * 4
     assert phases(trial) == ["setup", "call", "teardown"]
-    assert len(trial.screen[0].base) == len(trial.screen[0].candidate) == 30
+    assert len(trial.screen[0].base) == len(trial.screen[0].candidate) == LEAST_PAIRS
     assert len(found.control) == 1
 
 
@@ -999,7 +1000,7 @@ def test_a_case_takes_no_more_than_its_time(world):
     trial = world.alone()
     assert (trial.stopped.code, trial.launches, trial.stage) == ("capped", 1, Stage.SCREEN)
     assert trial.stopped.text == "1 launch took the time of this case"
-    assert trial.seconds == pytest.approx(40.7, abs=0.1)
+    assert trial.seconds == pytest.approx(40.5, abs=0.1)
     assert trial.stopped.cure == "--infer-max-time=3 min would reach the next look"
 
 
@@ -1019,18 +1020,18 @@ def test_confirmation_is_not_begun_without_time_for_it(world):
 def test_seconds_of_a_case_are_those_of_its_turns(world):
     world.case(both={"spread": 0.0})
     trial = world.alone()
-    assert trial.seconds == pytest.approx(5 * 2 * (5 + 30) * 0.010, rel=0.01)
+    assert trial.seconds == pytest.approx(5 * 2 * (5 + LEAST_PAIRS) * 0.010, rel=0.01)
 
 
 def test_the_time_of_the_run_ends_it_between_launches(world):
     world.case()
     world.case(OTHER)
-    found = world.run(max_seconds=3.0)
+    found = world.run(max_seconds=2.0)
     assert found.launches == 2
     assert not found.interrupted
     for trial in found.trials:
         assert (trial.stopped.code, trial.launches) == ("capped", 2)
-        assert trial.stopped.text == "--infer-max-total of 3 s was spent before it was decided"
+        assert trial.stopped.text == "--infer-max-total of 2 s was spent before it was decided"
 
 
 def test_what_the_run_would_still_need_is_the_same_for_all(world):
@@ -1090,7 +1091,7 @@ def test_each_launch_has_a_control(world):
     assert len(found.control) == 5
     for launch in found.control:
         assert launch.difference == pytest.approx(0.0)
-        assert len(launch.base) == len(launch.candidate) == 30
+        assert len(launch.base) == len(launch.candidate) == LEAST_PAIRS
     assert paired.moved(found.control) is None
 
 
@@ -1181,8 +1182,8 @@ def test_progress_counts_launches_and_cases(world):
 def test_seconds_left_are_those_to_the_next_look(world):
     world.case(both={"spread": 0.0})
     world.run()
-    control = 2 * (3 + 30) * 0.004
-    launch = 2 * (5 + 30) * 0.010 + control
+    control = 2 * (3 + LEAST_PAIRS) * 0.004
+    launch = 2 * (5 + LEAST_PAIRS) * 0.010 + control
     left = [told.seconds_left for told in world.told]
     assert left == pytest.approx([more * launch for more in (4, 3, 2, 1, 0)], rel=0.01, abs=1e-9)
 
@@ -1190,4 +1191,4 @@ def test_seconds_left_are_those_to_the_next_look(world):
 def test_seconds_left_of_a_case_that_ran_apart_count_its_own_launches(world):
     world.case(both={"spread": 0.0}, base={"exhausted": together("case")})
     world.run()
-    assert world.told[1].seconds_left == pytest.approx(4 * 2 * (5 + 30) * 0.010, rel=0.05)
+    assert world.told[1].seconds_left == pytest.approx(4 * 2 * (5 + LEAST_PAIRS) * 0.010, rel=0.05)

@@ -14,9 +14,7 @@ def hurried(monkeypatch):
 
 
 def measurements():
-    return {
-        case["nodeid"]: case["measurement"] for case in json.loads(Path("r.json").read_text())["cases"]
-    }
+    return {case["nodeid"]: case["measurement"] for case in json.loads(Path("r.json").read_text())["cases"]}
 
 
 @pytest.mark.slow

@@ -31,10 +31,10 @@ demo: $(VENV)/.installed-$(VERSION) ## measure two real models, write report.htm
 	$(PY) -m pytest examples/ --infer-devices=$(DEVICES) --infer-report=report.html --infer-json=results.json $(PYTEST_ARGS)
 
 test: $(VENV)/.installed-$(VERSION) ## run the test suite, and the examples without measuring
-	$(PY) -m pytest tests examples -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
+	$(PY) -m pytest tests examples -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 test-core: $(CORE)/.installed-$(VERSION) ## run what needs no torch: make test-core PYTHON=python3.10
-	$(PY_CORE) -m pytest tests -m "not torch and not gpu and not slow" -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
+	$(PY_CORE) -m pytest tests -m "not torch and not gpu and not slow" -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed-$(VERSION) ## check style, format, types and workflows
 	$(PY) -m ruff check .

@@ -43,9 +43,9 @@ if TYPE_CHECKING:
 DEFAULT_MAX_TIME = 60.0
 """Seconds that the turns of one case may take, over all launches."""
 TYPICAL_LAUNCHES = 6
-TYPICAL_SECONDS = 1.3
+TYPICAL_SECONDS = 2.0
 """Of one case in one launch."""
-TYPICAL_OVERHEAD = 5.0
+TYPICAL_OVERHEAD = 8.0
 """Of one launch: two processes, their imports."""
 
 

@@ -215,7 +215,6 @@ def load_model():
 
 @pytest.mark.torch
 @pytest.mark.slow
-@pytest.mark.xdist_group("against")
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX only")
 def test_a_strangers_repository_is_gated_after_one_commit(tmp_path, monkeypatch, capfd):
     """The command of the workflow that was written, for its own pull request, and for the first regression."""

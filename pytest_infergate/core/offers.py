@@ -6,7 +6,7 @@ A way is no offer before somebody can say what its machine costs.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
@@ -45,10 +45,8 @@ class Way(Struct, frozen=True, kw_only=True):
     service: ServiceTimes
     uncertain: float
     """Half-width, on the log scale, within which another launch may be faster or slower as a whole."""
-    unit: str | None = None
-    memory_bytes: int | None = None
-    """Peak on the device at the largest batch: weights, activations, what the allocator reserved."""
     host_bytes: int | None = None
+    """Peak of the host's memory, over all workers."""
     weights_bytes: int | None = None
     cold_start: float = 0.0
     """Seconds of the first call."""
@@ -84,8 +82,8 @@ def model(case: Case) -> str:
 def ways(sessions: Iterable[Session]) -> tuple[Way, ...]:
     """Collect every way that was measured, with its batch sizes.
 
-    Paired runs are left out, whose times hold for their workers alone; so are cases that failed, whose
-    outputs are wrong, or that are invalid.
+    Paired runs are left out, whose times hold for their workers alone; so are cases whose test failed, whose
+    outputs are wrong, or whose measurement is invalid.
     """
     found: dict[tuple[object, ...], list[tuple[CaseResult, Measurement, Session]]] = {}
     for session in sessions:
@@ -161,8 +159,6 @@ def _way(measured: Sequence[tuple[CaseResult, Measurement, Session]]) -> Way:
         uncertain=budget.launch_band(
             (), virtual=any(session.environment.virtual for *_, session in measured)
         ),
-        unit=result.unit,
-        memory_bytes=_most(largest.memory.peak, largest.memory.reserved),
         host_bytes=largest.memory.host_peak,
         weights_bytes=largest.memory.weights,
         cold_start=max(measurement.cold_start for _, measurement, _ in measured),
@@ -187,22 +183,6 @@ def _copies(measurement: Measurement) -> float:
     return max(0.0, measurement.host_to_host - measurement.latency.p50.value)
 
 
-def _most(*values: int | None) -> int | None:
-    return max((value for value in values if value is not None), default=None)
-
-
-class Mapped(NamedTuple):
-    """What the user says of machines: instances by device, or by the beginning of a hardware class."""
-
-    instances: Mapping[str, Instance] = {}
-
-    def __call__(self, way: Way) -> Instance | None:
-        """The instance that a way's machine stands for; the most particular word counts."""
-        names = (way.hardware.id, way.device, way.device.partition(":")[0])
-        fitting = [name for name in self.instances if any(own.startswith(name) for own in names)]
-        return self.instances[max(fitting, key=len)] if fitting else None
-
-
 def offers(
     found: Iterable[Way], table: Iterable[Instance], told: Mapping[str, Instance]
 ) -> tuple[tuple[Offer, ...], tuple[Note, ...]]:
@@ -212,12 +192,11 @@ def offers(
     else the cheapest instance of that class. A way without either is no offer: its note asks what the
     machine is, or says in what it is another.
     """
-    mapped = Mapped(told)
     table = tuple(table)
     made: list[Offer] = []
     notes: list[Note] = []
     for way in found:
-        instance = mapped(way)
+        instance = _standing(way, told)
         known = instance is not None
         if instance is None:
             instance = next(iter(cost.proposals(way.hardware, table)), None)
@@ -231,6 +210,13 @@ def offers(
         else:
             made.append(Offer(way=way, instance=instance, told=known))
     return tuple(made), tuple(dict.fromkeys(notes))
+
+
+def _standing(way: Way, told: Mapping[str, Instance]) -> Instance | None:
+    """What a machine is said to be, by device or by the beginning of its class; the longest word counts."""
+    names = (way.hardware.id, way.device, way.device.partition(":")[0])
+    fitting = [name for name in told if any(own.startswith(name) for own in names)]
+    return told[max(fitting, key=len)] if fitting else None
 
 
 def _unknown(way: Way, table: Sequence[Instance]) -> Note:

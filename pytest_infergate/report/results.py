@@ -251,7 +251,8 @@ def _finite(value: Any) -> Any:
         return {_finite(key): kept for key, item in value.items() if (kept := _finite(item)) is not None}
     if isinstance(value, tuple):
         whole = () if _has_infinite(value) else value
-        return tuple(kept for item in whole if (kept := _finite(item)) is not None)
+        # Python 3.10 makes empty tuples that are not the default, and so are not left out.
+        return tuple(kept for item in whole if (kept := _finite(item)) is not None) or ()
     if type(value) is str and not value.isascii():
         return value.encode("utf-8", "backslashreplace").decode()
     return value

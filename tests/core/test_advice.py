@@ -1,5 +1,6 @@
 """Advice: which plan, how sure, and that it is the one that a brute force finds."""
 
+import functools
 import heapq
 import math
 from itertools import pairwise
@@ -17,6 +18,7 @@ from pytest_infergate.core.demand import Backlog, Demand, arrivals
 from pytest_infergate.core.model import (
     Against,
     CaseVerdict,
+    Crew,
     Environment,
     Hardware,
     Memory,
@@ -106,6 +108,7 @@ def brute_force(demand, limit, requests):
     return least
 
 
+@pytest.mark.slow
 def test_the_plan_is_the_one_that_a_brute_force_finds(monkeypatch):
     """Over a grid of 200 demands and limits; plans within one per cent of the cost count as ties."""
     requests = 100
@@ -129,6 +132,7 @@ def test_the_plan_is_the_one_that_a_brute_force_finds(monkeypatch):
 # One answer
 
 
+@functools.cache
 def ask(rate=2.0, limit=0.2, made=(SLOW, FAST), **fields):
     return advice.advise(Question(demand=Demand(rate=rate), limit=limit, **fields), made)
 
@@ -327,6 +331,34 @@ def test_copies_between_host_and_device_are_paid():
     assert found.service.percentiles[0][95] == pytest.approx(0.005)
 
 
+def crew(workers, mean, size=1):
+    return Crew(
+        workers=workers, throughput=workers * size / mean, calls=100, mean=mean, percentiles=(mean,) * 101
+    )
+
+
+def test_workers_at_once_are_ways_of_their_own():
+    memory = Memory(host_peak=100)
+    alone, two = offers.ways([session(timed(0.02, crews=(crew(2, 0.03),), memory=memory))])
+    assert (alone.workers, two.workers) == (1, 2)
+    assert two.service.mean(1) == pytest.approx(0.03)
+    assert (alone.host_bytes, two.host_bytes) == (100, 200)
+    assert two.words == "cpu, 2 workers"
+
+
+def test_workers_that_were_not_measured_are_not_multiplied():
+    broken = Crew(workers=4, throughput=1.0, calls=1, mean=0.1, percentiles=())
+    assert [one.workers for one in offers.ways([session(timed(0.02, crews=(broken,)))])] == [1]
+
+
+def test_two_workers_on_one_machine_serve_more():
+    crowd = msgspec.structs.replace(SLOW, way=way(times(b1=0.022), workers=2))
+    single = msgspec.structs.replace(SLOW, way=way(times(b1=0.020)))
+    answer = ask(rate=45.0, made=(single, crowd))
+    assert (answer.winner.workers, answer.winner.instances) == (2, 1)
+    assert answer.runner_up.instances == 2
+
+
 def test_paired_runs_never_advise():
     assert offers.ways([session(timed(0.02), against=Against(revision="main"))]) == ()
 
@@ -400,9 +432,9 @@ def test_an_instance_without_the_memory_is_none():
 
 
 def test_memory_travels_from_the_largest_batch():
-    memory = Memory(weights=10, activations=20, reserved=50, host_peak=70)
+    memory = Memory(weights=10, activations=20, host_peak=70)
     (found,) = offers.ways([session(timed(0.02), timed(0.1, 8, memory=memory))])
-    assert (found.memory_bytes, found.host_bytes, found.weights_bytes) == (50, 70, 10)
+    assert (found.host_bytes, found.weights_bytes) == (70, 10)
 
 
 def test_notes_of_what_was_left_out_stay():

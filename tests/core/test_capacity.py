@@ -344,6 +344,7 @@ LOADS = {0.3: 200_000, 0.5: 300_000, 0.7: 700_000}
 """Offered loads, and the requests after which chance moves a mean by less than 1 %."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("load", "count"), LOADS.items(), ids=str)
 def test_exponential_calls_wait_as_mm1_says(load, count):
     moments = arrivals(Demand(rate=load), count, seed=1)
@@ -356,6 +357,7 @@ def test_exponential_calls_wait_as_mm1_says(load, count):
     assert found.utilisation == pytest.approx(load, rel=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("load", "count"), LOADS.items(), ids=str)
 def test_equal_calls_wait_as_md1_says(load, count):
     moments = arrivals(Demand(rate=100 * load), count // 2, seed=1)
@@ -364,6 +366,7 @@ def test_equal_calls_wait_as_md1_says(load, count):
     assert found.offered == pytest.approx(load, rel=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("load", "count"), LOADS.items(), ids=str)
 def test_drawn_calls_wait_as_pollaczek_and_khinchine_say(load, count):
     low, high = 0.5, 5.5
@@ -382,6 +385,7 @@ def erlang_c(workers, offered):
     return last / (sum(terms) + last)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("load", "count"), LOADS.items(), ids=str)
 @pytest.mark.parametrize("workers", [2, 3])
 def test_several_workers_wait_as_erlang_says(load, count, workers):

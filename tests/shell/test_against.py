@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import pytest
 
-pytestmark = [pytest.mark.xdist_group("against"), pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 HOLDER = "PYTEST_INFERGATE_PAIRED"
 PREFIX = "infergate-paired-"

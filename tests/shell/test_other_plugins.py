@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 
 def run(project, *arguments):
     return project.pytester.runpytest_subprocess(

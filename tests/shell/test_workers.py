@@ -42,7 +42,7 @@ def test_strict_projects_start_their_workers(project, hurried):
 
 
 def test_without_the_option_no_process_is_started(project, monkeypatch):
-    monkeypatch.setattr("subprocess.Popen", None)
+    monkeypatch.setattr("pytest_infergate.paired.worker.subprocess.Popen", None)
     project.test()
     result = project.measure("--infer-json=r.json")
     assert result.ret == 0

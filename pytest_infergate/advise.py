@@ -64,7 +64,7 @@ def answered(  # noqa: PLR0913 - an option each
     return _rendered(answers, sessions, form)
 
 
-def advised(session: Session, pricing: Pricing, asked: Demand | None) -> tuple[Advice, ...]:
+def advised(session: Session, prices: PriceList, asked: Demand | None) -> tuple[Advice, ...]:
     """Advice beside the report of a run: for each model with a demand and a machine with a price.
 
     `asked` holds for every model; without it each has the demand of its own test. No limit is asked for: a
@@ -75,11 +75,11 @@ def advised(session: Session, pricing: Pricing, asked: Demand | None) -> tuple[A
         own = dict.fromkeys(own.keys() | {offers.model(one.case) for one in session.cases}, asked)
     if not own:
         return ()
-    known = PriceList(pricing).instances
-    offered = _by_model([session], known, _standing(pricing.instances, known))
+    known, said = prices.instances, prices.pricing
+    offered = _by_model([session], known, _standing(said.instances, known))
     return tuple(
         advice.advise(
-            Question(demand=own[model], utilisation=pricing.utilisation), found, (*notes, *_doubts(found))
+            Question(demand=own[model], utilisation=said.utilisation), found, (*notes, *_doubts(found))
         )
         for model, (found, notes) in offered.items()
         if found and model in own

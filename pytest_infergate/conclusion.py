@@ -194,7 +194,7 @@ def _write_html(run: InferenceRun, session: Session) -> list[str]:
     from pytest_infergate.advise import advised
     from pytest_infergate.report import html
 
-    advice = advised(session, run.settings.pricing, run.settings.command.get("demand"))
+    advice = advised(session, run.prices, run.settings.command.get("demand"))
     atomic_write(run.settings.report, html.render(session, settings=run.settings.given, advice=advice))
     return [f"wrote {run.settings.report}"]
 

@@ -289,9 +289,15 @@ class Shell:
             self._status(f"infergate: {count} workers at once, {done} of {len(entries)} cases")
 
         entries = self._entries()
+        with self._machine_alone():
+            self.run.crews = workers.measured(self.run, self.config, entries, tell)
+
+    @contextmanager
+    def _machine_alone(self) -> Iterator[None]:
+        """Hold the machine while other processes measure; what they cannot do is usage."""
         try:
             with self._lock.held("alone", self._tell):
-                self.run.crews = workers.measured(self.run, self.config, entries, tell)
+                yield
         except InfergateError as error:
             raise pytest.UsageError(str(error)) from None
         finally:
@@ -321,13 +327,8 @@ class Shell:
         entries = self._entries()
         if not entries:
             return
-        try:
-            with self._lock.held("alone", self._tell):
-                self._paired = against.compare(self.run, self.config, opponent, entries, self._show_launches)
-        except InfergateError as error:
-            raise pytest.UsageError(str(error)) from None
-        finally:
-            self._status("")
+        with self._machine_alone():
+            self._paired = against.compare(self.run, self.config, opponent, entries, self._show_launches)
         if self._paired.interrupted:
             from pytest_infergate.conclusion import travelling
 

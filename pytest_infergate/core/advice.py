@@ -17,10 +17,7 @@ from pytest_infergate.core import capacity, cost, units
 from pytest_infergate.core.capacity import Load
 from pytest_infergate.core.cost import Instance
 from pytest_infergate.core.demand import Backlog, Demand
-from pytest_infergate.core.model import (
-    Note,
-    Struct,
-)
+from pytest_infergate.core.model import Note, Struct
 from pytest_infergate.core.offers import Offer, Way
 
 WAITS: Final = (0.0, 0.1, 0.25)
@@ -302,20 +299,10 @@ def _nearest(found: Iterable[Offer], question: Question) -> Plan | None:
 
 def _unlimited(offer: Offer, question: Question) -> Iterator[Plan]:
     """The plans of an offer when nothing limits its latency."""
-    free = msgspec.structs.replace(question, limit=None)
-    for size in offer.way.service.batch_sizes:
-        needed = capacity.instances_needed(
-            free.demand,
-            offer.way.service,
-            limit=math.inf if free.demand.pattern == "periodic" else None,
-            max_batch=size,
-            max_wait=0.0,
-            workers_per_instance=offer.way.workers,
-            utilisation=free.utilisation,
-            requests=REQUESTS,
-        )
-        if needed.instances is not None and needed.load is not None:
-            yield _plan(offer, free, (size, 0.0), needed.instances, needed.load)
+    limit = math.inf if question.demand.pattern == "periodic" else None
+    free = msgspec.structs.replace(question, limit=limit)
+    plans = (_served(offer, free, size, 0.0) for size in offer.way.service.batch_sizes)
+    return (plan for plan in plans if plan is not None)
 
 
 def _binding(nearest: Plan | None, question: Question) -> Note:

@@ -6,12 +6,12 @@ A machine that serves with several workers is not so many machines: they share c
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any, Final
 
 from pytest_infergate.core import stats
 from pytest_infergate.core.model import Crew, Note
-from pytest_infergate.paired.session import Wanted, Worker
+from pytest_infergate.paired.session import Wanted, Worker, dismiss
 from pytest_infergate.paired.worker import WorkerLostError
 
 SECONDS: Final = 2.0
@@ -56,11 +56,7 @@ def _together(start: Callable[[int], Worker], workers: int) -> Iterator[list[Wor
             worker.greet()
         yield crew
     finally:
-        with ExitStack() as stack:
-            for worker in crew:
-                stack.callback(worker.end)
-            for worker in crew:
-                worker.leave()
+        dismiss(crew)
 
 
 def _case(crew: Sequence[Worker], case: Wanted, after: str | None) -> Crew | Note:

@@ -261,7 +261,7 @@ class Session:
                     return trials[index if unheard else index + 1 :]
             self._look_at_files(pair)
         finally:
-            _ended(workers)
+            dismiss(workers)
         return []
 
     def _look_at_files(self, pair: _Pair) -> None:
@@ -495,7 +495,7 @@ class Session:
             except WorkerLostError as error:
                 self._mourn(trial, error)
             finally:
-                _ended([worker])
+                dismiss([worker])
         if len(loaded) == 2:  # noqa: PLR2004 - the sides
             self._check(loaded["base"], loaded["candidate"])
             self._checked = True
@@ -583,7 +583,7 @@ def decided(trial: Trial, confirming: int) -> paired.Decision:
     )
 
 
-def _ended(workers: Sequence[Worker]) -> None:
+def dismiss(workers: Sequence[Worker]) -> None:
     """Let processes leave, all at once; an interrupt meanwhile spares none."""
     with ExitStack() as stack:
         for worker in workers:

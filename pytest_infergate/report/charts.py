@@ -284,13 +284,13 @@ def _axis(values: Iterable[float]) -> Axis:
 
 
 def _drawn(line: Line, index: int, x: Axis, y: Axis) -> Drawn:
-    places = [(x.share(a), y.share(b)) for a, b in line.points[:MOST_POINTS]]
-    path = " ".join(f"{BOX * a:.0f},{HEIGHT * (1 - b):.1f}" for a, b in places) if line.joined else ""
+    points = line.points[:MOST_POINTS]
+    path = " ".join(f"{BOX * x.share(a):.0f},{_pixels(y, b)}" for a, b in points) if line.joined else ""
     return Drawn(
         label=line.label,
         style=index % STYLES,
         path=path,
-        points=() if line.bare else tuple((f"{100 * a:.2f}%", f"{HEIGHT * (1 - b):.1f}") for a, b in places),
+        points=() if line.bare else tuple((_percentage(x, a), _pixels(y, b)) for a, b in points),
     )
 
 

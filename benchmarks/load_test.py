@@ -228,10 +228,18 @@ def measure(name: str, seconds: float, sessions: int) -> None:
 
 
 def as_recorded(batches: Sequence[Sequence[int]], service: ServiceTimes) -> Callable[[int, int], float]:
-    """Service times of a test, in turn; a batch of another size than then is as slow or fast for its own."""
+    """Service times of a test: a batch takes what that of its first request took then, for its own size.
 
-    def seconds(number: int, size: int) -> float:
-        then, _, took = batches[min(number, len(batches) - 1)]
+    By request and not by number of the batch, since one batch more or less would move a slow moment of the
+    machine to other requests.
+    """
+    of_request = [batch for batch in batches for _ in range(batch[0])]
+    served = 0
+
+    def seconds(_number: int, size: int) -> float:
+        nonlocal served
+        then, _, took = of_request[served]
+        served += size
         return 1e-6 * took * service.mean(size) / service.mean(then)
 
     return seconds

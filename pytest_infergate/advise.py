@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from pytest_infergate.core import advice, cost, offers
+from pytest_infergate.core import advice, cost, energy, offers, units
 from pytest_infergate.core import demand as demands
 from pytest_infergate.core.advice import Advice, Question
 from pytest_infergate.core.cost import Instance
@@ -37,6 +37,9 @@ def answered(  # noqa: PLR0913 - an option each
     limit_ms: float | None = None,
     utilisation: float | None = None,
     min_instances: int = 1,
+    day: str | None = None,
+    scale_up: str | None = None,
+    grid: str = "world",
     instances: Iterable[str] = (),
     usd_per_hour: Iterable[str] = (),
     prices: Path | None = None,
@@ -49,13 +52,22 @@ def answered(  # noqa: PLR0913 - an option each
     """
     asked = _asked(demand, streams, items, deadline)
     limit = _limit(limit_ms)
+    hours, ahead = _hours(day, scale_up)
     pricing = _pricing(utilisation, prices, region)
     known = PriceList(pricing).instances
     told = {**_standing(pricing.instances, known), **_named(instances, known), **_priced(usd_per_hour)}
     offered = _offered(sessions, known, told)
     if isinstance(asked, Backlog):
         return _backlogs(asked, offered, form)
-    question = Question(demand=asked, limit=limit, utilisation=pricing.utilisation, least=min_instances)
+    question = Question(
+        demand=asked,
+        limit=limit,
+        utilisation=pricing.utilisation,
+        least=min_instances,
+        day=hours,
+        scale_up=ahead,
+        grid=_grid(grid),
+    )
     answers = [
         advice.advise(question, found, (*notes, *_doubts(found)))
         for found, notes in offered.values()
@@ -130,6 +142,26 @@ def _limit(milliseconds: float | None) -> float | None:
     if milliseconds is not None and not 0 < milliseconds < math.inf:
         raise ConfigurationError(f"--p95-ms: {milliseconds:g} is no time above 0")
     return None if milliseconds is None else milliseconds / 1e3
+
+
+def _hours(day: str | None, scale_up: str | None) -> tuple[tuple[float, ...], float]:
+    """Shares of the peak by the hour, and seconds from the order of a machine until it serves."""
+    if day is None and scale_up is not None:
+        raise ConfigurationError("--scale-up: machines come and go only where --day says when")
+    try:
+        hours = () if day is None else demands.parse_day(day)
+    except ValueError as error:
+        raise ConfigurationError(f"--day: {error}") from None
+    try:
+        return hours, advice.SCALE_UP if scale_up is None else units.parse_duration(scale_up)
+    except ValueError as error:
+        raise ConfigurationError(f"--scale-up: {error}") from None
+
+
+def _grid(name: str) -> str:
+    if name not in energy.GRID:
+        raise ConfigurationError(f"--grid: no factor of {name!r} is known, only of {', '.join(energy.GRID)}")
+    return name
 
 
 def _standing(said: Mapping[str, str | float], known: Sequence[Instance]) -> dict[str, Instance]:

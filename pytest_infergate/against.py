@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -27,7 +29,7 @@ from pytest_infergate.core.model import (
     Outcome,
     Verdict,
 )
-from pytest_infergate.errors import ConfigurationError
+from pytest_infergate.errors import ConfigurationError, InfergateError
 from pytest_infergate.paired import loaded
 from pytest_infergate.paired.session import Progress, Result, Session, Terms, Trial, Wanted
 from pytest_infergate.paired.worker import Plan, Worker, holder
@@ -69,6 +71,8 @@ class Outcomes(NamedTuple):
     """Cases that the base has as well."""
     interrupted: bool
     written: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+    """Why the turns could not be written."""
 
 
 class Opponent:
@@ -131,21 +135,33 @@ class Opponent:
             ) from None
 
     @contextmanager
-    def ready(self, files: Sequence[Path], place: Path) -> Iterator[dict[str, Plan]]:
-        """Make the base ready, removed on exit; how to start the workers of each side."""
+    def ready(
+        self, files: Sequence[Path], place: Path, modules: Sequence[str] = ()
+    ) -> Iterator[dict[str, Plan]]:
+        """Make the base ready, removed on exit; how to start the workers of each side.
+
+        They collect the test modules that are named, or whatever the run was told to.
+        """
         with ExitStack() as stack:
             target = self.top
             if self.revision is not None:
                 target = stack.enter_context(worktree(self.revision, place))
                 lay_over(self.top, target, [*files, *self._overlay()])
-                self._set_up(target)
-            yield {
+                self._set_up(target / self._place(self._config.rootpath))
+            plans = {
                 side: self._plan(side, place, self.top if side == "candidate" else target, target)
                 for side in ("base", "candidate", "twin")
             }
+            yield {
+                side: plan._replace(begin={**plan.begin, "modules": list(modules)})
+                for side, plan in plans.items()
+            }
 
     def _overlay(self) -> list[Path]:
-        return [Path(path) for path in self._run.settings.overlay]
+        """As the file says that lists them: relative to the rootdir."""
+        if self.revision is None:
+            return []
+        return [self._place(self._config.rootpath) / path for path in self._run.settings.overlay]
 
     def _set_up(self, target: Path) -> None:
         command = self._run.settings.setup
@@ -164,11 +180,15 @@ class Opponent:
         candidate = side == "candidate"
         same = candidate or not self.other_python
 
+        spelled, real = config.rootpath, config.rootpath.resolve()
+
         def there(text: str) -> str:
-            return text if root == here else text.replace(str(here), str(root))
+            if spelled != real:  # through a link: files would be found twice, under two names
+                text = loaded.remap_argument(text, spelled, real)
+            return text if root == here else loaded.remap_argument(text, here, root)
 
         arguments = [there(argument) for argument in map(str, config.invocation_params.args)]
-        arguments += ["--rootdir", there(str(config.rootpath.resolve()))]
+        arguments += ["--rootdir", there(str(real))]
         if config.inipath is not None:
             arguments += ["-c", there(str(config.inipath.resolve()))]
         folder = root / self._place_of(config.invocation_params.dir)
@@ -244,6 +264,39 @@ def files_to_lay(entries: Sequence[Entry], config: pytest.Config, opponent: Oppo
     return list(found)
 
 
+def modules(entries: Sequence[Entry], config: pytest.Config, opponent: Opponent) -> list[str]:
+    """Test modules with cases, relative to the rootdir; absolute where they are the same on both sides."""
+    root = config.rootpath
+    found: dict[str, None] = {}
+    for path in dict.fromkeys(entry.path for entry in entries):
+        if root in path.parents:
+            found[str(path.relative_to(root))] = None
+        elif opponent.top in path.resolve().parents:
+            found[os.path.relpath(path.resolve(), root.resolve())] = None
+        else:
+            found[str(path)] = None
+    return list(found)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the run as Ctrl-C does, where nobody else handles them."""
+
+    def interrupt(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is signal.SIG_DFL:
+                before[number] = signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for taken, handler in before.items():
+            signal.signal(taken, handler)
+
+
 def forecast(cases: int, opponent: Opponent) -> str:
     """``24 cases against main (merge base 1a2b3c4), about 7 launches, 3 min``."""
     seconds = TYPICAL_LAUNCHES * (cases * TYPICAL_SECONDS + TYPICAL_OVERHEAD)
@@ -263,11 +316,11 @@ def compare(
     Raises `ConfigurationError` where the sides cannot be told apart or a side cannot be started.
     """
     begin = time.monotonic()
-    place = holder()
     laid = files_to_lay(entries, config, opponent)
     trust = {} if opponent.revision is None else accepted(opponent.revision)
+    place = holder()
     try:
-        with opponent.ready(laid, place) as plans:
+        with interruptible(), opponent.ready(laid, place, modules(entries, config, opponent)) as plans:
             session = Session(
                 lambda side, seed: Worker(plans[side], seed),
                 [_wanted(run, entry) for entry in entries],
@@ -290,6 +343,7 @@ def compare(
         seconds=time.monotonic() - begin,
         accepted=trust,
     )
+    kept, problems = _keep(run.settings.turns, entries, found, against)
     return Outcomes(
         results={result.nodeid: result for result, _ in judged},
         verdicts={verdict.nodeid: verdict for _, verdict in judged},
@@ -299,7 +353,8 @@ def compare(
             entry.case for entry, trial in zip(entries, found.trials, strict=True) if trial.no_base is None
         ),
         interrupted=found.interrupted,
-        written=_keep(run.settings.turns, entries, found, against),
+        written=kept,
+        problems=problems,
     )
 
 
@@ -312,7 +367,7 @@ def replayed(outcomes: Outcomes, nodeid: str, config: pytest.Config) -> list[pyt
     reports = [_unpacked(data, config) for data in outcomes.reports[nodeid]]
     if not reports:  # its process died before it said anything
         reports = [_blank(nodeid, when) for when in ("setup", "call", "teardown")]
-    settled = next((r for r in reports if r.when == "call" or not r.passed), reports[0])
+    settled = min(reports, key=lambda report: (report.passed, report.when != "call"))
     if verdict.failed and settled.passed:
         settled.outcome = "failed"
         settled.longrepr = text.failure_message(verdict, result)
@@ -347,10 +402,12 @@ def _blank(nodeid: str, when: Literal["setup", "call", "teardown"]) -> pytest.Te
     )
 
 
-def _keep(path: Path | None, entries: Sequence[Entry], found: Result, against: Against) -> tuple[str, ...]:
-    """Write every turn to a file, where that is asked for; a line that says so."""
+def _keep(
+    path: Path | None, entries: Sequence[Entry], found: Result, against: Against
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Write every turn to a file, where that is asked for; lines that say so, and what kept it from that."""
     if path is None:
-        return ()
+        return (), ()
     turns = Turns(
         against=against,
         confirming=found.confirming,
@@ -366,8 +423,11 @@ def _keep(path: Path | None, entries: Sequence[Entry], found: Result, against: A
             for entry, trial in zip(entries, found.trials, strict=True)
         ),
     )
-    atomic_write(path, written(turns))
-    return (f"wrote {path}",)
+    try:
+        atomic_write(path, written(turns))
+    except InfergateError as error:
+        return (), (str(error),)
+    return (f"wrote {path}",), ()
 
 
 def _wanted(run: InferenceRun, entry: Entry) -> Wanted:

@@ -304,7 +304,10 @@ def report(files: tuple[Path, ...], output: Path) -> None:
     "--p95-ms", "limit_ms", type=float, metavar="MS", help="95 % of requests are to be answered within."
 )
 @click.option(
-    "--utilisation", type=float, default=None, help="Share of the time a machine may be busy. [default: 0.6]"
+    "--utilisation",
+    type=float,
+    default=None,
+    help="Share of its capacity that a machine may use. [default: 0.6]",
 )
 @click.option(
     "--min-instances",
@@ -312,6 +315,17 @@ def report(files: tuple[Path, ...], output: Path) -> None:
     default=1,
     show_default=True,
     help="Instances that run whatever the demand is.",
+)
+@click.option(
+    "--day",
+    metavar="24 NUMBERS",
+    help="Demand of each hour of a day, of which --demand is the peak: 2,1,...,9.",
+)
+@click.option(
+    "--scale-up", metavar="TIME", help="From the order of a machine until it serves. [default: 5min]"
+)
+@click.option(
+    "--grid", default="world", show_default=True, help="Whose electricity CO2e is told of: DEU, FRA, USA."
 )
 @click.option(
     "--instance",

@@ -108,7 +108,7 @@ class CaseHooks:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> object:
         """List the cases instead of running them, or make the launches of a paired run before that."""
-        return self.shell.loop(session.items)
+        return self.shell.loop(session)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:

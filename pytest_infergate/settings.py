@@ -179,7 +179,7 @@ def settings(
     report, json, turns = given.get("report"), given.get("json"), given.get("turns")
     markdown = given.get("markdown")
     if measuring:
-        _check_paired(given)
+        _check_paired(given, on_command)
     return Settings(
         measuring=measuring,
         devices=given.get("devices", ("cpu",)),
@@ -214,8 +214,15 @@ def settings(
     )
 
 
-def _check_paired(given: Mapping[str, Any]) -> None:
+def _check_paired(given: Mapping[str, Any], on_command: Mapping[str, Any]) -> None:
     """Refuse what a paired run cannot do."""
+    for name, example in (("against", "main"), ("against_python", "old/bin/python")):
+        if name in on_command and not on_command[name]:
+            option = "--infer-" + name.replace("_", "-")
+            raise ConfigurationError(
+                f"{option} is empty, as where a variable is not set: name what to compare with, such as "
+                f"{option}={example}, or leave it out"
+            )
     paired = given.get("against") or given.get("against_python")
     if paired and given.get("save"):
         raise ConfigurationError(

@@ -271,10 +271,12 @@ class Shell:
         ]
         return [f"infergate: {self.run.forecast(times)}"]
 
-    def loop(self, items: Sequence[pytest.Item]) -> object:
+    def loop(self, session: pytest.Session) -> object:
         """Come before pytest's own loop, which runs the items, or in its place: then not ``None``."""
         if self.settings.list:
-            return self._list_cases(items)
+            return self._list_cases(session.items)
+        if session.testsfailed and not self.config.getoption("continue_on_collection_errors", False):
+            return None  # pytest is about to end the run, and nothing would be made of launches
         if self._opponent is not None and self._runs:
             self._compare(self._opponent)
         elif self.settings.workers and self._runs:
@@ -586,7 +588,9 @@ class Shell:
             against=None if self._paired is None else self._paired.against,
         )
         self._written, self._problems = conclusion.write(self.run, self._outcome, self._whole_modules())
-        self._written += [] if self._paired is None else self._paired.written
+        if self._paired is not None:
+            self._written += self._paired.written
+            self._problems += self._paired.problems
         if session.exitstatus == pytest.ExitCode.OK and (self._problems or not self._outcome.gate.passed):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 

@@ -53,8 +53,13 @@ _QUIET = {
     "stepwise": False,
 }
 """Options of pytest and its plugins that write files, ask people, or end a run early."""
-_RERUN = ("rerunfailures", "pytest_rerunfailures", "flaky", "flaky.flaky_pytest_plugin")
-"""Plugins that run a failed test again, for which nobody waits here."""
+_ABSENT = (
+    *("rerunfailures", "pytest_rerunfailures", "flaky", "flaky.flaky_pytest_plugin"),
+    *("randomly", "pytest_randomly"),
+)
+"""Plugins that run a failed test again, for which nobody waits here, or draw a seed in each process."""
+KEPT_CHARACTERS = 1_000_000
+"""Of what a test printed, in each section of its report."""
 _EARLY = "ignore:Module already imported:pytest.PytestAssertRewriteWarning"
 """This plugin is there before pytest; a project that turns warnings into errors would never start."""
 _PR_SET_PDEATHSIG = 1
@@ -64,6 +69,9 @@ def main(descriptor: int) -> None:
     """Run the worker whose run is at the other end of a socket."""
     _die_with_the_run()
     channel = Channel(socket.socket(fileno=descriptor))
+    # Children of the model must not hold this end open when this process dies.
+    os.set_inheritable(descriptor, False)
+    os.register_at_fork(after_in_child=channel.close)
     channel.send({"is": "hello", "protocol": PROTOCOL, "version": __version__})
     begin = channel.receive()
     source, target = Path(begin["source"]), Path(begin["target"])
@@ -72,7 +80,8 @@ def main(descriptor: int) -> None:
     if begin["remap"]:
         sys.path[:] = loaded.remap(sys.path, source, target)
         loaded.remap_finders(source, target)
-    side = Side(channel, source, target)
+        loaded.remap_variables(os.environ, source, target)
+    side = Side(channel, source, target, begin["modules"])
     # Folders of its own, for what pytest remembers between runs and for what tests write.
     own = [f"--basetemp={begin['own']}/tests"]
     if begin["caches"]:
@@ -94,25 +103,34 @@ def _die_with_the_run() -> None:
 class Side:
     """The plugin that makes a run of pytest one side."""
 
-    def __init__(self, channel: Channel, source: Path, target: Path) -> None:
+    def __init__(self, channel: Channel, source: Path, target: Path, modules: Sequence[str]) -> None:
         self.channel = channel
         self.served = False
         self._source = source
         self._target = target
+        self._modules = modules
         self._errors: dict[str, str] = {}
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_cmdline_main(self, config: pytest.Config) -> None:
-        """Switch off what belongs to the run, before any plugin looks."""
+        """Switch off what belongs to the run, before any plugin looks, and collect what has cases alone.
+
+        Other files may be missing on the base, fail there, or be what a test was called before it moved.
+        """
         for name, value in _QUIET.items():
             if hasattr(config.option, name):
                 setattr(config.option, name, value)
+        files = [config.rootpath / module for module in self._modules]
+        if files and not any("[" in module for module in self._modules):  # pytest takes that for an id
+            config.args = [
+                os.path.relpath(file, config.invocation_params.dir) for file in files if file.exists()
+            ]
 
     @pytest.hookimpl(trylast=True)
     def pytest_configure(self, config: pytest.Config) -> None:
         """Take the place of the plugin's own shell."""
         config.stash[SHELL] = SideShell(config, self)
-        for name in _RERUN:
+        for name in _ABSENT:
             plugin = config.pluginmanager.get_plugin(name)
             if plugin is not None:
                 config.pluginmanager.unregister(plugin)
@@ -124,13 +142,13 @@ class Side:
 
     def collected(self, items: Sequence[pytest.Item]) -> None:
         """Tell the run what there is."""
-        nodeids = [item.nodeid for item in items if parameter_of(item) is not None]
+        nodeids = [self._nodeid(item) for item in items if parameter_of(item) is not None]
         self.channel.send({"is": "collected", "nodeids": nodeids, "errors": self._errors})
 
     def serve(self, items: Sequence[pytest.Item], control: Callable[[], None]) -> None:
         """Run the cases that are asked for, until there are none left."""
         self.served = True
-        by_id = {item.nodeid: item for item in items}
+        by_id = {self._nodeid(item): item for item in items}
         while (message := self._next())["do"] != "end":
             if message["do"] == "case":
                 item, after = by_id[message["nodeid"]], by_id.get(message["next"])
@@ -144,6 +162,10 @@ class Side:
                 continue
             self.channel.send({"is": "done"})
 
+    def _nodeid(self, item: pytest.Item) -> str:
+        """As it is in the run, also where a parameter is a path of the tree."""
+        return item.nodeid.replace(str(self._target), str(self._source))
+
     def _next(self) -> dict[str, Any]:
         """What to do next; where the run is gone there is nothing left to do."""
         try:
@@ -152,7 +174,8 @@ class Side:
             return {"do": "end"}
 
     def tell(self, config: pytest.Config, report: pytest.TestReport) -> None:
-        """Pass a report on."""
+        """Pass a report on, with the end of what the test printed."""
+        report.sections = [(name, text[-KEPT_CHARACTERS:]) for name, text in report.sections]
         data = config.hook.pytest_report_to_serializable(config=config, report=report)
         words = "" if report.passed else last_line(report)
         self.channel.send(
@@ -189,14 +212,14 @@ class SideShell(Shell):
         """Not one of pytest-xdist's."""
         return False
 
-    def ready(self, items: Sequence[pytest.Item]) -> bool:
+    def ready(self, items: Sequence[pytest.Item]) -> bool:  # noqa: ARG002
         """Nothing is checked here that the run did not check."""
-        self._side.collected(items)
         return True
 
-    def loop(self, items: Sequence[pytest.Item]) -> object:
-        """Stand in for pytest's own loop."""
-        self._side.serve(items, self.run.control)
+    def loop(self, session: pytest.Session) -> object:
+        """Stand in for pytest's own loop, which is not reached where collection breaks off."""
+        self._side.collected(session.items)
+        self._side.serve(session.items, self.run.control)
         return True
 
     def forecast(self) -> list[str]:

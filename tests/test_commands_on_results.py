@@ -250,6 +250,28 @@ def test_a_backlog_is_worked_off(run, machines):
     assert first.split()[:2] == ["own", "cuda"]
 
 
+DAY = ",".join(["1"] * 8 + ["9"] * 8 + ["3"] * 8)
+
+
+def test_machines_come_and_go_with_the_hour(run, machines):
+    code, out, _ = run(
+        "advise",
+        *machines,
+        "--demand",
+        "600/s",
+        "--p95-ms",
+        "200",
+        "--day",
+        DAY,
+        "--scale-up",
+        "10min",
+        *PRICES,
+    )
+    assert code == 0
+    assert "by the hour" in out
+    assert "machines ordered 10 min ahead." in out
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -269,6 +291,10 @@ def test_a_backlog_is_worked_off(run, machines):
             ("--demand", "1/s", "--instance", "cpu=c7i.huge"),
             "--instance: no instance 'c7i.huge' is in the table of prices",
         ),
+        (("--demand", "1/s", "--day", "1,2"), "--day: a day has 24 hours, and here are 2 numbers"),
+        (("--demand", "1/s", "--scale-up", "5min"), "--scale-up: machines come and go only where --day says"),
+        (("--demand", "1/s", "--day", DAY, "--scale-up", "soon"), "--scale-up: 'soon' is not a time"),
+        (("--demand", "1/s", "--grid", "moon"), "--grid: no factor of 'moon' is known, only of world, USA"),
         (("--demand", "1/s", "--region", "moon"), "no price is of 'moon'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",

@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from pytest_infergate.core import capacity, cost, units
+from pytest_infergate.core import capacity, cost, energy, units
 from pytest_infergate.core.capacity import Load
 from pytest_infergate.core.cost import Instance
 from pytest_infergate.core.demand import Backlog, Demand
@@ -34,6 +34,10 @@ CLOSE: Final = 1.02
 """Ratio of two demands between which a crossing is told exactly enough."""
 PRICE_STEP: Final = 0.2
 """By how much prices are moved to see whether the winner stays."""
+MOST_STREAMS: Final = 1_000
+"""Streams of one instance beyond which nobody asks for the number."""
+SCALE_UP: Final = 300.0
+"""Seconds from the order of a machine until it serves, unless the user says another."""
 
 
 class Question(Struct, frozen=True, kw_only=True):
@@ -46,6 +50,39 @@ class Question(Struct, frozen=True, kw_only=True):
     """Share of the time that a machine may be busy."""
     least: int = 1
     """Instances that run whatever the demand is."""
+    day: tuple[float, ...] = ()
+    """Demand of each hour of a day as a share of `demand`, which is the peak; empty where nobody said."""
+    scale_up: float = SCALE_UP
+    """Seconds from the order of a machine until it serves."""
+    grid: str = "world"
+    """Whose electricity it is, a name of `energy.GRID`."""
+
+    @property
+    def mean_share(self) -> float:
+        """Share of the peak that is asked for on average."""
+        return sum(self.day) / len(self.day) if self.day else 1.0
+
+
+class Scaled(Struct, frozen=True, kw_only=True):
+    """A plan whose machines come and go with the hour."""
+
+    instances: tuple[int, ...]
+    """Needed in each hour of the day."""
+    usd_per_month: float
+    """With the time for which machines are paid before they serve."""
+
+
+class Electricity(Struct, frozen=True, kw_only=True):
+    """Energy that the instances of a plan take at the demand, idle time included."""
+
+    joules_per_item: float
+    kwh_per_month: float
+    grams_co2e_per_month: float
+    basis: str
+    """Factors behind CO2e: ``475 g/kWh (world, 2019)``."""
+    source: str
+    """As in `Energy`: ``nvml``, ``rapl`` or ``estimate``."""
+    scope: str
 
 
 class Plan(Struct, frozen=True, kw_only=True):
@@ -71,10 +108,17 @@ class Plan(Struct, frozen=True, kw_only=True):
     """Seconds."""
     instances: int
     usd_per_month: float
+    """Of all instances around the clock, as many as the peak needs."""
     usd_per_month_with_spare: float
     """With one instance more than the demand needs."""
     usd_per_million: float
     """At this demand, idle time included."""
+    streams_per_instance: int | None = None
+    """Streams that one instance serves alone, at most; ``None`` where the demand has none."""
+    scaled: Scaled | None = None
+    """``None`` where the hours of the day are not told."""
+    electricity: Electricity | None = None
+    """``None`` where the energy of a call, or that between calls, is not known."""
     load: Load
     cold_start: float
     weights_bytes: int | None = None
@@ -128,6 +172,8 @@ class Advice(Struct, frozen=True, kw_only=True):
     demand: Demand
     limit: float | None = None
     utilisation: float
+    scale_up: float = SCALE_UP
+    """Seconds, as in `Question`."""
     offers: tuple[str, ...]
     plans: tuple[Plan, ...]
     """The best of each offer that meets the limit, the cheapest first."""
@@ -156,6 +202,12 @@ class Advice(Struct, frozen=True, kw_only=True):
         return self.plans[1] if self.plans[1:] else None
 
     @property
+    def scaled_winner(self) -> Plan | None:
+        """The plan that costs least where machines come and go; ``None`` where the hours are not told."""
+        scaled = [(plan.scaled.usd_per_month, plan) for plan in self.plans if plan.scaled is not None]
+        return min(scaled, key=lambda pair: pair[0])[1] if scaled else None
+
+    @property
     def saving(self) -> float | None:
         """USD a month that the winner saves over the runner-up."""
         if self.winner is None or self.runner_up is None:
@@ -173,12 +225,18 @@ def advise(question: Question, found: Sequence[Offer], notes: Sequence[Note] = (
         raise ValueError("advice is for one model, which needs an offer")
     considered = [list(_plans(offer, question)) for offer in found]
     plans = _ties_by_speed(sorted((min(each, key=_rank) for each in considered if each), key=_rank))
+    by_words = {offer.words: offer for offer in found}
+    if question.day:
+        plans = [_scaled(plan, by_words[plan.offer], question) for plan in plans]
+    if question.demand.pattern == "periodic":
+        plans = [_streaming(plan, by_words[plan.offer], question) for plan in plans]
     nearest = None if plans else _nearest(found, question)
     answer = Advice(
         model=models.pop(),
         demand=question.demand,
         limit=question.limit,
         utilisation=question.utilisation,
+        scale_up=question.scale_up,
         offers=tuple(offer.words for offer in found),
         plans=tuple(plans),
         considered=tuple(plan for each in considered for plan in each),
@@ -280,11 +338,74 @@ def _plan(offer: Offer, question: Question, server: tuple[int, float], needed: i
         instances=instances,
         usd_per_month=month,
         usd_per_month_with_spare=cost.usd_per_month(instance.price, max(needed + 1, question.least)),
-        usd_per_million=month / (question.demand.rate * cost.HOURS_PER_MONTH * 3600) * 1e6,
+        usd_per_million=month / _items_per_month(question) * 1e6,
         load=load,
+        electricity=_electricity(way, load, question.demand.rate, instances, question.grid),
         cold_start=way.cold_start,
         weights_bytes=way.weights_bytes,
     )
+
+
+def _streaming(plan: Plan, offer: Offer, question: Question) -> Plan:
+    """The same plan with the number of streams that one instance serves: doubled, then narrowed by halves."""
+    each = question.demand.rate / question.demand.streams
+
+    def fits(streams: int) -> bool:
+        asked = _at(question, streams * each)
+        return _served(offer, asked, plan.max_batch, plan.max_wait, most=1) is not None
+
+    low, high = 0, 1
+    while high <= MOST_STREAMS and fits(high):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return msgspec.structs.replace(plan, streams_per_instance=low)
+
+
+def _electricity(way: Way, load: Load, rate: float, instances: int, grid: str) -> Electricity | None:
+    """Energy by the batch size that is nearest to the mean one; as busy as the simulation was."""
+    if not way.energies:
+        return None
+    _, taken = min(way.energies, key=lambda pair: abs(pair[0] - load.mean_batch))
+    each = rate / instances
+    busy = min(1.0, load.utilisation)
+    joules = energy.joules_per_item_at(taken, each, each / busy) if busy > 0 else None
+    if joules is None or not 0 < joules < math.inf:
+        return None
+    month = joules * rate * energy.MONTH_SECONDS
+    emitted = energy.co2e(month, grid)
+    return Electricity(
+        joules_per_item=joules,
+        kwh_per_month=month / energy.JOULES_PER_KWH,
+        grams_co2e_per_month=emitted.grams,
+        basis=emitted.basis,
+        source=taken.source,
+        scope=taken.scope,
+    )
+
+
+def _items_per_month(question: Question) -> float:
+    return question.demand.rate * question.mean_share * cost.HOURS_PER_MONTH * cost.SECONDS_PER_HOUR
+
+
+def _scaled(plan: Plan, offer: Offer, question: Question) -> Plan:
+    """The same plan with as many instances as each hour of the day takes."""
+
+    def needed(share: float) -> int:
+        if share == 0:
+            return question.least
+        asked = _at(question, question.demand.rate * share)
+        waits = (plan.max_wait, 0.0)  # few requests may never fill the batch that they wait for
+        each = (_served(offer, asked, plan.max_batch, wait, most=plan.instances) for wait in waits)
+        fewest = next((found.instances for found in each if found is not None), plan.instances)
+        return min(fewest, plan.instances)
+
+    counts = {share: needed(share) for share in set(question.day)}
+    instances = tuple(counts[share] for share in question.day)
+    paid = cost.instance_hours(instances, question.scale_up) / len(instances)
+    scaled = Scaled(instances=instances, usd_per_month=cost.usd_per_month(offer.instance.price, paid))
+    return msgspec.structs.replace(plan, scaled=scaled)
 
 
 def _price_words(instance: Instance) -> str:
@@ -494,6 +615,8 @@ class Job(Struct, frozen=True, kw_only=True):
     instances: int
     """That work at once, to be done before the deadline."""
     usd: float
+    usd_on_spot: float | None = None
+    """On machines that may be taken away, if none is; ``None`` where there is no such price."""
 
 
 def backlog(work: Backlog, found: Iterable[Offer]) -> tuple[Job, ...]:
@@ -513,6 +636,7 @@ def backlog(work: Backlog, found: Iterable[Offer]) -> tuple[Job, ...]:
         except ValueError as error:
             problem = error
             continue
+        spot = offer.instance.spot_usd_per_hour
         jobs.append(
             Job(
                 instance=offer.instance.name,
@@ -523,6 +647,7 @@ def backlog(work: Backlog, found: Iterable[Offer]) -> tuple[Job, ...]:
                 machine_hours=hours,
                 instances=instances,
                 usd=hours * offer.instance.price,
+                usd_on_spot=None if spot is None else hours * spot,
             )
         )
     if problem is not None and not jobs:

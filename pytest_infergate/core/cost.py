@@ -75,9 +75,25 @@ def usd_per_million(usd_per_hour: float, items_per_second: float, utilisation: f
     return usd_per_hour / (_used(items_per_second, utilisation) * SECONDS_PER_HOUR) * 1e6
 
 
-def usd_per_month(usd_per_hour: float, instances: int) -> float:
-    """What so many machines cost that run around the clock."""
+def usd_per_month(usd_per_hour: float, instances: float) -> float:
+    """What so many machines cost, on average over the hours of a month."""
     return usd_per_hour * HOURS_PER_MONTH * instances
+
+
+def instance_hours(instances: Sequence[int], scale_up: float) -> float:
+    """Hours that are paid for in a day when so many machines are needed in each hour of it.
+
+    Each is ordered `scale_up` seconds before it is needed, and given back when its hour is over.
+    """
+    ahead, part = divmod(scale_up / SECONDS_PER_HOUR, 1)
+    hours = len(instances)
+
+    def most(begin: int, further: int) -> int:
+        return max(instances[(begin + later) % hours] for later in range(min(further + 1, hours)))
+
+    return sum(
+        (1 - part) * most(hour, int(ahead)) + part * most(hour, int(ahead) + 1) for hour in range(hours)
+    )
 
 
 def instances_needed(rate: float, items_per_second: float, utilisation: float = UTILISATION) -> int:
@@ -238,7 +254,7 @@ _SMALLER: Final = {"a100": 40, "v100": 16}
 _USUAL_FORM: Final = {"h100": "sxm", "h200": "sxm"}
 """The form of the model where its name does not tell: the others are slower, and say so in theirs."""
 _WORD: Final = re.compile(r"[a-z0-9]+")
-_MEMORY: Final = re.compile(r"(\d+)g(?:b|ib)?")
+_MEMORY: Final = re.compile(r"(\d{1,6})g(?:b|ib)?")
 _FORM: Final = re.compile(r"(sxm|pcie|nvl)\d*")
 
 
@@ -315,7 +331,7 @@ def cpu_model(name: str) -> CpuModel:
     part = re.search(r"\(0x[0-9a-f]+/(0x[0-9a-f]+)\)", name.lower())
     if part is not None:
         return CpuModel("", _ARM_PARTS.get(part[1], ""))
-    words = re.sub(r"\([^)]*\)|@.*", " ", name.lower()).split()
+    words = re.sub(r"\([^()]*\)|@.*", " ", name.lower()).split()
     kept = [word for word in words if word not in _CPU_WORDS and not re.fullmatch(r"\d+-core", word)]
     return CpuModel(next((word for word in words if word in _CPU_VENDORS), ""), " ".join(kept))
 

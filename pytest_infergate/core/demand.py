@@ -16,10 +16,21 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+HOURS_PER_DAY: Final = 24
 SECONDS: Final = {"s": 1.0, "min": 60.0, "h": 3600.0, "day": 86400.0}
 """Units of time that a rate may have."""
 PATTERNS: Final = ("poisson", "periodic")
 """How requests arrive: each at its own random moment, or each stream at equal distances."""
+LEAST_RATE: Final = 1e-9
+"""Least rate that may be asked for, requests a second: one in thirty years."""
+MOST_RATE: Final = 1e12
+"""And the highest."""
+MOST_STREAMS: Final = 10_000
+"""Streams that may be asked for. More of them come as if at random, and would fill the memory."""
+LEAST_SHARE: Final = 1e-9
+"""Least demand of an hour as a share of the busiest, unless it has none."""
+MOST_ITEMS: Final = 1e18
+"""Items that a backlog may have."""
 
 _SPELLINGS: Final = {
     "second": "s",
@@ -93,6 +104,8 @@ def parse(text: str, streams: int | None = None) -> Demand:
     if not (math.isfinite(value) and value > 0):
         raise ValueError(f"{text!r} is not a rate above zero, such as {_EXAMPLES}")
     each = value / _seconds(unit, text)
+    if not LEAST_RATE <= each <= MOST_RATE:
+        raise ValueError(f"{text!r} is not a rate between {LEAST_RATE:g}/s and {MOST_RATE:g}/s")
     kind = _pattern(pattern, text) if colon else "poisson"
     if streams is None:
         return Demand(rate=each, pattern=kind)
@@ -101,6 +114,11 @@ def parse(text: str, streams: int | None = None) -> Demand:
     if kind != "periodic":
         raise ValueError(
             f"{units.plural(streams, 'stream')} of {text!r}: streams are periodic; write {rate}:periodic"
+        )
+    if streams > MOST_STREAMS:
+        raise ValueError(
+            f"{units.plural(streams, 'stream')} are more than {MOST_STREAMS:,}: so many come as if at "
+            f"random; write {each * streams:g}/s"
         )
     return Demand(rate=each * streams, pattern=kind, streams=streams)
 
@@ -113,7 +131,33 @@ def parse_backlog(items: str | float, deadline: str) -> Backlog:
     value = None if isinstance(items, bool) else _number(items)
     if value is None or not (math.isfinite(value) and value > 0):
         raise ValueError(f"{items!r} is not a number of items above zero, such as 5000 or 1e6")
+    if value > MOST_ITEMS:
+        raise ValueError(f"{items!r} is more than the {MOST_ITEMS:g} items that a backlog may have")
     return Backlog(items=value, deadline=units.parse_duration(deadline))
+
+
+def parse_day(text: str) -> tuple[float, ...]:
+    """Parse 24 numbers, the demand of each hour of a day on any scale: ``0.2, 0.1, ..., 1, 0.6``.
+
+    Returned are shares of the busiest hour. Raises `ValueError` naming what is wrong.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if len(parts) != HOURS_PER_DAY:
+        raise ValueError(
+            f"a day has {HOURS_PER_DAY} hours, and here are {units.plural(len(parts), 'number')}"
+        )
+    values = [_number(part) for part in parts]
+    hours = [value for value in values if value is not None and math.isfinite(value) and value >= 0]
+    if len(hours) < len(parts):
+        wrong = next(part for part, value in zip(parts, values, strict=True) if value not in hours)
+        raise ValueError(f"{wrong!r} is not the demand of an hour: a number of 0 or more")
+    peak = max(hours)
+    if peak == 0:
+        raise ValueError("a day without any demand needs no machine")
+    shares = tuple(value / peak for value in hours)
+    if any(0 < share < LEAST_SHARE for share in shares):
+        raise ValueError(f"an hour has next to no demand beside the busiest, {peak:g}: write 0 for it")
+    return shares
 
 
 def words(demand: Demand) -> str:

@@ -23,7 +23,7 @@ def merge(named: Iterable[tuple[str, Session]]) -> tuple[Session, ...]:
     seen: dict[tuple[str, Case], tuple[str, Session]] = {}
     for name, session in ordered:
         measured = set(_measured(session))
-        for key in sorted(measured & seen.keys()):
+        for key in sorted(measured & seen.keys(), key=lambda found: (found[0], found[1].order)):
             raise ValueError(_contradiction(key, seen[key], (name, session)))
         seen |= dict.fromkeys(measured, (name, session))
     return tuple(session for _, session in ordered)

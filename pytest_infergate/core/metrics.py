@@ -91,10 +91,6 @@ def _energy(measurement: Measurement) -> Estimate | None:
     return None if measurement.energy is None else energy.per_item(measurement.energy)
 
 
-def _joules(value: float | None) -> str:
-    return units.UNKNOWN if value is None else f"{units.significant(value)} J"
-
-
 _MODULE = "a torch module: a plain callable hides its weights"
 _STREAM = "a generator or iterator as the result of the call"
 _PRICE = "a price for the machine"
@@ -127,7 +123,7 @@ METRICS: dict[str, Metric] = {
                dollars=_per_million),
         Metric("usd_per_month", "cost per month", None, 1, _dollars, timed=True, needs=_DEMAND,
                dollars=_per_month),
-        Metric("joules_per_item", "energy per item", _energy, 1, _joules, timed=True, needs=_ENERGY),
+        Metric("joules_per_item", "energy per item", _energy, 1, units.joules, timed=True, needs=_ENERGY),
     )
 }  # fmt: skip
 """Every metric that a budget may name, but for counters."""

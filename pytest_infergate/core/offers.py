@@ -10,13 +10,14 @@ from typing import Final
 
 import msgspec
 
-from pytest_infergate.core import budget, cost, units
+from pytest_infergate.core import budget, cost, energy, units
 from pytest_infergate.core.capacity import ServiceTimes
 from pytest_infergate.core.cost import Instance
 from pytest_infergate.core.model import (
     Case,
     CaseResult,
     Crew,
+    Energy,
     Hardware,
     Measurement,
     Note,
@@ -28,6 +29,12 @@ from pytest_infergate.core.model import (
 
 MEMORY_ROOM: Final = 1.1
 """Memory that a process needs, over what was measured."""
+FASTEST: Final = 1e-9
+"""Seconds below which no call was measured."""
+SLOWEST: Final = 1e7
+"""Seconds above which none was."""
+MOST_WATTS: Final = 1e9
+"""Power above which nothing was metered."""
 
 
 class Way(Struct, frozen=True, kw_only=True):
@@ -50,14 +57,13 @@ class Way(Struct, frozen=True, kw_only=True):
     weights_bytes: int | None = None
     cold_start: float = 0.0
     """Seconds of the first call."""
+    energies: tuple[tuple[int, Energy], ...] = ()
+    """Batch sizes and the energy of a call of one worker; empty where nobody knows."""
 
     @property
     def words(self) -> str:
         """``cuda, float16, 2 workers``."""
-        threads = None if self.threads is None else units.plural(self.threads, "thread")
-        workers = None if self.workers == 1 else units.plural(self.workers, "worker")
-        runtime = None if self.runtime == "eager" else self.runtime
-        return ", ".join(filter(None, (self.device, runtime, self.dtype, threads, workers)))
+        return way_words(self.device, self.runtime, self.dtype, self.threads, self.workers)
 
 
 class Offer(Struct, frozen=True, kw_only=True):
@@ -72,6 +78,18 @@ class Offer(Struct, frozen=True, kw_only=True):
     def words(self) -> str:
         """``g6.xlarge (cuda)``."""
         return f"{self.instance.name} ({self.way.words})"
+
+
+def way_words(device: str, runtime: str, dtype: str | None, threads: int | None, workers: int) -> str:
+    """Say what is not as always: ``cuda, float16, 2 workers``."""
+    parts = (
+        device,
+        None if runtime == "eager" else runtime,
+        dtype,
+        None if threads is None else units.plural(threads, "thread"),
+        None if workers == 1 else units.plural(workers, "worker"),
+    )
+    return ", ".join(filter(None, parts))
 
 
 def model(case: Case) -> str:
@@ -95,7 +113,9 @@ def ways(sessions: Iterable[Session]) -> tuple[Way, ...]:
         for result in session.cases if session.against is None else ():
             measurement, hardware, case = result.measurement, result.hardware, result.case
             usable = result.outcome is Outcome.MEASURED and (result.nodeid, case) not in wrong
-            if not usable or measurement is None or hardware is None or not _readable(measurement):
+            if not usable or measurement is None or hardware is None:
+                continue
+            if not _readable(case.batch_size, measurement):
                 continue
             key = (
                 case.test,
@@ -110,14 +130,19 @@ def ways(sessions: Iterable[Session]) -> tuple[Way, ...]:
     return tuple(way for key in sorted(found, key=str) for way in _ways(found[key]))
 
 
-def _readable(measurement: Measurement) -> bool:
-    """Whether the times of a measurement, which may come from elsewhere, are times."""
+def _readable(batch_size: int, measurement: Measurement) -> bool:
+    """Whether the times of a measurement, which may come from elsewhere, are times of a batch."""
     latency = measurement.latency
     try:
-        _service({1: measurement})
+        service = _service({batch_size: measurement})
     except ValueError:
         return False
-    return latency.percentiles[0] <= latency.mean <= latency.percentiles[-1]
+    return _measurable(service) and latency.percentiles[0] <= latency.mean <= latency.percentiles[-1]
+
+
+def _measurable(service: ServiceTimes) -> bool:
+    """Whether a clock can have told such times, so that figures made of them stay finite."""
+    return all(times[0] >= FASTEST and times[-1] <= SLOWEST for times in service.percentiles)
 
 
 def _ways(measured: Sequence[tuple[CaseResult, Measurement, Session]]) -> Iterator[Way]:
@@ -127,6 +152,8 @@ def _ways(measured: Sequence[tuple[CaseResult, Measurement, Session]]) -> Iterat
     crews: dict[int, dict[int, Crew]] = {}
     for result, measurement, _ in measured:
         for crew in measurement.crews:
+            if crew.workers < 2:  # noqa: PLR2004 - one alone is measured without a crew
+                continue
             crews.setdefault(crew.workers, {})[result.case.batch_size] = crew
     for workers, by_size in sorted(crews.items()):
         try:
@@ -137,8 +164,10 @@ def _ways(measured: Sequence[tuple[CaseResult, Measurement, Session]]) -> Iterat
             )
         except ValueError:  # a file from elsewhere may hold anything
             continue
+        if not _measurable(service):
+            continue
         host = None if alone.host_bytes is None else workers * alone.host_bytes
-        yield msgspec.structs.replace(alone, workers=workers, service=service, host_bytes=host)
+        yield msgspec.structs.replace(alone, workers=workers, service=service, host_bytes=host, energies=())
 
 
 def _way(measured: Sequence[tuple[CaseResult, Measurement, Session]]) -> Way:
@@ -162,7 +191,19 @@ def _way(measured: Sequence[tuple[CaseResult, Measurement, Session]]) -> Way:
         host_bytes=largest.memory.host_peak,
         weights_bytes=largest.memory.weights,
         cold_start=max(measurement.cold_start for _, measurement, _ in measured),
+        energies=tuple(
+            (size, measurement.energy)
+            for size, (_, measurement) in sorted(by_size.items())
+            if measurement.energy is not None and _metered(measurement.energy)
+        ),
     )
+
+
+def _metered(taken: Energy) -> bool:
+    """Whether a meter can have told such an energy."""
+    if not (taken.seconds > 0 and taken.batch_size > 0):
+        return False
+    return 0 < energy.watts(taken) <= MOST_WATTS and 0 <= (taken.idle_watts or 0.0) <= MOST_WATTS
 
 
 def _service(by_size: Mapping[int, Measurement]) -> ServiceTimes:
@@ -209,7 +250,27 @@ def offers(
             notes.append(_too_small(way, instance))
         else:
             made.append(Offer(way=way, instance=instance, told=known))
-    return tuple(made), tuple(dict.fromkeys(notes))
+    return _told_apart(made), tuple(dict.fromkeys(notes))
+
+
+def _told_apart(made: Sequence[Offer]) -> tuple[Offer, ...]:
+    """Name own machines by their hardware too, where one name was given to several of them."""
+    machines: dict[str, dict[str, str]] = {}
+    for offer in made:
+        if not offer.instance.vcpus:
+            hardware = offer.way.hardware
+            machines.setdefault(offer.instance.name, {})[hardware.id] = hardware.words
+    return tuple(_placed(offer, machines.get(offer.instance.name, {})) for offer in made)
+
+
+def _placed(offer: Offer, machines: Mapping[str, str]) -> Offer:
+    """`machines` are all that have the name of this one: words by class of hardware."""
+    if len(machines) < 2:  # noqa: PLR2004 - nothing to tell it from
+        return offer
+    hardware = offer.way.hardware
+    words = hardware.words if len(set(machines.values())) == len(machines) else hardware.id
+    instance = msgspec.structs.replace(offer.instance, name=f"{offer.instance.name}, {words}")
+    return msgspec.structs.replace(offer, instance=instance)
 
 
 def _standing(way: Way, told: Mapping[str, Instance]) -> Instance | None:

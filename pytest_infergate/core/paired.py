@@ -17,7 +17,7 @@ import msgspec
 from pytest_infergate.core import stats, units
 from pytest_infergate.core.model import Comparison, Note, Struct, Verdict
 
-SCREEN_LOOKS: Final = (5, 7, 10)
+SCREEN_LOOKS: Final = (5, 7, 10, 15)
 """Launches after which the screen looks."""
 CONFIRM_LOOKS: Final = (5, 7, 10, 15)
 """And the confirmation, which takes launches of its own and never those of the screen."""
@@ -44,11 +44,15 @@ CONTROL_MOVED: Final = 0.01
 """Difference between two sides of identical code from which on a run says nothing about times."""
 CONTROL_LEVEL: Final = 0.0005
 """One-sided level at which it must be there."""
+OWN_REASONS: Final = ("power cap",)
+"""Why work of its own kind may hold a clock down: heavier code draws more power."""
+HELD_BACK: Final = 0.1
+"""Difference between the shares of turns held back on the two sides from which on their times say nothing."""
 SHORT: Final = 20e-6
 """Seconds of a call of which the clock and the loop around it are a part that matters."""
 MOST_DIFFERENCE: Final = 100.0
-TRIM: Final = 0.2
-"""Share of the turns of a launch that is dropped at either end."""
+TRIM: Final = 0.3
+"""Share of the turns of a launch that is dropped at either end: calls jump between speeds."""
 SHOWN: Final = 0.99
 """Two-sided confidence of the interval that is shown."""
 POWER: Final = 0.9
@@ -63,11 +67,28 @@ class Stage(str, enum.Enum):
     DONE = "done"
 
 
+class Board(Struct, frozen=True, kw_only=True):
+    """What an accelerator was allowed to do after a turn."""
+
+    clock_hz: float | None = None
+    """Of its arithmetic units."""
+    throttled: tuple[str, ...] = ()
+    """Why its clock was held down, in words."""
+
+    @property
+    def held_back(self) -> bool:
+        """Whether its clock was held down by more than the work of the turn itself."""
+        return any(reason not in OWN_REASONS for reason in self.throttled)
+
+
 class Launch(Struct, frozen=True, kw_only=True):
     """Turn pairs of one case in one launch: seconds a call, of base and candidate."""
 
     base: tuple[float, ...]
     candidate: tuple[float, ...]
+    base_boards: tuple[Board, ...] = ()
+    """Turn by turn, where there is an accelerator that tells."""
+    candidate_boards: tuple[Board, ...] = ()
 
     @property
     def difference(self) -> float:
@@ -76,13 +97,13 @@ class Launch(Struct, frozen=True, kw_only=True):
 
     @property
     def error(self) -> float:
-        """Standard error of `difference` by the turns of this launch alone; infinite for fewer than 5."""
+        """Standard error of `difference` by the turns of this launch alone; infinite for fewer than 4."""
         ordered = sorted(self._ratios)
         cut = int(len(ordered) * TRIM)
         if not cut:
             return math.inf
         held = [min(max(ratio, ordered[cut]), ordered[-cut - 1]) for ratio in ordered]
-        return math.sqrt(stats.variance(held) / len(held)) / (1 - 2 * TRIM)
+        return math.sqrt(stats.variance(held) / len(held)) / (1 - 2 * cut / len(held))
 
     @property
     def _ratios(self) -> list[float]:
@@ -258,7 +279,26 @@ def compared(
         confirming=confirming,
     )
     row = comparison(screen, confirm, plan, decision, stopped)
-    return row if control is None else msgspec.structs.replace(row, verdict=Verdict.INVALID, note=control)
+    disturbed = control or held_back(confirm or screen)
+    return row if disturbed is None else msgspec.structs.replace(row, verdict=Verdict.INVALID, note=disturbed)
+
+
+def held_back(launches: Sequence[Launch]) -> Note | None:
+    """Say that heat or the power supply held the accelerator back on one side more than on the other."""
+    bases = [float(board.held_back) for launch in launches for board in launch.base_boards]
+    candidates = [float(board.held_back) for launch in launches for board in launch.candidate_boards]
+    if not (bases and candidates):
+        return None
+    base, candidate = stats.mean(bases), stats.mean(candidates)
+    if abs(base - candidate) <= HELD_BACK:
+        return None
+    return Note(
+        code="throttled",
+        text="the accelerator's clock was held down in "
+        f"{units.percent(base, signed=False, decimals=0)} of the turns of the base and "
+        f"{units.percent(candidate, signed=False, decimals=0)} of the candidate's",
+        cure="see to its cooling and its power supply, and run again",
+    )
 
 
 def _short(seconds: float) -> Note | None:

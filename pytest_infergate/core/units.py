@@ -10,6 +10,8 @@ UNKNOWN = "-"
 _SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 _BYTES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
 _COUNTS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
+_JOULES = ((1e3, "kJ"), (1.0, "J"), (1e-3, "mJ"), (1e-6, "µJ"))
+_GRAMS = ((1e6, "t"), (1e3, "kg"), (1.0, "g"), (1e-3, "mg"), (1e-6, "µg"))
 
 
 def significant(value: float, digits: int = 3) -> str:
@@ -42,6 +44,16 @@ def flops(value: float | None) -> str:
     if value is not None and abs(value) < 999.5:  # noqa: PLR2004 - below a thousand, rounded
         return f"{value:.0f} FLOP"
     return _scaled(value, tuple((scale, f"{unit}FLOP") for scale, unit in _COUNTS))
+
+
+def joules(value: float | None) -> str:
+    """``12.3 mJ``."""
+    return _scaled(value, _JOULES)
+
+
+def grams(value: float | None) -> str:
+    """``12.3 g``."""
+    return _scaled(value, _GRAMS)
 
 
 def count(value: float | None) -> str:

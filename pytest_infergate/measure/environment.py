@@ -26,18 +26,20 @@ _ISA = (
     "avx", "f16c", "fma", "avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16",
     "amx_tile", "amx_int8", "amx_bf16", "amx_fp16", "asimd", "asimddp", "i8mm", "bf16", "sve", "sve2",
 )  # fmt: skip
+_UNUSED = {"default": ("avx", "f16c", "fma", "amx"), "avx2": ("avx512", "avx_vnni", "amx")}
+"""Beginnings of extensions that torch leaves alone where ``ATEN_CPU_CAPABILITY`` says so."""
 _PROC = Path("/proc")
 _CGROUP = Path("/sys/fs/cgroup")
 
 
 @functools.cache
 def host_hardware() -> Hardware:
-    """CPU model, vector extensions and usable cores of this machine; the accelerator is left empty."""
+    """CPU model, vector extensions that torch may use, and usable cores; the accelerator is left empty."""
     fields = cpuinfo(_read(_PROC / "cpuinfo"))
     flags = frozenset((fields.get("flags") or fields.get("Features") or "").split())
-    return Hardware(
-        cpu_model=_cpu_model(fields), isa=tuple(flag for flag in _ISA if flag in flags), cores=usable_cores()
-    )
+    unused = _UNUSED.get(os.environ.get("ATEN_CPU_CAPABILITY", ""), ())
+    isa = tuple(flag for flag in _ISA if flag in flags and not flag.startswith(unused))
+    return Hardware(cpu_model=_cpu_model(fields), isa=isa, cores=usable_cores())
 
 
 def environment() -> Environment:

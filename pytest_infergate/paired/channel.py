@@ -30,9 +30,12 @@ class Channel:
         self._buffer = bytearray()
 
     def send(self, message: dict[str, Any]) -> None:
-        """Write one message. Raises `ClosedError` where nobody reads any more."""
+        """Write one message; what JSON does not know goes as its text.
+
+        Raises `ClosedError` where nobody reads any more.
+        """
         try:
-            self._end.sendall(json.dumps(message).encode() + b"\n")
+            self._end.sendall(json.dumps(message, default=str).encode() + b"\n")
         except OSError as error:
             raise ClosedError(f"the other process is gone: {error.strerror or error}") from error
 

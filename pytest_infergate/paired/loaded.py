@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,28 @@ def _moved(path: str, source: Path, target: Path) -> str:
         return path
     moved = target / inside
     return str(moved) if moved.exists() else path
+
+
+def remap_argument(text: str, source: Path, target: Path) -> str:
+    """An argument that names paths of one tree, as one that names those of another, where it has them."""
+
+    def moved(found: re.Match[str]) -> str:
+        place = f"{target}{found[1]}"
+        return place if Path(place).exists() else found[0]
+
+    return re.sub(rf"(?<![\w./-]){re.escape(str(source))}(?![^/:,])([^:,]*)", moved, text)
+
+
+def remap_variables(variables: MutableMapping[str, str], source: Path, target: Path) -> None:
+    """Let variables that name absolute paths of one tree name those of another, where it has them.
+
+    The home folder stays where caches are.
+    """
+    for name, value in list(variables.items()):
+        parts = value.split(os.pathsep)
+        moved = [_moved(part, source, target) if Path(part).is_absolute() else part for part in parts]
+        if name != "HOME" and moved != parts:
+            variables[name] = os.pathsep.join(moved)
 
 
 def within(path: str, folder: Path) -> Path | None:
@@ -80,9 +104,14 @@ def loaded(source: Path, target: Path) -> dict[str, dict[str, str]]:
 
 
 def leaked(base: Mapping[str, Mapping[str, str]], target: Path) -> str | None:
-    """Name a module that the base took from the candidate although it has its own; ``None`` if none."""
+    """Name a module that the base took from the candidate although it has its own; ``None`` if none.
+
+    Its own may lie elsewhere: packages move to ``src`` and back.
+    """
     for name, inside in sorted(base["candidate"].items()):
-        if (target / inside).exists():
+        parts = Path(inside).parts
+        module = Path(*parts[-(name.count(".") + 1 + inside.endswith("__init__.py")) :])
+        if any((target / place).exists() for place in (inside, module, "src" / module)):
             return f"{name} ({inside})"
     return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import time
 from collections.abc import Callable, Iterator
 from statistics import mean, median
@@ -11,6 +12,7 @@ from typing import Any
 import msgspec
 
 from pytest_infergate.core.model import Counters, Measurement, Memory, WarmUp
+from pytest_infergate.core.paired import Board
 from pytest_infergate.devices.base import Device
 from pytest_infergate.measure import guard, memory
 from pytest_infergate.measure.case import (
@@ -31,6 +33,8 @@ MOST_CALLS = 10_000
 """Calls of a warm-up."""
 KEPT_CALLS = 100_000
 """Call times kept for the test's own figures."""
+BOARD_SECONDS = 0.1
+"""Least time between two questions to an accelerator's driver, which take a part of a turn each."""
 WARM_UP_SECONDS = 0.1
 """Least warm-up: the first call came before it, and the turns resist a slow start."""
 
@@ -124,6 +128,9 @@ class Turns:
         self.times: list[float] = []
         self.warmed = 0
         self.warm_seconds = 0.0
+        self._meter = device.meter() if device.asynchronous else None
+        self._asked = -math.inf
+        self._told: Board | None = None
 
     def obey(self, message: dict[str, Any]) -> dict[str, Any]:
         """Do one command."""
@@ -166,4 +173,14 @@ class Turns:
         times = time_calls(self._call, self._device, calls + dropped)[dropped:]
         if len(self.times) < KEPT_CALLS:
             self.times += times
-        return {"is": "turn", "seconds": mean(times)}
+        board = self._board()
+        told = {} if board is None else {"board": msgspec.to_builtins(board)}
+        return {"is": "turn", "seconds": mean(times), **told}
+
+    def _board(self) -> Board | None:
+        """What the accelerator is allowed to do right now, asked for every `BOARD_SECONDS`."""
+        if self._meter is not None and time.perf_counter() - self._asked >= BOARD_SECONDS:
+            self._asked = time.perf_counter()
+            state = self._meter.state()
+            self._told = None if state is None else Board(clock_hz=state.clock_hz, throttled=state.throttled)
+        return self._told

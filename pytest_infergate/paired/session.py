@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 from pytest_infergate.core import paired, units
 from pytest_infergate.core.model import Note, Struct
-from pytest_infergate.core.paired import Launch, Plan, Stage
+from pytest_infergate.core.paired import Board, Launch, Plan, Stage
 from pytest_infergate.paired.turns import Course, alternate, course
 from pytest_infergate.paired.worker import WorkerLostError, WorkerStrayedError
 
@@ -41,6 +41,9 @@ class Worker(Protocol):
 
     def turn(self, calls: int) -> float:
         """Wake it, time calls, stop it."""
+
+    def boards(self) -> tuple[Board, ...]:
+        """What its accelerator told after each turn since this was asked last."""
 
     def wake(self) -> None:
         """Let it run."""
@@ -323,15 +326,11 @@ class Session:
 
     def _case(self, pair: _Pair, trial: Trial, after: str | None) -> None:
         """Bring one case through a launch."""
-        wanted = trial.wanted
-        sides = {"candidate": pair.candidate}
-        if pair.base is not None and trial.no_base is None:
-            if wanted.nodeid in pair.collected["base"]["nodeids"]:
-                sides["base"] = pair.base
-            else:
-                trial.no_base = _not_collected(wanted.nodeid, pair.collected["base"])
+        sides = self._sides(pair, trial)
+        if not sides:
+            return
         for worker in sides.values():
-            worker.tell({"do": "case", "nodeid": wanted.nodeid, "next": after})
+            worker.tell({"do": "case", "nodeid": trial.wanted.nodeid, "next": after})
         ready = {name: self._ready(name, worker, trial) for name, worker in sides.items()}
         begin = time.monotonic()
         try:
@@ -349,6 +348,20 @@ class Session:
                 self._finished(name, worker, trial)
         if trial.crowded:  # what was heard of it tells of the memory that both took
             trial.reports = []
+
+    def _sides(self, pair: _Pair, trial: Trial) -> dict[str, Worker]:
+        """Who takes part in a case: the candidate, and the base where it has it."""
+        nodeid = trial.wanted.nodeid
+        if nodeid not in pair.collected["candidate"]["nodeids"]:
+            trial.lost = _fickle(nodeid, pair.collected["candidate"])
+            return {}
+        sides = {"candidate": pair.candidate}
+        if pair.base is not None and trial.no_base is None:
+            if nodeid in pair.collected["base"]["nodeids"]:
+                sides["base"] = pair.base
+            else:
+                trial.no_base = _not_collected(nodeid, pair.collected["base"])
+        return sides
 
     def _ready(self, name: str, worker: Worker, trial: Trial) -> bool:
         """Wait until a side stands inside `infer`; false where its test ended without."""
@@ -612,6 +625,16 @@ def _warmed(worker: Worker, calls: int | None) -> tuple[float, int]:
 def _expected(worker: Worker, message: dict[str, Any], kind: str) -> None:
     if message["is"] != kind:
         raise WorkerStrayedError(worker, message)
+
+
+def _fickle(nodeid: str, collected: dict[str, Any]) -> Note:
+    """Why a process of the candidate does not have a case that the run has collected."""
+    error = collected.get("errors", {}).get(nodeid.partition("::")[0])
+    return Note(
+        code="fickle-id",
+        text="another process of the same code collects no test of this id" + (f": {error}" if error else ""),
+        cure="give its parameters ids that are the same in every process",
+    )
 
 
 def _not_collected(nodeid: str, collected: dict[str, Any]) -> Note:

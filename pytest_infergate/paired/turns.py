@@ -5,14 +5,16 @@ from __future__ import annotations
 import random
 from typing import NamedTuple, Protocol
 
-from pytest_infergate.core.paired import Launch
+import msgspec
+
+from pytest_infergate.core.paired import Board, Launch
 
 LEAST_PAIRS = 20
 """Pairs of turns a launch, where there is time for them."""
 MOST_PAIRS = 100
 BLOCK = 10
 """Pairs between two looks at the precision; half of them begin with the base."""
-PRECISION = 0.01
+PRECISION = 0.0125
 """Standard error of a launch, log scale, at which more turns would gain little: launches differ by that."""
 LAUNCH_SECONDS = 4.0
 """Turns of one case in one launch end at this time, but for `FEWEST_PAIRS`."""
@@ -30,6 +32,9 @@ class Side(Protocol):
 
     def turn(self, calls: int) -> float:
         """Run, time so many calls, stop; mean seconds a call."""
+
+    def boards(self) -> tuple[Board, ...]:
+        """What its accelerator told after each turn since this was asked last; empty where none does."""
 
 
 class Course(NamedTuple):
@@ -76,6 +81,8 @@ def order(pairs: int, chance: random.Random) -> list[bool]:
 def alternate(base: Side, candidate: Side, course: Course, chance: random.Random) -> Launch:
     """Take the turns of one launch, until they are precise enough; seconds a call, of both sides."""
     times: dict[bool, list[float]] = {True: [], False: []}
+    for side in (base, candidate):
+        side.boards()  # of other turns than these
     while True:
         done = len(times[True])
         for base_first in order(min(BLOCK, course.most - done), chance):
@@ -84,7 +91,9 @@ def alternate(base: Side, candidate: Side, course: Course, chance: random.Random
         launch = Launch(base=tuple(times[True]), candidate=tuple(times[False]))
         taken = len(launch.base)
         if taken >= course.most or (taken >= course.least and _precise(launch)):
-            return launch
+            return msgspec.structs.replace(
+                launch, base_boards=base.boards(), candidate_boards=candidate.boards()
+            )
 
 
 def _precise(launch: Launch) -> bool:

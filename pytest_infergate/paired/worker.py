@@ -13,7 +13,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import msgspec
+
 from pytest_infergate import __version__
+from pytest_infergate.core.paired import Board
 from pytest_infergate.errors import ConfigurationError, InfergateError
 from pytest_infergate.paired import channel
 from pytest_infergate.paired.worktree import remove
@@ -34,7 +37,9 @@ MALLOC = {
 """Without these, launches of models with large activations differ by half: mapped anew or not."""
 THREADS = {"OMP_WAIT_POLICY": "passive", "OMP_PROC_BIND": "true", "OMP_PLACES": "cores"}
 """Without these, threads of a process end up on one core by chance, and identical code differs by a third."""
-_LOG_BYTES = 4000
+_LOG_BYTES = 64_000
+_TELLING = ("E  ", "!!!", "Fatal Python error")
+"""Beginnings of lines in which pytest and Python say why they end."""
 _BOOTSTRAP = (
     "import sys; sys.path[:] = [p for p in sys.path if p]; "
     "from pytest_infergate.side import main; main(int(sys.argv[1]))"
@@ -103,6 +108,7 @@ class Worker:
         finally:
             theirs.close()
         self._stopped = False
+        self._boards: list[Board] = []
 
     def greet(self) -> dict[str, Any]:
         """Hear what it collected, after checking that it speaks our language.
@@ -151,7 +157,14 @@ class Worker:
         self.wake()
         answer = self.ask({"do": "turn", "calls": calls}, "turn")
         self.rest()
+        if "board" in answer:
+            self._boards.append(msgspec.convert(answer["board"], Board))
         return float(answer["seconds"])
+
+    def boards(self) -> tuple[Board, ...]:
+        """What its accelerator told after each turn since this was asked last."""
+        told, self._boards = tuple(self._boards), []
+        return told
 
     def wake(self) -> None:
         """Let it run."""
@@ -218,9 +231,9 @@ class Worker:
         end = self._log.seek(0, os.SEEK_END)
         self._log.seek(max(0, end - _LOG_BYTES))
         lines = self._log.read().decode(errors="replace").strip().splitlines()
-        errors = [line for line in lines if line.startswith("E  ") or "Error" in line]
+        errors = [line for line in lines if line.startswith(_TELLING) or "Error" in line]
         words = (errors or lines)[-1:]
-        return f": {words[0].removeprefix('E  ').strip()}" if words else ""
+        return f": {words[0].removeprefix('E  ').strip('! ')}" if words else ""
 
 
 def environment(plan: Plan, seed: int) -> dict[str, str]:

@@ -203,6 +203,8 @@ def _git(folder: Path, *arguments: str, cure: str = "look at `git status`") -> s
     done = _run(folder, *arguments)
     if done.returncode:
         said = os.fsdecode(done.stderr).strip().splitlines()
+        if b"safe.directory" in done.stderr:
+            cure = f"{folder} belongs to another user, so that git does not trust it; if you do, run this"
         words = f" (git: {said[-1]})" if said else ""
         raise ConfigurationError(f"--infer-against: {cure}{words}")
     return os.fsdecode(done.stdout).strip("\n")

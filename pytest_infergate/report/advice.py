@@ -8,8 +8,10 @@ from tabulate import tabulate
 
 from pytest_infergate.core import demand as demands
 from pytest_infergate.core import units
-from pytest_infergate.core.advice import Advice, Job, Plan, Sensitivity
+from pytest_infergate.core.advice import Advice, Electricity, Job, Plan, Sensitivity
+from pytest_infergate.core.capacity import Load
 from pytest_infergate.core.demand import Backlog
+from pytest_infergate.core.offers import way_words
 from pytest_infergate.report.markdown import code, escaped, table
 from pytest_infergate.report.names import plain
 
@@ -20,10 +22,11 @@ ASSUMPTIONS = (
     "Prices are on demand. Spot machines, which may be taken away, never alone serve a latency limit.",
 )
 """What every answer rests on."""
-HEADERS = ("plan", "device", "batch", "wait", "p95", "busy", "USD/month", "with spare", "USD/million")
-_ALIGNED = ("left", "left", "right", "right", "right", "right", "right", "right", "right")
-JOB_HEADERS = ("instance", "device", "batch", "machine-hours", "at once", "USD")
-_JOB_ALIGNED = ("left", "left", "right", "right", "right", "right")
+HEADERS = ("plan", "device", "batch", "wait", "p95", "used", "USD/month", "with spare", "USD/million")
+SCALED_HEADER = "by the hour"
+JOB_HEADERS = ("instance", "device", "batch", "machine-hours", "at once", "USD", "on spot")
+LEFT = 2
+"""Columns of words; the others hold figures."""
 
 
 def terminal(answers: Sequence[Advice]) -> str:
@@ -40,7 +43,8 @@ def markdown(answers: Sequence[Advice]) -> str:
         blocks += ["\n".join(f"- {escaped(line)}" for line in findings(answer))]
         if answer.plans:
             rows = [tuple(map(escaped, cells(plan))) for plan in answer.plans]
-            blocks.append(table(HEADERS, rows, frozenset(range(2, len(HEADERS)))))
+            columns = headers(answer)
+            blocks.append(table(columns, rows, frozenset(range(LEFT, len(columns)))))
         blocks.append("\n".join(f"- {escaped(line)}" for line in remarks(answer)))
     blocks.append("\n".join(f"- {line}" for line in ASSUMPTIONS))
     return "\n\n".join(block for block in blocks if block) + "\n"
@@ -50,8 +54,8 @@ def question(answer: Advice) -> str:
     """What was asked."""
     limit = "" if answer.limit is None else f", 95 % within {units.seconds(answer.limit)}"
     return (
-        f"{demands.words(answer.demand)}{limit}, machines busy at most "
-        f"{units.percent(answer.utilisation, signed=False, decimals=0)} of the time"
+        f"{demands.words(answer.demand)}{limit}, machines used to at most "
+        f"{units.percent(answer.utilisation, signed=False, decimals=0)} of their capacity"
     )
 
 
@@ -72,6 +76,9 @@ def findings(answer: Advice) -> list[str]:
     if winner is None:
         return [] if answer.binding is None else [f"Next: {answer.binding.cure}."]
     lines = [_speed(winner, answer)]
+    if winner.streams_per_instance is not None:
+        streams = units.plural(winner.streams_per_instance, "such stream")
+        lines.append(f"One {winner.instance} alone keeps up with {streams}.")
     if answer.runner_up is not None and answer.saving is not None:
         other = answer.runner_up
         lines.append(
@@ -85,8 +92,10 @@ def findings(answer: Advice) -> list[str]:
     if len(answer.offers) > 1 and not answer.crossings and answer.costs:
         low, high = answer.costs[0].rate, answer.costs[-1].rate
         lines.append(f"It costs least from {units.rate(low)} to {units.rate(high)}.")
-    lines += [_stays(item, winner) for item in answer.sensitivities]
+    lines += [*_by_the_hour(answer), *(_stays(item, winner) for item in answer.sensitivities)]
     lines.append(_start(winner))
+    if winner.electricity is not None:
+        lines.append(_electricity(winner.electricity))
     return lines
 
 
@@ -99,8 +108,27 @@ def _speed(winner: Plan, answer: Advice) -> str:
     marked = " Part of it is interpolated between measured batch sizes." if load.interpolated else ""
     return (
         f"p95 {units.seconds(load.p95)}{allowed}{missed}; batches of at most {winner.max_batch}{wait}; "
-        f"busy {units.percent(load.utilisation, signed=False, decimals=0)} of the time.{marked}"
+        f"{_used(load)} of its capacity used, busy "
+        f"{units.percent(load.utilisation, signed=False, decimals=0)} of the time.{marked}"
     )
+
+
+def _by_the_hour(answer: Advice) -> Iterable[str]:
+    """What machines that come and go would cost."""
+    plan = answer.scaled_winner
+    if plan is None or plan.scaled is None:
+        return
+    few, many = min(plan.scaled.instances), max(plan.scaled.instances)
+    name = f"{few} to {many} x {plan.instance}" if few < many else plan.words
+    yield (
+        f"Scaled by the hour, {name} ({_device(plan)}) costs least: "
+        f"{usd(plan.scaled.usd_per_month)} a month, machines ordered {units.duration(answer.scale_up)} ahead."
+    )
+
+
+def _used(load: Load) -> str:
+    """Share of what full batches would serve: smaller ones keep a machine busy and leave it room."""
+    return units.percent(load.offered, signed=False, decimals=0)
 
 
 def _stays(item: Sensitivity, winner: Plan) -> str:
@@ -120,6 +148,20 @@ def _start(winner: Plan) -> str:
     return f"A new process answers its first call after {units.seconds(winner.cold_start)}{weights}."
 
 
+def _electricity(taken: Electricity) -> str:
+    how = (
+        "estimated from the processor's class"
+        if taken.source == "estimate"
+        else f"measured by {taken.source}, of the {taken.scope} alone"
+    )
+    return (
+        f"Energy, idle time included: {units.joules(taken.joules_per_item)} an item, "
+        f"{units.significant(taken.kwh_per_month)} kWh a month, "
+        f"{units.grams(taken.grams_co2e_per_month)} CO2e at {taken.basis}; {how}. "
+        "It is in the price of a rented machine."
+    )
+
+
 def remarks(answer: Advice) -> list[str]:
     """What to try next, and what was taken for granted."""
     return [plain(str(note)) for note in (*answer.actions, *answer.notes)]
@@ -134,14 +176,16 @@ def jobs(work: Backlog, found: Sequence[Job], model: str) -> str:
             job.max_batch,
             units.significant(job.machine_hours),
             job.instances,
-            usd(job.usd),
+            usd(job.usd).removesuffix(" USD"),
+            units.UNKNOWN if job.usd_on_spot is None else usd(job.usd_on_spot).removesuffix(" USD"),
         )
         for job in found
     ]
     title = f"{plain(model)}\n  {units.significant(work.items)} items within {units.duration(work.deadline)}"
-    return f"{title}\n\n" + tabulate(
-        body, headers=JOB_HEADERS, tablefmt="plain", colalign=_JOB_ALIGNED, disable_numparse=True
-    )
+    blocks = [title, _table(JOB_HEADERS, body)]
+    if any(job.usd_on_spot is not None for job in found):
+        blocks.append("Spot machines may be taken away, and what they were at is done again.")
+    return "\n\n".join(blocks)
 
 
 def usd(value: float) -> str:
@@ -149,18 +193,25 @@ def usd(value: float) -> str:
     return f"{value:,.0f} USD" if value >= 100 else f"{units.significant(value)} USD"  # noqa: PLR2004
 
 
+def headers(answer: Advice) -> tuple[str, ...]:
+    """Columns of the plans."""
+    return HEADERS if answer.scaled_winner is None else (*HEADERS, SCALED_HEADER)
+
+
 def cells(plan: Plan) -> tuple[str, ...]:
-    """A plan as a row of `HEADERS`."""
+    """A plan as a row of `headers`."""
+    scaled = () if plan.scaled is None else (usd(plan.scaled.usd_per_month).removesuffix(" USD"),)
     return (
         plan.words,
         _device(plan),
         str(plan.max_batch),
         units.seconds(plan.max_wait),
         units.seconds(plan.load.p95),
-        units.percent(plan.load.utilisation, signed=False, decimals=0),
+        _used(plan.load),
         usd(plan.usd_per_month).removesuffix(" USD"),
         usd(plan.usd_per_month_with_spare).removesuffix(" USD"),
         usd(plan.usd_per_million).removesuffix(" USD"),
+        *scaled,
     )
 
 
@@ -174,9 +225,14 @@ def _blocks(answer: Advice) -> Iterable[str]:
     yield "\n".join([*lines, *(f"  {plain(line)}" for line in findings(answer))])
     if answer.plans:
         body = [tuple(map(plain, cells(plan))) for plan in answer.plans]
-        yield tabulate(body, headers=HEADERS, tablefmt="plain", colalign=_ALIGNED, disable_numparse=True)
+        yield _table(headers(answer), body)
         yield _listed("prices", list(dict.fromkeys(plain(price(plan)) for plan in answer.plans)))
     yield _listed("notes", remarks(answer))
+
+
+def _table(columns: Sequence[str], body: Sequence[Sequence[object]]) -> str:
+    aligned = ["left"] * LEFT + ["right"] * (len(columns) - LEFT)
+    return tabulate(body, headers=columns, tablefmt="plain", colalign=aligned, disable_numparse=True)
 
 
 def _listed(title: str, lines: Sequence[str]) -> str:
@@ -184,10 +240,7 @@ def _listed(title: str, lines: Sequence[str]) -> str:
 
 
 def _device(plan: Plan) -> str:
-    threads = None if plan.threads is None else units.plural(plan.threads, "thread")
-    workers = None if plan.workers == 1 else units.plural(plan.workers, "worker")
-    runtime = None if plan.runtime == "eager" else plan.runtime
-    return ", ".join(filter(None, (plan.device, runtime, plan.dtype, threads, workers)))
+    return way_words(plan.device, plan.runtime, plan.dtype, plan.threads, plan.workers)
 
 
 def _sentence(text: str) -> str:

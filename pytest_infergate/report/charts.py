@@ -10,6 +10,8 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
+import msgspec
+
 from pytest_infergate.core import units
 from pytest_infergate.core.advice import Advice
 from pytest_infergate.core.bottleneck import Bottleneck
@@ -26,8 +28,13 @@ STYLES: Final = 6
 """Ways to draw a line, by colour, dashes and shape; further lines begin again."""
 MOST_POINTS: Final = 400
 """Points of a picture; the table has no more either."""
+_LEAST: Final = 1e-100
+_MOST: Final = 1e100
+"""Figures beyond, which a file from elsewhere may hold, have no place on an axis."""
 _ROOM: Final = 0.04
-"""Share of either axis that stays empty at both ends."""
+"""Share of an axis that stays empty at its end, and of the upright one at its beginning."""
+_LABELS: Final = 0.12
+"""Share of the axis across that is left to the words of the other."""
 
 
 class Line(Struct, frozen=True, kw_only=True):
@@ -81,11 +88,13 @@ class Axis(Struct, frozen=True, kw_only=True):
 
     low: float
     high: float
+    begin: float = _ROOM
+    """Share that stays empty before the lowest figure."""
 
     def share(self, value: float) -> float:
         """Where a figure stands."""
         span = math.log(self.high / self.low)
-        return _ROOM + (1 - 2 * _ROOM) * math.log(value / self.low) / span
+        return self.begin + (1 - self.begin - _ROOM) * math.log(value / self.low) / span
 
     @property
     def ticks(self) -> tuple[float, ...]:
@@ -132,9 +141,8 @@ def _pareto(answer: Advice) -> Chart | None:
     for plan in answer.considered:
         by_offer.setdefault(plan.offer, []).append((plan.load.p95, plan.usd_per_month))
     lines = [
-        Line(label=label, points=tuple(sorted(set(by_offer[label]))), joined=False)
+        Line(label=label, points=tuple(sorted(set(by_offer.get(label, ())))), joined=False)
         for label in answer.offers
-        if label in by_offer
     ]
     return _chart(
         lines,
@@ -170,7 +178,7 @@ def _batches(answer: Advice) -> Chart | None:
         lines,
         title="What batches give",
         across="batch size",
-        up="items a second, one worker",
+        up="items a second of one worker",
         words=(lambda value: f"{value:g}", _rate),
         places=sorted({float(size) for sweep in answer.sweeps for size in sweep.batch_sizes})[-8:],
         headers=("Where", "Batch", "p50 of a call", "Items a second"),
@@ -197,7 +205,10 @@ def roofline(cases: Iterable[Held]) -> Chart | None:
     drawable = [
         (one, one.found.intensity, one.found.attained_flops, one.found.ridge)
         for one in cases
-        if one.found.intensity and one.found.attained_flops and one.found.ridge
+        if one.found.intensity
+        and one.found.attained_flops
+        and one.found.ridge
+        and _placeable(one.found.intensity, one.found.attained_flops, one.found.ridge, one.bandwidth)
     ]
     roofs: dict[str, tuple[float, float]] = {}
     points: dict[str, list[tuple[float, float]]] = {}
@@ -255,11 +266,16 @@ def _chart(  # noqa: PLR0913 - a picture has so many parts
 
     `places` are ticks across, in place of round ones.
     """
+    lines = [
+        msgspec.structs.replace(line, points=tuple(point for point in line.points if _placeable(*point)))
+        for line in lines
+    ]
     points = [point for line in lines for point in line.points]
     if not points:
         return None
     marked = [] if rule is None else [rule[0]]
-    x, y = _axis([point[0] for point in points] + marked), _axis([point[1] for point in points])
+    x = _axis([point[0] for point in points] + marked, _LABELS)
+    y = _axis([point[1] for point in points])
     return Chart(
         title=title,
         across=across,
@@ -275,12 +291,16 @@ def _chart(  # noqa: PLR0913 - a picture has so many parts
     )
 
 
-def _axis(values: Iterable[float]) -> Axis:
+def _placeable(*figures: float) -> bool:
+    return all(_LEAST <= figure <= _MOST for figure in figures)
+
+
+def _axis(values: Iterable[float], begin: float = _ROOM) -> Axis:
     """A scale over all values; a single value gets a factor of two on either side."""
     values = list(values)
     low, high = min(values), max(values)
     room = 2.0 if high / low < 1.1 else 1.0  # noqa: PLR2004 - below that no tick would lie between
-    return Axis(low=low / room, high=high * room)
+    return Axis(low=low / room, high=high * room, begin=begin)
 
 
 def _drawn(line: Line, index: int, x: Axis, y: Axis) -> Drawn:

@@ -16,7 +16,16 @@ from pytest_infergate.report import messages
 from pytest_infergate.report.markdown import block, code, cut, details, escaped, link, table
 from pytest_infergate.report.messages import Message
 from pytest_infergate.report.names import called, plain, shorten
-from pytest_infergate.report.rows import Judged, Row, grouped_notes, joined, row
+from pytest_infergate.report.rows import (
+    EXPENSES,
+    Judged,
+    Row,
+    expenses,
+    grouped_notes,
+    joined,
+    legend,
+    row,
+)
 
 MOST_ANNOTATIONS: Final = 9
 """GitHub shows ten errors of a step; the rest is counted in a notice."""
@@ -321,7 +330,9 @@ def _meanings(session: Session) -> str:
 
 
 def _all(pairs: Sequence[tuple[Judged, Row]], most: int) -> str:
-    headers = ("case", "verdict", "p50", "p95", "throughput", "peak memory", "budget")
+    told = [shown for _, shown in pairs[:most]]
+    spent = expenses(told)
+    figures = ("p50", "p95", "throughput", "peak memory", *(EXPENSES[field] for field in spent))
     cells = [
         (
             _name(shown),
@@ -330,11 +341,15 @@ def _all(pairs: Sequence[tuple[Judged, Row]], most: int) -> str:
             shown.p95,
             _sentence(shown.throughput),
             shown.peak_memory,
+            *(escaped(getattr(shown, field)) for field in spent),
             _sentence(shown.budget),
         )
-        for _, shown in pairs[:most]
+        for shown in told
     ]
-    return _with_rest(table(headers, cells, frozenset({2, 3, 4, 5})), len(pairs) - most)
+    right = frozenset(range(2, 2 + len(figures)))
+    text = _with_rest(table(("case", "verdict", *figures, "budget"), cells, right), len(pairs) - most)
+    mark = escaped(legend(told))
+    return f"{text}\n\n{mark}" if mark else text
 
 
 def _comings(gate: GateResult) -> str:

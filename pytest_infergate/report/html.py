@@ -30,9 +30,10 @@ from pytest_infergate.core.model import (
 from pytest_infergate.report import advice as words
 from pytest_infergate.report import charts, messages, pictures
 from pytest_infergate.report.charts import Chart, Held
-from pytest_infergate.report.names import called, plain, shorten, within_test
+from pytest_infergate.report.expense import bases, expense
+from pytest_infergate.report.names import ELLIPSIS, called, plain, shorten, within_test
 from pytest_infergate.report.pictures import Mark, Picture, Series
-from pytest_infergate.report.rows import Judged, Row, grouped_notes, joined, row
+from pytest_infergate.report.rows import Judged, Row, expenses, grouped_notes, joined, legend, row
 
 NAME = 160
 """Characters of a name in the tables; the whole name stands where its test is told."""
@@ -43,6 +44,14 @@ LIMITED = {"p50_ms": 1e-3, "p90_ms": 1e-3, "p95_ms": 1e-3, "p99_ms": 1e-3}
 
 TOLD_ELSEWHERE = frozenset(("peak_memory_bytes", "views"))
 """Counters that the tables of work leave out: one stands in the table of all cases, one is no work."""
+
+FIGURES = {
+    "energy": "Energy per item",
+    "idle": "Idle power",
+    "co2e": "CO2e per million items",
+    "cost": "Cost per million items",
+}
+"""Headers by what is known of a case; energy and cost stand in the table of all cases too."""
 
 _KINDS = {
     Verdict.INVALID: "warn",
@@ -79,6 +88,16 @@ class Entry(NamedTuple):
     """What holds it back, where that is known."""
 
 
+class Spent(NamedTuple):
+    """What the cases of a test take and cost."""
+
+    headers: tuple[str, ...]
+    lines: tuple[tuple[str, ...], ...]
+    """Label and figures of a case each."""
+    bases: tuple[tuple[str, str], ...]
+    """What the figures rest on, and of which cases that is where it is not of all."""
+
+
 class Group(NamedTuple):
     """The cases of one test, and their picture."""
 
@@ -88,6 +107,7 @@ class Group(NamedTuple):
     words: str
     entries: tuple[Entry, ...]
     picture: Picture | None
+    spent: Spent | None
     opened: bool
 
 
@@ -111,9 +131,11 @@ class Answer(NamedTuple):
     """Advice for one model, and its pictures."""
 
     advice: Advice
+    name: Name
     question: str
     verdict: str
     findings: Sequence[str]
+    headers: Sequence[str]
     plans: Sequence[tuple[str, ...]]
     prices: Sequence[str]
     charts: Sequence[Chart]
@@ -132,7 +154,10 @@ def render(
     entries = [entry for group in groups for entry in group.entries]
     ordered = sorted(entries, key=_gravity)
     held = [entry for entry in ordered if entry.held is not None]
-    style = _style()
+    shown = [entry.row for entry in ordered]
+    fields = expenses(shown) if session.against is None else ()
+    spent = {field: FIGURES[field] for field in fields}
+    style = _style(spent.values())
     return _template().render(
         style=Markup(style),  # noqa: S704 - the package's own style sheet, nobody else's text
         style_hash=_hash(style),
@@ -144,6 +169,8 @@ def render(
         version=session.tool_version,
         tally=_tally(ordered),
         entries=ordered,
+        spent=spent,
+        mark=legend(shown) if spent else "",
         failed=[entry for entry in ordered if entry.row.failed],
         groups=groups,
         legend=_legend(groups),
@@ -160,7 +187,6 @@ def render(
         held=held,
         roofline=charts.roofline(entry.held for entry in held if entry.held is not None),
         answers=list(map(_answer, advice)),
-        plan_headers=words.HEADERS,
         assumptions=words.ASSUMPTIONS,
     )
 
@@ -180,9 +206,11 @@ def _held(result: CaseResult | None, label: str) -> Held | None:
 def _answer(advice: Advice) -> Answer:
     return Answer(
         advice=advice,
+        name=_name(plain(advice.model)),
         question=words.question(advice),
         verdict=words.verdict(advice),
         findings=words.findings(advice),
+        headers=words.headers(advice),
         plans=[words.cells(plan) for plan in advice.plans],
         prices=list(dict.fromkeys(map(words.price, advice.plans))),
         charts=charts.charts(advice),
@@ -212,8 +240,9 @@ def _template() -> Template:
     return _jinja().get_template("report.html")
 
 
-def _style() -> str:
-    return _jinja().get_template("style.css").render()
+def _style(spent: Iterable[str]) -> str:
+    """Render the style sheet; `spent` are headers of columns that the table of all cases has besides."""
+    return _jinja().get_template("style.css").render(spent=list(spent))
 
 
 def _hash(style: str) -> str:
@@ -249,6 +278,7 @@ def _group(index: int, test: str, pairs: Sequence[Judged]) -> Group:
         words=", ".join(f"{count} {word}" if len(entries) > 1 else word for word, count in words.items()),
         entries=tuple(entry for entry, _ in told),
         picture=pictures.picture(_series(entry, pair) for entry, pair in told),
+        spent=_spent((entry.label, pair.result) for entry, pair in told),
         opened=any(entry.row.failed for entry in entries),
     )
 
@@ -312,6 +342,19 @@ def _work(result: CaseResult | None) -> dict[str, str]:
     }
 
 
+def _spent(cases: Iterable[tuple[str, CaseResult | None]]) -> Spent | None:
+    """Energy, CO2e and cost of the cases of a test, by their labels; ``None`` where nothing is known."""
+    told = [(label, found) for label, result in cases if (found := expense(result)).basis]
+    if not told:
+        return None
+    fields = [field for field in FIGURES if any(getattr(one, field) != units.UNKNOWN for _, one in told)]
+    return Spent(
+        headers=("Case", *(FIGURES[field] for field in fields)),
+        lines=tuple((label, *(getattr(one, field) for field in fields)) for label, one in told),
+        bases=bases(told),
+    )
+
+
 def _moved(session: Session, entries: Sequence[Entry]) -> list[Moved]:
     """Cases with counters that changed, the gravest first."""
     by_case = {verdict.case: verdict.comparisons for verdict in session.gate.verdicts}
@@ -365,12 +408,20 @@ def _series(entry: Entry, pair: Judged) -> Series:
     if latency is None:
         return Series(label=entry.label, figures="", percentiles=())
     return Series(
-        label=shorten(entry.label, LABEL),
+        label=_beside(within_test(entry.row.case), entry.row.place),
         figures=f"p50 {entry.row.p50} · p95 {entry.row.p95}",
         percentiles=latency.latency.percentiles,
         marks=tuple(_marks(latency.latency, pair.verdict)),
         failed=entry.kind == "bad",
     )
+
+
+def _beside(label: str, place: str) -> str:
+    """Name a case in a picture: what tells it from its siblings, and of its place what there is room for."""
+    room = LABEL - len(label)
+    if room <= 0:
+        return shorten(label, LABEL)
+    return label + (place if len(place) <= room else place[: room - 1] + ELLIPSIS)
 
 
 def _marks(latency: Latency, verdict: CaseVerdict | None) -> Iterable[Mark]:

@@ -21,6 +21,7 @@ from pytest_infergate.core.model import (
     Comparison,
     Note,
     Outcome,
+    Price,
     Struct,
     Verdict,
 )
@@ -414,8 +415,7 @@ def _price(metric: Metric, result: CaseResult | None) -> str:
     if metric.dollars is None or result is None or result.price is None:
         return ""
     price = result.price
-    used = units.percent(price.utilisation, signed=False, decimals=0)
-    words = f"{price.usd_per_hour:g} USD an hour, {plain(price.source)}; used to {used}"
+    words = price_words(price)
     rate = None if result.measurement is None else result.measurement.throughput
     if metric.name != "usd_per_month" or result.demand is None or rate is None:
         return words
@@ -425,6 +425,12 @@ def _price(metric: Metric, result: CaseResult | None) -> str:
         return words
     machines = units.plural(count, "machine")
     return f"{words}; {machines} for {units.rate(result.demand)}, by throughput alone: waiting is not counted"
+
+
+def price_words(price: Price) -> str:
+    """``0.1785 USD an hour, aws/c7i.xlarge in us-east-1, on demand, as of 2026-07-20; used to 60 %``."""
+    used = units.percent(price.utilisation, signed=False, decimals=0)
+    return f"{price.usd_per_hour:g} USD an hour, {plain(price.source)}; used to {used}"
 
 
 def _why(check: BudgetCheck) -> str:

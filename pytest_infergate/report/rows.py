@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from pytest_infergate.core import units
 from pytest_infergate.core.gate import GRAVITY
@@ -21,10 +21,13 @@ from pytest_infergate.core.model import (
     Verdict,
 )
 from pytest_infergate.report import messages
+from pytest_infergate.report.expense import ESTIMATED, LEGEND, expense
 from pytest_infergate.report.messages import Message
 from pytest_infergate.report.names import plain
 
 NOT_JUDGED = "not judged"
+EXPENSES: Final = {"energy": "energy/item", "cost": "cost/million"}
+"""Headers by the field of a row, of columns that are there only where a row has such a figure."""
 
 
 class Pair(Struct, frozen=True, kw_only=True):
@@ -53,6 +56,12 @@ class Row(Struct, frozen=True, kw_only=True):
     p95: str = units.UNKNOWN
     throughput: str = units.UNKNOWN
     peak_memory: str = units.UNKNOWN
+    energy: str = units.UNKNOWN
+    """Of an item, marked where it is an estimate."""
+    co2e: str = units.UNKNOWN
+    """Of a million items, marked likewise."""
+    cost: str = units.UNKNOWN
+    """Of a million items."""
     budget: str = units.UNKNOWN
     pair: Pair | None = None
     """``None`` where the run was compared with a stored baseline."""
@@ -115,6 +124,7 @@ def row(judged: Judged) -> Row:
     if subject is None:
         raise ValueError("a row needs a result or a verdict")
     measurement = None if result is None else result.measurement
+    spent = expense(result)
     return Row(
         case=subject.case,
         nodeid=plain(subject.nodeid),
@@ -124,11 +134,27 @@ def row(judged: Judged) -> Row:
         verdict=None if verdict is None else verdict.verdict,
         failed=verdict is not None and verdict.failed,
         accepted=verdict is not None and verdict.accepted,
+        energy=spent.energy,
+        co2e=spent.co2e,
+        cost=spent.cost,
         budget=units.UNKNOWN if verdict is None else budget_words(verdict.budgets, result),
         pair=None if verdict is None else _pair(verdict.comparisons),
         message=_message(result, verdict),
         **_figures(measurement, plain((result and result.unit) or "")),
     )
+
+
+def expenses(shown: Sequence[Row]) -> tuple[str, ...]:
+    """Name those of `EXPENSES` that any row has. Workers of a paired run serve nobody: there it is none."""
+    if any(row.pair is not None for row in shown):
+        return ()
+    return tuple(name for name in EXPENSES if any(getattr(row, name) != units.UNKNOWN for row in shown))
+
+
+def legend(shown: Sequence[Row]) -> str:
+    """Say what the mark of an estimate means; empty where no energy that is shown bears it."""
+    marked = "energy" in expenses(shown) and any(row.energy.startswith(ESTIMATED) for row in shown)
+    return LEGEND if marked else ""
 
 
 def _message(result: CaseResult | None, verdict: CaseVerdict | None) -> Message:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from tabulate import tabulate
 
@@ -11,7 +12,16 @@ from pytest_infergate.core.gate import FAILING
 from pytest_infergate.core.model import CaseResult, CaseVerdict, GateResult, Note, Session, Verdict
 from pytest_infergate.report import messages
 from pytest_infergate.report.names import called, plain, shorten
-from pytest_infergate.report.rows import NoteGroup, Pair, Row, grouped_notes, rows
+from pytest_infergate.report.rows import (
+    EXPENSES,
+    NoteGroup,
+    Pair,
+    Row,
+    expenses,
+    grouped_notes,
+    legend,
+    rows,
+)
 
 WIDTH = 100
 ROWS_SHOWN = 200
@@ -28,6 +38,14 @@ _GUTTER = 2
 """What tabulate adds to a header."""
 _INDENT = "  "
 _FLAGGED = FAILING | {Verdict.SUSPECTED, Verdict.INVALID}
+
+
+class _Grid(NamedTuple):
+    """A table before it is laid out; in its first column stand names."""
+
+    headers: tuple[str, ...]
+    aligned: tuple[str, ...]
+    cells: list[tuple[str, ...]]
 
 
 def terminal(session: Session, width: int = WIDTH) -> str:
@@ -66,25 +84,26 @@ def outcome(gate: GateResult) -> str:
 def table(shown: Sequence[Row], width: int = WIDTH) -> str:
     """Lay the rows out in at most `width` columns where that can be done, empty where there are none.
 
-    Room is found in the names first, then in the words about budgets; figures and verdicts stay whole.
+    Room is found in the names first, then in the words about budgets; figures and verdicts stay whole. Energy
+    and cost are told where any row has them, in a table of their own where names would have no room beside.
     """
     if not shown:
         return ""
+    told = shown[:ROWS_SHOWN]
     paired = any(row.pair is not None for row in shown)
-    headers = PAIRED_HEADERS if paired else HEADERS
-    cells, room = _fitted([_cells(row, paired=paired) for row in shown[:ROWS_SHOWN]], headers, width)
-    # Headers are rows to tabulate, which would else pad them beyond their words.
-    body = [headers, *((shorten(row[0], room), *row[1:]) for row in cells)]
-    rule = tuple("-" * max(map(len, column)) for column in zip(*body, strict=True))
-    text = tabulate(
-        [body[0], rule, *body[1:]],
-        tablefmt="plain",
-        colalign=_PAIRED_ALIGNED if paired else _ALIGNED,
-        disable_numparse=True,
-    )
-    lines = [line.rstrip() for line in text.splitlines()]
+    spent = () if paired else expenses(told)
+    grid, room = _fitted(_grid(told, spent, paired=paired), width)
+    apart = bool(spent) and room < LEAST_NAME
+    if apart:
+        grid, room = _fitted(_grid(told, (), paired=paired), width)
+    lines = [_laid_out(grid, room)]
     if len(shown) > ROWS_SHOWN:
         lines.append(f"and {units.plural(len(shown) - ROWS_SHOWN, 'more case')}, in --infer-report")
+    if apart:
+        grid = _expenses(told, spent)
+        lines += ["", _laid_out(grid, _room_for_names(grid, width))]
+    if spent and (mark := legend(told)):
+        lines.append(mark)
     return "\n".join(lines)
 
 
@@ -140,31 +159,71 @@ def failure_message(verdict: CaseVerdict, result: CaseResult | None = None) -> s
     return "\n\n".join(blocks)
 
 
-def _cells(row: Row, *, paired: bool) -> tuple[str, ...]:
-    word = f"{row.word} (fails)" if row.failed and row.verdict not in FAILING else row.word
-    name = row.nodeid + row.place
+def _grid(told: Iterable[Row], spent: Sequence[str], *, paired: bool) -> _Grid:
+    """The table of all rows, the fields of `spent` between memory and budget."""
     if paired:
-        pair = row.pair or Pair()
-        return name, pair.was, pair.now, pair.change, pair.interval, pair.launches, word
-    return name, row.p50, row.p95, row.throughput, row.peak_memory, row.budget, word
+        return _Grid(PAIRED_HEADERS, _PAIRED_ALIGNED, [_paired_cells(row) for row in told])
+    return _Grid(
+        (*HEADERS[:-2], *(EXPENSES[field] for field in spent), *HEADERS[-2:]),
+        (*_ALIGNED[:-2], *("right" for _ in spent), *_ALIGNED[-2:]),
+        [_cells(row, spent) for row in told],
+    )
 
 
-def _fitted(
-    cells: list[tuple[str, ...]], headers: Sequence[str], width: int
-) -> tuple[list[tuple[str, ...]], int]:
+def _expenses(told: Iterable[Row], spent: Sequence[str]) -> _Grid:
+    """The rows that have such a figure, and these alone."""
+    cells = [(_called(row), *(getattr(row, field) for field in spent)) for row in told]
+    return _Grid(
+        (HEADERS[0], *(EXPENSES[field] for field in spent)),
+        (_ALIGNED[0], *("right" for _ in spent)),
+        [line for line in cells if set(line[1:]) != {units.UNKNOWN}],
+    )
+
+
+def _cells(row: Row, spent: Sequence[str]) -> tuple[str, ...]:
+    figures = row.p50, row.p95, row.throughput, row.peak_memory, *(getattr(row, field) for field in spent)
+    return _called(row), *figures, row.budget, _word(row)
+
+
+def _paired_cells(row: Row) -> tuple[str, ...]:
+    pair = row.pair or Pair()
+    return _called(row), pair.was, pair.now, pair.change, pair.interval, pair.launches, _word(row)
+
+
+def _called(row: Row) -> str:
+    return row.nodeid + row.place
+
+
+def _word(row: Row) -> str:
+    return f"{row.word} (fails)" if row.failed and row.verdict not in FAILING else row.word
+
+
+def _fitted(grid: _Grid, width: int) -> tuple[_Grid, int]:
     """Say so little about budgets that names keep a quarter of the width, and how many columns that is."""
     wanted = max(LEAST_NAME, width // 4)
     for parts in (3, 2, 1):
-        fitted = [(*row[:5], ": ".join(row[5].split(": ")[:parts]), row[6]) for row in cells]
-        room = _room_for_names(fitted, headers, width)
+        cells = [(*row[:-2], ": ".join(row[-2].split(": ")[:parts]), row[-1]) for row in grid.cells]
+        fitted = grid._replace(cells=cells)
+        room = _room_for_names(fitted, width)
         if room >= wanted:
             break
-    return fitted, max(LEAST_NAME, room)
+    return fitted, room
 
 
-def _room_for_names(cells: Sequence[tuple[str, ...]], headers: Sequence[str], width: int) -> int:
-    columns = zip(headers[1:], *(row[1:] for row in cells), strict=True)
+def _room_for_names(grid: _Grid, width: int) -> int:
+    columns = zip(grid.headers[1:], *(row[1:] for row in grid.cells), strict=True)
     return width - sum(max(map(len, column)) + _GUTTER for column in columns)
+
+
+def _laid_out(grid: _Grid, room: int) -> str:
+    """Cut names to the room that there is for them, or to the least that they keep."""
+    # Headers are rows to tabulate, which would else pad them beyond their words.
+    body = [grid.headers, *((shorten(row[0], max(LEAST_NAME, room)), *row[1:]) for row in grid.cells)]
+    rule = tuple("-" * max(map(len, column)) for column in zip(*body, strict=True))
+    text = tabulate(
+        [body[0], rule, *body[1:]], tablefmt="plain", colalign=grid.aligned, disable_numparse=True
+    )
+    return "\n".join(line.rstrip() for line in text.splitlines())
 
 
 def _listed(title: str, entries: Sequence[str]) -> str:

@@ -31,6 +31,10 @@ COLUMNS: Final = (
 REQUIRED: Final = ("provider", "region", "name", "vcpus", "usd_per_hour", "as_of")
 MOST_BYTES: Final = 64 * 10**6
 """A larger file is taken for something else."""
+MOST_USD: Final = 1e6
+"""A dearer hour is taken for a slip."""
+MOST_DIGITS: Final = 9
+"""Of a count: more vCPUs or accelerators are none."""
 PROVIDERS: Final = ("aws", "azure", "gcp", "lambdalabs", "nebius", "runpod")
 """What `refresh` asks for, unless told."""
 
@@ -302,9 +306,18 @@ class _Cells:
             raise self.wrong(column, f"{text!r} is not a number above 0, such as 0.526")
         return number
 
+    def dollars(self, column: str) -> float | None:
+        """A price of an hour."""
+        price = self.amount(column)
+        if price is not None and price > MOST_USD:
+            raise self.wrong(
+                column, f"{self.text(column)!r} is more than an hour can cost, {MOST_USD:,.0f} USD"
+            )
+        return price
+
     def count(self, column: str) -> int | None:
         text = self.text(column)
-        if text and not (text.isascii() and text.isdecimal()):
+        if text and not (text.isascii() and text.isdecimal() and len(text) <= MOST_DIGITS):
             raise self.wrong(column, f"{text!r} is not a whole number")
         return int(text) if text else None
 
@@ -319,7 +332,7 @@ class _Cells:
 
 
 def _instance(cells: _Cells) -> Instance:
-    price, vcpus = cells.amount("usd_per_hour"), cells.count("vcpus")
+    price, vcpus = cells.dollars("usd_per_hour"), cells.count("vcpus")
     if price is None:
         raise cells.wrong("usd_per_hour", "it is empty; every row needs the price on demand")
     if not vcpus:
@@ -339,7 +352,7 @@ def _instance(cells: _Cells) -> Instance:
         accelerator_count=(count or 1) if accelerator is not None else 0,
         cpu_model=cells.text("cpu_model") or None,
         usd_per_hour=price,
-        spot_usd_per_hour=cells.amount("spot_usd_per_hour"),
+        spot_usd_per_hour=cells.dollars("spot_usd_per_hour"),
         as_of=cells.day("as_of"),
         source=cells.text("source"),
     )
@@ -398,6 +411,7 @@ _ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
 """What others call our columns, and two of theirs: a size of memory, and whether a row is a spot offer."""
 _NEEDED: Final = ("region", "name", "vcpus", "usd_per_hour")
 _NO_PRICE: Final = "without a price above 0"
+_TOO_DEAR: Final = f"with a price above {MOST_USD:,.0f} USD an hour"
 _NO_NAME: Final = "without a name, a region or a number of vCPUs"
 _NO_ACCELERATOR: Final = "with accelerators that have no name, or with a part of one"
 _SPOT_ALONE: Final = "of spot machines that have no price on demand"
@@ -479,6 +493,8 @@ def _offer(row: Mapping[str, str]) -> _Offer:
     price = _amount(row.get("usd_per_hour", ""))
     if price is None:
         raise _UnusableError(_NO_PRICE)
+    if price > MOST_USD:
+        raise _UnusableError(_TOO_DEAR)
     vcpus = _whole(row.get("vcpus", ""))
     if not (row.get("name") and row.get("region") and vcpus):
         raise _UnusableError(_NO_NAME)

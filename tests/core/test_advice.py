@@ -4,6 +4,7 @@ import functools
 import heapq
 import math
 from itertools import pairwise
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -19,6 +20,7 @@ from pytest_infergate.core.model import (
     Against,
     CaseVerdict,
     Crew,
+    Energy,
     Environment,
     Hardware,
     Memory,
@@ -28,6 +30,7 @@ from pytest_infergate.core.model import (
     Verdict,
 )
 from pytest_infergate.core.offers import Offer, Way
+from pytest_infergate.report import results
 
 GPU = Hardware(cpu_model="Test CPU", cores=4, accelerator="NVIDIA L4", accelerator_count=1)
 
@@ -65,13 +68,20 @@ OFFERS = (SLOW, FAST, OTHER)
 # A brute force, written apart: every batch size, wait and number of instances, served in the plainest way.
 
 
-def served(moments, service, max_batch, max_wait, workers):
-    """Latencies of requests in order, one worker taking one batch after another."""
+def served(moments, luck, service, server, workers):
+    """Latencies of requests in order, one worker taking one batch after another.
+
+    How slow the batch of each number is, among those of its size, `luck` says: a share from 0 to 1.
+    `server` is its largest batch and longest wait.
+    """
+    max_batch, max_wait = server
     free = [0.0] * workers
-    sizes, seconds = service.batch_sizes, [values[0] for values in service.percentiles]
     waiting = list(moments)
     latencies = []
-    while waiting:
+    for share in luck:
+        if not waiting:
+            break
+        seconds = [np.interp(100 * share, range(101), values) for values in service.percentiles]
         begins = max(heapq.heappop(free), waiting[0])
         if len(waiting) >= max_batch:
             full = waiting[max_batch - 1]
@@ -79,48 +89,76 @@ def served(moments, service, max_batch, max_wait, workers):
         else:
             begins = max(begins, waiting[0] + max_wait)
         batch = [moment for moment in waiting[:max_batch] if moment <= begins]
-        ends = begins + float(np.interp(len(batch), sizes, seconds))
+        ends = begins + float(np.interp(len(batch), service.batch_sizes, seconds))
         latencies += [ends - moment for moment in batch]
         waiting = waiting[len(batch) :]
         heapq.heappush(free, ends)
     return latencies
 
 
-def brute_force(demand, limit, requests):
+def brute_force(made, demand, limit, luck):
     """The least cost a month of any plan, by trying all of them; `math.inf` where none will do."""
     least = math.inf
-    for offer in OFFERS:
-        service = offer.way.service
-        if service.percentiles[0][0] > limit:
-            continue
+    requests = len(luck)
+    moments = arrivals(demand, requests, 0)
+    for offer in made:
+        service, workers = offer.way.service, offer.way.workers
         for position, size in enumerate(service.batch_sizes):
-            busy = demand.rate * service.percentiles[position][0] / size
+            values = service.percentiles[position]
+            mean = sum(low + high for low, high in pairwise(values)) / 200
+            busy = demand.rate * mean / size / workers
             for share in (0.0, 0.1, 0.25) if size > 1 else (0.0,):
                 for instances in range(max(1, math.ceil(busy / 0.6)), 80):
                     month = instances * offer.instance.usd_per_hour * 730
                     if month >= least:
                         break
-                    moments = arrivals(demand, requests, 0)
-                    found = served(moments, service, size, share * limit, instances)[requests // 10 :]
-                    if np.quantile(found, 0.95, method="higher") <= limit:
+                    found = served(moments, luck, service, (size, share * limit), instances * workers)
+                    if np.quantile(found[requests // 10 :], 0.95, method="higher") <= limit:
                         least = month
                         break
     return least
 
 
+RECORDED = Path(__file__).parents[2] / "benchmarks" / "results" / "machines"
+"""Results of one host set up as three machines, by benchmarks/machines.py."""
+OWN_PRICES = {"two-cores": 0.09, "one-core": 0.05, "two-cores-sse": 0.04}
+
+
+def recorded(model):
+    """Offers of a recorded model on three machines, whose prices a user might say."""
+    found = []
+    for name, usd in OWN_PRICES.items():
+        file = RECORDED / f"{name}.json"
+        for one in offers.ways(results.parse_all(file.read_bytes(), file.name)):
+            # Without means a distribution is straight lines between its percentiles, all along.
+            straight = msgspec.structs.replace(one.service, means=())
+            if one.model.endswith(model):
+                own = instance(name, usd, provider="own")
+                own_way = msgspec.structs.replace(one, service=straight)
+                found.append(Offer(way=own_way, instance=own, told=True))
+    return tuple(found)
+
+
 @pytest.mark.slow
-def test_the_plan_is_the_one_that_a_brute_force_finds(monkeypatch):
+@pytest.mark.parametrize(
+    ("model", "machines", "rates", "limits"),
+    [("made up", 3, (0.5, 300), (0.003, 0.5)), ("test_query", 3, (2, 2000), (0.004, 0.5))],
+)
+def test_the_plan_is_the_one_that_a_brute_force_finds(monkeypatch, model, machines, rates, limits):
     """Over a grid of 200 demands and limits; plans within one per cent of the cost count as ties."""
+    made = OFFERS if model == "made up" else recorded(model)
+    assert len({offer.way.hardware.id for offer in made}) == machines
     requests = 100
+    luck = np.random.default_rng((0, 2)).random(requests)
     monkeypatch.setattr(advice, "REQUESTS", requests)
     monkeypatch.setattr("pytest_infergate.core.capacity.ROUNDS", 0)
     none = 0
-    for rate in np.geomspace(0.5, 300, 20):
-        for limit in np.geomspace(0.003, 0.5, 10):
+    for rate in np.geomspace(*rates, 20):
+        for limit in np.geomspace(*limits, 10):
             question = Question(demand=Demand(rate=float(rate)), limit=float(limit))
-            plans = [plan for offer in OFFERS if (plan := advice.best(offer, question)) is not None]
+            plans = [plan for offer in made if (plan := advice.best(offer, question)) is not None]
             found = min((plan.usd_per_month for plan in plans), default=math.inf)
-            wanted = brute_force(question.demand, question.limit, requests)
+            wanted = brute_force(made, question.demand, question.limit, luck)
             if math.isinf(wanted):
                 none += 1
                 assert math.isinf(found), (rate, limit)
@@ -180,6 +218,99 @@ def test_a_least_number_of_instances_is_paid_for():
     assert winner.usd_per_month_with_spare == pytest.approx(219.0)
 
 
+# Energy
+
+
+def powered(source="nvml", idle=20.0, joules=0.4):
+    taken = Energy(
+        joules=joules, source=source, scope="board", seconds=2.0, calls=500, batch_size=1, idle_watts=idle
+    )
+    return msgspec.structs.replace(FAST, way=msgspec.structs.replace(FAST.way, energies=((1, taken),)))
+
+
+def test_energy_counts_what_machines_take_between_calls():
+    plan = advice.best(powered(), Question(demand=Demand(rate=10.0), limit=0.05, grid="FRA"))
+    busy = plan.load.utilisation
+    watts = 100.0 * busy + 20.0 * (1 - busy)  # 0.4 J in each of 250 calls a second
+    assert 0 < busy < 1
+    assert plan.instances == 1
+    assert plan.electricity.joules_per_item == pytest.approx(watts / 10.0)
+    assert plan.electricity.kwh_per_month == pytest.approx(watts * 730 / 1000)
+    assert plan.electricity.grams_co2e_per_month == pytest.approx(watts * 0.73 * 56.039)
+    assert plan.electricity.basis == "56.039 g/kWh (FRA, 2023)"
+    assert (plan.electricity.source, plan.electricity.scope) == ("nvml", "board")
+
+
+def test_every_instance_takes_energy():
+    one, three = (
+        advice.best(powered(), Question(demand=Demand(rate=10.0), limit=0.05, least=least))
+        for least in (1, 3)
+    )
+    assert three.electricity.kwh_per_month > one.electricity.kwh_per_month
+
+
+@pytest.mark.parametrize(
+    "offer", [FAST, powered(idle=None), powered(joules=0.0, idle=0.0), powered(joules=1e308, idle=1e308)]
+)
+def test_energy_that_is_not_known_is_not_told(offer):
+    plan = advice.best(offer, Question(demand=Demand(rate=10.0), limit=0.05))
+    assert plan.electricity is None
+
+
+# Machines that come and go
+
+DAY = (0.0,) * 6 + (0.5,) * 6 + (1.0,) * 6 + (0.25,) * 6
+
+
+@functools.cache
+def scaled(**fields):
+    return ask(rate=160.0, day=DAY, **fields)
+
+
+def test_each_hour_has_the_machines_that_it_takes():
+    plan = next(plan for plan in scaled().plans if plan.instance == "c7i.xlarge")
+    own = Question(demand=Demand(rate=160.0), limit=0.2)
+    for share, hour in ((0.5, 6), (1.0, 12), (0.25, 18)):
+        asked = msgspec.structs.replace(own, demand=Demand(rate=160.0 * share))
+        alone = advice.best(SLOW, asked)
+        assert plan.scaled.instances[hour] >= alone.instances
+    assert plan.scaled.instances[0] == 1
+    assert plan.scaled.instances[12] == plan.instances > plan.scaled.instances[6] > plan.scaled.instances[18]
+
+
+def test_machines_are_paid_for_from_their_order_on():
+    for minutes in (5, 30):
+        plan = next(plan for plan in scaled(scale_up=60.0 * minutes).plans if plan.instance == "c7i.xlarge")
+        few, some, all_, less = (plan.scaled.instances[hour] for hour in (0, 6, 12, 18))
+        hours = 6 * (few + some + all_ + less) + minutes / 60 * (some - few + all_ - some)
+        assert plan.scaled.usd_per_month == pytest.approx(hours / 24 * 730 * 0.10)
+        assert plan.scaled.usd_per_month < plan.usd_per_month
+
+
+def test_a_least_number_of_instances_never_goes():
+    plan = next(plan for plan in scaled(least=2).plans if plan.instance == "c7i.xlarge")
+    assert min(plan.scaled.instances) == 2
+
+
+def test_a_million_is_over_the_requests_of_the_whole_day():
+    winner = scaled().winner
+    requests = 160.0 * (0.5 + 1.0 + 0.25) / 4 * 730 * 3600
+    assert winner.usd_per_million == pytest.approx(winner.usd_per_month / requests * 1e6)
+
+
+def test_who_wins_may_depend_on_whether_machines_come_and_go():
+    day = (1.0,) + (0.02,) * 23
+    answer = ask(rate=340.0, limit=0.5, day=day)
+    assert answer.winner.instance == "g6.xlarge"
+    assert answer.scaled_winner.instance == "c7i.xlarge"
+    assert answer.scaled_winner.scaled.usd_per_month < answer.winner.scaled.usd_per_month
+
+
+def test_without_the_hours_nothing_is_scaled():
+    assert ask().scaled_winner is None
+    assert ask().winner.scaled is None
+
+
 def test_a_limit_that_nothing_meets_names_the_nearest_plan():
     answer = ask(limit=0.001)
     assert answer.plans == ()
@@ -227,6 +358,25 @@ def test_frames_of_streams_are_answered_before_the_next():
     answer = advice.advise(Question(demand=demand), (SLOW, FAST))
     assert answer.winner.load.missed <= 0.01
     assert all(point.rate % 30 == pytest.approx(0, abs=1e-6) or point.rate >= 30 for point in answer.costs)
+
+
+def test_one_instance_keeps_up_with_so_many_streams():
+    def asked(streams):
+        return Demand(rate=10.0 * streams, pattern="periodic", streams=streams)
+
+    answer = advice.advise(Question(demand=asked(8)), (SLOW, FAST))
+    by_words = {offer.words: offer for offer in (SLOW, FAST)}
+    assert len(answer.plans) == 2
+    for plan in answer.plans:
+        offer = by_words[plan.offer]
+        most = plan.streams_per_instance
+        assert 1 <= most < 1_000
+        for streams, fits in ((most, True), (most + 1, False)):
+            alone = advice._served(
+                offer, Question(demand=asked(streams)), plan.max_batch, plan.max_wait, most=1
+            )
+            assert (alone is not None) is fits
+    assert ask().winner.streams_per_instance is None
 
 
 def test_without_an_accelerator_the_page_says_what_it_needs():
@@ -279,6 +429,13 @@ def test_a_backlog_takes_machine_hours():
     assert first.usd == pytest.approx(first.machine_hours * 0.81)
     assert first.instances == 1
     assert second.instances == math.ceil(1e6 / 8 * 0.120 / 7200)
+    assert (first.usd_on_spot, second.usd_on_spot) == (None, None)
+
+
+def test_a_backlog_may_run_on_spot_machines():
+    spot = msgspec.structs.replace(FAST, instance=instance("g6.xlarge", 0.81, spot_usd_per_hour=0.27))
+    (job,) = advice.backlog(Backlog(items=1e6, deadline=7200.0), (spot,))
+    assert job.usd_on_spot == pytest.approx(job.usd / 3)
 
 
 # Ways and offers
@@ -344,6 +501,12 @@ def test_workers_at_once_are_ways_of_their_own():
     assert two.service.mean(1) == pytest.approx(0.03)
     assert (alone.host_bytes, two.host_bytes) == (100, 200)
     assert two.words == "cpu, 2 workers"
+
+
+def test_energy_is_that_of_one_worker_by_batch_size():
+    taken = Energy(joules=1.0, source="nvml", scope="board", seconds=2.0, calls=100, batch_size=8)
+    found = offers.ways([session(timed(0.01, crews=(crew(2, 0.03),)), timed(0.05, 8, energy=taken))])
+    assert [way.energies for way in found] == [((8, taken),), ()]
 
 
 def test_workers_that_were_not_measured_are_not_multiplied():

@@ -228,7 +228,7 @@ def test_an_estimate_of_the_energy_is_shown_and_not_decided():
     assert outcome.value == exact(0.5)
     assert str(outcome.note) == (
         "budget joules_per_item was not decided: it needs an energy meter that can be read: NVML of NVIDIA's "
-        "boards, RAPL of processors, and 0.500 J is an estimate (measure where one is, or set "
+        "boards, RAPL of processors, and 500 mJ is an estimate (measure where one is, or set "
         "gate_estimates = true in [tool.infergate])"
     )
 

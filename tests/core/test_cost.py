@@ -60,6 +60,23 @@ def gpu_machine(accelerator="NVIDIA L4", count=1):
 # Figures
 
 
+@pytest.mark.parametrize(
+    ("instances", "scale_up", "hours"),
+    [
+        ((2,) * 24, 300.0, 48.0),
+        ((1,) * 12 + (3,) * 12, 0.0, 48.0),
+        ((1,) * 12 + (3,) * 12, 900.0, 48.5),
+        ((1,) * 12 + (3,) * 12, 3600.0, 50.0),
+        ((1,) * 12 + (3,) * 12, 5400.0, 51.0),
+        ((3,) * 12 + (1,) * 12, 900.0, 48.5),  # the order is of the day before
+        ((1, 3) * 12, 3600.0, 72.0),
+        ((1,) * 23 + (5,), 1e12, 120.0),
+    ],
+)
+def test_machines_are_paid_for_from_their_order_on(instances, scale_up, hours):
+    assert cost.instance_hours(instances, scale_up) == pytest.approx(hours)
+
+
 def test_the_published_figure():
     """inf2.xlarge, BERT-base: 2,756 inferences/s at 0.327 USD an hour."""
     assert cost.usd_per_million(0.327, 2756) == pytest.approx(0.033, abs=0.0005)
@@ -357,6 +374,12 @@ def test_one_cpu_by_two_names(measured, listed):
 def test_two_cpus(measured, listed):
     assert not cost.same_cpu(measured, listed)
     assert not cost.same_cpu(listed, measured)
+
+
+def test_names_of_any_length_are_taken_apart():
+    # In a file from elsewhere: where time grew with the square of the length, this test would not end.
+    assert cost.cpu_model("(" * 10**6).model == "(" * 10**6
+    assert cost.accelerator_model("NVIDIA L4 " + "9" * 5000 + "GB").memory is None
 
 
 @pytest.mark.parametrize(

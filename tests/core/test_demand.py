@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_infergate.core.demand import Backlog, Demand, arrivals, parse, parse_backlog, words
+from pytest_infergate.core.demand import Backlog, Demand, arrivals, parse, parse_backlog, parse_day, words
 
 EXAMPLES = "50/s, 3/min, 2.5/h, 1e6/day or 30/s:periodic"
 NO_DEMAND = f"is not a demand; write requests for a time, such as {EXAMPLES}"
@@ -66,6 +66,9 @@ def test_the_rate_of_periodic_demands_is_that_of_a_stream(text, streams, rate, p
         ("nan/s", f"'nan/s' {NO_RATE}"),
         ("inf/s", f"'inf/s' {NO_RATE}"),
         ("1e999/s", f"'1e999/s' {NO_RATE}"),
+        ("1e-10/s", "'1e-10/s' is not a rate between 1e-09/s and 1e+12/s"),
+        ("1e-300/s", "'1e-300/s' is not a rate between 1e-09/s and 1e+12/s"),
+        ("1e15/min", "'1e15/min' is not a rate between 1e-09/s and 1e+12/s"),
         ("50/sec", f"'50/sec' has the unknown unit 'sec': {UNITS}; did you mean 's'?"),
         ("50/minutes", f"'50/minutes' has the unknown unit 'minutes': {UNITS}; did you mean 'min'?"),
         ("50/hours", f"'50/hours' has the unknown unit 'hours': {UNITS}; did you mean 'h'?"),
@@ -95,6 +98,11 @@ def test_what_is_no_demand_is_told_what_is_one(text, message):
         ("30/s:periodic", -2, "-2 is not a whole number of 1 or more streams"),
         ("30/s:periodic", 2.5, "2.5 is not a whole number of 1 or more streams"),
         ("30/s:periodic", True, "True is not a whole number of 1 or more streams"),
+        (
+            "30/s:periodic",
+            10_001,
+            "10,001 streams are more than 10,000: so many come as if at random; write 300030/s",
+        ),
     ],
 )
 def test_streams_are_periodic_and_whole(text, streams, message):
@@ -149,6 +157,7 @@ def test_backlogs(items, deadline, expected):
         (-3.0, "2h", "-3.0 is not a number of items"),
         ("nan", "2h", "'nan' is not a number of items"),
         ("inf", "2h", "'inf' is not a number of items"),
+        ("1e19", "2h", "'1e19' is more than the 1e+18 items that a backlog may have"),
         (True, "2h", "True is not a number of items"),
         ("1e6", "soon", "'soon' is not a time above zero, such as 10, 10s, 2min"),
         ("1e6", "0h", "'0h' is not a time above zero"),
@@ -240,6 +249,32 @@ def test_phases_are_drawn_by_seed():
     assert np.array_equal(phases[3], arrivals(demand, 8, 3))
     assert np.mean(phases) == pytest.approx(0.5, abs=0.03)
     assert len({tuple(row) for row in phases}) == 200
+
+
+# The hours of a day
+
+
+def test_a_day_is_told_in_shares_of_its_busiest_hour():
+    assert parse_day(", ".join(["0", "10", "50"] * 8)) == (0.0, 0.2, 1.0) * 8
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("1,2", "a day has 24 hours, and here are 2 numbers"),
+        ("", "a day has 24 hours, and here are 1 number"),
+        (",".join(["1"] * 23 + ["noon"]), "'noon' is not the demand of an hour"),
+        (",".join(["1"] * 23 + ["-1"]), "'-1' is not the demand of an hour"),
+        (",".join(["1"] * 23 + ["nan"]), "'nan' is not the demand of an hour"),
+        (",".join(["1"] * 23 + ["inf"]), "'inf' is not the demand of an hour"),
+        (",".join(["1"] * 23 + [""]), "'' is not the demand of an hour"),
+        (",".join(["0"] * 24), "a day without any demand needs no machine"),
+        (",".join(["7"] * 23 + ["1e-300"]), "an hour has next to no demand beside the busiest, 7: write 0"),
+    ],
+)
+def test_what_is_no_day(text, words):
+    with pytest.raises(ValueError, match=words):
+        parse_day(text)
 
 
 @pytest.mark.parametrize("count", [0, -5])

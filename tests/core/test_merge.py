@@ -74,6 +74,15 @@ def test_one_case_measured_twice_on_one_class_of_hardware_is_a_contradiction():
     assert "leave one of them out" in text
 
 
+def test_contradictions_are_told_whatever_axes_the_cases_have():
+    cases = [case(), case(dtype="float16"), case(threads=2), case(batch_size=8)]
+    first = session(*(result(of=one) for one in cases))
+    slower = [result(of=one, measurement=measurement(0.011)) for one in cases]
+    second = session(*slower, created="2026-07-02T12:00:00Z")
+    with pytest.raises(ValueError, match=r"test_model\[cpu\] was measured twice"):
+        merge([("first.json", first), ("second.json", second)])
+
+
 def test_other_cases_of_the_same_class_are_none():
     shard = session(result(of=case("tests/test_b.py::test_other")), created="2026-07-02T12:00:00Z")
     assert len(merge([("a.json", CPU_RUN), ("b.json", shard)])) == 2

@@ -142,7 +142,7 @@ def test_money_and_energy_are_shown_in_their_units():
     assert metrics.metric("usd_per_million").shown(3.0) == "3.00 USD"
     assert metrics.metric("usd_per_month").shown(999.4) == "999 USD"
     assert metrics.metric("usd_per_month").shown(1234567.8) == "1,234,568 USD"
-    assert metrics.metric("joules_per_item").shown(0.25) == "0.250 J"
+    assert metrics.metric("joules_per_item").shown(0.25) == "250 mJ"
 
 
 def test_a_counter_is_read_exactly_even_where_it_is_zero():

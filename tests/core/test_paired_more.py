@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_infergate.core import paired
 from pytest_infergate.core.model import Note, Verdict
 from pytest_infergate.core.paired import (
     CONTROL_MOVED,
+    Board,
     Decision,
     Launch,
     Plan,
@@ -37,15 +39,57 @@ def spread(effect, width, count=5):
     return [steady(effect + width * (index - middle) / middle) for index in range(count)]
 
 
+# Accelerators that are held back
+
+
+def hot(base, candidate, reason="hardware thermal slowdown", turns=20):
+    """A launch of equal times in which so many turns of each side were held back."""
+
+    def boards(held):
+        return tuple(Board(clock_hz=1e9, throttled=(reason,) * (index < held)) for index in range(turns))
+
+    return Launch(
+        base=(0.01,) * turns,
+        candidate=(0.01,) * turns,
+        base_boards=boards(base),
+        candidate_boards=boards(candidate),
+    )
+
+
+@pytest.mark.parametrize(("base", "candidate"), [(0, 0), (20, 20), (0, 2), (10, 8)])
+def test_a_board_held_back_on_both_sides_alike_says_nothing(base, candidate):
+    row = paired.compared([hot(base, candidate)] * 5, (), Plan(), confirming=0)
+    assert (row.verdict, row.note) == (Verdict.EQUIVALENT, None)
+
+
+@pytest.mark.parametrize(("base", "candidate"), [(0, 3), (20, 0)])
+def test_a_board_held_back_on_one_side_makes_the_times_invalid(base, candidate):
+    row = paired.compared([hot(base, candidate)] * 5, (), Plan(), confirming=0)
+    assert row.verdict is Verdict.INVALID
+    assert (
+        f"in {5 * base} % of the turns of the base and {5 * candidate} % of the candidate's" in row.note.text
+    )
+
+
+def test_a_power_cap_is_of_the_work_itself():
+    row = paired.compared([hot(0, 20, "power cap")] * 5, (), Plan(), confirming=0)
+    assert row.verdict is Verdict.EQUIVALENT
+
+
+def test_without_a_board_nothing_is_held_back():
+    assert paired.held_back([Launch(base=(0.01,), candidate=(0.01,))]) is None
+    assert paired.held_back([]) is None
+
+
 # The error of one launch
 
 
-@pytest.mark.parametrize("turns", [1, 2, 3, 4])
-def test_of_fewer_than_five_turns_the_error_is_unknown(turns):
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_of_fewer_than_four_turns_the_error_is_unknown(turns):
     assert of(*[0.01] * turns).error == math.inf
 
 
-@pytest.mark.parametrize("turns", [5, 9, 10, 30])
+@pytest.mark.parametrize("turns", [4, 5, 9, 10, 30])
 def test_turns_that_agree_have_no_error(turns):
     assert of(*[0.02] * turns).error == pytest.approx(0, abs=1e-12)
 

@@ -85,6 +85,45 @@ def test_flops(value, text):
 @pytest.mark.parametrize(
     ("value", "text"),
     [
+        (0, "0 J"),
+        (0.0123, "12.3 mJ"),
+        (0.99949, "999 mJ"),
+        (0.9995, "1.00 J"),
+        (999.4, "999 J"),
+        (999.6, "1.00 kJ"),
+        (12_345_678, "12346 kJ"),
+        (1e-6, "1.00 µJ"),
+        (1e-9, "0.00100 µJ"),
+        (None, "-"),
+        (math.nan, "-"),
+        (math.inf, "-"),
+    ],
+)
+def test_joules(value, text):
+    assert units.joules(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0 g"),
+        (1.62, "1.62 g"),
+        (0.9995, "1.00 g"),
+        (0.00162, "1.62 mg"),
+        (1.62e-6, "1.62 µg"),
+        (999.6, "1.00 kg"),
+        (2.5e6, "2.50 t"),
+        (None, "-"),
+        (math.nan, "-"),
+    ],
+)
+def test_grams(value, text):
+    assert units.grams(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
         (0, "0"),
         (999, "999"),
         (1000, "1,000"),

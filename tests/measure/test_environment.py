@@ -81,11 +81,35 @@ def test_cpuinfo_tells_the_first_processor():
     ],
     ids=["xeon", "epyc", "graviton", "unknown"],
 )
-def test_hardware_by_cpuinfo(machine, text, model, isa):
+def test_hardware_by_cpuinfo(machine, monkeypatch, text, model, isa):
+    monkeypatch.delenv("ATEN_CPU_CAPABILITY", raising=False)
     machine(proc__cpuinfo=text)
     hardware = host_hardware()
     assert (hardware.cpu_model, hardware.isa, hardware.cores) == (model, isa, 8)
     assert (hardware.accelerator, hardware.accelerator_count, hardware.driver) == (None, 0, None)
+
+
+@pytest.mark.parametrize(
+    ("capability", "isa"),
+    [
+        ("default", ()),
+        ("avx2", ("avx", "f16c", "fma", "avx2")),
+        (
+            "avx512",
+            ("avx", "f16c", "fma", "avx2", "avx512f", "avx512_vnni", "amx_tile", "amx_int8", "amx_bf16"),
+        ),
+        (
+            "nonsense",
+            ("avx", "f16c", "fma", "avx2", "avx512f", "avx512_vnni", "amx_tile", "amx_int8", "amx_bf16"),
+        ),
+    ],
+)
+def test_extensions_that_torch_was_told_to_leave_alone_are_not_of_the_class(
+    machine, monkeypatch, capability, isa
+):
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", capability)
+    machine(proc__cpuinfo=XEON)
+    assert host_hardware().isa == isa
 
 
 def test_a_machine_without_proc(machine):

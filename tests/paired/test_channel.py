@@ -1,6 +1,8 @@
 import json
 import socket
 import threading
+from fractions import Fraction
+from pathlib import PurePosixPath
 
 import pytest
 
@@ -152,3 +154,10 @@ def test_one_line_a_message(raw):
     assert sent.count(b"\n") == 1
     assert sent.endswith(b"\n")
     assert json.loads(sent) == {"text": "a\nb"}
+
+
+def test_what_json_does_not_know_is_told_as_its_text(ends):
+    """Reports carry what the user's tests and hooks put there."""
+    one, other = ends
+    one.send({"is": "report", "data": {"path": PurePosixPath("a/b"), "raw": b"x", "share": Fraction(1, 2)}})
+    assert other.receive()["data"] == {"path": "a/b", "raw": "b'x'", "share": "1/2"}

@@ -1,12 +1,23 @@
 """Which files a side loaded, with modules and finders made up."""
 
+import os
 import sys
 import types
 from pathlib import Path
 
 import pytest
 
-from pytest_infergate.paired.loaded import installed_over, leaked, loaded, own, remap, remap_finders, within
+from pytest_infergate.paired.loaded import (
+    installed_over,
+    leaked,
+    loaded,
+    own,
+    remap,
+    remap_argument,
+    remap_finders,
+    remap_variables,
+    within,
+)
 
 
 @pytest.fixture
@@ -74,6 +85,44 @@ def test_a_path_through_a_link_moves_too(trees, tmp_path):
     source, target = trees
     (tmp_path / "link").symlink_to(source)
     assert remap([str(tmp_path / "link" / "src")], source, target) == [str(target / "src")]
+
+
+@pytest.mark.parametrize(
+    "argument",
+    ["{}", "{}/src", "{}/flat.py::test_a", "--data={}/src", "--pair={}/src,{}/flat.py", "--same={}/src:{}"],
+)
+def test_an_argument_moves_with_the_paths_in_it(trees, argument):
+    source, target = trees
+    moved = remap_argument(argument.replace("{}", str(source)), source, target)
+    assert moved == argument.replace("{}", str(target))
+
+
+@pytest.mark.parametrize(
+    "argument", ["{}-more", "{}/absent", "--data={}.old/src", "--data=/elsewhere{}/src", "tests", "", "-k not x"]
+)
+def test_other_arguments_stay(trees, argument):
+    source, target = trees
+    argument = argument.replace("{}", str(source))
+    assert remap_argument(argument, source, target) == argument
+
+
+def test_variables_that_name_folders_of_the_tree_name_those_of_the_other(trees):
+    source, target = trees
+    variables = {
+        "APP": str(source),
+        "PYTHONPATH": os.pathsep.join([str(source / "src"), "src", "/usr/lib"]),
+        "CACHE": str(source / "cache"),
+        "STAGE": "src",
+        "HOME": str(source),
+        "URL": "https://example.org/src",
+    }
+    moved = {
+        **variables,
+        "APP": str(target),
+        "PYTHONPATH": os.pathsep.join([str(target / "src"), "src", "/usr/lib"]),
+    }
+    remap_variables(variables, source, target)
+    assert variables == moved
 
 
 def test_within(trees, tmp_path):
@@ -236,6 +285,24 @@ def test_a_module_that_only_the_candidate_has_did_not_leak(trees):
     files = sides({"new": "src/new/__init__.py"}, {"pkg": "src/pkg/__init__.py"}, {"torch": "/torch.py"})
     assert leaked(files, target) is None
     assert leaked(sides(), target) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "inside", "own"),
+    [
+        ("moved", "src/moved/__init__.py", "moved/__init__.py"),
+        ("moved.part", "src/moved/part.py", "moved/part.py"),
+        ("moved.part", "moved/part.py", "src/moved/part.py"),
+        ("moved.deep", "lib/moved/deep/__init__.py", "moved/deep/__init__.py"),
+    ],
+)
+def test_a_module_leaked_though_its_package_has_moved_since(trees, name, inside, own):
+    _, target = trees
+    files = sides({name: inside})
+    assert leaked(files, target) is None
+    (target / own).parent.mkdir(parents=True)
+    (target / own).touch()
+    assert leaked(files, target) == f"{name} ({inside})"
 
 
 def test_what_the_base_has_of_its_own():

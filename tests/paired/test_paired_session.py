@@ -158,6 +158,9 @@ class Fake:
         self.rest()
         return answer["seconds"]
 
+    def boards(self):
+        return ()
+
     def wake(self):
         self.stopped = False
         while self.unread:
@@ -400,7 +403,7 @@ def test_an_unsteady_case_takes_all_launches_of_the_screen(world):
         both={"seconds": lambda worker: 0.010 * (1 + 0.3 * (worker.seed % 2))}, base={"seconds": 0.012}
     )
     (trial,) = world.run().trials
-    assert len(trial.screen) == 10
+    assert len(trial.screen) == 15
     assert trial.stopped is None
 
 
@@ -745,6 +748,17 @@ def test_cases_after_a_lost_process_go_on_in_a_new_pair(world):
     ran = [*cases_of(first[0]), *cases_of(first[1])]
     assert sorted(ran) == sorted(trial.wanted.nodeid for trial in found.trials)
     assert cases_of(first[0])[-1] == "test_2.py::test_it"
+
+
+def test_a_case_whose_id_is_new_in_each_process_fails_and_no_other(world):
+    world.case()
+    world.case(OTHER)
+    del world.cases["candidate", CASE]
+    fickle, good = world.run().trials
+    assert str(fickle.lost).startswith("another process of the same code collects no test of this id")
+    assert "the same in every process" in str(fickle.lost)
+    assert verdict(good) is Verdict.EQUIVALENT
+    assert all(cases_of(worker) == [OTHER] for worker in world.workers)
 
 
 def test_a_candidate_that_dies_without_a_base_ends_there(world):

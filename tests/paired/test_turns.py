@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from pytest_infergate.core.paired import Launch
+from pytest_infergate.core.paired import Board, Launch
 from pytest_infergate.paired.turns import BLOCK, PRECISION, Course, alternate, calls_per_turn, course, order
 
 
@@ -15,10 +15,17 @@ class Side:
         self.name = name
         self.asked = asked
         self.seconds = seconds
+        self.told = [Board(clock_hz=-1.0)]
+        """Of a turn before these, too."""
 
     def turn(self, calls):
         self.asked.append((self.name, calls))
+        self.told.append(Board(clock_hz=1e9 * len(self.asked)))
         return self.seconds()
+
+    def boards(self):
+        told, self.told = tuple(self.told), []
+        return told
 
 
 def taken(plan, base=lambda: 0.01, candidate=lambda: 0.01, seed=1):
@@ -126,6 +133,14 @@ def test_turns_end_at_the_block_that_made_them_precise():
     assert launch.error <= PRECISION < before.error
 
 
+def test_what_the_board_told_stands_beside_each_turn():
+    launch, asked = taken(Course(1, 10, 10))
+    assert len(asked) == 20
+    assert len(launch.base_boards) == len(launch.candidate_boards) == 10
+    clocks = sorted(board.clock_hz for board in (*launch.base_boards, *launch.candidate_boards))
+    assert clocks == [1e9 * number for number in range(1, 21)]
+
+
 def test_each_pair_has_both_sides():
     _, asked = taken(Course(1, 20, 20))
     names = [name for name, _ in asked]
@@ -142,7 +157,7 @@ def test_within_each_block_both_are_first_equally_often():
 def test_times_stay_with_their_side():
     base, candidate = iter(range(1, 21)), iter(range(101, 121))
     launch, _ = taken(Course(1, 20, 20), lambda: next(base), lambda: next(candidate))
-    assert launch == Launch(base=tuple(range(1, 21)), candidate=tuple(range(101, 121)))
+    assert (launch.base, launch.candidate) == (tuple(range(1, 21)), tuple(range(101, 121)))
 
 
 @pytest.mark.parametrize("zero", ["base", "candidate", "both"])

@@ -155,8 +155,15 @@ def test_last_words_and_exit_code_of_a_worker_are_told(start, side):
 
 @pytest.mark.parametrize(
     ("printed", "words"),
-    [("", ""), ("one\\ntwo", ": two"), ("E   assert 1 == 2\\nlater", ": assert 1 == 2"), ("\\n  \\n", "")],
-    ids=["nothing", "lines", "pytest", "blank"],
+    [
+        ("", ""),
+        ("one\\ntwo", ": two"),
+        ("E   assert 1 == 2\\nlater", ": assert 1 == 2"),
+        ("\\n  \\n", ""),
+        ("Fatal Python error: Aborted\\n" + "  File x\\n" * 2000, ": Fatal Python error: Aborted"),
+        ("E  SystemExit: 5\\n!!!!! KeyboardInterrupt !!!!!\\n=== 1 passed ===", ": KeyboardInterrupt"),
+    ],
+    ids=["nothing", "lines", "pytest", "blank", "crash", "interrupt"],
 )
 def test_the_last_words_are_the_line_that_tells_most(start, printed, words):
     with pytest.raises(WorkerLostError) as error:

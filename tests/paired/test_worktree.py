@@ -170,6 +170,15 @@ def test_no_repository(tmp_path):
     assert f"{outside} is not inside a git repository" in fails("main", outside)
 
 
+def test_a_repository_of_somebody_else(repository, monkeypatch):
+    """As in a container, where root runs the tests of what another user has checked out."""
+    repository.commit(a="1")
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    words = f"{repository.top} belongs to another user, .*git config --global --add safe.directory"
+    with pytest.raises(ConfigurationError, match=words):
+        resolve("HEAD", repository.top)
+
+
 def test_a_repository_without_a_commit(repository):
     assert "the repository has no commit yet" in fails("HEAD", repository.top)
 

@@ -13,6 +13,7 @@ from pytest_infergate.core.model import (
     Cause,
     Comparison,
     Counters,
+    Energy,
     Environment,
     Estimate,
     GateResult,
@@ -22,6 +23,7 @@ from pytest_infergate.core.model import (
     Memory,
     Note,
     Outcome,
+    Price,
     Session,
     Verdict,
     WarmUp,
@@ -96,6 +98,26 @@ class Sample:
             "threads": 2,
         }
         return Measurement(**{**known, **fields})
+
+    @staticmethod
+    def energy(joules=0.0123, **fields):
+        """What a board took, as NVML has it, or what `fields` say."""
+        known = {"source": "nvml", "scope": "board", "seconds": 2.05, "calls": 51, "idle_watts": 60.3}
+        return Energy(joules=joules, **{**known, **fields})
+
+    @classmethod
+    def estimate(cls, joules=0.0123, **fields):
+        """The same figure, and nobody measured it."""
+        return cls.energy(joules, source="estimate", scope="vcpus", **fields)
+
+    @staticmethod
+    def price(**fields):
+        known = {
+            "usd_per_hour": 0.1785,
+            "utilisation": 0.6,
+            "source": "aws/c7i.xlarge in us-east-1, on demand, as of 2026-07-20",
+        }
+        return Price(**{**known, **fields})
 
     @classmethod
     def result(cls, case=None, **fields):
@@ -208,6 +230,12 @@ class Sample:
         return cls.result(case, **(result or {})), cls.verdict(verdict, case, **fields)
 
     @classmethod
+    def spending(cls, case=None, energy=None, price=None, **fields):
+        """A result and its verdict, with what it took and what it cost."""
+        result = {"measurement": cls.measurement(energy=energy), "price": price}
+        return cls.pair(case, result=result, **fields)
+
+    @classmethod
     def many(cls, count):
         """A session of so many measured cases, eight a test."""
         pairs = []
@@ -243,11 +271,14 @@ class Sample:
                     {
                         "reason": note,
                         "unit": text,
+                        "price": cls.price(source=text),
                         "hardware": cls.hardware(
                             cpu_model=visible, isa=(visible,), accelerator=visible, driver=visible
                         ),
                         "measurement": cls.measurement(
-                            notes=(note,), counters=Counters(totals={text: 5}, architecture=text)
+                            notes=(note,),
+                            counters=Counters(totals={text: 5}, architecture=text),
+                            energy=cls.energy(source=text, scope=text),
                         ),
                     },
                     failed=True,

@@ -11,9 +11,11 @@ from pytest_infergate.core.advice import (
     Advice,
     CostPoint,
     Crossing,
+    Electricity,
     Job,
     Plan,
     Question,
+    Scaled,
     Sensitivity,
 )
 from pytest_infergate.core.capacity import Load, ServiceTimes
@@ -44,7 +46,14 @@ def plan(**fields):
         "usd_per_month_with_spare": 390.9,
         "usd_per_million": 1.98,
         "load": Load(
-            requests=4500, mean=0.04, p50=0.035, p95=0.083, p99=0.12, utilisation=0.48, mean_batch=1.7
+            requests=4500,
+            mean=0.04,
+            p50=0.035,
+            p95=0.083,
+            p99=0.12,
+            utilisation=0.48,
+            offered=0.36,
+            mean_batch=1.7,
         ),
         "cold_start": 1.5,
         "weights_bytes": 91_000_000,
@@ -97,14 +106,17 @@ def test_the_sentence_that_matters_comes_first():
     text = advice.terminal([answer()])
     lines = text.splitlines()
     assert lines[0] == "tests/test_a.py::test_model"
-    assert lines[1] == "  50 requests/s, Poisson, 95 % within 100 ms, machines busy at most 60 % of the time"
+    assert (
+        lines[1]
+        == "  50 requests/s, Poisson, 95 % within 100 ms, machines used to at most 60 % of their capacity"
+    )
     assert lines[2] == "  Run it on 2 x c7i.xlarge (cpu): 261 USD a month, 1.98 USD per million."
 
 
 @pytest.mark.parametrize(
     "words",
     [
-        "p95 83.0 ms of the 100 ms allowed; batches of at most 8; busy 48 % of the time.",
+        "p95 83.0 ms of the 100 ms allowed; batches of at most 8; 36 % of its capacity used, busy 48 % of the time.",
         "Runner-up: 1 x g6.xlarge (cuda), 588 USD a month: 327 USD more.",
         "Below 141/s c7i.xlarge (cpu) costs least, above it g6.xlarge (cuda).",
         "With its price +20 %, it still costs least.",
@@ -133,6 +145,14 @@ def test_missed_frames_and_waits_and_interpolation_are_told():
     assert "interpolated between measured batch sizes" in text
 
 
+@pytest.mark.parametrize(("streams", "words"), [(1, "1 such stream."), (22, "22 such streams.")])
+def test_streams_of_one_machine_are_told(streams, words):
+    frames = answer(
+        demand=Demand(rate=240.0, pattern="periodic", streams=8), plans=(plan(streams_per_instance=streams),)
+    )
+    assert f"One c7i.xlarge alone keeps up with {words}" in advice.terminal([frames])
+
+
 def test_no_plan_says_what_binds_and_what_next():
     text = advice.terminal([unmet()])
     assert "No plan answers 95 % of requests within 1.00 ms." in text
@@ -150,9 +170,63 @@ def test_a_backlog():
         instance="g6.xlarge", price="aws", usd_per_hour=0.8, device="cuda", max_batch=32, machine_hours=0.104,
         instances=1, usd=0.083,
     )  # fmt: skip
-    text = advice.jobs(Backlog(items=1e6, deadline=7200.0), (job,), "tests/test_a.py::test_model")
+    work = Backlog(items=1e6, deadline=7200.0)
+    text = advice.jobs(work, (job,), "tests/test_a.py::test_model")
     assert "1000000 items within 2 h 0 min" in text or "1,000,000 items" in text
-    assert re.search(r"g6\.xlarge\s+cuda\s+32\s+0\.104\s+1\s+0\.0830 USD", text)
+    assert re.search(r"g6\.xlarge\s+cuda\s+32\s+0\.104\s+1\s+0\.0830\s+-$", text)
+    spot = advice.jobs(work, (msgspec.structs.replace(job, usd_on_spot=0.0277),), "model")
+    assert re.search(r"0\.0830\s+0\.0277$", spot, re.MULTILINE)
+    assert spot.endswith("Spot machines may be taken away, and what they were at is done again.")
+
+
+@pytest.mark.parametrize(
+    ("source", "scope", "words"),
+    [
+        ("nvml", "board", "measured by nvml, of the board alone"),
+        ("estimate", "vcpus", "estimated from the processor's class"),
+    ],
+)
+def test_energy_stands_beside_the_winner(source, scope, words):
+    taken = Electricity(
+        joules_per_item=3.0, kwh_per_month=22.0, grams_co2e_per_month=10_450.0,
+        basis="475 g/kWh (world, 2019)", source=source, scope=scope,
+    )  # fmt: skip
+    text = advice.terminal([answer(plans=(plan(electricity=taken),))])
+    assert (
+        "Energy, idle time included: 3.00 J an item, 22.0 kWh a month, 10.4 kg CO2e at 475 g/kWh "
+        f"(world, 2019); {words}. It is in the price of a rented machine." in text
+    )
+    assert "Energy, idle time" not in advice.terminal([answer()])
+
+
+def by_the_hour():
+    scaled = [
+        msgspec.structs.replace(one, scaled=Scaled(instances=counts, usd_per_month=usd))
+        for one, counts, usd in ((plan(), (1,) * 12 + (2,) * 12, 197.0), (CARD, (1,) * 24, 587.5))
+    ]
+    return answer(plans=tuple(scaled))
+
+
+def test_machines_that_come_and_go_have_a_column_and_a_sentence():
+    text = advice.terminal([by_the_hour()])
+    assert (
+        "Scaled by the hour, 1 to 2 x c7i.xlarge (cpu) costs least: 197 USD a month, "
+        "machines ordered 5 min ahead." in text
+    )
+    assert re.search(r"USD/million\s+by the hour\n", text)
+    assert re.search(r"^2 x c7i\.xlarge .* 1\.98\s+197$", text, re.MULTILINE)
+    assert "by the hour |" in advice.markdown([by_the_hour()])
+
+
+def test_machines_that_stay_need_no_range():
+    first, second = by_the_hour().plans
+    text = advice.terminal([answer(plans=(second,))])
+    assert "Scaled by the hour, 1 x g6.xlarge (cuda) costs least: 588 USD a month" in text
+    assert first.scaled is not None
+
+
+def test_the_page_has_the_column_where_it_has_figures(sample):
+    assert page(sample, by_the_hour(), answer()).count(">By the hour</th>") == 1
 
 
 def test_markdown_has_a_table_and_no_markup_of_others():

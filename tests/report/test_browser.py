@@ -1,9 +1,12 @@
 """The page in a real browser: its own policy lets all of it through, light and dark, and nothing runs."""
 
+import re
 import shutil
 import subprocess
+from html import escape
 
 import pytest
+from test_accessible import everything
 
 from pytest_infergate.report import html
 
@@ -44,3 +47,34 @@ def test_light_and_dark_differ(page, tmp_path):
         browse(page, tmp_path, f"--blink-settings=preferredColorScheme={scheme}", f"--screenshot={shot}")
         shots.append(shot.read_bytes())
     assert shots[0] != shots[1]
+
+
+WIDTHS = """
+<!DOCTYPE html><meta charset="utf-8"><pre id="told"></pre>
+<script>
+addEventListener("load", () => {
+  const told = [...document.querySelectorAll("iframe")].map(frame => {
+    const page = frame.contentDocument;
+    page.querySelectorAll("details").forEach(one => { one.open = true; });
+    return frame.width + ":" + page.documentElement.scrollWidth;
+  });
+  document.getElementById("told").textContent = told.join(" ");
+});
+</script>
+"""
+"""Writes into itself how wide each page in it is, with all that is folded unfolded."""
+
+
+def test_no_page_is_wider_than_its_screen(sample, tmp_path):
+    pages = (everything(sample), html.render(sample.hostile_session()))
+    widths = (320, 390, 920, 1280)
+    frames = (
+        f'<iframe width="{width}" height="800" frameborder="0" srcdoc="{escape(page)}"></iframe>'
+        for page in pages
+        for width in widths
+    )
+    outer = tmp_path / "widths.html"
+    outer.write_text(WIDTHS + "\n".join(frames), encoding="utf-8")
+    done = browse(outer, tmp_path, "--dump-dom")
+    told = re.search(r'<pre id="told">(.*?)</pre>', done.stdout)[1]
+    assert told == " ".join(f"{width}:{width}" for _ in pages for width in widths)

@@ -191,6 +191,44 @@ def test_one_table_has_only_what_changed(sample):
     assert len(section(page, "All 7 cases").splitlines()) == 2 + 7
 
 
+def test_energy_and_cost_have_columns_where_a_case_has_them(sample):
+    cases = [sample.case(device=name) for name in ("cpu", "cuda")]
+    pairs = [
+        sample.spending(cases[0], sample.estimate(), sample.price()),
+        sample.spending(cases[1], sample.energy()),
+    ]
+    assert section(github.summary(sample.session(pairs)), "All 2 cases").splitlines() == [
+        "| case | verdict | p50 | p95 | throughput | peak memory | energy/item | cost/million | budget |",
+        "| :-- | :-- | --: | --: | --: | --: | --: | --: | :-- |",
+        (
+            "| `tests/test_model.py::test_embedder[cpu]` | ✅ equivalent | 40.0 ms | 43.4 ms | 25\\.0/s | 125 MB "
+            "| \\~12\\.3 mJ | 3\\.31 USD | \\- |"
+        ),
+        (
+            "| `tests/test_model.py::test_embedder[cuda]` | ✅ equivalent | 40.0 ms | 43.4 ms | 25\\.0/s | 125 MB "
+            "| 12\\.3 mJ | \\- | \\- |"
+        ),
+        "",
+        "\\~ an estimate, not measured\\: \\-\\-infer\\-energy measures where a meter can be read",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "header"),
+    [
+        ({"energy": True}, "| peak memory | energy/item | budget |"),
+        ({"price": True}, "| peak memory | cost/million | budget |"),
+        ({}, "| peak memory | budget |"),
+    ],
+    ids=["energy", "cost", "neither"],
+)
+def test_a_column_without_a_figure_is_not_there(sample, fields, header):
+    pair = sample.spending(**{field: getattr(sample, field)() for field in fields})
+    lines = section(github.summary(sample.session([pair])), "All 1 case").splitlines()
+    assert lines[0].endswith(header)
+    assert len(lines) == 3
+
+
 def test_nothing_changed_is_no_table(sample):
     page = github.summary(sample.session([sample.pair()]))
     assert page.split("\n\n")[1].startswith("<details>")
@@ -331,7 +369,7 @@ def test_no_text_of_a_run_becomes_markup(sample, nasty):
     assert not re.search(r"[@#][A-Za-z0-9]", words)
     for line in page.splitlines():
         if line.startswith("| "):
-            assert len(re.findall(r"(?<!\\)\|", line)) in (7, 8)
+            assert len(re.findall(r"(?<!\\)\|", line)) in (7, 8, 10)
 
 
 # The comment

@@ -8,10 +8,12 @@ from html import unescape
 from html.parser import HTMLParser
 from typing import NamedTuple
 
+import msgspec
 import pytest
 
-from pytest_infergate.core.model import Counters, Outcome, Session, Verdict
+from pytest_infergate.core.model import Against, Counters, Outcome, Session, Verdict
 from pytest_infergate.report import html, rows
+from pytest_infergate.report.names import plain
 
 VOID = {"meta", "br", "wbr", "path", "circle", "line", "use"}
 """Elements without an end tag, in HTML or because the page closes them at once."""
@@ -68,13 +70,14 @@ def regressed(sample):
     )
 
 
-@pytest.fixture(params=["empty", "regressed", "hostile", "many"])
+@pytest.fixture(params=["empty", "regressed", "hostile", "many", "expensive"])
 def page(sample, request):
     sessions = {
         "empty": sample.session,
         "regressed": lambda: regressed(sample),
         "hostile": sample.hostile_session,
         "many": lambda: sample.many(20),
+        "expensive": lambda: expensive(sample),
     }
     return html.render(sessions[request.param]())
 
@@ -253,7 +256,7 @@ def test_counters_that_changed_are_listed_the_gravest_case_first(sample):
     ]
     page = html.render(sample.session(pairs))
     found = table(page, "Counted without a clock")
-    assert found.header == ["Case", "Change", "From"]
+    assert found.header == ["Case", "Change", "By which operators"]
     assert found.rows == [
         [
             "test_more[cpu]",
@@ -309,6 +312,143 @@ def test_hostile_counters_and_operators_are_escaped(sample):
         r"\x1b[31mred",
     ):
         assert section.count(spelt) >= 2  # as an operator in a place, and as the name of a counter
+
+
+EXPENSES = "Energy and cost, calls issued back to back"
+MILAN = (
+    "Energy is an estimate, marked ~: the time of a call times the power of AMD Milan by Cloud Carbon Footprint, "
+    "0.445 W idle and 2.02 W busy a virtual processor; memory is left out."
+)
+BOARD = "Energy is measured by NVML, of the board alone, idle power included; the rest of the machine is left out."
+CO2E = "CO2e is that energy at 475 g/kWh (world, 2019); what a data centre adds is left out."
+COST = (
+    "Cost: 0.1785 USD an hour, aws/c7i.xlarge in us-east-1, on demand, as of 2026-07-20; used to 60 %; "
+    "electricity is not added."
+)
+
+
+def expensive(sample):
+    """A test whose cases took and cost different things, and one of which nothing is known."""
+    cases = [sample.case(), sample.case(device="cuda"), sample.case(device="xpu")]
+    return sample.session(
+        [
+            sample.spending(cases[0], sample.estimate(idle_watts=0.89), sample.price()),
+            sample.spending(cases[1], sample.energy(0.0984, batch_size=8)),
+            sample.pair(cases[2]),
+        ]
+    )
+
+
+def rested_on(page):
+    """The sentences below a table of energy and cost, with the cases that they are of."""
+    (remarks,) = re.findall(r"<h4>What these figures rest on</h4>\s*<ul[^>]*>(.*?)</ul>", page, re.DOTALL)
+    return [words(line) for line in re.findall(r"<li>(.*?)</li>", remarks)]
+
+
+def test_energy_and_cost_have_columns_where_a_case_has_them(sample):
+    found = table(html.render(expensive(sample)), "3 cases")
+    assert found.caption == (
+        "3 cases, the gravest first. Latency is that of one call. "
+        "~ an estimate, not measured: --infer-energy measures where a meter can be read."
+    )
+    assert found.header == [
+        "Case", "p50", "p95", "Throughput", "Peak memory", "Energy per item", "Cost per million items", "Budget", "Verdict",
+    ]  # fmt: skip
+    assert [line[4:] for line in found.rows] == [
+        ["125 MB", "~12.3 mJ", "3.31 USD", "-", "equivalent"],
+        ["125 MB", "12.3 mJ", "-", "-", "equivalent"],
+        ["125 MB", "-", "-", "-", "equivalent"],
+    ]
+
+
+def test_what_energy_and_cost_rest_on_is_told_beside_their_test(sample):
+    page = html.render(expensive(sample))
+    found = table(page, EXPENSES)
+    assert found.header == [
+        "Case", "Energy per item", "Idle power", "CO2e per million items", "Cost per million items",
+    ]  # fmt: skip
+    assert found.rows == [
+        ["cpu", "~12.3 mJ", "~0.890 W", "~1.62 g", "3.31 USD"],
+        ["cuda", "12.3 mJ", "60.3 W", "1.62 g", "-"],
+    ]
+    assert rested_on(page) == [
+        f"{MILAN} | cpu",
+        CO2E,
+        f"{COST} | cpu",
+        f"{BOARD} | cuda",
+    ]
+    assert "Energy, CO2e and cost" in Page(page).text
+
+
+@pytest.mark.parametrize(
+    ("fields", "shown", "headers", "bases"),
+    [
+        (
+            {"energy": True},
+            ["Energy per item"],
+            ["Energy per item", "Idle power", "CO2e per million items"],
+            [BOARD, CO2E],
+        ),
+        ({"price": True}, ["Cost per million items"], ["Cost per million items"], [COST]),
+    ],
+    ids=["energy", "cost"],
+)
+def test_a_column_without_a_figure_is_not_there(sample, fields, shown, headers, bases):
+    pair = sample.spending(**{field: getattr(sample, field)() for field in fields})
+    page = html.render(sample.session([pair]))
+    assert table(page, "1 case").header[5:-2] == shown
+    assert table(page, "1 case").caption.endswith("Latency is that of one call.")
+    assert table(page, EXPENSES).header == ["Case", *headers]
+    assert rested_on(page) == bases
+
+
+def test_without_energy_and_cost_the_page_does_not_know_them(sample):
+    """An energy and a price of which nothing follows change nothing."""
+    impossible = sample.spending(energy=sample.energy(batch_size=0), price=sample.price(utilisation=0.0))
+    page = html.render(sample.session([sample.pair()]))
+    assert page == html.render(sample.session([impossible]))
+    for word in ("Energy", "Cost", "CO2e", "rest on"):
+        assert word not in page
+
+
+def test_workers_of_a_paired_run_cost_nothing(sample):
+    comparisons = (sample.time(evidence="paired"),)
+    bare, spending = (
+        msgspec.structs.replace(sample.session([pair]), against=Against(revision="main"))
+        for pair in (
+            sample.pair(comparisons=comparisons),
+            sample.spending(None, sample.estimate(), sample.price(), comparisons=comparisons),
+        )
+    )
+    assert html.render(bare) == html.render(spending)
+
+
+def test_on_a_narrow_screen_every_figure_bears_its_name(sample):
+    """The heads of columns are hidden there: the style sheet names cells by their place."""
+    page = html.render(expensive(sample))
+    names = dict(re.findall(r'\.cases td:nth-of-type\((\d)\)::before\{content:"([^"]+)"\}', page))
+    header = table(page, "3 cases").header[1:]
+    assert names == {
+        "1": "p50", "2": "p95", "3": "Rate", "4": "Peak",
+        "5": "Energy per item", "6": "Cost per million items", "7": "Budget",
+    }  # fmt: skip
+    assert [header[int(place) - 1] for place in "567"] == [names[place] for place in "567"]
+    assert ".cases .u td:nth-of-type(-n+7){display:none}" in page
+    assert "@media screen and (max-width:72rem)" in page
+    assert ".cases .u td:nth-of-type(-n+5){display:none}" in html.render(sample.session([sample.pair()]))
+
+
+@pytest.mark.parametrize(
+    "name", ["<script>alert(1)</script>", '"><img src=x>', "{{ 7*7 }}", "\u202eab\n\x1b"]
+)
+def test_hostile_names_of_prices_and_meters_are_escaped(sample, name):
+    price, energy = sample.price(source=name), sample.energy(source=name, scope=name)
+    page = html.render(sample.session([sample.spending(None, energy, price)]))
+    assert Page(page).open == []
+    assert (name in page) == ("{{" in name)
+    shown = plain(name)
+    assert f"0.1785 USD an hour, {shown}; used to 60 %" in Page(page).text
+    assert f"Energy is measured by {shown}, of the {shown}, idle power included." in Page(page).text
 
 
 def test_failing_tests_are_open_and_the_others_folded(sample):

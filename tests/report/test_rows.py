@@ -77,6 +77,50 @@ def test_extreme_figures_are_shown_without_failing(sample, value):
     assert "inf" not in row.p50
 
 
+def test_energy_co2e_and_cost_of_a_case(sample):
+    pair = sample.spending(energy=sample.energy(), price=sample.price())
+    (row,) = rows.rows(sample.session([pair]))
+    assert (row.energy, row.co2e, row.cost) == ("12.3 mJ", "1.62 g", "3.31 USD")
+    (row,) = rows.rows(sample.session([sample.spending(energy=sample.estimate())]))
+    assert (row.energy, row.co2e, row.cost) == ("~12.3 mJ", "~1.62 g", "-")
+    (row,) = rows.rows(sample.session([sample.pair()]))
+    assert (row.energy, row.co2e, row.cost) == ("-", "-", "-")
+
+
+@pytest.mark.parametrize(
+    ("energy", "price", "columns"),
+    [
+        (False, False, ()),
+        (True, False, ("energy",)),
+        (False, True, ("cost",)),
+        (True, True, ("energy", "cost")),
+    ],
+)
+def test_a_figure_has_a_column_where_any_row_has_it(sample, energy, price, columns):
+    spending = sample.spending(
+        energy=sample.energy() if energy else None, price=sample.price() if price else None
+    )
+    shown = rows.rows(sample.session([sample.pair(), spending]))
+    assert rows.expenses(shown) == columns
+    assert rows.legend(shown) == ""
+
+
+def test_an_estimate_brings_its_legend(sample):
+    pairs = [sample.spending(energy=sample.energy()), sample.spending(energy=sample.estimate())]
+    assert rows.legend(rows.rows(sample.session(pairs))) == (
+        "~ an estimate, not measured: --infer-energy measures where a meter can be read"
+    )
+
+
+def test_workers_of_a_paired_run_cost_nothing(sample):
+    """They serve nobody, whatever a file says of them."""
+    time = sample.time(evidence="paired")
+    pair = sample.spending(energy=sample.estimate(), price=sample.price(), comparisons=(time,))
+    shown = rows.rows(sample.session([pair]))
+    assert rows.expenses(shown) == ()
+    assert rows.legend(shown) == ""
+
+
 OVER = Verdict.OVER_BUDGET
 
 
@@ -135,7 +179,7 @@ def test_the_same_note_of_many_cases_is_one_group(sample):
 
 def test_hostile_names_are_spelt_out(sample):
     for row in rows.rows(sample.hostile_session()):
-        assert all(text.isprintable() for text in shown(row))
+        assert all(text.isprintable() for text in (*shown(row), row.energy, row.co2e, row.cost))
     for group in rows.grouped_notes(sample.hostile_session()):
         assert str(group.note).isprintable()
         assert all(nodeid.isprintable() for nodeid in group.nodeids)

@@ -24,6 +24,104 @@ tests/test_model.py::test_embedder[cuda-b8]        -        -           -       
     ).strip("\n")
 
 
+MARK = "~ an estimate, not measured: --infer-energy measures where a meter can be read"
+
+
+def expensive(sample):
+    cases = [sample.case(), sample.case(device="cuda", batch_size=8)]
+    return [
+        sample.spending(cases[0], sample.estimate(), sample.price(), budgets=(sample.check(),)),
+        sample.spending(cases[1], sample.energy(0.0984, batch_size=8)),
+    ]
+
+
+def test_energy_and_cost_have_columns_where_a_case_has_them(sample):
+    assert text.table(rows.rows(sample.session(expensive(sample))), 140) == (
+        f"""
+case                                             p50      p95  throughput  peak memory  energy/item  cost/million  budget  verdict
+-------------------------------------------  -------  -------  ----------  -----------  -----------  ------------  ------  ----------
+tests/test_model.py::test_embedder[cpu]      40.0 ms  43.4 ms      25.0/s       125 MB     ~12.3 mJ      3.31 USD  kept    equivalent
+tests/test_model.py::test_embedder[cuda-b8]  40.0 ms  43.4 ms      25.0/s       125 MB      12.3 mJ             -  -       equivalent
+{MARK}
+"""
+    ).strip("\n")
+
+
+@pytest.mark.parametrize(
+    ("fields", "header"),
+    [
+        ({"energy": True}, "peak memory  energy/item  budget"),
+        ({"price": True}, "peak memory  cost/million  budget"),
+        ({}, "peak memory  budget"),
+    ],
+    ids=["energy", "cost", "neither"],
+)
+def test_a_column_without_a_figure_is_not_there(sample, fields, header):
+    made = {field: getattr(sample, field)() for field in fields}
+    shown = rows.rows(sample.session([sample.pair(), sample.spending(**made)]))
+    lines = text.table(shown, 140).splitlines()
+    assert header in lines[0]
+    assert len(lines) == 4
+
+
+@pytest.mark.parametrize("width", [20, 80, 100, 120, 200])
+def test_a_table_without_energy_and_cost_is_what_it_was(sample, width):
+    """An energy and a price of which nothing follows change nothing."""
+    impossible = sample.spending(energy=sample.energy(batch_size=0), price=sample.price(utilisation=0.0))
+    for pair in (sample.spending(), impossible):
+        shown = rows.rows(sample.session([pair, sample.pair(sample.case("t.py::test_other"))]))
+        plain = rows.rows(sample.session([sample.pair(), sample.pair(sample.case("t.py::test_other"))]))
+        assert text.table(shown, width) == text.table(plain, width)
+
+
+def test_where_names_have_no_room_energy_and_cost_have_a_table_of_their_own(sample):
+    pairs = [*expensive(sample)[:1], sample.pair(sample.case("t.py::test_b"))]
+    assert text.table(rows.rows(sample.session(pairs)), 80) == (
+        f"""
+case                   p50      p95  throughput  peak memory  budget  verdict
+-----------------  -------  -------  ----------  -----------  ------  ----------
+…st_embedder[cpu]  40.0 ms  43.4 ms      25.0/s       125 MB  kept    equivalent
+t.py::test_b[cpu]  40.0 ms  43.4 ms      25.0/s       125 MB  -       equivalent
+
+case                                     energy/item  cost/million
+---------------------------------------  -----------  ------------
+tests/test_model.py::test_embedder[cpu]     ~12.3 mJ      3.31 USD
+{MARK}
+"""
+    ).strip("\n")
+
+
+@pytest.mark.parametrize("width", [80, 100, 105, 120])
+def test_energy_and_cost_keep_the_width(sample, width):
+    case = sample.case("tests/" + "very_" * 40 + "deep/test_model.py::test_embedder")
+    pair = sample.spending(case, sample.estimate(), sample.price())
+    lines = text.table(rows.rows(sample.session([pair])), width).splitlines()
+    assert max(map(len, lines)) <= width
+    assert sum("~12.3 mJ" in line for line in lines) == 1
+
+
+def test_words_about_budgets_give_way_to_energy_and_cost(sample):
+    check = sample.check(limit=40.0, verdict=Verdict.OVER_BUDGET)
+    pair = sample.spending(
+        None, sample.energy(), sample.price(), verdict=Verdict.OVER_BUDGET, failed=True, budgets=(check,)
+    )
+    shown = rows.rows(sample.session([pair]))
+    assert "  over: p95_ms 43.4 ms > 40.0 ms  over-budget" in text.table(shown, 160)
+    assert "  12.3 mJ      3.31 USD  over    over-budget" in text.table(shown, 110)
+
+
+def test_a_cut_table_tells_energy_and_cost_of_what_it_shows(sample):
+    session = sample.session(
+        [
+            *(sample.pair(sample.case(f"t.py::test_{index}")) for index in range(200)),
+            sample.spending(energy=sample.energy()),
+        ]
+    )
+    lines = text.table(rows.rows(session), 80).splitlines()
+    assert "energy" not in lines[0]
+    assert lines[-1] == "and 1 more case, in --infer-report"
+
+
 @pytest.mark.parametrize(
     ("width", "budget"),
     [(200, f"not decided: p99_ms: {NOT_DECIDED[31:]}"), (125, "not decided: p99_ms"), (90, "not decided")],

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -888,6 +889,174 @@ def test_a_setup_that_fails_stops_the_run_with_its_words(paired):
     assert "setup of [tool.infergate] failed on the base with exit code 7: out of paper" in said
 
 
+ODD = """
+    import json
+    import os
+    import sys
+    import uuid
+    from pathlib import Path
+
+    import mymodel
+    import pytest
+
+    DATA = Path(__file__).parent / "data.json"
+    SIZE = os.environ.get("SIZE_OF_PRINT", "0")
+
+
+    @pytest.mark.inference
+    @pytest.mark.parametrize("path", [DATA], ids=str)
+    def test_path(infer, spend, path, record_property):
+        print("x" * int(SIZE))
+        infer(mymodel.call, spend)
+        record_property("path", path)
+
+
+    @pytest.mark.inference
+    @pytest.mark.parametrize("name", [uuid.uuid4()], ids=str)
+    def test_fickle(infer, spend, name):
+        infer(mymodel.call, spend)
+"""
+HOOK = """
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(item):
+        report = yield
+        report.item = item
+        return report
+"""
+FROM_ENVIRONMENT = """
+    import os
+    from pathlib import Path
+
+    SECONDS = float((Path(os.environ["APP_HOME"]) / "seconds").read_text())
+
+
+    def call(spend):
+        spend(SECONDS)
+"""
+
+
+def turns_of(path):
+    """Times of both sides in the first launch, by the name of the case."""
+    launches = {}
+    for case in json.loads(Path(path).read_text())["cases"]:
+        for first in case.get("screen", [])[:1]:
+            launches[case["nodeid"].partition("::")[2]] = first["base"], first["candidate"]
+    return launches
+
+
+def test_a_project_as_teams_have_them(paired, monkeypatch):
+    """In a folder of the repository, found by a variable; a test has moved, others are new, or odd."""
+    shutil.rmtree(paired.repository.path / "src")
+    for name, text in {
+        "service/conftest.py": CONFTEST + HOOK,
+        "service/pytest.ini": "[pytest]\npythonpath = src\n",
+        "service/pyproject.toml": "[tool.infergate]\noverlay = ['src/weights']\nsetup = 'cat src/weights'\n",
+        "service/src/mymodel.py": FROM_ENVIRONMENT,
+        "service/seconds": "0.010",
+        "service/old/test_moved.py": TEST,
+        "service/data.json": "",
+        ".gitignore": "weights\n",
+    }.items():
+        paired.repository.write(name, text)
+    (paired.repository.path / "conftest.py").unlink()
+    (paired.repository.path / "tests/test_it.py").unlink()
+    paired.repository.commit()
+    service = paired.repository.path / "service"
+    (service / "new").mkdir()
+    (service / "old" / "test_moved.py").rename(service / "new" / "test_moved.py")
+    paired.repository.write("service/src/weights", "")
+    paired.repository.write("service/seconds", "0.020")
+    paired.repository.write("service/test_plain.py", "def test_plain():\n    pass\n")
+    paired.repository.write("service/test_odd.py", ODD)
+    monkeypatch.setenv("APP_HOME", str(service))
+    monkeypatch.setenv("SIZE_OF_PRINT", "70_000_000")
+    monkeypatch.chdir(service)
+    result = paired.run(
+        ONE_LAUNCH, "--infer-turns=turns.json", "--junitxml=j.xml", "test_plain.py", "new", "test_odd.py"
+    )
+    result.assert_outcomes(passed=3, failed=1)
+    result.stdout.fnmatch_lines(["*another process of the same code collects no test of this id*"])
+    turns = turns_of("turns.json")
+    for name in ("test_model[fake]", f"test_path[fake-{service / 'data.json'}]"):
+        base, candidate = turns[name]
+        assert (set(base), set(candidate)) == ({0.01}, {0.02})
+    assert f'name="path" value="{service / "data.json"}"' in Path("j.xml").read_text()
+
+
+def test_a_repository_may_be_a_link(paired, tmp_path):
+    paired.repository.commit()
+    paired.repository.takes(0.020)
+    link = tmp_path / "link"
+    link.symlink_to(paired.repository.path)
+    result = paired.run(ONE_LAUNCH, "--infer-turns=turns.json", str(link / "tests"))
+    result.assert_outcomes(passed=1)
+    base, candidate = turns_of(paired.repository.path / "turns.json")["test_model[fake]"]
+    assert (set(base), set(candidate)) == ({0.01}, {0.02})
+
+
+def test_seeds_of_pytest_randomly_make_no_difference(paired):
+    """It draws one in each process, for what the test body draws."""
+    paired.repository.write(
+        "randomly.py",
+        """
+        import random
+        import uuid
+
+
+        def pytest_runtest_call():
+            random.seed(uuid.uuid4().int)
+        """,
+    )
+    paired.repository.write(
+        "tests/test_it.py",
+        """
+        import random
+
+        import mymodel
+        import pytest
+        import torch
+
+
+        @pytest.mark.inference
+        def test_model(infer, spend):
+            drawn = torch.tensor(random.random())
+            infer(lambda: (mymodel.call(spend), drawn))
+        """,
+    )
+    paired.repository.write("pytest.ini", "[pytest]\npythonpath = src .\n")
+    paired.repository.commit()
+    process = paired.repository.start(
+        "--infer-against=HEAD", ONE_LAUNCH, "-prandomly", environment={"PYTHONPATH": "."}
+    )
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+
+
+def test_a_base_whose_import_ends_the_process_leaves_the_candidate_alone(paired):
+    paired.repository.write("src/mymodel.py", "raise SystemExit('no licence')\n")
+    paired.repository.commit()
+    paired.repository.takes(0.010)
+    result = paired.run(ONE_LAUNCH)
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*no-baseline*", "*the process of the base ended with exit code 1*"])
+
+
+@pytest.mark.parametrize("child", ["os.fork() or time.sleep(300)", "os.system('sleep 300 &')"])
+def test_a_process_that_dies_is_missed_though_its_children_live(paired, child):
+    paired.repository.write(
+        "src/mymodel.py", MODEL + f"\n        import os, time\n        {child}\n        os._exit(7)\n"
+    )
+    paired.repository.commit()
+    process = paired.repository.start("--infer-against=HEAD", ONE_LAUNCH)
+    try:
+        said, _ = process.communicate(timeout=40)
+    finally:
+        process.kill()
+        process.communicate()
+    assert "the process of the candidate ended with exit code 7" in said
+
+
 # What is refused
 
 
@@ -940,6 +1109,15 @@ def test_a_model_in_the_test_file_is_the_same_on_both_sides(paired):
     assert "both sides ran the same code" in said
     assert "Move the model out of the test file" in said
     assert paired.repository.state() == before
+
+
+def test_a_file_that_cannot_be_collected_ends_the_run_before_any_launch(paired, monkeypatch):
+    monkeypatch.setattr("pytest_infergate.against.compare", None)
+    paired.repository.write("tests/test_broken.py", "import nothing_of_this_name\n")
+    paired.repository.commit()
+    result = paired.run(ONE_LAUNCH)
+    assert result.ret == 2
+    result.stdout.fnmatch_lines(["*Interrupted: 1 error during collection*"])
 
 
 def test_an_install_that_hides_the_repository_is_named(paired, monkeypatch, tmp_path):
@@ -1038,8 +1216,9 @@ needs_proc = pytest.mark.skipif(
 
 
 @needs_proc
-def test_an_interrupt_ends_everything(early):
-    early.process.send_signal(signal.SIGINT)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupt_ends_everything(early, number):
+    early.process.send_signal(number)
     rest, _ = early.process.communicate(timeout=30)
     assert early.process.returncode == pytest.ExitCode.INTERRUPTED, rest
     assert "KeyboardInterrupt" in rest

@@ -353,6 +353,13 @@ def test_the_result_tells_its_cost(priced):
     }
 
 
+def test_the_table_tells_the_cost(priced):
+    project = priced()
+    project.test()
+    result = project.measure()
+    result.stdout.fnmatch_lines(["case * cost/million *", "test_it.py::test_model* 2.00 USD *"])
+
+
 def test_a_result_without_a_price_has_no_cost(project):
     project.test(body="assert infer(model).cost is None")
     project.measure("--infer-json=r.json").assert_outcomes(passed=1)

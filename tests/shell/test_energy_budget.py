@@ -48,7 +48,7 @@ def test_a_promise_about_energy_that_is_broken(metered):
     metered.test("budget={'joules_per_item': 0.1}")
     result = metered.measure()
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*energy per item 1.00 J is over its budget of 0.100 J*"])
+    result.stdout.fnmatch_lines(["*energy per item 1.00 J is over its budget of 100 mJ*"])
 
 
 def test_the_energy_of_a_batch_is_shared_among_its_items(metered):
@@ -72,7 +72,7 @@ def test_an_estimate_is_shown_and_decides_nothing(project):
     project.test("budget={'joules_per_item': 10}")
     result = project.measure()
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*not decided: it needs an energy meter * J is an estimate*"])
+    result.stdout.fnmatch_lines(["*not decided: it needs an energy meter *J is an estimate*"])
     result.stdout.fnmatch_lines(["*gate_estimates = true in [[]tool.infergate]*"])
 
 
@@ -108,6 +108,14 @@ def test_energy_is_measured_where_it_is_asked_for(metered):
     metered.measure().assert_outcomes(passed=1)
 
 
+def test_what_was_measured_stands_in_the_table(metered):
+    metered.test()
+    result = metered.measure("--infer-energy")
+    result.stdout.fnmatch_lines(["case * energy/item *", "test_it.py::test_model* 1.00 J *"])
+    result.stdout.no_fnmatch_line("~*")
+    metered.measure().stdout.no_fnmatch_line("*energy*")
+
+
 def test_the_ini_value_alone_measures_nothing(metered):
     metered.test(body="assert not infer(model).measured")
     (metered.path / "pytest.ini").write_text("[pytest]\ninfer_energy = true\n")
@@ -119,7 +127,10 @@ def test_an_estimate_is_there_unasked(project):
     project.test(body="assert infer(model).energy.source == 'estimate'")
     result = project.measure()
     result.assert_outcomes(passed=1)
-    result.stdout.no_fnmatch_line("*energy*")
+    result.stdout.fnmatch_lines(
+        ["case * energy/item *", "test_it.py::test_model* ~33.5 mJ *", "~ an estimate, not measured: *"]
+    )
+    result.stdout.no_fnmatch_line("*energy is*")
 
 
 def test_what_cannot_be_measured_is_a_note(project):

@@ -8,9 +8,10 @@ from types import SimpleNamespace
 import pytest
 
 from pytest_infergate import against
-from pytest_infergate.core.model import Case
+from pytest_infergate.core.model import Against, Case
 from pytest_infergate.errors import ConfigurationError
 from pytest_infergate.options import OPTIONS
+from pytest_infergate.paired.session import Result
 from pytest_infergate.settings import Marker, marker, settings
 
 PAIRED = ("against", "against_python")
@@ -51,6 +52,27 @@ def test_an_opponent_in_the_ini_file_switches_measuring_on(parse, name):
     assert (found.measuring, found.paired) == (True, True)
     assert getattr(found, name) == "there"
     assert (found.command, found.ini) == ({}, {name: "there"})
+
+
+@pytest.mark.parametrize(
+    ("name", "option"), [("against", "--infer-against"), ("against_python", "--infer-against-python")]
+)
+def test_an_empty_opponent_on_the_command_line_is_no_pass(parse, name, option):
+    with pytest.raises(ConfigurationError, match=f"^{option} is empty, as where a variable is not set"):
+        parse({name: ""})
+    with pytest.raises(ConfigurationError, match="is empty"):
+        parse({name: ""}, {"against": "main"})
+
+
+def test_turns_that_cannot_be_written_are_a_problem_and_no_end(tmp_path):
+    nothing = Result([], [], 0, False, 0)
+    assert against._keep(None, [], nothing, Against()) == ((), ())
+    kept, (problem,) = against._keep(tmp_path, [], nothing, Against())
+    assert kept == ()
+    assert str(tmp_path) in problem
+    assert against._keep(tmp_path / "turns.json", [], nothing, Against()) == (
+        (f"wrote {tmp_path / 'turns.json'}",), ()
+    )  # fmt: skip
 
 
 def test_the_command_line_wins_over_the_ini_file(parse):

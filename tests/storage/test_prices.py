@@ -200,7 +200,9 @@ def test_a_file_that_is_no_table(table, lines, message):
             ("0.1785", text, f"usd_per_hour: {text!r} is not a number above 0, such as 0.526")
             for text in ("nan", "inf", "-inf", "-1", "0", "0.0", "$0.2", "free", "1_0", "1e999", "1.2.3", "½")
         ),
+        ("0.1785", "1e7", "usd_per_hour: '1e7' is more than an hour can cost, 1,000,000 USD"),
         (",4,", ",,", "vcpus: an instance has 1 or more"),
+        (",4,", ",1234567890,", "vcpus: '1234567890' is not a whole number"),
         (",4,", ",0,", "vcpus: an instance has 1 or more"),
         (",4,", ",4.5,", "vcpus: '4.5' is not a whole number"),
         (",4,", ",-4,", "vcpus: '-4' is not a whole number"),
@@ -221,6 +223,7 @@ def test_a_cell_that_cannot_be(table, before, after, message):
     ("cells", "message"),
     [
         (",,nan", "spot_usd_per_hour: 'nan' is not a number above 0, such as 0.526"),
+        (",,1e300", "spot_usd_per_hour: '1e300' is more than an hour can cost, 1,000,000 USD"),
         ("L4,0,", "accelerator_count: 0 of L4; empty the accelerator, or count it"),
         (",2,", "accelerator: it is empty, and there are 2 of it; name it"),
         ("L4,x,", "accelerator_count: 'x' is not a whole number"),
@@ -415,6 +418,7 @@ def test_what_cannot_be_a_price_is_left_out_and_counted(table):
         "no-price,r,,4,16.0,0,,,False,",
         "nan,r,nan,4,16.0,0,,,False,",
         "negative,r,-1,4,16.0,0,,,False,",
+        "dear,r,1e300,4,16.0,0,,,False,",
         ",r,1.0,4,16.0,0,,,False,",
         "no-cpu,r,1.0,,16.0,0,,,False,",
         "half,r,1.0,4,16.0,0.5,T4,16,False,",
@@ -425,8 +429,9 @@ def test_what_cannot_be_a_price_is_left_out_and_counted(table):
     assert [one.name for one in instances] == ["ok"]
     assert note.code == "prices-left-out"
     assert note.text == (
-        f"{path}: 8 rows left out: 3 without a price above 0, 2 without a name, a region or a number of vCPUs, "
+        f"{path}: 9 rows left out: 3 without a price above 0, 2 without a name, a region or a number of vCPUs, "
         "2 with accelerators that have no name, or with a part of one, "
+        "1 with a price above 1,000,000 USD an hour, "
         "1 of spot machines that have no price on demand"
     )
 

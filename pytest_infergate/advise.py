@@ -80,8 +80,10 @@ def advised(session: Session, prices: PriceList, asked: Demand | None) -> tuple[
     """Advice beside the report of a run: for each model with a demand and a machine with a price.
 
     `asked` holds for every model; without it each has the demand of its own test. No limit is asked for: a
-    budget's p95 is that of a single caller.
+    budget's p95 is that of a single caller. Times of a paired run hold for its workers alone: no advice.
     """
+    if session.against is not None:
+        return ()
     own = {offers.model(one.case): Demand(rate=one.demand) for one in session.cases if one.demand}
     if asked is not None:
         own = dict.fromkeys(own.keys() | {offers.model(one.case) for one in session.cases}, asked)
@@ -197,7 +199,7 @@ def _priced(pairs: Iterable[str]) -> dict[str, Instance]:
             price = float(text)
         except ValueError:
             price = math.nan
-        if not 0 < price < math.inf:
+        if not 0 < price <= cost.MOST_USD:
             raise ConfigurationError(f"--price: {text!r} is no price in USD an hour, such as 1.20")
         found[machine] = _own(machine, price)
     return found

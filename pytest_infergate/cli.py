@@ -37,7 +37,9 @@ def _run(arguments: Sequence[str] | None) -> int:
         error.show()
         return USAGE
     except InfergateError as error:
-        click.echo(f"Error: {error}", err=True)
+        from pytest_infergate.report.names import plain
+
+        click.echo(f"Error: {plain(str(error))}", err=True)
         return USAGE
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
@@ -272,8 +274,9 @@ def gate(files: tuple[Path, ...]) -> int:
     from pytest_infergate.report import text
 
     session = flat(_merged(files))
-    click.echo(text.terminal(session))
-    return 0 if session.gate.passed else 1
+    _write(text.terminal(session), None)
+    failed = any(verdict.failed for verdict in session.gate.verdicts)
+    return 0 if session.gate.passed and not failed else 1
 
 
 @infergate.command()
@@ -291,6 +294,7 @@ def report(files: tuple[Path, ...], output: Path) -> None:
     from pytest_infergate.core.merge import flat
     from pytest_infergate.report import html
 
+    _keep_inputs(files, output)
     _write(html.render(flat(_merged(files))), output)
 
 
@@ -353,7 +357,11 @@ def advise(files: tuple[Path, ...], form: str, output: Path | None, **asked: Any
     """Say where each model should run for a demand, and what that costs."""
     from pytest_infergate.advise import answered
 
-    _write(answered(_merged(files), form, **asked), output)
+    _keep_inputs(files, output)
+    from pytest_infergate.report.names import without_commands
+
+    content = answered(_merged(files), form, **asked)
+    _write(without_commands(content) if form in ("text", "markdown") else content, output)
 
 
 def _merged(files: Iterable[Path]) -> tuple[Session, ...]:
@@ -369,9 +377,17 @@ def _merged(files: Iterable[Path]) -> tuple[Session, ...]:
         raise StorageError(str(error)) from None
 
 
+def _keep_inputs(files: Iterable[Path], output: Path | None) -> None:
+    """Refuse to write a report over the results that it is of."""
+    if output is not None and output.exists() and any(output.samefile(file) for file in files):
+        raise click.UsageError(f"-o {output} is one of the results: choose another file")
+
+
 def _write(content: str, output: Path | None) -> None:
     if output is None:
-        click.echo(content, nl=not content.endswith("\n"))
+        from pytest_infergate.report.names import without_commands
+
+        click.echo(without_commands(content), nl=not content.endswith("\n"))
         return
     from pytest_infergate.storage.atomic import atomic_write
 

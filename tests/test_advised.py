@@ -88,9 +88,6 @@ def test_a_paired_run_never_advises():
     assert advised(paired, prices(cpu=0.1), None) == ()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="advise.py: advised reads the prices of a paired run, which nobody checked"
-)
 def test_a_paired_run_looks_no_price_up():
     # Its prices were not checked before it began, so that they may be wrong.
     wrong = PriceList(Pricing(table=None, utilisation=0.5, regions=("moon",), instances={}, discounts={}))

@@ -32,22 +32,6 @@ NO_CASE = "the results hold no case whose times can be used"
 every_command = pytest.mark.parametrize("command", COMMANDS)
 
 
-def known(why):
-    """A mark for what is known to fail until somebody mends that file."""
-    return pytest.mark.xfail(strict=True, reason=why)
-
-
-def crossed(names, failing):
-    """Every name with every command; `failing` says which pairs are known to fail, and where that is mended."""
-    return [
-        pytest.param(
-            name, command, marks=[known(failing[name, command])] if (name, command) in failing else []
-        )
-        for name in names
-        for command in COMMANDS
-    ]
-
-
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """Short simulations: what they say is tested elsewhere."""
@@ -187,7 +171,6 @@ def test_what_cannot_be_read_is_told_by_file_and_field(tell, command, name):
     assert told.err.count("\n") == 1
 
 
-@known("report/results.py: parse_all checks the version of the file and not that of each session in it")
 @pytest.mark.parametrize("version", [0, 2])
 def test_every_session_of_a_merged_file_says_its_version(tell, version):
     inner = {**document(), "schema_version": version}
@@ -344,19 +327,8 @@ ABSURD = {
 }  # fmt: skip
 
 
-ROUNDED = "core/units.py: round_significant makes the largest numbers infinite, which JSON writes as null"
-PERCENT = "core/units.py: percent multiplies before it looks whether the figure is finite"
-PICTURED = "report/pictures.py: logarithms, ratios and powers of ten leave the range of numbers"
-FAILING = {
-    ("first call beyond all", "merge"): ROUNDED,
-    ("percentiles beyond all", "merge"): ROUNDED,
-    ("percentiles from nothing to beyond all", "merge"): ROUNDED,
-    **{(f"percentiles {name}", "report"): PICTURED for name in ("of next to nothing", "beyond all", "from nothing to beyond all")},
-    **{(f"a {name}", command): PERCENT for name in ("change below all", "utilisation beyond all") for command in ("report", "html")},
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(("name", "command"), crossed(ABSURD, FAILING))
+@every_command
+@pytest.mark.parametrize("name", ABSURD)
 def test_what_cannot_be_is_refused_or_answered_with_finite_figures(tell, command, name):
     told = tell(command, changed(*ABSURD[name]))
     assert not NO_NUMBER.search(re.sub(r"(?s)<style>.*?</style>", "", told.everything))
@@ -471,11 +443,8 @@ def invisible(text):
     return sorted({character for character in text if not character.isprintable() and character != "\n"})
 
 
-JOBS = "report/advice.py: jobs prints instance and device as they stand"
-OBEYED = {(name, "backlog"): JOBS for name in ("escape", "direction", "zero")}
-
-
-@pytest.mark.parametrize(("name", "command"), crossed(NAMES, OBEYED))
+@every_command
+@pytest.mark.parametrize("name", NAMES)
 def test_names_are_shown_and_never_obeyed(tell, command, name):
     told = tell(command, named(NAMES[name]))
     assert told.code == (1 if command == "gate" else 0)
@@ -502,10 +471,7 @@ def test_a_name_of_a_million_characters_is_survived(tell, command):
     assert len(told.everything) < 100 * len(name)
 
 
-PRINTED = "cli.py: errors are printed as they stand, with what files hold"
-
-
-@pytest.mark.parametrize("place", ["value", pytest.param("field", marks=known(PRINTED))])
+@pytest.mark.parametrize("place", ["value", "field"])
 def test_what_is_said_of_a_file_holds_no_line_of_the_file(tell, place):
     line = "\n::error::it is me\x1b[2J"
     told = tell(
@@ -516,7 +482,6 @@ def test_what_is_said_of_a_file_holds_no_line_of_the_file(tell, place):
     assert told.err.count("\n") == 1
 
 
-@known(PRINTED)
 def test_what_is_said_of_two_files_holds_no_line_of_them(tmp_path, capsys):
     hardware = Hardware(cpu_model="x", cores=4)
     paths = [tmp_path / "one.json", tmp_path / "two.json"]
@@ -531,7 +496,6 @@ def test_what_is_said_of_two_files_holds_no_line_of_them(tmp_path, capsys):
     assert not invisible(err)
 
 
-@known("report/text.py, report/advice.py: names and headlines of a file begin lines")
 @pytest.mark.parametrize("command", ["gate", "advise", "backlog"])
 def test_no_line_is_a_command_to_a_ci_service(tell, command):
     # GitHub obeys lines that begin with two colons, blanks before them left out.
@@ -554,7 +518,6 @@ def test_no_line_is_a_command_to_a_ci_service(tell, command):
 # Files
 
 
-@known("cli.py: -o may name one of the files that were given")
 @pytest.mark.parametrize("command", ["report", "advise"])
 def test_results_are_not_overwritten_with_what_is_made_of_them(tmp_path, monkeypatch, capsys, command):
     monkeypatch.chdir(tmp_path)

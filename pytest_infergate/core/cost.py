@@ -17,6 +17,8 @@ from pytest_infergate.core.model import Hardware, Note, Price, Struct
 HOURS_PER_MONTH: Final = 730.0
 """A twelfth of a year of 365 days: what clouds multiply an hourly price with."""
 SECONDS_PER_HOUR: Final = 3600.0
+MOST_USD: Final = 1e6
+"""A dearer hour is taken for a slip."""
 UTILISATION: Final = 0.6
 """Share of a machine's capacity that is planned to be used, unless the user says another."""
 OLDEST_DAYS: Final = 90

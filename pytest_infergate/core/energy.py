@@ -31,8 +31,8 @@ class CpuPower(NamedTuple):
 
 CPU_POWER: Final = (
     CpuPower("Intel Cascade Lake", r"\b(?:Platinum 8|Gold 6)2\d\d", 0.639, 3.967),
-    CpuPower("AMD Rome", r"\bEPYC 7[0-9A-Z]{2}2\b|\bAMD EPYC\b.*\(23/49\)", 0.474, 1.693),
-    CpuPower("AMD Milan", r"\bEPYC 7[0-9A-Z]{2}3\b|\bAMD EPYC\b.*\(25/1\)", 0.445, 2.019),
+    CpuPower("AMD Rome", r"\bEPYC 7[0-9A-Z]{2}2\b|\bAMD EPYC\b.{0,80}\(23/49\)", 0.474, 1.693),
+    CpuPower("AMD Milan", r"\bEPYC 7[0-9A-Z]{2}3\b|\bAMD EPYC\b.{0,80}\(25/1\)", 0.445, 2.019),
 )
 """Classes of processors whose power is known.
 

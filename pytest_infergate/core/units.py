@@ -24,7 +24,8 @@ def significant(value: float, digits: int = 3) -> str:
 
 def round_significant(value: float, digits: int = 5) -> float:
     """Round to so many significant digits, as files keep figures."""
-    return float(f"{value:.{digits - 1}e}") if math.isfinite(value) else value
+    rounded = float(f"{value:.{digits - 1}e}")
+    return rounded if math.isfinite(rounded) else value  # the largest of all would become infinite
 
 
 def seconds(value: float | None) -> str:
@@ -71,7 +72,7 @@ def rate(value: float | None, unit: str = "") -> str:
 
 def percent(ratio: float | None, *, signed: bool = True, decimals: int = 1) -> str:
     """``+4.6 %`` for 0.046; a factor above two is easier read as ``x3.1``."""
-    if ratio is None or not math.isfinite(ratio):
+    if ratio is None or not math.isfinite(100 * ratio):
         return UNKNOWN
     if signed and ratio >= 1:
         return f"x{significant(1 + ratio, 2)}"

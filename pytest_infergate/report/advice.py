@@ -171,8 +171,8 @@ def jobs(work: Backlog, found: Sequence[Job], model: str) -> str:
     """A backlog, for the terminal."""
     body = [
         (
-            job.instance,
-            job.device,
+            plain(job.instance),
+            plain(job.device),
             job.max_batch,
             units.significant(job.machine_hours),
             job.instances,

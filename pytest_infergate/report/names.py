@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from pytest_infergate.core.model import Case, GateResult
@@ -24,6 +25,11 @@ def plain(text: str) -> str:
         character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
         for character in text
     )
+
+
+def without_commands(text: str) -> str:
+    """Break what a CI runner would obey: a line that begins with ``::``, indented or not."""
+    return re.sub(r"^(\s*):(?=:)", r"\1\\x3a", text, flags=re.MULTILINE)
 
 
 def shorten(name: str, width: int) -> str:

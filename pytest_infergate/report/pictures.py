@@ -32,6 +32,9 @@ _MARGIN = 0.02
 _REACH = {"p50": 3.0, "p95": 3.0, "limit": 3.0, "expected": 30.0}
 """Marks farther from the data than this factor would squeeze it, and are left out. How far a regression is
 from what was expected is what its picture is for."""
+_SHORTEST = 1e-15
+_LONGEST = 1e15
+"""Times beyond, which a file from elsewhere may hold, have no place on a scale."""
 _TICKS = 6
 _DECADES = 6.0
 """Spans below this factor get evenly spaced ticks."""
@@ -111,11 +114,10 @@ def picture(series: Iterable[Series]) -> Picture | None:
 
 
 def is_drawable(percentiles: Sequence[float]) -> bool:
-    """Whether these are positive finite times in ascending order, two at least."""
+    """Whether these are times in ascending order, two at least, that have a place on a scale."""
     return (
         len(percentiles) > 1
-        and percentiles[0] > 0
-        and all(map(math.isfinite, percentiles))
+        and all(_SHORTEST <= seconds <= _LONGEST for seconds in percentiles)
         and list(percentiles) == sorted(percentiles)
     )
 

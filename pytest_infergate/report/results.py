@@ -112,6 +112,8 @@ def parse_all(content: str | bytes, where: str) -> tuple[Session, ...]:
         raise StorageError(f"{where}: not a results file: its JSON is nested too deep; {_AGAIN}") from None
     if not sessions:
         raise StorageError(f"{where}: $.sessions: there is none; merge at least one results file")
+    for index, session in enumerate(sessions):
+        _check_version(session.schema_version, where, f"$.sessions[{index}].schema_version")
     for session in sessions if _LONG_NUMBER.search(text) else ():
         _check_integers(session, where)
     return sessions
@@ -133,16 +135,16 @@ def _decoded(content: str | bytes, where: str) -> str:
     return text
 
 
-def _check_version(version: int | None, where: str) -> None:
+def _check_version(version: int | None, where: str, field: str = "$.schema_version") -> None:
     if version is None:
-        raise StorageError(f"{where}: $.schema_version: missing, so this is not a results file; {_AGAIN}")
+        raise StorageError(f"{where}: {field}: missing, so this is not a results file; {_AGAIN}")
     if version > SCHEMA_VERSION:
         raise StorageError(
-            f"{where}: $.schema_version: {version:.6g}, and this infergate reads up to {SCHEMA_VERSION}: "
+            f"{where}: {field}: {version:.6g}, and this infergate reads up to {SCHEMA_VERSION}: "
             "written by a newer infergate: upgrade with pip install -U pytest-infergate"
         )
     if version < 1:
-        raise StorageError(f"{where}: $.schema_version: {version:.6g}, and the first is 1; {_AGAIN}")
+        raise StorageError(f"{where}: {field}: {version:.6g}, and the first is 1; {_AGAIN}")
 
 
 def _invalid(error: str, where: str) -> str:

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from pytest_infergate.core import cost, units
-from pytest_infergate.core.cost import Instance
+from pytest_infergate.core.cost import MOST_USD, Instance
 from pytest_infergate.core.model import Note, Struct
 from pytest_infergate.errors import StorageError
 from pytest_infergate.storage.atomic import atomic_write
@@ -31,8 +31,6 @@ COLUMNS: Final = (
 REQUIRED: Final = ("provider", "region", "name", "vcpus", "usd_per_hour", "as_of")
 MOST_BYTES: Final = 64 * 10**6
 """A larger file is taken for something else."""
-MOST_USD: Final = 1e6
-"""A dearer hour is taken for a slip."""
 MOST_DIGITS: Final = 9
 """Of a count: more vCPUs or accelerators are none."""
 PROVIDERS: Final = ("aws", "azure", "gcp", "lambdalabs", "nebius", "runpod")

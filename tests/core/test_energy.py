@@ -178,3 +178,8 @@ def test_the_tables_hold_what_is_promised():
     assert set(energy.GRID) == {"world", "USA", "DEU", "FRA", "GBR", "IRL", "SWE", "IND", "JPN"}
     assert all(grid.grams_per_kwh > 0 for grid in energy.GRID.values())
     assert all(overhead >= 1 for overhead in energy.PUE.values())
+
+
+def test_a_processor_of_any_length_of_name_is_looked_up():
+    # In a file from elsewhere: where time grew with the square of the length, this test would not end.
+    assert energy.cpu_power("AMD EPYC " * 10**5) is None

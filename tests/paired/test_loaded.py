@@ -98,7 +98,8 @@ def test_an_argument_moves_with_the_paths_in_it(trees, argument):
 
 
 @pytest.mark.parametrize(
-    "argument", ["{}-more", "{}/absent", "--data={}.old/src", "--data=/elsewhere{}/src", "tests", "", "-k not x"]
+    "argument",
+    ["{}-more", "{}/absent", "--data={}.old/src", "--data=/elsewhere{}/src", "tests", "", "-k not x"],
 )
 def test_other_arguments_stay(trees, argument):
     source, target = trees

@@ -437,7 +437,8 @@ def _binding(nearest: Plan | None, question: Question) -> Note:
     return Note(
         code="limit-unmet",
         text=f"no plan answers 95 % of requests within {units.seconds(limit)}: the nearest, {nearest.words} "
-        f"with batches of at most {nearest.max_batch}, takes {units.seconds(nearest.load.p95)}",
+        f"with batches of at most {nearest.max_batch} for {nearest.usd_per_month:,.0f} USD a month, "
+        f"takes {units.seconds(nearest.load.p95)}",
         cure="measure smaller batch sizes or a faster machine, or allow more time",
     )
 
@@ -529,11 +530,17 @@ def _sensitivities(answer: Advice, found: Sequence[Offer], question: Question) -
         return
     for words, change in (
         (f"its price {units.percent(PRICE_STEP, decimals=0)}", _dearer),
-        ("its calls as slow, and all others as fast, as another launch may be", _slower),
+        (f"{_uncertain(winner, found)} slower calls, and faster ones of all others", _slower),
     ):
         moved = [change(offer, own=offer.words == winner.offer) for offer in found]
         plans = sorted(filter(None, (best(offer, question) for offer in moved)), key=_rank)
         yield Sensitivity(assumption=words, winner=plans[0].offer if plans else None)
+
+
+def _uncertain(winner: Plan, found: Sequence[Offer]) -> str:
+    """By how much calls of the winner may differ in another launch."""
+    way = next(offer.way for offer in found if offer.words == winner.offer)
+    return units.percent(math.expm1(way.uncertain), signed=False, decimals=0)
 
 
 def _dearer(offer: Offer, *, own: bool) -> Offer:

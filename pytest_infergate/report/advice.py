@@ -8,7 +8,7 @@ from tabulate import tabulate
 
 from pytest_infergate.core import demand as demands
 from pytest_infergate.core import units
-from pytest_infergate.core.advice import Advice, Electricity, Job, Plan, Sensitivity
+from pytest_infergate.core.advice import Advice, Crossing, Electricity, Job, Plan, Sensitivity
 from pytest_infergate.core.capacity import Load
 from pytest_infergate.core.demand import Backlog
 from pytest_infergate.core.offers import way_words
@@ -23,7 +23,7 @@ ASSUMPTIONS = (
 )
 """What every answer rests on."""
 HEADERS = ("plan", "device", "batch", "wait", "p95", "used", "USD/month", "with spare", "USD/million")
-SCALED_HEADER = "by the hour"
+SCALED_HEADER = "USD/month scaled"
 JOB_HEADERS = ("instance", "device", "batch", "machine-hours", "at once", "USD", "on spot")
 LEFT = 2
 """Columns of words; the others hold figures."""
@@ -85,10 +85,8 @@ def findings(answer: Advice) -> list[str]:
             f"Runner-up: {other.words} ({_device(other)}), {usd(other.usd_per_month)} a month: "
             f"{usd(answer.saving)} more."
         )
-    lines += [
-        f"Below {units.rate(crossing.rate)} {crossing.below} costs least, above it {crossing.above}."
-        for crossing in answer.crossings
-    ]
+    if answer.crossings:
+        lines.append(_flips(answer.crossings))
     if len(answer.offers) > 1 and not answer.crossings and answer.costs:
         low, high = answer.costs[0].rate, answer.costs[-1].rate
         lines.append(f"It costs least from {units.rate(low)} to {units.rate(high)}.")
@@ -97,6 +95,15 @@ def findings(answer: Advice) -> list[str]:
     if winner.electricity is not None:
         lines.append(_electricity(winner.electricity))
     return lines
+
+
+def _flips(crossings: Sequence[Crossing]) -> str:
+    """Who costs least, from the least demand to the largest; what lies between two serves nobody in time."""
+    parts: list[str] = []
+    for crossing in crossings:
+        costs = "" if parts else " costs least"
+        parts.append(f"up to {units.rate(crossing.rate, 'requests')} {crossing.below}{costs}")
+    return _sentence(", ".join(parts)) + f", above that {crossings[-1].above}."
 
 
 def _speed(winner: Plan, answer: Advice) -> str:

@@ -118,7 +118,7 @@ def test_the_sentence_that_matters_comes_first():
     [
         "p95 83.0 ms of the 100 ms allowed; batches of at most 8; 36 % of its capacity used, busy 48 % of the time.",
         "Runner-up: 1 x g6.xlarge (cuda), 588 USD a month: 327 USD more.",
-        "Below 141/s c7i.xlarge (cpu) costs least, above it g6.xlarge (cuda).",
+        "Up to 141 requests/s c7i.xlarge (cpu) costs least, above that g6.xlarge (cuda).",
         "With its price +20 %, it still costs least.",
         "With slower calls, g6.xlarge (cuda) would cost least.",
         "A new process answers its first call after 1.50 s, with 91.0 MB of weights to load.",
@@ -199,6 +199,15 @@ def test_energy_stands_beside_the_winner(source, scope, words):
     assert "Energy, idle time" not in advice.terminal([answer()])
 
 
+def test_several_crossings_are_one_sentence():
+    crossings = (
+        Crossing(rate=87.5, below="one", above="two"),
+        Crossing(rate=538.0, below="two", above="three"),
+    )
+    text = advice.terminal([answer(crossings=crossings)])
+    assert "Up to 87.5 requests/s one costs least, up to 538 requests/s two, above that three." in text
+
+
 def by_the_hour():
     scaled = [
         msgspec.structs.replace(one, scaled=Scaled(instances=counts, usd_per_month=usd))
@@ -213,9 +222,9 @@ def test_machines_that_come_and_go_have_a_column_and_a_sentence():
         "Scaled by the hour, 1 to 2 x c7i.xlarge (cpu) costs least: 197 USD a month, "
         "machines ordered 5 min ahead." in text
     )
-    assert re.search(r"USD/million\s+by the hour\n", text)
+    assert re.search(r"USD/million\s+USD/month scaled\n", text)
     assert re.search(r"^2 x c7i\.xlarge .* 1\.98\s+197$", text, re.MULTILINE)
-    assert "by the hour |" in advice.markdown([by_the_hour()])
+    assert "USD/month scaled |" in advice.markdown([by_the_hour()])
 
 
 def test_machines_that_stay_need_no_range():
@@ -226,7 +235,7 @@ def test_machines_that_stay_need_no_range():
 
 
 def test_the_page_has_the_column_where_it_has_figures(sample):
-    assert page(sample, by_the_hour(), answer()).count(">By the hour</th>") == 1
+    assert page(sample, by_the_hour(), answer()).count(">USD/month scaled</th>") == 1
 
 
 def test_markdown_has_a_table_and_no_markup_of_others():

@@ -439,7 +439,9 @@ def _binding(nearest: Plan | None, question: Question) -> Note:
         text=f"no plan answers 95 % of requests within {units.seconds(limit)}: the nearest, {nearest.words} "
         f"with batches of at most {nearest.max_batch} for {nearest.usd_per_month:,.0f} USD a month, "
         f"takes {units.seconds(nearest.load.p95)}",
-        cure="measure smaller batch sizes or a faster machine, or allow more time",
+        cure="measure a faster machine, or allow more time"
+        if nearest.max_batch == 1
+        else "measure smaller batch sizes or a faster machine, or allow more time",
     )
 
 

@@ -101,7 +101,7 @@ class Hardware(Struct, frozen=True, kw_only=True):
         """What people call it: the accelerators, or the processor and its cores."""
         if self.accelerator is not None:
             return f"{self.accelerator_count} x {self.accelerator}"
-        return f"{self.cores} cores of {self.cpu_model}"
+        return f"{self.cores} core{'' if self.cores == 1 else 's'} of {self.cpu_model}"
 
     def difference(self, other: Hardware) -> str:
         """Name the first property in which two classes differ: ``other CPU model``."""

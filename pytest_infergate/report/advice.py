@@ -8,7 +8,7 @@ from tabulate import tabulate
 
 from pytest_infergate.core import demand as demands
 from pytest_infergate.core import units
-from pytest_infergate.core.advice import Advice, Crossing, Electricity, Job, Plan, Sensitivity
+from pytest_infergate.core.advice import TIE, Advice, Crossing, Electricity, Job, Plan, Sensitivity
 from pytest_infergate.core.capacity import Load
 from pytest_infergate.core.demand import Backlog
 from pytest_infergate.core.offers import way_words
@@ -77,7 +77,8 @@ def findings(answer: Advice) -> list[str]:
         return [] if answer.binding is None else [f"Next: {answer.binding.cure}."]
     lines = [_speed(winner, answer)]
     if winner.streams_per_instance is not None:
-        streams = units.plural(winner.streams_per_instance, "such stream")
+        most = winner.streams_per_instance
+        streams = units.plural(most, "such stream") if most else "no such stream"
         lines.append(f"One {winner.instance} alone keeps up with {streams}.")
     if answer.runner_up is not None and answer.saving is not None:
         other = answer.runner_up
@@ -85,6 +86,9 @@ def findings(answer: Advice) -> list[str]:
             f"Runner-up: {other.words} ({_device(other)}), {usd(other.usd_per_month)} a month: "
             f"{usd(answer.saving)} more."
         )
+    enough = _enough(answer)
+    if enough is not None:
+        lines.append(f"{winner.words} serve{'s' * (winner.instances == 1)} up to about {enough}.")
     if answer.crossings:
         lines.append(_flips(answer.crossings))
     if len(answer.offers) > 1 and not answer.crossings and answer.costs:
@@ -95,6 +99,19 @@ def findings(answer: Advice) -> list[str]:
     if winner.electricity is not None:
         lines.append(_electricity(winner.electricity))
     return lines
+
+
+def _enough(answer: Advice) -> str | None:
+    """The largest demand on the way that the winner's machines serve; ``None`` where they serve all of it."""
+    winner = answer.winner
+    if winner is None or winner.offer not in answer.offers:
+        return None
+    index = answer.offers.index(winner.offer)
+    paid = [(point.rate, point.usd_per_month[index]) for point in answer.costs]
+    served = [rate for rate, usd in paid if usd is not None and usd <= winner.usd_per_month * (1 + TIE)]
+    if not served or max(served) == paid[-1][0]:
+        return None
+    return units.rate(max(served), "requests")
 
 
 def _flips(crossings: Sequence[Crossing]) -> str:

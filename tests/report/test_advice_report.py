@@ -145,7 +145,9 @@ def test_missed_frames_and_waits_and_interpolation_are_told():
     assert "interpolated between measured batch sizes" in text
 
 
-@pytest.mark.parametrize(("streams", "words"), [(1, "1 such stream."), (22, "22 such streams.")])
+@pytest.mark.parametrize(
+    ("streams", "words"), [(0, "no such stream."), (1, "1 such stream."), (22, "22 such streams.")]
+)
 def test_streams_of_one_machine_are_told(streams, words):
     frames = answer(
         demand=Demand(rate=240.0, pattern="periodic", streams=8), plans=(plan(streams_per_instance=streams),)
@@ -197,6 +199,18 @@ def test_energy_stands_beside_the_winner(source, scope, words):
         f"(world, 2019); {words}. It is in the price of a rented machine." in text
     )
     assert "Energy, idle time" not in advice.terminal([answer()])
+
+
+def test_how_much_more_the_machines_serve_is_told():
+    costs = tuple(
+        CostPoint(rate=rate, usd_per_month=(usd,)) for rate, usd in ((5.0, 130.3), (50.0, 260.6), (66.0, 260.7), (90.0, 390.9))
+    )  # fmt: skip
+    alone = answer(offers=("c7i.xlarge (cpu)",), plans=(plan(),), costs=costs, crossings=(), sensitivities=())
+    assert "\n  2 x c7i.xlarge serve up to about 66.0 requests/s.\n" in advice.terminal([alone])
+    single = answer(plans=(plan(instances=1),), offers=alone.offers, costs=costs, crossings=())
+    assert "1 x c7i.xlarge serves up to about" in advice.terminal([single])
+    enough = msgspec.structs.replace(alone, costs=costs[:3])
+    assert "serve up to about" not in advice.terminal([enough])
 
 
 def test_several_crossings_are_one_sentence():

@@ -18,6 +18,7 @@ lab,cellar,card,8,L4,1,,0.8,2026-07-20
 """
 BIG = Hardware(cpu_model="Big CPU", cores=16)
 ASKED = ("--demand", "2/s", "--p95-ms", "200")
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(autouse=True)

@@ -30,6 +30,7 @@ NO_NUMBER = re.compile(r"(?i)(?<![\w.])[-+]?(?:inf|infinity|nan)(?!\w)")
 NO_CASE = "the results hold no case whose times can be used"
 
 every_command = pytest.mark.parametrize("command", COMMANDS)
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(autouse=True)

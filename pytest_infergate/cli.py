@@ -356,10 +356,9 @@ def report(files: tuple[Path, ...], output: Path) -> None:
 def advise(files: tuple[Path, ...], form: str, output: Path | None, **asked: Any) -> None:
     """Say where each model should run for a demand, and what that costs."""
     from pytest_infergate.advise import answered
-
-    _keep_inputs(files, output)
     from pytest_infergate.report.names import without_commands
 
+    _keep_inputs(files, output)
     content = answered(_merged(files), form, **asked)
     _write(without_commands(content) if form in ("text", "markdown") else content, output)
 

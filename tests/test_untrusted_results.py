@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from json_changes import put
 from test_commands_on_results import PRICES, measured, session
 
 from pytest_infergate import cli
@@ -91,18 +92,6 @@ def tell(tmp_path, monkeypatch, capsys):
 def document(*found):
     """A results file as its JSON says it."""
     return json.loads(results.render(session(*(found or (measured(0.02), measured(0.12, batch_size=8))))))
-
-
-def put(*path_and_value):
-    """A change of the JSON at a path."""
-    *path, key, value = path_and_value
-
-    def change(data):
-        for step in path:
-            data = data[step]
-        data[key] = value
-
-    return change
 
 
 def changed(*changes):

@@ -47,7 +47,7 @@ class Question(Struct, frozen=True, kw_only=True):
     limit: float | None = None
     """Seconds that 95 % of requests may take, waiting included."""
     utilisation: float = cost.UTILISATION
-    """Share of the time that a machine may be busy."""
+    """Share of its capacity that a machine may use."""
     least: int = 1
     """Instances that run whatever the demand is."""
     day: tuple[float, ...] = ()
@@ -386,7 +386,7 @@ def _electricity(way: Way, load: Load, rate: float, instances: int, grid: str) -
 
 
 def _items_per_month(question: Question) -> float:
-    return question.demand.rate * question.mean_share * cost.HOURS_PER_MONTH * cost.SECONDS_PER_HOUR
+    return question.demand.rate * question.mean_share * energy.MONTH_SECONDS
 
 
 def _scaled(plan: Plan, offer: Offer, question: Question) -> Plan:

@@ -7,6 +7,7 @@ import math
 import jsonschema
 import msgspec
 import pytest
+from json_changes import put
 
 from pytest_infergate.core import counters
 from pytest_infergate.core.model import (
@@ -200,17 +201,6 @@ def changed(sample, change):
     data = json.loads(results.render(sample.session([sample.pair()])))
     change(data)
     return json.dumps(data)
-
-
-def put(*path_and_value):
-    *path, key, value = path_and_value
-
-    def change(data):
-        for step in path:
-            data = data[step]
-        data[key] = value
-
-    return change
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ KEPT_CALLS = 100_000
 """Call times kept for the test's own figures."""
 BOARD_SECONDS = 0.1
 """Least time between two questions to an accelerator's driver, which take a part of a turn each."""
-WARM_UP_SECONDS = 0.1
+WARM_UP_SECONDS = 0.03
 """Least warm-up: the first call came before it, and the turns resist a slow start."""
 
 

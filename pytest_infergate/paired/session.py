@@ -329,7 +329,7 @@ class Session:
         sides = self._sides(pair, trial)
         if not sides:
             return
-        for worker in sides.values():
+        for worker in self._shuffled_sides(list(sides.values())):
             worker.tell({"do": "case", "nodeid": trial.wanted.nodeid, "next": after})
         ready = {name: self._ready(name, worker, trial) for name, worker in sides.items()}
         begin = time.monotonic()

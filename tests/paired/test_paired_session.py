@@ -53,6 +53,7 @@ class World:
         self.kept = {}
         self.told = []
         self.checked = []
+        self.begun = []
         self.most_workers = 400
 
     def monotonic(self):
@@ -133,6 +134,8 @@ class Fake:
         if self.gone:
             raise self._lost()
         self.told.append(message)
+        if message["do"] == "case":
+            self.world.begun.append(self.side)
         if self.stopped:
             self.unread.append(message)
         else:
@@ -400,7 +403,7 @@ def test_cases_in_confirmation_are_counted_once_each(world):
 
 def test_an_unsteady_case_takes_all_launches_of_the_screen(world):
     world.case(
-        both={"seconds": lambda worker: 0.010 * (1 + 0.3 * (worker.seed % 2))}, base={"seconds": 0.012}
+        both={"seconds": lambda worker: 0.010 * (1 + 0.3 * (worker.launch % 2))}, base={"seconds": 0.012}
     )
     (trial,) = world.run().trials
     assert len(trial.screen) == 15
@@ -460,11 +463,12 @@ def test_workers_of_a_pair_share_a_seed_that_is_new_each_launch(world):
     assert all(0 < seed < 2**32 for seed in seeds)
 
 
-def test_either_side_may_be_started_first_and_warmed_first(world):
+def test_either_side_may_be_started_first_and_build_its_model_first(world):
     for index in range(4):
         world.case(f"test_{index}.py::test_it")
     world.run()
     assert {worker.side for worker in world.workers[::2]} == {"base", "candidate"}
+    assert set(world.begun[::2]) == {"base", "candidate"}
 
 
 def test_a_seed_makes_a_run_again(tmp_path, monkeypatch):

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from paired_gate import bounds, session
+from paired_gate import bounds, looks, session
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "paired_examples.jsonl"
@@ -130,15 +130,15 @@ def measure(arm: str, sessions: int) -> None:
 
 def score(records: Iterable[dict[str, Any]]) -> None:
     """Print what the sessions so far say."""
-    arms: dict[str, list[dict[str, Any]]] = {}
+    arms: dict[tuple[str, tuple[int, ...]], list[dict[str, Any]]] = {}
     for record in records:
-        arms.setdefault(record["arm"], []).append(record)
-    for arm, found in arms.items():
+        arms.setdefault((record["arm"], looks(record)), []).append(record)
+    for (arm, screen), found in arms.items():
         sessions: dict[int, list[dict[str, Any]]] = {}
         for record in found:
             sessions.setdefault(record["when"], []).append(record)
         seconds = sum(rows[0]["session_seconds"] for rows in sessions.values()) / len(sessions)
-        print(f"\n{arm}: {len(sessions)} sessions of {seconds:.0f} s")
+        print(f"\n{arm}, looks at {screen}: {len(sessions)} sessions of {seconds:.0f} s")
         changed = [r for r in found if arm != "unchanged" and r["name"].startswith(SLOW)]
         for label, rows in (("slower case", changed), ("others", [r for r in found if r not in changed])):
             for verdict, count in Counter(r["verdict"] for r in rows).most_common():

@@ -26,10 +26,13 @@ from typing import Any
 
 from scipy.stats import beta
 
+from pytest_infergate.core.paired import SCREEN_LOOKS
 from pytest_infergate.storage.turns import read
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "paired_gate.jsonl"
+EARLIER = (5, 7, 10, 15)
+"""Looks of the screen in sessions that do not say theirs."""
 TEST = """
 import pytest
 
@@ -84,6 +87,7 @@ def session(folder: Path, against: str, threads: int) -> Iterator[dict[str, Any]
         case = turns[verdict["nodeid"]]
         yield {
             "when": round(begin),
+            "looks": SCREEN_LOOKS,
             "threads": threads,
             "name": name,
             "verdict": row["verdict"],
@@ -133,14 +137,19 @@ def bounds(hits: int, count: int) -> str:
     return f"{hits} of {count} ({hits / count:.1%}, 95 % interval {low:.1%} to {high:.1%})"
 
 
+def looks(record: dict[str, Any]) -> tuple[int, ...]:
+    """After which launches the screen looked."""
+    return tuple(record.get("looks", EARLIER))
+
+
 def score(records: Iterable[dict[str, Any]]) -> None:
     """Print what the sessions so far say."""
-    arms: dict[float, list[dict[str, Any]]] = {}
+    arms: dict[tuple[float, tuple[int, ...]], list[dict[str, Any]]] = {}
     for record in records:
-        arms.setdefault(record["share"], []).append(record)
-    for share, found in sorted(arms.items()):
+        arms.setdefault((record["share"], looks(record)), []).append(record)
+    for (share, screen), found in sorted(arms.items()):
         sessions = {record["when"]: record["session_seconds"] for record in found}
-        print(f"\n{share:+.0%}: {len(found)} cases in {len(sessions)} sessions of "
+        print(f"\n{share:+.0%}, looks at {screen}: {len(found)} cases in {len(sessions)} sessions of "
               f"{sum(sessions.values()) / len(sessions):.0f} s")  # fmt: skip
         for verdict, count in Counter(record["verdict"] for record in found).most_common():
             print(f"  {verdict:24}{bounds(count, len(found))}")

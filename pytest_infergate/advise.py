@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -15,7 +16,7 @@ from pytest_infergate.core.advice import Advice, Question
 from pytest_infergate.core.cost import Instance
 from pytest_infergate.core.demand import Backlog, Demand
 from pytest_infergate.core.merge import flat
-from pytest_infergate.core.model import Note, Session
+from pytest_infergate.core.model import CaseResult, Note, Session
 from pytest_infergate.core.offers import Offer, Way
 from pytest_infergate.errors import ConfigurationError
 from pytest_infergate.pricing import PriceList
@@ -24,6 +25,17 @@ from pytest_infergate.storage.prices import today
 
 OWN = "own"
 """Provider of machines that the user has, at a price that the user says."""
+
+Offered = Mapping[str, tuple[tuple[Offer, ...], tuple[Note, ...]]]
+"""By model: machines that it can run on, and what was left out."""
+
+
+class Answers(NamedTuple):
+    """What can be answered, and what must be known for the rest."""
+
+    given: tuple[Advice, ...] = ()
+    unanswered: Mapping[str, tuple[Note, ...]] = {}
+    """By model."""
 
 
 def answered(  # noqa: PLR0913 - an option each
@@ -68,35 +80,48 @@ def answered(  # noqa: PLR0913 - an option each
         scale_up=ahead,
         grid=_grid(grid),
     )
-    answers = [
-        advice.advise(question, found, (*notes, *_doubts(found)))
-        for found, notes in offered.values()
-        if found
-    ]
-    return _rendered(answers, sessions, form)
+    return _rendered(_answers(offered, dict.fromkeys(offered, question)), sessions, form)
 
 
-def advised(session: Session, prices: PriceList, asked: Demand | None) -> tuple[Advice, ...]:
+def advised(session: Session, prices: PriceList, asked: Demand | None) -> Answers:
     """Advice beside the report of a run: for each model with a demand and a machine with a price.
 
     `asked` holds for every model; without it each has the demand of its own test. No limit is asked for: a
     budget's p95 is that of a single caller. Times of a paired run hold for its workers alone: no advice.
     """
     if session.against is not None:
-        return ()
-    own = {offers.model(one.case): Demand(rate=one.demand) for one in session.cases if one.demand}
-    if asked is not None:
-        own = dict.fromkeys(own.keys() | {offers.model(one.case) for one in session.cases}, asked)
+        return Answers()
+    own = {offers.model(one.case): one for one in session.cases if one.demand or asked is not None}
     if not own:
-        return ()
+        return Answers()
     known, said = prices.instances, prices.pricing
     offered = _by_model([session], known, _standing(said.instances, known))
-    return tuple(
-        advice.advise(
-            Question(demand=own[model], utilisation=said.utilisation), found, (*notes, *_doubts(found))
-        )
-        for model, (found, notes) in offered.items()
-        if found and model in own
+    wanted = {
+        model: Question(demand=asked or _demanded(case), utilisation=said.utilisation)
+        for model, case in own.items()
+    }
+    return _answers(offered, wanted)
+
+
+def _demanded(result: CaseResult) -> Demand:
+    """What the test of a case says is to be served."""
+    if result.demand is None:
+        raise ValueError(f"{result.nodeid} has no demand")
+    if result.streams is None:
+        return Demand(rate=result.demand)
+    return Demand(rate=result.demand, pattern="periodic", streams=result.streams)
+
+
+def _answers(offered: Offered, wanted: Mapping[str, Question]) -> Answers:
+    """Answer for every model that is asked for and has a machine with a price."""
+    asked = {model: found for model, found in offered.items() if model in wanted}
+    return Answers(
+        tuple(
+            advice.advise(wanted[model], made, (*notes, *_doubts(made)))
+            for model, (made, notes) in asked.items()
+            if made
+        ),
+        {model: notes for model, (made, notes) in asked.items() if not made},
     )
 
 
@@ -220,34 +245,37 @@ def _halves(pair: str, option: str, example: str) -> tuple[str, str]:
 
 
 def _by_model(
-    sessions: Iterable[Session], table: Sequence[Instance], told: Mapping[str, Instance]
-) -> dict[str, tuple[tuple[Offer, ...], tuple[Note, ...]]]:
+    sessions: Sequence[Session], table: Sequence[Instance], told: Mapping[str, Instance]
+) -> Offered:
     """The offers for each model that was measured, and why others are none."""
-    models: dict[str, list[Way]] = {}
+    left = offers.left_out(sessions)
+    models: dict[str, list[Way]] = {model: [] for model in left}
     for way in offers.ways(sessions):
         models.setdefault(way.model, []).append(way)
-    return {model: offers.offers(found, table, told) for model, found in models.items()}
-
-
-def _offered(
-    sessions: Iterable[Session], table: Sequence[Instance], told: Mapping[str, Instance]
-) -> dict[str, tuple[tuple[Offer, ...], tuple[Note, ...]]]:
-    """The offers for each model. Raises `ConfigurationError` where no machine has a price."""
-    offered = _by_model(sessions, table, told)
-    if not offered:
-        raise ConfigurationError(
-            "the results hold no case whose times can be used: run the tests with --infer-json, "
-            "without --infer-against"
-        )
-    if not any(found for found, _ in offered.values()):
-        questions = dict.fromkeys(str(note) for _, notes in offered.values() for note in notes)
-        raise ConfigurationError("; ".join(questions))
+    offered = {}
+    for model, found in sorted(models.items()):
+        made, notes = offers.offers(found, table, told)
+        offered[model] = made, (*notes, *left.get(model, ()))
     return offered
 
 
-def _backlogs(
-    work: Backlog, offered: Mapping[str, tuple[tuple[Offer, ...], tuple[Note, ...]]], form: str
-) -> str:
+def _offered(sessions: Sequence[Session], table: Sequence[Instance], told: Mapping[str, Instance]) -> Offered:
+    """The offers for each model. Raises `ConfigurationError` where no machine has a price."""
+    offered = _by_model(sessions, table, told)
+    if any(made for made, _ in offered.values()):
+        return offered
+    notes = dict.fromkeys(note for _, notes in offered.values() for note in notes)
+    questions = [str(note) for note in notes if note.cure]
+    if questions:
+        raise ConfigurationError("; ".join(questions))
+    why = "".join(f"; {note}" for note in list(notes)[:1])
+    raise ConfigurationError(
+        "the results hold no case whose times can be used: run the tests with --infer-json, "
+        f"without --infer-against{why}"
+    )
+
+
+def _backlogs(work: Backlog, offered: Offered, form: str) -> str:
     from pytest_infergate.report import advice as words
 
     try:
@@ -261,16 +289,17 @@ def _backlogs(
     return "\n\n".join(words.jobs(work, jobs, model) for model, jobs in found.items())
 
 
-def _rendered(answers: Sequence[Advice], sessions: Sequence[Session], form: str) -> str:
+def _rendered(answers: Answers, sessions: Sequence[Session], form: str) -> str:
     from pytest_infergate.report import advice as words
 
+    given, unanswered = answers
     if form == "json":
-        return _json({"answers": answers, "assumed": words.ASSUMPTIONS})
+        return _json({"answers": given, "assumed": words.ASSUMPTIONS, "unanswered": unanswered})
     if form == "html":
         from pytest_infergate.report import html
 
-        return html.render(flat(sessions), advice=answers)
-    return words.markdown(answers) if form == "markdown" else words.terminal(answers)
+        return html.render(flat(sessions), advice=given, unanswered=unanswered, leading=True)
+    return (words.markdown if form == "markdown" else words.terminal)(given, unanswered)
 
 
 def _json(value: object) -> str:

@@ -42,9 +42,9 @@ if TYPE_CHECKING:
     from pytest_infergate.session import InferenceRun
     from pytest_infergate.settings import Marker
 
-DEFAULT_MAX_TIME = 60.0
+DEFAULT_MAX_TIME = 120.0
 """Seconds that the turns of one case may take, over all launches."""
-TYPICAL_LAUNCHES = 6
+TYPICAL_LAUNCHES = 5
 TYPICAL_SECONDS = 2.0
 """Of one case in one launch."""
 TYPICAL_OVERHEAD = 8.0
@@ -298,7 +298,7 @@ def interruptible() -> Iterator[None]:
 
 
 def forecast(cases: int, opponent: Opponent) -> str:
-    """``24 cases against main (merge base 1a2b3c4), about 7 launches, 3 min``."""
+    """``24 cases against main (merge base 1a2b3c4), about 5 launches, 5 min``."""
     seconds = TYPICAL_LAUNCHES * (cases * TYPICAL_SECONDS + TYPICAL_OVERHEAD)
     about = f"about {TYPICAL_LAUNCHES} launches, {units.duration(seconds)}"
     return f"{units.plural(cases, 'case')} against {messages.opponent(opponent.described())}, {about}"
@@ -419,6 +419,7 @@ def _keep(
                 plan=trial.wanted.plan,
                 screen=tuple(trial.screen),
                 confirm=tuple(trial.confirm),
+                others=trial.others,
             )
             for entry, trial in zip(entries, found.trials, strict=True)
         ),
@@ -498,6 +499,7 @@ class Judge(NamedTuple):
             trial.confirm,
             plan,
             confirming=self.confirming,
+            others=trial.others,
             stopped=trial.stopped,
             control=self.control,
         )

@@ -194,8 +194,9 @@ def _write_html(run: InferenceRun, session: Session) -> list[str]:
     from pytest_infergate.advise import advised
     from pytest_infergate.report import html
 
-    advice = advised(session, run.prices, run.settings.command.get("demand"))
-    atomic_write(run.settings.report, html.render(session, settings=run.settings.given, advice=advice))
+    given, unanswered = advised(session, run.prices, run.settings.command.get("demand"))
+    page = html.render(session, settings=run.settings.given, advice=given, unanswered=unanswered)
+    atomic_write(run.settings.report, page)
     return [f"wrote {run.settings.report}"]
 
 

@@ -24,7 +24,14 @@ def replayed(turns: Turns) -> Session:
 
 
 def _judged(case: TurnsOfCase, turns: Turns, policy: Policy, control: Note | None) -> CaseVerdict:
-    time = paired.compared(case.screen, case.confirm, case.plan, confirming=turns.confirming, control=control)
+    time = paired.compared(
+        case.screen,
+        case.confirm,
+        case.plan,
+        confirming=turns.confirming,
+        others=case.others,
+        control=control,
+    )
     side = CaseResult(case=case.case, nodeid=case.nodeid, outcome=Outcome.MEASURED)
     accepted = gate.accepted(case.case, case.nodeid, turns.against.accepted)
     return gate.judge_paired(side, side, time, policy, Environment(), accepted=accepted)

@@ -249,13 +249,15 @@ class InferenceRun:
             "tolerance": self.settings.tolerances_for(case.test, marker.tolerance),
             "gate": mode,
             "unit": marker.unit,
-            "demand": self._demand(marker),
+            **self._demand(marker),
         }
 
-    def _demand(self, marker: Marker) -> float | None:
-        """Items a second that are to be served."""
+    def _demand(self, marker: Marker) -> dict[str, Any]:
+        """What is to be served."""
         demand = self.settings.layered("demand", marker.demand, None)
-        return None if demand is None else demand.rate
+        if demand is None:
+            return {}
+        return {"demand": demand.rate, "streams": demand.streams if demand.pattern == "periodic" else None}
 
     def _price(self, device: Device, limits: Sequence[Budget]) -> dict[str, Any]:
         """What the machine of a device costs; where nobody can say and a budget needs it, why."""

@@ -665,6 +665,8 @@ class Shell:
             f"{units.plural(progress.launches, 'launch')}, {progress.decided} of "
             f"{units.plural(progress.cases, 'case')} decided"
         )
+        if progress.confirming:
+            words += f", {progress.confirming} being confirmed as slower"
         if progress.decided < progress.cases:
             words += f", about {units.duration(progress.seconds_left)} left"
         reporter = self.config.pluginmanager.get_plugin("terminalreporter")

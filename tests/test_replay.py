@@ -1,11 +1,12 @@
 import json
 import re
 
+import msgspec
 import pytest
 
 from pytest_infergate import cli
 from pytest_infergate.core.model import Against, Case, Verdict
-from pytest_infergate.core.paired import Launch, Plan
+from pytest_infergate.core.paired import Launch, Plan, Spread
 from pytest_infergate.replay import replayed
 from pytest_infergate.report import text
 from pytest_infergate.storage.atomic import atomic_write
@@ -84,6 +85,15 @@ def test_the_table_is_that_of_the_run(replay):
         name: re.search(rf"test_{name}\[cpu\].* (\S+)\n", out)[1] for name in ("same", "slow", "fast", "open")
     }
     assert words == {"same": "equivalent", "slow": "regressed", "fast": "improved", "open": "inconclusive"}
+
+
+def test_other_cases_count_as_they_did_in_the_run(replay):
+    unsure = launches(0.004, 1) + launches(-0.006, 1) + launches(0.008, 1)
+    assert " inconclusive" in replay(of_case("test_a", unsure))[1]
+    settled = msgspec.structs.replace(
+        of_case("test_a", unsure), others={3: Spread(squares=40 * 0.008**2, degrees=40)}
+    )
+    assert " equivalent" in replay(settled)[1]
 
 
 def test_launches_that_ran_out_pass(replay):

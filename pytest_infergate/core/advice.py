@@ -244,7 +244,7 @@ def advise(question: Question, found: Sequence[Offer], notes: Sequence[Note] = (
         nearest=nearest,
         binding=None if plans else _binding(nearest, question),
         actions=tuple(_actions(found)),
-        notes=(*notes, *_remarks(found)),
+        notes=tuple(dict.fromkeys((*notes, *_remarks(found)))),
     )
     if not plans:
         return answer
@@ -323,7 +323,7 @@ def _plan(offer: Offer, question: Question, server: tuple[int, float], needed: i
     month = cost.usd_per_month(instance.price, instances)
     return Plan(
         offer=offer.words,
-        instance=instance.name,
+        instance=offer.name,
         price=_price_words(instance),
         usd_per_hour=instance.price,
         told=offer.told,
@@ -598,6 +598,7 @@ def _actions(found: Sequence[Offer]) -> Iterator[Note]:
 
 def _remarks(found: Sequence[Offer]) -> Iterator[Note]:
     for offer in found:
+        yield from offer.way.doubts
         if offer.way.dtype is not None:
             yield Note(
                 code="accuracy",
@@ -648,7 +649,7 @@ def backlog(work: Backlog, found: Iterable[Offer]) -> tuple[Job, ...]:
         spot = offer.instance.spot_usd_per_hour
         jobs.append(
             Job(
-                instance=offer.instance.name,
+                instance=offer.name,
                 price=_price_words(offer.instance),
                 usd_per_hour=offer.instance.price,
                 device=offer.way.device,

@@ -352,6 +352,8 @@ class CaseResult(Struct, frozen=True, kw_only=True):
     """Why there is no price, where a budget needs one."""
     demand: float | None = None
     """Items a second that are to be served, where the author or the user says so."""
+    streams: int | None = None
+    """That the demand comes from at equal distances; ``None`` where requests come at random."""
 
 
 class GateMode(str, enum.Enum):

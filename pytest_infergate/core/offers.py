@@ -6,7 +6,7 @@ A way is no offer before somebody can say what its machine costs.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -16,6 +16,7 @@ from pytest_infergate.core.cost import Instance
 from pytest_infergate.core.model import (
     Case,
     CaseResult,
+    CaseVerdict,
     Crew,
     Energy,
     Hardware,
@@ -35,6 +36,25 @@ SLOWEST: Final = 1e7
 """Seconds above which none was."""
 MOST_WATTS: Final = 1e9
 """Power above which nothing was metered."""
+WRONG: Final = {
+    Verdict.MISMATCH: "it does not compute what its base does",
+    Verdict.INVALID: "its measurement is invalid",
+    Verdict.NOT_MEASURED: "it was not measured",
+}
+"""Verdicts of cases that are no way to run a model, and why."""
+DOUBTFUL: Final = (Verdict.REGRESSED, Verdict.OVER_BUDGET, Verdict.SUSPECTED)
+"""Verdicts that somebody who takes the advice should know of."""
+DOUBTS: Final = ("disturbed", "not-steady", "page-faults")
+"""Notes of measurements that make their times doubtful."""
+
+
+class Measured(NamedTuple):
+    """A case whose times can be used."""
+
+    result: CaseResult
+    measurement: Measurement
+    session: Session
+    verdict: CaseVerdict | None
 
 
 class Way(Struct, frozen=True, kw_only=True):
@@ -59,6 +79,8 @@ class Way(Struct, frozen=True, kw_only=True):
     """Seconds of the first call."""
     energies: tuple[tuple[int, Energy], ...] = ()
     """Batch sizes and the energy of a call of one worker; empty where nobody knows."""
+    doubts: tuple[Note, ...] = ()
+    """What the runs that measured it said of these times."""
 
     @property
     def words(self) -> str:
@@ -73,11 +95,18 @@ class Offer(Struct, frozen=True, kw_only=True):
     instance: Instance
     told: bool
     """Whether the user said that this machine is that instance; else it was found by its class."""
+    place: str = ""
+    """Its hardware, where several machines that were measured stand for that instance."""
+
+    @property
+    def name(self) -> str:
+        """``g6.xlarge``."""
+        return f"{self.instance.name}, {self.place}" if self.place else self.instance.name
 
     @property
     def words(self) -> str:
         """``g6.xlarge (cuda)``."""
-        return f"{self.instance.name} ({self.way.words})"
+        return f"{self.name} ({self.way.words})"
 
 
 def way_words(device: str, runtime: str, dtype: str | None, threads: int | None, workers: int) -> str:
@@ -103,31 +132,65 @@ def ways(sessions: Iterable[Session]) -> tuple[Way, ...]:
     Paired runs are left out, whose times hold for their workers alone; so are cases whose test failed, whose
     outputs are wrong, or whose measurement is invalid.
     """
-    found: dict[tuple[object, ...], list[tuple[CaseResult, Measurement, Session]]] = {}
-    for session in sessions:
-        wrong = {
-            (verdict.nodeid, verdict.case)
-            for verdict in session.gate.verdicts
-            if verdict.verdict in (Verdict.MISMATCH, Verdict.INVALID, Verdict.NOT_MEASURED)
-        }
-        for result in session.cases if session.against is None else ():
-            measurement, hardware, case = result.measurement, result.hardware, result.case
-            usable = result.outcome is Outcome.MEASURED and (result.nodeid, case) not in wrong
-            if not usable or measurement is None or hardware is None:
-                continue
-            if not _readable(case.batch_size, measurement):
-                continue
-            key = (
-                case.test,
-                case.params,
-                case.device,
-                case.runtime,
-                case.dtype or "",
-                case.threads or 0,
-                hardware.id,
-            )
-            found.setdefault(key, []).append((result, measurement, session))
+    found: dict[tuple[object, ...], list[Measured]] = {}
+    for result, verdict, session in _judged(sessions):
+        measurement, hardware, case = result.measurement, result.hardware, result.case
+        if _unusable(result, verdict) or measurement is None or hardware is None:
+            continue
+        key = (
+            case.test,
+            case.params,
+            case.device,
+            case.runtime,
+            case.dtype or "",
+            case.threads or 0,
+            hardware.id,
+        )
+        found.setdefault(key, []).append(Measured(result, measurement, session, verdict))
     return tuple(way for key in sorted(found, key=str) for way in _ways(found[key]))
+
+
+def left_out(sessions: Iterable[Session]) -> dict[str, tuple[Note, ...]]:
+    """Say, by model, which cases `ways` leaves out and why; not of those that were skipped on purpose."""
+    reasons: dict[str, dict[str, list[str]]] = {}
+    for result, verdict, _ in _judged(sessions):
+        reason = _unusable(result, verdict)
+        if reason and result.outcome is not Outcome.SKIPPED:
+            reasons.setdefault(model(result.case), {}).setdefault(reason, []).append(result.nodeid)
+    return {
+        name: tuple(
+            Note(code="left-out", text=f"{nodeids[0]} is left out: {reason}{_more(len(nodeids) - 1)}")
+            for reason, nodeids in found.items()
+        )
+        for name, found in reasons.items()
+    }
+
+
+def _more(count: int) -> str:
+    """Say that so many other cases of the model share what is said of one."""
+    return f"; so for {units.plural(count, 'more case')}" if count else ""
+
+
+def _judged(sessions: Iterable[Session]) -> Iterator[tuple[CaseResult, CaseVerdict | None, Session]]:
+    """Cases and their verdicts, without those of paired runs."""
+    for session in sessions:
+        gravest_last = reversed(session.gate.verdicts)
+        verdicts = {(verdict.nodeid, verdict.case): verdict for verdict in gravest_last}
+        for result in session.cases if session.against is None else ():
+            yield result, verdicts.get((result.nodeid, result.case)), session
+
+
+def _unusable(result: CaseResult, verdict: CaseVerdict | None) -> str:
+    """Why the times of a case, which may come from elsewhere, are none to plan with; empty where they are."""
+    if result.outcome is not Outcome.MEASURED:
+        return f"its outcome is {result.outcome.value}"
+    if verdict is not None and verdict.verdict in WRONG:
+        return WRONG[verdict.verdict]
+    if result.measurement is None or result.hardware is None:
+        return "its results hold no times, or no hardware"
+    if not _readable(result.case.batch_size, result.measurement):
+        return "its times are none that a clock can have told"
+    return ""
 
 
 def _readable(batch_size: int, measurement: Measurement) -> bool:
@@ -145,16 +208,16 @@ def _measurable(service: ServiceTimes) -> bool:
     return all(times[0] >= FASTEST and times[-1] <= SLOWEST for times in service.percentiles)
 
 
-def _ways(measured: Sequence[tuple[CaseResult, Measurement, Session]]) -> Iterator[Way]:
+def _ways(measured: Sequence[Measured]) -> Iterator[Way]:
     """The way of one worker, and those of several at once, at the batch sizes where these were measured."""
     alone = _way(measured)
     yield alone
     crews: dict[int, dict[int, Crew]] = {}
-    for result, measurement, _ in measured:
-        for crew in measurement.crews:
+    for one in measured:
+        for crew in one.measurement.crews:
             if crew.workers < 2:  # noqa: PLR2004 - one alone is measured without a crew
                 continue
-            crews.setdefault(crew.workers, {})[result.case.batch_size] = crew
+            crews.setdefault(crew.workers, {})[one.result.case.batch_size] = crew
     for workers, by_size in sorted(crews.items()):
         try:
             service = ServiceTimes(
@@ -170,10 +233,10 @@ def _ways(measured: Sequence[tuple[CaseResult, Measurement, Session]]) -> Iterat
         yield msgspec.structs.replace(alone, workers=workers, service=service, host_bytes=host, energies=())
 
 
-def _way(measured: Sequence[tuple[CaseResult, Measurement, Session]]) -> Way:
-    by_size = {result.case.batch_size: (result, measurement) for result, measurement, _ in measured}
-    sizes = tuple(sorted(by_size))
-    result, largest = by_size[sizes[-1]]
+def _way(measured: Sequence[Measured]) -> Way:
+    by_size = {one.result.case.batch_size: one for one in measured}
+    found = [by_size[size] for size in sorted(by_size)]
+    result, largest = found[-1].result, found[-1].measurement
     case = result.case
     if result.hardware is None:
         raise ValueError("a way needs the hardware that it was measured on")
@@ -184,19 +247,34 @@ def _way(measured: Sequence[tuple[CaseResult, Measurement, Session]]) -> Way:
         dtype=case.dtype,
         threads=case.threads,
         hardware=result.hardware,
-        service=_service({size: measurement for size, (_, measurement) in by_size.items()}),
-        uncertain=budget.launch_band(
-            (), virtual=any(session.environment.virtual for *_, session in measured)
-        ),
+        service=_service({size: one.measurement for size, one in by_size.items()}),
+        uncertain=budget.launch_band((), virtual=any(one.session.environment.virtual for one in measured)),
         host_bytes=largest.memory.host_peak,
         weights_bytes=largest.memory.weights,
-        cold_start=max(measurement.cold_start for _, measurement, _ in measured),
+        cold_start=max(one.measurement.cold_start for one in measured),
         energies=tuple(
-            (size, measurement.energy)
-            for size, (_, measurement) in sorted(by_size.items())
-            if measurement.energy is not None and _metered(measurement.energy)
+            (one.result.case.batch_size, one.measurement.energy)
+            for one in found
+            if one.measurement.energy is not None and _metered(one.measurement.energy)
         ),
+        doubts=tuple(_doubts(found)),
     )
+
+
+def _doubts(found: Sequence[Measured]) -> Iterator[Note]:
+    """What was said of the cases of a way that touches advice: each thing once, by its first case."""
+    said: dict[str, list[Note]] = {}
+    for one in found:
+        for note in one.measurement.notes:
+            if note.code in DOUBTS:
+                text = f"{one.result.nodeid}: {note.text}"
+                said.setdefault(note.code, []).append(Note(code=note.code, text=text, cure=note.cure))
+        if one.verdict is not None and one.verdict.verdict in DOUBTFUL:
+            code = one.verdict.verdict.value
+            text = f"{one.result.nodeid} is {code.replace('-', ' ')} in the run that measured it"
+            said.setdefault(code, []).append(Note(code=code, text=text))
+    for notes in said.values():
+        yield msgspec.structs.replace(notes[0], text=f"{notes[0].text}{_more(len(notes) - 1)}")
 
 
 def _metered(taken: Energy) -> bool:
@@ -254,13 +332,12 @@ def offers(
 
 
 def _told_apart(made: Sequence[Offer]) -> tuple[Offer, ...]:
-    """Name own machines by their hardware too, where one name was given to several of them."""
+    """Name machines by their hardware too, where one instance stands for several of them."""
     machines: dict[str, dict[str, str]] = {}
     for offer in made:
-        if not offer.instance.vcpus:
-            hardware = offer.way.hardware
-            machines.setdefault(offer.instance.name, {})[hardware.id] = hardware.words
-    return tuple(_placed(offer, machines.get(offer.instance.name, {})) for offer in made)
+        hardware = offer.way.hardware
+        machines.setdefault(offer.instance.name, {})[hardware.id] = hardware.words
+    return tuple(_placed(offer, machines[offer.instance.name]) for offer in made)
 
 
 def _placed(offer: Offer, machines: Mapping[str, str]) -> Offer:
@@ -269,8 +346,7 @@ def _placed(offer: Offer, machines: Mapping[str, str]) -> Offer:
         return offer
     hardware = offer.way.hardware
     words = hardware.words if len(set(machines.values())) == len(machines) else hardware.id
-    instance = msgspec.structs.replace(offer.instance, name=f"{offer.instance.name}, {words}")
-    return msgspec.structs.replace(offer, instance=instance)
+    return msgspec.structs.replace(offer, place=words)
 
 
 def _standing(way: Way, told: Mapping[str, Instance]) -> Instance | None:
@@ -289,7 +365,8 @@ def _unknown(way: Way, table: Sequence[Instance]) -> Note:
     return Note(
         code="unknown-machine",
         text=f"what is this machine, and what does it cost: {way.hardware.words}?",
-        cure=f"say --instance {kind}=NAME, such as {example}, or --price {kind}=USD_PER_HOUR",
+        cure=f"say --instance {kind}=NAME, such as {example}, or --price {kind}=USD_PER_HOUR, or what "
+        "[tool.infergate.instances] says of every run",
     )
 
 

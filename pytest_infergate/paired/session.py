@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 from pytest_infergate.core import paired, units
 from pytest_infergate.core.model import Note, Struct
-from pytest_infergate.core.paired import Board, Launch, Plan, Stage
+from pytest_infergate.core.paired import Board, Launch, Plan, Spread, Stage
 from pytest_infergate.paired.turns import Course, alternate, course
 from pytest_infergate.paired.worker import WorkerLostError, WorkerStrayedError
 
@@ -79,6 +79,8 @@ class Trial:
         self.screen: list[Launch] = []
         self.confirm: list[Launch] = []
         self.stage = Stage.SCREEN
+        self.others: dict[int, Spread] = {}
+        """By look of the screen, the spread of the launches of the other cases."""
         self.reports: list[dict[str, Any]] = []
         """Of the candidate's test, as pytest serialises them: of the last launch, or of one that failed."""
         self.arriving: list[dict[str, Any]] = []
@@ -101,7 +103,7 @@ class Trial:
         """Whether this launch is the one that showed it: what it says of the test counts for nothing."""
         self.seconds = 0.0
         self.warm_calls: int | None = None
-        self.course = Course(0, 0, 0)
+        self.courses = {Stage.SCREEN: Course(0, 0, 0), Stage.CONFIRM: Course(0, 0, 0)}
 
     @property
     def launches(self) -> int:
@@ -130,6 +132,8 @@ class Progress(Struct, frozen=True, kw_only=True):
     launches: int
     decided: int
     cases: int
+    confirming: int
+    """Cases that look slower, in launches that confirm or refute it."""
     seconds_left: float
 
 
@@ -449,7 +453,7 @@ class Session:
         seconds, warmed = _warmed(first, trial.warm_calls)
         if self._planned(trial, seconds, warmed):
             _warmed(second, warmed)
-            trial.add(alternate(base, candidate, trial.course, self._chance))
+            trial.add(alternate(base, candidate, trial.courses[trial.stage], self._chance))
 
     def _planned(self, trial: Trial, seconds: float, warmed: int) -> bool:
         """Fix, once for all launches, how the turns go; whether there is time for any."""
@@ -458,8 +462,12 @@ class Session:
         trial.warm_calls = warmed
         least = paired.SCREEN_LOOKS[0]
         warming = 2 * warmed * seconds
-        trial.course = course(seconds, trial.wanted.max_seconds / least - warming)
-        if trial.course.least > 0:
+        allowed = trial.wanted.max_seconds / least - warming
+        trial.courses = {
+            Stage.SCREEN: course(seconds, allowed),
+            Stage.CONFIRM: course(seconds, allowed, careful=True),
+        }
+        if trial.courses[Stage.SCREEN].least > 0:
             return True
         needed = units.duration(least * (warming + 2 * seconds))
         text = f"one call takes {units.seconds(seconds)}: {least} launches take {needed}"
@@ -522,7 +530,7 @@ class Session:
             self._parity(worker, name, trial)
         seconds, warmed = _warmed(worker, trial.warm_calls)
         planned = self._planned(trial, seconds, warmed)
-        turns = trial.course
+        turns = trial.courses[trial.stage]
         times = [worker.turn(turns.calls) for _ in range(turns.least)] if planned else []
         trial.seconds += time.monotonic() - begin
         return tuple(times)
@@ -530,6 +538,7 @@ class Session:
     # Between launches
 
     def _decide(self, trials: Sequence[Trial]) -> None:
+        self._compare_spreads([trial for trial in trials if trial.stage is Stage.SCREEN])
         self._confirming += sum(
             trial.waiting and trial.stage is Stage.SCREEN and self._stage(trial) is Stage.CONFIRM
             for trial in trials
@@ -541,6 +550,14 @@ class Session:
         for trial in waiting:
             if trial.stage is not Stage.DONE:
                 trial.stopped = self._out_of_time(trial, spent, left)
+
+    def _compare_spreads(self, screened: Sequence[Trial]) -> None:
+        """Keep, for the cases that are looked at now, by how much launches of the others differ."""
+        for look in {len(trial.screen) for trial in screened}.intersection(paired.SCREEN_LOOKS):
+            spreads = paired.spreads_of_others([_differences(trial, look) for trial in self._trials])
+            for trial, others in zip(self._trials, spreads, strict=True):
+                if trial in screened and len(trial.screen) == look:
+                    trial.others[look] = others
 
     def _stage(self, trial: Trial) -> Stage:
         """Where a case stands; unreadable times make it invalid."""
@@ -581,7 +598,11 @@ class Session:
         done = sum(not trial.waiting for trial in self._trials)
         self._tell(
             Progress(
-                launches=self._launches, decided=done, cases=len(self._trials), seconds_left=self._left()
+                launches=self._launches,
+                decided=done,
+                cases=len(self._trials),
+                confirming=sum(trial.waiting and trial.stage is Stage.CONFIRM for trial in self._trials),
+                seconds_left=self._left(),
             )
         )
 
@@ -593,7 +614,16 @@ def decided(trial: Trial, confirming: int) -> paired.Decision:
         [launch.difference for launch in trial.confirm],
         trial.wanted.plan,
         confirming=confirming,
+        others=trial.others,
     )
+
+
+def _differences(trial: Trial, look: int) -> list[float]:
+    """Of the first launches of the screen; none where their times cannot be read."""
+    try:
+        return [launch.difference for launch in trial.screen[:look]]
+    except ValueError:
+        return []
 
 
 def dismiss(workers: Sequence[Worker]) -> None:

@@ -18,6 +18,8 @@ PRECISION = 0.0125
 """Standard error of a launch, log scale, at which more turns would gain little: launches differ by that."""
 LAUNCH_SECONDS = 4.0
 """Turns of one case in one launch end at this time, but for `FEWEST_PAIRS`."""
+CAREFUL_PAIRS, CAREFUL_PRECISION, CAREFUL_SECONDS = 300, 0.006, 8.0
+"""The same in confirmation, where few cases share what a launch costs besides."""
 FEWEST_PAIRS = 5
 SINGLE_SECONDS = 0.002
 """A call of this length is a turn of its own."""
@@ -45,6 +47,8 @@ class Course(NamedTuple):
     least: int
     """Pairs of turns that are taken whatever they say; 0 where there is no time for any."""
     most: int
+    precision: float = PRECISION
+    """Standard error between the two at which the turns end."""
 
 
 def calls_per_turn(seconds: float) -> int:
@@ -54,16 +58,17 @@ def calls_per_turn(seconds: float) -> int:
     return max(2, min(MOST_CALLS, round(TURN_SECONDS / max(seconds, 1e-9))))
 
 
-def course(seconds: float, allowed: float) -> Course:
+def course(seconds: float, allowed: float, *, careful: bool = False) -> Course:
     """Plan the turns of a case, given the seconds of a call and those that a launch may take."""
     calls = calls_per_turn(seconds)
     pair = 2 * max(seconds * calls, TURN_SECONDS / 2)
-    within = int(LAUNCH_SECONDS / pair)
+    within = max(FEWEST_PAIRS, int((CAREFUL_SECONDS if careful else LAUNCH_SECONDS) / pair))
     possible = int(allowed / pair)
     return Course(
         calls=calls,
-        least=min(LEAST_PAIRS, max(FEWEST_PAIRS, within), possible),
-        most=min(MOST_PAIRS, max(FEWEST_PAIRS, within), possible),
+        least=min(LEAST_PAIRS, within, possible),
+        most=min(CAREFUL_PAIRS if careful else MOST_PAIRS, within, possible),
+        precision=CAREFUL_PRECISION if careful else PRECISION,
     )
 
 
@@ -90,14 +95,14 @@ def alternate(base: Side, candidate: Side, course: Course, chance: random.Random
                 times[is_base].append((base if is_base else candidate).turn(course.calls))
         launch = Launch(base=tuple(times[True]), candidate=tuple(times[False]))
         taken = len(launch.base)
-        if taken >= course.most or (taken >= course.least and _precise(launch)):
+        if taken >= course.most or (taken >= course.least and _precise(launch, course.precision)):
             return msgspec.structs.replace(
                 launch, base_boards=base.boards(), candidate_boards=candidate.boards()
             )
 
 
-def _precise(launch: Launch) -> bool:
+def _precise(launch: Launch, wanted: float) -> bool:
     try:
-        return launch.error <= PRECISION
+        return launch.error <= wanted
     except ValueError:  # a time of zero, which is told where the case is decided
         return True

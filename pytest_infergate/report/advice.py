@@ -2,52 +2,114 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from tabulate import tabulate
 
 from pytest_infergate.core import demand as demands
 from pytest_infergate.core import units
-from pytest_infergate.core.advice import TIE, Advice, Crossing, Electricity, Job, Plan, Sensitivity
+from pytest_infergate.core.advice import TIE, Advice, Electricity, Job, Plan, Sensitivity
 from pytest_infergate.core.capacity import Load
 from pytest_infergate.core.demand import Backlog
+from pytest_infergate.core.model import Note
 from pytest_infergate.core.offers import way_words
 from pytest_infergate.report.markdown import code, escaped, table
 from pytest_infergate.report.names import plain
 
 ASSUMPTIONS = (
     "Service time is not latency under load: requests wait for each other, and that was simulated.",
-    "Network, and whatever is done before and after the model, count only where the callable includes them.",
-    "One model a machine; what is fixed for the peak is paid for around the clock.",
+    "A request is one item of a batch. Network, pre- and post-processing count only where the callable has them.",
+    "One model a machine; what is fixed for the peak is paid for around the clock, 730 hours a month.",
+    "“Used” is the share of what full batches would serve; “with spare” has one machine more than it takes.",
     "Prices are on demand. Spot machines, which may be taken away, never alone serve a latency limit.",
 )
 """What every answer rests on."""
 HEADERS = ("plan", "device", "batch", "wait", "p95", "used", "USD/month", "with spare", "USD/million")
 SCALED_HEADER = "USD/month scaled"
+SUMMARY = ("model", "plan", "p95", "USD/month", "USD/million", "another from")
 JOB_HEADERS = ("instance", "device", "batch", "machine-hours", "at once", "USD", "on spot")
 LEFT = 2
 """Columns of words; the others hold figures."""
 
 
-def terminal(answers: Sequence[Advice]) -> str:
-    """Every answer, blocks apart by an empty line, and what all rest on."""
-    blocks = [block for answer in answers for block in _blocks(answer)]
-    return "\n\n".join([*blocks, _listed("assumed", ASSUMPTIONS)])
+def terminal(answers: Sequence[Advice], unanswered: Mapping[str, Sequence[Note]] | None = None) -> str:
+    """Every answer, what must be known for the other models, and what all answers rest on."""
+    common = shared(answers)
+    body = [tuple(map(plain, line)) for line in summary(answers)]
+    blocks = [_table(SUMMARY, body)] if body else []
+    blocks += [block for answer in answers for block in _blocks(answer, common)]
+    blocks += [_listed("notes on all", common), _listed("not answered", questions(unanswered or {}))]
+    return "\n\n".join(filter(None, [*blocks, _listed("assumed", ASSUMPTIONS)]))
 
 
-def markdown(answers: Sequence[Advice]) -> str:
+def markdown(answers: Sequence[Advice], unanswered: Mapping[str, Sequence[Note]] | None = None) -> str:
     """Every answer under a heading of its own."""
-    blocks: list[str] = []
+    common = shared(answers)
+    blocks = [_markdown_table(SUMMARY, summary(answers))] if answers[1:] else []
     for answer in answers:
         blocks += [f"### {code(answer.model)}", escaped(question(answer)), f"**{escaped(verdict(answer))}**"]
-        blocks += ["\n".join(f"- {escaped(line)}" for line in findings(answer))]
+        blocks += [_markdown_list(findings(answer))]
         if answer.plans:
-            rows = [tuple(map(escaped, cells(plan))) for plan in answer.plans]
-            columns = headers(answer)
-            blocks.append(table(columns, rows, frozenset(range(LEFT, len(columns)))))
-        blocks.append("\n".join(f"- {escaped(line)}" for line in remarks(answer)))
-    blocks.append("\n".join(f"- {line}" for line in ASSUMPTIONS))
-    return "\n\n".join(block for block in blocks if block) + "\n"
+            blocks.append(_markdown_table(headers(answer), map(cells, answer.plans)))
+        blocks.append(_markdown_list(remarks(answer, common)))
+    for title, lines in (("On all", common), ("Not answered", questions(unanswered or {}))):
+        blocks += [f"### {title}", _markdown_list(lines)] if lines else []
+    blocks += ["### Assumed", _markdown_list(ASSUMPTIONS)]
+    return "\n\n".join(filter(None, blocks)) + "\n"
+
+
+def _markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    body = [tuple(map(escaped, row)) for row in rows]
+    return table(columns, body, frozenset(range(LEFT, len(columns))))
+
+
+def _markdown_list(lines: Iterable[str]) -> str:
+    return "\n".join(f"- {escaped(line)}" for line in lines)
+
+
+def headline(answers: Sequence[Advice]) -> str:
+    """What a page of advice is headed with."""
+    if len(answers) == 1:
+        return verdict(answers[0])
+    return f"Where to run {units.plural(len(answers), 'model')}"
+
+
+def summary(answers: Sequence[Advice]) -> list[tuple[str, ...]]:
+    """A row of `SUMMARY` for each answer, where there are several."""
+    return [_summed(answer) for answer in answers] if answers[1:] else []
+
+
+def _summed(answer: Advice) -> tuple[str, ...]:
+    plan = answer.winner
+    if plan is None:
+        return answer.model, verdict(answer).removesuffix("."), *[units.UNKNOWN] * (len(SUMMARY) - LEFT)
+    above = [crossing for crossing in answer.crossings if crossing.rate > answer.demand.rate]
+    return (
+        answer.model,
+        f"{plan.words} ({_device(plan)})",
+        units.seconds(plan.load.p95),
+        usd(plan.usd_per_month).removesuffix(" USD"),
+        usd(plan.usd_per_million).removesuffix(" USD"),
+        units.rate(above[0].rate) if above else units.UNKNOWN,
+    )
+
+
+def shared(answers: Sequence[Advice]) -> list[str]:
+    """Remarks that hold for every answer, where there are several."""
+    first, *others = map(remarks, answers) if answers[1:] else [[]]
+    return [line for line in first if all(line in other for other in others)]
+
+
+def questions(unanswered: Mapping[str, Sequence[Note]]) -> list[str]:
+    """What must be known to answer for the other models: each question once."""
+    models: dict[str, list[str]] = {}
+    for model, notes in unanswered.items():
+        for note in notes:
+            models.setdefault(plain(str(note)), []).append(plain(model))
+    return [
+        f"{f'{named[0]} and {len(named) - 1} more' if named[1:] else named[0]}: {text}"
+        for text, named in models.items()
+    ]
 
 
 def question(answer: Advice) -> str:
@@ -66,8 +128,12 @@ def verdict(answer: Advice) -> str:
         return "No plan meets the limit." if answer.binding is None else f"{_sentence(answer.binding.text)}."
     return (
         f"Run it on {winner.words} ({_device(winner)}): {usd(winner.usd_per_month)} a month, "
-        f"{usd(winner.usd_per_million)} per million."
+        f"{usd(winner.usd_per_million)} per million {_noun(answer)}."
     )
+
+
+def _noun(answer: Advice) -> str:
+    return "frames" if answer.demand.pattern == "periodic" else "requests"
 
 
 def findings(answer: Advice) -> list[str]:
@@ -90,7 +156,7 @@ def findings(answer: Advice) -> list[str]:
     if enough is not None:
         lines.append(f"{winner.words} serve{'s' * (winner.instances == 1)} up to about {enough}.")
     if answer.crossings:
-        lines.append(_flips(answer.crossings))
+        lines.append(_flips(answer))
     if len(answer.offers) > 1 and not answer.crossings and answer.costs:
         low, high = answer.costs[0].rate, answer.costs[-1].rate
         lines.append(f"It costs least from {units.rate(low)} to {units.rate(high)}.")
@@ -111,16 +177,16 @@ def _enough(answer: Advice) -> str | None:
     served = [rate for rate, usd in paid if usd is not None and usd <= winner.usd_per_month * (1 + TIE)]
     if not served or max(served) == paid[-1][0]:
         return None
-    return units.rate(max(served), "requests")
+    return units.rate(max(served), _noun(answer))
 
 
-def _flips(crossings: Sequence[Crossing]) -> str:
+def _flips(answer: Advice) -> str:
     """Who costs least, from the least demand to the largest; what lies between two serves nobody in time."""
     parts: list[str] = []
-    for crossing in crossings:
+    for crossing in answer.crossings:
         costs = "" if parts else " costs least"
-        parts.append(f"up to {units.rate(crossing.rate, 'requests')} {crossing.below}{costs}")
-    return _sentence(", ".join(parts)) + f", above that {crossings[-1].above}."
+        parts.append(f"up to {units.rate(crossing.rate, _noun(answer))} {crossing.below}{costs}")
+    return _sentence(", ".join(parts)) + f", above that {answer.crossings[-1].above}."
 
 
 def _speed(winner: Plan, answer: Advice) -> str:
@@ -186,9 +252,10 @@ def _electricity(taken: Electricity) -> str:
     )
 
 
-def remarks(answer: Advice) -> list[str]:
-    """What to try next, and what was taken for granted."""
-    return [plain(str(note)) for note in (*answer.actions, *answer.notes)]
+def remarks(answer: Advice, but: Collection[str] = ()) -> list[str]:
+    """What to try next, and what was taken for granted; without what is told elsewhere."""
+    lines = dict.fromkeys(plain(str(note)) for note in (*answer.actions, *answer.notes))
+    return [line for line in lines if line not in but]
 
 
 def jobs(work: Backlog, found: Sequence[Job], model: str) -> str:
@@ -244,14 +311,14 @@ def price(plan: Plan) -> str:
     return f"{usd(plan.usd_per_hour)} an hour: {plan.price}"
 
 
-def _blocks(answer: Advice) -> Iterable[str]:
+def _blocks(answer: Advice, common: Collection[str]) -> Iterable[str]:
     lines = [plain(answer.model), f"  {question(answer)}", f"  {plain(verdict(answer))}"]
     yield "\n".join([*lines, *(f"  {plain(line)}" for line in findings(answer))])
     if answer.plans:
         body = [tuple(map(plain, cells(plan))) for plan in answer.plans]
         yield _table(headers(answer), body)
         yield _listed("prices", list(dict.fromkeys(plain(price(plan)) for plan in answer.plans)))
-    yield _listed("notes", remarks(answer))
+    yield _listed("notes", remarks(answer, common))
 
 
 def _table(columns: Sequence[str], body: Sequence[Sequence[object]]) -> str:

@@ -6,7 +6,7 @@ import base64
 import functools
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
@@ -24,6 +24,7 @@ from pytest_infergate.core.model import (
     Estimate,
     Hardware,
     Latency,
+    Note,
     Session,
     Verdict,
 )
@@ -143,11 +144,17 @@ class Answer(NamedTuple):
 
 
 def render(
-    session: Session, *, settings: Mapping[str, str] | None = None, advice: Iterable[Advice] = ()
+    session: Session,
+    *,
+    settings: Mapping[str, str] | None = None,
+    advice: Sequence[Advice] = (),
+    unanswered: Mapping[str, Sequence[Note]] | None = None,
+    leading: bool = False,
 ) -> str:
     """Render a session as one HTML document, with the advice that was asked for.
 
-    `settings` are shown beside the environment as they stand.
+    `settings` are shown beside the environment as they stand; `unanswered` says, by model, what must be known
+    before it can be advised on. A page on which advice is `leading` begins with it.
     """
     pairs = joined(session)
     groups = _groups(pairs)
@@ -158,6 +165,8 @@ def render(
     fields = expenses(shown) if session.against is None else ()
     spent = {field: FIGURES[field] for field in fields}
     style = _style(spent.values())
+    common = words.shared(advice)
+    questions = words.questions(unanswered or {})
     return _template().render(
         style=Markup(style),  # noqa: S704 - the package's own style sheet, nobody else's text
         style_hash=_hash(style),
@@ -186,7 +195,14 @@ def render(
         geometry=pictures,
         held=held,
         roofline=charts.roofline(entry.held for entry in held if entry.held is not None),
-        answers=list(map(_answer, advice)),
+        leading=leading,
+        headline=words.headline(advice) if leading else session.gate.headline,
+        advised=bool(advice or questions),
+        answers=[_answer(answer, common) for answer in advice],
+        summary=words.summary(advice),
+        summary_headers=words.SUMMARY,
+        common=common,
+        questions=questions,
         assumptions=words.ASSUMPTIONS,
     )
 
@@ -203,7 +219,7 @@ def _held(result: CaseResult | None, label: str) -> Held | None:
     )
 
 
-def _answer(advice: Advice) -> Answer:
+def _answer(advice: Advice, common: Collection[str]) -> Answer:
     return Answer(
         advice=advice,
         name=_name(plain(advice.model)),
@@ -214,7 +230,7 @@ def _answer(advice: Advice) -> Answer:
         plans=[words.cells(plan) for plan in advice.plans],
         prices=list(dict.fromkeys(map(words.price, advice.plans))),
         charts=charts.charts(advice),
-        remarks=words.remarks(advice),
+        remarks=words.remarks(advice, common),
     )
 
 

@@ -476,7 +476,8 @@ def _cures(
     broken = [check for check in checks if check.verdict is Verdict.OVER_BUDGET and not not_decided(check)]
     if regressed:
         paired = any(row.evidence == "paired" for row in verdict.comparisons)
-        yield from _regression_cures(regressed, () if result is None else result.tolerance, paired=paired)
+        yield _meant(verdict) if paired else "if the change is meant, record it with --infer-save"
+        yield from _allowing(regressed, () if result is None else result.tolerance)
     elif verdict.verdict is Verdict.REGRESSED:
         yield "make it run again, or record the baseline anew without this case with --infer-save"
     if broken:
@@ -492,13 +493,14 @@ def _cures(
         yield from _forgiving(verdict, result)
 
 
-def _regression_cures(
-    regressed: Iterable[Comparison], given: Collection[str], *, paired: bool
-) -> Iterable[str]:
-    if paired:
-        yield "if the change is meant, accept it in a commit message: Infergate-Accept: PATTERN REASON"
-    else:
-        yield "if the change is meant, record it with --infer-save"
+def _meant(verdict: CaseVerdict) -> str:
+    """How to accept a case; a pattern ends at the first space."""
+    pattern = plain(verdict.nodeid.rpartition("::")[2]).replace(" ", "?")
+    return f"if the change is meant, end the message of a commit with: Infergate-Accept: {pattern} REASON"
+
+
+def _allowing(regressed: Iterable[Comparison], given: Collection[str]) -> Iterable[str]:
+    """How to tolerate what regressed, in this test and from now on."""
     effects: dict[str, float] = {}
     for row in regressed:
         if row.effect is not None:
@@ -525,6 +527,9 @@ def _wider(effect: float) -> str:
 
 
 def _forgiving(verdict: CaseVerdict, result: CaseResult | None) -> Iterable[str]:
+    """How a run passes nevertheless; nothing helps where the test itself failed."""
+    if result is not None and result.outcome is Outcome.FAILED:
+        return
     judged = [verdict.verdict, *(row.verdict for row in verdict.comparisons)]
     judged += [check.verdict for check in verdict.budgets if check.verdict is not None]
     if FAILING.isdisjoint(judged):

@@ -67,7 +67,7 @@ def opponent(session: Session) -> str:
     against = session.against
     if against is None:
         return ""
-    took = f"{units.plural(against.launches, 'launch')}, {units.duration(against.seconds)}"
+    took = f"{units.plural(against.launches, 'launch')} in all, {units.duration(against.seconds)}"
     lines = [f"against {messages.opponent(against)}, call by call: {took}"]
     lines += [
         f"{_INDENT}accepted by a commit: {plain(pattern)}: {plain(reason) or 'no reason was given'}"

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from pytest_infergate.core.model import Against, Case, Struct
-from pytest_infergate.core.paired import Launch, Plan
+from pytest_infergate.core.paired import Launch, Plan, Spread
 from pytest_infergate.errors import StorageError
 
 VERSION = 1
@@ -24,6 +24,8 @@ class TurnsOfCase(Struct, frozen=True, kw_only=True):
     plan: Plan
     screen: tuple[Launch, ...] = ()
     confirm: tuple[Launch, ...] = ()
+    others: dict[int, Spread] = msgspec.field(default_factory=dict)
+    """By look of the screen, the spread of the other cases when it was taken."""
 
 
 class Turns(Struct, frozen=True, kw_only=True):
@@ -75,6 +77,8 @@ def read(path: Path) -> Turns:
     for case in turns.cases:
         if not (0 <= case.plan.tolerance < MOST_RATIO and 0 <= case.plan.floor < MOST_RATIO):
             raise StorageError(f"{path}: {case.nodeid}: tolerance and floor are shares of 0 or more")
+        if not all(0 <= one.squares <= MOST_RATIO and one.degrees >= 0 for one in case.others.values()):
+            raise StorageError(f"{path}: {case.nodeid}: the spread of others is a sum of 0 or more")
         _check(path, case.nodeid, (*case.screen, *case.confirm))
     _check(path, "the control", turns.control)
     return turns

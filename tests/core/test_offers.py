@@ -6,7 +6,18 @@ from core_values import ENVIRONMENT, HARDWARE, OTHER_HARDWARE, case, latency, me
 
 from pytest_infergate.core import gate, offers
 from pytest_infergate.core.cost import Instance
-from pytest_infergate.core.model import Crew, Energy, Hardware, Policy, Session
+from pytest_infergate.core.model import (
+    Against,
+    CaseVerdict,
+    Crew,
+    Energy,
+    Hardware,
+    Note,
+    Outcome,
+    Policy,
+    Session,
+    Verdict,
+)
 
 OWN = Instance(
     provider="own", region="", name="own cpu", vcpus=0, memory_gib=None, usd_per_hour=0.1, as_of=""
@@ -27,15 +38,18 @@ def timed(seconds=0.02, size=1, hardware=HARDWARE, **fields):
     )
 
 
-def ways(*results):
-    session = Session(
+def run_of(*results):
+    return Session(
         tool_version="0.1.0",
         created="2026-07-01T12:00:00Z",
         environment=ENVIRONMENT,
         cases=results,
         gate=gate.gate((), Policy()),
     )
-    return offers.ways([session])
+
+
+def ways(*results):
+    return offers.ways([run_of(*results)])
 
 
 def sizes(*results):
@@ -136,8 +150,86 @@ def test_one_machine_keeps_its_name():
     assert offered(HARDWARE, OTHER_HARDWARE, told={HARDWARE.id: OWN}) == ["own cpu (cpu)"]
 
 
-def test_an_instance_keeps_the_name_under_which_it_is_rented():
-    assert offered(HARDWARE, Hardware(cpu_model="Test CPU", cores=4), told={"cpu": RENTED}) == [
-        "small (cpu)",
-        "small (cpu)",
+def test_an_instance_that_two_classes_stand_for_names_both():
+    twin = Hardware(cpu_model="Test CPU", cores=4)
+    words = offered(HARDWARE, twin, told={"cpu": RENTED})
+    assert sorted(words) == sorted(f"small, {one.id} (cpu)" for one in (HARDWARE, twin))
+    assert offered(HARDWARE, told={"cpu": RENTED}) == ["small (cpu)"]
+
+
+# What is left out, and what is doubtful
+
+
+def judged(*results, verdict=Verdict.EQUIVALENT):
+    verdicts = [
+        CaseVerdict(case=one.case, nodeid=one.nodeid, verdict=verdict, failed=False) for one in results
     ]
+    return msgspec.structs.replace(run_of(*results), gate=gate.gate(verdicts, Policy()))
+
+
+@pytest.mark.parametrize(
+    ("found", "reason"),
+    [
+        (judged(timed(), verdict=Verdict.MISMATCH), "it does not compute what its base does"),
+        (judged(timed(), verdict=Verdict.INVALID), "its measurement is invalid"),
+        (run_of(msgspec.structs.replace(timed(), outcome=Outcome.FAILED)), "its outcome is failed"),
+        (
+            run_of(msgspec.structs.replace(timed(), measurement=None)),
+            "its results hold no times, or no hardware",
+        ),
+        (
+            run_of(msgspec.structs.replace(timed(), hardware=None)),
+            "its results hold no times, or no hardware",
+        ),
+        (run_of(timed(size=0)), "its times are none that a clock can have told"),
+    ],
+    ids=["mismatch", "invalid", "failed", "no times", "no hardware", "no batch"],
+)
+def test_what_is_left_out_is_said(found, reason):
+    assert offers.ways([found]) == ()
+    (case,) = found.cases
+    ((name, (note,)),) = offers.left_out([found]).items()
+    assert name == offers.model(case.case)
+    assert (note.code, note.text) == ("left-out", f"{case.nodeid} is left out: {reason}")
+
+
+def test_what_is_left_out_for_one_reason_is_said_once():
+    ((_, notes),) = offers.left_out([run_of(timed(), timed(size=0), timed(size=-1), timed(size=-2))]).items()
+    assert [note.text.partition("; ")[2] for note in notes] == ["so for 2 more cases"]
+
+
+def test_nothing_is_said_of_what_was_used_or_skipped_or_paired():
+    skipped = msgspec.structs.replace(timed(size=8), outcome=Outcome.SKIPPED)
+    assert offers.left_out([run_of(timed(), skipped)]) == {}
+    paired = msgspec.structs.replace(run_of(timed(size=0)), against=Against(revision="main"))
+    assert offers.left_out([paired]) == {}
+
+
+def noted(code, size=1):
+    return timed(size=size, notes=(Note(code=code, text=f"it is {code}", cure="mend it"),))
+
+
+@pytest.mark.parametrize("code", ["disturbed", "not-steady", "page-faults"])
+def test_a_doubtful_measurement_is_doubted(code):
+    (way,) = ways(noted(code))
+    assert [str(note) for note in way.doubts] == [f"{noted(code).nodeid}: it is {code} (mend it)"]
+
+
+def test_a_doubt_of_several_cases_is_said_once():
+    (way,) = ways(noted("disturbed", 8), noted("disturbed", 1), timed(size=2), noted("disturbed", 4))
+    (doubt,) = way.doubts
+    assert doubt.text.endswith("it is disturbed; so for 2 more cases")
+
+
+def test_a_note_that_does_not_touch_advice_is_left_where_it_is():
+    (way,) = ways(noted("flops-uncovered"))
+    assert way.doubts == ()
+
+
+@pytest.mark.parametrize("verdict", [Verdict.OVER_BUDGET, Verdict.REGRESSED, Verdict.SUSPECTED])
+def test_a_case_that_is_not_as_it_should_be_is_doubted(verdict):
+    (way,) = offers.ways([judged(timed(), verdict=verdict)])
+    (doubt,) = way.doubts
+    assert doubt.text == f"{timed().nodeid} is {verdict.value.replace('-', ' ')} in the run that measured it"
+    (usual,) = offers.ways([judged(timed())])
+    assert usual.doubts == ()

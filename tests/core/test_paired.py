@@ -15,11 +15,13 @@ from pytest_infergate.core.paired import (
     Decision,
     Launch,
     Plan,
+    Spread,
     Stage,
     comparison,
     decide,
     launches_to_next_look,
     location,
+    spreads_of_others,
 )
 
 PLAN = Plan()
@@ -83,6 +85,93 @@ def test_swapping_the_sides_flips_the_sign(differences):
     assert back.error == pytest.approx(there.error, abs=1e-12)
 
 
+# The other cases of a run
+
+
+def others(deviation, degrees=40):
+    return Spread(squares=degrees * deviation**2, degrees=degrees)
+
+
+def test_the_spread_of_others_leaves_out_the_case_itself():
+    found = spreads_of_others([[0.0, 0.02], [0.01, 0.01, 0.04], [0.5], []])
+    assert [one.squares for one in found] == pytest.approx([6e-4, 2e-4, 8e-4, 8e-4])
+    assert [one.degrees for one in found] == [2, 1, 3, 3]
+
+
+def test_a_case_alone_has_no_others():
+    assert spreads_of_others([[0.01, 0.02, 0.03]]) == [Spread()]
+    assert spreads_of_others([]) == []
+
+
+def test_a_few_launches_are_joined_by_those_of_other_cases():
+    alone, joined = location([0.007, 0.013, 0.010]), location([0.007, 0.013, 0.010], others(0.004))
+    assert (joined.value, joined.error, joined.degrees) == (alone.value, alone.error, alone.degrees)
+    assert joined.joint_error == pytest.approx(0.004 / math.sqrt(3))
+    assert joined.joint_degrees == 42
+    assert joined.half_width(0.005) == pytest.approx(2.698 * 0.004 / math.sqrt(3), rel=1e-3)
+
+
+def test_a_case_is_never_surer_by_others_than_by_its_own_spread():
+    own = [0.00, 0.02, 0.01]  # a standard deviation of 0.01, theirs is 0.008
+    assert location(own, others(0.008)).joint_error == pytest.approx(0.01 / math.sqrt(3))
+
+
+def test_a_case_much_less_steady_than_the_others_is_judged_by_itself():
+    own = [0.00, 0.02, 0.01]
+    assert location(own, others(0.006)) == location(own)
+
+
+def test_a_case_steadier_than_the_others_needs_them_not():
+    steady = [0.0100, 0.0101, 0.0102, 0.0101, 0.0100]
+    assert location(steady, others(0.02)).half_width(0.02) == location(steady).half_width(0.02)
+
+
+@pytest.mark.parametrize("spread", [others(0.004, degrees=9), Spread(), None])
+def test_too_few_others_say_nothing(spread):
+    assert location([0.010, 0.012, 0.011], spread) == location([0.010, 0.012, 0.011])
+
+
+def test_others_that_do_not_differ_at_all_say_nothing_of_one_that_does():
+    assert location([0.010, 0.012, 0.011], others(0.0)) == location([0.010, 0.012, 0.011])
+
+
+def test_others_settle_a_case_sooner():
+    screen = [0.004, -0.006, 0.008]
+    assert decide(screen, (), PLAN) == Decision(stage=Stage.SCREEN)
+    found = decide(screen, (), PLAN, others={3: others(0.008)})
+    assert found == Decision(stage=Stage.DONE, verdict=Verdict.EQUIVALENT)
+    assert decide(screen, (), PLAN, others={3: others(0.020)}).stage is Stage.SCREEN
+
+
+def test_the_others_of_another_look_do_not_count():
+    assert decide([0.004, -0.006, 0.008], (), PLAN, others={5: others(0.008)}).stage is Stage.SCREEN
+
+
+def test_others_confirm_nothing():
+    screen, confirm = near(0.05, 5), near(0.045, 5, spread=0.03)
+    looks = {look: others(0.001) for look in (3, 5, 7, 10, 15)}
+    alone = decide(screen, confirm, PLAN)
+    assert alone == decide(screen, confirm, PLAN, others=looks) == Decision(stage=Stage.CONFIRM)
+
+
+def test_the_interval_of_a_case_settled_with_others_is_theirs_too():
+    launches = [launch(effect) for effect in (0.004, -0.006, 0.008)]
+    decision = Decision(stage=Stage.DONE, verdict=Verdict.EQUIVALENT)
+    alone = comparison(launches, (), PLAN, decision)
+    joined = comparison(launches, (), PLAN, decision, others={3: others(0.008)})
+    assert joined.effect == alone.effect
+    assert alone.low < joined.low < joined.high < alone.high
+    assert joined.smallest_detectable < alone.smallest_detectable
+    confirmed = comparison(launches, launches, PLAN, decision, others={3: others(0.008)})
+    assert (confirmed.low, confirmed.high) == (alone.low, alone.high)
+
+
+@given(st.lists(st.floats(-0.5, 0.5), min_size=2, max_size=15), st.floats(0, 0.5), st.integers(0, 500))
+def test_others_never_widen_an_interval(differences, deviation, degrees):
+    joined = location(differences, others(deviation, degrees))
+    assert joined.half_width(0.01) <= location(differences).half_width(0.01)
+
+
 # The turns of a launch
 
 
@@ -117,7 +206,8 @@ def test_before_the_first_look_nothing_is_decided(count):
     ],
 )
 def test_a_case_well_within_its_tolerance_is_done_at_the_first_look(effect, verdict):
-    assert decide(near(effect, 5), (), PLAN) == Decision(stage=Stage.DONE, verdict=verdict)
+    screen = near(effect, SCREEN_LOOKS[0], spread=0.0005)
+    assert decide(screen, (), PLAN) == Decision(stage=Stage.DONE, verdict=verdict)
 
 
 @pytest.mark.parametrize("effect", [0.03, 0.05, 1.0])
@@ -184,7 +274,8 @@ def test_a_wider_tolerance_forgives(tolerance):
 @pytest.mark.parametrize(
     ("stage", "screen", "confirm", "more"),
     [
-        (Stage.SCREEN, 0, 0, 5),
+        (Stage.SCREEN, 0, 0, 3),
+        (Stage.SCREEN, 3, 0, 2),
         (Stage.SCREEN, 5, 0, 2),
         (Stage.SCREEN, 8, 0, 2),
         (Stage.SCREEN, 10, 0, 5),
@@ -218,7 +309,7 @@ def test_a_regression_in_a_row():
 
 def test_launches_that_ran_out_are_said():
     stopped = Note(code="capped", text="the time is up")
-    row = comparison([launch(0.0), launch(0.1)], (), PLAN, Decision(stage=Stage.SCREEN), stopped)
+    row = comparison([launch(0.0), launch(0.1)], (), PLAN, Decision(stage=Stage.SCREEN), stopped=stopped)
     assert row.verdict is Verdict.INCONCLUSIVE
     assert row.note == stopped
 
@@ -269,7 +360,7 @@ def test_a_slowdown_is_caught_though_one_launch_in_twenty_is_wild(effect, share)
 
 
 def test_every_look_is_planned():
-    assert SCREEN_LOOKS == (5, 7, 10, 15)
+    assert SCREEN_LOOKS == (3, 5, 7, 10, 15)
     assert CONFIRM_LOOKS == (5, 7, 10, 15)
     multipliers = [paired.location(near(0, 5)).half_width(level) / location(near(0, 5)).error
                    for level in (paired.SUSPECT, paired.EQUIVALENT, paired.REGRESSED, paired.REFUTED)]  # fmt: skip

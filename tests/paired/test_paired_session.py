@@ -17,6 +17,8 @@ from pytest_infergate.paired.worker import WorkerLostError, WorkerStrayedError
 
 CASE = "test_a.py::test_one"
 OTHER = "test_b.py::test_two"
+FIRST = paired.SCREEN_LOOKS[0]
+"""Launches after which a calm case is decided."""
 SCRIPT = {
     "seconds": 0.010,
     "spread": 0.001,
@@ -355,8 +357,8 @@ def test_identical_code_is_equivalent_at_the_first_look(world):
     found = world.run()
     (trial,) = found.trials
     assert (trial.stage, verdict(trial)) == (Stage.DONE, Verdict.EQUIVALENT)
-    assert (len(trial.screen), len(trial.confirm)) == (5, 0)
-    assert (found.launches, found.confirming, found.interrupted) == (5, 0, False)
+    assert (len(trial.screen), len(trial.confirm)) == (FIRST, 0)
+    assert (found.launches, found.confirming, found.interrupted) == (FIRST, 0, False)
     assert not trial.waiting
     assert (trial.no_base, trial.mismatch, trial.invalid, trial.stopped, trial.lost) == (None,) * 5
 
@@ -366,8 +368,8 @@ def test_a_slowdown_is_confirmed_in_launches_of_its_own(world):
     found = world.run()
     (trial,) = found.trials
     assert (trial.stage, verdict(trial, 1)) == (Stage.DONE, Verdict.REGRESSED)
-    assert (len(trial.screen), len(trial.confirm)) == (5, 5)
-    assert (found.launches, found.confirming) == (10, 1)
+    assert (len(trial.screen), len(trial.confirm)) == (FIRST, 5)
+    assert (found.launches, found.confirming) == (FIRST + 5, 1)
 
 
 def test_a_speedup_needs_no_confirmation(world):
@@ -375,7 +377,7 @@ def test_a_speedup_needs_no_confirmation(world):
     found = world.run()
     (trial,) = found.trials
     assert verdict(trial) is Verdict.IMPROVED
-    assert (found.launches, found.confirming, trial.confirm) == (5, 0, [])
+    assert (found.launches, found.confirming, trial.confirm) == (FIRST, 0, [])
 
 
 def test_a_tolerance_is_that_of_the_case(world):
@@ -388,8 +390,8 @@ def test_decided_cases_leave_the_others_alone(world):
     world.case()
     world.case(OTHER, candidate={"seconds": 0.0105})
     found = world.run()
-    assert [trial.launches for trial in found.trials] == [5, 10]
-    assert [set(cases_of(worker)) for worker in world.of("base")] == [{CASE, OTHER}] * 5 + [{OTHER}] * 5
+    assert [trial.launches for trial in found.trials] == [FIRST, FIRST + 5]
+    assert [set(cases_of(worker)) for worker in world.of("base")] == [{CASE, OTHER}] * FIRST + [{OTHER}] * 5
 
 
 def test_cases_in_confirmation_are_counted_once_each(world):
@@ -459,7 +461,7 @@ def test_workers_of_a_pair_share_a_seed_that_is_new_each_launch(world):
     world.run()
     seeds = [worker.seed for worker in world.of("base")]
     assert seeds == [worker.seed for worker in world.of("candidate")]
-    assert len(set(seeds)) == 5
+    assert len(set(seeds)) == FIRST
     assert all(0 < seed < 2**32 for seed in seeds)
 
 
@@ -514,7 +516,7 @@ def test_outputs_that_differ_are_told(world):
     world.case(candidate={"difference": "values differ"}, parity=0.5)
     trial = world.alone()
     assert trial.mismatch == "values differ"
-    assert trial.launches == 5
+    assert trial.launches == FIRST
     (told,) = [message for worker in world.workers for message in worker.told if message["do"] == "compare"]
     assert told == {"do": "compare", "path": str(world.folder / "output"), "tolerance": 0.5}
 
@@ -574,7 +576,7 @@ def test_a_model_that_fails_among_commands_is_followed_to_the_end_of_its_test(wo
     failed, other = world.run().trials
     assert failed.failed
     assert (phases(failed), failed.no_base, failed.launches) == (["setup", "call", "teardown"], None, 0)
-    assert (verdict(other), other.launches) == (Verdict.EQUIVALENT, 5)
+    assert (verdict(other), other.launches) == (Verdict.EQUIVALENT, FIRST)
 
 
 def test_both_models_may_fail_at_once(world):
@@ -622,7 +624,7 @@ def test_a_case_that_the_base_lacks_is_timed_alone(world):
     assert trial.figures["candidate"] == {"launch": 1, "counted": True, "turns": LEAST_PAIRS}
     assert trial.launches == 0
     assert verdict(other) is Verdict.EQUIVALENT
-    assert [cases_of(worker).count(CASE) for worker in world.of("candidate")] == [1, 0, 0, 0, 0]
+    assert [cases_of(worker).count(CASE) for worker in world.of("candidate")] == [1] + [0] * (FIRST - 1)
     assert not any(CASE in cases_of(worker) for worker in world.of("base"))
 
 
@@ -714,7 +716,7 @@ def test_a_lost_candidate_costs_its_own_case(world, at):
     lost, other = world.run().trials
     assert (lost.lost.code, lost.waiting, lost.reports) == ("process-lost", False, [])
     assert lost.lost.text == "the process of the candidate ended with exit code 3"
-    assert (verdict(other), other.launches, other.lost) == (Verdict.EQUIVALENT, 5, None)
+    assert (verdict(other), other.launches, other.lost) == (Verdict.EQUIVALENT, FIRST, None)
 
 
 @pytest.mark.parametrize("at", ["case", "count", "warm", "turn"])
@@ -725,7 +727,7 @@ def test_a_lost_base_leaves_the_candidate_to_be_run_again(world, at):
     assert (trial.no_base.code, trial.lost, trial.waiting) == ("base-lost", None, False)
     assert phases(trial) == ["setup", "call", "teardown"]
     assert trial.figures["candidate"]["turns"] == LEAST_PAIRS
-    assert (verdict(other), other.launches) == (Verdict.EQUIVALENT, 5)
+    assert (verdict(other), other.launches) == (Verdict.EQUIVALENT, FIRST)
 
 
 def test_a_base_lost_after_its_turns_keeps_the_reports(world):
@@ -746,8 +748,8 @@ def test_cases_after_a_lost_process_go_on_in_a_new_pair(world):
     for index in range(4):
         world.case(f"test_{index}.py::test_it", candidate={"lost": "turn"} if index == 2 else {})
     found = world.run()
-    assert [trial.launches for trial in found.trials] == [5, 5, 0, 5]
-    assert found.launches == 5
+    assert [trial.launches for trial in found.trials] == [FIRST, FIRST, 0, FIRST]
+    assert found.launches == FIRST
     first = world.of("candidate")[:2]
     ran = [*cases_of(first[0]), *cases_of(first[1])]
     assert sorted(ran) == sorted(trial.wanted.nodeid for trial in found.trials)
@@ -856,7 +858,7 @@ def test_models_that_do_not_fit_together_run_one_after_the_other(world, side, at
     (trial,) = found.trials
     assert trial.apart
     assert (trial.stage, verdict(trial)) == (Stage.DONE, Verdict.EQUIVALENT)
-    assert (trial.launches, found.launches) == (5, 6)
+    assert (trial.launches, found.launches) == (FIRST, FIRST + 1)
     assert (trial.exhausted, trial.no_base, trial.lost, trial.invalid) == (None,) * 4
     assert phases(trial) == ["setup", "call", "teardown"]
     assert len(trial.screen[0].base) == len(trial.screen[0].candidate) == LEAST_PAIRS
@@ -870,7 +872,7 @@ def test_a_test_that_fails_for_want_of_memory_is_tried_apart(world):
     }
     world.case(candidate=script)
     trial = world.alone()
-    assert (trial.failed, trial.launches, verdict(trial)) == (False, 5, Verdict.EQUIVALENT)
+    assert (trial.failed, trial.launches, verdict(trial)) == (False, FIRST, Verdict.EQUIVALENT)
 
 
 @pytest.mark.parametrize("side", ["base", "candidate"])
@@ -878,7 +880,7 @@ def test_a_process_that_the_system_kills_may_be_one_too_many(world, side):
     world.case(**{side: {"lost": together("turn"), "killed": True}})
     world.case(OTHER)
     trial, other = world.run().trials
-    assert (trial.apart, verdict(trial), trial.launches) == (True, Verdict.EQUIVALENT, 5)
+    assert (trial.apart, verdict(trial), trial.launches) == (True, Verdict.EQUIVALENT, FIRST)
     assert (other.apart, verdict(other)) == (False, Verdict.EQUIVALENT)
     assert (trial.no_base, trial.lost) == (None, None)
 
@@ -887,9 +889,9 @@ def test_apart_is_one_process_at_a_time_with_seeds_of_their_pair(world):
     world.case(candidate={"exhausted": together("case")})
     world.run()
     alone = world.workers[2:]
-    assert [worker.side for worker in alone] == ["base", "candidate"] * 5
+    assert [worker.side for worker in alone] == ["base", "candidate"] * FIRST
     assert all(one.seed == two.seed for one, two in zip(alone[::2], alone[1::2], strict=True))
-    assert len({worker.seed for worker in alone}) == 5
+    assert len({worker.seed for worker in alone}) == FIRST
 
 
 def test_figures_of_a_case_apart_are_those_of_the_launch_that_counted(world):
@@ -907,7 +909,7 @@ def test_a_slowdown_is_found_apart_too(world):
     world.case(candidate={"exhausted": together("case"), "seconds": 0.0105})
     found = world.run()
     assert verdict(found.trials[0], found.confirming) is Verdict.REGRESSED
-    assert found.launches == 11
+    assert found.launches == 1 + FIRST + 5
 
 
 def test_a_candidate_that_runs_out_alone_is_exhausted(world):
@@ -972,7 +974,7 @@ def test_running_out_later_goes_on_apart(world):
 
     world.case(candidate={"exhausted": later})
     trial = world.alone()
-    assert (trial.apart, verdict(trial), trial.launches) == (True, Verdict.EQUIVALENT, 5)
+    assert (trial.apart, verdict(trial), trial.launches) == (True, Verdict.EQUIVALENT, FIRST)
     assert trial.figures["candidate"]["launch"] == 1
 
 
@@ -990,20 +992,20 @@ def test_a_call_that_takes_too_long_for_a_launch_is_capped(world):
     world.case(both={"seconds": 3.0}, max_seconds=60.0)
     trial = world.alone()
     assert (trial.stopped.code, trial.launches, trial.waiting) == ("capped", 0, False)
-    assert trial.stopped.text == "one call takes 3.00 s: 5 launches take 3 min"
-    assert trial.stopped.cure == "allow that with --infer-max-time=3 min"
+    assert trial.stopped.text == f"one call takes 3.00 s: {FIRST} launches take 2 min"
+    assert trial.stopped.cure == "allow that with --infer-max-time=2 min"
     assert phases(trial) == ["setup", "call", "teardown"]
 
 
 def test_what_a_call_needs_counts_warm_up_and_turns_of_both_sides(world):
     world.case(both={"seconds": 3.0, "warm_calls": 1}, max_seconds=30.0)
-    assert world.alone().stopped.text == "one call takes 3.00 s: 5 launches take 60 s"
+    assert world.alone().stopped.text == f"one call takes 3.00 s: {FIRST} launches take 36 s"
 
 
 def test_what_capped_a_call_can_be_allowed(world):
-    world.case(both={"seconds": 3.0}, max_seconds=181.0)
+    world.case(both={"seconds": 3.0}, max_seconds=109.0)
     trial = world.alone()
-    assert (trial.stopped, verdict(trial), trial.launches) == (None, Verdict.EQUIVALENT, 5)
+    assert (trial.stopped, verdict(trial), trial.launches) == (None, Verdict.EQUIVALENT, FIRST)
     assert len(trial.screen[0].base) == 1
 
 
@@ -1019,7 +1021,7 @@ def test_a_case_takes_no_more_than_its_time(world):
     assert (trial.stopped.code, trial.launches, trial.stage) == ("capped", 1, Stage.SCREEN)
     assert trial.stopped.text == "1 launch took the time of this case"
     assert trial.seconds == pytest.approx(40.5, abs=0.1)
-    assert trial.stopped.cure == "--infer-max-time=3 min would reach the next look"
+    assert trial.stopped.cure == "--infer-max-time=2 min would reach the next look"
 
 
 def in_launch_seconds(number, seconds):
@@ -1027,18 +1029,18 @@ def in_launch_seconds(number, seconds):
 
 
 def test_confirmation_is_not_begun_without_time_for_it(world):
-    world.case(both={"seconds": 0.1}, candidate={"seconds": 0.11}, max_seconds=40.0)
+    world.case(both={"seconds": 0.1}, candidate={"seconds": 0.11}, max_seconds=30.0)
     trial = world.alone()
     assert (trial.stage, trial.stopped.code) == (Stage.CONFIRM, "capped")
-    assert (len(trial.screen), len(trial.confirm)) == (5, 0)
-    assert trial.stopped.text == "5 launches took the time of this case"
-    assert trial.seconds <= 40.0
+    assert (len(trial.screen), len(trial.confirm)) == (FIRST, 0)
+    assert trial.stopped.text == f"{FIRST} launches took the time of this case"
+    assert trial.seconds <= 30.0
 
 
 def test_seconds_of_a_case_are_those_of_its_turns(world):
     world.case(both={"spread": 0.0})
     trial = world.alone()
-    assert trial.seconds == pytest.approx(5 * 2 * (5 + LEAST_PAIRS) * 0.010, rel=0.01)
+    assert trial.seconds == pytest.approx(FIRST * 2 * (5 + LEAST_PAIRS) * 0.010, rel=0.01)
 
 
 def test_the_time_of_the_run_ends_it_between_launches(world):
@@ -1106,7 +1108,7 @@ def test_an_interrupt_while_workers_start(world):
 def test_each_launch_has_a_control(world):
     world.case()
     found = world.run()
-    assert len(found.control) == 5
+    assert len(found.control) == FIRST
     for launch in found.control:
         assert launch.difference == pytest.approx(0.0)
         assert len(launch.base) == len(launch.candidate) == LEAST_PAIRS
@@ -1124,8 +1126,8 @@ def test_each_pair_has_a_control(world):
 def test_a_twin_of_the_base_stands_in_where_interpreters_differ(world):
     world.case()
     found = world.run(twin=True)
-    assert len(found.control) == 5
-    assert len(world.of("twin")) == 5
+    assert len(found.control) == FIRST
+    assert len(world.of("twin")) == FIRST
     assert [worker.seed for worker in world.of("twin")] == [worker.seed for worker in world.of("base")]
     for worker in world.of("twin"):
         assert commands(worker) == ["control", "warm", "turn", "finish"]
@@ -1190,10 +1192,10 @@ def test_progress_counts_launches_and_cases(world):
     world.case()
     world.case(OTHER, candidate={"seconds": 0.0105})
     world.run()
-    assert [(told.launches, told.decided, told.cases) for told in world.told] == [
-        *((launch, 0, 2) for launch in range(1, 5)),
-        *((launch, 1, 2) for launch in range(5, 10)),
-        (10, 2, 2),
+    assert [(told.launches, told.decided, told.confirming, told.cases) for told in world.told] == [
+        *((launch, 0, 0, 2) for launch in range(1, FIRST)),
+        *((launch, 1, 1, 2) for launch in range(FIRST, FIRST + 5)),
+        (FIRST + 5, 2, 0, 2),
     ]
 
 
@@ -1203,10 +1205,10 @@ def test_seconds_left_are_those_to_the_next_look(world):
     control = 2 * (3 + LEAST_PAIRS) * 0.004
     launch = 2 * (5 + LEAST_PAIRS) * 0.010 + control
     left = [told.seconds_left for told in world.told]
-    assert left == pytest.approx([more * launch for more in (4, 3, 2, 1, 0)], rel=0.01, abs=1e-9)
+    assert left == pytest.approx([more * launch for more in reversed(range(FIRST))], rel=0.01, abs=1e-9)
 
 
 def test_seconds_left_of_a_case_that_ran_apart_count_its_own_launches(world):
     world.case(both={"spread": 0.0}, base={"exhausted": together("case")})
     world.run()
-    assert world.told[1].seconds_left == pytest.approx(4 * 2 * (5 + LEAST_PAIRS) * 0.010, rel=0.05)
+    assert world.told[1].seconds_left == pytest.approx((FIRST - 1) * 2 * (5 + LEAST_PAIRS) * 0.010, rel=0.05)

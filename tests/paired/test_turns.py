@@ -5,7 +5,16 @@ import random
 import pytest
 
 from pytest_infergate.core.paired import Board, Launch
-from pytest_infergate.paired.turns import BLOCK, PRECISION, Course, alternate, calls_per_turn, course, order
+from pytest_infergate.paired.turns import (
+    BLOCK,
+    CAREFUL_PRECISION,
+    PRECISION,
+    Course,
+    alternate,
+    calls_per_turn,
+    course,
+    order,
+)
 
 
 class Side:
@@ -74,15 +83,30 @@ def test_short_calls_share_a_turn(seconds, calls):
     ],
 )
 def test_turns_are_planned_by_the_time_that_there_is(seconds, allowed, plan):
-    assert course(seconds, allowed) == plan
+    assert course(seconds, allowed) == (*plan, PRECISION)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "allowed", "plan"),
+    [
+        (0.010, 12.0, (1, 20, 300)),
+        (0.050, 12.0, (1, 20, 80)),
+        (0.250, 12.0, (1, 16, 16)),
+        (1.0, 12.0, (1, 5, 5)),
+        (1.0, 1.9, (1, 0, 0)),
+        (1e-4, 12.0, (50, 20, 300)),
+    ],
+)
+def test_confirmation_takes_more_turns(seconds, allowed, plan):
+    assert course(seconds, allowed, careful=True) == (*plan, CAREFUL_PRECISION)
 
 
 @pytest.mark.parametrize("seconds", [0.0, 1e-7, 1e-4, 0.003, 0.1, 2.0, 30.0])
 @pytest.mark.parametrize("allowed", [-5.0, 0.0, 0.01, 1.0, 60.0])
 def test_the_least_never_exceeds_the_most_nor_the_time(seconds, allowed):
-    plan = course(seconds, allowed)
-    assert plan.least <= plan.most <= 100
-    assert plan.most <= 0 or plan.most * 2 * seconds * plan.calls <= allowed
+    for plan, most in ((course(seconds, allowed), 100), (course(seconds, allowed, careful=True), 300)):
+        assert plan.least <= plan.most <= most
+        assert plan.most <= 0 or plan.most * 2 * seconds * plan.calls <= allowed
 
 
 @pytest.mark.parametrize("pairs", [1, 2, 9, 10, 30])
@@ -125,7 +149,9 @@ def test_turns_end_at_the_block_that_made_them_precise():
     def seconds():
         return 0.01 * generator.lognormvariate(0, 0.05)
 
-    launch, _ = taken(Course(1, 10, 100), seconds, seconds)
+    launch, _ = taken(Course(1, 10, 100, PRECISION), seconds, seconds)
+    more, _ = taken(Course(1, 10, 100, PRECISION / 3), seconds, seconds)
+    assert len(more.base) > len(launch.base)
     pairs = len(launch.base)
     assert 10 < pairs < 100
     assert pairs % BLOCK == 0

@@ -110,7 +110,7 @@ def test_the_sentence_that_matters_comes_first():
         lines[1]
         == "  50 requests/s, Poisson, 95 % within 100 ms, machines used to at most 60 % of their capacity"
     )
-    assert lines[2] == "  Run it on 2 x c7i.xlarge (cpu): 261 USD a month, 1.98 USD per million."
+    assert lines[2] == "  Run it on 2 x c7i.xlarge (cpu): 261 USD a month, 1.98 USD per million requests."
 
 
 @pytest.mark.parametrize(
@@ -252,6 +252,63 @@ def test_the_page_has_the_column_where_it_has_figures(sample):
     assert page(sample, by_the_hour(), answer()).count(">USD/month scaled</th>") == 1
 
 
+# Several models
+
+
+SMALL = answer(model="tests/test_b.py::test_small", demand=Demand(rate=200.0), actions=())
+SAME = Note(code="stale", text="prices are 100 days old", cure="infergate prices refresh")
+ASKED = {
+    "tests/test_c.py::test_c": (Note(code="unknown-machine", text="what is it?", cure="say --instance"),),
+    "tests/test_d.py::test_d": (Note(code="unknown-machine", text="what is it?", cure="say --instance"),),
+    "tests/test_e.py::test_e": (Note(code="left-out", text="test_e is left out: its outcome is failed"),),
+}
+
+
+def test_several_models_are_summed_up_first():
+    lines = advice.terminal([answer(), SMALL, unmet()]).splitlines()
+    assert re.split(r" {2,}", lines[0]) == list(advice.SUMMARY)
+    assert re.split(r" {2,}", lines[1]) == [
+        "tests/test_a.py::test_model", "2 x c7i.xlarge (cpu)", "83.0 ms", "261", "1.98", "141/s",
+    ]  # fmt: skip
+    assert re.split(r" {2,}", lines[2])[-1] == "-"  # it changes below that demand alone
+    assert "No plan answers 95 % of requests within 1.00 ms" in lines[3]
+    assert "261 USD a month" in lines[7]
+
+
+def test_one_model_needs_no_summary():
+    assert advice.summary([answer()]) == []
+    assert advice.shared([answer()]) == []
+
+
+def test_what_holds_for_every_model_is_said_once():
+    both = [answer(notes=(SAME,)), msgspec.structs.replace(SMALL, notes=(SAME,))]
+    for text in (advice.terminal(both), advice.markdown(both).replace("\\", "")):
+        assert text.count("prices are 100 days old") == 1
+        assert text.count("one worker was measured") == 1
+        assert text.index("prices are 100 days old") > text.index("test_small")
+    assert advice.terminal(both[:1]).count("prices are 100 days old") == 1
+
+
+def test_a_note_of_one_model_that_repeats_is_said_once():
+    assert advice.terminal([answer(notes=(SAME, SAME))]).count("prices are 100 days old") == 1
+
+
+def test_what_must_be_known_is_asked_once():
+    assert advice.questions(ASKED) == [
+        "tests/test_c.py::test_c and 1 more: what is it? (say --instance)",
+        "tests/test_e.py::test_e: test_e is left out: its outcome is failed",
+    ]
+    assert "\nnot answered:\n  tests/test_c.py::test_c and 1 more: " in advice.terminal([answer()], ASKED)
+    assert "### Not answered\n\n- " in advice.markdown([answer()], ASKED)
+    assert "not answered" not in advice.terminal([answer()])
+
+
+def test_frames_are_no_requests():
+    frames = answer(demand=Demand(rate=60.0, pattern="periodic", streams=2))
+    assert advice.verdict(frames).endswith("1.98 USD per million frames.")
+    assert advice.verdict(answer()).endswith("1.98 USD per million requests.")
+
+
 def test_markdown_has_a_table_and_no_markup_of_others():
     hostile = answer(model="tests/`a`|<b>.py::test_*x*", plans=(plan(instance="**big** | @all <img>"),))
     text = advice.markdown([hostile])
@@ -339,6 +396,42 @@ def test_the_page_leads_with_the_plan(sample):
     assert text.index("Where to run it") < text.index("All cases</h2>")
     assert text.count("<polyline") == 2
     assert text.count("<figure>") >= 2
+
+
+def test_a_page_of_advice_begins_with_it(sample):
+    session = sample.session([sample.pair()], headline="passed: 1 of 1 case decided", decided=1)
+    text = html.render(session, advice=[answer()], leading=True)
+    (title,) = re.findall("<title>(.*)</title>", text)
+    (heading,) = re.findall("<h1>(.*)</h1>", text)
+    assert title == heading == advice.verdict(answer())
+    assert text.index('<h2 id="advice">') < text.index('<h2 id="run">What was measured</h2>')
+    assert text.index('<h2 id="run">') < text.index("1 of 1 case decided") < text.index('<h2 id="cases">')
+
+
+def test_a_page_of_several_models_has_them_in_a_table(sample):
+    text = html.render(sample.session(), advice=[answer(notes=(SAME,)), SMALL], leading=True)
+    assert "<h1>Where to run 2 models</h1>" in text
+    assert text.index('<a class="id" href="#a2">tests/test_b.py::test_small</a>') < text.index('id="a1"')
+    assert len(re.findall(r'<article class="card" id="a\d">', text)) == 2
+
+
+def test_a_report_asks_for_what_must_be_known(sample):
+    text = html.render(sample.session([sample.pair()]), unanswered=ASKED)
+    assert "Not answered</h3>" in text
+    assert "tests/test_c.py::test_c and 1 more: what is it?" in text
+    assert '<a href="#advice">Where to run it</a>' in text
+    assert text.count("<h1>") == text.count('<h2 id="advice">') == 1
+
+
+@pytest.mark.parametrize("hostile", range(10))
+def test_hostile_questions_stay_text(sample, hostile):
+    name = sample.hostile[hostile]
+    asked = {name: (Note(code="unknown-machine", text=name, cure=name),)}
+    text = html.render(sample.session(), advice=[answer(model=name), unmet()], unanswered=asked, leading=True)
+    assert "<script>alert" not in text
+    assert "<img src=x" not in text
+    assert "\x1b" not in text
+    text.encode()
 
 
 def test_without_advice_the_page_is_silent(sample):

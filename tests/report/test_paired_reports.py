@@ -15,7 +15,9 @@ from pytest_infergate.core.model import Against, Comparison, Outcome, Verdict
 from pytest_infergate.report import html, junit, messages, results, rows, text
 
 COMMIT = "1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d"
-TRAILER = "if the change is meant, accept it in a commit message: Infergate-Accept: PATTERN REASON"
+TRAILER = (
+    "if the change is meant, end the message of a commit with: Infergate-Accept: test_embedder[cpu] REASON"
+)
 MAIN = Against(revision="main", commit=COMMIT, launches=7, seconds=181.0)
 HEADERS = ["Case", "Was", "Now", "Change", "99 % interval", "Launches", "Verdict"]
 
@@ -192,7 +194,8 @@ def test_the_opponent_in_words(sample, fields, named):
 
 
 @pytest.mark.parametrize(
-    ("launches", "seconds", "took"), [(7, 181.0, "7 launches, 3 min"), (1, 4.2, "1 launch, 4 s")]
+    ("launches", "seconds", "took"),
+    [(7, 181.0, "7 launches in all, 3 min"), (1, 4.2, "1 launch in all, 4 s")],
 )
 def test_a_paired_run_begins_with_its_opponent(sample, launches, seconds, took):
     against = msgspec.structs.replace(MAIN, launches=launches, seconds=seconds)
@@ -323,6 +326,16 @@ def test_the_work_that_moved_stands_beside_a_paired_time(sample):
     moved = sample.counter(now=104, causes=(sample.cause(),))
     message = explained(sample, Verdict.REGRESSED, time(sample, Verdict.REGRESSED, 0.087), moved)
     assert dict(message.sections[0].lines)["the model's work"] == "+4 aten::clone in layers.{0-3}"
+
+
+def test_a_name_with_spaces_is_accepted_by_a_pattern_without(sample):
+    verdict = sample.verdict(
+        Verdict.REGRESSED,
+        failed=True,
+        nodeid="tests/test_a.py::test_b[two words]",
+        comparisons=(time(sample, Verdict.REGRESSED, 0.087),),
+    )
+    assert messages.explain(verdict).cures[0].endswith("Infergate-Accept: test_b[two?words] REASON")
 
 
 @pytest.mark.parametrize("comparison", ["time", "counter"])
@@ -528,7 +541,7 @@ def test_the_figures_of_a_paired_run_are_labelled_on_narrow_screens(sample, labe
 
 def test_both_failures_are_told_with_what_to_do(sample):
     said = Page(html.render(every_kind(sample))).text
-    assert TRAILER in said
+    assert TRAILER.partition(" test_embedder")[0] in said
     assert "it does not compute what the base does" in said
     assert "p50 latency, call by call: regressed" in said
     assert said.count("What failed, and why") == 1

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pytest_infergate.core.model import Against, Case
-from pytest_infergate.core.paired import Launch, Plan, decide
+from pytest_infergate.core.paired import Launch, Plan, Spread, decide
 from pytest_infergate.errors import StorageError
 from pytest_infergate.storage import turns
 from pytest_infergate.storage.atomic import atomic_write
@@ -56,6 +56,7 @@ def decisions(what):
             [one.difference for one in case.confirm],
             case.plan,
             confirming=what.confirming,
+            others=case.others,
         )
         for case in what.cases
     ]
@@ -92,6 +93,7 @@ def test_the_decision_stays(path, screen, confirm, base):
     case = of_case(
         screen=tuple(launch(effect, base) for effect in screen),
         confirm=tuple(launch(effect, base) for effect in confirm),
+        others={3: Spread(squares=0.0123456, degrees=40), 5: Spread(squares=0.02, degrees=80)},
     )
     what = some(case, confirming=3)
     assert decisions(kept(path, what)) == decisions(what)
@@ -273,6 +275,14 @@ def test_a_plan_that_nobody_can_be_held_to(path, plan):
     content["cases"][0]["plan"] = plan
     path.write_text(json.dumps(content))
     refused(path)
+
+
+@pytest.mark.parametrize("spread", [{"squares": -1.0}, {"squares": 1e300}, {"degrees": -1}], ids=json.dumps)
+def test_a_spread_that_no_launches_have(path, spread):
+    content = document()
+    content["cases"][0]["others"] = {"3": spread}
+    path.write_text(json.dumps(content))
+    assert "the spread of others" in refused(path)
 
 
 def test_a_file_too_large(path, monkeypatch):

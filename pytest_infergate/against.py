@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from pytest_infergate.session import InferenceRun
     from pytest_infergate.settings import Marker
 
-DEFAULT_MAX_TIME = 120.0
+DEFAULT_MAX_TIME = 180.0
 """Seconds that the turns of one case may take, over all launches."""
 TYPICAL_LAUNCHES = 5
 TYPICAL_SECONDS = 2.0

@@ -200,7 +200,7 @@ OPTIONS = (
     Option("strict", "also fail what could not be decided: no baseline, inconclusive, not measured", _flag),
     Option("tolerance", "tolerated slowdown against the baseline: 25%, or p50=25%,memory=1%,operators=off",
            tolerances, "SHARE"),
-    Option("max_time", "seconds that one case may take (default: 10; paired: 120 over all launches)",
+    Option("max_time", "seconds that one case may take (default: 10; paired: 180 over all launches)",
            seconds, "TIME"),
     Option("max_total", "seconds that all cases together may take; the rest is not measured",
            seconds, "TIME"),

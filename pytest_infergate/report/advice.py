@@ -18,7 +18,7 @@ from pytest_infergate.report.names import plain
 
 ASSUMPTIONS = (
     "Service time is not latency under load: requests wait for each other, and that was simulated.",
-    "A request is one item of a batch. Network, pre- and post-processing count only where the callable has them.",
+    "A request is one item of a batch. Network, pre- and post-processing count where the callable has them.",
     "One model a machine; what is fixed for the peak is paid for around the clock, 730 hours a month.",
     "“Used” is the share of what full batches would serve; “with spare” has one machine more than it takes.",
     "Prices are on demand. Spot machines, which may be taken away, never alone serve a latency limit.",

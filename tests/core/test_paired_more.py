@@ -184,19 +184,19 @@ def test_the_limit_of_the_control_is_on_the_log_scale():
 
 
 def test_why_there_were_no_more_is_said_where_there_were_none():
-    row = comparison((), (), PLAN, Decision(stage=Stage.SCREEN), STOPPED)
+    row = comparison((), (), PLAN, Decision(stage=Stage.SCREEN), stopped=STOPPED)
     assert (row.verdict, row.note, row.effect, row.tolerance) == (Verdict.INCONCLUSIVE, STOPPED, None, 0.02)
     assert (row.metric, row.evidence) == ("p50", "paired")
 
 
 def test_one_launch_has_no_effect():
-    row = comparison([steady(0.05)], (), PLAN, Decision(stage=Stage.SCREEN), STOPPED)
+    row = comparison([steady(0.05)], (), PLAN, Decision(stage=Stage.SCREEN), stopped=STOPPED)
     assert (row.verdict, row.note, row.effect, row.low) == (Verdict.INCONCLUSIVE, STOPPED, None, None)
 
 
 def test_it_is_said_instead_of_what_would_settle_the_case():
     screen = spread(-0.01, 0.3)
-    row = comparison(screen, (), PLAN, Decision(stage=Stage.SCREEN), STOPPED)
+    row = comparison(screen, (), PLAN, Decision(stage=Stage.SCREEN), stopped=STOPPED)
     assert row.note == STOPPED
     assert row.sessions == 5
     assert row.effect is not None
@@ -205,14 +205,14 @@ def test_it_is_said_instead_of_what_would_settle_the_case():
 
 def test_a_confirmation_that_was_cut_short_shows_its_own_launches():
     row = comparison(
-        spread(0.05, 0.001), spread(0.03, 0.001, 3), PLAN, Decision(stage=Stage.CONFIRM), STOPPED
+        spread(0.05, 0.001), spread(0.03, 0.001, 3), PLAN, Decision(stage=Stage.CONFIRM), stopped=STOPPED
     )
     assert (row.verdict, row.note, row.sessions) == (Verdict.INCONCLUSIVE, STOPPED, 3)
     assert row.effect == pytest.approx(0.03, abs=1e-4)
 
 
 def test_a_confirmation_that_never_began_shows_the_screen():
-    row = comparison(spread(0.05, 0.001), (), PLAN, Decision(stage=Stage.CONFIRM), STOPPED)
+    row = comparison(spread(0.05, 0.001), (), PLAN, Decision(stage=Stage.CONFIRM), stopped=STOPPED)
     assert (row.verdict, row.note, row.sessions) == (Verdict.INCONCLUSIVE, STOPPED, 5)
     assert row.effect == pytest.approx(0.05, abs=1e-4)
 

@@ -82,7 +82,7 @@ def summary(answers: Sequence[Advice]) -> list[tuple[str, ...]]:
 def _summed(answer: Advice) -> tuple[str, ...]:
     plan = answer.winner
     if plan is None:
-        return answer.model, verdict(answer).removesuffix("."), *[units.UNKNOWN] * (len(SUMMARY) - LEFT)
+        return answer.model, "none meets the limit", *[units.UNKNOWN] * (len(SUMMARY) - LEFT)
     above = [crossing for crossing in answer.crossings if crossing.rate > answer.demand.rate]
     return (
         answer.model,

@@ -239,7 +239,7 @@ class Weak:
     def __call__(self, spend, *, weak_on_the_base):
         spend(0.010)
         self.calls += 1
-        if weak_on_the_base and self.calls > 30:
+        if weak_on_the_base and self.calls > 20:
             raise RuntimeError("too weak")
 """
 MANY = (
@@ -505,7 +505,7 @@ def test_equal_code_is_equivalent_and_the_table_says_all(many):
         "10.0 ms",
         "+0.0 %",
         "+0.0 % to +0.0 %",
-        "5",
+        "3",
         "equivalent",
     ]
     assert re.search(r"^case +was +now +change +99 % interval +launches +verdict$", many.text, re.MULTILINE)
@@ -518,6 +518,8 @@ def test_slower_code_fails_its_test_alone_and_without_a_traceback(many):
         "10.0 ms", "10.5 ms", "+5.0 %", "+5.0 % to +5.0 %", "5", "regressed",
     ]  # fmt: skip
     message = many.failure("test_slower[fake]")
+    confirming = r"infergate: 3 launches, \d+ of \d+ cases decided, \d being confirmed as slower, about"
+    assert re.search(confirming, many.text)
     first = "regressed: p50 latency 10.5 ms, 10.0 ms on the base: +5.0 %, allowed +2.0 %"
     assert message.splitlines()[0] == first
     assert "Infergate-Accept" in message
@@ -571,7 +573,7 @@ def test_accepted_changes_are_listed(many):
 def test_a_case_that_takes_too_long_is_capped_with_the_time_that_it_needs(many):
     told = many.told("test_long[fake]")
     assert '"inconclusive"' in told
-    assert "one call takes 1.00 s: 5 launches take" in told
+    assert "one call takes 1.00 s: 3 launches take" in told
     assert "--infer-max-time=" in told
     assert many.failure("test_long[fake]") is None
 
@@ -608,7 +610,7 @@ def test_a_case_that_the_base_lacks_passes_with_its_own_figures(lacking, name, w
 
 @pytest.mark.parametrize("name", ["test_model[fake]", "test_named[fake-old]"])
 def test_what_the_base_lacks_keeps_no_other_case_from_its_verdict(lacking, name):
-    assert lacking.row(name)[4:] == ["5", "equivalent"]
+    assert lacking.row(name)[4:] == ["3", "equivalent"]
 
 
 def test_the_candidates_own_failure_is_an_ordinary_one(many):
@@ -636,7 +638,7 @@ def test_misuse_of_infer_fails_with_the_words_of_any_other_run(many, name, words
 @pytest.mark.parametrize("name", ["test_lives[fake]", "test_loud[fake]"])
 def test_cases_beside_a_disaster_are_decided(many, name):
     """What the base would import is there: only the test is new, and is laid over it."""
-    assert many.row(name)[4:] == ["5", "equivalent"]
+    assert many.row(name)[4:] == ["3", "equivalent"]
 
 
 @pytest.mark.parametrize("name", ["test_fails_on_the_candidate[fake]", "test_twice[fake]"])
@@ -651,9 +653,9 @@ def test_a_process_that_the_candidate_kills_fails_its_test(many):
 
 def test_a_fixture_of_a_module_is_built_once_a_process(many):
     built = (many.folder / "built").read_text().split()
-    assert len(built) == len(set(built)) >= 10
+    assert len(built) == len(set(built)) >= 6
     for name in ("test_shared[fake-one]", "test_shared[fake-two]"):
-        assert many.row(name)[4:] == ["5", "equivalent"]
+        assert many.row(name)[4:] == ["3", "equivalent"]
 
 
 def test_ordinary_tests_run_once_and_in_the_users_tree(many):
@@ -740,7 +742,7 @@ def test_equal_code_passes_even_a_strict_run_and_leaves_no_trace(paired):
     result.stdout.fnmatch_lines(
         [
             f"infergate: 1 case against HEAD (merge base {commit}), about 5 launches, *",
-            "infergate: 5 launches, 1 of 1 case decided",
+            "infergate: 3 launches, 1 of 1 case decided",
             "tests/test_it.py::test_model?fake?  *equivalent",
             "passed: 1 of 1 case decided",
         ]
@@ -827,7 +829,7 @@ def test_max_time_on_the_command_line_caps_a_case(paired):
     result = paired.run("--infer-max-time=2s", "--infer-strict")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
-        ["*one call takes 1.00 s: 5 launches take *", "*--infer-max-time=*", "*1 case inconclusive"]
+        ["*one call takes 1.00 s: 3 launches take *", "*--infer-max-time=*", "*1 case inconclusive"]
     )
 
 

@@ -309,7 +309,7 @@ def test_parity_reaches_the_launches(parse, value, tolerance, compared):
 def test_tolerance_and_time_reach_the_launches(parse):
     entry = against.Entry("t.py::test_a", Path("t.py"), Case(test="t.py::test_a", device="cpu"), Marker())
     plain = against._wanted(SimpleNamespace(settings=parse({"against": "main"})), entry)
-    assert (plain.plan.tolerance, plain.max_seconds) == (0.02, 60.0)
+    assert (plain.plan.tolerance, plain.max_seconds) == (0.02, 180.0)
     given = parse({"against": "main", "tolerance": "5%", "max_time": "2min"})
     wide = against._wanted(SimpleNamespace(settings=given), entry)
     assert (wide.plan.tolerance, wide.max_seconds) == (0.05, 120.0)

@@ -1,7 +1,8 @@
 """The paired gate on a branch of the example project: ten cases, of which one becomes 5 % slower, or none.
 
     python benchmarks/paired_examples.py measure unchanged|slower|loaded SESSIONS
-    python benchmarks/paired_examples.py score
+    python benchmarks/paired_examples.py score       # all sessions so far
+    python benchmarks/paired_examples.py rescore     # the same, decided anew by the rules of today
 
 A session is `pytest --infer-against=main` on a branch, on one thread and on two in turn. `slower` multiplies
 a passage once more by a matrix, in vain; `loaded` does that beside a process that keeps one core busy every
@@ -21,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from paired_gate import bounds, looks, session
+from paired_gate import bounds, looks, recorded, rescored, session
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "paired_examples.jsonl"
@@ -153,7 +154,9 @@ def main() -> None:
         case ["measure", ("unchanged" | "slower" | "loaded") as arm, sessions]:
             measure(arm, int(sessions))
         case ["score"]:
-            score(json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines())
+            score(recorded(RESULTS))
+        case ["rescore"]:
+            score(rescored(recorded(RESULTS)))
         case _:
             raise SystemExit(__doc__)
 

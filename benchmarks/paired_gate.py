@@ -2,6 +2,7 @@
 
     python benchmarks/paired_gate.py measure SHARE SESSIONS    # 0 is identical code, 0.05 is +5 %
     python benchmarks/paired_gate.py score                     # all sessions so far, with n and intervals
+    python benchmarks/paired_gate.py rescore                   # the same, decided anew by the rules of today
 
 A session is `pytest --infer-against=HEAD` in a repository of eight workloads, on one thread and on two in
 turn. A share stretches the time of every workload of the working tree, by spinning after each call.
@@ -26,7 +27,7 @@ from typing import Any
 
 from scipy.stats import beta
 
-from pytest_infergate.core.paired import SCREEN_LOOKS
+from pytest_infergate.core.paired import SCREEN_LOOKS, Plan, decide, spreads_of_others
 from pytest_infergate.storage.turns import read
 
 HERE = Path(__file__).parent
@@ -114,6 +115,11 @@ def _realised(path: Path) -> dict[str, float]:
     return {name: ratio[name, True] / ratio[name, False] - 1 for name, slower in ratio if slower}
 
 
+def recorded(path: Path) -> list[dict[str, Any]]:
+    """All cases of all sessions."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
 def measure(share: float, sessions: int) -> None:
     """Append sessions to the results."""
     for index in range(sessions):
@@ -140,6 +146,25 @@ def bounds(hits: int, count: int) -> str:
 def looks(record: dict[str, Any]) -> tuple[int, ...]:
     """After which launches the screen looked."""
     return tuple(record.get("looks", EARLIER))
+
+
+def rescored(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Decide recorded sessions anew; what would need launches that nobody made is ``open``."""
+    sessions: dict[int, list[dict[str, Any]]] = {}
+    for record in records:
+        sessions.setdefault(record["when"], []).append(record)
+    return [record for rows in sessions.values() for record in _decided(rows)]
+
+
+def _decided(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The cases of one session."""
+    spreads = {look: spreads_of_others([row["screen"][:look] for row in rows]) for look in SCREEN_LOOKS}
+    confirming = sum(bool(row["confirm"]) for row in rows)
+    for index, row in enumerate(rows):
+        others = {look: found[index] for look, found in spreads.items()}
+        decision = decide(row["screen"], row["confirm"], Plan(), confirming=confirming, others=others)
+        verdict = "open" if decision.verdict is None else decision.verdict.value
+        yield {**row, "looks": SCREEN_LOOKS, "verdict": verdict}
 
 
 def score(records: Iterable[dict[str, Any]]) -> None:
@@ -169,7 +194,9 @@ def main() -> None:
         case ["measure", share, sessions]:
             measure(float(share), int(sessions))
         case ["score"]:
-            score(json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines())
+            score(recorded(RESULTS))
+        case ["rescore"]:
+            score(rescored(recorded(RESULTS)))
         case _:
             raise SystemExit(__doc__)
 

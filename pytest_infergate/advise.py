@@ -23,6 +23,8 @@ from pytest_infergate.pricing import PriceList
 from pytest_infergate.settings import Pricing, pricing_of
 from pytest_infergate.storage.prices import today
 
+KINDS = ("cpu", "cuda", "mps", "xpu")
+"""Devices that may be given a price although none was measured."""
 OWN = "own"
 """Provider of machines that the user has, at a price that the user says."""
 
@@ -67,7 +69,9 @@ def answered(  # noqa: PLR0913 - an option each
     hours, ahead = _hours(day, scale_up)
     pricing = _pricing(utilisation, prices, region)
     known = PriceList(pricing).instances
-    told = {**_standing(pricing.instances, known), **_named(instances, known), **_priced(usd_per_hour)}
+    said = {"--instance": _named(instances, known), "--price": _priced(usd_per_hour)}
+    _check_machines(said, offers.ways(sessions))
+    told = {**_standing(pricing.instances, known), **said["--instance"], **said["--price"]}
     offered = _offered(sessions, known, told)
     if isinstance(asked, Backlog):
         return _backlogs(asked, offered, form)
@@ -167,7 +171,9 @@ def _asked(
 
 def _limit(milliseconds: float | None) -> float | None:
     if milliseconds is not None and not 0 < milliseconds < math.inf:
-        raise ConfigurationError(f"--p95-ms: {milliseconds:g} is no time above 0")
+        raise ConfigurationError(
+            f"--p95-ms: {milliseconds:g} is no number of milliseconds above 0, such as 100"
+        )
     return None if milliseconds is None else milliseconds / 1e3
 
 
@@ -204,6 +210,18 @@ def _named(pairs: Iterable[str], known: Sequence[Instance]) -> dict[str, Instanc
     """What ``cpu=c7i.xlarge`` or ``cpu=aws/c7i.xlarge`` says of machines."""
     said = (_halves(pair, "--instance", "cpu=c7i.xlarge") for pair in pairs)
     return {machine: _found(known, name, "--instance") for machine, name in said}
+
+
+def _check_machines(said: Mapping[str, Mapping[str, Instance]], found: Iterable[Way]) -> None:
+    """Refuse a word for a machine that means none of those that were measured."""
+    known = dict.fromkeys(name for way in found for name in offers.names(way))
+    for option, told in said.items():
+        for machine in told:
+            named = machine.partition(":")[0] in KINDS or any(name.startswith(machine) for name in known)
+            if known and not named:
+                raise ConfigurationError(
+                    f"{option}: {machine!r} is no machine that was measured: {', '.join(known)}"
+                )
 
 
 def _found(known: Sequence[Instance], name: str, where: str) -> Instance:

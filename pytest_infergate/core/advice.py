@@ -7,7 +7,7 @@ throughput alone would forget that requests wait, for each other and for a batch
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Final
 
@@ -120,7 +120,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     electricity: Electricity | None = None
     """``None`` where the energy of a call, or that between calls, is not known."""
     load: Load
-    cold_start: float
+    cold_start: float | None = None
+    """Seconds of the first call in a process, with such a batch."""
     weights_bytes: int | None = None
 
     @property
@@ -146,7 +147,7 @@ class Sweep(Struct, frozen=True, kw_only=True):
     p50: tuple[float, ...]
     """Seconds a call."""
     throughput: tuple[float, ...]
-    """Items a second of one worker."""
+    """Items a second of one machine, with all its workers."""
 
 
 class CostPoint(Struct, frozen=True, kw_only=True):
@@ -180,6 +181,8 @@ class Advice(Struct, frozen=True, kw_only=True):
     considered: tuple[Plan, ...] = ()
     """Every plan that meets the limit."""
     sweeps: tuple[Sweep, ...] = ()
+    enough: float | None = None
+    """Requests a second up to which the machines of the best plan serve; ``None`` where that is far off."""
     nearest: Plan | None = None
     """Where none does: the one that comes closest."""
     binding: Note | None = None
@@ -252,7 +255,8 @@ def advise(question: Question, found: Sequence[Offer], notes: Sequence[Note] = (
     return msgspec.structs.replace(
         answer,
         costs=costs,
-        crossings=tuple(_crossings(costs, found, question)),
+        enough=_enough(plans[0], costs, found, question),
+        crossings=tuple(_crossings(costs, found, question, plans[0])),
         sensitivities=tuple(_sensitivities(answer, found, question)),
     )
 
@@ -341,7 +345,7 @@ def _plan(offer: Offer, question: Question, server: tuple[int, float], needed: i
         usd_per_million=month / _items_per_month(question) * 1e6,
         load=load,
         electricity=_electricity(way, load, question.demand.rate, instances, question.grid),
-        cold_start=way.cold_start,
+        cold_start=dict(way.cold_starts).get(server[0]),
         weights_bytes=way.weights_bytes,
     )
 
@@ -451,7 +455,7 @@ def _sweep(offer: Offer) -> Sweep:
         offer=offer.words,
         batch_sizes=service.batch_sizes,
         p50=tuple(times[len(times) // 2] for times in service.percentiles),
-        throughput=tuple(size / service.mean(size) for size in service.batch_sizes),
+        throughput=tuple(offer.way.workers * size / service.mean(size) for size in service.batch_sizes),
     )
 
 
@@ -491,38 +495,66 @@ def _least_cost(offer: Offer, question: Question) -> float | None:
     return None if least is None else least.usd_per_month
 
 
-def _cheapest(point: CostPoint, before: int | None = None) -> int | None:
-    """Which offer costs least; the one before keeps its place where others only tie with it."""
+def _cheapest(point: CostPoint, favourites: Sequence[int | None]) -> int | None:
+    """Which offer costs least; the first favourite that ties with it takes its place."""
     priced = {index: usd for index, usd in enumerate(point.usd_per_month) if usd is not None}
     if not priced:
         return None
     least = min(priced, key=priced.__getitem__)
-    if before in priced and priced[before] <= priced[least] * (1 + TIE):
-        return before
-    return least
+    tied = (index for index in favourites if index in priced and priced[index] <= priced[least] * (1 + TIE))
+    return next(tied, least)
 
 
-def _crossings(costs: Sequence[CostPoint], found: Sequence[Offer], question: Question) -> Iterator[Crossing]:
-    before = _cheapest(costs[0])
+def _crossings(
+    costs: Sequence[CostPoint], found: Sequence[Offer], question: Question, winner: Plan
+) -> Iterator[Crossing]:
+    """Where another offer costs less than the best plan's, and where others change places."""
+    best_one = next(index for index, offer in enumerate(found) if offer.words == winner.offer)
+    before = _cheapest(costs[0], [best_one])
     for low, high in pairwise(costs):
-        after = _cheapest(high, before)
+        after = _cheapest(high, [best_one, before])
         if before is not None and after is not None and after != before:
-            rate = _narrowed(low.rate, high.rate, before, found, question)
+            place = before, [best_one, before]
+
+            def stays(rate: float, place: tuple[int, list[int]] = place) -> bool:
+                return _cheapest(_cost_point(rate, found, question), place[1]) == place[0]
+
+            rate = _narrowed(low.rate, high.rate, stays, question)
             yield Crossing(rate=rate, below=found[before].words, above=found[after].words)
         before = after
 
 
-def _narrowed(low: float, high: float, before: int, found: Sequence[Offer], question: Question) -> float:
-    """Halve the way between two demands until the crossing is known closely."""
+def _enough(
+    winner: Plan, costs: Sequence[CostPoint], found: Sequence[Offer], question: Question
+) -> float | None:
+    """The largest demand that the offer of the best plan serves for the same money."""
+    index, offer = next(pair for pair in enumerate(found) if pair[1].words == winner.offer)
+
+    def served(usd: float | None) -> bool:
+        return usd is not None and usd <= winner.usd_per_month * (1 + TIE)
+
+    above = [point for point in costs if point.rate > question.demand.rate]
+    low = question.demand.rate
+    for point in above:
+        if not served(point.usd_per_month[index]):
+            return _narrowed(
+                low, point.rate, lambda rate: served(_least_cost(offer, _at(question, rate))), question
+            )
+        low = point.rate
+    return None
+
+
+def _narrowed(low: float, high: float, holds: Callable[[float], bool], question: Question) -> float:
+    """Halve the way from a demand at which something holds to one at which it does not."""
     while high / low > CLOSE:
-        middle = _cost_point(math.sqrt(low * high), found, question)
-        if not low < middle.rate < high:
+        middle = _at(question, math.sqrt(low * high)).demand.rate
+        if not low < middle < high:
             break  # whole streams leave nothing between
-        if _cheapest(middle, before) == before:
-            low = middle.rate
+        if holds(middle):
+            low = middle
         else:
-            high = middle.rate
-    return math.sqrt(low * high)
+            high = middle
+    return low
 
 
 def _sensitivities(answer: Advice, found: Sequence[Offer], question: Question) -> Iterator[Sensitivity]:
@@ -530,11 +562,12 @@ def _sensitivities(answer: Advice, found: Sequence[Offer], question: Question) -
     winner = answer.winner
     if winner is None or len(found) < 2:  # noqa: PLR2004 - nobody else could win
         return
-    for words, change in (
-        (f"its price {units.percent(PRICE_STEP, decimals=0)}", _dearer),
-        (f"{_uncertain(winner, found)} slower calls, and faster ones of all others", _slower),
+    dearer = f"its price {units.percent(PRICE_STEP, decimals=0)}"
+    slower = f"calls {_uncertain(winner, found)} slower, as in another launch, and all others faster"
+    for words, moved in (
+        (dearer, [_dearer(offer, own=offer.name == winner.instance) for offer in found]),
+        (slower, [_slower(offer, own=offer.words == winner.offer) for offer in found]),
     ):
-        moved = [change(offer, own=offer.words == winner.offer) for offer in found]
         plans = sorted(filter(None, (best(offer, question) for offer in moved)), key=_rank)
         yield Sensitivity(assumption=words, winner=plans[0].offer if plans else None)
 

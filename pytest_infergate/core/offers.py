@@ -75,8 +75,8 @@ class Way(Struct, frozen=True, kw_only=True):
     host_bytes: int | None = None
     """Peak of the host's memory, over all workers."""
     weights_bytes: int | None = None
-    cold_start: float = 0.0
-    """Seconds of the first call."""
+    cold_starts: tuple[tuple[int, float], ...] = ()
+    """Batch sizes and the seconds of the first call in a process."""
     energies: tuple[tuple[int, Energy], ...] = ()
     """Batch sizes and the energy of a call of one worker; empty where nobody knows."""
     doubts: tuple[Note, ...] = ()
@@ -251,7 +251,7 @@ def _way(measured: Sequence[Measured]) -> Way:
         uncertain=budget.launch_band((), virtual=any(one.session.environment.virtual for one in measured)),
         host_bytes=largest.memory.host_peak,
         weights_bytes=largest.memory.weights,
-        cold_start=max(one.measurement.cold_start for one in measured),
+        cold_starts=tuple((one.result.case.batch_size, one.measurement.cold_start) for one in found),
         energies=tuple(
             (one.result.case.batch_size, one.measurement.energy)
             for one in found
@@ -312,6 +312,7 @@ def offers(
     machine is, or says in what it is another.
     """
     table = tuple(table)
+    found = tuple(found)
     made: list[Offer] = []
     notes: list[Note] = []
     for way in found:
@@ -321,14 +322,28 @@ def offers(
             instance = next(iter(cost.proposals(way.hardware, table)), None)
         other = "" if instance is None or not instance.vcpus else cost.difference(instance, way.hardware)
         if instance is None:
-            notes.append(_unknown(way, table))
+            notes.append(_unknown(way, found, table))
         elif other:
             notes.append(_another(way, instance, other))
         elif not _fits(way, instance):
             notes.append(_too_small(way, instance))
         else:
             made.append(Offer(way=way, instance=instance, told=known))
-    return _told_apart(made), tuple(dict.fromkeys(notes))
+    return _told_apart(made), (*dict.fromkeys(notes), *_one_price(made))
+
+
+def _one_price(made: Sequence[Offer]) -> Iterator[Note]:
+    """Say that one price of an own machine stands for several."""
+    for name in dict.fromkeys(offer.instance.name for offer in made if not offer.instance.vcpus):
+        classes = {
+            offer.way.hardware.id: offer.way.hardware.words for offer in made if offer.instance.name == name
+        }
+        if len(classes) > 1:
+            yield Note(
+                code="one-price",
+                text=f"{name} is one price for {' and '.join(classes.values())}",
+                cure=f"say --price CLASS=USD_PER_HOUR of each: {', '.join(classes)}",
+            )
 
 
 def _told_apart(made: Sequence[Offer]) -> tuple[Offer, ...]:
@@ -349,15 +364,22 @@ def _placed(offer: Offer, machines: Mapping[str, str]) -> Offer:
     return msgspec.structs.replace(offer, place=words)
 
 
+def names(way: Way) -> tuple[str, ...]:
+    """What its machine may be called by: its class, its device, the kind of that."""
+    return way.hardware.id, way.device, way.device.partition(":")[0]
+
+
 def _standing(way: Way, told: Mapping[str, Instance]) -> Instance | None:
     """What a machine is said to be, by device or by the beginning of its class; the longest word counts."""
-    names = (way.hardware.id, way.device, way.device.partition(":")[0])
-    fitting = [name for name in told if any(own.startswith(name) for own in names)]
+    fitting = [name for name in told if any(own.startswith(name) for own in names(way))]
     return told[max(fitting, key=len)] if fitting else None
 
 
-def _unknown(way: Way, table: Sequence[Instance]) -> Note:
+def _unknown(way: Way, found: Sequence[Way], table: Sequence[Instance]) -> Note:
+    """Ask for a machine, by its class where several were measured with such a device."""
     kind = way.device.partition(":")[0]
+    if any(names(other)[2] == kind and other.hardware.id != way.hardware.id for other in found):
+        kind = way.hardware.id
     close = [
         one.name for one in table if (one.accelerator_count > 0) == (way.hardware.accelerator is not None)
     ]

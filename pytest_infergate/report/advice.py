@@ -18,6 +18,7 @@ from pytest_infergate.report.names import plain
 
 ASSUMPTIONS = (
     "Service time is not latency under load: requests wait for each other, and that was simulated.",
+    "Leave room: a real server took a sixth longer at 30 and 50 % load, and three times as long at 70 %.",
     "A request is one item of a batch. Network, pre- and post-processing count where the callable has them.",
     "One model a machine; what is fixed for the peak is paid for around the clock, 730 hours a month.",
     "“Used” is the share of what full batches would serve; “with spare” has one machine more than it takes.",
@@ -26,7 +27,7 @@ ASSUMPTIONS = (
 """What every answer rests on."""
 HEADERS = ("plan", "device", "batch", "wait", "p95", "used", "USD/month", "with spare", "USD/million")
 SCALED_HEADER = "USD/month scaled"
-SUMMARY = ("model", "plan", "p95", "USD/month", "USD/million", "another from")
+SUMMARY = ("model", "plan", "p95", "USD/month", "USD/million", "enough up to", "cheapest up to")
 JOB_HEADERS = ("instance", "device", "batch", "machine-hours", "at once", "USD", "on spot")
 LEFT = 2
 """Columns of words; the others hold figures."""
@@ -75,8 +76,13 @@ def headline(answers: Sequence[Advice]) -> str:
 
 
 def summary(answers: Sequence[Advice]) -> list[tuple[str, ...]]:
-    """A row of `SUMMARY` for each answer, where there are several."""
-    return [_summed(answer) for answer in answers] if answers[1:] else []
+    """A row of `SUMMARY` for each answer, and one for all, where there are several."""
+    if not answers[1:]:
+        return []
+    winners = [answer.winner for answer in answers]
+    month = sum(plan.usd_per_month for plan in winners if plan is not None)
+    total = ("all", "", "", usd(month).removesuffix(" USD"), "", "", "")
+    return [*map(_summed, answers), *([total] if all(winners) else [])]
 
 
 def _summed(answer: Advice) -> tuple[str, ...]:
@@ -90,6 +96,7 @@ def _summed(answer: Advice) -> tuple[str, ...]:
         units.seconds(plan.load.p95),
         usd(plan.usd_per_month).removesuffix(" USD"),
         usd(plan.usd_per_million).removesuffix(" USD"),
+        units.UNKNOWN if answer.enough is None else units.rate(answer.enough),
         units.rate(above[0].rate) if above else units.UNKNOWN,
     )
 
@@ -145,39 +152,39 @@ def findings(answer: Advice) -> list[str]:
     if winner.streams_per_instance is not None:
         most = winner.streams_per_instance
         streams = units.plural(most, "such stream") if most else "no such stream"
-        lines.append(f"One {winner.instance} alone keeps up with {streams}.")
+        spread = "" if most or winner.instances == 1 else ", but frames of a stream may go to any of them"
+        lines.append(f"One {winner.instance} alone keeps up with {streams}{spread}.")
     if answer.runner_up is not None and answer.saving is not None:
         other = answer.runner_up
-        lines.append(
-            f"Runner-up: {other.words} ({_device(other)}), {usd(other.usd_per_month)} a month: "
-            f"{usd(answer.saving)} more."
+        dearer = answer.saving > TIE * winner.usd_per_month
+        more = (
+            f"{usd(answer.saving)} more"
+            if dearer
+            else f"as much, with a p95 of {units.seconds(other.load.p95)}"
         )
-    enough = _enough(answer)
-    if enough is not None:
-        lines.append(f"{winner.words} serve{'s' * (winner.instances == 1)} up to about {enough}.")
+        lines.append(
+            f"Runner-up: {other.words} ({_device(other)}), {usd(other.usd_per_month)} a month: {more}."
+        )
+    if answer.enough is not None:
+        serves = "serves" if winner.instances == 1 else "serve"
+        lines.append(f"{winner.words} {serves} up to about {units.rate(answer.enough, _noun(answer))}.")
+    late = [offer for offer in answer.offers if offer not in {plan.offer for plan in answer.plans}]
+    if late:
+        lines.append(f"No number of machines is enough of {', '.join(late)}.")
     if answer.crossings:
         lines.append(_flips(answer))
     if len(answer.offers) > 1 and not answer.crossings and answer.costs:
         low, high = answer.costs[0].rate, answer.costs[-1].rate
-        lines.append(f"It costs least from {units.rate(low)} to {units.rate(high)}.")
+        lines.append(f"Nothing else costs less from {units.rate(low)} to {units.rate(high)}.")
     lines += [*_by_the_hour(answer), *(_stays(item, winner) for item in answer.sensitivities)]
-    lines.append(_start(winner))
+    lines += _start(winner)
     if winner.electricity is not None:
         lines.append(_electricity(winner.electricity))
+    elif any(plan.electricity is not None for plan in answer.considered):
+        lines.append(
+            "Energy of this plan is not known: it is that of one worker which was measured or estimated."
+        )
     return lines
-
-
-def _enough(answer: Advice) -> str | None:
-    """The largest demand on the way that the winner's machines serve; ``None`` where they serve all of it."""
-    winner = answer.winner
-    if winner is None or winner.offer not in answer.offers:
-        return None
-    index = answer.offers.index(winner.offer)
-    paid = [(point.rate, point.usd_per_month[index]) for point in answer.costs]
-    served = [rate for rate, usd in paid if usd is not None and usd <= winner.usd_per_month * (1 + TIE)]
-    if not served or max(served) == paid[-1][0]:
-        return None
-    return units.rate(max(served), _noun(answer))
 
 
 def _flips(answer: Advice) -> str:
@@ -193,7 +200,8 @@ def _speed(winner: Plan, answer: Advice) -> str:
     load = winner.load
     allowed = "" if answer.limit is None else f" of the {units.seconds(answer.limit)} allowed"
     periodic = answer.demand.pattern == "periodic" and load.missed is not None
-    missed = f", {units.percent(load.missed, signed=False)} of frames too late" if periodic else ""
+    late = "after the next had come" if answer.limit is None else "later than that"
+    missed = f", {units.percent(load.missed, signed=False)} of frames {late}" if periodic else ""
     wait = "" if not winner.max_wait else f", waiting up to {units.seconds(winner.max_wait)} for them"
     marked = " Part of it is interpolated between measured batch sizes." if load.interpolated else ""
     return (
@@ -229,13 +237,13 @@ def _stays(item: Sensitivity, winner: Plan) -> str:
     return f"With {item.assumption}, {item.winner} would cost least."
 
 
-def _start(winner: Plan) -> str:
-    weights = (
-        ""
-        if winner.weights_bytes is None
-        else f", with {units.bytes_(winner.weights_bytes)} of weights to load"
-    )
-    return f"A new process answers its first call after {units.seconds(winner.cold_start)}{weights}."
+def _start(winner: Plan) -> Iterable[str]:
+    """How long a new process takes over its first call, which is one such batch."""
+    if winner.cold_start is None:
+        return
+    weights = winner.weights_bytes
+    before = "" if weights is None else f" once its {units.bytes_(weights)} of weights are loaded"
+    yield f"The first call in a new process takes {units.seconds(winner.cold_start)}{before}."
 
 
 def _electricity(taken: Electricity) -> str:
@@ -248,7 +256,7 @@ def _electricity(taken: Electricity) -> str:
         f"Energy, idle time included: {units.joules(taken.joules_per_item)} an item, "
         f"{units.significant(taken.kwh_per_month)} kWh a month, "
         f"{units.grams(taken.grams_co2e_per_month)} CO2e at {taken.basis}; {how}. "
-        "It is in the price of a rented machine."
+        "The price of a rented machine has it in; an own one's should."
     )
 
 
@@ -307,8 +315,8 @@ def cells(plan: Plan) -> tuple[str, ...]:
 
 
 def price(plan: Plan) -> str:
-    """``0.805 USD an hour: aws/g6.xlarge in us-east-1, on demand, as of 2026-07-20``."""
-    return f"{usd(plan.usd_per_hour)} an hour: {plan.price}"
+    """``g6.xlarge 0.805 USD an hour: aws/g6.xlarge in us-east-1, on demand, as of 2026-07-20``."""
+    return f"{plan.instance} {usd(plan.usd_per_hour)} an hour: {plan.price}"
 
 
 def _blocks(answer: Advice, common: Collection[str]) -> Iterable[str]:

@@ -333,6 +333,50 @@ def test_among_equal_costs_the_faster_plan_wins():
     assert ask(made=(SLOW, dearer)).winner.instance == "c7i.xlarge"
 
 
+def crew_of(offer):
+    """The same machine with two workers, each half as fast: it serves as much for the same money."""
+    service = offer.way.service
+    slow = msgspec.structs.replace(
+        service,
+        percentiles=tuple(tuple(2 * time for time in times_) for times_ in service.percentiles),
+        means=tuple(2 * mean for mean in service.means),
+    )
+    return msgspec.structs.replace(offer, way=msgspec.structs.replace(offer.way, workers=2, service=slow))
+
+
+def test_where_plans_cost_the_same_the_one_that_is_advised_is_not_said_to_be_beaten():
+    for made in ((SLOW, crew_of(SLOW)), (crew_of(SLOW), SLOW)):
+        answer = ask(made=made)
+        assert answer.plans[0].usd_per_month == pytest.approx(answer.plans[1].usd_per_month)
+        assert answer.winner.offer == SLOW.words  # the faster of both
+        assert all(answer.demand.rate < crossing.rate for crossing in answer.crossings[:1])
+        assert [crossing.below for crossing in answer.crossings[:1]] in ([], [SLOW.words])
+
+
+def test_a_dearer_machine_is_dearer_with_any_number_of_workers():
+    price, _ = ask(made=(SLOW, crew_of(SLOW))).sensitivities
+    assert price.winner == SLOW.words
+
+
+def test_what_the_machines_of_the_best_plan_serve_is_narrowed():
+    answer = ask()
+    asked = Question(demand=answer.demand, limit=answer.limit, utilisation=answer.utilisation)
+    served, beyond = (
+        advice.best(SLOW, msgspec.structs.replace(asked, demand=Demand(rate=share * answer.enough)))
+        for share in (1.0, 1.05)
+    )
+    assert answer.winner.offer == SLOW.words
+    assert answer.enough >= answer.demand.rate
+    assert served.instances == answer.winner.instances < beyond.instances
+
+
+def test_the_first_call_is_that_of_the_batch_of_the_plan():
+    way = msgspec.structs.replace(SLOW.way, cold_starts=((1, 0.1), (8, 0.8)))
+    answer = ask(made=(msgspec.structs.replace(SLOW, way=way),))
+    assert {(plan.max_batch, plan.cold_start) for plan in answer.considered} <= {(1, 0.1), (8, 0.8)}
+    assert {plan.cold_start for plan in ask().considered} == {None}
+
+
 def test_sensitivity_says_who_wins_when_an_assumption_moves():
     close = msgspec.structs.replace(
         SLOW,

@@ -139,6 +139,24 @@ def test_a_price_that_is_said_of_several_machines_names_each():
     ]
 
 
+def test_one_price_for_several_machines_is_said():
+    found = ways(timed(hardware=HARDWARE), timed(hardware=OTHER_HARDWARE))
+    _, (note,) = offers.offers(found, (), {"cpu": OWN})
+    assert note.text == "own cpu is one price for 4 cores of Other CPU and 4 cores of Test CPU"
+    assert note.cure.endswith(f"{OTHER_HARDWARE.id}, {HARDWARE.id}")
+    assert offers.offers(found[:1], (), {"cpu": OWN})[1] == ()
+
+
+def test_machines_of_one_kind_are_asked_for_by_their_class():
+    _, notes = offers.offers(ways(timed(hardware=HARDWARE), timed(hardware=OTHER_HARDWARE)), (), {})
+    assert [
+        f"--price {one.id}=USD_PER_HOUR" in note.cure
+        for one, note in zip((OTHER_HARDWARE, HARDWARE), notes, strict=True)
+    ] == [True, True]
+    _, (alone,) = offers.offers(ways(timed(hardware=HARDWARE)), (), {})
+    assert "--price cpu=USD_PER_HOUR" in alone.cure
+
+
 def test_machines_of_the_same_words_go_by_their_class():
     twin = Hardware(cpu_model="Test CPU", isa=("avx512",), cores=4)
     words = offered(HARDWARE, twin, told={"cpu": OWN})

@@ -121,8 +121,8 @@ def test_the_sentence_that_matters_comes_first():
         "Up to 141 requests/s c7i.xlarge (cpu) costs least, above that g6.xlarge (cuda).",
         "With its price +20 %, it still costs least.",
         "With slower calls, g6.xlarge (cuda) would cost least.",
-        "A new process answers its first call after 1.50 s, with 91.0 MB of weights to load.",
-        "0.178 USD an hour: aws/c7i.xlarge in us-east-1, on demand, as of 2026-07-20",
+        "The first call in a new process takes 1.50 s once its 91.0 MB of weights are loaded.",
+        "c7i.xlarge 0.178 USD an hour: aws/c7i.xlarge in us-east-1, on demand, as of 2026-07-20",
         "one worker was measured (try --infer-workers=4)",
         "Service time is not latency under load",
         "spot".capitalize(),
@@ -133,14 +133,14 @@ def test_what_the_terminal_says(words):
 
 
 def test_a_winner_that_nothing_beats_is_told_with_its_range():
-    assert "It costs least from 5.00/s to 500/s." in advice.terminal([answer(crossings=())])
+    assert "Nothing else costs less from 5.00/s to 500/s." in advice.terminal([answer(crossings=())])
 
 
 def test_missed_frames_and_waits_and_interpolation_are_told():
     load = msgspec.structs.replace(plan().load, missed=0.004, interpolated=True)
     cameras = Demand(rate=240.0, pattern="periodic", streams=8)
     text = advice.terminal([answer(demand=cameras, plans=(plan(load=load, max_wait=0.01),))])
-    assert "0.4 % of frames too late" in text
+    assert "0.4 % of frames later than that" in text
     assert "waiting up to 10.0 ms for them" in text
     assert "interpolated between measured batch sizes" in text
 
@@ -152,6 +152,7 @@ def test_streams_of_one_machine_are_told(streams, words):
     frames = answer(
         demand=Demand(rate=240.0, pattern="periodic", streams=8), plans=(plan(streams_per_instance=streams),)
     )
+    words = words.replace("stream.", "stream, but frames of a stream may go to any of them.", not streams)
     assert f"One c7i.xlarge alone keeps up with {words}" in advice.terminal([frames])
 
 
@@ -196,21 +197,44 @@ def test_energy_stands_beside_the_winner(source, scope, words):
     text = advice.terminal([answer(plans=(plan(electricity=taken),))])
     assert (
         "Energy, idle time included: 3.00 J an item, 22.0 kWh a month, 10.4 kg CO2e at 475 g/kWh "
-        f"(world, 2019); {words}. It is in the price of a rented machine." in text
+        f"(world, 2019); {words}. The price of a rented machine has it in; an own one's should." in text
     )
     assert "Energy, idle time" not in advice.terminal([answer()])
 
 
 def test_how_much_more_the_machines_serve_is_told():
-    costs = tuple(
-        CostPoint(rate=rate, usd_per_month=(usd,)) for rate, usd in ((5.0, 130.3), (50.0, 260.6), (66.0, 260.7), (90.0, 390.9))
-    )  # fmt: skip
-    alone = answer(offers=("c7i.xlarge (cpu)",), plans=(plan(),), costs=costs, crossings=(), sensitivities=())
-    assert "\n  2 x c7i.xlarge serve up to about 66.0 requests/s.\n" in advice.terminal([alone])
-    single = answer(plans=(plan(instances=1),), offers=alone.offers, costs=costs, crossings=())
+    assert "\n  2 x c7i.xlarge serve up to about 66.0 requests/s.\n" in advice.terminal([answer(enough=66.0)])
+    single = answer(enough=66.0, plans=(plan(instances=1), CARD))
     assert "1 x c7i.xlarge serves up to about" in advice.terminal([single])
-    enough = msgspec.structs.replace(alone, costs=costs[:3])
-    assert "serve up to about" not in advice.terminal([enough])
+    assert "up to about" not in advice.terminal([answer()])
+
+
+def test_a_runner_up_that_costs_the_same_is_told_by_what_it_is_worse_in():
+    twin = plan(offer="c7i.xlarge (cpu, 2 workers)", workers=2)
+    text = advice.terminal([answer(offers=(plan().offer, twin.offer), plans=(plan(), twin))])
+    assert (
+        "Runner-up: 2 x c7i.xlarge (cpu, 2 workers), 261 USD a month: as much, with a p95 of 83.0 ms." in text
+    )
+
+
+def test_machines_that_never_serve_in_time_are_named():
+    assert "No number of machines is enough of g6.xlarge (cuda)." in advice.terminal(
+        [answer(plans=(plan(),))]
+    )
+    assert "No number of machines" not in advice.terminal([answer()])
+
+
+def test_energy_that_is_known_of_others_alone_is_missed():
+    taken = Electricity(
+        joules_per_item=3.0, kwh_per_month=22.0, grams_co2e_per_month=10_450.0, basis="", source="nvml", scope="board"
+    )  # fmt: skip
+    missed = "Energy of this plan is not known"
+    assert missed in advice.terminal([answer(considered=(plan(), plan(electricity=taken)))])
+    assert missed not in advice.terminal([answer()])
+
+
+def test_a_first_call_that_nobody_measured_is_not_told():
+    assert "first call in a new process" not in advice.terminal([answer(plans=(plan(cold_start=None), CARD))])
 
 
 def test_several_crossings_are_one_sentence():
@@ -268,11 +292,16 @@ def test_several_models_are_summed_up_first():
     lines = advice.terminal([answer(), SMALL, unmet()]).splitlines()
     assert re.split(r" {2,}", lines[0]) == list(advice.SUMMARY)
     assert re.split(r" {2,}", lines[1]) == [
-        "tests/test_a.py::test_model", "2 x c7i.xlarge (cpu)", "83.0 ms", "261", "1.98", "141/s",
+        "tests/test_a.py::test_model", "2 x c7i.xlarge (cpu)", "83.0 ms", "261", "1.98", "-", "141/s",
     ]  # fmt: skip
     assert re.split(r" {2,}", lines[2])[-1] == "-"  # it changes below that demand alone
-    assert re.split(r" {2,}", lines[3])[1:] == ["none meets the limit", "-", "-", "-", "-"]
+    assert re.split(r" {2,}", lines[3])[1:] == ["none meets the limit", "-", "-", "-", "-", "-"]
     assert "261 USD a month" in lines[7]
+
+
+def test_the_models_are_added_up_where_each_has_a_plan():
+    assert advice.summary([answer(), SMALL])[-1] == ("all", "", "", "521", "", "", "")
+    assert [row[0] for row in advice.summary([answer(), unmet()])] == [answer().model] * 2
 
 
 def test_one_model_needs_no_summary():

@@ -170,7 +170,7 @@ def findings(answer: Advice) -> list[str]:
         lines.append(f"{winner.words} {serves} up to about {units.rate(answer.enough, _noun(answer))}.")
     late = [offer for offer in answer.offers if offer not in {plan.offer for plan in answer.plans}]
     if late:
-        lines.append(f"No number of machines is enough of {', '.join(late)}.")
+        lines.append(f"Not in time with any number of machines: {', '.join(late)}.")
     if answer.crossings:
         lines.append(_flips(answer))
     if len(answer.offers) > 1 and not answer.crossings and answer.costs:

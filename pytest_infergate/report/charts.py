@@ -178,7 +178,7 @@ def _batches(answer: Advice) -> Chart | None:
         lines,
         title="What batches give",
         across="batch size",
-        up="items a second of one worker",
+        up="items a second of one machine",
         words=(lambda value: f"{value:g}", _rate),
         places=sorted({float(size) for sweep in answer.sweeps for size in sweep.batch_sizes})[-8:],
         headers=("Where", "Batch", "p50 of a call", "Items a second"),

@@ -514,10 +514,9 @@ def _crossings(
     for low, high in pairwise(costs):
         after = _cheapest(high, [best_one, before])
         if before is not None and after is not None and after != before:
-            place = before, [best_one, before]
 
-            def stays(rate: float, place: tuple[int, list[int]] = place) -> bool:
-                return _cheapest(_cost_point(rate, found, question), place[1]) == place[0]
+            def stays(rate: float, leader: int = before) -> bool:
+                return _cheapest(_cost_point(rate, found, question), [best_one, leader]) == leader
 
             rate = _narrowed(low.rate, high.rate, stays, question)
             yield Crossing(rate=rate, below=found[before].words, above=found[after].words)

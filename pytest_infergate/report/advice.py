@@ -181,9 +181,7 @@ def findings(answer: Advice) -> list[str]:
     if winner.electricity is not None:
         lines.append(_electricity(winner.electricity))
     elif any(plan.electricity is not None for plan in answer.considered):
-        lines.append(
-            "Energy of this plan is not known: it is that of one worker which was measured or estimated."
-        )
+        lines.append("Energy of this plan is not known, only that of one worker.")
     return lines
 
 

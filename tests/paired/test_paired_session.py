@@ -386,6 +386,18 @@ def test_a_tolerance_is_that_of_the_case(world):
     assert verdict(trial) is Verdict.SLOWER_WITHIN_TOLERANCE
 
 
+def test_cases_learn_from_each_other_how_launches_differ(world):
+    unsteady = {"seconds": lambda worker: 0.010 * math.exp(worker.world.chance.gauss(0, 0.05))}
+    for index in range(8):
+        world.case(f"test_{index}.py::test_it", both=unsteady)
+    trials = world.run().trials
+    assert all(trial.others[FIRST].degrees == 7 * (FIRST - 1) for trial in trials)
+    soon = [trial for trial in trials if trial.launches == FIRST]
+    differences = [[launch.difference for launch in trial.screen] for trial in soon]
+    assert Stage.SCREEN in {paired.decide(each, (), Plan()).stage for each in differences}
+    assert {verdict(trial) for trial in soon} <= {Verdict.EQUIVALENT, Verdict.IMPROVED}
+
+
 def test_decided_cases_leave_the_others_alone(world):
     world.case()
     world.case(OTHER, candidate={"seconds": 0.0105})

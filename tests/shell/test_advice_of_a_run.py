@@ -53,7 +53,7 @@ def test_the_command_line_wins_over_the_marker(project, reported):
     project.test("demand='20/s'")
     words = reported("--infer-demand=100/s")
     assert "100 requests/s, Poisson" in words
-    assert "20 requests/s" not in words
+    assert "20 requests/s, Poisson" not in words
     assert "Run it on 2 x own fake (fake): 526 USD a month" in words
 
 
@@ -62,9 +62,19 @@ def test_no_demand_is_no_advice(project, reported):
     assert reported() == ""
 
 
-def test_no_price_is_no_advice(project, reported):
+def test_without_a_price_it_asks_for_one(project, reported):
     project.test("demand='20/s'")
-    assert reported(table="") == ""
+    words = reported(table="")
+    assert "Not answered" in words
+    assert "what is this machine, and what does it cost" in words
+    assert "Run it on" not in words
+
+
+def test_a_periodic_demand_of_the_marker_stays_periodic(project, reported):
+    project.test("demand='5/s:periodic'")
+    words = reported()
+    assert "1 stream of 5 frames/s" in words
+    assert "per million frames" in words
 
 
 def test_each_model_has_an_answer_of_its_own(project, reported):

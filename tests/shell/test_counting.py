@@ -8,6 +8,8 @@ import pytest
 
 from pytest_infergate.core.model import Environment
 
+pytestmark = pytest.mark.slow
+
 COUNTING = """
 
 from pytest_infergate.core.model import OperatorWork

@@ -21,6 +21,8 @@ SCREEN_LOOKS: Final = (3, 5, 7, 10, 15)
 """Launches after which the screen looks."""
 CONFIRM_LOOKS: Final = (5, 7, 10, 15)
 """And the confirmation, which takes launches of its own and never those of the screen."""
+ALONE: Final = 5
+"""Launches before which no case is decided by its own spread alone."""
 SUSPECT: Final = 0.0526
 EQUIVALENT: Final = 0.0242
 REGRESSED: Final = 0.00151
@@ -236,6 +238,8 @@ def _screened(
         if look > len(differences):
             return Stage.SCREEN, None
         found = location(differences[:look], others.get(look))
+        if look < ALONE and math.isinf(found.joint_error):
+            continue
         if found.value + found.half_width(EQUIVALENT) < limit:
             return Stage.DONE, _told_apart(found, plan)
         if found.value > limit and found.value - found.half_width(SUSPECT) > 0:

@@ -460,7 +460,7 @@ class Session:
         if trial.warm_calls is not None:
             return True
         trial.warm_calls = warmed
-        least = paired.SCREEN_LOOKS[0]
+        least = paired.ALONE
         warming = 2 * warmed * seconds
         allowed = trial.wanted.max_seconds / least - warming
         trial.courses = {

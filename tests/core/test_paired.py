@@ -143,6 +143,12 @@ def test_others_settle_a_case_sooner():
     assert decide(screen, (), PLAN, others={3: others(0.020)}).stage is Stage.SCREEN
 
 
+def test_a_case_alone_is_not_decided_by_three_launches():
+    assert decide([0.0, 0.0001, 0.0002], (), PLAN).stage is Stage.SCREEN
+    assert decide([0.1, 0.1001, 0.1002], (), PLAN).stage is Stage.SCREEN
+    assert decide([0.1, 0.1001, 0.1002], (), PLAN, others={3: others(0.008)}).stage is Stage.CONFIRM
+
+
 def test_the_others_of_another_look_do_not_count():
     assert decide([0.004, -0.006, 0.008], (), PLAN, others={5: others(0.008)}).stage is Stage.SCREEN
 
@@ -206,7 +212,7 @@ def test_before_the_first_look_nothing_is_decided(count):
     ],
 )
 def test_a_case_well_within_its_tolerance_is_done_at_the_first_look(effect, verdict):
-    screen = near(effect, SCREEN_LOOKS[0], spread=0.0005)
+    screen = near(effect, paired.ALONE, spread=0.0005)
     assert decide(screen, (), PLAN) == Decision(stage=Stage.DONE, verdict=verdict)
 
 

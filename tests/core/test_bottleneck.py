@@ -57,11 +57,11 @@ def test_more_than_the_peak_comes_from_the_caches():
     assert taken.evidence.endswith("200 % of the peak bandwidth is reached, since caches serve a part")
 
 
-@pytest.mark.parametrize(("flops", "kind"), [(50_000_000, "memory"), (500_000_000, "compute")])
-def test_far_from_either_peak_it_says_so(flops, kind):
-    taken = found(flops=flops, moved=10_000_000, totals={"operators": 100})
-    assert taken.kind == kind
-    assert taken.evidence.endswith("is reached, and neither peak is near")
+def test_far_from_either_peak_it_says_so():
+    for flops, kind in [(50_000_000, "memory"), (500_000_000, "compute")]:
+        taken = found(flops=flops, moved=10_000_000, totals={"operators": 100})
+        assert taken.kind == kind, (flops, kind)
+        assert taken.evidence.endswith("is reached, and neither peak is near"), (flops, kind)
 
 
 def test_the_peak_is_that_of_the_case_s_dtype():
@@ -84,19 +84,16 @@ def test_a_device_that_waits_for_the_host():
     assert taken.intensity == 60.0
 
 
-@pytest.mark.parametrize(
-    ("enqueue", "device_time", "kind"),
-    [
+def test_a_device_that_is_busy_does_not_wait():
+    for enqueue, device_time, kind in [
         (0.0071, 0.0079, "launch"),
         (0.0069, 0.0030, "compute"),
         (0.0099, 0.0081, "compute"),  # a call that waits for its own work
         (0.0010, 0.0099, "compute"),
         (0.0010, None, "compute"),
-    ],
-)
-def test_a_device_that_is_busy_does_not_wait(enqueue, device_time, kind):
-    taken = found(enqueue=enqueue, device_time=device_time, flops=6_000_000_000, moved=100_000_000)
-    assert taken.kind == kind
+    ]:
+        taken = found(enqueue=enqueue, device_time=device_time, flops=6_000_000_000, moved=100_000_000)
+        assert taken.kind == kind, (enqueue, device_time, kind)
 
 
 def test_a_busy_host_beside_a_device_that_nobody_sees_is_no_evidence():
@@ -117,13 +114,15 @@ def test_copies_that_take_a_third():
     assert taken.evidence == "copies between host and device take 50 % of a call from host to host"
 
 
-@pytest.mark.parametrize(
-    ("host_to_host", "kind"),
-    [(0.0142, "compute"), (0.0144, "transfer"), (0.009, "compute"), (0.0, "compute")],
-)
-def test_copies_that_take_less(host_to_host, kind):
-    taken = found(host_to_host=host_to_host, enqueue=0.001, flops=6_000_000_000, moved=100_000_000)
-    assert taken.kind == kind
+def test_copies_that_take_less():
+    for host_to_host, kind in [
+        (0.0142, "compute"),
+        (0.0144, "transfer"),
+        (0.009, "compute"),
+        (0.0, "compute"),
+    ]:
+        taken = found(host_to_host=host_to_host, enqueue=0.001, flops=6_000_000_000, moved=100_000_000)
+        assert taken.kind == kind, (host_to_host, kind)
 
 
 def test_copies_are_seen_beside_a_busy_host():
@@ -145,17 +144,18 @@ def test_many_operators_that_do_little():
     )
 
 
-@pytest.mark.parametrize(
-    ("operators", "moved", "kind"),
-    [
+def test_operators_that_take_their_time_or_reach_something():
+    for operators, moved, kind in [
         (501, 10_000_000, "launch"),
         (500, 10_000_000, "memory"),  # 20 µs each
         (501, 100_000_000, "memory"),  # a tenth of the bandwidth
         (0, 10_000_000, "memory"),
-    ],
-)
-def test_operators_that_take_their_time_or_reach_something(operators, moved, kind):
-    assert found(0.010, flops=1_000_000, moved=moved, totals={"operators": operators}).kind == kind
+    ]:
+        assert found(0.010, flops=1_000_000, moved=moved, totals={"operators": operators}).kind == kind, (
+            operators,
+            moved,
+            kind,
+        )
 
 
 def test_tiny_operators_on_an_accelerator_are_told_by_the_host_alone():
@@ -166,9 +166,8 @@ def test_tiny_operators_on_an_accelerator_are_told_by_the_host_alone():
 # Nothing to go by
 
 
-@pytest.mark.parametrize(
-    "missing",
-    [
+def test_without_evidence_nothing_is_said():
+    for missing in [
         {"peaks": None, "flops": 10, "moved": 10},
         {"flops": 10},
         {"moved": 10},
@@ -182,16 +181,13 @@ def test_tiny_operators_on_an_accelerator_are_told_by_the_host_alone():
         {"flops": 10, "moved": 10, "p50": math.nan},
         {"enqueue": math.nan, "device_time": 0.001},
         {"host_to_host": math.nan},
-    ],
-    ids="-".join,
-)
-def test_without_evidence_nothing_is_said(missing):
-    assert found(**missing) is None
+    ]:
+        assert found(**missing) is None, missing
 
 
-@pytest.mark.parametrize("outcome", [Outcome.SKIPPED, Outcome.FAILED, Outcome.INFEASIBLE])
-def test_what_was_not_measured_has_no_bottleneck(outcome):
-    assert bottleneck(result(outcome)) is None
+def test_what_was_not_measured_has_no_bottleneck():
+    for outcome in [Outcome.SKIPPED, Outcome.FAILED, Outcome.INFEASIBLE]:
+        assert bottleneck(result(outcome)) is None, outcome
 
 
 def test_an_invalid_measurement_says_nothing():

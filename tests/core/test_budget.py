@@ -1,5 +1,6 @@
 import math
 import re
+from itertools import product
 
 import msgspec
 import pytest
@@ -23,42 +24,47 @@ def between(low, value, high):
 P95 = measurement(latency=latency(p95=between(0.030, 0.032, 0.036)))
 
 
-@pytest.mark.parametrize(
-    ("limit", "verdict"),
-    [
+def test_an_upper_limit_against_both_bounds():
+    for limit, verdict in [
         (36.1, KEPT),
         (35.9, Verdict.INCONCLUSIVE),
         (32.0, Verdict.INCONCLUSIVE),
         (30.0, Verdict.INCONCLUSIVE),
         (29.9, Verdict.OVER_BUDGET),
-    ],
-)
-def test_an_upper_limit_against_both_bounds(limit, verdict):
-    outcome = check("p95_ms", limit, P95)
-    assert outcome.verdict is verdict
-    assert outcome.value == between(pytest.approx(30.0), pytest.approx(32.0), pytest.approx(36.0))
-    assert (outcome.note is None) == (verdict is not Verdict.INCONCLUSIVE)
+    ]:
+        outcome = check("p95_ms", limit, P95)
+        assert outcome.verdict is verdict, (limit, verdict)
+        assert outcome.value == between(pytest.approx(30.0), pytest.approx(32.0), pytest.approx(36.0)), (
+            limit,
+            verdict,
+        )
+        assert (outcome.note is None) == (verdict is not Verdict.INCONCLUSIVE), (limit, verdict)
 
 
-@pytest.mark.parametrize(
-    ("limit", "verdict"),
-    [
+def test_a_lower_limit_on_throughput():
+    for limit, verdict in [
         (99.0, KEPT),
         (100.0, KEPT),
         (100.1, Verdict.OVER_BUDGET),
-    ],
-)
-def test_a_lower_limit_on_throughput(limit, verdict):
-    assert check("throughput_per_s", limit, measurement(throughput=100.0)).verdict is verdict
+    ]:
+        assert check("throughput_per_s", limit, measurement(throughput=100.0)).verdict is verdict, (
+            limit,
+            verdict,
+        )
 
 
-@pytest.mark.parametrize(
-    ("limit", "verdict"),
-    [(90.0, KEPT), (91.0, Verdict.INCONCLUSIVE), (110.0, Verdict.INCONCLUSIVE), (111.0, Verdict.OVER_BUDGET)],
-)
-def test_a_lower_limit_within_the_spread_of_launches(limit, verdict):
-    # A band of 10 % reaches from 90.5 to 110.5.
-    assert check("throughput_per_s", limit, measurement(throughput=100.0), band=0.1).verdict is verdict
+def test_a_lower_limit_within_the_spread_of_launches():
+    for limit, verdict in [
+        (90.0, KEPT),
+        (91.0, Verdict.INCONCLUSIVE),
+        (110.0, Verdict.INCONCLUSIVE),
+        (111.0, Verdict.OVER_BUDGET),
+    ]:
+        # A band of 10 % reaches from 90.5 to 110.5.
+        assert check("throughput_per_s", limit, measurement(throughput=100.0), band=0.1).verdict is verdict, (
+            limit,
+            verdict,
+        )
 
 
 def test_tokens_per_second_are_a_lower_limit():
@@ -67,14 +73,16 @@ def test_tokens_per_second_are_a_lower_limit():
     assert check("tokens_per_s", 2001, streaming).verdict is Verdict.OVER_BUDGET
 
 
-@pytest.mark.parametrize(
-    ("limit", "verdict"),
-    [(11.1, KEPT), (11.0, Verdict.INCONCLUSIVE), (9.1, Verdict.INCONCLUSIVE), (9.0, Verdict.OVER_BUDGET)],
-)
-def test_one_launch_within_the_spread_of_launches_is_inconclusive(limit, verdict):
-    # 10 ms and a band of 10 %: 9.05 to 11.05 ms.
-    outcome = check("p50_ms", limit, measurement(0.010), band=0.1)
-    assert outcome.verdict is verdict
+def test_one_launch_within_the_spread_of_launches_is_inconclusive():
+    for limit, verdict in [
+        (11.1, KEPT),
+        (11.0, Verdict.INCONCLUSIVE),
+        (9.1, Verdict.INCONCLUSIVE),
+        (9.0, Verdict.OVER_BUDGET),
+    ]:
+        # 10 ms and a band of 10 %: 9.05 to 11.05 ms.
+        outcome = check("p50_ms", limit, measurement(0.010), band=0.1)
+        assert outcome.verdict is verdict, (limit, verdict)
 
 
 def test_inconclusive_says_what_is_near_what():
@@ -92,29 +100,26 @@ def test_samples_and_launches_join_in_quadrature():
     )
 
 
-@pytest.mark.parametrize(
-    ("metric", "limit"),
-    [
+def test_what_no_launch_changes_is_exact():
+    for metric, limit in [
         ("peak_memory_mb", 50.0),
         ("host_memory_mb", 300.0),
         ("weights_mb", 40.0),
         ("gflops", 35.1),
         ("graph_breaks", 0),
-    ],
-)
-def test_what_no_launch_changes_is_exact(metric, limit):
-    measured = measurement(counters=counted(flops=35_100_000_000, graph_breaks=0))
-    assert check(metric, limit, measured, band=0.5).verdict is KEPT
-    assert check(metric, limit - 0.1, measured, band=0.5).verdict is Verdict.OVER_BUDGET
+    ]:
+        measured = measurement(counters=counted(flops=35_100_000_000, graph_breaks=0))
+        assert check(metric, limit, measured, band=0.5).verdict is KEPT, (metric, limit)
+        assert check(metric, limit - 0.1, measured, band=0.5).verdict is Verdict.OVER_BUDGET, (metric, limit)
 
 
-@pytest.mark.parametrize("tenths", range(1, 1000, 7))
-def test_a_limit_of_what_is_exact_may_be_reached(tenths):
-    measured = measurement(
-        counters=counted(flops=tenths * 10**8), memory=Memory(weights=tenths * 10**5, activations=0)
-    )
-    for metric in ("gflops", "weights_mb", "peak_memory_mb"):
-        assert check(metric, tenths / 10, measured, band=0.5).verdict is KEPT
+def test_a_limit_of_what_is_exact_may_be_reached():
+    for tenths in range(1, 1000, 7):
+        measured = measurement(
+            counters=counted(flops=tenths * 10**8), memory=Memory(weights=tenths * 10**5, activations=0)
+        )
+        for metric in ("gflops", "weights_mb", "peak_memory_mb"):
+            assert check(metric, tenths / 10, measured, band=0.5).verdict is KEPT, tenths
 
 
 def test_a_cold_start_spreads_as_launches_do():
@@ -122,21 +127,25 @@ def test_a_cold_start_spreads_as_launches_do():
     assert check("cold_start_ms", 500, measurement(cold_start=0.5), band=0.1).verdict is Verdict.INCONCLUSIVE
 
 
-@pytest.mark.parametrize(
-    ("metric", "count", "needed"),
-    [("p50_ms", 6, 7), ("p90_ms", 43, 44), ("p95_ms", 89, 90), ("p99_ms", 120, 459)],
-)
-def test_too_few_samples_are_over_budget_not_decided(metric, count, needed):
-    name = metric.removesuffix("_ms")
-    few = latency(0.010, count, **{name: Estimate(value=0.012, low=0.011)})
-    outcome = check(metric, 40, measurement(latency=few))
-    assert outcome.verdict is Verdict.OVER_BUDGET
-    assert outcome.value.value == pytest.approx(12.0)
-    assert outcome.note.code == "budget-not-decided"
-    assert outcome.note.text == f"budget {metric} was not decided: it needs {needed} calls and has {count}"
-    assert re.fullmatch(
-        r"give it about \d+ (s|min) with --infer-max-time or max_time in the marker", outcome.note.cure
-    )
+def test_too_few_samples_are_over_budget_not_decided():
+    for metric, count, needed in [
+        ("p50_ms", 6, 7),
+        ("p90_ms", 43, 44),
+        ("p95_ms", 89, 90),
+        ("p99_ms", 120, 459),
+    ]:
+        name = metric.removesuffix("_ms")
+        few = latency(0.010, count, **{name: Estimate(value=0.012, low=0.011)})
+        outcome = check(metric, 40, measurement(latency=few))
+        assert outcome.verdict is Verdict.OVER_BUDGET, (metric, count, needed)
+        assert outcome.value.value == pytest.approx(12.0), (metric, count, needed)
+        assert outcome.note.code == "budget-not-decided", (metric, count, needed)
+        assert (
+            outcome.note.text == f"budget {metric} was not decided: it needs {needed} calls and has {count}"
+        ), (metric, count, needed)
+        assert re.fullmatch(
+            r"give it about \d+ (s|min) with --infer-max-time or max_time in the marker", outcome.note.cure
+        ), (metric, count, needed)
 
 
 def test_few_samples_can_still_break_a_budget():
@@ -151,14 +160,14 @@ def test_few_samples_and_no_bound_at_all():
     assert "it needs 7 calls and has 3" in check("p50_ms", 5, measurement(latency=few)).note.text
 
 
-@pytest.mark.parametrize(("metric", "has"), [("ttft_ms", 5), ("itl_p95_ms", 80)])
-def test_a_stream_counts_its_own_samples(metric, has):
-    stream = Stream(
-        items=20,
-        first_item=latency(0.003, 5, p50=Estimate(value=0.003)),
-        between_items=latency(0.0004, 80, p95=Estimate(value=0.0004)),
-    )
-    assert f"and has {has}" in check(metric, 1000, measurement(stream=stream)).note.text
+def test_a_stream_counts_its_own_samples():
+    for metric, has in [("ttft_ms", 5), ("itl_p95_ms", 80)]:
+        stream = Stream(
+            items=20,
+            first_item=latency(0.003, 5, p50=Estimate(value=0.003)),
+            between_items=latency(0.0004, 80, p95=Estimate(value=0.0004)),
+        )
+        assert f"and has {has}" in check(metric, 1000, measurement(stream=stream)).note.text, (metric, has)
 
 
 @pytest.mark.parametrize(
@@ -189,13 +198,15 @@ def test_a_promise_that_nobody_checked_is_not_kept(metric, needs):
     assert outcome.note.text == f"budget {metric} was not decided: it needs {needs}"
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf])
-@pytest.mark.parametrize("metric", ["p50_ms", "throughput_per_s"])
-def test_a_reading_that_is_no_number_keeps_no_promise(metric, value):
-    measured = measurement(latency=latency(p50=exact(value)), throughput=value)
-    outcome = check(metric, 40, measured, band=0.1)
-    assert outcome.verdict is Verdict.OVER_BUDGET
-    assert f"reads {value}" in outcome.note.text
+def test_a_reading_that_is_no_number_keeps_no_promise():
+    for value, metric in product(
+        [math.nan, math.inf],
+        ["p50_ms", "throughput_per_s"],
+    ):
+        measured = measurement(latency=latency(p50=exact(value)), throughput=value)
+        outcome = check(metric, 40, measured, band=0.1)
+        assert outcome.verdict is Verdict.OVER_BUDGET, (value, metric)
+        assert f"reads {value}" in outcome.note.text, (value, metric)
 
 
 def taken(source="nvml", **fields):
@@ -204,12 +215,14 @@ def taken(source="nvml", **fields):
     return measurement(energy=Energy(source=source, **{**known, **fields}))
 
 
-@pytest.mark.parametrize(
-    ("limit", "verdict"),
-    [(0.53, KEPT), (0.52, Verdict.INCONCLUSIVE), (0.48, Verdict.INCONCLUSIVE), (0.47, Verdict.OVER_BUDGET)],
-)
-def test_energy_of_an_item_within_the_ticks_of_its_counter(limit, verdict):
-    assert check("joules_per_item", limit, taken()).verdict is verdict
+def test_energy_of_an_item_within_the_ticks_of_its_counter():
+    for limit, verdict in [
+        (0.53, KEPT),
+        (0.52, Verdict.INCONCLUSIVE),
+        (0.48, Verdict.INCONCLUSIVE),
+        (0.47, Verdict.OVER_BUDGET),
+    ]:
+        assert check("joules_per_item", limit, taken()).verdict is verdict, (limit, verdict)
 
 
 def test_energy_spreads_as_the_times_of_launches_do():
@@ -233,10 +246,13 @@ def test_an_estimate_of_the_energy_is_shown_and_not_decided():
     )
 
 
-@pytest.mark.parametrize(("limit", "verdict"), [(0.5, KEPT), (0.49, Verdict.OVER_BUDGET)])
-def test_an_estimate_decides_where_the_policy_lets_it(limit, verdict):
-    budget = Budget(metric="joules_per_item", limit=limit)
-    assert budgets.check(budget, taken("estimate"), 0.0, estimates=True).verdict is verdict
+def test_an_estimate_decides_where_the_policy_lets_it():
+    for limit, verdict in [(0.5, KEPT), (0.49, Verdict.OVER_BUDGET)]:
+        budget = Budget(metric="joules_per_item", limit=limit)
+        assert budgets.check(budget, taken("estimate"), 0.0, estimates=True).verdict is verdict, (
+            limit,
+            verdict,
+        )
 
 
 def test_an_estimate_of_the_energy_leaves_other_promises_alone():

@@ -1,4 +1,5 @@
 import math
+from itertools import product
 
 import msgspec
 import numpy as np
@@ -131,10 +132,10 @@ def test_a_single_slow_call_weighs_as_much_as_it_did():
     assert bent.quantile(1, 1) == 100
 
 
-@pytest.mark.parametrize("mean", [0.5, 1.0, 1.5, 2.0, 50.0])
-def test_a_mean_that_does_not_fit_bends_no_further_than_the_line_goes(mean):
-    service = ServiceTimes(batch_sizes=(1,), percentiles=(line(1, 2),), means=(mean,))
-    assert 1.49 < service.mean(1) < 1.51
+def test_a_mean_that_does_not_fit_bends_no_further_than_the_line_goes():
+    for mean in [0.5, 1.0, 1.5, 2.0, 50.0]:
+        service = ServiceTimes(batch_sizes=(1,), percentiles=(line(1, 2),), means=(mean,))
+        assert 1.49 < service.mean(1) < 1.51, mean
 
 
 def test_the_mean_of_calls_that_never_vary():
@@ -402,25 +403,34 @@ def test_several_workers_wait_as_erlang_says(load, count, workers):
 # Stability, batches, interpolation
 
 
-@pytest.mark.parametrize("rate", [20, 50, 80, 95])
-@pytest.mark.parametrize("seed", range(4))
-def test_a_queue_that_is_merely_long_is_stable(rate, seed):
-    assert simulate(arrivals(Demand(rate=rate), 20_000, seed), TEN_MS, Server(max_batch=1), seed=seed).stable
+def test_a_queue_that_is_merely_long_is_stable():
+    for rate, seed in product(
+        [20, 50, 80, 95],
+        range(4),
+    ):
+        assert simulate(
+            arrivals(Demand(rate=rate), 20_000, seed), TEN_MS, Server(max_batch=1), seed=seed
+        ).stable, (rate, seed)
 
 
-@pytest.mark.parametrize("rate", [103, 110, 200, 5000])
-@pytest.mark.parametrize("seed", range(4))
-def test_a_queue_that_grows_is_not(rate, seed):
-    load = simulate(arrivals(Demand(rate=rate), 20_000, seed), TEN_MS, Server(max_batch=1), seed=seed)
-    assert not load.stable
-    assert load.offered > 1
-    assert load.utilisation > 0.98
+def test_a_queue_that_grows_is_not():
+    for rate, seed in product(
+        [103, 110, 200, 5000],
+        range(4),
+    ):
+        load = simulate(arrivals(Demand(rate=rate), 20_000, seed), TEN_MS, Server(max_batch=1), seed=seed)
+        assert not load.stable, (rate, seed)
+        assert load.offered > 1, (rate, seed)
+        assert load.utilisation > 0.98, (rate, seed)
 
 
-@pytest.mark.parametrize(("rate", "stable"), [(50, True), (90, True), (115, False), (300, False)])
-def test_a_replay_sees_growth_without_knowing_the_capacity(rate, stable):
-    moments = arrivals(Demand(rate=rate), 20_000, 0)
-    assert replay(moments, lambda number, size: 0.010, Server(max_batch=1)).stable is stable
+def test_a_replay_sees_growth_without_knowing_the_capacity():
+    for rate, stable in [(50, True), (90, True), (115, False), (300, False)]:
+        moments = arrivals(Demand(rate=rate), 20_000, 0)
+        assert replay(moments, lambda number, size: 0.010, Server(max_batch=1)).stable is stable, (
+            rate,
+            stable,
+        )
 
 
 def test_requests_of_one_moment_are_no_growth():
@@ -557,9 +567,8 @@ def needed(rate=50.0, service=TEN_MS, **fields):
     return instances_needed(Demand(rate=rate), service, **{**known, **fields})
 
 
-@pytest.mark.parametrize(
-    ("rate", "fields", "instances", "binding"),
-    [
+def test_instances():
+    for rate, fields, instances, binding in [
         (1, {}, 1, "none"),
         (50, {}, 1, "none"),
         (60, {}, 1, "none"),  # exactly 60 % of 100 a second
@@ -574,12 +583,15 @@ def needed(rate=50.0, service=TEN_MS, **fields):
         (50, {"limit": 0.100}, 1, "none"),
         (50, {"limit": 0.0101}, 3, "limit"),
         (50, {"limit": math.inf}, 1, "none"),
-    ],
-)
-def test_instances(rate, fields, instances, binding):
-    found = needed(rate, **fields)
-    assert (found.instances, found.binding, found.reason) == (instances, binding, None)
-    assert found.load.stable
+    ]:
+        found = needed(rate, **fields)
+        assert (found.instances, found.binding, found.reason) == (instances, binding, None), (
+            rate,
+            fields,
+            instances,
+            binding,
+        )
+        assert found.load.stable, (rate, fields, instances, binding)
 
 
 def test_capacity_is_that_of_full_batches():
@@ -663,15 +675,13 @@ def test_a_wait_that_breaks_the_limit_by_itself_is_told():
     assert found.reason.cure == "let batches wait less, or allow more time"
 
 
-@pytest.mark.parametrize(
-    ("rate", "fields", "binding"), [(1000, {}, "utilisation"), (50, {"limit": 0.0101}, "limit")]
-)
-def test_more_instances_than_there_may_be(rate, fields, binding):
-    found = needed(rate, most=2, **fields)
-    assert (found.instances, found.binding, found.load) == (None, binding, None)
-    assert found.reason.code == "too-many-instances"
-    assert found.reason.text == "more than 2 instances would be needed"
-    assert needed(rate, most=17, **fields).instances is not None
+def test_more_instances_than_there_may_be():
+    for rate, fields, binding in [(1000, {}, "utilisation"), (50, {"limit": 0.0101}, "limit")]:
+        found = needed(rate, most=2, **fields)
+        assert (found.instances, found.binding, found.load) == (None, binding, None), (rate, fields, binding)
+        assert found.reason.code == "too-many-instances", (rate, fields, binding)
+        assert found.reason.text == "more than 2 instances would be needed", (rate, fields, binding)
+        assert needed(rate, most=17, **fields).instances is not None, (rate, fields, binding)
 
 
 @pytest.mark.parametrize("rate", [1e12, 1e300])
@@ -750,9 +760,8 @@ def test_plans_that_make_no_sense(fields, message):
 # Offline
 
 
-@pytest.mark.parametrize(
-    ("items", "deadline", "fields", "hours", "instances"),
-    [
+def test_a_backlog():
+    for items, deadline, fields, hours, instances in [
         (360_000, 3600.0, {"max_batch": 1}, 1.0, 1),
         (360_000, 3599.0, {"max_batch": 1}, 1.0, 2),
         (360_001, 3600.0, {"max_batch": 1}, 360_001 / 360_000, 2),
@@ -763,13 +772,11 @@ def test_plans_that_make_no_sense(fields, message):
         (32, 0.040, {"max_batch": 16}, 0.080 / 3600, 2),
         (32, 0.079, {"max_batch": 16}, 0.080 / 3600, 2),
         (32, 0.080, {"max_batch": 16}, 0.080 / 3600, 1),
-    ],
-)
-def test_a_backlog(items, deadline, fields, hours, instances):
-    found = offline(Backlog(items=items, deadline=deadline), BATCHES, **fields)
-    machine_hours, count = found
-    assert machine_hours == pytest.approx(hours)
-    assert count == instances
+    ]:
+        found = offline(Backlog(items=items, deadline=deadline), BATCHES, **fields)
+        machine_hours, count = found
+        assert machine_hours == pytest.approx(hours), (items, deadline, fields, hours, instances)
+        assert count == instances, (items, deadline, fields, hours, instances)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 import math
+from itertools import product
 
 import pytest
 from core_values import YARDSTICKS, day, latency, measurement, point
@@ -27,9 +28,8 @@ def moved(difference: float, tolerance: float = 0.25, sessions: int = 1, cases: 
     return compare_time(history, measurement(0.010 * math.exp(difference)), tolerance, cases)
 
 
-@pytest.mark.parametrize(
-    ("difference", "tolerance", "verdict"),
-    [
+def test_verdicts_on_both_sides_of_every_threshold():
+    for difference, tolerance, verdict in [
         # The instrument is too coarse for 25 %: only a lower bound above the tolerance is a regression.
         (STRICT + LIMIT + TINY, 0.25, Verdict.REGRESSED),
         (STRICT + LIMIT - TINY, 0.25, Verdict.SUSPECTED),
@@ -54,10 +54,8 @@ def moved(difference: float, tolerance: float = 0.25, sessions: int = 1, cases: 
         (STRICT - TINY, 0.0, Verdict.SUSPECTED),
         (0.0, 0.0, Verdict.INCONCLUSIVE),
         (-LOOSE - TINY, 0.0, Verdict.IMPROVED),
-    ],
-)
-def test_verdicts_on_both_sides_of_every_threshold(difference, tolerance, verdict):
-    assert moved(difference, tolerance).verdict is verdict
+    ]:
+        assert moved(difference, tolerance).verdict is verdict, (difference, tolerance, verdict)
 
 
 def test_the_numbers_of_a_comparison():
@@ -98,19 +96,19 @@ def test_an_open_verdict_says_what_could_be_seen(difference, text):
     assert note.cure == "record more sessions of the unchanged code with --infer-save"
 
 
-@pytest.mark.parametrize("difference", [2.0, -1.0, -0.1])
-def test_a_settled_verdict_has_no_note(difference):
-    assert moved(difference).note is None
+def test_a_settled_verdict_has_no_note():
+    for difference in [2.0, -1.0, -0.1]:
+        assert moved(difference).note is None, difference
 
 
-@pytest.mark.parametrize("cases", [1, 10, 300])
-def test_one_session_always_sees_a_factor_of_five(cases):
-    assert moved(math.log(5), cases=cases).verdict is Verdict.REGRESSED
+def test_one_session_always_sees_a_factor_of_five():
+    for cases in [1, 10, 300]:
+        assert moved(math.log(5), cases=cases).verdict is Verdict.REGRESSED, cases
 
 
-@pytest.mark.parametrize("cases", [0, -1])
-def test_the_count_of_cases_is_at_least_one(cases):
-    assert moved(0.5, cases=cases) == moved(0.5, cases=1)
+def test_the_count_of_cases_is_at_least_one():
+    for cases in [0, -1]:
+        assert moved(0.5, cases=cases) == moved(0.5, cases=1), cases
 
 
 def test_more_cases_ask_for_more_evidence():
@@ -157,16 +155,18 @@ def test_without_a_shared_yardstick_the_raw_spread_is_assumed():
     assert "without a shared yardstick the speed of the machine is not corrected" in comparison.note.text
 
 
-@pytest.mark.parametrize("side", ["history", "candidate"])
-def test_a_disturbed_side_is_not_corrected_to_a_fine_figure(side):
-    before = point(0.010, disturbed=side == "history")
-    now = measurement(0.020, disturbance=0.06 if side == "candidate" else 0.05)
-    comparison = compare_time([before], now, 0.25)
-    assert comparison.verdict is Verdict.SUSPECTED
-    assert comparison.smallest_detectable == pytest.approx(math.expm1(2 * SEEN + LIMIT))
-    assert "since other processes disturbed one side" in comparison.note.text
-    assert comparison.note.cure == "measure on a machine that does nothing else meanwhile"
-    assert compare_time([before], measurement(0.050, disturbance=0.25), 0.25).verdict is Verdict.REGRESSED
+def test_a_disturbed_side_is_not_corrected_to_a_fine_figure():
+    for side in ["history", "candidate"]:
+        before = point(0.010, disturbed=side == "history")
+        now = measurement(0.020, disturbance=0.06 if side == "candidate" else 0.05)
+        comparison = compare_time([before], now, 0.25)
+        assert comparison.verdict is Verdict.SUSPECTED, side
+        assert comparison.smallest_detectable == pytest.approx(math.expm1(2 * SEEN + LIMIT)), side
+        assert "since other processes disturbed one side" in comparison.note.text, side
+        assert comparison.note.cure == "measure on a machine that does nothing else meanwhile", side
+        assert (
+            compare_time([before], measurement(0.050, disturbance=0.25), 0.25).verdict is Verdict.REGRESSED
+        ), side
 
 
 def test_a_run_that_others_overran_is_suspected_at_most():
@@ -175,16 +175,19 @@ def test_a_run_that_others_overran_is_suspected_at_most():
     assert "since other processes disturbed one side" in overrun.note.text
 
 
-@pytest.mark.parametrize(
-    "yardsticks", [{}, {"other": 1e-3}, {"gemm": math.nan, "copy": 0.0, "dispatch": -1.0}]
-)
-@pytest.mark.parametrize("side", ["history", "candidate"])
-def test_yardsticks_of_one_side_that_cannot_be_used_correct_nothing(yardsticks, side):
-    before = point(0.010, yardsticks=yardsticks if side == "history" else YARDSTICKS)
-    now = measurement(0.010, yardsticks=yardsticks if side == "candidate" else YARDSTICKS)
-    comparison = compare_time([before], now, 0.25)
-    assert comparison.effect == pytest.approx(0.0)
-    assert comparison.smallest_detectable == pytest.approx(math.expm1(2 * SEEN + LIMIT))
+def test_yardsticks_of_one_side_that_cannot_be_used_correct_nothing():
+    for yardsticks, side in product(
+        [{}, {"other": 1e-3}, {"gemm": math.nan, "copy": 0.0, "dispatch": -1.0}],
+        ["history", "candidate"],
+    ):
+        before = point(0.010, yardsticks=yardsticks if side == "history" else YARDSTICKS)
+        now = measurement(0.010, yardsticks=yardsticks if side == "candidate" else YARDSTICKS)
+        comparison = compare_time([before], now, 0.25)
+        assert comparison.effect == pytest.approx(0.0), (yardsticks, side)
+        assert comparison.smallest_detectable == pytest.approx(math.expm1(2 * SEEN + LIMIT)), (
+            yardsticks,
+            side,
+        )
 
 
 def test_one_yardstick_that_cannot_be_used_leaves_the_others():
@@ -207,11 +210,13 @@ def test_a_session_without_yardsticks_does_not_take_them_from_the_others():
     assert comparison.effect == pytest.approx(0.0)
 
 
-@pytest.mark.parametrize("median", [0.0, math.nan, math.inf])
-def test_a_median_without_a_logarithm_is_invalid_not_green(median):
-    comparison = compare_time([point()], measurement(latency=latency(median), throughput=1.0), 0.25)
-    assert comparison.verdict is Verdict.INVALID
-    assert comparison.note.text == f"the median latency reads {median} s, which cannot be compared"
+def test_a_median_without_a_logarithm_is_invalid_not_green():
+    for median in [0.0, math.nan, math.inf]:
+        comparison = compare_time([point()], measurement(latency=latency(median), throughput=1.0), 0.25)
+        assert comparison.verdict is Verdict.INVALID, median
+        assert comparison.note.text == f"the median latency reads {median} s, which cannot be compared", (
+            median
+        )
 
 
 def test_equal_times_of_recording_are_sessions_of_their_own():
@@ -226,13 +231,18 @@ def test_one_wild_session_widens_and_never_alarms():
     assert compare_time(history, measurement(0.040), 0.25).verdict is Verdict.SUSPECTED
 
 
-@pytest.mark.parametrize("factor", [1.3, 2, 4])
-@pytest.mark.parametrize("sessions", [2, 3, 6, 12])
-def test_a_slowdown_that_was_recorded_is_not_red_afterwards(sessions, factor):
-    accepted = [point(0.010, day(number)) for number in range(1, sessions)] + [
-        point(0.010 * factor, day(sessions))
-    ]
-    assert compare_time(accepted, measurement(0.010 * factor), 0.25).verdict is not Verdict.REGRESSED
+def test_a_slowdown_that_was_recorded_is_not_red_afterwards():
+    for factor, sessions in product(
+        [1.3, 2, 4],
+        [2, 3, 6, 12],
+    ):
+        accepted = [point(0.010, day(number)) for number in range(1, sessions)] + [
+            point(0.010 * factor, day(sessions))
+        ]
+        assert compare_time(accepted, measurement(0.010 * factor), 0.25).verdict is not Verdict.REGRESSED, (
+            factor,
+            sessions,
+        )
 
 
 times = st.floats(1e-6, 10)

@@ -60,9 +60,8 @@ def gpu_machine(accelerator="NVIDIA L4", count=1):
 # Figures
 
 
-@pytest.mark.parametrize(
-    ("instances", "scale_up", "hours"),
-    [
+def test_machines_are_paid_for_from_their_order_on():
+    for instances, scale_up, hours in [
         ((2,) * 24, 300.0, 48.0),
         ((1,) * 12 + (3,) * 12, 0.0, 48.0),
         ((1,) * 12 + (3,) * 12, 900.0, 48.5),
@@ -71,10 +70,8 @@ def gpu_machine(accelerator="NVIDIA L4", count=1):
         ((3,) * 12 + (1,) * 12, 900.0, 48.5),  # the order is of the day before
         ((1, 3) * 12, 3600.0, 72.0),
         ((1,) * 23 + (5,), 1e12, 120.0),
-    ],
-)
-def test_machines_are_paid_for_from_their_order_on(instances, scale_up, hours):
-    assert cost.instance_hours(instances, scale_up) == pytest.approx(hours)
+    ]:
+        assert cost.instance_hours(instances, scale_up) == pytest.approx(hours), (instances, scale_up, hours)
 
 
 def test_the_published_figure():
@@ -119,12 +116,15 @@ def test_one_machine_fewer_would_not_do(demand, rate, share):
     assert count == 1 or (count - 1) * rate * share < demand
 
 
-@pytest.mark.parametrize(
-    ("demand", "rate", "share", "count"),
-    [(60, 100, 0.6, 1), (61, 100, 0.6, 2), (0.001, 100, 0.6, 1), (50, 10, 1.0, 5), (2.1, 0.7, 1.0, 3)],
-)
-def test_a_machine_at_its_limit_is_one(demand, rate, share, count):
-    assert cost.instances_needed(demand, rate, share) == count
+def test_a_machine_at_its_limit_is_one():
+    for demand, rate, share, count in [
+        (60, 100, 0.6, 1),
+        (61, 100, 0.6, 2),
+        (0.001, 100, 0.6, 1),
+        (50, 10, 1.0, 5),
+        (2.1, 0.7, 1.0, 3),
+    ]:
+        assert cost.instances_needed(demand, rate, share) == count, (demand, rate, share, count)
 
 
 @pytest.mark.parametrize("rate", [0.0, -1.0, math.nan, math.inf])
@@ -177,9 +177,9 @@ TABLE = (
 )
 
 
-@pytest.mark.parametrize("name", ["aws/c7i.xlarge", "c7i.xlarge"])
-def test_an_instance_goes_by_its_full_name_or_its_own(name):
-    assert cost.find(TABLE, name) is TABLE[0]
+def test_an_instance_goes_by_its_full_name_or_its_own():
+    for name in ["aws/c7i.xlarge", "c7i.xlarge"]:
+        assert cost.find(TABLE, name) is TABLE[0], name
 
 
 def test_a_provider_tells_two_apart():
@@ -219,9 +219,8 @@ SHELF = (
 )
 
 
-@pytest.mark.parametrize(
-    ("accelerator", "regions", "names"),
-    [
+def test_choosing():
+    for accelerator, regions, names in [
         (None, (), ["c7i.xlarge", "g6.xlarge", "p4d", "p4de", "x"]),
         ("L4", (), ["g6.xlarge"]),
         ("nvidia l4", (), ["g6.xlarge"]),
@@ -230,10 +229,12 @@ SHELF = (
         ("H100", (), ["x"]),
         ("A100", ("us-east-1",), ["p4d"]),
         (None, ("eu", "nowhere"), ["p4de"]),
-    ],
-)
-def test_choosing(accelerator, regions, names):
-    assert [one.name for one in cost.chosen(SHELF, accelerator, regions)] == names
+    ]:
+        assert [one.name for one in cost.chosen(SHELF, accelerator, regions)] == names, (
+            accelerator,
+            regions,
+            names,
+        )
 
 
 def test_choosing_nothing_says_what_there_is():
@@ -305,22 +306,21 @@ OTHER_ACCELERATORS = [
 ]
 
 
-@pytest.mark.parametrize(("measured", "listed"), SAME_ACCELERATORS)
-def test_one_accelerator_by_two_names(measured, listed):
-    assert cost.same_accelerator(measured, listed)
-    assert cost.same_accelerator(listed, measured)
-    assert cost.same_accelerator(listed, listed)
+def test_one_accelerator_by_two_names():
+    for measured, listed in SAME_ACCELERATORS:
+        assert cost.same_accelerator(measured, listed), (measured, listed)
+        assert cost.same_accelerator(listed, measured), (measured, listed)
+        assert cost.same_accelerator(listed, listed), (measured, listed)
 
 
-@pytest.mark.parametrize(("measured", "listed"), OTHER_ACCELERATORS)
-def test_two_accelerators(measured, listed):
-    assert not cost.same_accelerator(measured, listed)
-    assert not cost.same_accelerator(listed, measured)
+def test_two_accelerators():
+    for measured, listed in OTHER_ACCELERATORS:
+        assert not cost.same_accelerator(measured, listed), (measured, listed)
+        assert not cost.same_accelerator(listed, measured), (measured, listed)
 
 
-@pytest.mark.parametrize(
-    ("name", "memory", "instance_name", "complete"),
-    [
+def test_a_name_is_completed_where_it_leaves_something_open():
+    for name, memory, instance_name, complete in [
         ("A100", 80.0, "p4de.24xlarge", "A100-80GB"),
         ("A100", 40.0, "gpu_1x_a100_sxm4", "A100-40GB-SXM"),
         ("A100-80GB", 80.0, "x", "A100-80GB"),
@@ -329,10 +329,8 @@ def test_two_accelerators(measured, listed):
         ("H100", 80.0, "gpu_1x_h100_pcie", "H100-PCIE"),
         ("H100NVL", 94.0, "x-nvl", "H100NVL"),
         ("A100", None, "x", "A100"),
-    ],
-)
-def test_a_name_is_completed_where_it_leaves_something_open(name, memory, instance_name, complete):
-    assert cost.complete(name, memory, instance_name) == complete
+    ]:
+        assert cost.complete(name, memory, instance_name) == complete, (name, memory, instance_name, complete)
 
 
 SAME_CPUS = [
@@ -364,16 +362,16 @@ OTHER_CPUS = [
 ]
 
 
-@pytest.mark.parametrize(("measured", "listed"), SAME_CPUS)
-def test_one_cpu_by_two_names(measured, listed):
-    assert cost.same_cpu(measured, listed)
-    assert cost.same_cpu(listed, measured)
+def test_one_cpu_by_two_names():
+    for measured, listed in SAME_CPUS:
+        assert cost.same_cpu(measured, listed), (measured, listed)
+        assert cost.same_cpu(listed, measured), (measured, listed)
 
 
-@pytest.mark.parametrize(("measured", "listed"), OTHER_CPUS)
-def test_two_cpus(measured, listed):
-    assert not cost.same_cpu(measured, listed)
-    assert not cost.same_cpu(listed, measured)
+def test_two_cpus():
+    for measured, listed in OTHER_CPUS:
+        assert not cost.same_cpu(measured, listed), (measured, listed)
+        assert not cost.same_cpu(listed, measured), (measured, listed)
 
 
 def test_names_of_any_length_are_taken_apart():
@@ -435,16 +433,18 @@ def test_proposals_do_not_hang_on_the_order_of_the_table(order):
 # Age and doubt
 
 
-@pytest.mark.parametrize(
-    ("today", "old"),
-    [("2026-07-20", False), ("2026-10-18", False), ("2026-10-19", True), ("2027-07-20", True)],
-)
-def test_a_price_is_old_after_ninety_days(today, old):
-    note = cost.stale([instance()], today)
-    assert (note is not None) == old
-    if note is not None:
-        assert note.code == "prices-old"
-        assert "--infer-prices" in note.cure
+def test_a_price_is_old_after_ninety_days():
+    for today, old in [
+        ("2026-07-20", False),
+        ("2026-10-18", False),
+        ("2026-10-19", True),
+        ("2027-07-20", True),
+    ]:
+        note = cost.stale([instance()], today)
+        assert (note is not None) == old, (today, old)
+        if note is not None:
+            assert note.code == "prices-old", (today, old)
+            assert "--infer-prices" in note.cure, (today, old)
 
 
 def test_an_old_price_says_which_and_how_old():
@@ -477,19 +477,15 @@ def test_prices_of_one_accelerator_far_apart_are_doubted():
     assert note.cure
 
 
-@pytest.mark.parametrize(
-    "other",
-    [
+def test_prices_that_may_well_be():
+    for other in [
         {"usd_per_hour": 8.4},
         {"usd_per_hour": 99.0, "provider": "gcp"},
         {"usd_per_hour": 99.0, "accelerator": "L40S"},
         {"usd_per_hour": 33.0, "accelerator_count": 8},
-    ],
-    ids=["twice", "provider", "accelerator", "eight"],
-)
-def test_prices_that_may_well_be(other):
-    one = gpu(usd_per_hour=4.2)
-    assert cost.doubts([one, msgspec.structs.replace(one, name="other", **other)]) == ()
+    ]:
+        one = gpu(usd_per_hour=4.2)
+        assert cost.doubts([one, msgspec.structs.replace(one, name="other", **other)]) == (), other
 
 
 # Budgets
@@ -503,27 +499,29 @@ def check(metric, limit, *, throughput=100.0, band=0.0, price=PRICE, **fields):
     return budgets.check(budget, measurement(throughput=throughput), band, price=price, **fields)
 
 
-@pytest.mark.parametrize(
-    ("limit", "verdict"),
-    [(1.99, Verdict.OVER_BUDGET), (2.01, None)],
-)
-def test_a_limit_on_the_cost_of_a_million(limit, verdict):
-    outcome = check("usd_per_million", limit)
-    assert outcome.verdict is verdict
-    assert outcome.value.value == outcome.value.low == outcome.value.high == pytest.approx(2.0)
-    assert outcome.note is None
+def test_a_limit_on_the_cost_of_a_million():
+    for limit, verdict in [(1.99, Verdict.OVER_BUDGET), (2.01, None)]:
+        outcome = check("usd_per_million", limit)
+        assert outcome.verdict is verdict, (limit, verdict)
+        assert outcome.value.value == outcome.value.low == outcome.value.high == pytest.approx(2.0), (
+            limit,
+            verdict,
+        )
+        assert outcome.note is None, (limit, verdict)
 
 
-@pytest.mark.parametrize(
-    ("limit", "verdict"),
-    [(1.80, Verdict.OVER_BUDGET), (1.82, Verdict.INCONCLUSIVE), (2.20, Verdict.INCONCLUSIVE), (2.22, None)],
-)
-def test_a_cost_spreads_as_launches_do(limit, verdict):
-    # A band of 10 % reaches from 1.81 to 2.21.
-    outcome = check("usd_per_million", limit, band=0.1)
-    assert outcome.verdict is verdict
-    assert outcome.value.low == pytest.approx(2.0 * math.exp(-0.1))
-    assert outcome.value.high == pytest.approx(2.0 * math.exp(0.1))
+def test_a_cost_spreads_as_launches_do():
+    for limit, verdict in [
+        (1.80, Verdict.OVER_BUDGET),
+        (1.82, Verdict.INCONCLUSIVE),
+        (2.20, Verdict.INCONCLUSIVE),
+        (2.22, None),
+    ]:
+        # A band of 10 % reaches from 1.81 to 2.21.
+        outcome = check("usd_per_million", limit, band=0.1)
+        assert outcome.verdict is verdict, (limit, verdict)
+        assert outcome.value.low == pytest.approx(2.0 * math.exp(-0.1)), (limit, verdict)
+        assert outcome.value.high == pytest.approx(2.0 * math.exp(0.1)), (limit, verdict)
 
 
 def test_a_month_counts_whole_machines():

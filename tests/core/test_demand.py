@@ -15,9 +15,8 @@ UNITS = "allowed are s, min, h, day"
 PATTERNS = "allowed are poisson, periodic"
 
 
-@pytest.mark.parametrize(
-    ("text", "rate"),
-    [
+def test_random_arrivals():
+    for text, rate in [
         ("50/s", 50),
         ("3/min", 3 / 60),
         ("2.5/h", 2.5 / 3600),
@@ -26,29 +25,29 @@ PATTERNS = "allowed are poisson, periodic"
         ("50/S", 50),
         ("50/s:poisson", 50),
         ("0.001/day", 0.001 / 86400),
-    ],
-)
-def test_random_arrivals(text, rate):
-    demand = parse(text)
-    assert demand.rate == pytest.approx(rate)
-    assert (demand.pattern, demand.streams, demand.period) == ("poisson", 1, None)
+    ]:
+        demand = parse(text)
+        assert demand.rate == pytest.approx(rate), (text, rate)
+        assert (demand.pattern, demand.streams, demand.period) == ("poisson", 1, None), (text, rate)
 
 
-@pytest.mark.parametrize(
-    ("text", "streams", "rate", "period"),
-    [
+def test_the_rate_of_periodic_demands_is_that_of_a_stream():
+    for text, streams, rate, period in [
         ("30/s:periodic", None, 30, 1 / 30),
         ("30/s:periodic", 1, 30, 1 / 30),
         ("30/s:periodic", 8, 240, 1 / 30),
         (" 6 / min : Periodic ", 10, 1, 10),
-    ],
-)
-def test_the_rate_of_periodic_demands_is_that_of_a_stream(text, streams, rate, period):
-    demand = parse(text, streams)
-    assert demand.pattern == "periodic"
-    assert demand.streams == streams or (streams is None and demand.streams == 1)
-    assert demand.rate == pytest.approx(rate)
-    assert demand.period == pytest.approx(period)
+    ]:
+        demand = parse(text, streams)
+        assert demand.pattern == "periodic", (text, streams, rate, period)
+        assert demand.streams == streams or (streams is None and demand.streams == 1), (
+            text,
+            streams,
+            rate,
+            period,
+        )
+        assert demand.rate == pytest.approx(rate), (text, streams, rate, period)
+        assert demand.period == pytest.approx(period), (text, streams, rate, period)
 
 
 @pytest.mark.parametrize(
@@ -134,19 +133,16 @@ def test_a_demand_of_a_file_is_checked_too():
         msgspec.json.decode(b'{"rate": -1}', type=Demand)
 
 
-@pytest.mark.parametrize(
-    ("items", "deadline", "expected"),
-    [
+def test_backlogs():
+    for items, deadline, expected in [
         ("1e6", "2h", (1e6, 7200)),
         (5000, "30min", (5000, 1800)),
         (" 12.5 ", "1d", (12.5, 86400)),
         ("1", "10", (1, 10)),
         ("1", "0.5s", (1, 0.5)),
-    ],
-)
-def test_backlogs(items, deadline, expected):
-    backlog = parse_backlog(items, deadline)
-    assert (backlog.items, backlog.deadline) == expected
+    ]:
+        backlog = parse_backlog(items, deadline)
+        assert (backlog.items, backlog.deadline) == expected, (items, deadline, expected)
 
 
 @pytest.mark.parametrize(
@@ -177,9 +173,8 @@ def test_a_backlog_checks_itself(name, value):
         Backlog(**{"items": 1.0, "deadline": 1.0, name: value})
 
 
-@pytest.mark.parametrize(
-    ("text", "streams", "shown"),
-    [
+def test_words():
+    for text, streams, shown in [
         ("50/s", None, "50 requests/s, Poisson"),
         ("0.5/s", None, "30 requests/min, Poisson"),
         ("1/s", None, "1 request/s, Poisson"),
@@ -194,10 +189,8 @@ def test_a_backlog_checks_itself(name, value):
         ("30/s:periodic", 8, "8 streams of 30 frames/s"),
         ("29.97/s:periodic", None, "1 stream of 29.97 frames/s"),
         ("2/min:periodic", 3, "3 streams of 2 frames/min"),
-    ],
-)
-def test_words(text, streams, shown):
-    assert words(parse(text, streams)) == shown
+    ]:
+        assert words(parse(text, streams)) == shown, (text, streams, shown)
 
 
 @given(st.floats(1e-6, 1e6), st.integers(1, 100))

@@ -18,9 +18,8 @@ def measured(joules=2.0, seconds=2.0, calls=100, batch_size=4, idle_watts=20.0, 
 # Classes of processors
 
 
-@pytest.mark.parametrize(
-    ("model", "name"),
-    [
+def test_a_class_is_known_by_name_or_by_its_numbers():
+    for model, name in [
         ("Intel(R) Xeon(R) Platinum 8259CL CPU @ 2.50GHz (6/85)", "Intel Cascade Lake"),
         ("Intel(R) Xeon(R) Gold 6248R CPU @ 3.00GHz (6/85)", "Intel Cascade Lake"),
         ("AMD EPYC 7R32 (23/49)", "AMD Rome"),
@@ -31,15 +30,12 @@ def measured(joules=2.0, seconds=2.0, calls=100, batch_size=4, idle_watts=20.0, 
         ("AMD EPYC 7763 64-Core Processor", "AMD Milan"),
         ("AMD EPYC 73F3 16-Core Processor", "AMD Milan"),
         ("AMD EPYC (25/1)", "AMD Milan"),
-    ],
-)
-def test_a_class_is_known_by_name_or_by_its_numbers(model, name):
-    assert energy.cpu_power(model).name == name
+    ]:
+        assert energy.cpu_power(model).name == name, (model, name)
 
 
-@pytest.mark.parametrize(
-    "model",
-    [
+def test_a_class_without_figures_is_none():
+    for model in [
         "",
         "unknown",
         "Intel(R) Xeon(R) Platinum 8375C CPU @ 2.90GHz (6/106)",
@@ -50,15 +46,13 @@ def test_a_class_is_known_by_name_or_by_its_numbers(model, name):
         "AMD EPYC 9R14 (25/17)",
         "AMD Ryzen 9 5950X 16-Core Processor (25/33)",
         "Neoverse-N1 (0x41/0xd0c)",
-    ],
-)
-def test_a_class_without_figures_is_none(model):
-    assert energy.cpu_power(model) is None
+    ]:
+        assert energy.cpu_power(model) is None, model
 
 
-@pytest.mark.parametrize("known", energy.CPU_POWER, ids=lambda known: known.name)
-def test_a_busy_processor_takes_more(known):
-    assert 0 < known.idle_watts < known.full_watts
+def test_a_busy_processor_takes_more():
+    for known in energy.CPU_POWER:
+        assert 0 < known.idle_watts < known.full_watts, known
 
 
 # The estimate
@@ -79,24 +73,20 @@ def test_an_estimate_is_power_times_time():
     assert taken.estimated
 
 
-@pytest.mark.parametrize(("threads", "busy"), [(None, 1), (1, 1), (4, 4), (64, 4)])
-def test_threads_keep_as_many_processors_busy_as_there_are(threads, busy):
-    taken = energy.estimated(MILAN, latency(0.010), threads=threads)
-    assert energy.watts(taken) == pytest.approx(4 * 0.445 + busy * 1.574)
+def test_threads_keep_as_many_processors_busy_as_there_are():
+    for threads, busy in [(None, 1), (1, 1), (4, 4), (64, 4)]:
+        taken = energy.estimated(MILAN, latency(0.010), threads=threads)
+        assert energy.watts(taken) == pytest.approx(4 * 0.445 + busy * 1.574), (threads, busy)
 
 
-@pytest.mark.parametrize(
-    ("hardware", "seconds"),
-    [
+def test_nothing_is_estimated_without_figures():
+    for hardware, seconds in [
         (HARDWARE, 0.010),
         (Hardware(cpu_model=MILAN.cpu_model, cores=4, accelerator="L4", accelerator_count=1), 0.010),
         (MILAN, 0.0),
         (MILAN, float("nan")),
-    ],
-    ids=["class", "accelerator", "no-time", "nan"],
-)
-def test_nothing_is_estimated_without_figures(hardware, seconds):
-    assert energy.estimated(hardware, latency(seconds)) is None
+    ]:
+        assert energy.estimated(hardware, latency(seconds)) is None, (hardware, seconds)
 
 
 # Per item

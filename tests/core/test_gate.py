@@ -55,20 +55,30 @@ def test_the_table_below_knows_every_verdict():
     assert {verdict.value for verdict in Verdict} == ALWAYS_RED | RED_IF_STRICT | NEVER_RED
 
 
-@pytest.mark.parametrize("saving", [False, True])
-@pytest.mark.parametrize("strict", [False, True])
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("verdict", list(Verdict))
-def test_fails(verdict, mode, strict, saving):
-    red = ALWAYS_RED | (RED_IF_STRICT if strict else set())
-    red = RED_IF_SAVING if saving else red
-    expected = mode is GateMode.FAIL and verdict.value in red
-    assert fails(verdict, Policy(gate=mode, strict=strict, saving=saving)) is expected
+def test_fails():
+    for saving, strict, mode, verdict in product(
+        [False, True],
+        [False, True],
+        MODES,
+        list(Verdict),
+    ):
+        red = ALWAYS_RED | (RED_IF_STRICT if strict else set())
+        red = RED_IF_SAVING if saving else red
+        expected = mode is GateMode.FAIL and verdict.value in red
+        assert fails(verdict, Policy(gate=mode, strict=strict, saving=saving)) is expected, (
+            saving,
+            strict,
+            mode,
+            verdict,
+        )
 
 
-@pytest.mark.parametrize(("policy", "marker"), list(product(MODES, MODES)))
-def test_the_marker_wins_over_the_policy(policy, marker):
-    assert fails(Verdict.REGRESSED, Policy(gate=policy), marker) is (marker is GateMode.FAIL)
+def test_the_marker_wins_over_the_policy():
+    for policy, marker in list(product(MODES, MODES)):
+        assert fails(Verdict.REGRESSED, Policy(gate=policy), marker) is (marker is GateMode.FAIL), (
+            policy,
+            marker,
+        )
 
 
 def judged(of, *, before=None, records=None, policy=POLICY, environment=ENVIRONMENT, cases=1):
@@ -178,24 +188,21 @@ def test_a_record_without_memory():
     assert rows(verdict)["counters"] is Verdict.NO_BASELINE
 
 
-@pytest.mark.parametrize(
-    ("now", "text"),
-    [
+def test_memory_does_not_compare_across_versions_of_torch():
+    for now, text in [
         ({"torch": "2.14.0"}, "recorded with torch 2.13.0, this is 2.14.0"),
         ({}, "recorded with torch 2.13.0, this is unknown"),
-    ],
-)
-def test_memory_does_not_compare_across_versions_of_torch(now, text):
-    verdict = judged(
-        result(measurement=measurement(counters=BIGGER)),
-        before=on_record(),
-        records=RECORDED,
-        environment=Environment(packages=now, virtual=False),
-    )
-    (row,) = [row for row in verdict.comparisons if row.verdict is Verdict.INCOMPARABLE]
-    assert row.note.text == f"operators, peak memory {text}"
-    assert rows(verdict)["flops"] is Verdict.EQUIVALENT
-    assert not verdict.failed
+    ]:
+        verdict = judged(
+            result(measurement=measurement(counters=BIGGER)),
+            before=on_record(),
+            records=RECORDED,
+            environment=Environment(packages=now, virtual=False),
+        )
+        (row,) = [row for row in verdict.comparisons if row.verdict is Verdict.INCOMPARABLE]
+        assert row.note.text == f"operators, peak memory {text}", (now, text)
+        assert rows(verdict)["flops"] is Verdict.EQUIVALENT, (now, text)
+        assert not verdict.failed, (now, text)
 
 
 ELSEWHERE = Environment(packages={"torch": "2.14.0"}, virtual=False)
@@ -207,36 +214,37 @@ UNSETTLING = {
 """What leaves counters without a verdict of their own."""
 
 
-@pytest.mark.parametrize(
-    ("before", "p50", "time"),
-    [
-        (STEADY, 0.010, Verdict.EQUIVALENT),
-        (STEADY, 0.0125, Verdict.SLOWER_WITHIN_TOLERANCE),
-        (STEADY, 0.005, Verdict.IMPROVED),
-        (STEADY, 0.050, Verdict.REGRESSED),
-        (on_record(), 0.010, Verdict.INCONCLUSIVE),
-        (on_record(), 0.0205, Verdict.SUSPECTED),
-    ],
-)
-@pytest.mark.parametrize("unsettled", sorted(UNSETTLING))
-def test_counters_that_could_not_be_compared_take_nothing_from_a_time(before, p50, time, unsettled):
-    of = result(measurement=measurement(p50, counters=COUNTED.counters))
-    verdict = judged(of, before=before, cases=10, **UNSETTLING[unsettled])
-    assert rows(verdict)["p50"] is time
-    assert rows(verdict)["counters"] is unsettled
-    assert verdict.verdict is time
-    assert verdict.failed is (time is Verdict.REGRESSED)
+def test_counters_that_could_not_be_compared_take_nothing_from_a_time():
+    for (before, p50, time), unsettled in product(
+        [
+            (STEADY, 0.010, Verdict.EQUIVALENT),
+            (STEADY, 0.0125, Verdict.SLOWER_WITHIN_TOLERANCE),
+            (STEADY, 0.005, Verdict.IMPROVED),
+            (STEADY, 0.050, Verdict.REGRESSED),
+            (on_record(), 0.010, Verdict.INCONCLUSIVE),
+            (on_record(), 0.0205, Verdict.SUSPECTED),
+        ],
+        sorted(UNSETTLING),
+    ):
+        of = result(measurement=measurement(p50, counters=COUNTED.counters))
+        verdict = judged(of, before=before, cases=10, **UNSETTLING[unsettled])
+        assert rows(verdict)["p50"] is time, (before, p50, time, unsettled)
+        assert rows(verdict)["counters"] is unsettled, (before, p50, time, unsettled)
+        assert verdict.verdict is time, (before, p50, time, unsettled)
+        assert verdict.failed is (time is Verdict.REGRESSED), (before, p50, time, unsettled)
 
 
-@pytest.mark.parametrize("unsettled", sorted(UNSETTLING))
-def test_counters_that_could_not_be_compared_fail_a_strict_run(unsettled):
-    lacking = UNSETTLING[unsettled]
-    verdict = judged(result(measurement=COUNTED), before=STEADY, policy=STRICT, **lacking)
-    assert verdict.verdict is unsettled
-    assert verdict.failed
-    soft = judged(result(measurement=COUNTED, gate=GateMode.WARN), before=STEADY, policy=STRICT, **lacking)
-    assert soft.verdict is Verdict.EQUIVALENT
-    assert not soft.failed
+def test_counters_that_could_not_be_compared_fail_a_strict_run():
+    for unsettled in sorted(UNSETTLING):
+        lacking = UNSETTLING[unsettled]
+        verdict = judged(result(measurement=COUNTED), before=STEADY, policy=STRICT, **lacking)
+        assert verdict.verdict is unsettled, unsettled
+        assert verdict.failed, unsettled
+        soft = judged(
+            result(measurement=COUNTED, gate=GateMode.WARN), before=STEADY, policy=STRICT, **lacking
+        )
+        assert soft.verdict is Verdict.EQUIVALENT, unsettled
+        assert not soft.failed, unsettled
 
 
 def test_lost_counters_take_nothing_from_a_time_and_fail_a_strict_run():
@@ -339,9 +347,8 @@ REASON = Note(code="oom", text="out of memory at batch size 8", cure="use a smal
 BUDGETS = (Budget(metric="p50_ms", limit=50), Budget(metric="p95_ms", limit=90))
 
 
-@pytest.mark.parametrize(
-    ("outcome", "budgets", "before", "verdict", "failed"),
-    [
+def test_outcomes_without_a_measurement():
+    for outcome, budgets, before, verdict, failed in [
         (Outcome.INVALID, (), {}, Verdict.INVALID, False),
         (Outcome.INVALID, (), on_record(), Verdict.INVALID, False),
         (Outcome.INVALID, BUDGETS, {}, Verdict.OVER_BUDGET, True),
@@ -354,30 +361,40 @@ BUDGETS = (Budget(metric="p50_ms", limit=50), Budget(metric="p95_ms", limit=90))
         # The test is red already, and so is what stands on its report.
         (Outcome.FAILED, BUDGETS, on_record(), Verdict.NOT_MEASURED, True),
         (Outcome.SKIPPED, BUDGETS, on_record(), Verdict.NOT_MEASURED, False),
-    ],
-)
-def test_outcomes_without_a_measurement(outcome, budgets, before, verdict, failed):
-    judgement = judged(result(outcome, budgets=budgets, reason=REASON), before=before)
-    assert judgement.verdict is verdict
-    assert judgement.failed is failed
-    assert judgement.notes == (REASON,)
-    assert judgement.comparisons == ()
-    if outcome in (Outcome.INVALID, Outcome.INFEASIBLE):
-        assert [check.verdict for check in judgement.budgets] == [Verdict.OVER_BUDGET] * len(budgets)
-        for check in judgement.budgets:
-            assert check.note.text.endswith("was not decided: out of memory at batch size 8")
-            assert check.note.cure == "use a smaller batch"
+    ]:
+        judgement = judged(result(outcome, budgets=budgets, reason=REASON), before=before)
+        assert judgement.verdict is verdict, (outcome, budgets, before, verdict, failed)
+        assert judgement.failed is failed, (outcome, budgets, before, verdict, failed)
+        assert judgement.notes == (REASON,), (outcome, budgets, before, verdict, failed)
+        assert judgement.comparisons == (), (outcome, budgets, before, verdict, failed)
+        if outcome in (Outcome.INVALID, Outcome.INFEASIBLE):
+            assert [check.verdict for check in judgement.budgets] == [Verdict.OVER_BUDGET] * len(budgets), (
+                outcome,
+                budgets,
+                before,
+                verdict,
+                failed,
+            )
+            for check in judgement.budgets:
+                assert check.note.text.endswith("was not decided: out of memory at batch size 8"), (
+                    outcome,
+                    budgets,
+                    before,
+                    verdict,
+                    failed,
+                )
+                assert check.note.cure == "use a smaller batch", (outcome, budgets, before, verdict, failed)
 
 
 def test_measured_without_a_measurement_is_not_measured():
     assert judged(result(measurement=None)).verdict is Verdict.NOT_MEASURED
 
 
-@pytest.mark.parametrize("outcome", [Outcome.INVALID, Outcome.INFEASIBLE])
-def test_an_outcome_without_a_reason(outcome):
-    judgement = judged(result(outcome, budgets=BUDGETS))
-    assert f"the case is {outcome.value}" in judgement.budgets[0].note.text
-    assert judgement.notes == ()
+def test_an_outcome_without_a_reason():
+    for outcome in [Outcome.INVALID, Outcome.INFEASIBLE]:
+        judgement = judged(result(outcome, budgets=BUDGETS))
+        assert f"the case is {outcome.value}" in judgement.budgets[0].note.text, outcome
+        assert judgement.notes == (), outcome
 
 
 def test_a_latency_of_zero_is_invalid():
@@ -385,22 +402,20 @@ def test_a_latency_of_zero_is_invalid():
     assert judged(result(measurement=zero), before=on_record()).verdict is Verdict.INVALID
 
 
-@pytest.mark.parametrize(
-    ("policy", "slower", "limit", "failed"),
-    [
+def test_modes_of_the_run():
+    for policy, slower, limit, failed in [
         (SAVING, True, 50, False),
         (SAVING, True, 5, True),
         (Policy(gate=GateMode.WARN), True, 5, False),
         (Policy(gate=GateMode.OFF), True, 5, False),
         (POLICY, False, 5, True),
-    ],
-)
-def test_modes_of_the_run(policy, slower, limit, failed):
-    of = result(
-        measurement=measurement(0.050 if slower else 0.010), budgets=(Budget(metric="p50_ms", limit=limit),)
-    )
-    of = of if limit == 5 else result(measurement=measurement(0.050))
-    assert judged(of, before=on_record(), policy=policy).failed is failed
+    ]:
+        of = result(
+            measurement=measurement(0.050 if slower else 0.010),
+            budgets=(Budget(metric="p50_ms", limit=limit),),
+        )
+        of = of if limit == 5 else result(measurement=measurement(0.050))
+        assert judged(of, before=on_record(), policy=policy).failed is failed, (policy, slower, limit, failed)
 
 
 def test_the_marker_can_soften_its_own_case():
@@ -543,9 +558,9 @@ def test_a_headline_says_why_and_that_the_work_is_unchanged():
     )
 
 
-@pytest.mark.parametrize("verdict", [Verdict.REGRESSED, Verdict.IMPROVED])
-def test_a_headline_says_nothing_of_the_work_of_what_is_decided(verdict):
-    assert UNCHANGED not in gate([exactly(verdict, SAME)], POLICY).headline
+def test_a_headline_says_nothing_of_the_work_of_what_is_decided():
+    for verdict in [Verdict.REGRESSED, Verdict.IMPROVED]:
+        assert UNCHANGED not in gate([exactly(verdict, SAME)], POLICY).headline, verdict
 
 
 @pytest.mark.parametrize(
@@ -573,9 +588,9 @@ def test_a_gate_that_measured_nothing_is_never_green(verdicts, selected, reasons
     assert saved.reasons == reasons
 
 
-@pytest.mark.parametrize("mode", [GateMode.WARN, GateMode.OFF])
-def test_a_gate_that_only_warns_needs_no_measurement(mode):
-    assert gate([NOT_MEASURED], Policy(gate=mode, min_decided=1.0), selected=5).passed
+def test_a_gate_that_only_warns_needs_no_measurement():
+    for mode in [GateMode.WARN, GateMode.OFF]:
+        assert gate([NOT_MEASURED], Policy(gate=mode, min_decided=1.0), selected=5).passed, mode
 
 
 def test_a_headline_counts_what_never_reported():
@@ -611,9 +626,8 @@ UNCHECKED = BudgetCheck(
 OPEN = BudgetCheck(budget=Budget(metric="p50_ms", limit=5), verdict=Verdict.INCONCLUSIVE)
 
 
-@pytest.mark.parametrize(
-    ("verdict", "settled"),
-    [
+def test_decided():
+    for verdict, settled in [
         (row(Verdict.EQUIVALENT), True),
         (row(Verdict.IMPROVED), True),
         (row(Verdict.SLOWER_WITHIN_TOLERANCE), True),
@@ -635,10 +649,8 @@ OPEN = BudgetCheck(budget=Budget(metric="p50_ms", limit=5), verdict=Verdict.INCO
         (row(Verdict.OVER_BUDGET, budgets=(UNCHECKED,)), False),
         (row(Verdict.OVER_BUDGET, budgets=(UNCHECKED, KEPT)), False),
         (row(Verdict.OVER_BUDGET, budgets=(UNCHECKED, OVER)), True),
-    ],
-)
-def test_decided(verdict, settled):
-    assert decided(verdict) is settled
+    ]:
+        assert decided(verdict) is settled, (verdict, settled)
 
 
 def test_a_case_infeasible_where_it_once_ran_is_decided():
@@ -693,9 +705,8 @@ def test_new_cases_of_mixed_axes_are_sorted():
     assert len(outcome.missing) == 2
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "pairs"),
-    [
+def test_renamed_cases_are_paired():
+    for old, new, pairs in [
         (["a.py::x"], ["b.py::x"], [("a.py::x", "b.py::x")]),
         (["a.py::x"], ["a.py::y"], [("a.py::x", "a.py::y")]),
         (["a.py::x"], ["b.py::y"], []),
@@ -706,11 +717,9 @@ def test_new_cases_of_mixed_axes_are_sorted():
         (["a.py::x"], ["a.py::y", "b.py::x"], [("a.py::x", "b.py::x")]),
         (["a.py::w", "a.py::x"], ["b.py::x", "a.py::v"], [("a.py::w", "a.py::v"), ("a.py::x", "b.py::x")]),
         (["a.py::x", "b.py::y"], ["a.py::y"], [("b.py::y", "a.py::y")]),
-    ],
-)
-def test_renamed_cases_are_paired(old, new, pairs):
-    outcome = gate([row(Verdict.NO_BASELINE, of=test) for test in new], POLICY, expected=map(case, old))
-    assert [(before.test, after.test) for before, after in outcome.renamed] == pairs
+    ]:
+        outcome = gate([row(Verdict.NO_BASELINE, of=test) for test in new], POLICY, expected=map(case, old))
+        assert [(before.test, after.test) for before, after in outcome.renamed] == pairs, (old, new, pairs)
 
 
 def test_a_rename_keeps_every_axis():

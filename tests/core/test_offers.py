@@ -56,20 +56,20 @@ def sizes(*results):
     return [one.service.batch_sizes for one in ways(*results)]
 
 
-@pytest.mark.parametrize("size", [0, -1, -(2**63)])
-def test_a_batch_of_nothing_makes_no_way(size):
-    assert sizes(timed(size=size), timed(size=8)) == [(8,)]
-    assert ways(timed(size=size)) == ()
+def test_a_batch_of_nothing_makes_no_way():
+    for size in [0, -1, -(2**63)]:
+        assert sizes(timed(size=size), timed(size=8)) == [(8,)], size
+        assert ways(timed(size=size)) == (), size
 
 
-@pytest.mark.parametrize("seconds", [5e-324, 1e-12, 1e8, 1e308])
-def test_times_that_no_clock_tells_make_no_way(seconds):
-    assert sizes(timed(seconds), timed(size=8)) == [(8,)]
+def test_times_that_no_clock_tells_make_no_way():
+    for seconds in [5e-324, 1e-12, 1e8, 1e308]:
+        assert sizes(timed(seconds), timed(size=8)) == [(8,)], seconds
 
 
-@pytest.mark.parametrize("seconds", [1e-8, 1e6])
-def test_very_short_and_very_long_calls_make_one(seconds):
-    assert sizes(timed(seconds)) == [(1,)]
+def test_very_short_and_very_long_calls_make_one():
+    for seconds in [1e-8, 1e6]:
+        assert sizes(timed(seconds)) == [(1,)], seconds
 
 
 def test_copies_that_no_clock_tells_make_no_way():
@@ -86,9 +86,9 @@ def test_a_crew_has_two_workers_or_more():
     assert [one.workers for one in ways(timed(crews=crews))] == [1, 2]
 
 
-@pytest.mark.parametrize("seconds", [5e-324, 1e308])
-def test_a_crew_whose_times_no_clock_tells_is_none(seconds):
-    assert [one.workers for one in ways(timed(crews=(crew(2, seconds),)))] == [1]
+def test_a_crew_whose_times_no_clock_tells_is_none():
+    for seconds in [5e-324, 1e308]:
+        assert [one.workers for one in ways(timed(crews=(crew(2, seconds),)))] == [1], seconds
 
 
 def metered(**fields):
@@ -103,9 +103,8 @@ def metered(**fields):
     return Energy(**{**known, **fields})
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [
+def test_energy_that_no_meter_tells_is_not_known():
+    for fields in [
         {"seconds": 0.0},
         {"seconds": -1.0},
         {"calls": 0},
@@ -114,14 +113,11 @@ def metered(**fields):
         {"joules": 1e308},
         {"idle_watts": -1.0},
         {"idle_watts": 1e308},
-    ],
-    ids=str,
-)
-def test_energy_that_no_meter_tells_is_not_known(fields):
-    (usual,) = ways(timed(energy=metered()))
-    assert dict(usual.energies) == {1: metered()}
-    (strange,) = ways(timed(energy=metered(**fields)))
-    assert not strange.energies
+    ]:
+        (usual,) = ways(timed(energy=metered()))
+        assert dict(usual.energies) == {1: metered()}, fields
+        (strange,) = ways(timed(energy=metered(**fields)))
+        assert not strange.energies, fields
 
 
 # Several machines of one name
@@ -227,10 +223,10 @@ def noted(code, size=1):
     return timed(size=size, notes=(Note(code=code, text=f"it is {code}", cure="mend it"),))
 
 
-@pytest.mark.parametrize("code", ["disturbed", "not-steady", "page-faults"])
-def test_a_doubtful_measurement_is_doubted(code):
-    (way,) = ways(noted(code))
-    assert [str(note) for note in way.doubts] == [f"{noted(code).nodeid}: it is {code} (mend it)"]
+def test_a_doubtful_measurement_is_doubted():
+    for code in ["disturbed", "not-steady", "page-faults"]:
+        (way,) = ways(noted(code))
+        assert [str(note) for note in way.doubts] == [f"{noted(code).nodeid}: it is {code} (mend it)"], code
 
 
 def test_a_doubt_of_several_cases_is_said_once():
@@ -244,10 +240,12 @@ def test_a_note_that_does_not_touch_advice_is_left_where_it_is():
     assert way.doubts == ()
 
 
-@pytest.mark.parametrize("verdict", [Verdict.OVER_BUDGET, Verdict.REGRESSED, Verdict.SUSPECTED])
-def test_a_case_that_is_not_as_it_should_be_is_doubted(verdict):
-    (way,) = offers.ways([judged(timed(), verdict=verdict)])
-    (doubt,) = way.doubts
-    assert doubt.text == f"{timed().nodeid} is {verdict.value.replace('-', ' ')} in the run that measured it"
-    (usual,) = offers.ways([judged(timed())])
-    assert usual.doubts == ()
+def test_a_case_that_is_not_as_it_should_be_is_doubted():
+    for verdict in [Verdict.OVER_BUDGET, Verdict.REGRESSED, Verdict.SUSPECTED]:
+        (way,) = offers.ways([judged(timed(), verdict=verdict)])
+        (doubt,) = way.doubts
+        assert (
+            doubt.text == f"{timed().nodeid} is {verdict.value.replace('-', ' ')} in the run that measured it"
+        ), verdict
+        (usual,) = offers.ways([judged(timed())])
+        assert usual.doubts == (), verdict

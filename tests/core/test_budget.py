@@ -5,9 +5,9 @@ from itertools import product
 import msgspec
 import pytest
 from core_values import YARDSTICKS, counted, day, exact, latency, measurement, point
-from scipy.special import stdtrit
 
 from pytest_infergate.core import budget as budgets
+from pytest_infergate.core import metrics
 from pytest_infergate.core.model import Budget, Energy, Estimate, Memory, Stream, Verdict
 
 KEPT = None
@@ -85,13 +85,6 @@ def test_one_launch_within_the_spread_of_launches_is_inconclusive():
         assert outcome.verdict is verdict, (limit, verdict)
 
 
-def test_inconclusive_says_what_is_near_what():
-    note = check("p50_ms", 11.0, measurement(0.010), band=0.1).note
-    assert note.code == "budget-inconclusive"
-    assert note.text == "p50 latency 10.0 ms is within the spread between launches of its limit 11.0 ms"
-    assert note.cure == "record sessions with --infer-save to learn this machine's spread, or leave more room"
-
-
 def test_samples_and_launches_join_in_quadrature():
     measured = measurement(latency=latency(p95=between(0.030 / math.exp(0.3), 0.030, 0.030 * math.exp(0.3))))
     value = check("p95_ms", 1000, measured, band=0.4).value
@@ -127,6 +120,11 @@ def test_a_cold_start_spreads_as_launches_do():
     assert check("cold_start_ms", 500, measurement(cold_start=0.5), band=0.1).verdict is Verdict.INCONCLUSIVE
 
 
+def numbers(text):
+    """The whole numbers of a text, which are no part of a name or of another figure."""
+    return re.findall(r"(?<![\w.])\d+(?![\w.])", text)
+
+
 def test_too_few_samples_are_over_budget_not_decided():
     for metric, count, needed in [
         ("p50_ms", 6, 7),
@@ -137,15 +135,10 @@ def test_too_few_samples_are_over_budget_not_decided():
         name = metric.removesuffix("_ms")
         few = latency(0.010, count, **{name: Estimate(value=0.012, low=0.011)})
         outcome = check(metric, 40, measurement(latency=few))
-        assert outcome.verdict is Verdict.OVER_BUDGET, (metric, count, needed)
-        assert outcome.value.value == pytest.approx(12.0), (metric, count, needed)
-        assert outcome.note.code == "budget-not-decided", (metric, count, needed)
-        assert (
-            outcome.note.text == f"budget {metric} was not decided: it needs {needed} calls and has {count}"
-        ), (metric, count, needed)
-        assert re.fullmatch(
-            r"give it about \d+ (s|min) with --infer-max-time or max_time in the marker", outcome.note.cure
-        ), (metric, count, needed)
+        assert outcome.verdict is Verdict.OVER_BUDGET, metric
+        assert outcome.value.value == pytest.approx(12.0), metric
+        assert outcome.note.code == "budget-not-decided", metric
+        assert numbers(outcome.note.text) == [str(needed), str(count)], metric
 
 
 def test_few_samples_can_still_break_a_budget():
@@ -157,56 +150,38 @@ def test_few_samples_can_still_break_a_budget():
 
 def test_few_samples_and_no_bound_at_all():
     few = latency(0.010, 3, p50=Estimate(value=0.010))
-    assert "it needs 7 calls and has 3" in check("p50_ms", 5, measurement(latency=few)).note.text
+    assert numbers(check("p50_ms", 5, measurement(latency=few)).note.text) == ["7", "3"]
 
 
 def test_a_stream_counts_its_own_samples():
-    for metric, has in [("ttft_ms", 5), ("itl_p95_ms", 80)]:
-        stream = Stream(
-            items=20,
-            first_item=latency(0.003, 5, p50=Estimate(value=0.003)),
-            between_items=latency(0.0004, 80, p95=Estimate(value=0.0004)),
-        )
-        assert f"and has {has}" in check(metric, 1000, measurement(stream=stream)).note.text, (metric, has)
+    stream = Stream(
+        items=20,
+        first_item=latency(0.003, 5, p50=Estimate(value=0.003)),
+        between_items=latency(0.0004, 80, p95=Estimate(value=0.0004)),
+    )
+    for metric, has in [("ttft_ms", "5"), ("itl_p95_ms", "80")]:
+        assert numbers(check(metric, 1000, measurement(stream=stream)).note.text)[-1] == has, metric
 
 
-@pytest.mark.parametrize(
-    ("metric", "needs"),
-    [
-        ("peak_memory_mb", "an allocator that reports its peak"),
-        ("host_memory_mb", "a system that reports peak resident memory"),
-        ("weights_mb", "a torch module: a plain callable hides its weights"),
-        ("tokens_per_s", "a generator or iterator as the result of the call"),
-        ("ttft_ms", "a generator or iterator as the result of the call"),
-        ("itl_p95_ms", "a generator or iterator as the result of the call"),
-        ("usd_per_million", "a price for the machine"),
-        ("usd_per_month", "a demand, and a price for the machine"),
-        (
-            "joules_per_item",
-            "an energy meter that can be read: NVML of NVIDIA's boards, RAPL of processors",
-        ),
-        ("gflops", "a torch model that is not compiled, whose operators can be counted"),
-        ("graph_breaks", "a model under torch.compile"),
-        ("allocations", "an allocator that reports what it hands out"),
-        ("kernel_launches", "an accelerator whose work torch's profiler sees"),
-    ],
-)
-def test_a_promise_that_nobody_checked_is_not_kept(metric, needs):
-    outcome = check(metric, 1e12, measurement(memory=Memory()))
-    assert outcome.verdict is Verdict.OVER_BUDGET
-    assert outcome.value is None
-    assert outcome.note.text == f"budget {metric} was not decided: it needs {needs}"
+def test_an_unchecked_budget_counts_as_failed():
+    unknown = [
+        *("peak_memory_mb", "host_memory_mb", "weights_mb", "tokens_per_s", "ttft_ms", "itl_p95_ms"),
+        *("usd_per_million", "usd_per_month", "joules_per_item"),
+        *("gflops", "graph_breaks", "allocations", "kernel_launches"),
+    ]
+    for metric in unknown:
+        outcome = check(metric, 1e12, measurement(memory=Memory()))
+        assert outcome.verdict is Verdict.OVER_BUDGET, metric
+        assert outcome.value is None, metric
+        assert outcome.note.code == "budget-not-decided", metric
 
 
-def test_a_reading_that_is_no_number_keeps_no_promise():
-    for value, metric in product(
-        [math.nan, math.inf],
-        ["p50_ms", "throughput_per_s"],
-    ):
+def test_a_reading_that_is_no_number_counts_as_failed():
+    for value, metric in product((math.nan, math.inf), ("p50_ms", "throughput_per_s")):
         measured = measurement(latency=latency(p50=exact(value)), throughput=value)
         outcome = check(metric, 40, measured, band=0.1)
         assert outcome.verdict is Verdict.OVER_BUDGET, (value, metric)
-        assert f"reads {value}" in outcome.note.text, (value, metric)
+        assert outcome.note.code == "budget-not-decided", (value, metric)
 
 
 def taken(source="nvml", **fields):
@@ -230,20 +205,57 @@ def test_energy_spreads_as_the_times_of_launches_do():
     assert check("joules_per_item", 0.6, taken(), band=0.2).verdict is Verdict.INCONCLUSIVE
 
 
-def test_energy_beside_others_that_overran_the_machine_breaks_no_promise():
-    disturbed = msgspec.structs.replace(taken("rapl"), disturbance=0.5)
-    assert check("joules_per_item", 0.1, disturbed).verdict is Verdict.INCONCLUSIVE
+def disturbed(share, **fields):
+    """A measurement while other processes took this share of the processors; 10 ms and 50 MB."""
+    return measurement(0.010, disturbance=share, counters=counted(flops=10**9), **fields)
+
+
+def test_under_contention_a_time_is_inconclusive_and_what_contention_cannot_change_decides():
+    for metric, limit, under_contention in [
+        ("p50_ms", 9, Verdict.INCONCLUSIVE),
+        ("throughput_per_s", 101, Verdict.INCONCLUSIVE),
+        ("cold_start_ms", 499, Verdict.INCONCLUSIVE),
+        ("peak_memory_mb", 49, Verdict.OVER_BUDGET),
+        ("weights_mb", 39, Verdict.OVER_BUDGET),
+        ("gflops", 0.9, Verdict.OVER_BUDGET),
+    ]:
+        assert check(metric, limit, disturbed(0.26)).verdict is under_contention, metric
+        for share in (None, 0.0, 0.25):
+            assert check(metric, limit, disturbed(share)).verdict is Verdict.OVER_BUDGET, (metric, share)
+    assert check("p50_ms", 11, disturbed(0.26)).verdict is KEPT
+
+
+def test_energy_under_contention_is_inconclusive():
+    contended = msgspec.structs.replace(taken("rapl"), disturbance=0.5)
+    assert check("joules_per_item", 0.1, contended).verdict is Verdict.INCONCLUSIVE
 
 
 def test_an_estimate_of_the_energy_is_shown_and_not_decided():
     outcome = check("joules_per_item", 100, taken("estimate"))
     assert outcome.verdict is Verdict.OVER_BUDGET
     assert outcome.value == exact(0.5)
-    assert str(outcome.note) == (
-        "budget joules_per_item was not decided: it needs an energy meter that can be read: NVML of NVIDIA's "
-        "boards, RAPL of processors, and 500 mJ is an estimate (measure where one is, or set "
-        "gate_estimates = true in [tool.infergate])"
+    assert outcome.note.code == "budget-not-decided"
+
+
+def test_notes_of_budgets(snapshot):
+    few = measurement(
+        latency=latency(0.010, 3, p50=Estimate(value=0.010), p99=Estimate(value=0.012, low=0.011))
     )
+    nothing = measurement(memory=Memory())
+    noted = {
+        "near the limit": check("p50_ms", 11.0, measurement(0.010), band=0.1),
+        "few samples": check("p50_ms", 5, few),
+        "far too few samples": check("p99_ms", 40, few),
+        "a reading of NaN": check("throughput_per_s", 40, measurement(throughput=math.nan)),
+        "contention": check("p50_ms", 9, disturbed(0.26)),
+        "an estimate of energy": check("joules_per_item", 100, taken("estimate")),
+        **{
+            name: check(name, 1e12, nothing)
+            for name in metrics.names()
+            if metrics.metric(name).read is None or metrics.metric(name).read(nothing) is None
+        },
+    }
+    assert {name: str(outcome.note) for name, outcome in noted.items()} == snapshot
 
 
 def test_an_estimate_decides_where_the_policy_lets_it():
@@ -264,7 +276,7 @@ def test_a_reading_of_zero():
 
 
 def test_the_band_starts_at_the_prior_of_the_class():
-    t = float(stdtrit(4, 0.95))
+    t = 2.13184678  # the 95th percentile of Student's distribution with 4 degrees of freedom
     assert budgets.launch_band([], virtual=True) == pytest.approx(0.20 * t)
     assert budgets.launch_band([], virtual=False) == pytest.approx(0.05 * t)
     assert budgets.launch_band([point()], virtual=True) == pytest.approx(0.20 * t)

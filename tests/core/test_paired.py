@@ -74,7 +74,7 @@ def test_launches_that_agree_by_chance_do_not_make_the_next_one_wild():
 
 
 def test_one_launch_has_no_location():
-    with pytest.raises(ValueError, match="two launches"):
+    with pytest.raises(ValueError, match="two"):
         location([0.01])
 
 
@@ -263,10 +263,28 @@ def test_a_steady_effect_must_clear_the_floor_of_the_instrument():
     assert decide(near(0.008, 5, 1e-4), near(0.008, 15, 1e-4), plan).verdict is not Verdict.REGRESSED
 
 
-def test_many_cases_in_confirmation_share_the_level():
-    fresh = near(0.05, 5, spread=0.02)
-    assert decide(near(0.05, 5), fresh, PLAN, confirming=1).verdict is Verdict.REGRESSED
-    assert decide(near(0.05, 5), fresh, PLAN, confirming=20).stage is Stage.CONFIRM
+def test_cases_in_confirmation_share_the_level_beyond_two():
+    """The level is 0.00151 times 2 / cases, and never more than 0.00151."""
+    offsets = [0.0, 0.009, -0.009, 0.003, -0.003]
+    spread = location(offsets)
+    for confirming, level in [
+        (0, 0.00151),
+        (1, 0.00151),
+        (2, 0.00151),
+        (3, 0.00151 * 2 / 3),
+        (4, 0.000755),
+        (20, 0.000151),
+    ]:
+        bound = math.log1p(PLAN.floor) + spread.half_width(level)
+        assert bound > math.log1p(PLAN.tolerance)
+        for distance, stage in [(1e-9, Stage.DONE), (-1e-9, Stage.CONFIRM)]:
+            fresh = [bound + distance + offset for offset in offsets]
+            found = decide(near(0.05, 5), fresh, PLAN, confirming=confirming)
+            assert found.stage is stage, (confirming, distance)
+            assert found.verdict is (Verdict.REGRESSED if stage is Stage.DONE else None), (
+                confirming,
+                distance,
+            )
 
 
 def test_a_wider_tolerance_forgives():
@@ -319,12 +337,13 @@ def test_a_case_without_launches_has_no_effect():
     assert (row.verdict, row.effect, row.baseline) == (Verdict.INCONCLUSIVE, None, None)
 
 
-def test_an_open_case_says_what_would_settle_it():
+def test_an_open_case_says_what_would_settle_it(snapshot):
     unsteady = [launch(0.05 * (-1) ** index - 0.01) for index in range(15)]
     decision = decide([one.difference for one in unsteady], (), PLAN)
     row = comparison(unsteady, (), PLAN, decision)
     assert row.verdict is Verdict.INCONCLUSIVE
-    assert "launches would settle it" in row.note.text
+    assert row.note.code == "launches-spent"
+    assert str(row.note) == snapshot
 
 
 # Laws, by seeded simulation

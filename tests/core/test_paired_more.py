@@ -62,14 +62,14 @@ def test_a_board_held_back_on_both_sides_alike_says_nothing():
         assert (row.verdict, row.note) == (Verdict.EQUIVALENT, None), (base, candidate)
 
 
-def test_a_board_held_back_on_one_side_makes_the_times_invalid():
+def test_a_board_held_back_on_one_side_makes_the_times_invalid(snapshot):
+    notes = []
     for base, candidate in [(0, 3), (20, 0)]:
         row = paired.compared([hot(base, candidate)] * 5, (), Plan(), confirming=0)
         assert row.verdict is Verdict.INVALID, (base, candidate)
-        assert (
-            f"in {5 * base} % of the turns of the base and {5 * candidate} % of the candidate's"
-            in row.note.text
-        ), (base, candidate)
+        assert row.note.code == "throttled", (base, candidate)
+        notes.append(str(row.note))
+    assert notes == snapshot
 
 
 def test_a_power_cap_is_of_the_work_itself():
@@ -135,9 +135,9 @@ def test_the_error_is_the_spread_of_differences():
 
 def test_turns_that_do_not_pair_have_neither():
     odd = Launch(base=(0.1, 0.1), candidate=(0.1,))
-    with pytest.raises(ValueError, match="argument 2 is shorter"):
+    with pytest.raises(ValueError, match="shorter"):
         _ = odd.difference
-    with pytest.raises(ValueError, match="argument 2 is shorter"):
+    with pytest.raises(ValueError, match="shorter"):
         _ = odd.error
 
 
@@ -154,16 +154,11 @@ def test_a_control_within_its_limit():
         assert moved(spread(effect, 0.0001)) is None, effect
 
 
-def test_a_control_that_moved():
-    for effect, words in [(0.03, "+3.0"), (-0.03, "-3.0"), (0.011, "+1.1"), (1.0, "+100")]:
-        note = moved(spread(effect, 0.0001))
-        assert note.code == "control-moved", (effect, words)
-        # The sign of less may be typographic.
-        assert f"identical code differed by {words}" in note.text.replace("\N{MINUS SIGN}", "-"), (
-            effect,
-            words,
-        )
-        assert "measure on another, or later" in note.cure, (effect, words)
+def test_a_control_that_moved(snapshot):
+    notes = {effect: moved(spread(effect, 0.0001)) for effect in (0.03, -0.03, 0.011, 1.0)}
+    for effect, note in notes.items():
+        assert note.code == "control-moved", effect
+    assert [str(note) for note in notes.values()] == snapshot
 
 
 def test_an_unsteady_control_did_not_move():
@@ -225,12 +220,12 @@ def test_a_settled_case_needs_no_advice():
         assert (row.verdict, row.note) == (verdict, None), verdict
 
 
-def test_what_no_number_of_launches_settles():
+def test_what_no_number_of_launches_settles(snapshot):
     limit = math.log1p(PLAN.tolerance)
     wild = [of(*[limit - 1e-4 + offset] * 10) for offset in (-0.1, 0.1, -0.05, 0.05, 0)]
     row = comparison(wild, wild, PLAN, Decision(stage=Stage.DONE, verdict=Verdict.SUSPECTED))
     assert row.note.code == "launches-spent"
-    assert "no number of launches will settle it" in row.note.text
+    assert str(row.note) == snapshot
 
 
 def test_the_base_is_in_seconds_a_call():

@@ -1,6 +1,7 @@
 import math
 
 import pytest
+from core_values import refusal
 
 from pytest_infergate.core import units
 
@@ -152,9 +153,7 @@ def test_parse_duration():
 
 def test_parse_duration_refuses():
     for text in ("", "soon", "0", "0s", "-1", "1.2.3", "nan", "inf", "1 week", "10S", "1e3"):
-        with pytest.raises(ValueError) as raised:
-            pytest.fail(f"{text!r} was taken for {units.parse_duration(text)} s")
-        assert repr(text) in str(raised.value)
+        assert repr(text) in refusal(units.parse_duration, text)
 
 
 def test_plural():

@@ -41,6 +41,23 @@ class Batch(UserDict):
     encodings = "none"
 
 
+@dataclasses.dataclass
+class Output(OrderedDict):
+    """A mapping whose fields are its items, as transformers' ModelOutput is."""
+
+    state: Any = None
+    states: Any = None
+
+    def __post_init__(self):
+        for name in ("state", "states"):
+            if getattr(self, name) is not None:
+                self[name] = getattr(self, name)
+
+    def __setitem__(self, name, value):
+        super().__setitem__(name, value)
+        setattr(self, name, value)
+
+
 def one():
     return torch.ones(2)
 
@@ -109,6 +126,15 @@ def test_what_a_mapping_holds_beside_its_items_stays():
     assert tensors.to_device(batch, "meta").encodings == "kept"
 
 
+def test_fields_that_are_items_stay_the_same():
+    output = Output(one(), (one(), one()))
+    home = tensors.brought_home(output)
+    assert type(home) is Output
+    assert home.state is home["state"] is not output.state
+    assert [len(home), len(home.states)] == [2, 2]
+    assert "states" not in tensors.brought_home(Output(one()))
+
+
 def test_a_module_that_is_a_dataclass_is_no_nest():
     @dataclasses.dataclass(eq=False)
     class Model(torch.nn.Module):
@@ -160,6 +186,7 @@ def transformers():
     return pytest.importorskip("transformers")
 
 
+@pytest.mark.nightly
 def test_a_batch_encoding(transformers):
     batch = transformers.BatchEncoding({"input_ids": torch.ones(1, 2, dtype=torch.long)}, n_sequences=1)
     moved = tensors.to_device(batch, "meta", torch.bfloat16)
@@ -170,6 +197,7 @@ def test_a_batch_encoding(transformers):
     assert batch.input_ids.device.type == "cpu"
 
 
+@pytest.mark.nightly
 def test_a_model_output(transformers):
     from transformers.modeling_outputs import BaseModelOutputWithPooling
 

@@ -60,11 +60,7 @@ def test_a_graph_break_and_its_reason():
     run = measured(eager(Broken()), X)
     assert [run.measurement.counters.totals[name] for name in FIGURES] == [2, 1, 0]
     note = next(note for note in run.measurement.notes if note.code == "graph-breaks")
-    assert note.text.startswith(
-        "torch.compile broke the graph: Call to `torch._dynamo.graph_break()` Explanation: "
-    )
-    assert note.text.endswith("(1)")
-    assert note.cure == "TORCH_LOGS=graph_breaks shows the lines"
+    assert "Call to `torch._dynamo.graph_break()`" in note.text
 
 
 def test_a_model_without_a_break_has_no_such_note():
@@ -79,14 +75,13 @@ def test_a_value_that_python_looks_at_breaks_the_graph():
     assert figures(eager(Asks()), X)[:2] == (2, 1)
 
 
-def test_few_reasons_are_shown(monkeypatch):
+def test_few_reasons_are_shown(monkeypatch, snapshot):
     compilation = Compilation()
     breaks = {"loop\n  in line 3": 7, **{f"reason {number}": number for number in (1, 2, 3)}}
     monkeypatch.setattr(compiler, "_breaks", lambda: breaks)
     assert compilation.counted()["graph_breaks"] == 13
-    assert compilation.note().text == (
-        "torch.compile broke the graph: loop in line 3 (7); reason 3 (3); reason 2 (2); and 1 more reasons"
-    )
+    assert compilation.note().code == "graph-breaks"
+    assert str(compilation.note()) == snapshot
 
 
 # Recompiles

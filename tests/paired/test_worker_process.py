@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -147,19 +148,28 @@ def test_a_worker_is_told_what_to_run_and_says_what_it_found(start):
 )
 def test_another_version_is_refused(ended, protocol, version):
     one = ended({"is": "hello", "protocol": protocol, "version": version}, code=None)
-    words = f"has pytest-infergate {version}, this run {__version__}: install the same version in both"
+    with pytest.raises(
+        ConfigurationError, match=f"{re.escape(str(version))}.*{re.escape(__version__)}"
+    ) as error:
+        one.greet()
+    assert str(error.value).startswith(sys.executable)
+
+
+def anonymous(error):
+    """The message of an error without the interpreter and the version of this run."""
+    return str(error.value).replace(sys.executable, "PYTHON").replace(__version__, "VERSION")
+
+
+def test_interpreters_that_are_refused(ended, snapshot):
+    one = ended({"is": "hello", "protocol": PROTOCOL, "version": "0.0.9"}, code=None)
     with pytest.raises(ConfigurationError) as error:
         one.greet()
-    assert str(error.value) == f"{sys.executable} {words}"
+    assert anonymous(error) == snapshot(name="another version")
 
-
-def test_an_interpreter_without_the_plugin_is_refused(ended):
     for module in ("pytest_infergate", "pytest_infergate.side"):
         with pytest.raises(ConfigurationError) as error:
             ended(printed=f"ModuleNotFoundError: No module named {module!r}", code=1).greet()
-        assert str(error.value) == (
-            f"{sys.executable} has no pytest-infergate: install version {__version__} of it there"
-        )
+        assert anonymous(error) == snapshot(name="without")
 
 
 def test_another_module_that_is_missing_is_what_it_died_of(start):
@@ -171,14 +181,13 @@ def test_another_module_that_is_missing_is_what_it_died_of(start):
 def test_an_interpreter_that_is_not_there(tmp_path):
     with pytest.raises(ConfigurationError) as error:
         Worker(plan(tmp_path, python="/no/python"), 1)
-    assert str(error.value) == (
-        "/no/python cannot be run: No such file or directory; give a Python interpreter"
-    )
+    assert str(error.value).startswith("/no/python ")
+    assert "No such file or directory" in str(error.value)
 
 
 def test_a_file_that_is_no_interpreter(tmp_path):
     (tmp_path / "python").write_text("")
-    with pytest.raises(ConfigurationError, match="cannot be run: Permission denied"):
+    with pytest.raises(ConfigurationError, match="Permission denied"):
         Worker(plan(tmp_path, python=str(tmp_path / "python")), 1)
 
 

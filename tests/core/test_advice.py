@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from core_values import ENVIRONMENT, HARDWARE, case, latency, measurement, result
+from core_values import ENVIRONMENT, HARDWARE, case, latency, measurement, refusal, result
 
 from pytest_infergate.core import advice, capacity, cost, gate, offers
 from pytest_infergate.core.advice import Question
@@ -334,7 +334,8 @@ def test_a_limit_that_nothing_meets_names_the_nearest_plan():
     assert answer.saving is None
     assert answer.nearest.instance == "g6.xlarge"
     assert answer.nearest.load.p95 >= 0.004
-    assert "within 1.00 ms" in answer.binding.text
+    assert answer.binding.code == "limit-unmet"
+    assert "1.00 ms" in answer.binding.text
     assert answer.binding.cure
 
 
@@ -467,8 +468,7 @@ def test_advice_is_for_one_model():
         FAST, way=msgspec.structs.replace(FAST.way, model="tests/test_b.py::test_b")
     )
     for made in ((), (SLOW, other)):
-        with pytest.raises(ValueError, match="one model"):
-            ask(made=made)
+        assert "one model" in refusal(ask, made=made)
 
 
 def test_no_figure_is_infinite():
@@ -624,11 +624,11 @@ def test_what_the_user_says_counts():
     assert (offer.instance.name, offer.told) == ("own", True)
 
 
-def test_another_machine_never_ranks():
+def test_another_machine_never_ranks(snapshot):
     made, (note,) = offers.offers([FAST.way], TABLE, {"cuda": TABLE[0]})
     assert made == ()
-    assert "c7i.xlarge, which cuda is said to be, is another machine" in note.text
     assert "--price cuda=USD_PER_HOUR" in note.cure
+    assert str(note) == snapshot
 
 
 def test_the_most_particular_word_counts():
@@ -638,18 +638,18 @@ def test_the_most_particular_word_counts():
     assert offer.instance.name == "this"
 
 
-def test_an_unknown_machine_is_a_question():
+def test_an_unknown_machine_is_a_question(snapshot):
     made, (note,) = offers.offers([SLOW.way], TABLE, {})
     assert made == ()
-    assert note.text == "what is this machine, and what does it cost: 4 cores of Test CPU?"
-    assert "--instance cpu=NAME, such as c7i.xlarge" in note.cure
+    assert "--instance cpu=NAME" in note.cure
+    assert str(note) == snapshot
 
 
-def test_an_instance_without_the_memory_is_none():
+def test_an_instance_without_the_memory_is_left_out(snapshot):
     heavy = msgspec.structs.replace(SLOW.way, host_bytes=9 * 2**30)
     made, (note,) = offers.offers([heavy], TABLE, {"cpu": instance("own", vcpus=0)})
     assert made == ()
-    assert "own has 8 GiB" in note.text
+    assert str(note) == snapshot
 
 
 def test_memory_travels_from_the_largest_batch():

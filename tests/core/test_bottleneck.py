@@ -25,23 +25,19 @@ def found(p50=0.010, *, flops=None, moved=None, peaks=PEAKS, weights=None, total
 # Roofline
 
 
-def test_above_the_ridge_arithmetic_is_the_limit():
+def test_above_the_ridge_arithmetic_is_the_limit(snapshot):
     # 6 GFLOP in 10 ms are 600 GFLOP/s; 100 MB are 10 GB/s.
     taken = found(flops=6_000_000_000, moved=100_000_000)
     assert taken.kind == "compute"
-    assert (
-        taken.evidence == "60.0 FLOP a byte, above the ridge of 10.0: 60 % of the peak arithmetic is reached"
-    )
+    assert taken.evidence == snapshot
     assert (taken.intensity, taken.ridge) == (60.0, 10.0)
     assert (taken.attained_flops, taken.attained_bandwidth) == (pytest.approx(6e11), pytest.approx(1e10))
 
 
-def test_below_the_ridge_memory_is_the_limit():
+def test_below_the_ridge_memory_is_the_limit(snapshot):
     taken = found(flops=500_000_000, moved=500_000_000)
     assert taken.kind == "memory"
-    assert (
-        taken.evidence == "1.00 FLOP a byte, below the ridge of 10.0: 50 % of the peak bandwidth is reached"
-    )
+    assert taken.evidence == snapshot
 
 
 def test_at_the_ridge_it_is_arithmetic():
@@ -52,16 +48,16 @@ def test_without_arithmetic_memory_is_the_limit():
     assert found(flops=0, moved=500_000_000).kind == "memory"
 
 
-def test_more_than_the_peak_comes_from_the_caches():
+def test_more_than_the_peak_comes_from_the_caches(snapshot):
     taken = found(flops=1_000_000_000, moved=2_000_000_000)
-    assert taken.evidence.endswith("200 % of the peak bandwidth is reached, since caches serve a part")
+    assert taken.evidence == snapshot
 
 
-def test_far_from_either_peak_it_says_so():
+def test_far_from_either_peak_it_says_so(snapshot):
     for flops, kind in [(50_000_000, "memory"), (500_000_000, "compute")]:
         taken = found(flops=flops, moved=10_000_000, totals={"operators": 100})
         assert taken.kind == kind, (flops, kind)
-        assert taken.evidence.endswith("is reached, and neither peak is near"), (flops, kind)
+        assert taken.evidence == snapshot
 
 
 def test_the_peak_is_that_of_the_case_s_dtype():
@@ -75,12 +71,10 @@ def test_or_that_of_most_of_the_weights():
 # Launches
 
 
-def test_a_device_that_waits_for_the_host():
+def test_a_device_that_waits_for_the_host(snapshot):
     taken = found(enqueue=0.0082, device_time=0.003, flops=6_000_000_000, moved=100_000_000)
     assert taken.kind == "launch"
-    assert taken.evidence == (
-        "the host issues work for 82 % of the call, the device computes for 30 %: kernels wait for launches"
-    )
+    assert taken.evidence == snapshot
     assert taken.intensity == 60.0
 
 
@@ -108,10 +102,10 @@ def test_launches_need_neither_counters_nor_peaks():
 # Copies between host and device
 
 
-def test_copies_that_take_a_third():
+def test_copies_that_take_a_third(snapshot):
     taken = found(enqueue=0.001, device_time=0.009, host_to_host=0.020, peaks=None)
     assert taken.kind == "transfer"
-    assert taken.evidence == "copies between host and device take 50 % of a call from host to host"
+    assert taken.evidence == snapshot
 
 
 def test_copies_that_take_less():
@@ -136,12 +130,10 @@ def test_launches_come_before_copies():
 # Overhead on a CPU
 
 
-def test_many_operators_that_do_little():
+def test_many_operators_that_do_little(snapshot):
     taken = found(0.00162, flops=1_620_000, moved=1_620_000, totals={"operators": 180})
     assert taken.kind == "launch"
-    assert taken.evidence == (
-        "overhead: 180 operators of 9.00 µs each, 0 % of the peak arithmetic, 1 % of the peak bandwidth"
-    )
+    assert taken.evidence == snapshot
 
 
 def test_operators_that_take_their_time_or_reach_something():

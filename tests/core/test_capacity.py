@@ -101,8 +101,8 @@ def test_service_times_check_themselves(snapshot):
 
 
 def mean_of(curve):
-    """By the middle of ten thousand slices."""
-    return np.mean([curve.quantile((index + 0.5) / 10_000) for index in range(10_000)])
+    """By the middle of two thousand slices."""
+    return np.mean([curve.quantile((index + 0.5) / 2000) for index in range(2000)])
 
 
 @given(st.lists(st.floats(1e-4, 10), min_size=101, max_size=101), st.floats(0.3, 40))

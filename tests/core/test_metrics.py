@@ -169,12 +169,10 @@ def test_an_unknown_name_is_refused():
         metrics.metric("p95")
 
 
-@pytest.mark.parametrize(
-    ("name", "hint"),
-    [("p95", "did you mean 'p95_ms'?"), ("trougput_per_s", "did you mean 'throughput_per_s'?"), ("zzz", "")],
-)
-def test_nearest_name(name, hint):
-    assert nearest(name, metrics.names()) == (f"; {hint}" if hint else "")
+def test_nearest_name():
+    for name, hint in [("p95", "'p95_ms'"), ("trougput_per_s", "'throughput_per_s'")]:
+        assert hint in nearest(name, metrics.names()), name
+    assert nearest("zzz", metrics.names()) == ""
 
 
 def test_names_are_sorted_and_single():

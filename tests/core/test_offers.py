@@ -1,7 +1,6 @@
 """Ways and offers: what a file from elsewhere may hold makes none, and several machines are told apart."""
 
 import msgspec
-import pytest
 from core_values import ENVIRONMENT, HARDWARE, OTHER_HARDWARE, case, latency, measurement, result
 
 from pytest_infergate.core import gate, offers
@@ -135,11 +134,11 @@ def test_a_price_that_is_said_of_several_machines_names_each():
     ]
 
 
-def test_one_price_for_several_machines_is_said():
+def test_one_price_for_several_machines_is_said(snapshot):
     found = ways(timed(hardware=HARDWARE), timed(hardware=OTHER_HARDWARE))
     _, (note,) = offers.offers(found, (), {"cpu": OWN})
-    assert note.text == "own cpu is one price for 4 cores of Other CPU and 4 cores of Test CPU"
-    assert note.cure.endswith(f"{OTHER_HARDWARE.id}, {HARDWARE.id}")
+    assert f"{OTHER_HARDWARE.id}, {HARDWARE.id}" in note.cure
+    assert str(note) == snapshot
     assert offers.offers(found[:1], (), {"cpu": OWN})[1] == ()
 
 
@@ -181,35 +180,30 @@ def judged(*results, verdict=Verdict.EQUIVALENT):
     return msgspec.structs.replace(run_of(*results), gate=gate.gate(verdicts, Policy()))
 
 
-@pytest.mark.parametrize(
-    ("found", "reason"),
-    [
-        (judged(timed(), verdict=Verdict.MISMATCH), "it does not compute what its base does"),
-        (judged(timed(), verdict=Verdict.INVALID), "its measurement is invalid"),
-        (run_of(msgspec.structs.replace(timed(), outcome=Outcome.FAILED)), "its outcome is failed"),
-        (
-            run_of(msgspec.structs.replace(timed(), measurement=None)),
-            "its results hold no times, or no hardware",
-        ),
-        (
-            run_of(msgspec.structs.replace(timed(), hardware=None)),
-            "its results hold no times, or no hardware",
-        ),
-        (run_of(timed(size=0)), "its times are none that a clock can have told"),
-    ],
-    ids=["mismatch", "invalid", "failed", "no times", "no hardware", "no batch"],
-)
-def test_what_is_left_out_is_said(found, reason):
-    assert offers.ways([found]) == ()
-    (case,) = found.cases
-    ((name, (note,)),) = offers.left_out([found]).items()
-    assert name == offers.model(case.case)
-    assert (note.code, note.text) == ("left-out", f"{case.nodeid} is left out: {reason}")
+def test_what_is_left_out_is_said(snapshot):
+    runs = {
+        "mismatch": judged(timed(), verdict=Verdict.MISMATCH),
+        "invalid": judged(timed(), verdict=Verdict.INVALID),
+        "failed": run_of(msgspec.structs.replace(timed(), outcome=Outcome.FAILED)),
+        "no times": run_of(msgspec.structs.replace(timed(), measurement=None)),
+        "no hardware": run_of(msgspec.structs.replace(timed(), hardware=None)),
+        "no batch": run_of(timed(size=0)),
+    }
+    said = {}
+    for why, run in runs.items():
+        assert offers.ways([run]) == (), why
+        (of,) = run.cases
+        ((name, (note,)),) = offers.left_out([run]).items()
+        assert name == offers.model(of.case), why
+        assert note.code == "left-out", why
+        said[why] = str(note)
+    assert said == snapshot
 
 
-def test_what_is_left_out_for_one_reason_is_said_once():
+def test_what_is_left_out_for_one_reason_is_said_once(snapshot):
     ((_, notes),) = offers.left_out([run_of(timed(), timed(size=0), timed(size=-1), timed(size=-2))]).items()
-    assert [note.text.partition("; ")[2] for note in notes] == ["so for 2 more cases"]
+    assert len(notes) == 1
+    assert str(notes[0]) == snapshot
 
 
 def test_nothing_is_said_of_what_was_used_or_skipped_or_paired():
@@ -220,19 +214,19 @@ def test_nothing_is_said_of_what_was_used_or_skipped_or_paired():
 
 
 def noted(code, size=1):
-    return timed(size=size, notes=(Note(code=code, text=f"it is {code}", cure="mend it"),))
+    return timed(size=size, notes=(Note(code=code, text=f"it is {code}", cure="a hint"),))
 
 
 def test_a_doubtful_measurement_is_doubted():
     for code in ["disturbed", "not-steady", "page-faults"]:
         (way,) = ways(noted(code))
-        assert [str(note) for note in way.doubts] == [f"{noted(code).nodeid}: it is {code} (mend it)"], code
+        assert [str(note) for note in way.doubts] == [f"{noted(code).nodeid}: it is {code} (a hint)"], code
 
 
-def test_a_doubt_of_several_cases_is_said_once():
+def test_a_doubt_of_several_cases_is_said_once(snapshot):
     (way,) = ways(noted("disturbed", 8), noted("disturbed", 1), timed(size=2), noted("disturbed", 4))
-    (doubt,) = way.doubts
-    assert doubt.text.endswith("it is disturbed; so for 2 more cases")
+    assert len(way.doubts) == 1
+    assert str(way.doubts[0]) == snapshot
 
 
 def test_a_note_that_does_not_touch_advice_is_left_where_it_is():
@@ -240,12 +234,11 @@ def test_a_note_that_does_not_touch_advice_is_left_where_it_is():
     assert way.doubts == ()
 
 
-def test_a_case_that_is_not_as_it_should_be_is_doubted():
-    for verdict in [Verdict.OVER_BUDGET, Verdict.REGRESSED, Verdict.SUSPECTED]:
+def test_a_case_that_is_not_as_it_should_be_is_doubted(snapshot):
+    doubts = []
+    for verdict in (Verdict.OVER_BUDGET, Verdict.REGRESSED, Verdict.SUSPECTED):
         (way,) = offers.ways([judged(timed(), verdict=verdict)])
-        (doubt,) = way.doubts
-        assert (
-            doubt.text == f"{timed().nodeid} is {verdict.value.replace('-', ' ')} in the run that measured it"
-        ), verdict
-        (usual,) = offers.ways([judged(timed())])
-        assert usual.doubts == (), verdict
+        doubts += map(str, way.doubts)
+    assert doubts == snapshot
+    (usual,) = offers.ways([judged(timed())])
+    assert usual.doubts == ()

@@ -169,7 +169,7 @@ def test_what_python_itself_refuses_names_the_file():
 
 
 def test_bytes_that_are_no_text():
-    with pytest.raises(StorageError, match=r"base\.json is not UTF-8 text \(byte 5\); restore it"):
+    with pytest.raises(StorageError, match=r"^base\.json .*byte 5"):
         document.decode(GOOD.encode()[:5] + b"\xff\xfe", "base.json")
 
 

@@ -397,7 +397,7 @@ def test_a_file_that_is_no_catalogue_is_refused(table, snapshot):
 
 
 def test_a_day_that_is_none_is_refused(table):
-    with pytest.raises(StorageError, match="'July' is not a day such as 2026-07-20"):
+    with pytest.raises(StorageError, match="'July'"):
         prices.import_catalog(table(GPUHUNT, "a,r,1,4,16,0,,,False,"), as_of="July")
 
 
@@ -469,32 +469,29 @@ def test_a_provider_that_could_not_be_fetched_is_named(monkeypatch):
     assert "aws" not in note.text
 
 
-def test_fresh_prices_need_the_package(monkeypatch):
+def unfetched(*providers):
+    """What is said of prices that cannot be fetched."""
+    with pytest.raises(StorageError) as caught:
+        pytest.fail(f"fetched {prices.refresh(*providers)}")
+    return str(caught.value)
+
+
+def test_fresh_prices_need_the_package(monkeypatch, snapshot):
     monkeypatch.setitem(sys.modules, "gpuhunt", None)
-    with pytest.raises(
-        StorageError, match=r"gpuhunt, which is not installed: pip install 'pytest-infergate\[prices\]'"
-    ):
-        prices.refresh()
+    assert unfetched() == snapshot
 
 
-@pytest.mark.parametrize(
-    ("providers", "error", "why"),
-    [
-        (["aws"], OSError("no route to host"), "no route to host"),
-        (["aws", "nobody"], None, "Unknown provider: nobody"),
-    ],
-    ids=["network", "provider"],
-)
-def test_fresh_prices_need_the_network_and_a_provider(monkeypatch, providers, error, why):
-    monkeypatch.setitem(sys.modules, "gpuhunt", catalogue([], error=error))
-    with pytest.raises(StorageError, match=rf"cannot be fetched: {why}; check the network .* prices import"):
-        prices.refresh(providers)
+def test_fresh_prices_need_the_network_and_a_provider(monkeypatch, snapshot):
+    said = []
+    for providers, error in [(["aws"], OSError("no route to host")), (["aws", "nobody"], None)]:
+        monkeypatch.setitem(sys.modules, "gpuhunt", catalogue([], error=error))
+        said.append(unfetched(providers))
+    assert said == snapshot
 
 
 def test_a_provider_without_prices_is_no_table(monkeypatch):
     monkeypatch.setitem(sys.modules, "gpuhunt", catalogue([]))
-    with pytest.raises(StorageError, match=r"gpuhunt has no prices of azure now; check the network"):
-        prices.refresh(["azure"])
+    assert "azure" in unfetched(["azure"])
 
 
 def test_today_is_a_day():

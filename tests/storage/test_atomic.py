@@ -47,9 +47,10 @@ def test_a_failure_leaves_the_earlier_file_and_nothing_else(tmp_path, monkeypatc
         def fail(*_):
             raise OSError(number, os.strerror(number))
 
-        with monkeypatch.context() as patch, pytest.raises(StorageError) as caught:
+        with monkeypatch.context() as patch:
             patch.setattr(owner, step, fail)
-            atomic_write(path, "later")
+            with pytest.raises(StorageError) as caught:
+                atomic_write(path, "later")
         assert path.read_text() == "earlier", (number, step)
         assert names(tmp_path) == ["report.html"], (number, step)
         return str(caught.value).replace(str(path), path.name)

@@ -449,6 +449,7 @@ def test_without_a_clone_or_a_commit_or_git_nothing_is_compared(tmp_path, stub, 
     monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
     gitlab(monkeypatch, CI_PIPELINE_SOURCE="merge_request_event", CI_MERGE_REQUEST_TARGET_BRANCH_NAME="main")
     messages["no git"] = refusal(run, tmp_path / "bare")
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")  # which is told where each case stands
     assert run(tmp_path / "bare", "--against=none")[0] == 0
     assert messages == snapshot
 

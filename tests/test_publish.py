@@ -11,7 +11,7 @@ import pytest
 from ci_github import served
 from ci_repositories import SECRET, Remote, Service, alone, git, session, write
 
-from pytest_infergate import ci, cli, publish
+from pytest_infergate import cli, publish
 from pytest_infergate.errors import ConfigurationError
 from pytest_infergate.report import github, results
 
@@ -413,7 +413,7 @@ def test_the_command_needs_neither_torch_nor_pytest(hub, results_file):
 
 @pytest.mark.skipif(shutil.which("git") is None or sys.platform == "win32", reason="needs git and POSIX")
 @pytest.mark.slow
-def test_a_whole_pull_request(hub, pytester, tmp_path, monkeypatch, capfd):
+def test_a_whole_pull_request(hub, tmp_path, monkeypatch, capfd):
     """Opened with a regression: red, a comment, an annotation at the line. Fixed: green, the same comment."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     monkeypatch.setenv("PYTEST_PLUGINS", "pytest_infergate.plugin")
@@ -439,8 +439,8 @@ def test_a_whole_pull_request(hub, pytester, tmp_path, monkeypatch, capfd):
     write(
         remote.work, {"conftest.py": textwrap.dedent(CONFTEST), "tests/test_it.py": test, "seconds": "0.010"}
     )
-    monkeypatch.chdir(remote.work)
-    assert pytester.runpytest_inprocess("--infer-devices=fake", "--infer-save").ret == 0
+    record = [sys.executable, "-m", "pytest", "--quiet", "--infer-devices=fake", "--infer-save"]
+    subprocess.run(record, cwd=remote.work, check=True)
     remote.commit("a model and its baseline", **{".gitignore": "__pycache__/\n.pytest_cache/\n"})
     remote.push()
     git(remote.work, "checkout", "--quiet", "-b", "feature")
@@ -476,8 +476,6 @@ def test_a_whole_pull_request(hub, pytester, tmp_path, monkeypatch, capfd):
     assert "\n### ❌ " in body
     assert "| `tests/test_it.py::test_model[fake]` | ❌ regressed | 10.0 ms | 100 ms |" in body
 
-    # The second one is called in this process, as the record was.
-    monkeypatch.setattr(ci, "launched", lambda command, _: pytester.runpytest_inprocess(*command[3:]).ret)
     code, out, page, verdict = pushed(0.010, 51)
     assert (code, verdict) == (0, "passed")
     assert "::error" not in out

@@ -1,6 +1,7 @@
 """Results files from elsewhere: a message or an answer, never a traceback, and no file but the one asked for."""
 
 import json
+import os
 import re
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,10 +36,12 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    """Short simulations: what they say is tested elsewhere."""
-    monkeypatch.setattr(advice, "REQUESTS", 100)
+    """Short simulations, and no wait for the disk: plans and whole files are tested elsewhere."""
+    monkeypatch.setattr(advice, "REQUESTS", 20)
     monkeypatch.setattr(advice, "STEPS", 2)
-    monkeypatch.setattr(capacity, "MOST_REQUESTS", 1000)
+    monkeypatch.setattr(advice, "CLOSE", 1.5)
+    monkeypatch.setattr(capacity, "MOST_REQUESTS", 200)
+    monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
 @contextmanager

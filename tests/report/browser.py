@@ -1,7 +1,6 @@
 """A real browser, started once and told over a pipe what to do; it needs nothing but Chromium."""
 
 import contextlib
-import fcntl
 import json
 import os
 import select
@@ -22,6 +21,8 @@ class Browser:
     """One tab of a Chromium, driven by its DevTools protocol."""
 
     def __init__(self, profile):
+        import fcntl  # POSIX only
+
         ours, theirs = zip(os.pipe()[::-1], os.pipe(), strict=True)
         # They become 3 and 4 there, so they may be neither of them here.
         inherited = [fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in theirs]

@@ -24,21 +24,14 @@ from typing import Any
 import msgspec
 import torch
 
-from pytest_infergate.core import counters as core
-from pytest_infergate.core.model import (
-    Case,
-    CaseResult,
-    CounterRecord,
-    Counters,
-    Latency,
-    Measurement,
-    Outcome,
-    Verdict,
-    WarmUp,
-)
-from pytest_infergate.core.stats import quantile_estimate
+from pytest_infergate.core.domain.measurement import Counters, Latency, Measurement, WarmUp
+from pytest_infergate.core.domain.model import Case
+from pytest_infergate.core.domain.outcome import CaseResult, Outcome, Verdict
+from pytest_infergate.core.domain.records import CounterRecord
+from pytest_infergate.core.domain.stats import quantile_estimate
+from pytest_infergate.core.gate import counter_changes as core
 from pytest_infergate.devices.cpu import Cpu
-from pytest_infergate.measure.counters import counted
+from pytest_infergate.measure.counting import counted
 from pytest_infergate.measure.invocation import Invocation
 from pytest_infergate.measure.placement import placed
 
@@ -166,7 +159,7 @@ def exactness(launches: int, repetitions: int) -> int:
         for line in lines.splitlines():
             now = msgspec.convert(json.loads(line), CounterRecord)
             before = first.setdefault(now.case, now)
-            rows = core.compare(before, now, {}, 0.01)
+            rows = core.compare_counters(before, now, {}, 0.01)
             checks += 1
             moved = [row for row in rows if row.verdict is not Verdict.EQUIVALENT]
             alarms += bool(moved)

@@ -30,8 +30,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pytest_infergate.core.capacity import PERCENTILES, Load, Server, ServiceTimes, replay, simulate
-from pytest_infergate.core.demand import Demand, arrivals
+from pytest_infergate.core.advice.demand import Demand, arrivals
+from pytest_infergate.core.advice.queueing import QueueLoad, Server, replay_queue, simulate
+from pytest_infergate.core.advice.service_times import PERCENTILES, ServiceTimes
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "load_test.jsonl"
@@ -264,7 +265,7 @@ def measured(record: dict[str, Any]) -> np.ndarray[Any, Any]:
     return 1e-6 * (np.repeat(starts + took, sizes) - np.array(record["arrivals_us"]))
 
 
-def figures(load: Load) -> np.ndarray[Any, Any]:
+def figures(load: QueueLoad) -> np.ndarray[Any, Any]:
     return np.array((load.p50, load.p95, load.p99))
 
 
@@ -287,7 +288,7 @@ def score(records: Iterable[dict[str, Any]]) -> None:
         )
         latencies = measured(record)
         real = np.quantile(latencies, QUANTILES)
-        again = figures(replay(moments, as_recorded(record["batches_us"], service), server)) / real
+        again = figures(replay_queue(moments, as_recorded(record["batches_us"], service), server)) / real
         drawn = arrivals(Demand(rate=record["rate"]), DRAWN, record["seed"] + 1)
         expected = figures(simulate(drawn, service, server, seed=record["seed"]))
         low, high = bootstrap(latencies)

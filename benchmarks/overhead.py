@@ -48,7 +48,7 @@ def by_hand(count: int) -> list[int]:
 
 def timed_region() -> tuple[float, float]:
     """Median nanoseconds that a call reads longer than by hand, and the same by hand."""
-    from pytest_infergate.measure.sampler import timed
+    from pytest_infergate.instruments.sampler import timed
 
     call = functools.partial(work, 1)
     differences, hand = [], []

@@ -27,8 +27,8 @@ from typing import Any
 
 from scipy.stats import beta
 
-from pytest_infergate.core.paired import SCREEN_LOOKS, Plan, decide, spreads_of_others
-from pytest_infergate.storage.turns import read
+from pytest_infergate.core.gate.paired import SCREEN_ANALYSES, PairedTerms, decide, spreads_of_others
+from pytest_infergate.storage.paired_data import read_paired_data
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "paired_gate.jsonl"
@@ -80,7 +80,7 @@ def session(folder: Path, against: str, threads: int) -> Iterator[dict[str, Any]
         raise SystemExit(done.stdout + done.stderr)
     seconds = time.time() - begin
     verdicts = json.loads(paths["results"].read_text())["gate"]["verdicts"]
-    turns = {case.nodeid: case for case in read(paths["turns"]).cases}
+    turns = {case.nodeid: case for case in read_paired_data(paths["turns"]).cases}
     realised = _realised(paths["realised"])
     for verdict in verdicts:
         row = next(row for row in verdict["comparisons"] if row["evidence"] == "paired")
@@ -88,7 +88,7 @@ def session(folder: Path, against: str, threads: int) -> Iterator[dict[str, Any]
         case = turns[verdict["nodeid"]]
         yield {
             "when": round(begin),
-            "looks": SCREEN_LOOKS,
+            "looks": SCREEN_ANALYSES,
             "threads": threads,
             "name": name,
             "verdict": row["verdict"],
@@ -158,13 +158,13 @@ def rescored(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _decided(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """The cases of one session."""
-    spreads = {look: spreads_of_others([row["screen"][:look] for row in rows]) for look in SCREEN_LOOKS}
+    spreads = {look: spreads_of_others([row["screen"][:look] for row in rows]) for look in SCREEN_ANALYSES}
     confirming = sum(bool(row["confirm"]) for row in rows)
     for index, row in enumerate(rows):
         others = {look: found[index] for look, found in spreads.items()}
-        decision = decide(row["screen"], row["confirm"], Plan(), confirming=confirming, others=others)
+        decision = decide(row["screen"], row["confirm"], PairedTerms(), confirming=confirming, others=others)
         verdict = "open" if decision.verdict is None else decision.verdict.value
-        yield {**row, "looks": SCREEN_LOOKS, "verdict": verdict}
+        yield {**row, "looks": SCREEN_ANALYSES, "verdict": verdict}
 
 
 def score(records: Iterable[dict[str, Any]]) -> None:

@@ -34,7 +34,7 @@ def rendered(count: int, models: int, *, paired: bool) -> tuple[int, float]:
     seconds = []
     for _ in range(ROUNDS):
         begin = time.process_time()
-        page = html.render(session, advice=advice)
+        page = html.render_html(session, advice=advice)
         seconds.append(time.process_time() - begin)
     return len(page.encode()), median(seconds)
 

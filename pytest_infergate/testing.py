@@ -18,22 +18,23 @@ from typing import Any
 
 import pytest
 
-from pytest_infergate.core.baseline import SESSIONS_KEPT, merge
-from pytest_infergate.core.model import Baseline, BaselineCase, BaselinePoint, Case, Hardware
-from pytest_infergate.devices.base import (
+from pytest_infergate.core.domain.model import Case, Hardware
+from pytest_infergate.core.domain.records import Baseline, BaselineCase, BaselinePoint
+from pytest_infergate.core.gate.baseline import SESSIONS_KEPT, merge_baselines
+from pytest_infergate.errors import StorageError
+from pytest_infergate.instruments.device import (
     CpuTimes,
     DeviceAbsentError,
     DeviceCounters,
     DeviceMemory,
+    DeviceState,
     DeviceWork,
     Meter,
     Probe,
     Probes,
-    State,
 )
-from pytest_infergate.errors import StorageError
-from pytest_infergate.storage import document
-from pytest_infergate.storage.base import Store, load_all
+from pytest_infergate.storage import baseline_document
+from pytest_infergate.storage.store import Store, load_all
 
 
 class FakeClock:
@@ -71,7 +72,7 @@ class FakeMeter:
         self.watts = watts
         self.idle_watts = idle_watts
         self.broken = False
-        self.seen: State | None = None
+        self.seen: DeviceState | None = None
         self._clock = clock
         self._rested = 0.0
 
@@ -85,7 +86,7 @@ class FakeMeter:
         self._clock.advance(seconds)
         self._rested += seconds
 
-    def state(self) -> State | None:
+    def state(self) -> DeviceState | None:
         """Report `seen`."""
         return self.seen
 
@@ -232,10 +233,10 @@ class MemoryStore:
 
     def record(self, session: Baseline) -> None:
         """Join one session in. Raises `StorageError` for values that cannot be."""
-        document.check_session(session)
+        baseline_document.check_session(session)
         with self._lock:
             key = session.hardware.id
-            self._baselines[key] = merge(self._baselines.get(key), session)
+            self._baselines[key] = merge_baselines(self._baselines.get(key), session)
 
     def check_writable(self) -> None:
         """Do nothing: memory can be written."""
@@ -308,7 +309,7 @@ class StoreContract:
         for session in (second, third, first):
             store.record(session)
         loaded = store.load(first.hardware.id)
-        assert loaded == merge(merge(first, second), third)
+        assert loaded == merge_baselines(merge_baselines(first, second), third)
         assert loaded is not None
         assert [point.p50 for point in loaded.cases[0].sessions] == [0.01, 0.02, 0.03]
 

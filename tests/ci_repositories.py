@@ -6,12 +6,11 @@ import os
 import shutil
 import subprocess
 
-from pytest_infergate.core.model import (
-    Case,
+from pytest_infergate.core.domain.model import Case, Environment
+from pytest_infergate.core.domain.outcome import (
     CaseResult,
     CaseVerdict,
     Comparison,
-    Environment,
     GateResult,
     Outcome,
     Session,
@@ -217,7 +216,7 @@ class Stub:
     def leaves(self, found, code=None):
         """Let it leave these results, a session or a text or nothing, and end as it would with them."""
         path = self.folder / "prepared.json"
-        text = results.render(found) if isinstance(found, Session) else found
+        text = results.render_results(found) if isinstance(found, Session) else found
         path.write_text(text or "")
         self._monkeypatch.setenv("STUB_RESULTS", "" if text is None else str(path))
         passed = not isinstance(found, Session) or found.gate.passed

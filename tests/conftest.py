@@ -6,16 +6,17 @@ import numpy.random  # noqa: F401
 import pytest
 import scipy.special  # noqa: F401
 
-# Kept loaded: runs of pytest in this process forget what they load, and halves of the house would be loaded anew.
-import pytest_infergate.against
-import pytest_infergate.conclusion
 import pytest_infergate.devices.accelerator
 import pytest_infergate.devices.cpu
-import pytest_infergate.fixture
 import pytest_infergate.measure.lock
+
+# Kept loaded: runs of pytest in this process forget what they load, and halves of the house would be loaded anew.
+import pytest_infergate.paired.compare_run
+import pytest_infergate.plugin.finish
+import pytest_infergate.plugin.fixture
 import pytest_infergate.report.html
 import pytest_infergate.report.results
-import pytest_infergate.storage.files
+import pytest_infergate.storage.baseline_files
 import pytest_infergate.testing  # noqa: F401
 
 pytest_plugins = ["pytester"]
@@ -86,7 +87,7 @@ class Project:
 
     def run(self, *arguments):
         """Run pytest in this process."""
-        return self.pytester.runpytest_inprocess("-p", "pytest_infergate.plugin", *arguments)
+        return self.pytester.runpytest_inprocess("-p", "pytest_infergate.plugin.hooks", *arguments)
 
     def measure(self, *arguments):
         """Run pytest on the fake device."""

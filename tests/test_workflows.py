@@ -324,11 +324,15 @@ def test_every_other_block_runs(world, block):
     clone = world.pull_request()
     report = world.folder / "temp" / "results" / "results.json"
     report.parent.mkdir()
-    report.write_text(results.render(session()))
+    report.write_text(results.render_results(session()))
     for machine in ("infergate-a", "infergate-b"):
         write(
             clone,
-            {f"machines/{machine}/results.json": results.render(session(passing=(f"test_{machine[-1]}",)))},
+            {
+                f"machines/{machine}/results.json": results.render_results(
+                    session(passing=(f"test_{machine[-1]}",))
+                )
+            },
         )
     with served() as hub:
         hub.pull(7, "a" * 40)
@@ -371,7 +375,7 @@ def test_the_record_is_made_on_the_default_branch(world):
 @pytest.mark.slow
 def test_a_machine_without_results_fails_the_one_gate(world):
     clone = world.pull_request()
-    write(clone, {"machines/infergate-a/results.json": results.render(session())})
+    write(clone, {"machines/infergate-a/results.json": results.render_results(session())})
     (block,) = [block for block in BLOCKS if block.place == "machines.yml:gate:Gate"]
     assert world.run(block, clone, VALUES)[0] == 0
     assert world.run(block, clone, {**VALUES, "needs.measure.result": "failure"})[0] == 1

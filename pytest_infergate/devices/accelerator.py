@@ -12,8 +12,10 @@ from typing import Any
 
 import msgspec
 
-from pytest_infergate.core.model import Hardware, Note
-from pytest_infergate.devices.base import (
+from pytest_infergate.core.domain.model import Hardware, Note
+from pytest_infergate.devices.profiling import quiet
+from pytest_infergate.devices.visibility import Sighting, absence
+from pytest_infergate.instruments.device import (
     CpuTimes,
     DeviceAbsentError,
     DeviceCounters,
@@ -22,8 +24,6 @@ from pytest_infergate.devices.base import (
     Meter,
     Probes,
 )
-from pytest_infergate.devices.profiling import quiet
-from pytest_infergate.devices.visibility import Sighting, absence
 
 _NVIDIA_VERSION = Path("/proc/driver/nvidia/version")
 
@@ -48,7 +48,7 @@ class Accelerator:
         """The host's class joined with the accelerator's name, count and driver."""
         import torch
 
-        from pytest_infergate.measure.environment import host_hardware
+        from pytest_infergate.instruments.environment import host_hardware
 
         module = torch.get_device_module(self._device)
         name = (
@@ -63,9 +63,9 @@ class Accelerator:
 
     def yardsticks(self) -> Mapping[str, Callable[[], object]]:
         """Dense product, large copy, tiny operators."""
-        from pytest_infergate.measure.yardstick import torch_yardsticks
+        from pytest_infergate.instruments.reference_work import torch_reference_work
 
-        return torch_yardsticks(str(self._device))
+        return torch_reference_work(str(self._device))
 
     def architecture(self) -> str:
         """What kernels are built for: ``sm_90`` of CUDA, ``gfx942`` of ROCm, else the device's name."""
@@ -82,7 +82,7 @@ class Accelerator:
 
     def count(self, call: Callable[[], object]) -> DeviceCounters:
         """Operators by torch's dispatcher."""
-        from pytest_infergate.measure import operators
+        from pytest_infergate.instruments import operators
 
         return operators.counters(call, self._device.type)
 
@@ -160,7 +160,7 @@ class Accelerator:
 
     def cpu_times(self) -> CpuTimes | None:
         """Processor time by the system's own accounts, stolen time included."""
-        from pytest_infergate.measure.interference import cpu_times
+        from pytest_infergate.instruments.interference import cpu_times
 
         return cpu_times()
 
@@ -170,14 +170,14 @@ class Accelerator:
 
         if self._device.type != "cuda" or torch.version.hip is not None:
             return None
-        from pytest_infergate.devices import nvml
+        from pytest_infergate.instruments import nvml
 
         uuid = getattr(torch.cuda.get_device_properties(self._device), "uuid", None)
-        return None if uuid is None else nvml.meter(str(uuid))
+        return None if uuid is None else nvml.nvml_meter(str(uuid))
 
     def probes(self) -> Probes:
         """Products in float32 and the half dtypes, and a copy."""
-        from pytest_infergate.measure.peaks import torch_probes
+        from pytest_infergate.instruments.peaks import torch_probes
 
         return torch_probes(str(self._device))
 

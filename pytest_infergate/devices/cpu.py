@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 
-from pytest_infergate.core.model import Hardware, Note
-from pytest_infergate.devices.base import (
+from pytest_infergate.core.domain.model import Hardware, Note
+from pytest_infergate.devices.profiling import quiet
+from pytest_infergate.instruments.device import (
     CpuTimes,
     DeviceAbsentError,
     DeviceCounters,
@@ -15,7 +16,6 @@ from pytest_infergate.devices.base import (
     Meter,
     Probes,
 )
-from pytest_infergate.devices.profiling import quiet
 
 
 class Cpu:
@@ -33,15 +33,15 @@ class Cpu:
 
     def hardware(self) -> Hardware:
         """CPU model, instruction set and the cores this process may use."""
-        from pytest_infergate.measure.environment import host_hardware
+        from pytest_infergate.instruments.environment import host_hardware
 
         return host_hardware()
 
     def yardsticks(self) -> Mapping[str, Callable[[], object]]:
         """Dense product, large copy, tiny operators, operators split among threads."""
-        from pytest_infergate.measure.yardstick import torch_yardsticks
+        from pytest_infergate.instruments.reference_work import torch_reference_work
 
-        return torch_yardsticks("cpu")
+        return torch_reference_work("cpu")
 
     def architecture(self) -> str:
         """The widest vector extension that torch dispatches on: ``AVX512``."""
@@ -51,7 +51,7 @@ class Cpu:
 
     def count(self, call: Callable[[], object]) -> DeviceCounters:
         """Operators by torch's dispatcher, transfers by name."""
-        from pytest_infergate.measure import operators
+        from pytest_infergate.instruments import operators
 
         return operators.counters(call, "cpu")
 
@@ -84,19 +84,19 @@ class Cpu:
 
     def cpu_times(self) -> CpuTimes | None:
         """Processor time by the system's own accounts, stolen time included."""
-        from pytest_infergate.measure.interference import cpu_times
+        from pytest_infergate.instruments.interference import cpu_times
 
         return cpu_times()
 
     def meter(self) -> Meter | None:
         """RAPL's, of all processor packages, where the system lets it be read."""
-        from pytest_infergate.measure import rapl
+        from pytest_infergate.instruments import rapl
 
-        return rapl.meter()
+        return rapl.rapl_meter()
 
     def probes(self) -> Probes:
         """Products in float32, and a copy larger than the caches."""
-        from pytest_infergate.measure.peaks import torch_probes
+        from pytest_infergate.instruments.peaks import torch_probes
 
         return torch_probes("cpu")
 

@@ -9,13 +9,15 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from pytest_infergate.core.model import Counters, Latency, Measurement, Memory, Note, Stream, WarmUp
-from pytest_infergate.core.stats import mean, quantile, quantile_estimate
-from pytest_infergate.devices.base import Device
-from pytest_infergate.measure import energy, guard, interference, memory
+from pytest_infergate.core.domain.measurement import Counters, Latency, Measurement, Memory, Stream, WarmUp
+from pytest_infergate.core.domain.model import Note
+from pytest_infergate.core.domain.stats import mean, quantile, quantile_estimate
+from pytest_infergate.instruments import interference
+from pytest_infergate.instruments.device import Device
+from pytest_infergate.instruments.sampler import quiet_collector, sample, time_calls
+from pytest_infergate.measure import energy_window, guard, memory
 from pytest_infergate.measure.compiler import Compilation
-from pytest_infergate.measure.counters import Counted, counted, varies, varying
-from pytest_infergate.measure.sampler import quiet_collector, sample, time_calls
+from pytest_infergate.measure.counting import Counted, counted, varies, varying
 from pytest_infergate.measure.warmup import SteadyState
 
 WARM_UP_SHARE = 0.3
@@ -101,8 +103,8 @@ def measure(subject: Subject, device: Device, effort: Effort, notes: tuple[Note,
         seconds = min(PASS_SECONDS, PASS_SHARE * effort.max_seconds)
         count = max(1, min(1000, round(seconds / max(latency.p50.value, 1e-9))))
         throughput = _throughput(call, device, count) * subject.batch_size
-        load = energy.Load(call, latency, subject.batch_size, subject.threads)
-        power = energy.taken(load, device, effort.max_seconds, asked=effort.energy)
+        load = energy_window.EnergyWorkload(call, latency, subject.batch_size, subject.threads)
+        power = energy_window.measured_energy(load, device, effort.max_seconds, asked=effort.energy)
         times = (
             _asynchronous(call, device, min(count, 30), effort.repetitions)
             if device.asynchronous
@@ -117,7 +119,7 @@ def measure(subject: Subject, device: Device, effort: Effort, notes: tuple[Note,
         streamed = _stream(subject.call, device, effort, seconds) if stream else None
         recompiled = guard.recompiled(compiled, compilations.since())
         host_peak = max(filter(None, (first_peak, memory.host_peak())), default=None)
-    taken = interference.taken(clocks, clocks_after, subject.threads or 1)
+    taken = interference.contention(clocks, clocks_after, subject.threads or 1)
     faulted = _faults_per_call(faults, faults_after, samples.issued, device)
     measurement = Measurement(
         latency=latency,
@@ -138,7 +140,7 @@ def measure(subject: Subject, device: Device, effort: Effort, notes: tuple[Note,
         notes=(
             *notes,
             *exact.notes,
-            *interference.notes(taken),
+            *interference.contention_notes(taken),
             *power.notes,
             *_notes(warm_up, faulted, times),
         ),
@@ -215,7 +217,7 @@ def first_call(call: Callable[[], Any], device: Device) -> tuple[Any, bool, floa
 def _kept(output: Any) -> Any:
     if "torch" not in sys.modules:
         return output
-    from pytest_infergate.measure import tensors
+    from pytest_infergate.instruments import tensors
 
     return tensors.held_fast(output)
 

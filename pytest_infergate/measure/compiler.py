@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 
-from pytest_infergate.core.model import Note
+from pytest_infergate.core.domain.model import Note
 
 REASONS_SHOWN = 3
 

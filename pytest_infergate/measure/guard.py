@@ -7,7 +7,7 @@ import inspect
 import sys
 from collections.abc import AsyncIterator
 
-from pytest_infergate.core.model import Note
+from pytest_infergate.core.domain.model import Note
 from pytest_infergate.measure.compiler import graphs_made
 
 _NO_COVERAGE = "switch it off for inference tests, with pytest-cov: --no-cov"

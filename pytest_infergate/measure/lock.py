@@ -16,7 +16,7 @@ from typing import Literal
 
 from pytest_infergate.errors import ConfigurationError, StorageError
 
-PATIENCE_SECONDS = 5.0
+SILENT_WAIT_SECONDS = 5.0
 """How long to wait in silence."""
 
 
@@ -67,7 +67,7 @@ class MachineLock:
 
         acquire = self._lock.acquire_write if how == "alone" else self._lock.acquire_read
         try:
-            acquire(timeout=PATIENCE_SECONDS)
+            acquire(timeout=SILENT_WAIT_SECONDS)
         except Timeout:
             waiting("infergate: waiting for another inference run on this machine to finish")
             acquire(timeout=-1)

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from pytest_infergate.core.model import Note
-from pytest_infergate.measure import tensors
+from pytest_infergate.core.domain.model import Note
+from pytest_infergate.instruments import tensors
 
 
 def unsound(first: Any, last: Any, device: str | None) -> Note | None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from statistics import median
 
-from pytest_infergate.core.model import WarmUp
+from pytest_infergate.core.domain.measurement import WarmUp
 
-LEAST_CALLS = 3
-LEAST_SECONDS = 0.3
-MOST_CALLS = 200_000
+MIN_WARM_UP_CALLS = 3
+MIN_WARM_UP_SECONDS = 0.3
+MAX_WARM_UP_CALLS = 200_000
 """Enough for anything: a call below a microsecond would else take this long to reach `LEAST_SECONDS`."""
 AGREEMENT = 0.03
 """Two successive windows whose medians agree this closely are steady."""
@@ -35,7 +35,7 @@ class SteadyState:
         self._seconds += seconds
         self._window.append(seconds)
         self._window_seconds += seconds
-        if len(self._window) < LEAST_CALLS or self._window_seconds < LEAST_SECONDS / 2:
+        if len(self._window) < MIN_WARM_UP_CALLS or self._window_seconds < MIN_WARM_UP_SECONDS / 2:
             return
         now = median(self._window)
         if self._before is not None:
@@ -47,7 +47,7 @@ class SteadyState:
     @property
     def finished(self) -> bool:
         """Whether to stop warming up; never before the first call."""
-        capped = self._seconds >= self._cap or self._calls >= MOST_CALLS
+        capped = self._seconds >= self._cap or self._calls >= MAX_WARM_UP_CALLS
         return self._steady or (capped and self._calls > 0)
 
     def result(self) -> WarmUp:

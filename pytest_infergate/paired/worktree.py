@@ -134,7 +134,7 @@ def exists(revision: Revision, inside: Path) -> bool:
     return not _run(revision.top, "cat-file", "-e", f"{revision.commit}:{inside.as_posix()}").returncode
 
 
-def accepted(revision: Revision) -> dict[str, str]:
+def accepted_trailers(revision: Revision) -> dict[str, str]:
     """Reasons by pattern, of the trailers ``Infergate-Accept: PATTERN REASON`` between base and HEAD."""
     trailers = "--format=%(trailers:key=Infergate-Accept,valueonly,unfold)"
     log = _git(revision.top, "log", trailers, f"{revision.commit}..HEAD")

@@ -6,15 +6,17 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from tabulate import tabulate
 
-from pytest_infergate.core import demand as demands
-from pytest_infergate.core import units
-from pytest_infergate.core.advice import TIE, Advice, Electricity, Job, Plan, Sensitivity
-from pytest_infergate.core.capacity import Load
-from pytest_infergate.core.demand import Backlog
-from pytest_infergate.core.model import Note
-from pytest_infergate.core.offers import way_words
-from pytest_infergate.report.markdown import code, escaped, table
-from pytest_infergate.report.names import plain
+from pytest_infergate.core.advice import demand as demands
+from pytest_infergate.core.advice.demand import Backlog
+from pytest_infergate.core.advice.deployments import deployment_text
+from pytest_infergate.core.advice.planning import TIE, Electricity, Plan
+from pytest_infergate.core.advice.queueing import QueueLoad
+from pytest_infergate.core.advice.recommendation import Advice, Job
+from pytest_infergate.core.advice.sensitivity import Sensitivity
+from pytest_infergate.core.domain import units
+from pytest_infergate.core.domain.model import Note
+from pytest_infergate.report.markdown import code, escaped, markdown_table
+from pytest_infergate.report.sanitize import plain
 
 ASSUMPTIONS = (
     "Service time is not latency under load: requests wait for each other, and that was simulated.",
@@ -25,7 +27,7 @@ ASSUMPTIONS = (
     "Prices are on demand. Spot machines, which may be taken away, never alone serve a latency limit.",
 )
 """What every answer rests on."""
-HEADERS = ("plan", "device", "batch", "wait", "p95", "used", "USD/month", "with spare", "USD/million")
+PLAN_HEADERS = ("plan", "device", "batch", "wait", "p95", "used", "USD/month", "with spare", "USD/million")
 SCALED_HEADER = "USD/month scaled"
 SUMMARY = ("model", "plan", "p95", "USD/month", "USD/million", "enough up to", "cheapest up to")
 JOB_HEADERS = ("instance", "device", "batch", "machine-hours", "at once", "USD", "on spot")
@@ -33,20 +35,20 @@ LEFT = 2
 """Columns of words; the others hold figures."""
 
 
-def terminal(answers: Sequence[Advice], unanswered: Mapping[str, Sequence[Note]] | None = None) -> str:
+def advice_text(answers: Sequence[Advice], unanswered: Mapping[str, Sequence[Note]] | None = None) -> str:
     """Every answer, what must be known for the other models, and what all answers rest on."""
     common = shared(answers)
-    body = [tuple(map(plain, line)) for line in summary(answers)]
+    body = [tuple(map(plain, line)) for line in summary_rows(answers)]
     blocks = [_table(SUMMARY, body)] if body else []
     blocks += [block for answer in answers for block in _blocks(answer, common)]
     blocks += [_listed("notes on all", common), _listed("not answered", questions(unanswered or {}))]
     return "\n\n".join(filter(None, [*blocks, _listed("assumed", ASSUMPTIONS)]))
 
 
-def markdown(answers: Sequence[Advice], unanswered: Mapping[str, Sequence[Note]] | None = None) -> str:
+def advice_markdown(answers: Sequence[Advice], unanswered: Mapping[str, Sequence[Note]] | None = None) -> str:
     """Every answer under a heading of its own."""
     common = shared(answers)
-    blocks = [_markdown_table(SUMMARY, summary(answers))] if answers[1:] else []
+    blocks = [_markdown_table(SUMMARY, summary_rows(answers))] if answers[1:] else []
     for answer in answers:
         blocks += [f"### {code(answer.model)}", escaped(question(answer)), f"**{escaped(verdict(answer))}**"]
         blocks += [_markdown_list(findings(answer))]
@@ -61,7 +63,7 @@ def markdown(answers: Sequence[Advice], unanswered: Mapping[str, Sequence[Note]]
 
 def _markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     body = [tuple(map(escaped, row)) for row in rows]
-    return table(columns, body, frozenset(range(LEFT, len(columns))))
+    return markdown_table(columns, body, frozenset(range(LEFT, len(columns))))
 
 
 def _markdown_list(lines: Iterable[str]) -> str:
@@ -75,7 +77,7 @@ def headline(answers: Sequence[Advice]) -> str:
     return f"Where to run {units.plural(len(answers), 'model')}"
 
 
-def summary(answers: Sequence[Advice]) -> list[tuple[str, ...]]:
+def summary_rows(answers: Sequence[Advice]) -> list[tuple[str, ...]]:
     """A row of `SUMMARY` for each answer, and one for all, where there are several."""
     if not answers[1:]:
         return []
@@ -124,7 +126,7 @@ def question(answer: Advice) -> str:
     """What was asked."""
     limit = "" if answer.limit is None else f", 95 % within {units.seconds(answer.limit)}"
     return (
-        f"{demands.words(answer.demand)}{limit}, machines used to at most "
+        f"{demands.demand_text(answer.demand)}{limit}, machines used to at most "
         f"{units.percent(answer.utilisation, signed=False, decimals=0)} of their capacity"
     )
 
@@ -223,7 +225,7 @@ def _by_the_hour(answer: Advice) -> Iterable[str]:
     )
 
 
-def _used(load: Load) -> str:
+def _used(load: QueueLoad) -> str:
     """Share of what full batches would serve: smaller ones keep a machine busy and leave it room."""
     return units.percent(load.offered, signed=False, decimals=0)
 
@@ -293,7 +295,7 @@ def usd(value: float) -> str:
 
 def headers(answer: Advice) -> tuple[str, ...]:
     """Columns of the plans."""
-    return HEADERS if answer.scaled_winner is None else (*HEADERS, SCALED_HEADER)
+    return PLAN_HEADERS if answer.scaled_winner is None else (*PLAN_HEADERS, SCALED_HEADER)
 
 
 def cells(plan: Plan) -> tuple[str, ...]:
@@ -338,7 +340,7 @@ def _listed(title: str, lines: Sequence[str]) -> str:
 
 
 def _device(plan: Plan) -> str:
-    return way_words(plan.device, plan.runtime, plan.dtype, plan.threads, plan.workers)
+    return deployment_text(plan.device, plan.runtime, plan.dtype, plan.threads, plan.workers)
 
 
 def _sentence(text: str) -> str:

@@ -9,23 +9,23 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from pytest_infergate.core import units
-from pytest_infergate.core.gate import FAILING, GRAVITY
-from pytest_infergate.core.model import CaseVerdict, GateResult, Outcome, Session, Verdict
-from pytest_infergate.report import messages
-from pytest_infergate.report.markdown import block, code, cut, details, escaped, link, table
-from pytest_infergate.report.messages import Message
-from pytest_infergate.report.names import called, plain, shorten
+from pytest_infergate.core.domain import units
+from pytest_infergate.core.domain.outcome import CaseVerdict, GateResult, Outcome, Session, Verdict
+from pytest_infergate.core.gate.decide import FAILING, SEVERITY
+from pytest_infergate.report import wording
+from pytest_infergate.report.markdown import block, code, cut, details, escaped, link, markdown_table
 from pytest_infergate.report.rows import (
     EXPENSES,
     Judged,
     Row,
     expenses,
     grouped_notes,
-    joined,
     legend,
+    paired_with_verdicts,
     row,
 )
+from pytest_infergate.report.sanitize import called, plain, shorten
+from pytest_infergate.report.wording import Message
 
 MOST_ANNOTATIONS: Final = 9
 """GitHub shows ten errors of a step; the rest is counted in a notice."""
@@ -75,7 +75,7 @@ MEANINGS: Final = {
 """Each verdict for readers who have never seen one."""
 
 
-class Section(NamedTuple):
+class PagePart(NamedTuple):
     """A part of a page that is there whole or not at all."""
 
     name: str
@@ -90,7 +90,11 @@ def annotate(
     `places` are files and lines by node id, as the repository has them. Empty where nothing failed; a run
     that failed as a whole is an error without a place.
     """
-    failing = [judged for judged in joined(session) if judged.verdict is not None and judged.verdict.failed]
+    failing = [
+        judged
+        for judged in paired_with_verdicts(session)
+        if judged.verdict is not None and judged.verdict.failed
+    ]
     lines = [_annotation(row(judged), places.get(_nodeid(judged))) for judged in failing[:most]]
     if len(failing) > most:
         lines.append(command("notice", f"and {len(failing) - most} more", title="infergate"))
@@ -138,7 +142,7 @@ def _told(message: Message) -> list[str]:
     return [cut(plain(line), _SENTENCE) for line in lines]
 
 
-def summary(
+def markdown_summary(
     session: Session,
     *,
     artifact_url: str = "",
@@ -151,7 +155,7 @@ def summary(
     `lead` is what went wrong beside the cases, and comes before them. Sections that do not fit are left out
     whole, and named.
     """
-    pairs = [(judged, row(judged)) for judged in joined(session)]
+    pairs = [(judged, row(judged)) for judged in paired_with_verdicts(session)]
     changed = [pair for pair in pairs if _has_changed(*pair)]
     told = [shown for judged, shown in pairs if judged.verdict is not None and judged.verdict.failed][:_TOLD]
     folded = (
@@ -163,8 +167,8 @@ def summary(
         ("environment", _environment(session)),
     )
     sections = [
-        Section("the table of what changed", _changes(changed, rows)),
-        *(Section(name, details(name[:1].upper() + name[1:], text)) for name, text in folded if text),
+        PagePart("the table of what changed", _changes(changed, rows)),
+        *(PagePart(name, details(name[:1].upper() + name[1:], text)) for name, text in folded if text),
     ]
     return _assembled(_head(session, artifact_url, lead), sections, limit)
 
@@ -179,7 +183,9 @@ def comment(
 ) -> str:
     """What stands at a pull request, found again by its marker; `order` are the run's id and attempt."""
     head = _marked(order)
-    page = summary(session, artifact_url=artifact_url, lead=lead, limit=limit - len(head), rows=COMMENT_ROWS)
+    page = markdown_summary(
+        session, artifact_url=artifact_url, lead=lead, limit=limit - len(head), rows=COMMENT_ROWS
+    )
     return head + page
 
 
@@ -202,7 +208,7 @@ def _marked(order: tuple[int, int]) -> str:
     return f"{MARKER}\n<!-- run {order[0]}.{order[1]} -->\n\n"
 
 
-def _assembled(head: str, sections: Iterable[Section], limit: int) -> str:
+def _assembled(head: str, sections: Iterable[PagePart], limit: int) -> str:
     kept, left = [head], []
     room = limit - _RESERVE - _size(head)
     for section in sections:
@@ -239,7 +245,7 @@ def _opponent(session: Session) -> str:
     if against is None:
         return ""
     took = f"{units.plural(against.launches, 'launch')}, {units.duration(against.seconds)}"
-    other = messages.opponent(against)
+    other = wording.described_base(against)
     if against.commit is not None and against.revision == against.commit:
         other = f"the merge base {against.commit[:7]}"
     lines = [f"Against {_sentence(other)}, call by call: {took}"]
@@ -277,7 +283,7 @@ def _changes(pairs: Sequence[tuple[Judged, Row]], most: int) -> str:
         (_name(shown), _verdict(shown), *_time(judged.verdict), _what(shown))
         for judged, shown in pairs[:most]
     ]
-    return _with_rest(table(headers, cells, frozenset({2, 3, 4})), len(pairs) - most)
+    return _with_rest(markdown_table(headers, cells, frozenset({2, 3, 4})), len(pairs) - most)
 
 
 def _with_rest(text: str, more: int) -> str:
@@ -319,7 +325,7 @@ def _explained(shown: Row) -> str:
 
 def _meanings(session: Session) -> str:
     """What the verdicts of this run mean, and how a change that is meant is accepted."""
-    found = sorted({verdict.verdict for verdict in session.gate.verdicts}, key=GRAVITY.__getitem__)
+    found = sorted({verdict.verdict for verdict in session.gate.verdicts}, key=SEVERITY.__getitem__)
     if not found:
         return ""
     lines = [f"- **{verdict.value}**: {MEANINGS[verdict]}" for verdict in found]
@@ -347,7 +353,9 @@ def _all(pairs: Sequence[tuple[Judged, Row]], most: int) -> str:
         for shown in told
     ]
     right = frozenset(range(2, 2 + len(figures)))
-    text = _with_rest(table(("case", "verdict", *figures, "budget"), cells, right), len(pairs) - most)
+    text = _with_rest(
+        markdown_table(("case", "verdict", *figures, "budget"), cells, right), len(pairs) - most
+    )
     mark = escaped(legend(told))
     return f"{text}\n\n{mark}" if mark else text
 

@@ -12,29 +12,36 @@ from typing import NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from pytest_infergate.core import metrics, units
-from pytest_infergate.core.advice import Advice
-from pytest_infergate.core.bottleneck import bottleneck
-from pytest_infergate.core.gate import FAILING, GRAVITY
-from pytest_infergate.core.model import (
+from pytest_infergate.core.advice.bottleneck import bottleneck
+from pytest_infergate.core.advice.recommendation import Advice
+from pytest_infergate.core.domain import metrics, units
+from pytest_infergate.core.domain.measurement import Estimate, Latency
+from pytest_infergate.core.domain.model import Hardware, Note
+from pytest_infergate.core.domain.outcome import (
     BudgetCheck,
     CaseResult,
     CaseVerdict,
     Comparison,
-    Estimate,
-    Hardware,
-    Latency,
-    Note,
     Session,
     Verdict,
 )
+from pytest_infergate.core.gate.decide import FAILING, SEVERITY
 from pytest_infergate.report import advice as words
-from pytest_infergate.report import charts, messages, pictures
-from pytest_infergate.report.charts import Chart, Held
-from pytest_infergate.report.expense import bases, expense
-from pytest_infergate.report.names import ELLIPSIS, called, plain, shorten, within_test
-from pytest_infergate.report.pictures import Mark, Picture, Series
-from pytest_infergate.report.rows import Judged, Row, expenses, grouped_notes, joined, legend, row
+from pytest_infergate.report import wording
+from pytest_infergate.report.charts import latency_strips, line_charts
+from pytest_infergate.report.charts.latency_strips import Mark, Picture, Series
+from pytest_infergate.report.charts.line_charts import Chart, Held
+from pytest_infergate.report.cost_and_energy import bases, cost_and_energy
+from pytest_infergate.report.rows import (
+    Judged,
+    Row,
+    expenses,
+    grouped_notes,
+    legend,
+    paired_with_verdicts,
+    row,
+)
+from pytest_infergate.report.sanitize import ELLIPSIS, called, plain, shorten, within_test
 
 NAME = 160
 """Characters of a name in the tables; the whole name stands where its test is told."""
@@ -46,7 +53,7 @@ LIMITED = {"p50_ms": 1e-3, "p90_ms": 1e-3, "p95_ms": 1e-3, "p99_ms": 1e-3}
 TOLD_ELSEWHERE = frozenset(("peak_memory_bytes", "views"))
 """Counters that the tables of work leave out: one stands in the table of all cases, one is no work."""
 
-FIGURES = {
+EXPENSE_HEADERS = {
     "energy": "Energy per item",
     "idle": "Idle power",
     "co2e": "CO2e per million items",
@@ -72,7 +79,7 @@ class Name(NamedTuple):
     test: str
 
 
-class Entry(NamedTuple):
+class CaseEntry(NamedTuple):
     """A row with what the page adds to it."""
 
     row: Row
@@ -106,7 +113,7 @@ class Group(NamedTuple):
     name: Name
     kind: str
     words: str
-    entries: tuple[Entry, ...]
+    entries: tuple[CaseEntry, ...]
     picture: Picture | None
     spent: Spent | None
     opened: bool
@@ -115,7 +122,7 @@ class Group(NamedTuple):
 class Moved(NamedTuple):
     """A case of which exact counters changed."""
 
-    entry: Entry
+    entry: CaseEntry
     changes: tuple[tuple[str, str], ...]
     """Kind of each, and its words."""
     causes: tuple[str, ...]
@@ -143,7 +150,7 @@ class Answer(NamedTuple):
     remarks: Sequence[str]
 
 
-def render(
+def render_html(
     session: Session,
     *,
     settings: Mapping[str, str] | None = None,
@@ -156,14 +163,14 @@ def render(
     `settings` are shown beside the environment as they stand; `unanswered` says, by model, what must be known
     before it can be advised on. A page on which advice is `leading` begins with it.
     """
-    pairs = joined(session)
+    pairs = paired_with_verdicts(session)
     groups = _groups(pairs)
     entries = [entry for group in groups for entry in group.entries]
     ordered = sorted(entries, key=_gravity)
     held = [entry for entry in ordered if entry.held is not None]
     shown = [entry.row for entry in ordered]
     fields = expenses(shown) if session.against is None else ()
-    spent = {field: FIGURES[field] for field in fields}
+    spent = {field: EXPENSE_HEADERS[field] for field in fields}
     style = _style(spent.values())
     common = words.shared(advice)
     questions = words.questions(unanswered or {})
@@ -172,7 +179,7 @@ def render(
         style_hash=_hash(style),
         gate=session.gate,
         against=session.against,
-        opponent="" if session.against is None else messages.opponent(session.against),
+        opponent="" if session.against is None else wording.described_base(session.against),
         took="" if session.against is None else units.duration(session.against.seconds),
         created=session.created,
         version=session.tool_version,
@@ -192,14 +199,14 @@ def render(
         machines=_machines(session),
         settings=sorted((settings or {}).items()),
         plain=plain,
-        geometry=pictures,
+        geometry=latency_strips,
         held=held,
-        roofline=charts.roofline(entry.held for entry in held if entry.held is not None),
+        roofline=line_charts.roofline(entry.held for entry in held if entry.held is not None),
         leading=leading,
         headline=words.headline(advice) if leading else session.gate.headline,
         advised=bool(advice or questions),
         answers=[_answer(answer, common) for answer in advice],
-        summary=words.summary(advice),
+        summary=words.summary_rows(advice),
         summary_headers=words.SUMMARY,
         common=common,
         questions=questions,
@@ -229,7 +236,7 @@ def _answer(advice: Advice, common: Collection[str]) -> Answer:
         headers=words.headers(advice),
         plans=[words.cells(plan) for plan in advice.plans],
         prices=list(dict.fromkeys(map(words.price, advice.plans))),
-        charts=charts.charts(advice),
+        charts=line_charts.charts(advice),
         remarks=words.remarks(advice, common),
     )
 
@@ -293,16 +300,16 @@ def _group(index: int, test: str, pairs: Sequence[Judged]) -> Group:
         kind=graves.kind,
         words=", ".join(f"{count} {word}" if len(entries) > 1 else word for word, count in words.items()),
         entries=tuple(entry for entry, _ in told),
-        picture=pictures.picture(_series(entry, pair) for entry, pair in told),
+        picture=latency_strips.picture(_series(entry, pair) for entry, pair in told),
         spent=_spent((entry.label, pair.result) for entry, pair in told),
         opened=any(entry.row.failed for entry in entries),
     )
 
 
-def _entry(pair: Judged, anchor: str) -> Entry:
+def _entry(pair: Judged, anchor: str) -> CaseEntry:
     shown = row(pair)
     label = within_test(shown.case) + shown.place
-    return Entry(
+    return CaseEntry(
         row=shown,
         kind=kind(shown),
         name=_name(shorten(shown.nodeid, NAME)),
@@ -314,13 +321,13 @@ def _entry(pair: Judged, anchor: str) -> Entry:
     )
 
 
-def _gravity(entry: Entry) -> tuple[object, ...]:
+def _gravity(entry: CaseEntry) -> tuple[object, ...]:
     verdict = entry.row.verdict
-    rank = len(GRAVITY) if verdict is None else GRAVITY[verdict]
+    rank = len(SEVERITY) if verdict is None else SEVERITY[verdict]
     return not entry.row.failed, rank, entry.row.case.test, _axes(entry)
 
 
-def _axes(entry: Entry) -> tuple[object, ...]:
+def _axes(entry: CaseEntry) -> tuple[object, ...]:
     """Siblings in their natural order: device first, numbers as numbers."""
     case = entry.row.case
     return case.params, case.device, case.runtime, case.dtype or "", case.batch_size, case.threads or 0
@@ -360,18 +367,20 @@ def _work(result: CaseResult | None) -> dict[str, str]:
 
 def _spent(cases: Iterable[tuple[str, CaseResult | None]]) -> Spent | None:
     """Energy, CO2e and cost of the cases of a test, by their labels; ``None`` where nothing is known."""
-    told = [(label, found) for label, result in cases if (found := expense(result)).basis]
+    told = [(label, found) for label, result in cases if (found := cost_and_energy(result)).basis]
     if not told:
         return None
-    fields = [field for field in FIGURES if any(getattr(one, field) != units.UNKNOWN for _, one in told)]
+    fields = [
+        field for field in EXPENSE_HEADERS if any(getattr(one, field) != units.UNKNOWN for _, one in told)
+    ]
     return Spent(
-        headers=("Case", *(FIGURES[field] for field in fields)),
+        headers=("Case", *(EXPENSE_HEADERS[field] for field in fields)),
         lines=tuple((label, *(getattr(one, field) for field in fields)) for label, one in told),
         bases=bases(told),
     )
 
 
-def _moved(session: Session, entries: Sequence[Entry]) -> list[Moved]:
+def _moved(session: Session, entries: Sequence[CaseEntry]) -> list[Moved]:
     """Cases with counters that changed, the gravest first."""
     by_case = {verdict.case: verdict.comparisons for verdict in session.gate.verdicts}
     found = []
@@ -383,13 +392,13 @@ def _moved(session: Session, entries: Sequence[Entry]) -> list[Moved]:
         ]
         if rows:
             changes = tuple((_KINDS.get(row.verdict, "bad"), _change(row)) for row in rows)
-            found.append(Moved(entry=entry, changes=changes, causes=messages.causes(rows)))
+            found.append(Moved(entry=entry, changes=changes, causes=wording.causes(rows)))
     return found
 
 
 def _change(row: Comparison) -> str:
     """``operators 24 → 28 (+16.7 %)``."""
-    metric = messages.compared_metric(row.metric)
+    metric = wording.compared_metric(row.metric)
     share = "" if row.effect is None else f" ({units.percent(row.effect)})"
     return f"{metric.words} {metric.show(row.baseline)} → {metric.show(row.candidate)}{share}"
 
@@ -409,8 +418,8 @@ def _checks(verdict: CaseVerdict | None) -> tuple[BudgetCheck, ...]:
 
 
 def _limit(check: BudgetCheck, result: CaseResult) -> str:
-    metric = messages.budget_metric(check.budget.metric)
-    return f"{plain(check.budget.metric)} {messages.shown(metric, check.budget.limit, result)}"
+    metric = wording.budget_metric(check.budget.metric)
+    return f"{plain(check.budget.metric)} {wording.formatted(metric, check.budget.limit, result)}"
 
 
 def _expected(verdict: CaseVerdict | None) -> float | None:
@@ -419,7 +428,7 @@ def _expected(verdict: CaseVerdict | None) -> float | None:
     return next((item.baseline for item in rows if item.metric == "p50"), None)
 
 
-def _series(entry: Entry, pair: Judged) -> Series:
+def _series(entry: CaseEntry, pair: Judged) -> Series:
     latency = None if pair.result is None or pair.result.measurement is None else pair.result.measurement
     if latency is None:
         return Series(label=entry.label, figures="", percentiles=())
@@ -462,7 +471,7 @@ def _legend(groups: Iterable[Group]) -> frozenset[str]:
     )
 
 
-def _tally(entries: Iterable[Entry]) -> list[tuple[str, str, int]]:
+def _tally(entries: Iterable[CaseEntry]) -> list[tuple[str, str, int]]:
     """Kind, word and count of each verdict, gravest first."""
     counts = Counter((entry.kind, entry.row.word) for entry in entries)
     return [(kind_, word, count) for (kind_, word), count in counts.items()]

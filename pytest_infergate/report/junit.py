@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from pytest_infergate.core import metrics, units
-from pytest_infergate.core.model import Case, CaseResult, CaseVerdict, Measurement
-from pytest_infergate.report.names import plain
+from pytest_infergate.core.domain import metrics, units
+from pytest_infergate.core.domain.measurement import Measurement
+from pytest_infergate.core.domain.model import Case
+from pytest_infergate.core.domain.outcome import CaseResult, CaseVerdict
+from pytest_infergate.report.sanitize import plain
 
-PREFIX = "infergate."
-FIGURES = (
+PROPERTY_PREFIX = "infergate."
+PROPERTY_METRICS = (
     "p50_ms", "p90_ms", "p95_ms", "p99_ms", "cold_start_ms", "throughput_per_s", "peak_memory_mb",
 )  # fmt: skip
 _DIGITS = 5
@@ -25,7 +27,7 @@ def properties(result: CaseResult, verdict: CaseVerdict | None = None) -> list[t
         known += _figures(result.measurement)
     if verdict is not None:
         known += _judgement(verdict)
-    return [(PREFIX + name, plain(value)) for name, value in known]
+    return [(PROPERTY_PREFIX + name, plain(value)) for name, value in known]
 
 
 def _axes(case: Case) -> Iterable[tuple[str, str]]:
@@ -40,7 +42,7 @@ def _axes(case: Case) -> Iterable[tuple[str, str]]:
 
 def _figures(measurement: Measurement) -> Iterable[tuple[str, str]]:
     yield "calls", str(measurement.latency.count)
-    for name in FIGURES:
+    for name in PROPERTY_METRICS:
         metric = metrics.METRICS[name]
         estimate = None if metric.read is None else metric.read(measurement)
         if estimate is not None and math.isfinite(estimate.value):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from pytest_infergate.report.names import ELLIPSIS, plain
+from pytest_infergate.report.sanitize import ELLIPSIS, plain
 
 _MARKUP = frozenset("\\`*_{}[]<>()#+-.!|~@&:=$^")
 _REFERRING = frozenset("@#")
@@ -51,7 +51,9 @@ def _longest(lines: Iterable[str]) -> int:
     return max((len(run) for line in lines for run in _TICKS.findall(line)), default=0)
 
 
-def table(headers: Sequence[str], rows: Iterable[Sequence[str]], right: frozenset[int] = frozenset()) -> str:
+def markdown_table(
+    headers: Sequence[str], rows: Iterable[Sequence[str]], right: frozenset[int] = frozenset()
+) -> str:
     """A table; cells are Markdown already, and those of the columns `right` stand to the right."""
     rule = ["--:" if index in right else ":--" for index in range(len(headers))]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (headers, rule, *rows))

@@ -10,17 +10,9 @@ from typing import Any
 
 import msgspec
 
-from pytest_infergate.core.model import (
-    SCHEMA_VERSION,
-    CaseResult,
-    CaseVerdict,
-    Merged,
-    Note,
-    Outcome,
-    Session,
-    Struct,
-)
-from pytest_infergate.core.units import round_significant
+from pytest_infergate.core.domain.model import SCHEMA_VERSION, Note, Struct
+from pytest_infergate.core.domain.outcome import CaseResult, CaseVerdict, Merged, Outcome, Session
+from pytest_infergate.core.domain.units import round_significant
 from pytest_infergate.errors import StorageError
 
 SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -37,7 +29,7 @@ class _Header(msgspec.Struct):
     """What only a merged file has."""
 
 
-def render(session: Session) -> str:
+def render_results(session: Session) -> str:
     """Write a session as JSON: keys sorted, figures to five significant digits, a newline at the end.
 
     A figure that is not a finite number is left out, with a note where the case says it.
@@ -61,7 +53,7 @@ def _written(data: Any) -> str:
     return msgspec.json.format(msgspec.json.encode(data, order="sorted"), indent=1).decode() + "\n"
 
 
-def schema() -> str:
+def results_schema() -> str:
     """Write the JSON Schema that every results file of this version meets."""
     _, definitions = msgspec.json.schema_components([Session])
     top = definitions["Session"]
@@ -80,7 +72,7 @@ def schema() -> str:
     return text.replace("``", "`") + "\n"
 
 
-def parse(content: str | bytes, where: str) -> Session:
+def parse_results(content: str | bytes, where: str) -> Session:
     """Read a results file.
 
     `where` names the file in errors. Raises `StorageError` with the file, the field and the cure.

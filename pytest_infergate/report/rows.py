@@ -6,24 +6,22 @@ from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
-from pytest_infergate.core import units
-from pytest_infergate.core.gate import GRAVITY
-from pytest_infergate.core.model import (
+from pytest_infergate.core.domain import units
+from pytest_infergate.core.domain.measurement import Measurement
+from pytest_infergate.core.domain.model import Case, Note, Struct
+from pytest_infergate.core.domain.outcome import (
     BudgetCheck,
-    Case,
     CaseResult,
     CaseVerdict,
     Comparison,
-    Measurement,
-    Note,
     Session,
-    Struct,
     Verdict,
 )
-from pytest_infergate.report import messages
-from pytest_infergate.report.expense import ESTIMATED, LEGEND, expense
-from pytest_infergate.report.messages import Message
-from pytest_infergate.report.names import plain
+from pytest_infergate.core.gate.decide import SEVERITY
+from pytest_infergate.report import hints, wording
+from pytest_infergate.report.cost_and_energy import ESTIMATED, LEGEND, cost_and_energy
+from pytest_infergate.report.sanitize import plain
+from pytest_infergate.report.wording import Message
 
 NOT_JUDGED = "not judged"
 EXPENSES: Final = {"energy": "energy/item", "cost": "cost/million"}
@@ -94,7 +92,7 @@ class Judged(NamedTuple):
     verdict: CaseVerdict | None
 
 
-def joined(session: Session) -> tuple[Judged, ...]:
+def paired_with_verdicts(session: Session) -> tuple[Judged, ...]:
     """Pair results with verdicts, gravest first as the gate ordered them; nothing is dropped.
 
     Cases that occur twice on one machine are paired in the order in which they stand.
@@ -114,7 +112,7 @@ def joined(session: Session) -> tuple[Judged, ...]:
 
 def rows(session: Session) -> tuple[Row, ...]:
     """One row a case, in the order of `joined`."""
-    return tuple(map(row, joined(session)))
+    return tuple(map(row, paired_with_verdicts(session)))
 
 
 def row(judged: Judged) -> Row:
@@ -124,7 +122,7 @@ def row(judged: Judged) -> Row:
     if subject is None:
         raise ValueError("a row needs a result or a verdict")
     measurement = None if result is None else result.measurement
-    spent = expense(result)
+    spent = cost_and_energy(result)
     return Row(
         case=subject.case,
         nodeid=plain(subject.nodeid),
@@ -159,10 +157,10 @@ def legend(shown: Sequence[Row]) -> str:
 
 def _message(result: CaseResult | None, verdict: CaseVerdict | None) -> Message:
     if verdict is not None:
-        return messages.explain(verdict, result)
+        return wording.explain(verdict, result)
     if result is None:
         raise ValueError("a message needs a result or a verdict")
-    return messages.explain_result(result)
+    return wording.explain_result(result)
 
 
 def _pair(comparisons: Sequence[Comparison]) -> Pair | None:
@@ -205,17 +203,17 @@ def budget_words(checks: Sequence[BudgetCheck], result: CaseResult | None = None
 
 
 def _gravity(check: BudgetCheck) -> tuple[int, bool]:
-    rank = len(GRAVITY) if check.verdict is None else GRAVITY[check.verdict]
-    return rank, messages.not_decided(check)
+    rank = len(SEVERITY) if check.verdict is None else SEVERITY[check.verdict]
+    return rank, hints.not_decided(check)
 
 
 def _budget_words(check: BudgetCheck, result: CaseResult | None) -> str:
-    metric = messages.budget_metric(check.budget.metric)
+    metric = wording.budget_metric(check.budget.metric)
     name = plain(check.budget.metric)
-    if messages.not_decided(check):
-        return f"not decided: {name}: {messages.why_not_decided(check)}"
-    value = messages.shown(metric, None if check.value is None else check.value.value, result)
-    limit = messages.shown(metric, check.budget.limit, result)
+    if hints.not_decided(check):
+        return f"not decided: {name}: {wording.why_not_decided(check)}"
+    value = wording.formatted(metric, None if check.value is None else check.value.value, result)
+    limit = wording.formatted(metric, check.budget.limit, result)
     if check.verdict is not Verdict.OVER_BUDGET:
         return f"close: {name} {value}, limit {limit}"
     word, sign = ("over", ">") if metric.better == "lower" else ("under", "<")
@@ -225,7 +223,7 @@ def _budget_words(check: BudgetCheck, result: CaseResult | None) -> str:
 def grouped_notes(session: Session) -> tuple[NoteGroup, ...]:
     """Every note of a session once, those of most cases first."""
     groups: dict[Note, dict[str, None]] = {}
-    for result, verdict in joined(session):
+    for result, verdict in paired_with_verdicts(session):
         for nodeid, note in (*_result_notes(result), *_verdict_notes(verdict)):
             groups.setdefault(note, {})[plain(nodeid)] = None
     ordered = sorted(groups.items(), key=lambda pair: -len(pair[1]))

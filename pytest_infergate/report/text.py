@@ -7,21 +7,13 @@ from typing import NamedTuple
 
 from tabulate import tabulate
 
-from pytest_infergate.core import units
-from pytest_infergate.core.gate import FAILING
-from pytest_infergate.core.model import CaseResult, CaseVerdict, GateResult, Note, Session, Verdict
-from pytest_infergate.report import messages
-from pytest_infergate.report.names import called, plain, shorten
-from pytest_infergate.report.rows import (
-    EXPENSES,
-    NoteGroup,
-    Pair,
-    Row,
-    expenses,
-    grouped_notes,
-    legend,
-    rows,
-)
+from pytest_infergate.core.domain import units
+from pytest_infergate.core.domain.model import Note
+from pytest_infergate.core.domain.outcome import CaseResult, CaseVerdict, GateResult, Session, Verdict
+from pytest_infergate.core.gate.decide import FAILING
+from pytest_infergate.report import wording
+from pytest_infergate.report.rows import EXPENSES, NoteGroup, Pair, Row, expenses, grouped_notes, legend, rows
+from pytest_infergate.report.sanitize import called, plain, shorten
 
 WIDTH = 100
 ROWS_SHOWN = 200
@@ -30,7 +22,7 @@ NAMES_SHOWN = 12
 """Entries of any list of cases."""
 LEAST_NAME = 16
 """Columns that a case's name keeps, however narrow the terminal."""
-HEADERS = ("case", "p50", "p95", "throughput", "peak memory", "budget", "verdict")
+CASE_HEADERS = ("case", "p50", "p95", "throughput", "peak memory", "budget", "verdict")
 PAIRED_HEADERS = ("case", "was", "now", "change", "99 % interval", "launches", "verdict")
 _ALIGNED = ("left", "right", "right", "right", "right", "left", "left")
 _PAIRED_ALIGNED = ("left", "right", "right", "right", "right", "right", "left")
@@ -48,27 +40,27 @@ class _Grid(NamedTuple):
     cells: list[tuple[str, ...]]
 
 
-def terminal(session: Session, width: int = WIDTH) -> str:
+def terminal_summary(session: Session, width: int = WIDTH) -> str:
     """Everything the terminal section says, blocks apart by an empty line, without a final newline."""
     shown = rows(session)
     blocks = (
-        opponent(session),
-        table(shown, width),
+        base_lines(session),
+        case_table(shown, width),
         flagged(shown, width),
         changes(session.gate, width),
-        notes(grouped_notes(session), width),
+        note_lines(grouped_notes(session), width),
         outcome(session.gate),
     )
     return "\n\n".join(block for block in blocks if block)
 
 
-def opponent(session: Session) -> str:
+def base_lines(session: Session) -> str:
     """What a paired run was compared with, and the changes that are accepted; empty for any other."""
     against = session.against
     if against is None:
         return ""
     took = f"{units.plural(against.launches, 'launch')} in all, {units.duration(against.seconds)}"
-    lines = [f"against {messages.opponent(against)}, call by call: {took}"]
+    lines = [f"against {wording.described_base(against)}, call by call: {took}"]
     lines += [
         f"{_INDENT}accepted by a commit: {plain(pattern)}: {plain(reason) or 'no reason was given'}"
         for pattern, reason in against.accepted.items()
@@ -81,7 +73,7 @@ def outcome(gate: GateResult) -> str:
     return "\n".join([plain(gate.headline), *(f"{_INDENT}{plain(reason)}" for reason in gate.reasons)])
 
 
-def table(shown: Sequence[Row], width: int = WIDTH) -> str:
+def case_table(shown: Sequence[Row], width: int = WIDTH) -> str:
     """Lay the rows out in at most `width` columns where that can be done, empty where there are none.
 
     Room is found in the names first, then in the words about budgets; figures and verdicts stay whole. Energy
@@ -132,7 +124,7 @@ def changes(gate: GateResult, width: int = WIDTH) -> str:
     return "\n".join(block for block in blocks if block)
 
 
-def notes(groups: Iterable[NoteGroup], width: int = WIDTH) -> str:
+def note_lines(groups: Iterable[NoteGroup], width: int = WIDTH) -> str:
     """Print each note once, with the case it is about or how many cases it is about."""
     lines = []
     for group in groups:
@@ -147,7 +139,7 @@ def notes(groups: Iterable[NoteGroup], width: int = WIDTH) -> str:
 
 def failure_message(verdict: CaseVerdict, result: CaseResult | None = None) -> str:
     """Report a case in pytest's failure section: what was measured, what is allowed, how sure, what next."""
-    message = messages.explain(verdict, result)
+    message = wording.explain(verdict, result)
     blocks = [message.title]
     for section in message.sections:
         lines = [f"{_INDENT}{section.words}: {section.verdict}"]
@@ -164,7 +156,7 @@ def _grid(told: Iterable[Row], spent: Sequence[str], *, paired: bool) -> _Grid:
     if paired:
         return _Grid(PAIRED_HEADERS, _PAIRED_ALIGNED, [_paired_cells(row) for row in told])
     return _Grid(
-        (*HEADERS[:-2], *(EXPENSES[field] for field in spent), *HEADERS[-2:]),
+        (*CASE_HEADERS[:-2], *(EXPENSES[field] for field in spent), *CASE_HEADERS[-2:]),
         (*_ALIGNED[:-2], *("right" for _ in spent), *_ALIGNED[-2:]),
         [_cells(row, spent) for row in told],
     )
@@ -174,7 +166,7 @@ def _expenses(told: Iterable[Row], spent: Sequence[str]) -> _Grid:
     """The rows that have such a figure, and these alone."""
     cells = [(_called(row), *(getattr(row, field) for field in spent)) for row in told]
     return _Grid(
-        (HEADERS[0], *(EXPENSES[field] for field in spent)),
+        (CASE_HEADERS[0], *(EXPENSES[field] for field in spent)),
         (_ALIGNED[0], *("right" for _ in spent)),
         [line for line in cells if set(line[1:]) != {units.UNKNOWN}],
     )

@@ -10,7 +10,7 @@ from filelock import FileLock, Timeout
 
 from pytest_infergate.errors import StorageError
 from pytest_infergate.storage.atomic import unwritable
-from pytest_infergate.storage.document import RESTORE
+from pytest_infergate.storage.baseline_document import RESTORE_HINT
 
 LOCK_SECONDS = 60.0
 """How long a session waits for another that is saving; saving takes milliseconds."""
@@ -54,7 +54,7 @@ def locked(folder: Path) -> Iterator[None]:
 def unreadable(path: Path, error: OSError) -> StorageError:
     """Say why a file cannot be read, and the cure."""
     why = error.strerror or error
-    return StorageError(f"cannot read {path}: {why}; make it readable for this user, or {RESTORE}")
+    return StorageError(f"cannot read {path}: {why}; make it readable for this user, or {RESTORE_HINT}")
 
 
 def _make(folder: Path) -> None:

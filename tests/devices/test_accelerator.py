@@ -9,7 +9,7 @@ pytestmark = pytest.mark.torch
 
 if True:  # after the skip
     from pytest_infergate.devices.accelerator import Accelerator, AcceleratorKind
-    from pytest_infergate.devices.base import Device, DeviceAbsentError, DeviceWork
+    from pytest_infergate.instruments.device import Device, DeviceAbsentError, DeviceWork
 
 
 @pytest.mark.parametrize(("kind", "label"), [("cuda", "CUDA"), ("xpu", "XPU"), ("mps", "MPS")])

@@ -15,7 +15,7 @@ if True:  # after the skip
     from torch import nn
 
     from pytest_infergate.devices.accelerator import AcceleratorKind
-    from pytest_infergate.devices.base import DeviceAbsentError
+    from pytest_infergate.instruments.device import DeviceAbsentError
     from pytest_infergate.measure import guard
     from pytest_infergate.measure.case import Effort, Subject, measure
     from pytest_infergate.measure.invocation import Invocation

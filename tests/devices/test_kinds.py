@@ -4,9 +4,15 @@ import pytest
 
 from pytest_infergate.devices import accelerator
 from pytest_infergate.devices.accelerator import AcceleratorKind, is_copy
-from pytest_infergate.devices.base import Device, DeviceAbsentError, DeviceCounters, DeviceKind, DeviceMemory
 from pytest_infergate.devices.cpu import Cpu, CpuKind
 from pytest_infergate.devices.visibility import Sighting
+from pytest_infergate.instruments.device import (
+    Device,
+    DeviceAbsentError,
+    DeviceCounters,
+    DeviceKind,
+    DeviceMemory,
+)
 from pytest_infergate.testing import FakeDevice, FakeKind
 
 

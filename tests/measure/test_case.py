@@ -3,9 +3,10 @@ import concurrent.futures
 
 import pytest
 
-from pytest_infergate.core.model import Note
-from pytest_infergate.devices.base import DeviceMemory
-from pytest_infergate.measure import case, guard, memory, sampler, warmup
+from pytest_infergate.core.domain.model import Note
+from pytest_infergate.instruments import sampler
+from pytest_infergate.instruments.device import DeviceMemory
+from pytest_infergate.measure import case, guard, memory, warmup
 from pytest_infergate.measure.case import Effort, Subject, measure
 from pytest_infergate.testing import FakeDevice
 
@@ -40,8 +41,8 @@ def spending(device, *seconds, output="output"):
 
 def few_calls(monkeypatch):
     """Let the caps that end a call without time come soon."""
-    monkeypatch.setattr(sampler, "MOST_CALLS", 3000)
-    monkeypatch.setattr(warmup, "MOST_CALLS", 3000)
+    monkeypatch.setattr(sampler, "MAX_SAMPLES", 3000)
+    monkeypatch.setattr(warmup, "MAX_WARM_UP_CALLS", 3000)
 
 
 def codes(run):

@@ -4,11 +4,12 @@ import math
 
 import pytest
 
-from pytest_infergate.core.model import Energy, Hardware
-from pytest_infergate.devices.base import Meter, State
-from pytest_infergate.measure import energy, guard
+from pytest_infergate.core.domain.measurement import Energy
+from pytest_infergate.core.domain.model import Hardware
+from pytest_infergate.instruments.device import DeviceState, Meter
+from pytest_infergate.measure import energy_window, guard
 from pytest_infergate.measure.case import Effort, Subject, latency_of, measure
-from pytest_infergate.measure.energy import Load, seconds_needed, taken
+from pytest_infergate.measure.energy_window import EnergyWorkload, measured_energy, seconds_needed
 from pytest_infergate.testing import FakeDevice, FakeMeter
 
 MILAN = Hardware(cpu_model="AMD EPYC 7763 64-Core Processor (25/1)", cores=4)
@@ -30,7 +31,7 @@ def bare(monkeypatch):
 
 
 def load(device, seconds=0.010, **fields):
-    return Load(lambda: device.spend(seconds), latency_of((seconds,) * 10), **fields)
+    return EnergyWorkload(lambda: device.spend(seconds), latency_of((seconds,) * 10), **fields)
 
 
 def codes(found):
@@ -45,7 +46,7 @@ def test_a_fake_meter_is_a_meter(device):
 
 
 def test_a_call_takes_power_times_time(device):
-    found = taken(load(device, batch_size=8), device, 10, asked=True)
+    found = measured_energy(load(device, batch_size=8), device, 10, asked=True)
     assert found.notes == ()
     assert found.energy == Energy(
         joules=pytest.approx(100 * 0.010),
@@ -60,20 +61,20 @@ def test_a_call_takes_power_times_time(device):
 
 @pytest.mark.parametrize("seconds", [0.0001, 0.03, 0.7, 1.9])
 def test_the_window_holds_whole_calls_for_two_seconds(device, seconds):
-    found = taken(load(device, seconds), device, 20, asked=True).energy
+    found = measured_energy(load(device, seconds), device, 20, asked=True).energy
     assert found.seconds == pytest.approx(found.calls * seconds)
     assert 2 <= found.seconds < 2 + max(0.11, seconds)
     assert found.joules == pytest.approx(100 * seconds)
 
 
 def test_a_call_longer_than_the_window_is_one(device):
-    found = taken(load(device, 2.4), device, 10, asked=True)
+    found = measured_energy(load(device, 2.4), device, 10, asked=True)
     assert (found.energy.calls, found.energy.seconds) == (1, pytest.approx(2.4))
 
 
 def test_calls_warm_the_power_up_before_the_window(device):
     calls = []
-    found = taken(
+    found = measured_energy(
         load(device)._replace(call=lambda: calls.append(device.spend(0.010))), device, 10, asked=True
     )
     assert len(calls) == found.energy.calls + 30
@@ -82,14 +83,14 @@ def test_calls_warm_the_power_up_before_the_window(device):
 def test_a_queue_is_waited_for():
     device = FakeDevice("accel", asynchronous=True, enqueue=0.0001)
     device.energy_meter = FakeMeter(device.fake_clock, watts=100)
-    found = taken(load(device), device, 10, asked=True).energy
+    found = measured_energy(load(device), device, 10, asked=True).energy
     # 10 calls a turn, whose enqueuing hides behind the work of the call before.
     assert found.seconds == pytest.approx(found.calls * (0.010 + 0.0001 / 10))
     assert found.joules == pytest.approx(100 * found.seconds / found.calls)
 
 
 def test_the_meter_is_read_and_the_device_rests_about_as_long_as_was_told(device):
-    taken(load(device), device, 10, asked=True)
+    measured_energy(load(device), device, 10, asked=True)
     assert device.fake_clock.now / 1e9 == pytest.approx(seconds_needed(0.010))
 
 
@@ -103,13 +104,13 @@ def test_how_long_it_takes(each, needed):
 
 @pytest.mark.parametrize(("cap", "measured"), [(9.5, True), (9.4, False), (0.1, False)])
 def test_it_takes_a_share_of_the_time_cap_or_nothing(device, cap, measured):
-    found = taken(load(device), device, cap, asked=True)
+    found = measured_energy(load(device), device, cap, asked=True)
     assert (found.energy is not None) is measured
     assert codes(found) == ([] if measured else ["energy-skipped"])
 
 
 def test_what_is_skipped_says_how_much_time_it_needs(device):
-    (note,) = taken(load(device), device, 5, asked=True).notes
+    (note,) = measured_energy(load(device), device, 5, asked=True).notes
     assert str(note) == (
         "energy was not measured: it takes 3.3 s, more than 35% of the 5 s for a case "
         "(give it 10 s with --infer-max-time or max_time in the marker)"
@@ -119,7 +120,7 @@ def test_what_is_skipped_says_how_much_time_it_needs(device):
 
 def test_what_is_skipped_is_estimated(bare):
     bare.energy_meter = FakeMeter(bare.fake_clock)
-    found = taken(load(bare), bare, 1, asked=True)
+    found = measured_energy(load(bare), bare, 1, asked=True)
     assert found.energy.estimated
     assert codes(found) == ["energy-skipped"]
 
@@ -130,7 +131,7 @@ def test_what_is_skipped_is_estimated(bare):
 def test_a_counter_that_breaks(device, monkeypatch):
     readings = iter([1.0, 2.0, *[None] * 100])
     monkeypatch.setattr(device.energy_meter, "joules", lambda: next(readings))
-    found = taken(load(device), device, 10, asked=True)
+    found = measured_energy(load(device), device, 10, asked=True)
     assert found.energy is None
     (note,) = found.notes
     assert str(note) == (
@@ -141,13 +142,13 @@ def test_a_counter_that_breaks(device, monkeypatch):
 @pytest.mark.parametrize("reading", [None, math.nan, math.inf, 5.0], ids=str)
 def test_a_counter_that_counts_nothing(device, monkeypatch, reading):
     monkeypatch.setattr(device.energy_meter, "joules", lambda: reading)
-    assert codes(taken(load(device), device, 10, asked=True)) == ["energy-unread"]
+    assert codes(measured_energy(load(device), device, 10, asked=True)) == ["energy-unread"]
 
 
 def test_a_counter_that_falls(device, monkeypatch):
     readings = iter(range(1000, 0, -1))
     monkeypatch.setattr(device.energy_meter, "joules", lambda: float(next(readings)))
-    assert codes(taken(load(device), device, 10, asked=True)) == ["energy-unread"]
+    assert codes(measured_energy(load(device), device, 10, asked=True)) == ["energy-unread"]
 
 
 def test_idle_power_may_be_unknown(device, monkeypatch):
@@ -158,19 +159,19 @@ def test_idle_power_may_be_unknown(device, monkeypatch):
         device.energy_meter.broken = True
 
     monkeypatch.setattr(device.energy_meter, "rest", break_down)
-    found = taken(load(device), device, 10, asked=True)
+    found = measured_energy(load(device), device, 10, asked=True)
     assert found.energy.joules == pytest.approx(1.0)
     assert found.energy.idle_watts is None
 
 
 def test_a_rest_without_time_has_no_power(device, monkeypatch):
     monkeypatch.setattr(device.energy_meter, "rest", lambda seconds: None)
-    assert taken(load(device), device, 10, asked=True).energy.idle_watts is None
+    assert measured_energy(load(device), device, 10, asked=True).energy.idle_watts is None
 
 
 def test_it_ends_for_a_call_that_takes_no_time(device, monkeypatch):
-    monkeypatch.setattr(energy, "MOST_CALLS", 1000)
-    found = taken(load(device, 0.0), device, 10, asked=True)
+    monkeypatch.setattr(energy_window, "MAX_WINDOW_CALLS", 1000)
+    found = measured_energy(load(device, 0.0), device, 10, asked=True)
     assert found.energy is None
     assert codes(found) == ["energy-unread"]
 
@@ -178,7 +179,7 @@ def test_it_ends_for_a_call_that_takes_no_time(device, monkeypatch):
 def test_an_unread_counter_leaves_the_estimate(bare):
     bare.energy_meter = FakeMeter(bare.fake_clock)
     bare.energy_meter.broken = True
-    found = taken(load(bare), bare, 10, asked=True)
+    found = measured_energy(load(bare), bare, 10, asked=True)
     assert found.energy.estimated
     assert codes(found) == ["energy-unread"]
 
@@ -187,8 +188,8 @@ def test_an_unread_counter_leaves_the_estimate(bare):
 
 
 def test_a_clock_that_was_held_down_is_noted(device):
-    device.energy_meter.seen = State(throttled=("power cap", "hardware slowdown"))
-    (note,) = taken(load(device), device, 10, asked=True).notes
+    device.energy_meter.seen = DeviceState(throttled=("power cap", "hardware slowdown"))
+    (note,) = measured_energy(load(device), device, 10, asked=True).notes
     assert str(note) == (
         "the board held its clock down while energy was measured: power cap, hardware slowdown "
         "(see to its cooling and its power limit)"
@@ -197,14 +198,14 @@ def test_a_clock_that_was_held_down_is_noted(device):
 
 @pytest.mark.parametrize(("others", "words"), [(1, "1 other process used"), (3, "3 other processes used")])
 def test_others_on_the_board_are_noted(device, others, words):
-    device.energy_meter.seen = State(others=others)
-    (note,) = taken(load(device), device, 10, asked=True).notes
+    device.energy_meter.seen = DeviceState(others=others)
+    (note,) = measured_energy(load(device), device, 10, asked=True).notes
     assert note.text == f"{words} the board while energy was measured: theirs is in it"
 
 
 def test_a_board_in_order_needs_no_note(device):
-    device.energy_meter.seen = State(clock_hz=1.7e9, celsius=60.0, power_limit=700.0, others=0)
-    assert taken(load(device), device, 10, asked=True).notes == ()
+    device.energy_meter.seen = DeviceState(clock_hz=1.7e9, celsius=60.0, power_limit=700.0, others=0)
+    assert measured_energy(load(device), device, 10, asked=True).notes == ()
 
 
 def test_the_state_is_read_while_the_queue_is_worked_through(monkeypatch):
@@ -217,7 +218,7 @@ def test_the_state_is_read_while_the_queue_is_worked_through(monkeypatch):
         busy.append(device._idle_at > now)
 
     monkeypatch.setattr(device.energy_meter, "state", state)
-    taken(load(device), device, 10, asked=True)
+    measured_energy(load(device), device, 10, asked=True)
     assert len(busy) > 5
     assert all(busy)
 
@@ -226,14 +227,14 @@ def test_the_state_is_read_while_the_queue_is_worked_through(monkeypatch):
 
 
 def test_an_estimate_takes_no_time(bare):
-    found = taken(load(bare, threads=2), bare, 0.001, asked=False)
+    found = measured_energy(load(bare, threads=2), bare, 0.001, asked=False)
     assert (found.energy.source, found.energy.scope, found.energy.calls) == ("estimate", "vcpus", 10)
     assert found.notes == ()
     assert bare.kernels == 0
 
 
 def test_an_estimate_where_a_measurement_was_asked_for_says_so(bare):
-    found = taken(load(bare), bare, 10, asked=True)
+    found = measured_energy(load(bare), bare, 10, asked=True)
     assert found.energy.estimated
     (note,) = found.notes
     assert note.code == "energy-estimated"
@@ -242,8 +243,8 @@ def test_an_estimate_where_a_measurement_was_asked_for_says_so(bare):
 
 def test_a_cpu_that_nobody_knows():
     device = FakeDevice()
-    assert taken(load(device), device, 10, asked=False) == (None, ())
-    (note,) = taken(load(device), device, 10, asked=True).notes
+    assert measured_energy(load(device), device, 10, asked=False) == (None, ())
+    (note,) = measured_energy(load(device), device, 10, asked=True).notes
     assert str(note) == (
         "energy is unknown here: no meter of fake can be read, and the power of fake is not in the table "
         "(let the process read /sys/class/powercap/intel-rapl:*/energy_uj, which is root's)"
@@ -252,8 +253,8 @@ def test_a_cpu_that_nobody_knows():
 
 def test_an_accelerator_without_a_meter_is_not_estimated_from_its_host(bare):
     bare.asynchronous = True
-    assert taken(load(bare), bare, 10, asked=False) == (None, ())
-    (note,) = taken(load(bare), bare, 10, asked=True).notes
+    assert measured_energy(load(bare), bare, 10, asked=False) == (None, ())
+    (note,) = measured_energy(load(bare), bare, 10, asked=True).notes
     assert note.text == "energy is unknown here: no meter of fake can be read"
     assert "pip install 'pytest-infergate[nvidia]'" in note.cure
 

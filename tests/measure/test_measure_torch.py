@@ -13,13 +13,13 @@ if True:  # after the skip
     from torch import nn
 
     from pytest_infergate.devices.cpu import Cpu
+    from pytest_infergate.instruments.reference_work import torch_reference_work
     from pytest_infergate.measure import guard
     from pytest_infergate.measure.case import Effort, Subject, measure
     from pytest_infergate.measure.invocation import Invocation
     from pytest_infergate.measure.memory import is_out_of_memory
     from pytest_infergate.measure.placement import placed
     from pytest_infergate.measure.seed import SEED, seed_all
-    from pytest_infergate.measure.yardstick import torch_yardsticks
     from pytest_infergate.testing import FakeDevice
 
 
@@ -98,7 +98,7 @@ def test_python_s_numbers_too():
 
 
 def test_yardsticks_run():
-    yardsticks = torch_yardsticks("cpu")
+    yardsticks = torch_reference_work("cpu")
     assert list(yardsticks) == ["compute", "copy", "dispatch", "threads"]
     with torch.inference_mode():
         for yardstick in yardsticks.values():
@@ -110,8 +110,8 @@ def test_yardsticks_run():
 def test_yardsticks_do_not_depend_on_the_default_dtype():
     torch.set_default_dtype(torch.float64)
     try:
-        assert torch_yardsticks("cpu")["compute"]().dtype == torch.float32
-        assert torch_yardsticks("cpu")["copy"]().dtype == torch.float32
+        assert torch_reference_work("cpu")["compute"]().dtype == torch.float32
+        assert torch_reference_work("cpu")["copy"]().dtype == torch.float32
     finally:
         torch.set_default_dtype(torch.float32)
 

@@ -19,8 +19,8 @@ if True:  # after the skip
     from torch._subclasses import FakeTensor, FakeTensorMode
     from torch.nn import functional
 
-    from pytest_infergate.core.model import Verdict
-    from pytest_infergate.measure import operators
+    from pytest_infergate.core.domain.outcome import Verdict
+    from pytest_infergate.instruments import operators
 
 WIDTH, HEADS, WORDS, STEPS = 32, 4, 100, 16
 ATTENTION = "layers.{0-2}.attention"

@@ -11,17 +11,17 @@ import pytest
 
 from pytest_infergate import __version__
 from pytest_infergate.errors import ConfigurationError
-from pytest_infergate.paired import worker
-from pytest_infergate.paired.worker import (
-    HOLDER,
-    PREFIX,
+from pytest_infergate.paired import worker_process
+from pytest_infergate.paired.worker_process import (
+    FOLDER_VARIABLE,
     PROTOCOL,
-    Plan,
-    Worker,
+    TEMPORARY_PREFIX,
+    UnexpectedMessageError,
     WorkerLostError,
-    WorkerStrayedError,
-    environment,
-    holder,
+    WorkerProcess,
+    WorkerSpec,
+    temporary_folder,
+    worker_environment,
 )
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
@@ -45,7 +45,9 @@ while (message := hear())["do"] != "end":
 
 
 def plan(place, **changes):
-    default = Plan(side="base", python=sys.executable, folder=place, holder=place, begin={"args": ["-q"]})
+    default = WorkerSpec(
+        side="base", python=sys.executable, folder=place, holder=place, begin={"args": ["-q"]}
+    )
     return default._replace(**changes)
 
 
@@ -55,8 +57,8 @@ def start(tmp_path, monkeypatch):
     started = []
 
     def start(script, **changes):
-        monkeypatch.setattr(worker, "_BOOTSTRAP", SPEAK + script)
-        started.append(Worker(plan(tmp_path, **changes), 1))
+        monkeypatch.setattr(worker_process, "_BOOTSTRAP", SPEAK + script)
+        started.append(WorkerProcess(plan(tmp_path, **changes), 1))
         return started[-1]
 
     yield start
@@ -80,7 +82,7 @@ def becomes(process, states):
 
 
 def hurried(one, monkeypatch):
-    monkeypatch.setattr(worker, "LEAVING_SECONDS", 0.1)
+    monkeypatch.setattr(worker_process, "EXIT_TIMEOUT_SECONDS", 0.1)
     return one
 
 
@@ -103,7 +105,7 @@ def test_another_version_is_refused(start, protocol, version):
     assert str(error.value) == f"{sys.executable} {words}"
 
 
-@pytest.mark.parametrize("module", ["pytest_infergate", "pytest_infergate.side"])
+@pytest.mark.parametrize("module", ["pytest_infergate", "pytest_infergate.worker.entry_point"])
 def test_an_interpreter_without_the_plugin_is_told_to_install_it(start, module):
     one = start(f'raise ModuleNotFoundError("No module named {module!r}")')
     with pytest.raises(ConfigurationError) as error:
@@ -121,7 +123,7 @@ def test_another_module_that_is_missing_is_what_it_died_of(start):
 
 def test_an_interpreter_that_is_not_there(tmp_path):
     with pytest.raises(ConfigurationError) as error:
-        Worker(plan(tmp_path, python="/no/python"), 1)
+        WorkerProcess(plan(tmp_path, python="/no/python"), 1)
     assert str(error.value) == (
         "/no/python cannot be run: No such file or directory; give a Python interpreter"
     )
@@ -130,14 +132,14 @@ def test_an_interpreter_that_is_not_there(tmp_path):
 def test_a_file_that_is_no_interpreter(tmp_path):
     (tmp_path / "python").write_text("")
     with pytest.raises(ConfigurationError, match="cannot be run: Permission denied"):
-        Worker(plan(tmp_path, python=str(tmp_path / "python")), 1)
+        WorkerProcess(plan(tmp_path, python=str(tmp_path / "python")), 1)
 
 
 @linux
 def test_an_interpreter_that_cannot_be_run_leaves_nothing_open(tmp_path):
     before = set(Path("/proc/self/fd").iterdir())
     with pytest.raises(ConfigurationError) as error:
-        Worker(plan(tmp_path, python="/no/python"), 1)
+        WorkerProcess(plan(tmp_path, python="/no/python"), 1)
     assert set(Path("/proc/self/fd").iterdir()) == before, error
 
 
@@ -187,7 +189,7 @@ def test_silence_is_told(start):
 
 
 def test_a_worker_that_greets_nobody_is_lost(start, monkeypatch):
-    monkeypatch.setattr(worker, "PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(worker_process, "ANSWER_TIMEOUT_SECONDS", 0.05)
     with pytest.raises(WorkerLostError, match="did not answer in"):
         start("hear()").greet()
 
@@ -232,7 +234,7 @@ def test_what_a_worker_prints_stays_out_of_the_run(start, capfd):
 
 def test_an_answer_of_another_kind_is_told_with_its_sender(start):
     one = start(SERVE)
-    with pytest.raises(WorkerStrayedError, match="heard 'case'") as error:
+    with pytest.raises(UnexpectedMessageError, match="heard 'case'") as error:
         one.ask({"do": "case"}, "ready")
     assert error.value.worker is one
     assert error.value.message["is"] == "case"
@@ -241,7 +243,9 @@ def test_an_answer_of_another_kind_is_told_with_its_sender(start):
 def test_a_worker_runs_where_it_should_with_its_environment(start, tmp_path):
     folder = tmp_path / "inside"
     folder.mkdir()
-    one = start(f'say("here", cwd=os.getcwd(), holder=os.environ[{HOLDER!r}]); hear()', folder=folder)
+    one = start(
+        f'say("here", cwd=os.getcwd(), holder=os.environ[{FOLDER_VARIABLE!r}]); hear()', folder=folder
+    )
     assert one.hear(10) == {"is": "here", "cwd": str(folder), "holder": str(tmp_path)}
 
 
@@ -284,7 +288,7 @@ def test_a_turn_wakes_asks_and_stops(start):
 @linux
 def test_a_turn_that_strays_leaves_its_worker_awake(start):
     one = start('hear(); say("report")' + SERVE)
-    with pytest.raises(WorkerStrayedError):
+    with pytest.raises(UnexpectedMessageError):
         one.turn(3)
     process = one.ask({"do": "pid"}, "pid")["pid"]
     assert becomes(process, "RS")
@@ -362,28 +366,28 @@ def test_an_interrupt_while_a_worker_leaves_kills_it(start, monkeypatch):
 
 
 def test_threads_and_memory_behave_the_same_in_each_launch(tmp_path, monkeypatch):
-    for name in (*worker.THREADS, *worker.MALLOC):
+    for name in (*worker_process.THREADS, *worker_process.MALLOC):
         monkeypatch.delenv(name, raising=False)
-    found = environment(plan(tmp_path), 1)
-    assert {**found, **worker.THREADS, **worker.MALLOC} == found
-    assert found["PWD"] == found[HOLDER] == str(tmp_path)
+    found = worker_environment(plan(tmp_path), 1)
+    assert {**found, **worker_process.THREADS, **worker_process.MALLOC} == found
+    assert found["PWD"] == found[FOLDER_VARIABLE] == str(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["OMP_WAIT_POLICY", "OMP_PROC_BIND", "MALLOC_TOP_PAD_", "ANYTHING"])
 def test_variables_of_the_user_are_the_users(tmp_path, monkeypatch, name):
     monkeypatch.setenv(name, "mine")
-    assert environment(plan(tmp_path), 1)[name] == "mine"
+    assert worker_environment(plan(tmp_path), 1)[name] == "mine"
 
 
 @pytest.mark.parametrize("name", ["PYTEST_CURRENT_TEST", "PYTEST_XDIST_WORKER", "PYTEST_XDIST_TESTRUNUID"])
 def test_variables_of_the_outer_pytest_are_dropped(tmp_path, monkeypatch, name):
     monkeypatch.setenv(name, "outer")
-    assert name not in environment(plan(tmp_path), 1)
+    assert name not in worker_environment(plan(tmp_path), 1)
 
 
 def test_the_seed_moves_hashes_and_the_stack(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONHASHSEED", "5")
-    one, other = (environment(plan(tmp_path), seed) for seed in (1, 2))
+    one, other = (worker_environment(plan(tmp_path), seed) for seed in (1, 2))
     changed = {name for name in one if one[name] != other[name]}
     assert changed == {"PYTHONHASHSEED", "PYTEST_INFERGATE_PADDING"}
     assert (one["PYTHONHASHSEED"], other["PYTHONHASHSEED"]) == ("1", "2")
@@ -393,12 +397,12 @@ def test_the_seed_moves_hashes_and_the_stack(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("seed", [0, 96, 2**32 - 1, 2**40])
 def test_every_seed_is_one_for_hashes(tmp_path, seed):
-    assert 0 <= int(environment(plan(tmp_path), seed)["PYTHONHASHSEED"]) < 2**32 - 1
+    assert 0 <= int(worker_environment(plan(tmp_path), seed)["PYTHONHASHSEED"]) < 2**32 - 1
 
 
 def test_paths_of_any_length_make_environments_of_one_size(tmp_path):
     def size(folder):
-        found = environment(plan(tmp_path, folder=folder), 7)
+        found = worker_environment(plan(tmp_path, folder=folder), 7)
         return sum(len(name) + len(value) for name, value in found.items())
 
     assert size(Path("/a")) == size(Path("/a/much/longer/path/to/the/same")) == size(Path("/" + "x" * 1000))
@@ -406,8 +410,8 @@ def test_paths_of_any_length_make_environments_of_one_size(tmp_path):
 
 def test_a_python_path_is_handed_on(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", "/outer")
-    assert environment(plan(tmp_path), 1)["PYTHONPATH"] == "/outer"
-    assert environment(plan(tmp_path, begin={"pythonpath": "/own"}), 1)["PYTHONPATH"] == "/own"
+    assert worker_environment(plan(tmp_path), 1)["PYTHONPATH"] == "/outer"
+    assert worker_environment(plan(tmp_path, begin={"pythonpath": "/own"}), 1)["PYTHONPATH"] == "/own"
 
 
 # The folder of a run
@@ -428,37 +432,37 @@ def dead():
 
 
 def left_behind(place, owner):
-    folder = place / f"{PREFIX}{owner}-abc"
+    folder = place / f"{TEMPORARY_PREFIX}{owner}-abc"
     (folder / "inside").mkdir(parents=True)
     (folder / "inside" / "output").write_text("")
     return folder
 
 
 def test_the_folder_says_who_made_it(place):
-    made = holder()
+    made = temporary_folder()
     assert made.parent == place
-    assert made.name.startswith(f"{PREFIX}{os.getpid()}-")
+    assert made.name.startswith(f"{TEMPORARY_PREFIX}{os.getpid()}-")
     assert made.is_dir()
-    assert holder() != made
+    assert temporary_folder() != made
     assert made.is_dir()
 
 
 def test_the_folder_of_a_dead_run_is_removed(place, dead):
     left = left_behind(place, dead)
-    holder()
+    temporary_folder()
     assert not left.exists()
 
 
 @pytest.mark.parametrize("owner", ["living", "", "x", "12x", "-1"])
 def test_other_folders_stay(place, owner):
     left = left_behind(place, os.getppid() if owner == "living" else owner)
-    holder()
+    temporary_folder()
     assert (left / "inside" / "output").exists()
 
 
 def test_a_number_that_no_process_can_have_is_no_owner(place):
     left_behind(place, 10**30)
-    assert holder().is_dir()
+    assert temporary_folder().is_dir()
 
 
 @linux
@@ -466,15 +470,15 @@ def test_processes_of_a_dead_run_are_killed_and_no_others(place, dead):
     left = left_behind(place, dead)
     command = [sys.executable, "-c", "print(flush=True); input()"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    other = {**os.environ, HOLDER: f"{left}x"}
+    other = {**os.environ, FOLDER_VARIABLE: f"{left}x"}
     with (
-        subprocess.Popen(command, env={**os.environ, HOLDER: str(left)}, **pipes) as orphan,
+        subprocess.Popen(command, env={**os.environ, FOLDER_VARIABLE: str(left)}, **pipes) as orphan,
         subprocess.Popen(command, env=other, **pipes) as stranger,
     ):
         try:
             orphan.stdout.readline()
             stranger.stdout.readline()
-            holder()
+            temporary_folder()
             assert orphan.wait(5) == -signal.SIGKILL
             assert stranger.poll() is None
         finally:
@@ -496,6 +500,6 @@ def test_git_forgets_the_worktree_of_a_dead_run(place, dead):
     left = left_behind(place, dead)
     git("worktree", "add", "--detach", "-q", str(left / "base---"))
     assert str(left) in git("worktree", "list")
-    holder()
+    temporary_folder()
     assert not left.exists()
     assert str(left) not in git("worktree", "list", "--porcelain")

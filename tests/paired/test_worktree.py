@@ -12,7 +12,7 @@ from pytest_infergate.errors import ConfigurationError
 from pytest_infergate.paired.worktree import (
     LFS_POINTER,
     Revision,
-    accepted,
+    accepted_trailers,
     exists,
     lay_over,
     resolve,
@@ -399,7 +399,7 @@ def test_the_users_settings_do_not_matter(repository, holder, setting):
         worktree(found, holder),
     ):
         pass
-    assert accepted(found) == {"*x*": "why"}
+    assert accepted_trailers(found) == {"*x*": "why"}
 
 
 def test_a_worktree_that_cannot_be_made(repository, holder):
@@ -683,7 +683,7 @@ def accept(repository, *messages):
     repository.commit("base", a="0")
     for message in messages:
         repository.commit(message)
-    return accepted(resolve(f"HEAD~{len(messages)}", repository.top))
+    return accepted_trailers(resolve(f"HEAD~{len(messages)}", repository.top))
 
 
 def test_a_commit_accepts(repository):
@@ -712,8 +712,8 @@ def test_commits_accept_nothing(repository):
 def test_the_base_itself_accepts_nothing(repository):
     repository.commit("base\n\nInfergate-Accept: *a* earlier", a="1")
     repository.commit("more")
-    assert accepted(resolve("HEAD~1", repository.top)) == {}
-    assert accepted(resolve("HEAD", repository.top)) == {}
+    assert accepted_trailers(resolve("HEAD~1", repository.top)) == {}
+    assert accepted_trailers(resolve("HEAD", repository.top)) == {}
 
 
 def test_a_commit_accepts_without_a_reason(repository):

@@ -4,29 +4,28 @@ import math
 
 import pytest
 
-from pytest_infergate.core.model import (
+from pytest_infergate.core.domain.measurement import (
+    Counters,
+    Energy,
+    Estimate,
+    Latency,
+    Measurement,
+    Memory,
+    WarmUp,
+)
+from pytest_infergate.core.domain.model import Case, Environment, Hardware, Note
+from pytest_infergate.core.domain.outcome import (
     Budget,
     BudgetCheck,
-    Case,
     CaseResult,
     CaseVerdict,
     Cause,
     Comparison,
-    Counters,
-    Energy,
-    Environment,
-    Estimate,
     GateResult,
-    Hardware,
-    Latency,
-    Measurement,
-    Memory,
-    Note,
     Outcome,
     Price,
     Session,
     Verdict,
-    WarmUp,
 )
 
 HOSTILE = (

@@ -4,10 +4,13 @@ from itertools import pairwise
 
 import msgspec
 
-from pytest_infergate.core.advice import Advice, CostPoint, Crossing, Plan, Sensitivity, Sweep
-from pytest_infergate.core.capacity import Load
-from pytest_infergate.core.demand import Demand
-from pytest_infergate.core.model import Against, Counters, Outcome, Peaks, Verdict
+from pytest_infergate.core.advice.demand import Demand
+from pytest_infergate.core.advice.planning import Plan
+from pytest_infergate.core.advice.queueing import QueueLoad
+from pytest_infergate.core.advice.recommendation import Advice, Sweep
+from pytest_infergate.core.advice.sensitivity import CostPoint, Crossing, Sensitivity
+from pytest_infergate.core.domain.measurement import Counters, Peaks
+from pytest_infergate.core.domain.outcome import Against, Outcome, Verdict
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 """Batch sizes of each test."""
@@ -144,7 +147,7 @@ def _plan(offer, rank, max_batch, share):
         usd_per_month=month,
         usd_per_month_with_spare=month + usd * 730,
         usd_per_million=month / 131.4,
-        load=Load(
+        load=QueueLoad(
             requests=4500, mean=0.03, p50=0.028, p95=0.03 + 0.004 * max_batch * (1 + share), p99=0.12,
             utilisation=0.48, mean_batch=1.7,
         ),

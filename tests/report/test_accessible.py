@@ -9,10 +9,11 @@ import pytest
 from test_advice_report import answer, unmet
 from test_html import Page, counting, regressed, table
 
-from pytest_infergate.core.advice import Sweep
-from pytest_infergate.core.bottleneck import Bottleneck
-from pytest_infergate.core.model import Verdict
-from pytest_infergate.report import charts, html
+from pytest_infergate.core.advice.bottleneck import Bottleneck
+from pytest_infergate.core.advice.recommendation import Sweep
+from pytest_infergate.core.domain.outcome import Verdict
+from pytest_infergate.report import html
+from pytest_infergate.report.charts import line_charts
 
 SWEEP = Sweep(offer="c7i.xlarge (cpu)", batch_sizes=(1, 8), p50=(0.02, 0.1), throughput=(50.0, 80.0))
 TEXT, SHAPES = 4.5, 3.0
@@ -33,16 +34,16 @@ def everything(sample):
         ),
     ]
     answers = [answer(sweeps=(SWEEP,)), answer(model="b.py::test_other"), unmet()]
-    return html.render(sample.session(pairs), advice=answers, settings={"--infer-devices": "cpu"})
+    return html.render_html(sample.session(pairs), advice=answers, settings={"--infer-devices": "cpu"})
 
 
 @pytest.fixture(params=["everything", "regressed", "hostile", "empty"])
 def page(sample, request):
     builds = {
         "everything": lambda: everything(sample),
-        "regressed": lambda: html.render(regressed(sample)),
-        "hostile": lambda: html.render(sample.hostile_session()),
-        "empty": lambda: html.render(sample.session()),
+        "regressed": lambda: html.render_html(regressed(sample)),
+        "hostile": lambda: html.render_html(sample.hostile_session()),
+        "empty": lambda: html.render_html(sample.session()),
     }
     return builds[request.param]()
 
@@ -87,12 +88,12 @@ def test_every_reference_of_a_picture_has_its_target(page):
 
 
 def test_a_picture_is_named_in_short_and_described_at_length(sample):
-    picture = next(each for each in Page(html.render(regressed(sample))).find("svg") if "role" in each)
+    picture = next(each for each in Page(html.render_html(regressed(sample))).find("svg") if "role" in each)
     assert (picture["aria-labelledby"], picture["aria-describedby"]) == ("t1a", "t1b")
 
 
 def test_what_can_be_folded_is_called_by_what_is_in_it(sample):
-    parsed = Page(html.render(sample.session(), advice=[answer(sweeps=(SWEEP,))]))
+    parsed = Page(html.render_html(sample.session(), advice=[answer(sweeps=(SWEEP,))]))
     summaries = re.findall(r"<summary><span[^>]*>(.*?)</span>", everything(sample))
     assert Counter(summaries)["Figures"] == 0
     assert "Cost against demand in figures" in parsed.text
@@ -105,7 +106,7 @@ def test_no_list_of_facts_is_empty(page):
 
 
 def test_the_names_of_percentiles_stay_small_in_headers(sample):
-    found = table(html.render(sample.session(), advice=[answer()]), "The best plan of each machine")
+    found = table(html.render_html(sample.session(), advice=[answer()]), "The best plan of each machine")
     assert found.header[:6] == ["Plan", "Device", "Batch", "Wait", "p95", "Used"]
 
 
@@ -164,7 +165,7 @@ def test_contrast_is_that_of_the_standard():
 @pytest.mark.parametrize("scheme", ["light", "dark", "print"])
 @pytest.mark.parametrize("ground", ["page", "card"])
 def test_words_and_shapes_stand_out_from_what_is_behind_them(sample, scheme, ground):
-    known = colours(html.render(sample.session()), scheme)
+    known = colours(html.render_html(sample.session()), scheme)
     words = {name: contrast(known[name], known[ground]) for name in ("ink", "soft", "bad", "warn", "good")}
     shapes = {
         name: contrast(known[name], known[ground]) for name in ("mark", "c0", "c1", "c2", "c3", "c4", "c5")
@@ -174,7 +175,7 @@ def test_words_and_shapes_stand_out_from_what_is_behind_them(sample, scheme, gro
 
 
 def test_every_colour_that_is_named_is_used_and_known(sample):
-    sheet = style(html.render(sample.session()))
+    sheet = style(html.render_html(sample.session()))
     assert set(re.findall(r"--(\w+):", sheet)) == set(re.findall(r"var\(--(\w+)\)", sheet))
 
 
@@ -182,7 +183,7 @@ def test_every_colour_that_is_named_is_used_and_known(sample):
 
 
 def test_paper_shows_what_the_screen_folds(sample):
-    paper = style(html.render(sample.session())).partition("@media print{")[2]
+    paper = style(html.render_html(sample.session())).partition("@media print{")[2]
     assert "details::details-content{content-visibility:visible;" in paper
 
 
@@ -198,8 +199,8 @@ def test_the_key_of_a_line_without_points_is_a_line(sample):
         attained_bandwidth=5e8,
         ridge=8.0,
     )
-    roof, cases = charts.roofline(
-        [charts.Held(label="cpu", machine="cpu, 2 cores", found=found, bandwidth=1e9)]
+    roof, cases = line_charts.roofline(
+        [line_charts.Held(label="cpu", machine="cpu, 2 cores", found=found, bandwidth=1e9)]
     ).lines
     assert (bool(roof.path), bool(roof.points)) == (True, False)
     assert (bool(cases.path), bool(cases.points)) == (False, True)
@@ -210,7 +211,7 @@ def test_the_key_of_a_line_without_points_is_a_line(sample):
 
 def test_an_offer_looks_the_same_in_every_picture(sample):
     """Also where one of them cannot meet the limit, and has no plan to be drawn."""
-    found = charts.charts(answer(considered=answer().plans[1:], sweeps=(SWEEP,)))
+    found = line_charts.charts(answer(considered=answer().plans[1:], sweeps=(SWEEP,)))
     styles = [{line.label: line.style for line in chart.lines} for chart in found]
     assert styles == [
         {"c7i.xlarge (cpu)": 0, "g6.xlarge (cuda)": 1},
@@ -220,7 +221,7 @@ def test_an_offer_looks_the_same_in_every_picture(sample):
 
 
 def test_lines_leave_room_for_the_words_of_the_upright_axis(sample):
-    for chart in charts.charts(answer(sweeps=(SWEEP,))):
+    for chart in line_charts.charts(answer(sweeps=(SWEEP,))):
         first = min(float(x.rstrip("%")) for line in chart.lines for x, _ in line.points)
         assert first >= 12
 

@@ -29,7 +29,7 @@ def browse(page, tmp_path, *options):
 @pytest.fixture
 def page(sample, tmp_path):
     path = tmp_path / "report.html"
-    path.write_text(html.render(sample.many(5)), encoding="utf-8")
+    path.write_text(html.render_html(sample.many(5)), encoding="utf-8")
     return path
 
 
@@ -66,7 +66,7 @@ addEventListener("load", () => {
 
 
 def test_no_page_is_wider_than_its_screen(sample, tmp_path):
-    pages = (everything(sample), html.render(sample.hostile_session()))
+    pages = (everything(sample), html.render_html(sample.hostile_session()))
     widths = (320, 390, 920, 1280)
     frames = (
         f'<iframe width="{width}" height="800" frameborder="0" srcdoc="{escape(page)}"></iframe>'

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from pytest_infergate.core.model import Against, Outcome, Verdict
+from pytest_infergate.core.domain.outcome import Against, Outcome, Verdict
 from pytest_infergate.report import github
 from pytest_infergate.report.markdown import escaped
 
@@ -132,28 +132,32 @@ def test_a_long_message_is_cut():
 
 
 def test_the_sentence_that_matters_comes_first(sample):
-    page = github.summary(regressed(sample, headline="FAILED: 1 of 1 case decided, 1 regressed"))
+    page = github.markdown_summary(regressed(sample, headline="FAILED: 1 of 1 case decided, 1 regressed"))
     assert page.startswith("### ❌ FAILED\\: 1 of 1 case decided, 1 regressed\n\n")
-    good = github.summary(sample.session([sample.pair()], decided=1))
+    good = github.markdown_summary(sample.session([sample.pair()], decided=1))
     assert good.startswith("### ✅ passed\\: 1 of 1 case decided\n\n")
 
 
 def test_a_run_that_decided_nothing_is_no_success(sample):
-    page = github.summary(sample.session([sample.pair()], headline="passed: 0 of 1 case decided", decided=0))
+    page = github.markdown_summary(
+        sample.session([sample.pair()], headline="passed: 0 of 1 case decided", decided=0)
+    )
     assert page.startswith("### ⚠️ passed")
 
 
 def test_a_run_without_cases_is_no_success(sample):
-    assert github.summary(sample.session(headline="passed: no inference case ran")).startswith("### ⚠️ ")
+    assert github.markdown_summary(sample.session(headline="passed: no inference case ran")).startswith(
+        "### ⚠️ "
+    )
 
 
 def test_what_went_wrong_beside_the_cases_comes_before_them(sample):
-    page = github.summary(sample.session([sample.pair()]), lead="pytest ended with exit code 1")
+    page = github.markdown_summary(sample.session([sample.pair()]), lead="pytest ended with exit code 1")
     assert page.startswith("### ❌ pytest ended with exit code 1\n\npassed\\: 1 of 1 case decided\n\n")
 
 
 def test_reasons_and_the_address_of_the_artifact(sample):
-    page = github.summary(
+    page = github.markdown_summary(
         regressed(sample, reasons=("1 case regressed",)), artifact_url="https://example.org/run"
     )
     assert "\n\n- 1 case regressed\n\n[Report and results](<https://example.org/run>)\n\n" in page
@@ -180,7 +184,9 @@ def test_one_table_has_only_what_changed(sample):
         sample.pair(case(device="f"), Verdict.NOT_MEASURED, {"outcome": Outcome.FAILED}, failed=True),
         sample.pair(case(device="g"), Verdict.NOT_MEASURED, {"outcome": Outcome.SKIPPED}),
     ]
-    page = github.summary(sample.session(pairs, passed=False, headline="FAILED: 4 of 7 cases decided"))
+    page = github.markdown_summary(
+        sample.session(pairs, passed=False, headline="FAILED: 4 of 7 cases decided")
+    )
     table = page.split("\n\n<details>")[0].split("\n\n")[1].splitlines()
     assert table[0] == "| case | verdict | was | now | change | what |"
     assert [re.search(r"\[(.)\]", line)[1] for line in table[2:]] == ["a", "b", "c", "f"]
@@ -197,7 +203,7 @@ def test_energy_and_cost_have_columns_where_a_case_has_them(sample):
         sample.spending(cases[0], sample.estimate(), sample.price()),
         sample.spending(cases[1], sample.energy()),
     ]
-    assert section(github.summary(sample.session(pairs)), "All 2 cases").splitlines() == [
+    assert section(github.markdown_summary(sample.session(pairs)), "All 2 cases").splitlines() == [
         "| case | verdict | p50 | p95 | throughput | peak memory | energy/item | cost/million | budget |",
         "| :-- | :-- | --: | --: | --: | --: | --: | --: | :-- |",
         (
@@ -224,24 +230,24 @@ def test_energy_and_cost_have_columns_where_a_case_has_them(sample):
 )
 def test_a_column_without_a_figure_is_not_there(sample, fields, header):
     pair = sample.spending(**{field: getattr(sample, field)() for field in fields})
-    lines = section(github.summary(sample.session([pair])), "All 1 case").splitlines()
+    lines = section(github.markdown_summary(sample.session([pair])), "All 1 case").splitlines()
     assert lines[0].endswith(header)
     assert len(lines) == 3
 
 
 def test_nothing_changed_is_no_table(sample):
-    page = github.summary(sample.session([sample.pair()]))
+    page = github.markdown_summary(sample.session([sample.pair()]))
     assert page.split("\n\n")[1].startswith("<details>")
 
 
 def test_why_and_what_next_are_folded(sample):
-    text = section(github.summary(regressed(sample)), "Why, and what next")
+    text = section(github.markdown_summary(regressed(sample)), "Why, and what next")
     assert text.startswith(f"`{NODE}`\n\n```text\nregressed: operators 2 against 1\n")
     assert "\nnext: if the change is meant, record it with --infer-save\n" in text
 
 
 def test_words_are_explained_for_those_who_meet_them_first(sample):
-    text = section(github.summary(regressed(sample)), "What these words mean")
+    text = section(github.markdown_summary(regressed(sample)), "What these words mean")
     assert text.startswith("- **regressed**: slower, bigger or more work than before")
     assert text.endswith(
         "If a change is meant, record it with `pytest --infer-save`, and commit `.infergate/`."
@@ -261,7 +267,7 @@ def test_a_paired_run_says_against_what_and_how_to_accept(sample):
         seconds=180.0,
         accepted={"test_*": "larger @model"},
     )
-    page = github.summary(msgspec.structs.replace(regressed(sample), against=against))
+    page = github.markdown_summary(msgspec.structs.replace(regressed(sample), against=against))
     assert (
         f"Against {escaped('origin/main (merge base 1a2b3c4)')}, call by call: 7 launches, 3 min\n\n" in page
     )
@@ -271,7 +277,7 @@ def test_a_paired_run_says_against_what_and_how_to_accept(sample):
 
 def test_cases_that_came_and_went_are_folded(sample):
     cases = tuple(sample.case(f"t.py::test_{index}") for index in range(14))
-    page = github.summary(
+    page = github.markdown_summary(
         sample.session(
             [sample.pair()], new=cases, missing=cases[:1], renamed=((cases[0], cases[1]),),
             deselected=(sample.note("why", "do"),),
@@ -285,7 +291,7 @@ def test_cases_that_came_and_went_are_folded(sample):
 
 def test_notes_and_environment_are_folded(sample):
     pair = sample.pair(notes=(sample.note("hidden", "unset it"),))
-    page = github.summary(sample.session([pair]))
+    page = github.markdown_summary(sample.session([pair]))
     assert section(page, "Notes") == f"- `{NODE}`: hidden \\(unset it\\)"
     assert f"- machine: {escaped('2 cores of AMD EPYC 7B13')}\n" in section(page, "Environment")
 
@@ -296,7 +302,7 @@ def test_notes_and_environment_are_folded(sample):
 @pytest.mark.parametrize("limit", [1_000, 2_000, 4_000, 8_000, 16_000])
 def test_sections_are_left_out_whole_and_named(sample, limit):
     session = msgspec.structs.replace(sample.many(150), gate=regressed(sample).gate)
-    full, page = github.summary(session), github.summary(session, limit=limit)
+    full, page = github.markdown_summary(session), github.markdown_summary(session, limit=limit)
     assert len(page.encode()) <= limit
     *kept, last = page.rstrip("\n").split("\n\n")
     assert all(block in full.split("\n\n") for block in kept)
@@ -307,12 +313,12 @@ def test_sections_are_left_out_whole_and_named(sample, limit):
 
 
 def test_a_page_that_fits_leaves_nothing_out(sample):
-    assert "Left out" not in github.summary(sample.many(200))
+    assert "Left out" not in github.markdown_summary(sample.many(200))
 
 
 def test_a_hostile_session_keeps_the_limits(sample):
     session = sample.hostile_session()
-    assert len(github.summary(session).encode()) <= github.SUMMARY_BYTES
+    assert len(github.markdown_summary(session).encode()) <= github.SUMMARY_BYTES
     assert len(github.comment(session, (1, 1))) <= 65_536
     assert len(github.comment(session, (1, 1)).encode()) <= github.COMMENT_BYTES
 

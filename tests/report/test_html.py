@@ -11,9 +11,10 @@ from typing import NamedTuple
 import msgspec
 import pytest
 
-from pytest_infergate.core.model import Against, Counters, Outcome, Session, Verdict
+from pytest_infergate.core.domain.measurement import Counters
+from pytest_infergate.core.domain.outcome import Against, Outcome, Session, Verdict
 from pytest_infergate.report import html, rows
-from pytest_infergate.report.names import plain
+from pytest_infergate.report.sanitize import plain
 
 VOID = {"meta", "br", "wbr", "path", "circle", "line", "use"}
 """Elements without an end tag, in HTML or because the page closes them at once."""
@@ -79,7 +80,7 @@ def page(sample, request):
         "many": lambda: sample.many(20),
         "expensive": lambda: expensive(sample),
     }
-    return html.render(sessions[request.param]())
+    return html.render_html(sessions[request.param]())
 
 
 def test_every_page_is_well_formed(page):
@@ -142,7 +143,7 @@ def test_every_table_is_captioned_and_every_picture_described(page):
 
 
 def test_the_page_tells_what_failed_before_all_else(sample):
-    page = html.render(regressed(sample), settings={"--infer-devices": "cpu"})
+    page = html.render_html(regressed(sample), settings={"--infer-devices": "cpu"})
     text = Page(page).text
     order = [
         "FAILED:",
@@ -205,7 +206,7 @@ def test_the_work_of_each_case_is_on_the_page(sample):
         counting(sample, cases[1], operators=7, views=3, dtype_casts=0),
         sample.pair(cases[2]),
     ]
-    found = table(html.render(sample.session(pairs)), WORK)
+    found = table(html.render_html(sample.session(pairs)), WORK)
     # Columns in the order of the counters; left out are views, what is zero, and cases without any.
     assert found.header == ["Case", "FLOPs", "Operators", "Bytes read"]
     assert found.rows == [["cpu", "2.00 GFLOP", "1,234", "164 kB"], ["cpu-b8", "-", "7", "-"]]
@@ -217,7 +218,7 @@ def test_every_test_has_a_table_of_its_own_work(sample):
         counting(sample, sample.case("t.py::test_b"), graphs=2),
         sample.pair(sample.case("t.py::test_c")),
     ]
-    page = html.render(sample.session(pairs))
+    page = html.render_html(sample.session(pairs))
     assert [each.header for each in tables(page) if each.caption == WORK] == [
         ["Case", "FLOPs"],
         ["Case", "Compiled graphs"],
@@ -230,9 +231,9 @@ def test_every_test_has_a_table_of_its_own_work(sample):
 
 
 def test_a_counter_that_this_version_does_not_know_is_left_out(sample):
-    page = html.render(sample.session([counting(sample, new_counter=1, flops=2)]))
+    page = html.render_html(sample.session([counting(sample, new_counter=1, flops=2)]))
     assert table(page, WORK).header == ["Case", "FLOPs"]
-    assert WORK not in html.render(sample.session([counting(sample, new_counter=1)]))
+    assert WORK not in html.render_html(sample.session([counting(sample, new_counter=1)]))
 
 
 def test_counters_that_changed_are_listed_the_gravest_case_first(sample):
@@ -254,7 +255,7 @@ def test_counters_that_changed_are_listed_the_gravest_case_first(sample):
             ),
         ),
     ]
-    page = html.render(sample.session(pairs))
+    page = html.render_html(sample.session(pairs))
     found = table(page, "Counted without a clock")
     assert found.header == ["Case", "Change", "By which operators"]
     assert found.rows == [
@@ -271,7 +272,7 @@ def test_counters_that_changed_are_listed_the_gravest_case_first(sample):
 
 def test_the_counters_that_changed_are_in_the_navigation_and_link_to_their_case(sample):
     pair = counting(sample, None, Verdict.REGRESSED, comparisons=(sample.counter(now=101),))
-    page = html.render(sample.session([pair]))
+    page = html.render_html(sample.session([pair]))
     assert '<li><a href="#counters">Counters that changed</a></li>' in page
     assert f'<h2 id="counters">{MOVED}</h2>' in page
     section = page[page.index('<h2 id="counters">') :]
@@ -286,7 +287,7 @@ def test_where_no_counter_changed_there_is_no_section(sample, build):
         "unsettled": (sample.unsettled(Verdict.INCOMPARABLE, "other torch"),),
     }
     pairs = [] if build == "empty" else [sample.pair(comparisons=comparisons.get(build, ()))]
-    page = html.render(sample.session(pairs))
+    page = html.render_html(sample.session(pairs))
     assert MOVED not in page
     assert 'href="#counters"' not in page
     assert 'id="counters"' not in page
@@ -295,11 +296,11 @@ def test_where_no_counter_changed_there_is_no_section(sample, build):
 
 
 def test_a_time_that_changed_is_no_counter(sample):
-    assert MOVED not in html.render(regressed(sample))
+    assert MOVED not in html.render_html(regressed(sample))
 
 
 def test_hostile_counters_and_operators_are_escaped(sample):
-    page = html.render(sample.hostile_session())
+    page = html.render_html(sample.hostile_session())
     assert Page(page).open == []
     assert MOVED in page
     section = page[page.index('<h2 id="counters">') :]
@@ -346,7 +347,7 @@ def rested_on(page):
 
 
 def test_energy_and_cost_have_columns_where_a_case_has_them(sample):
-    found = table(html.render(expensive(sample)), "3 cases")
+    found = table(html.render_html(expensive(sample)), "3 cases")
     assert found.caption == (
         "3 cases, the gravest first. Latency is that of one call. "
         "~ an estimate, not measured: --infer-energy measures where a meter can be read."
@@ -362,7 +363,7 @@ def test_energy_and_cost_have_columns_where_a_case_has_them(sample):
 
 
 def test_what_energy_and_cost_rest_on_is_told_beside_their_test(sample):
-    page = html.render(expensive(sample))
+    page = html.render_html(expensive(sample))
     found = table(page, EXPENSES)
     assert found.header == [
         "Case", "Energy per item", "Idle power", "CO2e per million items", "Cost per million items",
@@ -395,7 +396,7 @@ def test_what_energy_and_cost_rest_on_is_told_beside_their_test(sample):
 )
 def test_a_column_without_a_figure_is_not_there(sample, fields, shown, headers, bases):
     pair = sample.spending(**{field: getattr(sample, field)() for field in fields})
-    page = html.render(sample.session([pair]))
+    page = html.render_html(sample.session([pair]))
     assert table(page, "1 case").header[5:-2] == shown
     assert table(page, "1 case").caption.endswith("Latency is that of one call.")
     assert table(page, EXPENSES).header == ["Case", *headers]
@@ -405,8 +406,8 @@ def test_a_column_without_a_figure_is_not_there(sample, fields, shown, headers, 
 def test_without_energy_and_cost_the_page_does_not_know_them(sample):
     """An energy and a price of which nothing follows change nothing."""
     impossible = sample.spending(energy=sample.energy(batch_size=0), price=sample.price(utilisation=0.0))
-    page = html.render(sample.session([sample.pair()]))
-    assert page == html.render(sample.session([impossible]))
+    page = html.render_html(sample.session([sample.pair()]))
+    assert page == html.render_html(sample.session([impossible]))
     for word in ("Energy", "Cost", "CO2e", "rest on"):
         assert word not in page
 
@@ -420,12 +421,12 @@ def test_workers_of_a_paired_run_cost_nothing(sample):
             sample.spending(None, sample.estimate(), sample.price(), comparisons=comparisons),
         )
     )
-    assert html.render(bare) == html.render(spending)
+    assert html.render_html(bare) == html.render_html(spending)
 
 
 def test_on_a_narrow_screen_every_figure_bears_its_name(sample):
     """The heads of columns are hidden there: the style sheet names cells by their place."""
-    page = html.render(expensive(sample))
+    page = html.render_html(expensive(sample))
     names = dict(re.findall(r'\.cases td:nth-of-type\((\d)\)::before\{content:"([^"]+)"\}', page))
     header = table(page, "3 cases").header[1:]
     assert names == {
@@ -435,7 +436,7 @@ def test_on_a_narrow_screen_every_figure_bears_its_name(sample):
     assert [header[int(place) - 1] for place in "567"] == [names[place] for place in "567"]
     assert ".cases .u td:nth-of-type(-n+7){display:none}" in page
     assert "@media screen and (max-width:72rem)" in page
-    assert ".cases .u td:nth-of-type(-n+5){display:none}" in html.render(sample.session([sample.pair()]))
+    assert ".cases .u td:nth-of-type(-n+5){display:none}" in html.render_html(sample.session([sample.pair()]))
 
 
 @pytest.mark.parametrize(
@@ -443,7 +444,7 @@ def test_on_a_narrow_screen_every_figure_bears_its_name(sample):
 )
 def test_hostile_names_of_prices_and_meters_are_escaped(sample, name):
     price, energy = sample.price(source=name), sample.energy(source=name, scope=name)
-    page = html.render(sample.session([sample.spending(None, energy, price)]))
+    page = html.render_html(sample.session([sample.spending(None, energy, price)]))
     assert Page(page).open == []
     assert (name in page) == ("{{" in name)
     shown = plain(name)
@@ -452,20 +453,20 @@ def test_hostile_names_of_prices_and_meters_are_escaped(sample, name):
 
 
 def test_failing_tests_are_open_and_the_others_folded(sample):
-    details = Page(html.render(regressed(sample))).find("details")
+    details = Page(html.render_html(regressed(sample))).find("details")
     assert ["open" in attributes for attributes in details] == [True, False]
 
 
 def test_every_figure_of_the_rows_is_on_the_page(sample):
     session = sample.many(20)
-    text = Page(html.render(session)).text
+    text = Page(html.render_html(session)).text
     for row in rows.rows(session):
         for figure in (row.p50, row.p95, row.throughput, row.peak_memory, row.word):
             assert figure in text
 
 
 def test_the_picture_marks_median_p95_expectation_and_limit(sample):
-    page = html.render(regressed(sample))
+    page = html.render_html(regressed(sample))
     drawn = re.findall(r'<use href="#(\w+)" x="([\d.]+)%"', page)
     assert [symbol for symbol, _ in drawn[:4]] == ["limit", "expected", "p95", "p50"]
     assert "Distribution of call times of 1 case on one logarithmic scale: cpu-b8, p50 40.0 ms" in page
@@ -473,12 +474,12 @@ def test_the_picture_marks_median_p95_expectation_and_limit(sample):
 
 def test_a_strict_failure_says_so_in_the_table(sample):
     pair = sample.pair(verdict=Verdict.SUSPECTED, failed=True)
-    assert "fails the run" in html.render(sample.session([pair]))
+    assert "fails the run" in html.render_html(sample.session([pair]))
 
 
 def test_a_skipped_case_tells_why(sample):
     fields = {"outcome": Outcome.SKIPPED, "hardware": None, "reason": sample.note(cure="unset it")}
-    page = html.render(sample.session([sample.pair(verdict=Verdict.NOT_MEASURED, result=fields)]))
+    page = html.render_html(sample.session([sample.pair(verdict=Verdict.NOT_MEASURED, result=fields)]))
     text = Page(page).text
     assert "not-measured: cuda hidden: CUDA_VISIBLE_DEVICES is empty" in text
     assert "Next: unset it." in text
@@ -487,7 +488,7 @@ def test_a_skipped_case_tells_why(sample):
 
 def test_new_missing_renamed_and_deselected_are_all_listed(sample):
     cases = [sample.case(f"t.py::test_{index}") for index in range(40)]
-    page = html.render(
+    page = html.render_html(
         sample.session(
             new=tuple(cases[:30]),
             missing=(cases[30],),
@@ -505,19 +506,19 @@ def test_new_missing_renamed_and_deselected_are_all_listed(sample):
     "text", ["<script>alert(1)", "<img src=x", '"><img', "\x1b", "\u202e", "\x00", "\udc80"]
 )
 def test_nothing_hostile_survives(sample, text):
-    page = html.render(sample.hostile_session(), settings={"<script>alert(1)": text})
+    page = html.render_html(sample.hostile_session(), settings={"<script>alert(1)": text})
     assert text not in page
     assert "49" not in re.findall(r"quoted[^<]{0,40}", page)[0]
 
 
 def test_hostile_names_are_still_legible(sample):
-    page = html.render(sample.hostile_session())
+    page = html.render_html(sample.hostile_session())
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert r"two\nlines\r\tand a tab" in page
 
 
 def test_two_hundred_cases_stay_under_half_a_megabyte(sample):
-    assert len(html.render(sample.many(200)).encode()) < 400_000
+    assert len(html.render_html(sample.many(200)).encode()) < 400_000
 
 
 def test_a_session_that_knows_nothing_renders(sample):
@@ -532,7 +533,7 @@ def test_a_session_that_knows_nothing_renders(sample):
         cases=session.cases,
         gate=session.gate,
     )
-    assert "not judged" in html.render(bare)
+    assert "not judged" in html.render_html(bare)
 
 
 @pytest.mark.parametrize("value", [0.0, 5e-324, 1e300, float("inf"), float("nan")])
@@ -543,4 +544,4 @@ def test_extreme_figures_render(sample, value):
         comparisons=(sample.time(baseline=value, effect=value),),
         budgets=(sample.check(limit=value),),
     )
-    assert Page(html.render(sample.session([pair]))).open == []
+    assert Page(html.render_html(sample.session([pair]))).open == []

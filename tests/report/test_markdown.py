@@ -76,7 +76,7 @@ def test_a_span_of_code_says_the_name(name):
     "safe", [markdown.escaped, lambda name: markdown.code(name, cell=True)], ids=["text", "code"]
 )
 def test_a_table_keeps_its_cells(name, safe):
-    text = markdown.table(("first", "second"), [(safe(name), "last")])
+    text = markdown.markdown_table(("first", "second"), [(safe(name), "last")])
     tokens = rendered(text)
     cells = [after.children for token, after in pairwise(tokens) if token.type == "td_open"]
     assert len(cells) == 2
@@ -90,7 +90,7 @@ def test_empty_text_is_no_span():
 
 
 def test_a_table_aligns():
-    text = markdown.table(("a", "b"), [("1", "2")], frozenset({1}))
+    text = markdown.markdown_table(("a", "b"), [("1", "2")], frozenset({1}))
     assert text == "| a | b |\n| :-- | --: |\n| 1 | 2 |"
 
 

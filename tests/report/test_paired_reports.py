@@ -11,8 +11,8 @@ import msgspec
 import pytest
 from test_html import Page, table, tables, words
 
-from pytest_infergate.core.model import Against, Comparison, Outcome, Verdict
-from pytest_infergate.report import html, junit, messages, results, rows, text
+from pytest_infergate.core.domain.outcome import Against, Comparison, Outcome, Verdict
+from pytest_infergate.report import html, junit, results, rows, text, wording
 
 COMMIT = "1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d"
 TRAILER = (
@@ -190,7 +190,7 @@ def test_only_a_paired_time_makes_a_pair(sample, name):
     ],
 )
 def test_the_opponent_in_words(sample, fields, named):
-    assert messages.opponent(Against(**fields)) == named
+    assert wording.described_base(Against(**fields)) == named
 
 
 @pytest.mark.parametrize(
@@ -200,15 +200,15 @@ def test_the_opponent_in_words(sample, fields, named):
 def test_a_paired_run_begins_with_its_opponent(sample, launches, seconds, took):
     against = msgspec.structs.replace(MAIN, launches=launches, seconds=seconds)
     session = paired(sample, [judged(sample)], against)
-    assert text.opponent(session) == f"against main (merge base 1a2b3c4), call by call: {took}"
-    assert text.terminal(session).startswith(text.opponent(session) + "\n\ncase ")
+    assert text.base_lines(session) == f"against main (merge base 1a2b3c4), call by call: {took}"
+    assert text.terminal_summary(session).startswith(text.base_lines(session) + "\n\ncase ")
 
 
 def test_changes_that_a_commit_accepts_are_told(sample):
     against = msgspec.structs.replace(
         MAIN, accepted={"test_*": "it is worth it", "test_b": "", "a\nb": "c\x1b"}
     )
-    assert text.opponent(paired(sample, [], against)).splitlines()[1:] == [
+    assert text.base_lines(paired(sample, [], against)).splitlines()[1:] == [
         "  accepted by a commit: test_*: it is worth it",
         "  accepted by a commit: test_b: no reason was given",
         r"  accepted by a commit: a\nb: c\x1b",
@@ -216,8 +216,8 @@ def test_changes_that_a_commit_accepts_are_told(sample):
 
 
 def test_a_stored_run_has_no_opponent(sample):
-    assert text.opponent(sample.session([sample.pair()])) == ""
-    assert "against" not in text.terminal(sample.session())
+    assert text.base_lines(sample.session([sample.pair()])) == ""
+    assert "against" not in text.terminal_summary(sample.session())
 
 
 def test_the_table_of_a_paired_run(sample):
@@ -225,7 +225,7 @@ def test_the_table_of_a_paired_run(sample):
         judged(sample, verdict=Verdict.REGRESSED, comparisons=(time(sample, Verdict.REGRESSED, 0.087),)),
         judged(sample, "test_new", Verdict.NO_BASELINE, (uncompared(sample, candidate=0.04),)),
     ]
-    assert text.table(rows.rows(paired(sample, pairs)), 120) == (
+    assert text.case_table(rows.rows(paired(sample, pairs)), 120) == (
         """
 case                                         was      now  change     99 % interval  launches  verdict
 ---------------------------------------  -------  -------  ------  ----------------  --------  -----------
@@ -248,7 +248,7 @@ def test_a_case_that_was_not_compared_has_no_times_under_was_and_now(sample):
     session = paired(sample, [judged(sample, "test_fine"), lost])
     line = next(
         line
-        for line in text.table(rows.rows(session), 120).splitlines()
+        for line in text.case_table(rows.rows(session), 120).splitlines()
         if line.startswith("tests/test_model.py::test_lost")
     )
     assert line.split()[1:] == ["-", "-", "-", "-", "-", "invalid"]
@@ -258,7 +258,7 @@ def test_a_case_that_was_not_compared_has_no_times_under_was_and_now(sample):
 def test_names_give_way_in_a_paired_table(sample, width):
     case = sample.case("tests/" + "very_" * 40 + "deep/test_model.py::test_embedder")
     pair = sample.pair(case, Verdict.REGRESSED, comparisons=(time(sample, Verdict.REGRESSED, 0.087),))
-    lines = text.table(rows.rows(paired(sample, [pair])), width).splitlines()
+    lines = text.case_table(rows.rows(paired(sample, [pair])), width).splitlines()
     assert max(map(len, lines)) <= width
     assert lines[2].startswith("…")
     assert "test_embedder[cpu]  " in lines[2]
@@ -270,18 +270,18 @@ def test_a_paired_table_of_unknown_figures_keeps_the_width(sample, width):
     """Its headers are then the widest cells of their columns."""
     case = sample.case("tests/" + "x" * 200 + ".py::test_embedder")
     pair = sample.pair(case, Verdict.NO_BASELINE, comparisons=(uncompared(sample),))
-    lines = text.table(rows.rows(paired(sample, [pair])), width).splitlines()
+    lines = text.case_table(rows.rows(paired(sample, [pair])), width).splitlines()
     assert max(map(len, lines)) <= width
 
 
 @pytest.mark.parametrize("width", [1, 20, 80, 200])
 def test_nothing_that_a_terminal_obeys_is_printed(sample, width):
-    printed = text.terminal(hostile(sample), width)
+    printed = text.terminal_summary(hostile(sample), width)
     assert all(line.isprintable() for line in printed.split("\n"))
 
 
 def test_the_terminal_names_mismatches_as_failures_and_invalid_times_as_worth_a_look(sample):
-    printed = text.terminal(every_kind(sample), 140)
+    printed = text.terminal_summary(every_kind(sample), 140)
     looks = printed[printed.index("worth a look") :]
     assert "test_moved[cpu]\n    invalid: p50 latency" in looks
     assert "test_other[cpu]\n" not in looks
@@ -291,7 +291,7 @@ def test_the_terminal_names_mismatches_as_failures_and_invalid_times_as_worth_a_
 
 
 def explained(sample, verdict, *comparisons, failed=True, **fields):
-    return messages.explain(
+    return wording.explain(
         sample.verdict(verdict, failed=failed, comparisons=comparisons, **fields), sample.result()
     )
 
@@ -335,7 +335,7 @@ def test_a_name_with_spaces_is_accepted_by_a_pattern_without(sample):
         nodeid="tests/test_a.py::test_b[two words]",
         comparisons=(time(sample, Verdict.REGRESSED, 0.087),),
     )
-    assert messages.explain(verdict).cures[0].endswith("Infergate-Accept: test_b[two?words] REASON")
+    assert wording.explain(verdict).cures[0].endswith("Infergate-Accept: test_b[two?words] REASON")
 
 
 @pytest.mark.parametrize("comparison", ["time", "counter"])
@@ -363,7 +363,7 @@ def test_a_change_that_a_commit_accepts_is_not_to_be_accepted_again(sample):
 
 
 def test_a_case_in_order_is_told_in_its_title(sample):
-    assert explained(sample, Verdict.EQUIVALENT, time(sample), failed=False) == messages.Message(
+    assert explained(sample, Verdict.EQUIVALENT, time(sample), failed=False) == wording.Message(
         title="equivalent: p50 latency 40.1 ms, 40.0 ms on the base: +0.3 %, allowed +2.0 %"
     )
 
@@ -374,7 +374,7 @@ def test_a_mismatch_says_what_differs(sample):
     what = "the output: shape (1, 4) on the base, (1, 5) now"
     assert message.title == f"mismatch: it does not compute what the base does: {what}"
     assert message.sections == (
-        messages.Section(words="outputs", verdict="mismatch", lines=(("difference", what),)),
+        wording.MetricSection(words="outputs", verdict="mismatch", lines=(("difference", what),)),
     )
     assert message.cures == (cure, 'or report it without failing: @pytest.mark.inference(gate="warn")')
 
@@ -450,7 +450,7 @@ def test_one_launch_is_singular(sample):
 
 def test_messages_of_a_paired_run_are_plain(sample):
     for verdict in hostile(sample).gate.verdicts:
-        message = messages.explain(verdict)
+        message = wording.explain(verdict)
         told = [text for section in message.sections for line in section.lines for text in line]
         assert all(text.isprintable() for text in (message.title, *told, *message.cures))
 
@@ -468,7 +468,7 @@ def main_table(page):
 
 
 def test_the_page_has_the_columns_of_a_paired_run(sample):
-    header, cells = main_table(html.render(every_kind(sample)))
+    header, cells = main_table(html.render_html(every_kind(sample)))
     assert header == HEADERS
     unknown = ["-"] * 5
     assert cells == {
@@ -485,7 +485,7 @@ def test_the_page_has_the_columns_of_a_paired_run(sample):
 
 
 def test_the_page_of_a_stored_run_has_its_own_columns(sample):
-    page = html.render(sample.session([sample.pair(comparisons=(sample.time(),))]))
+    page = html.render_html(sample.session([sample.pair(comparisons=(sample.time(),))]))
     assert main_table(page)[0] == [
         "Case", "p50", "p95", "Throughput", "Peak memory", "Budget", "Verdict",
     ]  # fmt: skip
@@ -494,7 +494,7 @@ def test_the_page_of_a_stored_run_has_its_own_columns(sample):
 
 
 def test_the_page_names_what_it_compares_with(sample):
-    page = html.render(every_kind(sample))
+    page = html.render_html(every_kind(sample))
     line = words(re.search(r"<p>(Compared call by call.*?)</p>", page)[1])
     assert line == (
         "Compared call by call with | main (merge base 1a2b3c4) | on one machine: 7 launches of both sides, 3 min."
@@ -511,12 +511,12 @@ def test_the_page_names_what_it_compares_with(sample):
 
 def test_the_page_counts_one_launch(sample):
     against = msgspec.structs.replace(MAIN, launches=1)
-    assert ": 1 launch of both sides, " in html.render(paired(sample, [judged(sample)], against))
+    assert ": 1 launch of both sides, " in html.render_html(paired(sample, [judged(sample)], against))
 
 
 def test_the_page_lists_what_a_commit_accepts(sample):
     against = msgspec.structs.replace(MAIN, accepted={"test_a*": "it is worth it", "test_b": ""})
-    page = html.render(paired(sample, [judged(sample)], against))
+    page = html.render_html(paired(sample, [judged(sample)], against))
     listed = re.search(r"<p>Accepted by commits since the base:</p>\s*<ul[^>]*>(.*?)</ul>", page, re.DOTALL)[
         1
     ]
@@ -524,23 +524,23 @@ def test_the_page_lists_what_a_commit_accepts(sample):
         "test_a*: it is worth it",
         "test_b: no reason was given",
     ]
-    assert "Accepted by" not in html.render(paired(sample, [judged(sample)]))
+    assert "Accepted by" not in html.render_html(paired(sample, [judged(sample)]))
 
 
 def test_the_page_does_not_explain_a_change_by_earlier_sessions(sample):
     """Where nothing is stored, the words below must not say that the base is a history."""
-    assert "earlier sessions" not in Page(html.render(every_kind(sample))).text
+    assert "earlier sessions" not in Page(html.render_html(every_kind(sample))).text
 
 
 @pytest.mark.parametrize("label", ["Was", "Now", "Change", "Interval", "Launches"])
 def test_the_figures_of_a_paired_run_are_labelled_on_narrow_screens(sample, label):
     """The header is hidden there: each cell says by its own label what it is."""
-    labels = re.findall(r'::before\{content:"([^"]+)"\}', html.render(every_kind(sample)))
+    labels = re.findall(r'::before\{content:"([^"]+)"\}', html.render_html(every_kind(sample)))
     assert label.lower() in [each.lower() for each in labels]
 
 
 def test_both_failures_are_told_with_what_to_do(sample):
-    said = Page(html.render(every_kind(sample))).text
+    said = Page(html.render_html(every_kind(sample))).text
     assert TRAILER.partition(" test_embedder")[0] in said
     assert "it does not compute what the base does" in said
     assert "p50 latency, call by call: regressed" in said
@@ -549,7 +549,7 @@ def test_both_failures_are_told_with_what_to_do(sample):
 
 @pytest.mark.parametrize("build", [every_kind, hostile, lambda sample: paired(sample, [])])
 def test_every_paired_page_is_well_formed(sample, build):
-    page = html.render(build(sample))
+    page = html.render_html(build(sample))
     parsed = Page(page)
     assert parsed.open == []
     assert page.encode()
@@ -563,7 +563,7 @@ def test_every_paired_page_is_well_formed(sample, build):
 
 
 def test_a_paired_page_loads_runs_and_styles_nothing(sample):
-    for tag, attributes, _ in Page(html.render(hostile(sample))).elements:
+    for tag, attributes, _ in Page(html.render_html(hostile(sample))).elements:
         assert tag not in {"script", "img", "link", "iframe", "object", "embed", "base", "form", "video"}
         assert not [name for name in attributes if name.startswith("on") or name in {"style", "src"}]
 
@@ -572,11 +572,11 @@ def test_a_paired_page_loads_runs_and_styles_nothing(sample):
     "text", ["<script>alert(1)", "<img src=x", '"><img', "\x1b", "\u202e", "\x00", "\udc80", "\u200b"]
 )
 def test_nothing_hostile_survives(sample, text):
-    assert text not in html.render(hostile(sample))
+    assert text not in html.render_html(hostile(sample))
 
 
 def test_hostile_revisions_and_trailers_are_escaped_and_made_plain(sample):
-    page = html.render(hostile(sample))
+    page = html.render_html(hostile(sample))
     line = re.search(r"<p>Compared call by call(.*?)</p>", page, re.DOTALL)[1]
     trailers = "".join(
         re.findall(r"<p>Accepted by commits since the base:</p>\s*<ul[^>]*>(.*?)</ul>", page, re.DOTALL)
@@ -594,14 +594,14 @@ def test_hostile_revisions_and_trailers_are_escaped_and_made_plain(sample):
 
 
 def schema_of_results():
-    return jsonschema.Draft202012Validator(json.loads(results.schema()))
+    return jsonschema.Draft202012Validator(json.loads(results.results_schema()))
 
 
 @pytest.mark.parametrize("build", [every_kind, hostile])
 def test_a_paired_session_reads_back_and_meets_the_schema(sample, build):
-    written = results.render(build(sample))
+    written = results.render_results(build(sample))
     assert schema_of_results().is_valid(json.loads(written))
-    assert results.render(results.parse(written, "r.json")) == written
+    assert results.render_results(results.parse_results(written, "r.json")) == written
 
 
 @pytest.mark.parametrize(
@@ -615,23 +615,23 @@ def test_a_paired_session_reads_back_and_meets_the_schema(sample, build):
 )
 def test_what_a_run_was_compared_with_is_kept(sample, against):
     session = paired(sample, [judged(sample)], against)
-    assert results.parse(results.render(session), "r.json").against == against
+    assert results.parse_results(results.render_results(session), "r.json").against == against
 
 
 def test_a_file_of_before_paired_runs_has_no_opponent(sample):
-    data = json.loads(results.render(sample.session([sample.pair()])))
+    data = json.loads(results.render_results(sample.session([sample.pair()])))
     data.pop("against", None)
     assert schema_of_results().is_valid(data)
-    assert results.parse(json.dumps(data), "r.json").against is None
+    assert results.parse_results(json.dumps(data), "r.json").against is None
 
 
 @pytest.mark.parametrize("value", ["main", {"launches": "7"}, {"accepted": {"a": 1}}])
 def test_a_broken_opponent_is_refused(sample, value):
-    data = json.loads(results.render(paired(sample, [judged(sample)])))
+    data = json.loads(results.render_results(paired(sample, [judged(sample)])))
     data["against"] = value
     assert not schema_of_results().is_valid(data)
     with pytest.raises(Exception, match=r"r\.json: \$\.against"):
-        results.parse(json.dumps(data), "r.json")
+        results.parse_results(json.dumps(data), "r.json")
 
 
 def test_the_properties_of_a_paired_case(sample):

@@ -6,14 +6,15 @@ import re
 import pytest
 from full_session import advised, full
 
-from pytest_infergate.report import charts, html
+from pytest_infergate.report import html
+from pytest_infergate.report.charts import line_charts
 
 LIMIT = 500_000
 """Bytes of a page of 200 cases."""
 
 
 def page(sample, count, *, paired=False):
-    return html.render(
+    return html.render_html(
         full(sample, count, paired=paired), settings={"--infer-devices": "cpu"}, advice=advised(1)
     )
 
@@ -54,7 +55,7 @@ def rows(text, caption):
     return sum(one.count("<tr") - 1 for one in wanted)
 
 
-COUNT = charts.MOST_POINTS + 60
+COUNT = line_charts.MOST_POINTS + 60
 
 
 @functools.cache
@@ -76,7 +77,7 @@ def test_many_cases_are_all_in_the_tables(sample):
 
 def test_a_picture_that_shows_a_part_says_so(sample):
     text = large(sample)
-    left_out = COUNT - COUNT // 10 - charts.MOST_POINTS
+    left_out = COUNT - COUNT // 10 - line_charts.MOST_POINTS
     assert left_out > 0
     assert text.count(" more are in the results file alone.") == 1
     assert f">{left_out} more are in the results file alone." in text

@@ -9,20 +9,11 @@ import msgspec
 import pytest
 from json_changes import put
 
-from pytest_infergate.core import counters
-from pytest_infergate.core.model import (
-    CounterKey,
-    CounterRecord,
-    Counters,
-    Energy,
-    Estimate,
-    Note,
-    OperatorWork,
-    Outcome,
-    Peaks,
-    Tally,
-    Verdict,
-)
+from pytest_infergate.core.domain.measurement import Counters, Energy, Estimate, OperatorWork, Peaks
+from pytest_infergate.core.domain.model import Note
+from pytest_infergate.core.domain.outcome import Outcome, Verdict
+from pytest_infergate.core.domain.records import CounterKey, CounterRecord, Tally
+from pytest_infergate.core.gate import counter_changes
 from pytest_infergate.errors import StorageError
 from pytest_infergate.report import results
 
@@ -31,7 +22,7 @@ AGAIN = "write it again with --infer-json"
 
 @functools.cache
 def validator():
-    schema = json.loads(results.schema())
+    schema = json.loads(results.results_schema())
     jsonschema.Draft202012Validator.check_schema(schema)
     return jsonschema.Draft202012Validator(schema)
 
@@ -115,16 +106,16 @@ def sessions(sample):
 
 @pytest.mark.parametrize("name", ["empty", "measured", "skipped", "changed", "budget", "counters", "energy"])
 def test_a_file_reads_back_and_meets_the_schema(sample, name):
-    text = results.render(sessions(sample)[name])
+    text = results.render_results(sessions(sample)[name])
     assert valid(text)
-    assert results.render(results.parse(text, "r.json")) == text
-    assert results.parse(text.encode(), "r.json") == results.parse("\ufeff" + text, "r.json")
+    assert results.render_results(results.parse_results(text, "r.json")) == text
+    assert results.parse_results(text.encode(), "r.json") == results.parse_results("\ufeff" + text, "r.json")
 
 
 def test_what_was_written_is_what_is_read(sample):
     session = sample.session([sample.pair(comparisons=(sample.memory(),))])
     latency = session.cases[0].measurement.latency
-    read = results.parse(results.render(session), "r.json")
+    read = results.parse_results(results.render_results(session), "r.json")
     assert read.gate == session.gate
     assert read.environment == session.environment
     assert read.cases[0].measurement.latency.p95.value == 0.04343
@@ -135,7 +126,7 @@ def test_what_was_written_is_what_is_read(sample):
 
 
 def test_the_text_is_sorted_indented_and_ends_in_a_newline(sample):
-    text = results.render(sample.session())
+    text = results.render_results(sample.session())
     assert text.startswith('{\n "cases": [],\n "created": "2026-07-01T12:00:00Z",\n')
     assert '\n "schema_version": 1,\n' in text
     assert text.endswith("}\n")
@@ -146,15 +137,15 @@ def test_compared_counters_are_written_as_they_are_read(sample):
         CounterRecord(case=sample.case(), tallies=(Tally(key=CounterKey(), counters={"flops": total}),))
         for total in (1, 2)
     ]
-    rows = counters.compare(*records, {}, 0.01)
-    text = results.render(sample.session([sample.pair(verdict=Verdict.REGRESSED, comparisons=rows)]))
-    assert results.render(results.parse(text, "r.json")) == text
+    rows = counter_changes.compare_counters(*records, {}, 0.01)
+    text = results.render_results(sample.session([sample.pair(verdict=Verdict.REGRESSED, comparisons=rows)]))
+    assert results.render_results(results.parse_results(text, "r.json")) == text
 
 
 def test_every_text_is_written_whatever_it_holds(sample):
-    text = results.render(sample.hostile_session())
+    text = results.render_results(sample.hostile_session())
     assert valid(text)
-    assert results.render(results.parse(text, "r.json")) == text
+    assert results.render_results(results.parse_results(text, "r.json")) == text
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -186,19 +177,19 @@ class TestNumbersThatAreNone:
     def test_a_verdict_says_what_it_lost(self, sample, value):
         row = msgspec.structs.replace(sample.time(), effect=value)
         pair = sample.pair(comparisons=(row,))
-        text = results.render(sample.session([pair]))
-        (verdict,) = results.parse(text, "r.json").gate.verdicts
+        text = results.render_results(sample.session([pair]))
+        (verdict,) = results.parse_results(text, "r.json").gate.verdicts
         assert verdict.comparisons[0].effect is None
         assert verdict.notes[0].text == "left out, no finite number: comparisons[0].effect"
 
     def read(self, sample, measurement):
-        text = results.render(sample.session([sample.pair(result={"measurement": measurement})]))
+        text = results.render_results(sample.session([sample.pair(result={"measurement": measurement})]))
         assert valid(text)
-        return results.parse(text, "r.json").cases[0]
+        return results.parse_results(text, "r.json").cases[0]
 
 
 def changed(sample, change):
-    data = json.loads(results.render(sample.session([sample.pair()])))
+    data = json.loads(results.render_results(sample.session([sample.pair()])))
     change(data)
     return json.dumps(data)
 
@@ -246,13 +237,13 @@ def changed(sample, change):
 )
 def test_a_file_that_does_not_meet_the_schema_is_refused(sample, change, message):
     with pytest.raises(StorageError) as error:
-        results.parse(changed(sample, change), "r.json")
+        results.parse_results(changed(sample, change), "r.json")
     assert str(error.value) == message
 
 
 def test_a_newer_file_is_named_as_such_whatever_else_it_holds():
     with pytest.raises(StorageError, match="written by a newer infergate: upgrade"):
-        results.parse('{"schema_version": 99, "all": {"is": "new"}}', "r.json")
+        results.parse_results('{"schema_version": 99, "all": {"is": "new"}}', "r.json")
 
 
 @pytest.mark.parametrize(
@@ -273,31 +264,31 @@ def test_a_newer_file_is_named_as_such_whatever_else_it_holds():
 )  # fmt: skip
 def test_what_is_no_results_file_is_refused(content, message):
     with pytest.raises(StorageError) as error:
-        results.parse(content, "r.json")
+        results.parse_results(content, "r.json")
     assert str(error.value) == message
 
 
 def test_every_cut_of_a_file_is_refused(sample):
-    text = results.render(sample.session([sample.pair()]))
+    text = results.render_results(sample.session([sample.pair()]))
     for end in range(0, len(text) - 2, 97):
         with pytest.raises(StorageError):
-            results.parse(text[:end], "r.json")
+            results.parse_results(text[:end], "r.json")
 
 
 def test_a_huge_file_is_refused_before_it_is_read(monkeypatch):
     monkeypatch.setattr(results, "LARGEST_BYTES", 10**6)
     with pytest.raises(StorageError) as error:
-        results.parse(b" " * 2_000_000, "r.json")
+        results.parse_results(b" " * 2_000_000, "r.json")
     assert str(error.value) == (
         "r.json: 2 MB is too large for a results file, which may have 1 MB; measure fewer cases a run"
     )
 
 
 def test_the_schema_says_what_it_is_and_refuses_other_files():
-    schema = json.loads(results.schema())
+    schema = json.loads(results.results_schema())
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     assert schema["title"] == "infergate results, version 1"
     assert "Times in seconds" in schema["description"]
     assert not valid("{}")
     assert not valid('{"schema_version": 2}')
-    assert "``" not in results.schema()
+    assert "``" not in results.results_schema()

@@ -2,15 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_infergate.core.model import (
-    Estimate,
-    Latency,
-    Measurement,
-    Memory,
-    Outcome,
-    Verdict,
-    WarmUp,
-)
+from pytest_infergate.core.domain.measurement import Estimate, Latency, Measurement, Memory, WarmUp
+from pytest_infergate.core.domain.outcome import Outcome, Verdict
 from pytest_infergate.report import rows
 from pytest_infergate.report.rows import Judged, Row
 
@@ -51,7 +44,7 @@ def test_results_and_verdicts_are_paired_and_none_is_dropped(sample):
     lonely = sample.result(two)
     verdicts = (sample.verdict(case=three), sample.verdict(case=one), sample.verdict(case=one))
     session = sample.session([(first, None), (lonely, None), (again, None), *((None, v) for v in verdicts)])
-    assert rows.joined(session) == (
+    assert rows.paired_with_verdicts(session) == (
         Judged(None, verdicts[0]),
         Judged(first, verdicts[1]),
         Judged(again, verdicts[2]),

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_infergate.core.model import Outcome, Verdict
+from pytest_infergate.core.domain.outcome import Outcome, Verdict
 from pytest_infergate.report import rows, text
 
 NOT_DECIDED = "budget p99_ms was not decided: it needs 459 calls and has 120"
@@ -14,7 +14,7 @@ def test_the_table(sample):
         sample.pair(cases[0], budgets=(sample.check(),)),
         sample.pair(cases[1], Verdict.NOT_MEASURED, {"outcome": Outcome.SKIPPED, "hardware": None}),
     ]
-    assert text.table(rows.rows(sample.session(pairs)), 120) == (
+    assert text.case_table(rows.rows(sample.session(pairs)), 120) == (
         """
 case                                             p50      p95  throughput  peak memory  budget  verdict
 -------------------------------------------  -------  -------  ----------  -----------  ------  ------------
@@ -36,7 +36,7 @@ def expensive(sample):
 
 
 def test_energy_and_cost_have_columns_where_a_case_has_them(sample):
-    assert text.table(rows.rows(sample.session(expensive(sample))), 140) == (
+    assert text.case_table(rows.rows(sample.session(expensive(sample))), 140) == (
         f"""
 case                                             p50      p95  throughput  peak memory  energy/item  cost/million  budget  verdict
 -------------------------------------------  -------  -------  ----------  -----------  -----------  ------------  ------  ----------
@@ -59,7 +59,7 @@ tests/test_model.py::test_embedder[cuda-b8]  40.0 ms  43.4 ms      25.0/s       
 def test_a_column_without_a_figure_is_not_there(sample, fields, header):
     made = {field: getattr(sample, field)() for field in fields}
     shown = rows.rows(sample.session([sample.pair(), sample.spending(**made)]))
-    lines = text.table(shown, 140).splitlines()
+    lines = text.case_table(shown, 140).splitlines()
     assert header in lines[0]
     assert len(lines) == 4
 
@@ -71,12 +71,12 @@ def test_a_table_without_energy_and_cost_is_what_it_was(sample, width):
     for pair in (sample.spending(), impossible):
         shown = rows.rows(sample.session([pair, sample.pair(sample.case("t.py::test_other"))]))
         plain = rows.rows(sample.session([sample.pair(), sample.pair(sample.case("t.py::test_other"))]))
-        assert text.table(shown, width) == text.table(plain, width)
+        assert text.case_table(shown, width) == text.case_table(plain, width)
 
 
 def test_where_names_have_no_room_energy_and_cost_have_a_table_of_their_own(sample):
     pairs = [*expensive(sample)[:1], sample.pair(sample.case("t.py::test_b"))]
-    assert text.table(rows.rows(sample.session(pairs)), 80) == (
+    assert text.case_table(rows.rows(sample.session(pairs)), 80) == (
         f"""
 case                   p50      p95  throughput  peak memory  budget  verdict
 -----------------  -------  -------  ----------  -----------  ------  ----------
@@ -95,7 +95,7 @@ tests/test_model.py::test_embedder[cpu]     ~12.3 mJ      3.31 USD
 def test_energy_and_cost_keep_the_width(sample, width):
     case = sample.case("tests/" + "very_" * 40 + "deep/test_model.py::test_embedder")
     pair = sample.spending(case, sample.estimate(), sample.price())
-    lines = text.table(rows.rows(sample.session([pair])), width).splitlines()
+    lines = text.case_table(rows.rows(sample.session([pair])), width).splitlines()
     assert max(map(len, lines)) <= width
     assert sum("~12.3 mJ" in line for line in lines) == 1
 
@@ -106,8 +106,8 @@ def test_words_about_budgets_give_way_to_energy_and_cost(sample):
         None, sample.energy(), sample.price(), verdict=Verdict.OVER_BUDGET, failed=True, budgets=(check,)
     )
     shown = rows.rows(sample.session([pair]))
-    assert "  over: p95_ms 43.4 ms > 40.0 ms  over-budget" in text.table(shown, 160)
-    assert "  12.3 mJ      3.31 USD  over    over-budget" in text.table(shown, 110)
+    assert "  over: p95_ms 43.4 ms > 40.0 ms  over-budget" in text.case_table(shown, 160)
+    assert "  12.3 mJ      3.31 USD  over    over-budget" in text.case_table(shown, 110)
 
 
 def test_a_cut_table_tells_energy_and_cost_of_what_it_shows(sample):
@@ -117,7 +117,7 @@ def test_a_cut_table_tells_energy_and_cost_of_what_it_shows(sample):
             sample.spending(energy=sample.energy()),
         ]
     )
-    lines = text.table(rows.rows(session), 80).splitlines()
+    lines = text.case_table(rows.rows(session), 80).splitlines()
     assert "energy" not in lines[0]
     assert lines[-1] == "and 1 more case, in --infer-report"
 
@@ -132,21 +132,21 @@ def test_words_about_budgets_give_way_to_names(sample, width, budget):
     shown = rows.rows(
         sample.session([sample.pair(verdict=Verdict.OVER_BUDGET, failed=True, budgets=(check,))])
     )
-    lines = text.table(shown, width).splitlines()
+    lines = text.case_table(shown, width).splitlines()
     assert f"  {budget}  over-budget" in lines[2]
     assert all(len(line) <= max(width, 100) for line in lines)
 
 
 def test_a_table_of_thousands_is_cut_and_says_so(sample):
-    lines = text.table(rows.rows(sample.many(203))).splitlines()
+    lines = text.case_table(rows.rows(sample.many(203))).splitlines()
     assert len(lines) == 2 + text.ROWS_SHOWN + 1
     assert lines[-1] == "and 3 more cases, in --infer-report"
 
 
 def test_an_empty_session_is_its_outcome(sample):
     session = sample.session(headline="passed: no inference case ran")
-    assert text.table(()) == ""
-    assert text.terminal(session) == "passed: no inference case ran"
+    assert text.case_table(()) == ""
+    assert text.terminal_summary(session) == "passed: no inference case ran"
 
 
 def test_the_outcome_gives_its_reasons(sample):
@@ -178,7 +178,9 @@ def test_a_note_over_many_cases_is_printed_once(sample):
         rows.NoteGroup(note=note, nodeids=tuple(f"t.py::test_{index}" for index in range(20))),
         rows.NoteGroup(note=other, nodeids=("t.py::test_one[cpu]",)),
     )
-    assert text.notes(groups) == ("notes (2):\n  20 cases: hidden (unset it)\n  t.py::test_one[cpu]: faults")
+    assert text.note_lines(groups) == (
+        "notes (2):\n  20 cases: hidden (unset it)\n  t.py::test_one[cpu]: faults"
+    )
 
 
 def test_suspects_are_named_though_they_do_not_fail(sample):
@@ -192,18 +194,18 @@ def test_suspects_are_named_though_they_do_not_fail(sample):
 
 def test_a_strict_failure_is_marked_in_the_table(sample):
     pair = sample.pair(verdict=Verdict.SUSPECTED, failed=True)
-    assert "suspected (fails)" in text.table(rows.rows(sample.session([pair])), 140)
+    assert "suspected (fails)" in text.case_table(rows.rows(sample.session([pair])), 140)
 
 
 @pytest.mark.parametrize("width", [1, 20, 80, 100, 200])
 def test_nothing_that_a_terminal_obeys_is_printed(sample, width):
-    printed = text.terminal(sample.hostile_session(), width)
+    printed = text.terminal_summary(sample.hostile_session(), width)
     assert all(line.isprintable() for line in printed.split("\n"))
 
 
 def test_no_line_of_a_table_is_long_because_of_a_name(sample):
     session = sample.session([sample.pair(sample.case(f"t.py::{name}")) for name in sample.hostile])
-    assert max(map(len, text.table(rows.rows(session), 100).splitlines())) <= 100
+    assert max(map(len, text.case_table(rows.rows(session), 100).splitlines())) <= 100
 
 
 def test_a_regression_fails_with_all_that_is_known(sample):

@@ -12,10 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_infergate.core.model import Case, CounterKey, CounterRecord, OperatorWork, Tally
+from pytest_infergate.core.domain.measurement import OperatorWork
+from pytest_infergate.core.domain.model import Case
+from pytest_infergate.core.domain.records import CounterKey, CounterRecord, Tally
 from pytest_infergate.errors import StorageError
-from pytest_infergate.storage import counters
-from pytest_infergate.storage.counters import CounterFiles, file_name
+from pytest_infergate.storage import counter_files
+from pytest_infergate.storage.counter_files import CounterFiles, file_name
 
 MODULE = "tests/test_model.py"
 AVX2 = CounterKey(torch="2.13.0", architecture="avx2")
@@ -55,11 +57,11 @@ def record(of, *tallies, flops=8):
 
 
 def text(*records, module=MODULE):
-    return counters.encode(module, {each.case: each for each in records})
+    return counter_files.encode_counters(module, {each.case: each for each in records})
 
 
 def decode(written):
-    return counters.decode(written.encode("utf-8", "backslashreplace"), "model.txt")
+    return counter_files.decode_counters(written.encode("utf-8", "backslashreplace"), "model.txt")
 
 
 @pytest.fixture
@@ -488,7 +490,7 @@ def test_conflict_markers_say_how_to_take_one_side(marker, end):
 
 def test_bytes_that_are_no_text():
     with pytest.raises(StorageError, match=r"^model\.txt is not UTF-8 text \(byte 21\); restore it from"):
-        counters.decode(HEAD.encode() + b"\xff", "model.txt")
+        counter_files.decode_counters(HEAD.encode() + b"\xff", "model.txt")
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage", b"\xff\xfe", GOLDEN.encode()[:-2], b"<<<<<<< HEAD\n"])

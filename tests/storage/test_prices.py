@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pytest_infergate.core import cost
-from pytest_infergate.core.cost import Instance
+from pytest_infergate.core.domain import hardware_names, instance_types
+from pytest_infergate.core.domain.instance_types import Instance
 from pytest_infergate.errors import StorageError
-from pytest_infergate.storage import prices
+from pytest_infergate.storage import catalogues, prices
 
 HEADER = "provider,region,name,vcpus,usd_per_hour,as_of"
 ROW = "aws,us-east-1,c7i.xlarge,4,0.1785,2026-07-20"
@@ -30,7 +30,7 @@ def table(tmp_path):
     return write
 
 
-def refused(path, read=prices.read):
+def refused(path, read=prices.read_prices):
     with pytest.raises(StorageError) as caught:
         read(path)
     return str(caught.value).removeprefix(f"{path}: ")
@@ -44,14 +44,14 @@ def codes(notes):
 
 
 def test_our_own_table_is_sound():
-    instances, notes = prices.load()
+    instances, notes = prices.load_prices()
     assert notes == ()
     assert len({(one.provider, one.region, one.name) for one in instances}) == len(instances) >= 25
     for one in instances:
         assert one.source
         assert one.spot_usd_per_hour is None or one.spot_usd_per_hour < one.usd_per_hour
         assert 0 < one.usd_per_hour < 100
-        assert one.accelerator_count == 0 or cost.accelerator_model(one.accelerator).model
+        assert one.accelerator_count == 0 or hardware_names.accelerator_model(one.accelerator).model
 
 
 def test_our_own_table_has_what_people_rent():
@@ -75,13 +75,13 @@ def test_our_own_table_has_what_people_rent():
     ],
 )
 def test_prices_as_published(name, price, spot, as_of):
-    one = cost.find(prices.default()[0], name)
+    one = instance_types.find_instance(prices.default()[0], name)
     assert (one.usd_per_hour, one.spot_usd_per_hour, one.as_of) == (price, spot, as_of)
 
 
 def test_our_own_table_is_in_the_form_that_is_written(tmp_path):
     instances, _ = prices.default()
-    prices.write(tmp_path / "out.csv", instances)
+    prices.write_prices(tmp_path / "out.csv", instances)
     ours = Path(prices.__file__).parents[1] / "data" / "prices.csv"
     with ours.open(newline="") as one, (tmp_path / "out.csv").open(newline="") as other:
         before, after = list(csv.reader(one)), list(csv.reader(other))
@@ -98,7 +98,7 @@ def test_a_row_is_read(table):
         "spot_usd_per_hour,as_of,source",
         'lab, cellar ,"box, the big one",16,64,L4,2,AMD 7R13,1.5,0.5,2026-01-02,invoice',
     )
-    assert prices.read(path) == (
+    assert prices.read_prices(path) == (
         (
             Instance(
                 provider="lab",
@@ -120,19 +120,19 @@ def test_a_row_is_read(table):
 
 
 def test_what_is_not_said_is_absent(table):
-    ((one,), notes) = prices.read(table("\ufeff" + HEADER, "", ROW, ",,,,,"))
+    ((one,), notes) = prices.read_prices(table("\ufeff" + HEADER, "", ROW, ",,,,,"))
     assert (one.memory_gib, one.accelerator, one.accelerator_count, one.cpu_model) == (None, None, 0, None)
     assert (one.spot_usd_per_hour, one.source, notes) == (None, "", ())
 
 
 def test_an_accelerator_alone_is_one(table):
-    ((one,), _) = prices.read(table(HEADER + ",accelerator", ROW + ",L4"))
+    ((one,), _) = prices.read_prices(table(HEADER + ",accelerator", ROW + ",L4"))
     assert (one.accelerator, one.accelerator_count) == ("L4", 1)
 
 
 def test_columns_come_in_any_order_and_case(table):
     path = table("AS_OF,USD_per_hour,name,region,provider,vCPUs", "2026-07-20,1e-1,x,r,p,2")
-    ((one,), _) = prices.read(path)
+    ((one,), _) = prices.read_prices(path)
     assert (one.full_name, one.usd_per_hour, one.vcpus) == ("p/x", 0.1, 2)
 
 
@@ -237,7 +237,7 @@ def test_an_optional_cell_that_cannot_be(table, cells, message):
 def test_a_file_that_cannot_be_read(tmp_path):
     assert str(tmp_path / "no.csv") in refused(tmp_path / "no.csv")
     with pytest.raises(StorageError, match=r"cannot read .*; give the path of a CSV file"):
-        prices.read(tmp_path)
+        prices.read_prices(tmp_path)
     (tmp_path / "x.csv").write_bytes(b"name\xff")
     assert refused(tmp_path / "x.csv") == "not UTF-8 at byte 4; save it as CSV in UTF-8"
 
@@ -254,7 +254,7 @@ def test_a_spot_price_above_the_one_on_demand_is_dropped(table):
         ROW.replace("c7i", "c8i") + ",0.1785",
         ROW.replace("c7i", "c9i") + ",0.2",
     )
-    instances, (note,) = prices.read(path)
+    instances, (note,) = prices.read_prices(path)
     assert [one.spot_usd_per_hour for one in instances] == [None, 0.1785, None]
     assert note.code == "spot-dropped"
     assert note.text == (
@@ -265,7 +265,7 @@ def test_a_spot_price_above_the_one_on_demand_is_dropped(table):
 
 def test_the_users_row_wins(table):
     path = table(HEADER, ROW.replace("0.1785", "0.1"), ROW.replace("us-east-1", "eu-west-1"))
-    instances, notes = prices.load([path])
+    instances, notes = prices.load_prices([path])
     assert len(instances) == len(prices.default()[0]) + 1
     assert [one.usd_per_hour for one in instances if one.name == "c7i.xlarge"] == [0.1, 0.1785]
     assert notes == ()
@@ -273,13 +273,13 @@ def test_the_users_row_wins(table):
 
 def test_of_two_tables_the_later_wins(table):
     paths = [table(HEADER, ROW.replace("0.1785", text), name=f"{text}.csv") for text in ("0.3", "0.4")]
-    instances, _ = prices.load(paths)
+    instances, _ = prices.load_prices(paths)
     assert [one.usd_per_hour for one in instances if one.name == "c7i.xlarge"] == [0.4]
 
 
 def test_prices_of_one_accelerator_far_apart_are_doubted(table):
     path = table(HEADER + ",accelerator", "aws,eu-west-1,g6.xlarge,4,1.7,2026-07-20,L4")
-    _, notes = prices.load([path])
+    _, notes = prices.load_prices([path])
     assert codes(notes) == ["prices-doubtful"]
     assert "0.80 with g6.xlarge in us-east-1 and 1.70 with g6.xlarge in eu-west-1" in notes[0].text
 
@@ -314,8 +314,8 @@ written = st.builds(
 @given(st.lists(written, max_size=4, unique_by=lambda one: (one.provider, one.region, one.name)))
 def test_what_is_written_is_read(tmp_path, instances):
     path = tmp_path / "out.csv"
-    prices.write(path, instances)
-    found, notes = prices.read(path)
+    prices.write_prices(path, instances)
+    found, notes = prices.read_prices(path)
     assert notes == ()
     assert [(one.provider, one.region, one.name) for one in found] == sorted(
         (one.provider, one.region, one.name) for one in instances
@@ -333,7 +333,7 @@ def test_what_is_written_is_read(tmp_path, instances):
 def test_a_place_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="cannot write"):
-        prices.write(tmp_path / "file" / "out.csv", prices.default()[0])
+        prices.write_prices(tmp_path / "file" / "out.csv", prices.default()[0])
 
 
 # Catalogues of others
@@ -352,7 +352,7 @@ def test_a_catalogue_of_offers(table):
         "c7i.48xlarge,eu-west-1,8.6,192,384.0,0,,,False,",
         name="aws.csv",
     )
-    instances, notes = prices.import_catalog(path, as_of="2026-07-01")
+    instances, notes = catalogues.import_catalog(path, as_of="2026-07-01")
     shared = {"provider": "aws", "as_of": "2026-07-01", "source": "aws.csv"}
     assert instances == (
         Instance(
@@ -378,7 +378,7 @@ def test_a_catalogue_of_skypilot(table):
         "m7i.xlarge,,,4.0,16.0,0.2,0.09,us-east-1,a",
         "m7i.xlarge,,,4.0,16.0,0.2,0.08,us-east-1,b",
     )
-    instances, notes = prices.import_catalog(path, provider="Lambda")
+    instances, notes = catalogues.import_catalog(path, provider="Lambda")
     assert [
         (one.full_name, one.accelerator, one.accelerator_count, one.spot_usd_per_hour) for one in instances
     ] == [
@@ -396,7 +396,7 @@ def test_a_table_of_facts_with_columns_of_its_own(table):
         'aws,us-east-1,g6e.xlarge,L40S,1,4,32.0,1.861,0.9154,2026-07-20,"a, b",x86_64,AMD 7R13',
         "lambda,us-east-1,cpu_4x_general,,0,4,16,0.2,,,catalogue,x86_64,",
     )
-    instances, notes = prices.import_catalog(path)
+    instances, notes = catalogues.import_catalog(path)
     assert instances == (
         Instance(
             provider="aws", region="us-east-1", name="g6e.xlarge", vcpus=4, memory_gib=32.0, accelerator="L40S",
@@ -425,7 +425,7 @@ def test_what_cannot_be_a_price_is_left_out_and_counted(table):
         "nameless,r,1.0,4,16.0,2,,,False,",
         "spot-only,r,1.0,4,16.0,0,,,True,",
     )
-    instances, (note,) = prices.import_catalog(path)
+    instances, (note,) = catalogues.import_catalog(path)
     assert [one.name for one in instances] == ["ok"]
     assert note.code == "prices-left-out"
     assert note.text == (
@@ -444,7 +444,7 @@ def test_a_catalogue_that_contradicts_itself_is_doubted(table):
         "b,r,9.80,4,16.0,1,L4,24,False,",
         "b,r,9.90,4,16.0,1,L4,24,True,",
     )
-    instances, notes = prices.import_catalog(path)
+    instances, notes = catalogues.import_catalog(path)
     assert [(one.usd_per_hour, one.spot_usd_per_hour) for one in instances] == [(1.2, None), (9.8, None)]
     assert codes(notes) == ["prices-contradictory", "spot-dropped", "prices-doubtful"]
     assert "costs 1 and 1.2 USD an hour; the highest was kept" in notes[0].text
@@ -465,12 +465,12 @@ def test_a_catalogue_that_contradicts_itself_is_doubted(table):
     ],
 )
 def test_a_file_that_is_no_catalogue(table, lines, message):
-    assert refused(table(*lines), prices.import_catalog).startswith(message)
+    assert refused(table(*lines), catalogues.import_catalog).startswith(message)
 
 
 def test_a_day_that_is_none_is_refused(table):
     with pytest.raises(StorageError, match="'July' is not a day such as 2026-07-20"):
-        prices.import_catalog(table(GPUHUNT, "a,r,1,4,16,0,,,False,"), as_of="July")
+        catalogues.import_catalog(table(GPUHUNT, "a,r,1,4,16,0,,,False,"), as_of="July")
 
 
 # gpuhunt
@@ -518,7 +518,7 @@ def test_fresh_prices_carry_the_day_of_the_catalogue(monkeypatch):
         [offer(), offer(price=0.3, spot=True), offer(gpu_name=None, gpu_count=0, instance_name="c7i")]
     )
     monkeypatch.setitem(sys.modules, "gpuhunt", module)
-    instances, notes = prices.refresh(["aws"])
+    instances, notes = catalogues.refresh(["aws"])
     assert module.Catalog.asked == ["aws"]
     assert [(one.full_name, one.as_of, one.source) for one in instances] == [
         ("aws/c7i", "2026-07-15", "gpuhunt 20260715-3"),
@@ -531,12 +531,12 @@ def test_fresh_prices_carry_the_day_of_the_catalogue(monkeypatch):
 def test_a_catalogue_without_a_day_is_of_today(monkeypatch):
     monkeypatch.setitem(sys.modules, "gpuhunt", catalogue([offer()], version="latest"))
     monkeypatch.setattr(prices, "today", lambda: "2026-08-01")
-    assert prices.refresh(["aws"])[0][0].as_of == "2026-08-01"
+    assert catalogues.refresh(["aws"])[0][0].as_of == "2026-08-01"
 
 
 def test_a_provider_that_could_not_be_fetched_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "gpuhunt", catalogue([offer()]))
-    _, (note,) = prices.refresh()
+    _, (note,) = catalogues.refresh()
     assert note.text == "no prices of azure, lambdalabs, nebius, runpod: the catalogue could not be fetched"
 
 
@@ -545,7 +545,7 @@ def test_fresh_prices_need_the_package(monkeypatch):
     with pytest.raises(
         StorageError, match=r"gpuhunt, which is not installed: pip install 'pytest-infergate\[prices\]'"
     ):
-        prices.refresh()
+        catalogues.refresh()
 
 
 @pytest.mark.parametrize(
@@ -559,14 +559,14 @@ def test_fresh_prices_need_the_package(monkeypatch):
 def test_fresh_prices_need_the_network_and_a_provider(monkeypatch, providers, error, why):
     monkeypatch.setitem(sys.modules, "gpuhunt", catalogue([], error=error))
     with pytest.raises(StorageError, match=rf"cannot be fetched: {why}; check the network .* prices import"):
-        prices.refresh(providers)
+        catalogues.refresh(providers)
 
 
 def test_a_provider_without_prices_is_no_table(monkeypatch):
     monkeypatch.setitem(sys.modules, "gpuhunt", catalogue([]))
     with pytest.raises(StorageError, match=r"gpuhunt has no prices of azure now; check the network"):
-        prices.refresh(["azure"])
+        catalogues.refresh(["azure"])
 
 
 def test_today_is_a_day():
-    assert prices._is_day(prices.today())
+    assert prices.is_day(prices.today())

@@ -1,0 +1,285 @@
+"""The `ci` command: one run of the gate as a CI service wants it, and the same anywhere else."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from pytest_infergate.cli import git_base
+from pytest_infergate.core.domain import units
+from pytest_infergate.core.domain.outcome import Session
+from pytest_infergate.errors import ConfigurationError, InfergateError, StorageError
+from pytest_infergate.report import github, results
+
+USAGE: Final = 4
+SUMMARY_LIMIT: Final = 2**20
+"""Bytes that GitHub takes of a step, whoever wrote them."""
+LEAST_SUMMARY: Final = 8_192
+"""Bytes below which a summary is not begun."""
+_OWN: Final = {
+    "--infer-json": "--json",
+    "--infer-report": "--report",
+    "--infer-markdown": "--markdown",
+    "--infer-against": "--against",
+}
+"""Options of pytest that this command sets itself, by its own."""
+_ENDINGS: Final = {
+    1: "a test failed",
+    2: "interrupted",
+    3: "pytest itself broke",
+    USAGE: "bad usage, see its output",
+    5: "no test was collected",
+}
+
+Tell = Callable[[str], None]
+
+
+class GateRequest(NamedTuple):
+    """What the user asks for; empty where not given."""
+
+    devices: str = ""
+    against: str = ""
+    """A revision; ``auto`` or empty: of the event; ``none``: the baseline on record."""
+    baseline: str = ""
+    report: str = ""
+    json: str = "results.json"
+    markdown: str = ""
+    save: bool = False
+    arguments: str = ""
+    """For pytest, as a shell would split them."""
+    rest: tuple[str, ...] = ()
+    """For pytest, split already."""
+
+
+class GateRun(NamedTuple):
+    """How a run ended."""
+
+    code: int
+    session: Session | None = None
+    lead: str = ""
+    """What went wrong beside the cases."""
+
+    @property
+    def verdict(self) -> str:
+        """``passed``, ``failed``, ``none``: nothing was measured, ``error``: there are no results."""
+        if self.session is None:
+            return "error"
+        if self.code:
+            return "failed"
+        return "passed" if self.session.gate.verdicts else "none"
+
+
+def run_gate(request: GateRequest, environment: Mapping[str, str], folder: Path, tell: Tell) -> int:
+    """Run pytest in a folder, tell the CI service what came of it, and return the exit code.
+
+    The code is pytest's; where pytest says 0 and nothing proves it, 1. Raises `InfergateError` where nothing
+    could be run, after the service was told.
+    """
+    try:
+        arguments = _arguments(request)
+        command = [*_command(request, _against(request, environment, folder, tell)), *arguments]
+        results_file = folder / request.json
+        before = _signature(results_file)
+        outcome = _outcome(launched(command, folder), results_file, before)
+    except InfergateError as error:
+        _publish(GateRun(USAGE, lead=str(error)), environment, folder, (), tell)
+        raise
+    _publish(outcome, environment, folder, arguments, tell)
+    if outcome.lead:
+        tell(f"infergate: {outcome.lead}")
+    return outcome.code
+
+
+def _arguments(request: GateRequest) -> list[str]:
+    try:
+        arguments = [*shlex.split(request.arguments), *request.rest]
+    except ValueError as error:
+        raise ConfigurationError(f"--arguments: {request.arguments!r}: {error}") from None
+    for argument in arguments:
+        name = argument.partition("=")[0]
+        if name in _OWN:
+            raise ConfigurationError(f"{name} is set by this command: give it {_OWN[name]} instead")
+    return arguments
+
+
+def _against(request: GateRequest, environment: Mapping[str, str], folder: Path, tell: Tell) -> str | None:
+    """What to compare with, its history fetched; ``None`` for the baseline on record."""
+    if request.against == "none" or (request.save and not request.against):
+        tell("infergate: comparing with the baseline on record")
+        return None
+    if request.against not in ("", "auto"):
+        return _named(git_base.named_base(request.against, folder, _told(tell)), tell)
+    asked = git_base.base_request(environment)
+    if not asked.event and request.against == "auto":
+        return "auto"  # without an event it is the branch's upstream, as pytest has it
+    found = git_base.event_base(asked, folder, _told(tell))
+    if found is not None:
+        return _named(found, tell)
+    why = f"this {asked.event} names" if asked.event else "there is"
+    tell(f"infergate: {why} nothing to compare with: comparing with the baseline on record")
+    return None
+
+
+def _named(found: git_base.Base, tell: Tell) -> str:
+    place = f"merge base {found.commit[:7]}"
+    short = found.revision == found.commit
+    tell(f"infergate: comparing with {place if short else f'{found.revision} ({place})'}")
+    return found.revision
+
+
+def _told(tell: Tell) -> Tell:
+    return lambda words: tell(f"infergate: {words}")
+
+
+def _command(request: GateRequest, against: str | None) -> list[str]:
+    given = {
+        "devices": request.devices,
+        "baseline": request.baseline,
+        "report": request.report,
+        "json": request.json,
+        "markdown": request.markdown,
+        "against": against,
+    }
+    options = [f"--infer-{name}={value}" for name, value in given.items() if value]
+    return [sys.executable, "-m", "pytest", *options, *(["--infer-save"] if request.save else [])]
+
+
+def launched(command: Sequence[str], folder: Path) -> int:
+    """Run a command with our own output; its exit code, as a shell has it."""
+    code = subprocess.run(command, cwd=folder, check=False).returncode  # noqa: S603 - pytest, and the user's arguments
+    return code if code >= 0 else 128 - code
+
+
+def _signature(path: Path) -> tuple[int, int] | None:
+    """What changes when a file is written anew; ``None`` where it is not there."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
+
+
+def _outcome(code: int, path: Path, before: tuple[int, int] | None) -> GateRun:
+    """Judge how pytest ended by what it left; a file that was there before proves nothing."""
+    ending = f"pytest ended with exit code {code}{f' ({_ENDINGS[code]})' if code in _ENDINGS else ''}"
+    if _signature(path) in (None, before):
+        return GateRun(code or 1, lead=f"{ending} and wrote no results into {path.name}")
+    try:
+        session = results.parse_results(path.read_bytes(), path.name)
+    except (OSError, StorageError) as error:
+        return GateRun(code or 1, lead=f"{ending}, and its results cannot be read: {error}")
+    if code and session.gate.passed:
+        return GateRun(code, session, f"{ending}, for another reason than an inference case")
+    if not code and not session.gate.passed:
+        return GateRun(1, session, f"{ending} although the gate failed")
+    return GateRun(code, session)
+
+
+def _publish(
+    outcome: GateRun, environment: Mapping[str, str], folder: Path, arguments: Sequence[str], tell: Tell
+) -> None:
+    """Tell the CI service: annotations, summary, outputs. What it cannot take is a warning."""
+    on_github = environment.get("GITHUB_ACTIONS") == "true"
+    problems = [
+        *_summarised(outcome, environment),
+        *_output(outcome, environment.get("GITHUB_OUTPUT", "")),
+    ]
+    if outcome.verdict == "none":
+        problems.append("no inference test was selected: nothing was measured")
+    if on_github:
+        for line in _commands(outcome, folder, arguments):
+            tell(line)
+    for problem in problems:
+        words = github.command("warning", problem, title="infergate")
+        tell(words if on_github else f"infergate: warning: {problem}")
+
+
+def _commands(outcome: GateRun, folder: Path, arguments: Sequence[str]) -> Iterator[str]:
+    if outcome.lead:
+        yield github.command("error", outcome.lead, title="infergate")
+    if outcome.session is not None:
+        annotations = github.annotate(outcome.session, source_lines(outcome.session, folder, arguments))
+        yield from filter(None, [annotations])
+
+
+def _summarised(outcome: GateRun, environment: Mapping[str, str]) -> Iterator[str]:
+    """Append to the job summary; yield why that could not be done."""
+    path = environment.get("GITHUB_STEP_SUMMARY", "")
+    if not path:
+        return
+    room = SUMMARY_LIMIT - _size(path)
+    if room < LEAST_SUMMARY:
+        yield f"the job summary holds {units.bytes_(_size(path))} already: there is no room for more"
+        return
+    address = artifacts_address(environment)
+    if outcome.session is None:
+        page = github.without_results(outcome.lead, artifact_url=address)
+    else:
+        limit = min(room, github.SUMMARY_BYTES)
+        page = github.markdown_summary(outcome.session, artifact_url=address, lead=outcome.lead, limit=limit)
+    yield from _appended(path, page, "the job summary")
+
+
+def _size(path: str) -> int:
+    try:
+        return Path(path).stat().st_size
+    except OSError:
+        return 0
+
+
+def _output(outcome: GateRun, path: str) -> Iterator[str]:
+    """Set the outputs of the step; yield why that could not be done."""
+    if not path:
+        return
+    session = outcome.session
+    counts: tuple[object, ...] = ("", "", "")
+    if session is not None:
+        verdicts = session.gate.verdicts
+        counts = (sum(verdict.failed for verdict in verdicts), session.gate.decided, len(verdicts))
+    failed, decided, cases = counts
+    text = f"verdict={outcome.verdict}\nfailed={failed}\ndecided={decided}\ncases={cases}\n"
+    yield from _appended(path, text, "the outputs of the step")
+
+
+def _appended(path: str, text: str, what: str) -> Iterator[str]:
+    try:
+        with Path(path).open("a", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+    except OSError as error:
+        yield f"{what} cannot be written: {error.strerror or error}"
+
+
+def artifacts_address(environment: Mapping[str, str]) -> str:
+    """The page where this run's artifacts will be; empty where no service says it."""
+    names = ("GITHUB_SERVER_URL", "GITHUB_REPOSITORY", "GITHUB_RUN_ID")
+    server, repository, run = (environment.get(name, "") for name in names)
+    if server and repository and run:
+        return f"{server}/{repository}/actions/runs/{run}#artifacts"
+    job = environment.get("CI_JOB_URL", "")
+    return f"{job}/artifacts/browse" if job else ""
+
+
+def source_lines(
+    session: Session, folder: Path, arguments: Sequence[str] = ()
+) -> dict[str, tuple[str, int | None]]:
+    """File and line of each case by its node id, as the repository has them; those not found are left out.
+
+    Node ids begin at pytest's rootdir, which lies above an argument of the run, or above the folder.
+    """
+    here = folder.resolve()
+    root = (git_base.repository_top(here) or here).resolve()
+    given = [here / argument.partition("::")[0] for argument in arguments if not argument.startswith("-")]
+    starts = [*(path.resolve() for path in given if path.exists()), here]
+    folders = dict.fromkeys(above for start in starts for above in (start, *start.parents))
+    inside = [above for above in folders if above == root or root in above.parents]
+    found = {}
+    for result in session.cases:
+        files = ((above / result.case.module).resolve() for above in inside)
+        file = next((path for path in files if path.is_file() and root in path.parents), None)
+        if file is not None:
+            found[result.nodeid] = (file.relative_to(root).as_posix(), result.line)
+    return found

@@ -1,0 +1,154 @@
+"""The `init` command: what a repository needs for the gate, shown first, written where nothing stands."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Iterable
+from importlib.resources import files
+from pathlib import Path, PurePosixPath
+from typing import Final, NamedTuple
+
+from pytest_infergate import __version__
+from pytest_infergate.cli import git_base
+from pytest_infergate.errors import ConfigurationError, StorageError
+from pytest_infergate.storage.atomic import unwritable
+
+WORKFLOWS: Final = PurePosixPath(".github/workflows")
+_INSTALLED = "--editable . "
+"""Of the starter's workflow: what is installed beside infergate."""
+_PINNED = re.compile(r"pytest-infergate==[\w.]+")
+_FIRST_IMPORT = "from inference_example import"
+
+
+class StarterFile(NamedTuple):
+    """A file to write, below the top of the repository."""
+
+    path: PurePosixPath
+    text: str
+
+
+class StarterPlan(NamedTuple):
+    """What will be written, and what the user is told."""
+
+    top: Path
+    files: tuple[StarterFile, ...]
+    existing: tuple[PurePosixPath, ...]
+    """Left alone."""
+    snippet: str
+    """To paste into the ``pyproject.toml`` that is there; empty where it is written."""
+
+
+def plan_starter(folder: Path) -> StarterPlan:
+    """Work out what a repository lacks. Raises `ConfigurationError` outside of a git repository."""
+    top = git_base.repository_top(folder)
+    if top is None:
+        raise ConfigurationError(
+            f"{folder} is not inside a git repository, and the gate compares commits: "
+            "run `git init` there, or go to one"
+        )
+    tests = "tests" if (top / "tests").is_dir() or not (top / "test").is_dir() else "test"
+    wanted = [
+        StarterFile(WORKFLOWS / "infergate.yml", _workflow(top, tests)),
+        StarterFile(WORKFLOWS / "infergate-report.yml", _pinned(_starter("infergate-report.yml"))),
+    ]
+    test = PurePosixPath(tests, "test_inference.py")
+    example = PurePosixPath(tests, "inference_example.py")
+    if not (_stands(top, test) or _stands(top, example)):  # one is of no use without the other
+        wanted += [
+            StarterFile(test, _test(top, tests)),
+            StarterFile(example, _starter("inference_example.txt")),
+        ]
+    settings = _starter("pyproject.txt").replace("tests/", f"{tests}/")
+    configured = any(_stands(top, name) for name in ("pyproject.toml", "setup.py", "setup.cfg"))
+    if not configured:
+        wanted.append(StarterFile(PurePosixPath("pyproject.toml"), settings))
+    existing = [name for name in (*(file.path for file in wanted), test, example) if _stands(top, name)]
+    return StarterPlan(
+        top=top,
+        files=tuple(file for file in wanted if not _stands(top, file.path)),
+        existing=tuple(dict.fromkeys(existing)),
+        snippet=settings if configured else "",
+    )
+
+
+def preview(plan: StarterPlan) -> str:
+    """Everything that will be written, line by line, and what to do next."""
+    blocks = ["\n".join(_listing(file)) for file in plan.files]
+    if not plan.files:
+        blocks.append(f"There is nothing to write in {plan.top}.")
+    if plan.existing:
+        blocks.append(
+            "\n".join(["Exists already and is left alone:", *(f"  {path}" for path in plan.existing)])
+        )
+    if plan.snippet:
+        blocks.append(f"To paste into pyproject.toml, if wanted:\n\n{plan.snippet.rstrip()}")
+    if plan.files:
+        blocks.append(
+            "Next: look at it with `pytest --infer-devices=cpu`, commit it on a branch, and open a pull "
+            "request. Comments begin when the report workflow is on the default branch. "
+            "Runs leave results.json and report.html: list them in .gitignore."
+        )
+    return "\n\n".join(blocks)
+
+
+def write_files(plan: StarterPlan) -> list[PurePosixPath]:
+    """Write the files of a plan; what stands there meanwhile is not overwritten. Raises `StorageError`."""
+    written = []
+    for file in plan.files:
+        target = plan.top / file.path
+        if plan.top.resolve() not in (target.parent.resolve() / target.name).parents:
+            raise StorageError(f"{file.path}: its folder is a link out of the repository; remove the link")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with target.open("x", encoding="utf-8", newline="\n") as stream:
+                stream.write(file.text)
+        except OSError as error:
+            raise unwritable(target, error) from error
+        written.append(file.path)
+    return written
+
+
+def _listing(file: StarterFile) -> Iterable[str]:
+    lines = difflib.unified_diff([], file.text.splitlines(), "/dev/null", str(file.path), lineterm="")
+    return [line for line in lines if not line.startswith("@@")]
+
+
+def _stands(top: Path, name: str | PurePosixPath) -> bool:
+    return os.path.lexists(top / name)
+
+
+def _starter(name: str) -> str:
+    return (files("pytest_infergate") / "starter" / name).read_text(encoding="utf-8")
+
+
+def _pinned(text: str) -> str:
+    return _PINNED.sub(f"pytest-infergate=={__version__}", text)
+
+
+def _workflow(top: Path, tests: str) -> str:
+    """The measuring workflow, which installs what the repository says it needs."""
+    wanted = "--editable . " if _installable(top) else ""
+    wanted += "--requirement requirements.txt " if (top / "requirements.txt").is_file() else ""
+    text = _pinned(_starter("infergate.yml")).replace(_INSTALLED, wanted)
+    return text.replace("-- tests\n", f"-- {tests}\n")
+
+
+def _installable(top: Path) -> bool:
+    """Whether pip can install the repository itself."""
+    try:
+        project = (top / "pyproject.toml").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        project = ""
+    return (top / "setup.py").is_file() or bool(
+        re.search(r"^\s*\[(project|build-system)\]", project, re.MULTILINE)
+    )
+
+
+def _test(top: Path, tests: str) -> str:
+    """The first test, which finds its model as pytest finds the folder of tests."""
+    text = _starter("test_inference.txt")
+    if (top / tests / "__init__.py").is_file():
+        text = text.replace(_FIRST_IMPORT, f"from {tests}.inference_example import")
+    return text

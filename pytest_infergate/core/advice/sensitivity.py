@@ -1,0 +1,188 @@
+"""How the best plan changes with demand, prices and service times."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from typing import Final
+
+import msgspec
+
+from pytest_infergate.core.advice.demand import Demand
+from pytest_infergate.core.advice.deployments import PricedDeployment
+from pytest_infergate.core.advice.planning import (
+    TIE,
+    Plan,
+    Question,
+    at_demand,
+    best,
+    rank,
+    served_plan,
+    servers,
+)
+from pytest_infergate.core.advice.recommendation import Advice
+from pytest_infergate.core.domain import units
+from pytest_infergate.core.domain.model import Struct
+
+DECADES: Final = 2.0
+"""How far from the demand, up and down, the cost is followed."""
+STEPS: Final = 32
+"""Demands on that way."""
+CLOSE: Final = 1.02
+"""Ratio of two demands between which a crossing is told exactly enough."""
+PRICE_STEP: Final = 0.2
+"""By how much prices are moved to see whether the winner stays."""
+
+
+class Crossing(Struct, frozen=True, kw_only=True):
+    """A demand at which the cheapest offer changes."""
+
+    rate: float
+    """Requests a second."""
+    below: str
+    above: str
+
+
+class CostPoint(Struct, frozen=True, kw_only=True):
+    """What serving a demand costs on each offer, in the order of the offers."""
+
+    rate: float
+    usd_per_month: tuple[float | None, ...]
+    """``None`` where no number of instances meets the limit."""
+
+
+class Sensitivity(Struct, frozen=True, kw_only=True):
+    """Whether the winner stays when an assumption moves."""
+
+    assumption: str
+    winner: str | None
+    """The offer that wins then; ``None`` where none meets the limit any more."""
+
+
+def demands_around(demand: Demand) -> list[float]:
+    """Demands around the one asked for, evenly on a logarithmic scale; it is among them."""
+    half = STEPS // 2
+    return [demand.rate * 10 ** (DECADES * step / half) for step in range(-half, half + 1)]
+
+
+def cost_point(rate: float, found: Sequence[PricedDeployment], question: Question) -> CostPoint:
+    asked = at_demand(question, rate)
+    return CostPoint(
+        rate=asked.demand.rate, usd_per_month=tuple(_least_cost(offer, asked) for offer in found)
+    )
+
+
+def _least_cost(offer: PricedDeployment, question: Question) -> float | None:
+    """What `best` costs, without looking for the fastest plan of that cost."""
+    least: Plan | None = None
+    for max_batch, max_wait in reversed(list(servers(offer.way, question))):
+        if least is not None and least.instances <= question.least:
+            break
+        most = None if least is None else least.instances - 1
+        least = served_plan(offer, question, max_batch, max_wait, most=most) or least
+    return None if least is None else least.usd_per_month
+
+
+def _cheapest(point: CostPoint, favourites: Sequence[int | None]) -> int | None:
+    """Which offer costs least; the first favourite that ties with it takes its place."""
+    priced = {index: usd for index, usd in enumerate(point.usd_per_month) if usd is not None}
+    if not priced:
+        return None
+    least = min(priced, key=priced.__getitem__)
+    tied = (index for index in favourites if index in priced and priced[index] <= priced[least] * (1 + TIE))
+    return next(tied, least)
+
+
+def crossings(
+    costs: Sequence[CostPoint], found: Sequence[PricedDeployment], question: Question, winner: Plan
+) -> Iterator[Crossing]:
+    """Where another offer costs less than the best plan's, and where others change places."""
+    best_one = next(index for index, offer in enumerate(found) if offer.words == winner.offer)
+    before = _cheapest(costs[0], [best_one])
+    for low, high in pairwise(costs):
+        after = _cheapest(high, [best_one, before])
+        if before is not None and after is not None and after != before:
+
+            def stays(rate: float, leader: int = before) -> bool:
+                return _cheapest(cost_point(rate, found, question), [best_one, leader]) == leader
+
+            rate = _narrowed(low.rate, high.rate, stays, question)
+            yield Crossing(rate=rate, below=found[before].words, above=found[after].words)
+        before = after
+
+
+def headroom(
+    winner: Plan, costs: Sequence[CostPoint], found: Sequence[PricedDeployment], question: Question
+) -> float | None:
+    """The largest demand that the offer of the best plan serves for the same money."""
+    index, offer = next(pair for pair in enumerate(found) if pair[1].words == winner.offer)
+
+    def served(usd: float | None) -> bool:
+        return usd is not None and usd <= winner.usd_per_month * (1 + TIE)
+
+    above = [point for point in costs if point.rate > question.demand.rate]
+    low = question.demand.rate
+    for point in above:
+        if not served(point.usd_per_month[index]):
+            return _narrowed(
+                low, point.rate, lambda rate: served(_least_cost(offer, at_demand(question, rate))), question
+            )
+        low = point.rate
+    return None
+
+
+def _narrowed(low: float, high: float, holds: Callable[[float], bool], question: Question) -> float:
+    """Halve the way from a demand at which something holds to one at which it does not."""
+    while high / low > CLOSE:
+        middle = at_demand(question, math.sqrt(low * high)).demand.rate
+        if not low < middle < high:
+            break  # whole streams leave nothing between
+        if holds(middle):
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def sensitivities(
+    answer: Advice, found: Sequence[PricedDeployment], question: Question
+) -> Iterator[Sensitivity]:
+    """Who wins when the winner gets dearer or slower and the others do not, by the worse of both."""
+    winner = answer.winner
+    if winner is None or len(found) < 2:  # noqa: PLR2004 - nobody else could win
+        return
+    dearer = f"its price {units.percent(PRICE_STEP, decimals=0)}"
+    slower = f"calls {_uncertain(winner, found)} slower, as in another launch, and all others faster"
+    for words, moved in (
+        (dearer, [_dearer(offer, own=offer.name == winner.instance) for offer in found]),
+        (slower, [_slower(offer, own=offer.words == winner.offer) for offer in found]),
+    ):
+        plans = sorted(filter(None, (best(offer, question) for offer in moved)), key=rank)
+        yield Sensitivity(assumption=words, winner=plans[0].offer if plans else None)
+
+
+def _uncertain(winner: Plan, found: Sequence[PricedDeployment]) -> str:
+    """By how much calls of the winner may differ in another launch."""
+    way = next(offer.way for offer in found if offer.words == winner.offer)
+    return units.percent(math.expm1(way.uncertain), signed=False, decimals=0)
+
+
+def _dearer(offer: PricedDeployment, *, own: bool) -> PricedDeployment:
+    if not own:
+        return offer
+    dearer = msgspec.structs.replace(
+        offer.instance, usd_per_hour=offer.instance.usd_per_hour * (1 + PRICE_STEP)
+    )
+    return msgspec.structs.replace(offer, instance=dearer)
+
+
+def _slower(offer: PricedDeployment, *, own: bool) -> PricedDeployment:
+    factor = math.exp(offer.way.uncertain if own else -offer.way.uncertain)
+    service = offer.way.service
+    scaled = msgspec.structs.replace(
+        service,
+        percentiles=tuple(tuple(factor * time for time in times) for times in service.percentiles),
+        means=tuple(factor * mean for mean in service.means),
+    )
+    return msgspec.structs.replace(offer, way=msgspec.structs.replace(offer.way, service=scaled))

@@ -1,0 +1,58 @@
+"""Names from tests made safe and short enough to print."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from pytest_infergate.core.domain.model import Case
+from pytest_infergate.core.domain.outcome import GateResult
+
+ELLIPSIS = "…"
+_BOUNDARIES = ("/", "::")
+_LEAST = 8
+"""A name cut at a boundary keeps at least this many characters; fewer would say nothing."""
+
+
+def plain(text: str) -> str:
+    """Spell out what a terminal would obey or a reader could not see.
+
+    Newlines, escape sequences, marks that turn the writing direction, zero-width characters and lone
+    surrogates become backslash escapes; a printable text comes back as it is.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        for character in text
+    )
+
+
+def without_commands(text: str) -> str:
+    """Break what a CI runner would obey: a line that begins with ``::``, indented or not."""
+    return re.sub(r"^(\s*):(?=:)", r"\1\\x3a", text, flags=re.MULTILINE)
+
+
+def shorten(name: str, width: int) -> str:
+    """Cut a name from the left to at most `width` characters, at a folder or ``::`` where one is near.
+
+    The right end carries the test and its case, which tell two ids apart.
+    """
+    if len(name) <= width:
+        return name
+    tail = name[len(name) - max(0, width - len(ELLIPSIS)) :]
+    starts = [position for mark in _BOUNDARIES if (position := tail.find(mark)) >= 0]
+    if starts and len(tail) - min(starts) >= max(_LEAST, width // 2):
+        return ELLIPSIS + tail[min(starts) :]
+    return ELLIPSIS + tail
+
+
+def within_test(case: Case) -> str:
+    """What tells a case from its siblings: ``cpu-b8``."""
+    return plain(case.name[len(case.test) + 1 : -1])
+
+
+def called(gate: GateResult) -> Callable[[Case], str]:
+    """How to call a case: by its node id where this run has one, by its key where it is history."""
+    nodeids = {verdict.case: verdict.nodeid for verdict in gate.verdicts}
+    return lambda case: plain(nodeids.get(case, case.name))

@@ -1,0 +1,655 @@
+"""The `ci` command on real local repositories, with a pytest that only notes what it was asked."""
+
+import re
+import shutil
+import signal
+import sys
+from types import SimpleNamespace
+
+import pytest
+from ci_repositories import NOWHERE, SECRET, ZEROS, Remote, Service, Stub, alone, git, session, write
+
+from pytest_infergate.cli import ci, git_base, main
+from pytest_infergate.errors import ConfigurationError
+from pytest_infergate.report import results
+
+pytestmark = [
+    pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed"),
+    pytest.mark.skipif(sys.platform == "win32", reason="POSIX only"),
+]
+
+
+@pytest.fixture(autouse=True)
+def apart(tmp_path, monkeypatch):
+    alone(monkeypatch, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("template")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        alone(monkeypatch, folder)
+        return Remote.typical(folder)
+
+
+@pytest.fixture
+def remote(tmp_path, template):
+    return Remote(tmp_path, template)
+
+
+@pytest.fixture
+def service(tmp_path, monkeypatch):
+    return Service(tmp_path / "service", monkeypatch)
+
+
+@pytest.fixture
+def stub(tmp_path, monkeypatch):
+    (tmp_path / "stub").mkdir()
+    return Stub(tmp_path / "stub", monkeypatch)
+
+
+@pytest.fixture
+def run(monkeypatch, capfd):
+    """Run the command in a folder: exit code, output, errors."""
+
+    def run(folder, *arguments):
+        monkeypatch.chdir(folder)
+        with pytest.raises(SystemExit) as done:
+            main.main(["ci", *arguments])
+        out, err = capfd.readouterr()
+        assert SECRET not in out + err
+        return done.value.code, out, err
+
+    return run
+
+
+@pytest.fixture
+def world(remote, stub, run, tmp_path):
+    """A remote, a pytest, a way to run the command, and one to check something out."""
+
+    def clone(reference, depth=None):
+        return remote.checkout(tmp_path / "clone", reference, depth)
+
+    return SimpleNamespace(remote=remote, stub=stub, run=run, clone=clone)
+
+
+def commit(repository, revision):
+    return git(repository, "rev-parse", revision)
+
+
+@pytest.fixture
+def shallow(request, remote, service, tmp_path):
+    """The merge of a pull request, checked out as deep as asked."""
+
+    def shallow(depth):
+        service.pull_request(remote.pull_request(1))
+        return remote.checkout(tmp_path / f"clone-{depth}", "refs/pull/1/merge", depth)
+
+    return shallow
+
+
+# The base of an event
+
+
+@pytest.mark.parametrize("depth", [None, 1, 2])
+def test_a_pull_request_compares_with_its_base(remote, shallow, stub, run, depth):
+    clone = shallow(depth)
+    code, out, _ = run(clone, "--", "tests")
+    assert code == 0
+    assert commit(clone, stub.against) == commit(remote.work, "main")
+    assert "pytest ran" in out
+    assert f"(merge base {commit(remote.work, 'main')[:7]})" in out
+
+
+def test_people_read_the_name_of_the_branch(shallow, stub, run):
+    _, out, _ = run(shallow(None))
+    assert stub.against == "origin/main"
+    assert "infergate: comparing with origin/main (merge base " in out
+
+
+@pytest.mark.parametrize("depth", [None, 1])
+def test_what_others_pushed_to_the_base_meanwhile_is_not_blamed_on_the_change(world, service, depth):
+    git(world.remote.work, "checkout", "--quiet", "main")
+    tip = world.remote.commit("others", **{"others.py": "1"})
+    world.remote.push("main")
+    git(world.remote.work, "checkout", "--quiet", "feature")
+    event = world.remote.pull_request(1)
+    event["pull_request"]["base"]["sha"] = commit(
+        world.remote.work, "main~1"
+    )  # as it was when the event was made
+    git(world.remote.work, "checkout", "--quiet", "main")
+    world.remote.commit("others again", **{"others.py": "2"})
+    world.remote.push("main")
+    service.pull_request(event)
+    clone = world.clone("refs/pull/1/merge", depth)
+    assert world.run(clone)[0] == 0
+    assert git(clone, "merge-base", world.stub.against, "HEAD") == tip
+
+
+def test_a_shallow_clone_is_deepened_until_the_sides_meet(remote, service, stub, run, tmp_path):
+    git(remote.work, "checkout", "--quiet", "main")
+    remote.many(120, "long")
+    remote.push("long")
+    git(remote.work, "checkout", "--quiet", "--detach", "long")
+    service.event("push", {"before": ZEROS, "repository": {"default_branch": "main"}}, GITHUB_REF_NAME="long")
+    clone = remote.checkout(tmp_path / "clone", "refs/heads/long", 1)
+    code, out, _ = run(clone)
+    assert code == 0
+    assert git(clone, "merge-base", stub.against, "HEAD") == commit(remote.work, "main")
+    assert re.findall(r"fetching (\d+) more", out) == ["50", "200"]
+    assert "rest of the history" not in out
+
+
+def test_trailers_of_a_long_pull_request_are_fetched_with_it(remote, service, run, stub, tmp_path):
+    git(remote.work, "checkout", "--quiet", "feature")
+    remote.many(60, "long")
+    service.pull_request(remote.pull_request(2))
+    clone = remote.checkout(tmp_path / "clone", "refs/pull/2/merge", 1)
+    assert run(clone)[0] == 0
+    assert len(git(clone, "rev-list", "origin/main..HEAD").splitlines()) == 1 + 60 + 2
+
+
+@pytest.mark.parametrize("depth", [None, 1])
+def test_a_base_that_was_rewritten_leaves_what_the_event_named(world, service, depth):
+    event = world.remote.pull_request(1)
+    clone = world.clone("refs/pull/1/merge", depth)
+    git(world.remote.work, "checkout", "--quiet", "--orphan", "rewritten")
+    world.remote.commit("another history", **{"model.py": "new"})
+    world.remote.push("+rewritten:refs/heads/main")
+    service.pull_request(event)
+    assert world.run(clone)[0] == 0
+    assert world.stub.against == event["pull_request"]["base"]["sha"]
+    assert git(clone, "merge-base", world.stub.against, "HEAD") == world.stub.against
+
+
+@pytest.mark.parametrize("depth", [None, 1])
+def test_a_base_that_is_gone_is_an_error_and_not_a_weaker_gate(world, service, depth):
+    event = world.remote.pull_request(1)
+    event["pull_request"]["base"] = {"ref": "gone", "sha": NOWHERE}
+    service.pull_request(event)
+    clone = world.clone("refs/pull/1/merge", depth)
+    code, out, err = world.run(clone)
+    assert code == 4
+    assert world.stub.asked is None
+    assert (
+        "what this pull_request compares with cannot be had: there is no gone here, nor at the remote" in err
+    )
+    assert f"there is no {NOWHERE} here" in err
+    assert "fetch-depth: 0 of actions/checkout" in err
+    assert "::error title=infergate::what this pull_request compares with cannot be had: " in out
+    assert service.outputs == {"verdict": "error", "failed": "", "decided": "", "cases": ""}
+    assert service.summary.read_text().startswith("### ❌ No result: what this pull")
+
+
+def test_a_fork_is_checked_out_from_the_base_repository(remote, service, stub, run, tmp_path):
+    fork = tmp_path / "fork"
+    git(tmp_path, "clone", "--quiet", remote.url, str(fork))
+    git(fork, "checkout", "--quiet", "-b", "patch", "origin/main")
+    write(fork, {"model.py": "slower"})
+    git(fork, "commit", "--quiet", "--all", "--message", "patch")
+    git(remote.work, "fetch", "--quiet", str(fork), "patch:patch")
+    git(remote.work, "checkout", "--quiet", "patch")
+    service.pull_request(remote.pull_request(3))
+    clone = remote.checkout(tmp_path / "clone", "refs/pull/3/merge", 1)
+    assert run(clone)[0] == 0
+    assert git(clone, "merge-base", stub.against, "HEAD") == commit(remote.work, "main")
+
+
+def test_a_checkout_of_the_base_itself_is_an_error(remote, service, stub, run, tmp_path):
+    service.pull_request(remote.pull_request(1))
+    code, _, err = run(remote.checkout(tmp_path / "clone", "refs/heads/main"))
+    assert code == 4
+    assert "main has what is checked out already" in err
+    assert stub.asked is None
+
+
+def test_pull_request_target_is_refused(remote, service, stub, run, tmp_path):
+    service.event("pull_request_target", remote.pull_request(1))
+    code, _, err = run(remote.checkout(tmp_path / "clone", "refs/heads/main"))
+    assert code == 4
+    assert "start this workflow on pull_request" in err
+    assert stub.asked is None
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"pull_request": 5}', "[" * 100_000])
+def test_an_event_that_names_no_base(world, service, text):
+    service.event("pull_request")
+    service.event_path.write_text(text)
+    code, _, err = world.run(world.clone("refs/heads/main"))
+    assert code == 4
+    assert "Error: this pull_request names no base; say what to compare with: --against=REV" in err
+
+
+def push(service, before, branch, **payload):
+    payload = {"before": before, "repository": {"default_branch": "main"}, **payload}
+    service.event("push", payload, GITHUB_REF=f"refs/heads/{branch}", GITHUB_REF_NAME=branch)
+
+
+@pytest.mark.parametrize("depth", [None, 1])
+def test_a_push_compares_with_what_was_there_before(world, service, depth):
+    before = commit(world.remote.work, "feature~1")
+    push(service, before, "feature")
+    clone = world.clone("refs/heads/feature", depth)
+    assert world.run(clone)[0] == 0
+    assert world.stub.against == before
+
+
+def test_a_new_branch_compares_with_where_it_left_the_default_one(remote, service, stub, run, tmp_path):
+    push(service, ZEROS, "feature")
+    clone = remote.checkout(tmp_path / "clone", "refs/heads/feature")
+    assert run(clone)[0] == 0
+    assert stub.against == "origin/main"
+
+
+def test_a_forced_push_that_lost_what_was_before(remote, service, stub, run, tmp_path):
+    push(service, NOWHERE, "feature", forced=True)
+    clone = remote.checkout(tmp_path / "clone", "refs/heads/feature", 1)
+    assert run(clone)[0] == 0
+    assert git(clone, "merge-base", stub.against, "HEAD") == commit(remote.work, "main")
+
+
+def test_a_forced_push_of_the_default_branch_that_lost_what_was_before(remote, service, stub, run, tmp_path):
+    push(service, NOWHERE, "main", forced=True)
+    code, _, err = run(remote.checkout(tmp_path / "clone", "refs/heads/main"))
+    assert code == 4
+    assert f"what this push compares with cannot be had: there is no {NOWHERE} here" in err
+    assert stub.asked is None
+
+
+@pytest.mark.parametrize("before", ["old", "new"])
+def test_a_push_with_nothing_new_uses_what_is_on_record(world, service, before):
+    """The first push of a default branch, and one that takes commits away."""
+    push(service, ZEROS if before == "old" else commit(world.remote.work, "feature"), "main")
+    code, out, _ = world.run(world.clone("refs/heads/main"))
+    assert code == 0
+    assert world.stub.against is None
+    assert "infergate: this push names nothing to compare with: comparing with the baseline on record" in out
+
+
+def test_a_merge_queue_compares_with_its_base(remote, service, stub, run, tmp_path):
+    base = commit(remote.work, "main")
+    service.event("merge_group", {"merge_group": {"base_sha": base}})
+    assert run(remote.checkout(tmp_path / "clone", "refs/heads/feature", 1))[0] == 0
+    assert stub.against == base
+
+
+@pytest.mark.parametrize("event", ["schedule", "workflow_dispatch", "release"])
+def test_an_event_without_a_base_uses_what_is_on_record(world, service, event):
+    service.event(event)
+    code, out, _ = world.run(world.clone("refs/heads/main"))
+    assert code == 0
+    assert world.stub.against is None
+    assert f"infergate: this {event} names nothing to compare with" in out
+
+
+def test_no_event_uses_what_is_on_record(remote, stub, run):
+    code, out, _ = run(remote.work, "--", "tests")
+    assert (code, stub.against) == (0, None)
+    assert "infergate: there is nothing to compare with: comparing with the baseline on record\n" in out
+    assert "::" not in out
+
+
+def test_without_an_event_auto_is_the_upstream(remote, stub, run):
+    assert run(remote.work, "--against=auto")[0] == 0
+    assert stub.against == "auto"
+
+
+# GitLab
+
+
+def gitlab(monkeypatch, **variables):
+    for name, value in {"GITLAB_CI": "true", "CI_JOB_URL": "https://lab.example/job/1", **variables}.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.parametrize("depth", [None, 1])
+def test_a_merge_request_compares_with_its_base(world, monkeypatch, depth):
+    base = commit(world.remote.work, "main")
+    gitlab(
+        monkeypatch, CI_PIPELINE_SOURCE="merge_request_event", CI_MERGE_REQUEST_DIFF_BASE_SHA=base,
+        CI_MERGE_REQUEST_TARGET_BRANCH_NAME="main", CI_MERGE_REQUEST_TARGET_BRANCH_SHA="",
+    )  # fmt: skip
+    code, out, _ = world.run(world.clone("refs/heads/feature", depth))
+    assert (code, world.stub.against) == (0, base)
+    assert "::error" not in out
+
+
+def test_a_merge_request_without_its_hash_has_its_branch(remote, stub, run, tmp_path, monkeypatch):
+    gitlab(monkeypatch, CI_PIPELINE_SOURCE="merge_request_event", CI_MERGE_REQUEST_TARGET_BRANCH_NAME="main")
+    assert run(remote.checkout(tmp_path / "clone", "refs/heads/feature"))[0] == 0
+    assert stub.against == "origin/main"
+
+
+def test_a_branch_pipeline_compares_with_what_was_there_before(remote, stub, run, tmp_path, monkeypatch):
+    before = commit(remote.work, "feature~1")
+    gitlab(
+        monkeypatch, CI_PIPELINE_SOURCE="push", CI_COMMIT_BRANCH="feature", CI_COMMIT_BEFORE_SHA=before,
+        CI_DEFAULT_BRANCH="main",
+    )  # fmt: skip
+    assert run(remote.checkout(tmp_path / "clone", "refs/heads/feature"))[0] == 0
+    assert stub.against == before
+
+
+def test_a_scheduled_pipeline_uses_what_is_on_record(remote, stub, run, tmp_path, monkeypatch):
+    gitlab(monkeypatch, CI_PIPELINE_SOURCE="schedule", CI_COMMIT_BRANCH="main")
+    assert run(remote.checkout(tmp_path / "clone", "refs/heads/main"))[0] == 0
+    assert stub.against is None
+
+
+# What the user names
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [("main", "main"), ("v1", "main~1"), ("origin/main", "main"), ("HEAD~1", "feature~1")],
+)
+@pytest.mark.parametrize("depth", [None, 1])
+def test_a_revision_is_fetched_where_it_is_missing(world, asked, expected, depth):
+    clone = world.clone("refs/heads/feature", depth)
+    assert world.run(clone, f"--against={asked}")[0] == 0
+    assert git(clone, "merge-base", world.stub.against, "HEAD") == commit(world.remote.work, expected)
+
+
+def test_a_hash_is_fetched_where_it_is_missing(remote, stub, run, tmp_path):
+    before = commit(remote.work, "main~1")
+    clone = remote.checkout(tmp_path / "clone", "refs/heads/feature", 1)
+    assert run(clone, f"--against={before}")[0] == 0
+    assert stub.against == before
+
+
+@pytest.mark.parametrize("asked", ["nothing", "--upload-pack=touch pwned", "a..b", "$(touch pwned)", NOWHERE])
+def test_a_revision_that_does_not_exist(remote, stub, run, tmp_path, asked):
+    clone = remote.checkout(tmp_path / "clone", "refs/heads/feature")
+    code, _, err = run(clone, f"--against={asked}")
+    assert code == 4
+    assert f"Error: --against: there is no {asked} here, nor at the remote" in err
+    assert stub.asked is None
+    assert not (clone / "pwned").exists()
+
+
+@pytest.mark.parametrize("depth", [None, 1])
+@pytest.mark.parametrize("tagged", [False, True])
+def test_the_last_release(world, depth, tagged):
+    if tagged:  # the release of what is checked out is none before it
+        git(world.remote.work, "tag", "v2", "main")
+        world.remote.push("refs/tags/v2")
+    clone = world.clone("refs/heads/main", depth)
+    assert world.run(clone, "--against=latest-tag")[0] == 0
+    assert world.stub.against == "v1"
+    assert git(clone, "merge-base", "v1", "HEAD") == commit(world.remote.work, "main~1")
+
+
+def test_no_release_yet(tmp_path, stub, run):
+    remote = Remote(tmp_path)
+    remote.commit("first")
+    remote.commit("second")
+    remote.push()
+    code, _, err = run(remote.work, "--against=latest-tag")
+    assert code == 4
+    assert "--against=latest-tag: there is no tag before what is checked out" in err
+
+
+def test_recording_compares_with_nothing_but_the_record(remote, service, stub, run, shallow):
+    code, _, _ = run(
+        shallow(None), "--save", "--devices=cpu", "--baseline=records", "--", "tests", "-k", "a b"
+    )
+    assert code == 0
+    assert stub.asked == [
+        "--infer-devices=cpu", "--infer-baseline=records", "--infer-json=results.json", "--infer-save", "tests", "-k", "a b",
+    ]  # fmt: skip
+
+
+def test_every_option_reaches_pytest(remote, stub, run):
+    run(
+        remote.work,
+        "--devices=cpu,cuda",
+        "--report=r.html",
+        "--json=r.json",
+        "--markdown=r.md",
+        "--against=v1",
+    )
+    assert stub.asked == [
+        "--infer-devices=cpu,cuda", "--infer-report=r.html", "--infer-json=r.json", "--infer-markdown=r.md",
+        "--infer-against=v1",
+    ]  # fmt: skip
+
+
+def test_empty_options_are_not_given(remote, stub, run):
+    run(remote.work, "--devices=", "--report=", "--against=", "--baseline=", "--arguments=")
+    assert stub.asked == ["--infer-json=results.json"]
+
+
+def test_arguments_in_one_text_are_split_and_not_run(remote, stub, run):
+    text = """tests -k "a or b" '$HOME' `touch pwned` $(touch pwned) ; touch pwned"""
+    run(remote.work, f"--arguments={text}", "--", "-x")
+    assert stub.asked[1:5] == ["tests", "-k", "a or b", "$HOME"]
+    assert stub.asked[-1] == "-x"
+    assert not (remote.work / "pwned").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--arguments=a 'b"], 'Error: --arguments: "a \'b": No closing quotation'),
+        (["--", "--infer-json=x"], "Error: --infer-json is set by this command: give it --json instead"),
+        (
+            ["--", "--infer-against", "main"],
+            "Error: --infer-against is set by this command: give it --against instead",
+        ),
+        (["--strict"], "Error: No such option"),
+    ],
+)
+def test_bad_arguments(remote, stub, run, arguments, message):
+    code, _, err = run(remote.work, *arguments)
+    assert code == 4
+    assert message in err
+    assert stub.asked is None
+
+
+# Without git
+
+
+def test_outside_of_a_clone(tmp_path, stub, run):
+    (tmp_path / "bare").mkdir()
+    code, _, err = run(tmp_path / "bare", "--against=main")
+    assert code == 4
+    assert "bare is not inside a git clone (git: fatal: not a git repository" in err
+    assert run(tmp_path / "bare")[0] == 0
+
+
+def test_a_runner_without_git(tmp_path, stub, run, service, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
+    service.event("pull_request", {}, GITHUB_BASE_REF="main")
+    (tmp_path / "folder").mkdir()
+    code, _, err = run(tmp_path / "folder")
+    assert code == 4
+    assert (
+        "Error: git cannot be run: No such file or directory; install git, or say what to compare with" in err
+    )
+    assert run(tmp_path / "folder", "--against=none")[0] == 0
+
+
+def test_a_repository_without_commits(tmp_path, stub, run):
+    git(tmp_path, "init", "--quiet", "empty")
+    code, _, err = run(tmp_path / "empty", "--against=main")
+    assert code == 4
+    assert "the repository has no commit yet: make one" in err
+
+
+def test_what_git_says_is_told_without_credentials():
+    line = "fatal: unable to access 'https://token:hunter2@git.example/a.git/': could not resolve"
+    assert (
+        git_base.without_credentials(line)
+        == "fatal: unable to access 'https://git.example/a.git/': could not resolve"
+    )
+
+
+def test_nobody_is_asked_for_a_password(tmp_path, stub, run, monkeypatch):
+    remote = Remote(tmp_path)
+    remote.commit("first")
+    git(remote.work, "remote", "set-url", "origin", "https://token:hunter2@localhost:1/a.git")
+    code, _, err = run(remote.work, "--against=main2")
+    assert code == 4
+    assert "hunter2" not in err
+
+
+# What pytest says, and what it leaves
+
+
+def failing():
+    return session("test_slow")
+
+
+def test_a_pass(remote, service, stub, run):
+    code, out, _ = run(remote.work, "--against=none")
+    assert code == 0
+    assert service.outputs == {"verdict": "passed", "failed": "0", "decided": "1", "cases": "1"}
+    page = service.summary.read_text()
+    assert page.startswith("### ✅ passed\\: 1 of 1 cases decided")
+    assert "[Report and results](<https://git.example/owner/name/actions/runs/77#artifacts>)" in page
+    assert "::" not in out
+
+
+def test_a_regression_is_red_with_an_annotation_at_the_line(remote, service, stub, run):
+    stub.leaves(failing())
+    code, out, _ = run(remote.work, "--against=none", "--", "tests")
+    assert code == 1
+    assert service.outputs == {"verdict": "failed", "failed": "1", "decided": "2", "cases": "2"}
+    assert service.summary.read_text().startswith("### ❌ FAILED")
+    (line,) = [line for line in out.splitlines() if line.startswith("::")]
+    assert line.startswith(
+        "::error file=tests/test_it.py,line=5,title=regressed%3A tests/test_it.py%3A%3Atest_slow[cpu]::"
+    )
+
+
+@pytest.mark.parametrize(
+    ("left", "ends", "words"),
+    [
+        ((session(), 1), (1, "failed"), "pytest ended with exit code 1 (a test failed), for another reason"),
+        ((session(), 2), (2, "failed"), "pytest ended with exit code 2 (interrupted), for another reason"),
+        ((session(), 5), (5, "failed"), "pytest ended with exit code 5 (no test was collected)"),
+        ((failing(), 0), (1, "failed"), "pytest ended with exit code 0 although the gate failed"),
+        ((None, 0), (1, "error"), "pytest ended with exit code 0 and wrote no results into results.json"),
+        ((None, 4), (4, "error"), "pytest ended with exit code 4 (bad usage, see its output) and wrote no"),
+        (("{", 0), (1, "error"), "and its results cannot be read: results.json: the JSON ends too early"),
+        (("{}", 1), (1, "error"), "and its results cannot be read: results.json: $.schema_version: missing"),
+    ],
+    ids=range(8),
+)
+def test_a_green_run_is_one_that_proves_it(world, service, left, ends, words):
+    world.stub.leaves(*left)
+    code, out, _ = world.run(world.remote.work, "--against=none")
+    assert (code, service.outputs["verdict"]) == ends
+    assert words in out
+    assert "::error title=infergate::" in out
+    assert service.summary.read_text().startswith("### ❌ ")
+
+
+def test_results_of_an_earlier_run_prove_nothing(remote, service, stub, run):
+    (remote.work / "results.json").write_text(results.render_results(session()))
+    stub.leaves(None, 0)
+    code, out, _ = run(remote.work, "--against=none")
+    assert code == 1
+    assert "wrote no results into results.json" in out
+    assert (remote.work / "results.json").exists()
+
+
+def test_a_run_without_inference_tests_says_so(remote, service, stub, run):
+    stub.leaves(session(passing=(), headline="passed: no inference case ran"))
+    code, out, _ = run(remote.work, "--against=none")
+    assert code == 0
+    assert service.outputs == {"verdict": "none", "failed": "0", "decided": "0", "cases": "0"}
+    assert "::warning title=infergate::no inference test was selected: nothing was measured" in out
+    assert service.summary.read_text().startswith("### ⚠️ ")
+
+
+def test_a_run_that_was_killed(remote, service, stub, run, monkeypatch):
+    stub.leaves(None, 0)
+    monkeypatch.setenv("STUB_SIGNAL", str(int(signal.SIGKILL)))
+    assert run(remote.work, "--against=none")[0] == 128 + signal.SIGKILL
+    assert service.outputs["verdict"] == "error"
+
+
+@pytest.mark.parametrize("name", ["GITHUB_STEP_SUMMARY", "GITHUB_OUTPUT"])
+def test_a_file_that_cannot_be_written_is_a_warning(remote, service, stub, run, name):
+    stub.leaves(failing())
+    service.set(**{name: remote.work})
+    code, out, _ = run(remote.work, "--against=none")
+    assert code == 1
+    what = "the job summary" if name == "GITHUB_STEP_SUMMARY" else "the outputs of the step"
+    assert f"::warning title=infergate::{what} cannot be written: Is a directory" in out
+    assert "::error file=" in out
+
+
+def test_a_summary_that_is_full_is_a_warning(remote, service, stub, run):
+    service.summary.write_text("x" * (2**20 - 100))
+    code, out, _ = run(remote.work, "--against=none")
+    assert code == 0
+    assert "::warning title=infergate::the job summary holds 1.05 MB already" in out
+    assert service.summary.stat().st_size < 2**20
+
+
+def test_a_summary_of_others_stays(remote, service, stub, run):
+    service.summary.write_text("# Mine\n\n")
+    run(remote.work, "--against=none")
+    assert service.summary.read_text().startswith("# Mine\n\n### ✅ passed")
+
+
+def test_the_environment_is_written_nowhere(remote, service, stub, run):
+    stub.leaves(failing())
+    run(remote.work, "--against=none")
+    assert SECRET not in service.summary.read_text() + service.output.read_text()
+    assert SECRET not in (remote.work / "results.json").read_text()
+
+
+def test_locally_people_read_words_and_no_commands(remote, stub, run):
+    stub.leaves(failing())
+    code, out, _ = run(remote.work, "--against=none")
+    assert code == 1
+    assert "::" not in out
+    stub.leaves(None, 0)
+    (remote.work / "results.json").unlink()
+    assert (
+        "infergate: pytest ended with exit code 0 and wrote no results"
+        in run(remote.work, "--against=none")[1]
+    )
+
+
+# Where a test stands in the repository
+
+
+@pytest.mark.parametrize(
+    ("rootdir", "here", "arguments"),
+    [
+        (".", ".", []),
+        (".", "sub", []),
+        ("sub", "sub", []),
+        ("sub", ".", ["sub/tests"]),
+        ("sub", ".", ["sub/tests/test_it.py::test_slow"]),
+    ],
+)
+def test_places_are_those_of_the_repository(remote, rootdir, here, arguments):
+    write(remote.work, {"sub/tests/test_it.py": ""})
+    module = "tests/test_it.py" if rootdir == "sub" else "sub/tests/test_it.py"
+    found = ci.source_lines(session("test_slow", module=module, line=9), remote.work / here, arguments)
+    assert found[f"{module}::test_slow[cpu]"] == ("sub/tests/test_it.py", 9)
+
+
+@pytest.mark.parametrize("module", ["gone.py", "../outside.py", "/etc/hostname", "link.py"])
+def test_a_place_outside_of_the_repository_is_none(remote, tmp_path, module):
+    (tmp_path / "outside.py").write_text("")
+    (remote.work / "link.py").symlink_to(tmp_path / "outside.py")
+    assert ci.source_lines(session("test_slow", module=module), remote.work) == {}
+
+
+def test_git_variables_of_a_hook_lead_nowhere(remote, monkeypatch):
+    monkeypatch.setenv("GIT_DIR", "/nowhere")
+    assert git_base.repository_top(remote.work) == remote.work.resolve()
+
+
+def test_a_clone_has_a_remote_of_any_name(remote):
+    git(remote.work, "remote", "rename", "origin", "upstream")
+    found = git_base.named_base("upstream/main", remote.work, print)
+    assert found.commit == commit(remote.work, "main")
+    with pytest.raises(ConfigurationError, match="there is no nothing here"):
+        git_base.named_base("nothing", remote.work, print)

@@ -1,0 +1,117 @@
+import json
+import shutil
+import subprocess
+import sys
+import types
+
+import click
+import jsonschema
+import pytest
+
+from pytest_infergate import __version__
+from pytest_infergate.cli import main
+from pytest_infergate.errors import StorageError
+from pytest_infergate.storage import baseline_document
+
+SCRIPT = "from pytest_infergate.cli import main; main()"
+
+
+def run(capsys, *arguments):
+    with pytest.raises(SystemExit) as done:
+        main.main(list(arguments))
+    out, err = capsys.readouterr()
+    return done.value.code, out, err
+
+
+def test_version(capsys):
+    assert run(capsys, "--version") == (0, f"infergate {__version__}\n", "")
+
+
+def test_help(capsys):
+    code, out, _ = run(capsys, "--help")
+    assert code == 0
+    assert "schema" in out
+
+
+def test_the_schema_of_baselines(capsys):
+    code, out, err = run(capsys, "schema", "baseline")
+    assert (code, err) == (0, "")
+    assert out == baseline_document.baseline_schema()
+
+
+@pytest.mark.parametrize("arguments", [["schema"], ["schema", "results"]])
+def test_the_schema_of_results(capsys, arguments):
+    code, out, _ = run(capsys, *arguments)
+    assert code == 0
+    jsonschema.Draft202012Validator.check_schema(json.loads(out))
+    assert "results" in json.loads(out)["title"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "Error: Missing command."),
+        (["schma"], "Error: No such command 'schma'."),
+        (["schema", "prices"], "'prices' is not one of 'results', 'baseline'."),
+        (["--verbose"], "Error: No such option"),
+        (["schema", "baseline", "more"], "Error: Got unexpected extra argument (more)"),
+    ],
+)
+def test_usage_errors_exit_with_4(capsys, arguments, message):
+    code, out, err = run(capsys, *arguments)
+    assert (code, out) == (4, "")
+    assert message in err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (
+            StorageError("results.json is not JSON; restore it"),
+            4,
+            "Error: results.json is not JSON; restore it\n",
+        ),
+        (click.ClickException("no"), 4, "Error: no\n"),
+        (KeyboardInterrupt(), 130, ""),
+        (click.Abort(), 130, ""),
+        (click.exceptions.Exit(1), 1, ""),
+    ],
+)
+def test_errors_and_exit_codes(capsys, monkeypatch, error, code, message):
+    def fail():
+        raise error
+
+    monkeypatch.setitem(sys.modules, "pytest_infergate.report.results", types.SimpleNamespace(schema=fail))
+    assert run(capsys, "schema") == (code, "", message)
+
+
+def test_arguments_come_from_the_command_line(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["infergate", "--version"])
+    with pytest.raises(SystemExit) as done:
+        main.main()
+    assert done.value.code == 0
+    assert capsys.readouterr().out.startswith("infergate ")
+
+
+def test_torch_is_never_imported():
+    probe = f"import sys; sys.modules['torch'] = None; {SCRIPT}"
+    done = subprocess.run([sys.executable, "-c", probe, "schema"], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.skipif(shutil.which("bash") is None or sys.platform == "win32", reason="needs a POSIX shell")
+@pytest.mark.parametrize("arguments", ["schema baseline", "--help"])
+@pytest.mark.parametrize(
+    ("command", "codes", "error"),
+    [
+        # A reader that leaves early may leave time to write it all.
+        ("| head -n 1", {"0 0", "141 0"}, ""),
+        ("| exit 0", {"141 0"}, ""),
+        ("> /dev/full", {"4"}, "Error: cannot write the output: No space left on device\n"),
+    ],
+)
+def test_output_that_nobody_takes(command, codes, error, arguments):
+    wait = "import time; time.sleep(0.3); " if "exit" in command else ""
+    script = f'"{sys.executable}" -c "{wait}{SCRIPT}" {arguments} {command}; echo "${{PIPESTATUS[@]}}" >&2'
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+    assert done.stderr in {f"{error}{code}\n" for code in codes}

@@ -1,0 +1,251 @@
+"""Ways and offers: what a file from elsewhere may hold makes none, and several machines are told apart."""
+
+import msgspec
+import pytest
+from core_values import ENVIRONMENT, HARDWARE, OTHER_HARDWARE, case, latency, measurement, result
+
+from pytest_infergate.core.advice import deployments
+from pytest_infergate.core.domain.instance_types import Instance
+from pytest_infergate.core.domain.measurement import ConcurrentRun, Energy
+from pytest_infergate.core.domain.model import Hardware, Note
+from pytest_infergate.core.domain.outcome import Against, CaseVerdict, Outcome, Policy, Session, Verdict
+from pytest_infergate.core.gate import decide
+
+OWN = Instance(
+    provider="own", region="", name="own cpu", vcpus=0, memory_gib=None, usd_per_hour=0.1, as_of=""
+)
+RENTED = Instance(
+    provider="lab", region="cellar", name="small", vcpus=4, memory_gib=8.0, cpu_model="Test CPU",
+    usd_per_hour=0.2, as_of="2026-07-20",
+)  # fmt: skip
+
+
+def timed(seconds=0.02, size=1, hardware=HARDWARE, **fields):
+    """Calls that all take the same time."""
+    constant = msgspec.structs.replace(latency(seconds), percentiles=(seconds,) * 101)
+    return result(
+        of=case(batch_size=size),
+        hardware=hardware,
+        measurement=measurement(0.02, **{"latency": constant, **fields}),
+    )
+
+
+def run_of(*results):
+    return Session(
+        tool_version="0.1.0",
+        created="2026-07-01T12:00:00Z",
+        environment=ENVIRONMENT,
+        cases=results,
+        gate=decide.gate_session((), Policy()),
+    )
+
+
+def ways(*results):
+    return deployments.deployments([run_of(*results)])
+
+
+def sizes(*results):
+    return [one.service.batch_sizes for one in ways(*results)]
+
+
+@pytest.mark.parametrize("size", [0, -1, -(2**63)])
+def test_a_batch_of_nothing_makes_no_way(size):
+    assert sizes(timed(size=size), timed(size=8)) == [(8,)]
+    assert ways(timed(size=size)) == ()
+
+
+@pytest.mark.parametrize("seconds", [5e-324, 1e-12, 1e8, 1e308])
+def test_times_that_no_clock_tells_make_no_way(seconds):
+    assert sizes(timed(seconds), timed(size=8)) == [(8,)]
+
+
+@pytest.mark.parametrize("seconds", [1e-8, 1e6])
+def test_very_short_and_very_long_calls_make_one(seconds):
+    assert sizes(timed(seconds)) == [(1,)]
+
+
+def test_copies_that_no_clock_tells_make_no_way():
+    assert ways(timed(host_to_host=1e308)) == ()
+    assert sizes(timed(host_to_host=-1.0)) == [(1,)]
+
+
+def crew(workers, seconds=0.03):
+    return ConcurrentRun(
+        workers=workers, throughput=1.0, calls=100, mean=seconds, percentiles=(seconds,) * 101
+    )
+
+
+def test_a_crew_has_two_workers_or_more():
+    crews = tuple(map(crew, (-1, 0, 1, 2)))
+    assert [one.workers for one in ways(timed(crews=crews))] == [1, 2]
+
+
+@pytest.mark.parametrize("seconds", [5e-324, 1e308])
+def test_a_crew_whose_times_no_clock_tells_is_none(seconds):
+    assert [one.workers for one in ways(timed(crews=(crew(2, seconds),)))] == [1]
+
+
+def metered(**fields):
+    known = {
+        "joules": 1.0,
+        "source": "nvml",
+        "scope": "board",
+        "seconds": 2.0,
+        "calls": 50,
+        "idle_watts": 20.0,
+    }
+    return Energy(**{**known, **fields})
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"seconds": 0.0},
+        {"seconds": -1.0},
+        {"calls": 0},
+        {"batch_size": 0},
+        {"joules": -1.0},
+        {"joules": 1e308},
+        {"idle_watts": -1.0},
+        {"idle_watts": 1e308},
+    ],
+    ids=str,
+)
+def test_energy_that_no_meter_tells_is_not_known(fields):
+    (usual,) = ways(timed(energy=metered()))
+    assert dict(usual.energies) == {1: metered()}
+    (strange,) = ways(timed(energy=metered(**fields)))
+    assert not strange.energies
+
+
+# Several machines of one name
+
+
+def offered(*machines, told):
+    made, _ = deployments.priced_deployments(ways(*(timed(hardware=one) for one in machines)), (), told)
+    return [offer.words for offer in made]
+
+
+def test_a_price_that_is_said_of_several_machines_names_each():
+    assert offered(HARDWARE, OTHER_HARDWARE, told={"cpu": OWN}) == [
+        "own cpu, 4 cores of Other CPU (cpu)",
+        "own cpu, 4 cores of Test CPU (cpu)",
+    ]
+
+
+def test_one_price_for_several_machines_is_said():
+    found = ways(timed(hardware=HARDWARE), timed(hardware=OTHER_HARDWARE))
+    _, (note,) = deployments.priced_deployments(found, (), {"cpu": OWN})
+    assert note.text == "own cpu is one price for 4 cores of Other CPU and 4 cores of Test CPU"
+    assert note.cure.endswith(f"{OTHER_HARDWARE.id}, {HARDWARE.id}")
+    assert deployments.priced_deployments(found[:1], (), {"cpu": OWN})[1] == ()
+
+
+def test_machines_of_one_kind_are_asked_for_by_their_class():
+    _, notes = deployments.priced_deployments(
+        ways(timed(hardware=HARDWARE), timed(hardware=OTHER_HARDWARE)), (), {}
+    )
+    assert [
+        f"--price {one.id}=USD_PER_HOUR" in note.cure
+        for one, note in zip((OTHER_HARDWARE, HARDWARE), notes, strict=True)
+    ] == [True, True]
+    _, (alone,) = deployments.priced_deployments(ways(timed(hardware=HARDWARE)), (), {})
+    assert "--price cpu=USD_PER_HOUR" in alone.cure
+
+
+def test_machines_of_the_same_words_go_by_their_class():
+    twin = Hardware(cpu_model="Test CPU", isa=("avx512",), cores=4)
+    words = offered(HARDWARE, twin, told={"cpu": OWN})
+    assert sorted(words) == sorted(f"own cpu, {one.id} (cpu)" for one in (HARDWARE, twin))
+
+
+def test_one_machine_keeps_its_name():
+    assert offered(HARDWARE, told={"cpu": OWN}) == ["own cpu (cpu)"]
+    assert offered(HARDWARE, OTHER_HARDWARE, told={HARDWARE.id: OWN}) == ["own cpu (cpu)"]
+
+
+def test_an_instance_that_two_classes_stand_for_names_both():
+    twin = Hardware(cpu_model="Test CPU", cores=4)
+    words = offered(HARDWARE, twin, told={"cpu": RENTED})
+    assert sorted(words) == sorted(f"small, {one.id} (cpu)" for one in (HARDWARE, twin))
+    assert offered(HARDWARE, told={"cpu": RENTED}) == ["small (cpu)"]
+
+
+# What is left out, and what is doubtful
+
+
+def judged(*results, verdict=Verdict.EQUIVALENT):
+    verdicts = [
+        CaseVerdict(case=one.case, nodeid=one.nodeid, verdict=verdict, failed=False) for one in results
+    ]
+    return msgspec.structs.replace(run_of(*results), gate=decide.gate_session(verdicts, Policy()))
+
+
+@pytest.mark.parametrize(
+    ("found", "reason"),
+    [
+        (judged(timed(), verdict=Verdict.MISMATCH), "it does not compute what its base does"),
+        (judged(timed(), verdict=Verdict.INVALID), "its measurement is invalid"),
+        (run_of(msgspec.structs.replace(timed(), outcome=Outcome.FAILED)), "its outcome is failed"),
+        (
+            run_of(msgspec.structs.replace(timed(), measurement=None)),
+            "its results hold no times, or no hardware",
+        ),
+        (
+            run_of(msgspec.structs.replace(timed(), hardware=None)),
+            "its results hold no times, or no hardware",
+        ),
+        (run_of(timed(size=0)), "its times are none that a clock can have told"),
+    ],
+    ids=["mismatch", "invalid", "failed", "no times", "no hardware", "no batch"],
+)
+def test_what_is_left_out_is_said(found, reason):
+    assert deployments.deployments([found]) == ()
+    (case,) = found.cases
+    ((name, (note,)),) = deployments.left_out([found]).items()
+    assert name == deployments.model_name(case.case)
+    assert (note.code, note.text) == ("left-out", f"{case.nodeid} is left out: {reason}")
+
+
+def test_what_is_left_out_for_one_reason_is_said_once():
+    ((_, notes),) = deployments.left_out(
+        [run_of(timed(), timed(size=0), timed(size=-1), timed(size=-2))]
+    ).items()
+    assert [note.text.partition("; ")[2] for note in notes] == ["so for 2 more cases"]
+
+
+def test_nothing_is_said_of_what_was_used_or_skipped_or_paired():
+    skipped = msgspec.structs.replace(timed(size=8), outcome=Outcome.SKIPPED)
+    assert deployments.left_out([run_of(timed(), skipped)]) == {}
+    paired = msgspec.structs.replace(run_of(timed(size=0)), against=Against(revision="main"))
+    assert deployments.left_out([paired]) == {}
+
+
+def noted(code, size=1):
+    return timed(size=size, notes=(Note(code=code, text=f"it is {code}", cure="mend it"),))
+
+
+@pytest.mark.parametrize("code", ["disturbed", "not-steady", "page-faults"])
+def test_a_doubtful_measurement_is_doubted(code):
+    (way,) = ways(noted(code))
+    assert [str(note) for note in way.doubts] == [f"{noted(code).nodeid}: it is {code} (mend it)"]
+
+
+def test_a_doubt_of_several_cases_is_said_once():
+    (way,) = ways(noted("disturbed", 8), noted("disturbed", 1), timed(size=2), noted("disturbed", 4))
+    (doubt,) = way.doubts
+    assert doubt.text.endswith("it is disturbed; so for 2 more cases")
+
+
+def test_a_note_that_does_not_touch_advice_is_left_where_it_is():
+    (way,) = ways(noted("flops-uncovered"))
+    assert way.doubts == ()
+
+
+@pytest.mark.parametrize("verdict", [Verdict.OVER_BUDGET, Verdict.REGRESSED, Verdict.SUSPECTED])
+def test_a_case_that_is_not_as_it_should_be_is_doubted(verdict):
+    (way,) = deployments.deployments([judged(timed(), verdict=verdict)])
+    (doubt,) = way.doubts
+    assert doubt.text == f"{timed().nodeid} is {verdict.value.replace('-', ' ')} in the run that measured it"
+    (usual,) = deployments.deployments([judged(timed())])
+    assert usual.doubts == ()

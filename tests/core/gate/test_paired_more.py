@@ -1,0 +1,241 @@
+"""What the paired gate says of one launch, of the control, and of a case whose launches ran out."""
+
+import math
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_infergate.core.domain.model import Note
+from pytest_infergate.core.domain.outcome import Verdict
+from pytest_infergate.core.gate import paired
+from pytest_infergate.core.gate.paired import (
+    CONTROL_MOVED,
+    Decision,
+    GpuState,
+    Launch,
+    PairedTerms,
+    Stage,
+    comparison,
+    control_moved,
+)
+
+PLAN = PairedTerms()
+STOPPED = Note(code="capped", text="the time is up", cure="give it more")
+
+
+def of(*ratios, base=0.010):
+    """A launch with these log ratios."""
+    return Launch(base=(base,) * len(ratios), candidate=tuple(base * math.exp(ratio) for ratio in ratios))
+
+
+def steady(effect, turns=10):
+    return of(*[math.log1p(effect)] * turns)
+
+
+def spread(effect, width, count=5):
+    """Launches evenly spread about an effect."""
+    middle = (count - 1) / 2
+    return [steady(effect + width * (index - middle) / middle) for index in range(count)]
+
+
+# Accelerators that are held back
+
+
+def hot(base, candidate, reason="hardware thermal slowdown", turns=20):
+    """A launch of equal times in which so many turns of each side were held back."""
+
+    def boards(held):
+        return tuple(GpuState(clock_hz=1e9, throttled=(reason,) * (index < held)) for index in range(turns))
+
+    return Launch(
+        base=(0.01,) * turns,
+        candidate=(0.01,) * turns,
+        base_boards=boards(base),
+        candidate_boards=boards(candidate),
+    )
+
+
+@pytest.mark.parametrize(("base", "candidate"), [(0, 0), (20, 20), (0, 2), (10, 8)])
+def test_a_board_held_back_on_both_sides_alike_says_nothing(base, candidate):
+    row = paired.compared([hot(base, candidate)] * 5, (), PairedTerms(), confirming=0)
+    assert (row.verdict, row.note) == (Verdict.EQUIVALENT, None)
+
+
+@pytest.mark.parametrize(("base", "candidate"), [(0, 3), (20, 0)])
+def test_a_board_held_back_on_one_side_makes_the_times_invalid(base, candidate):
+    row = paired.compared([hot(base, candidate)] * 5, (), PairedTerms(), confirming=0)
+    assert row.verdict is Verdict.INVALID
+    assert (
+        f"in {5 * base} % of the turns of the base and {5 * candidate} % of the candidate's" in row.note.text
+    )
+
+
+def test_a_power_cap_is_of_the_work_itself():
+    row = paired.compared([hot(0, 20, "power cap")] * 5, (), PairedTerms(), confirming=0)
+    assert row.verdict is Verdict.EQUIVALENT
+
+
+def test_without_a_board_nothing_is_held_back():
+    assert paired.throttled([Launch(base=(0.01,), candidate=(0.01,))]) is None
+    assert paired.throttled([]) is None
+
+
+# The error of one launch
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_of_fewer_than_four_turns_the_error_is_unknown(turns):
+    assert of(*[0.01] * turns).error == math.inf
+
+
+@pytest.mark.parametrize("turns", [4, 5, 9, 10, 30])
+def test_turns_that_agree_have_no_error(turns):
+    assert of(*[0.02] * turns).error == pytest.approx(0, abs=1e-12)
+
+
+def test_the_error_is_that_of_a_trimmed_mean():
+    # Winsorised: 0.01 0.01 0.02 0.03 0.03, their variance 1e-4, over 60 % of five turns.
+    assert of(0.0, 0.01, 0.02, 0.03, 0.5).error == pytest.approx(math.sqrt(1e-4 / 5) / 0.6)
+
+
+def test_the_order_of_turns_does_not_matter():
+    ratios = [0.01 * index**2 for index in range(12)]
+    assert of(*ratios).error == pytest.approx(of(*ratios[::-1]).error)
+
+
+@pytest.mark.parametrize("wild", [1.0, -1.0])
+def test_wild_turns_are_not_in_the_error(wild):
+    calm = [0.001 * index for index in range(10)]
+    assert of(*calm[:-1], wild).error < 1.5 * of(*calm).error
+
+
+@given(st.lists(st.floats(-0.2, 0.2), min_size=5, max_size=40), st.floats(-0.5, 0.5))
+def test_a_shift_leaves_the_error(ratios, shift):
+    shifted = of(*[ratio + shift for ratio in ratios])
+    assert shifted.error == pytest.approx(of(*ratios).error, abs=1e-9)
+    assert shifted.difference == pytest.approx(of(*ratios).difference + shift, abs=1e-9)
+
+
+@given(st.lists(st.floats(-0.2, 0.2), min_size=5, max_size=40))
+def test_swapping_the_sides_leaves_the_error(ratios):
+    one = of(*ratios)
+    assert Launch(base=one.candidate, candidate=one.base).error == pytest.approx(one.error, abs=1e-12)
+
+
+def test_the_error_is_the_spread_of_differences():
+    generator = random.Random(1)
+    launches = [of(*(generator.gauss(0, 0.01) for _ in range(30))) for _ in range(400)]
+    differences = [one.difference for one in launches]
+    seen = math.sqrt(sum(value**2 for value in differences) / len(differences))
+    told = sum(one.error for one in launches) / len(launches)
+    assert told == pytest.approx(seen, rel=0.15)
+
+
+def test_turns_that_do_not_pair_have_neither():
+    odd = Launch(base=(0.1, 0.1), candidate=(0.1,))
+    with pytest.raises(ValueError, match="argument 2 is shorter"):
+        _ = odd.difference
+    with pytest.raises(ValueError, match="argument 2 is shorter"):
+        _ = odd.error
+
+
+# The control
+
+
+@pytest.mark.parametrize("launches", [[], [steady(0.5)]], ids=["none", "one"])
+def test_too_few_launches_of_the_control_say_nothing(launches):
+    assert control_moved(launches) is None
+
+
+@pytest.mark.parametrize("effect", [0.0, 0.004, -0.004, 0.0095, -0.0095])
+def test_a_control_within_its_limit(effect):
+    assert control_moved(spread(effect, 0.0001)) is None
+
+
+@pytest.mark.parametrize(
+    ("effect", "words"), [(0.03, "+3.0"), (-0.03, "-3.0"), (0.011, "+1.1"), (1.0, "+100")]
+)
+def test_a_control_that_moved(effect, words):
+    note = control_moved(spread(effect, 0.0001))
+    assert note.code == "control-moved"
+    # The sign of less may be typographic.
+    assert f"identical code differed by {words}" in note.text.replace("\N{MINUS SIGN}", "-")
+    assert "measure on another, or later" in note.cure
+
+
+@pytest.mark.parametrize("effect", [0.03, -0.03])
+def test_an_unsteady_control_did_not_move(effect):
+    assert control_moved(spread(effect, 0.05)) is None
+    assert control_moved(spread(effect, 0.001)) is not None
+
+
+def test_launches_settle_the_control():
+    assert control_moved(spread(0.02, 0.01, 2)) is None
+    assert control_moved(spread(0.02, 0.01, 15)) is not None
+
+
+def test_the_limit_of_the_control_is_on_the_log_scale():
+    assert control_moved([of(CONTROL_MOVED * 0.999)] * 3) is None
+    assert control_moved([of(CONTROL_MOVED * 1.001)] * 3) is not None
+
+
+# Launches that ran out
+
+
+def test_why_there_were_no_more_is_said_where_there_were_none():
+    row = comparison((), (), PLAN, Decision(stage=Stage.SCREEN), stopped=STOPPED)
+    assert (row.verdict, row.note, row.effect, row.tolerance) == (Verdict.INCONCLUSIVE, STOPPED, None, 0.02)
+    assert (row.metric, row.evidence) == ("p50", "paired")
+
+
+def test_one_launch_has_no_effect():
+    row = comparison([steady(0.05)], (), PLAN, Decision(stage=Stage.SCREEN), stopped=STOPPED)
+    assert (row.verdict, row.note, row.effect, row.low) == (Verdict.INCONCLUSIVE, STOPPED, None, None)
+
+
+def test_it_is_said_instead_of_what_would_settle_the_case():
+    screen = spread(-0.01, 0.3)
+    row = comparison(screen, (), PLAN, Decision(stage=Stage.SCREEN), stopped=STOPPED)
+    assert row.note == STOPPED
+    assert row.sessions == 5
+    assert row.effect is not None
+    assert comparison(screen, (), PLAN, Decision(stage=Stage.SCREEN)).note.code == "launches-spent"
+
+
+def test_a_confirmation_that_was_cut_short_shows_its_own_launches():
+    row = comparison(
+        spread(0.05, 0.001), spread(0.03, 0.001, 3), PLAN, Decision(stage=Stage.CONFIRM), stopped=STOPPED
+    )
+    assert (row.verdict, row.note, row.sessions) == (Verdict.INCONCLUSIVE, STOPPED, 3)
+    assert row.effect == pytest.approx(0.03, abs=1e-4)
+
+
+def test_a_confirmation_that_never_began_shows_the_screen():
+    row = comparison(spread(0.05, 0.001), (), PLAN, Decision(stage=Stage.CONFIRM), stopped=STOPPED)
+    assert (row.verdict, row.note, row.sessions) == (Verdict.INCONCLUSIVE, STOPPED, 5)
+    assert row.effect == pytest.approx(0.05, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "verdict", [Verdict.REGRESSED, Verdict.EQUIVALENT, Verdict.IMPROVED, Verdict.SLOWER_WITHIN_TOLERANCE]
+)
+def test_a_settled_case_needs_no_advice(verdict):
+    row = comparison(spread(0.01, 0.001), (), PLAN, Decision(stage=Stage.DONE, verdict=verdict))
+    assert (row.verdict, row.note) == (verdict, None)
+
+
+def test_what_no_number_of_launches_settles():
+    limit = math.log1p(PLAN.tolerance)
+    wild = [of(*[limit - 1e-4 + offset] * 10) for offset in (-0.1, 0.1, -0.05, 0.05, 0)]
+    row = comparison(wild, wild, PLAN, Decision(stage=Stage.DONE, verdict=Verdict.SUSPECTED))
+    assert row.note.code == "launches-spent"
+    assert "no number of launches will settle it" in row.note.text
+
+
+def test_the_base_is_in_seconds_a_call():
+    launches = [of(*[0.01] * 10, base=base) for base in (0.010, 0.012, 0.014)]
+    row = comparison(launches, (), PLAN, Decision(stage=Stage.SCREEN))
+    assert row.baseline == pytest.approx(0.012)
+    assert row.candidate == pytest.approx(0.012 * math.exp(0.01))

@@ -1,0 +1,68 @@
+import pytest
+
+from pytest_infergate.instruments import interference
+from pytest_infergate.instruments.device import CpuTimes
+
+STAT = """cpu  406410 505 53345 631163 5918 3 1297 25727 100 7
+cpu0 203205 250 26672 315581 2959 0 648 12863 0 0
+cpu1 203205 255 26673 315582 2959 3 649 12864 0 0
+intr 5 0
+"""
+
+
+def test_busy_is_all_but_idle_and_waiting_and_counts_stolen_time():
+    assert interference.busy_ticks(STAT) == 406410 + 505 + 53345 + 3 + 1297 + 25727
+
+
+@pytest.mark.parametrize("text", ["", "cpu 1 2 3", "intr 1 2 3 4 5 6 7 8 9"])
+def test_a_file_that_tells_nothing_is_no_answer(text):
+    assert interference.busy_ticks(text) is None
+
+
+def times(wall, machine, own, cores=2):
+    return CpuTimes(wall=wall, machine=machine, own=own, cores=cores)
+
+
+@pytest.mark.parametrize(
+    ("cores", "threads", "machine", "own", "taken"),
+    [
+        (2, 2, 20.0, 20.0, 0.0),  # all of the machine is ours
+        (2, 2, 20.0, 15.0, 0.25),
+        (2, 1, 15.0, 10.0, 0.0),  # the others fit beside one thread
+        (2, 1, 20.0, 5.0, 0.5),
+        (64, 4, 300.0, 40.0, 0.0),
+        (2, 4, 20.0, 18.0, 0.1),  # more threads than cores leave none to spare
+        (2, 2, 19.9, 20.0, 0.0),  # the clocks tick apart
+    ],
+)
+def test_what_others_took_from_the_case(cores, threads, machine, own, taken):
+    before, after = times(5.0, 100.0, 50.0, cores), times(15.0, 100.0 + machine, 50.0 + own, cores)
+    assert interference.contention(before, after, threads) == pytest.approx(taken)
+
+
+def test_unknown_clocks_take_nothing():
+    assert interference.contention(None, times(1, 1, 1), 2) is None
+    assert interference.contention(times(1, 1, 1), times(1, 1, 1), 2) is None
+    assert interference.contention_notes(None) == ()
+
+
+@pytest.mark.parametrize(("share", "told"), [(0.0, False), (0.05, False), (0.051, True), (1.0, True)])
+def test_a_twentieth_is_noticeable(share, told):
+    assert bool(interference.contention_notes(share)) is told
+
+
+def test_the_note_names_the_cure():
+    (note,) = interference.contention_notes(0.52)
+    assert str(note) == (
+        "other processes took 52% of the case's processor time while it was timed "
+        "(measure on a machine that does nothing else meanwhile)"
+    )
+
+
+def test_the_clocks_of_this_machine(monkeypatch, tmp_path):
+    clocks = interference.cpu_times()
+    if clocks is not None:
+        assert clocks.cores >= 1
+        assert clocks.machine > 0
+    monkeypatch.setattr(interference, "_STAT", tmp_path / "none")
+    assert interference.cpu_times() is None

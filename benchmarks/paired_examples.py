@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from paired_gate import bounds, looks, recorded, rescored, session
+from paired_gate import analyses, bounds, recorded, rescored, session
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "paired_examples.jsonl"
@@ -133,7 +133,7 @@ def score(records: Iterable[dict[str, Any]]) -> None:
     """Print what the sessions so far say."""
     arms: dict[tuple[str, tuple[int, ...]], list[dict[str, Any]]] = {}
     for record in records:
-        arms.setdefault((record["arm"], looks(record)), []).append(record)
+        arms.setdefault((record["arm"], analyses(record)), []).append(record)
     for (arm, screen), found in arms.items():
         sessions: dict[int, list[dict[str, Any]]] = {}
         for record in found:

@@ -71,7 +71,7 @@ def session(folder: Path, against: str, threads: int) -> Iterator[dict[str, Any]
     paths["realised"].unlink(missing_ok=True)
     command = [
         sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--infer-against={against}",
-        f"--infer-threads={threads}", f"--infer-json={paths['results']}", f"--infer-turns={paths['turns']}",
+        f"--infer-threads={threads}", f"--infer-json={paths['results']}", f"--infer-paired-data={paths['turns']}",
     ]  # fmt: skip
     begin = time.time()
     environment = {**os.environ, "INFERGATE_REALISED": str(paths["realised"])}
@@ -80,12 +80,12 @@ def session(folder: Path, against: str, threads: int) -> Iterator[dict[str, Any]
         raise SystemExit(done.stdout + done.stderr)
     seconds = time.time() - begin
     verdicts = json.loads(paths["results"].read_text())["gate"]["verdicts"]
-    turns = {case.nodeid: case for case in read_paired_data(paths["turns"]).cases}
+    blocks = {case.nodeid: case for case in read_paired_data(paths["turns"]).cases}
     realised = _realised(paths["realised"])
     for verdict in verdicts:
         row = next(row for row in verdict["comparisons"] if row["evidence"] == "paired")
         name = verdict["case"].get("params") or verdict["nodeid"].partition("::")[2]
-        case = turns[verdict["nodeid"]]
+        case = blocks[verdict["nodeid"]]
         yield {
             "when": round(begin),
             "looks": SCREEN_ANALYSES,
@@ -143,7 +143,7 @@ def bounds(hits: int, count: int) -> str:
     return f"{hits} of {count} ({hits / count:.1%}, 95 % interval {low:.1%} to {high:.1%})"
 
 
-def looks(record: dict[str, Any]) -> tuple[int, ...]:
+def analyses(record: dict[str, Any]) -> tuple[int, ...]:
     """After which launches the screen looked."""
     return tuple(record.get("looks", EARLIER))
 
@@ -158,10 +158,13 @@ def rescored(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _decided(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """The cases of one session."""
-    spreads = {look: spreads_of_others([row["screen"][:look] for row in rows]) for look in SCREEN_ANALYSES}
+    spreads = {
+        analysis: spreads_of_others([row["screen"][:analysis] for row in rows])
+        for analysis in SCREEN_ANALYSES
+    }
     confirming = sum(bool(row["confirm"]) for row in rows)
     for index, row in enumerate(rows):
-        others = {look: found[index] for look, found in spreads.items()}
+        others = {analysis: found[index] for analysis, found in spreads.items()}
         decision = decide(row["screen"], row["confirm"], PairedTerms(), confirming=confirming, others=others)
         verdict = "open" if decision.verdict is None else decision.verdict.value
         yield {**row, "looks": SCREEN_ANALYSES, "verdict": verdict}
@@ -171,7 +174,7 @@ def score(records: Iterable[dict[str, Any]]) -> None:
     """Print what the sessions so far say."""
     arms: dict[tuple[float, tuple[int, ...]], list[dict[str, Any]]] = {}
     for record in records:
-        arms.setdefault((record["share"], looks(record)), []).append(record)
+        arms.setdefault((record["share"], analyses(record)), []).append(record)
     for (share, screen), found in sorted(arms.items()):
         sessions = {record["when"]: record["session_seconds"] for record in found}
         print(f"\n{share:+.0%}, looks at {screen}: {len(found)} cases in {len(sessions)} sessions of "

@@ -55,11 +55,11 @@ def main() -> None:
                 if "measurement" not in case:
                     continue
                 p50 = case["measurement"]["latency"]["p50"]["value"]
-                speeds = case["measurement"]["yardsticks"]
+                speeds = case["measurement"]["reference_work"]
                 medians.setdefault(case["nodeid"], []).append(p50)
                 geometric = math.exp(mean(map(math.log, speeds.values())))
                 corrected.setdefault(case["nodeid"], []).append(p50 / geometric)
-                rows.append({"session": index, "case": case["nodeid"], "p50": p50, "yardsticks": speeds})
+                rows.append({"session": index, "case": case["nodeid"], "p50": p50, "reference_work": speeds})
             for verdict in document["gate"]["verdicts"]:  # type: ignore[index]
                 for row in verdict.get("comparisons", ()):
                     if row["metric"] == "p50" and row["verdict"] != "no-baseline":

@@ -145,7 +145,7 @@ class FakeDevice:
             accelerator_count=int(self.asynchronous),
         )
 
-    def yardsticks(self) -> Mapping[str, Callable[[], object]]:
+    def reference_work(self) -> Mapping[str, Callable[[], object]]:
         """Three that take a millisecond times `slowness`."""
         return dict.fromkeys(("compute", "copy", "dispatch"), lambda: self.spend(1e-3 * self.slowness))
 
@@ -253,7 +253,7 @@ def sample_session(
     figures: dict[str, Any] = {
         "p50": 0.0125,
         "count": 120,
-        "yardsticks": {"gemm": 0.001},
+        "reference_work": {"gemm": 0.001},
     }
     return Baseline(
         hardware=Hardware(cpu_model="Test CPU", isa=("avx2",), cores=cores),
@@ -291,7 +291,7 @@ class StoreContract:
 
     def test_keeps_optional_fields_absent(self, store: Store) -> None:
         """What was not measured stays ``None`` and empty."""
-        session = sample_session(yardsticks={})
+        session = sample_session(reference_work={})
         store.record(session)
         assert store.load(session.hardware.id) == session
 

@@ -10,7 +10,7 @@ from pytest_infergate.core.domain.records import Baseline, BaselineCase, Baselin
 HARDWARE = Hardware(cpu_model="Test CPU", isa=("avx2",), cores=4)
 OTHER_HARDWARE = Hardware(cpu_model="Other CPU", isa=("avx2",), cores=4)
 ENVIRONMENT = Environment(packages={"torch": "2.13.0"}, virtual=False)
-YARDSTICKS = {"gemm": 1e-3, "copy": 2e-3, "dispatch": 5e-4}
+REFERENCE_WORK = {"gemm": 1e-3, "copy": 2e-3, "dispatch": 5e-4}
 
 
 def exact(value: float) -> Estimate:
@@ -29,7 +29,7 @@ def measurement(p50: float = 0.010, **fields) -> Measurement:
         "cold_start": 0.5,
         "warm_up": WarmUp(calls=3, seconds=0.3, steady=True),
         "memory": Memory(weights=40_000_000, activations=10_000_000, host_peak=300_000_000),
-        "yardsticks": YARDSTICKS,
+        "reference_work": REFERENCE_WORK,
         "threads": 2,
     }
     return Measurement(**{**known, **fields})
@@ -44,7 +44,7 @@ def day(number: int) -> str:
 
 
 def point(p50: float = 0.010, created: str = day(1), **fields) -> BaselinePoint:
-    known = {"count": 1000, "yardsticks": YARDSTICKS}
+    known = {"count": 1000, "reference_work": REFERENCE_WORK}
     return BaselinePoint(p50=p50, created=created, **{**known, **fields})
 
 

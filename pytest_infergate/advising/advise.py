@@ -149,7 +149,7 @@ def _pricing(utilisation: float | None, prices: Path | None, region: str | None)
 
 def _doubts(found: Iterable[PricedDeployment]) -> tuple[Note, ...]:
     """What makes the prices that were used doubtful."""
-    used = [offer.instance for offer in found if offer.instance.provider != OWN]
+    used = [priced.instance for priced in found if priced.instance.provider != OWN]
     old = instance_types.stale_price_note(used, today())
     return () if old is None else (old,)
 
@@ -217,7 +217,7 @@ def _named(pairs: Iterable[str], known: Sequence[Instance]) -> dict[str, Instanc
 
 def _check_machines(said: Mapping[str, Mapping[str, Instance]], found: Iterable[Deployment]) -> None:
     """Refuse a word for a machine that means none of those that were measured."""
-    known = dict.fromkeys(name for way in found for name in deployments.machine_names(way))
+    known = dict.fromkeys(name for deployment in found for name in deployments.machine_names(deployment))
     for option, told in said.items():
         for machine in told:
             named = machine.partition(":")[0] in KINDS or any(name.startswith(machine) for name in known)
@@ -271,8 +271,8 @@ def _by_model(
     """The offers for each model that was measured, and why others are none."""
     left = deployments.left_out(sessions)
     models: dict[str, list[Deployment]] = {model: [] for model in left}
-    for way in deployments.deployments(sessions):
-        models.setdefault(way.model, []).append(way)
+    for deployment in deployments.deployments(sessions):
+        models.setdefault(deployment.model, []).append(deployment)
     offered = {}
     for model, found in sorted(models.items()):
         made, notes = deployments.priced_deployments(found, table, told)
@@ -286,7 +286,7 @@ def _offered(sessions: Sequence[Session], table: Sequence[Instance], told: Mappi
     if any(made for made, _ in offered.values()):
         return offered
     notes = dict.fromkeys(note for _, notes in offered.values() for note in notes)
-    questions = [str(note) for note in notes if note.cure]
+    questions = [str(note) for note in notes if note.hint]
     if questions:
         raise ConfigurationError("; ".join(questions))
     why = "".join(f"; {note}" for note in list(notes)[:1])

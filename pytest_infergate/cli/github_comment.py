@@ -104,7 +104,7 @@ class Comment(msgspec.Struct):
 class PublishedComment(NamedTuple):
     """What was done."""
 
-    words: str
+    text: str
     usable: bool = True
     """Whether results that were there could be read."""
 

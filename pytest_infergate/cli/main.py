@@ -177,7 +177,7 @@ def _tell(notes: Iterable[Note]) -> None:
 @infergate.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def replay_command(file: Path) -> int:
-    """Decide a paired run again, from the turns that --infer-turns wrote. Measures nothing."""
+    """Decide a paired run again, from the turns that --infer-paired-data wrote. Measures nothing."""
     from pytest_infergate.cli.replay import decide_again
     from pytest_infergate.report import text
     from pytest_infergate.storage.paired_data import read_paired_data
@@ -228,7 +228,7 @@ def comment_command(files: tuple[Path, ...], repo: str, run_id: int, author: str
     from pytest_infergate.cli.github_comment import api_of, publish
 
     done = publish(files, run_id, api_of(repo, os.environ), author=author)
-    click.echo(done.words)
+    click.echo(done.text)
     return 0 if done.usable else USAGE
 
 

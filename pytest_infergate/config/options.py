@@ -59,7 +59,7 @@ OPTIONS = (
            "machine; auto for the upstream branch", str, "REV", asks=True),
     Option("against_python", "interpreter of the base: other versions of torch, or an earlier install",
            str, "PATH", asks=True),
-    Option("turns", "write every turn of a paired run here, for `infergate replay`", str, "FILE"),
+    Option("paired_data", "write every turn of a paired run here, for `infergate replay`", str, "FILE"),
     Option("require", "devices that must be there: without them the run stops with exit code 4",
            parse_devices, "NAMES", asks=True),
     Option("baseline", "folder of the baselines (default: .infergate/baselines below the rootdir)",

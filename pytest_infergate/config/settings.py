@@ -57,7 +57,7 @@ class Settings:
     against: str | None
     """Revision to compare with."""
     against_python: str | None
-    turns: Path | None
+    paired_data: Path | None
     list: bool
     command: Mapping[str, Any]
     """Options given on the command line, which win over markers."""
@@ -155,7 +155,7 @@ def parse_settings(
     overlay, setup = parse_overlay(table.get("overlay", [])), parse_setup(table.get("setup"))
     pricing = parse_pricing(table, given.get("prices"), rootdir, kinds)
     gate_estimates = parse_gate_estimates(table.get("gate_estimates", False))
-    report, json, turns = given.get("report"), given.get("json"), given.get("turns")
+    report, json, paired_data = given.get("report"), given.get("json"), given.get("paired_data")
     markdown = given.get("markdown")
     if measuring:
         _check_paired(given, on_command)
@@ -179,7 +179,7 @@ def parse_settings(
         markdown=None if markdown is None else invocation_dir / markdown,
         against=given.get("against") or None,
         against_python=given.get("against_python") or None,
-        turns=None if turns is None else invocation_dir / turns,
+        paired_data=None if paired_data is None else invocation_dir / paired_data,
         list=given.get("list", False),
         command=on_command,
         ini=in_ini,
@@ -210,8 +210,10 @@ def _check_paired(given: Mapping[str, Any], on_command: Mapping[str, Any]) -> No
         )
     if paired and given.get("workers"):
         raise ConfigurationError("--infer-workers measures what a paired run does not: leave out one of them")
-    if given.get("turns") and not paired:
-        raise ConfigurationError("--infer-turns writes the turns of a paired run: add --infer-against=REV")
+    if given.get("paired_data") and not paired:
+        raise ConfigurationError(
+            "--infer-paired-data writes the turns of a paired run: add --infer-against=REV"
+        )
 
 
 def _located(place: str, rootdir: Path) -> str:

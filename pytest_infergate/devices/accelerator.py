@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from pytest_infergate.core.domain.model import Hardware, Note
+from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.devices.profiling import quiet
 from pytest_infergate.devices.visibility import Sighting, absence
 from pytest_infergate.instruments.device import (
@@ -61,7 +62,7 @@ class Accelerator:
             driver=_driver_major() if self._device.type == "cuda" else None,
         )
 
-    def yardsticks(self) -> Mapping[str, Callable[[], object]]:
+    def reference_work(self) -> Mapping[str, Callable[[], object]]:
         """Dense product, large copy, tiny operators."""
         from pytest_infergate.instruments.reference_work import torch_reference_work
 
@@ -98,7 +99,9 @@ class Accelerator:
             before = memory.memory_allocated(self._device)
             asked = self._allocations()
         except (RuntimeError, AttributeError, NotImplementedError) as error:
-            note = Note(code="memory-unseen", text=f"{self.name} does not report its peak memory: {error}")
+            note = Note(
+                code=NoteCode.MEMORY_UNSEEN, text=f"{self.name} does not report its peak memory: {error}"
+            )
             return DeviceMemory(note=note)
         call()
         self.synchronize()

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from pytest_infergate.core.domain.model import Hardware, Note
+from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.devices.profiling import quiet
 from pytest_infergate.instruments.device import (
     CpuTimes,
@@ -37,7 +38,7 @@ class Cpu:
 
         return host_hardware()
 
-    def yardsticks(self) -> Mapping[str, Callable[[], object]]:
+    def reference_work(self) -> Mapping[str, Callable[[], object]]:
         """Dense product, large copy, tiny operators, operators split among threads."""
         from pytest_infergate.instruments.reference_work import torch_reference_work
 
@@ -63,7 +64,7 @@ class Cpu:
         with quiet(), profile(use_kineto=True, profile_memory=True) as recorded:
             call()
         if recorded.kineto_results is None:
-            note = Note(code="memory-unseen", text="torch's profiler reports no memory in this build")
+            note = Note(code=NoteCode.MEMORY_UNSEEN, text="torch's profiler reports no memory in this build")
             return DeviceMemory(note=note)
         events = [
             event

@@ -126,7 +126,7 @@ class Device(Protocol):
     def hardware(self) -> Hardware:
         """The class of hardware whose times compare with this device's."""
 
-    def yardsticks(self) -> Mapping[str, Callable[[], object]]:
+    def reference_work(self) -> Mapping[str, Callable[[], object]]:
         """Fixed pieces of work, a millisecond or so each, that tell how fast the machine is right now."""
 
     def architecture(self) -> str:

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from pytest_infergate.core.domain.model import Note
+from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.gate.stored import CONTENDED, IDLE
 from pytest_infergate.instruments.device import CpuTimes
 
@@ -54,4 +55,4 @@ def contention_notes(share: float | None) -> tuple[Note, ...]:
     if share is None or share <= CONTENDED:
         return ()
     text = f"other processes took {share:.0%} of the case's processor time while it was timed"
-    return (Note(code="disturbed", text=text, cure=IDLE),)
+    return (Note(code=NoteCode.CPU_CONTENTION, text=text, hint=IDLE),)

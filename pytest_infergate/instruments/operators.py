@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper
 
 from pytest_infergate.core.domain.measurement import OperatorWork
 from pytest_infergate.core.domain.model import Note
+from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.instruments import flops
 from pytest_infergate.instruments.device import DeviceCounters
 from pytest_infergate.instruments.tensors import size_bytes
@@ -70,12 +71,12 @@ def counters(call: Callable[[], object], device: str) -> DeviceCounters:
         work += trips.work()
     if not work and not totals["views"]:
         text = "no operator of torch was seen: the work is done elsewhere, or by another thread"
-        return DeviceCounters(notes=(Note(code="operators-unseen", text=text),))
+        return DeviceCounters(notes=(Note(code=NoteCode.OPERATORS_UNSEEN, text=text),))
     notes = []
     if seen.uncovered:
         names = ", ".join(sorted(seen.uncovered))
         text = f"FLOPs leave out {names}: no formula is known, and a custom operator hides what it calls"
-        notes.append(Note(code="flops-uncovered", text=text))
+        notes.append(Note(code=NoteCode.FLOPS_UNCOVERED, text=text))
     return DeviceCounters(totals, work, tuple(notes))
 
 

@@ -31,7 +31,7 @@ def torch_reference_work(device: str) -> Mapping[str, Callable[[], object]]:
         for _ in range(200):
             tiny.add_(1.0)
 
-    yardsticks: dict[str, Callable[[], object]] = {
+    reference_work: dict[str, Callable[[], object]] = {
         "compute": lambda: torch.mm(matrix, matrix, out=product),
         "copy": lambda: target.copy_(source),
         "dispatch": dispatch,
@@ -43,5 +43,5 @@ def torch_reference_work(device: str) -> Mapping[str, Callable[[], object]]:
             for _ in range(20):
                 wide.add_(1.0)
 
-        yardsticks["threads"] = threads
-    return yardsticks
+        reference_work["threads"] = threads
+    return reference_work

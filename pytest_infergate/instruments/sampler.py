@@ -67,13 +67,13 @@ class Samples(NamedTuple):
     calls: tuple[float, ...]
     issued: int
     """Calls made in all, those that were dropped included."""
-    yardsticks: dict[str, float]
+    reference_work: dict[str, float]
 
 
 def sample(
     call: Callable[[], object],
     device: Device,
-    yardsticks: Mapping[str, Callable[[], object]],
+    reference_work: Mapping[str, Callable[[], object]],
     expected: float,
     *,
     max_seconds: float,
@@ -85,18 +85,20 @@ def sample(
     for. Stops at the precision and the need, at `max_seconds`, or at `MOST_CALLS`.
     The first call after the yardsticks, which emptied the caches, is dropped where a turn has several.
     """
-    per_turn = min(MAX_CALLS_PER_INTERVAL, max(1, round(REFERENCE_INTERVAL_SECONDS / max(expected, 1e-9))))
-    drop = 1 if per_turn > 1 else 0
+    per_interval = min(
+        MAX_CALLS_PER_INTERVAL, max(1, round(REFERENCE_INTERVAL_SECONDS / max(expected, 1e-9)))
+    )
+    drop = 1 if per_interval > 1 else 0
     issued = 0
     calls: list[float] = []
-    speeds: dict[str, list[float]] = {name: [] for name in yardsticks}
+    speeds: dict[str, list[float]] = {name: [] for name in reference_work}
     begin = device.clock()
     next_check = MIN_SAMPLING_SECONDS
     while True:
-        for name, yardstick in yardsticks.items():
-            speeds[name] += time_calls(yardstick, device, 1)
-        calls += time_calls(call, device, per_turn + drop)[drop:]
-        issued += per_turn + drop
+        for name, reference in reference_work.items():
+            speeds[name] += time_calls(reference, device, 1)
+        calls += time_calls(call, device, per_interval + drop)[drop:]
+        issued += per_interval + drop
         elapsed = (device.clock() - begin) / 1e9
         if elapsed >= max_seconds or len(calls) >= MAX_SAMPLES:
             break

@@ -11,6 +11,7 @@ import msgspec
 
 from pytest_infergate.core.domain.measurement import Counters, Latency, Measurement, Memory, Stream, WarmUp
 from pytest_infergate.core.domain.model import Note
+from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.stats import mean, quantile, quantile_estimate
 from pytest_infergate.instruments import interference
 from pytest_infergate.instruments.device import Device
@@ -88,12 +89,12 @@ def measure(subject: Subject, device: Device, effort: Effort, notes: tuple[Note,
         memory.reset_host_peak()
         warm_up = _warm_up(call, device, cap=WARM_UP_SHARE * effort.max_seconds)
         compiled = compilations.since()
-        yardsticks = _yardsticks(device)
+        reference_work = _reference_medians(device)
         faults, clocks = memory.page_faults(), device.cpu_times()
         samples = sample(
             call,
             device,
-            yardsticks,
+            reference_work,
             expected=warm_up.seconds / warm_up.calls,
             max_seconds=max(0.0, effort.max_seconds - warm_up.seconds - cold_start),
             needed=effort.needed,
@@ -132,10 +133,10 @@ def measure(subject: Subject, device: Device, effort: Effort, notes: tuple[Note,
         host_to_host=host_to_host,
         page_faults=faulted,
         stream=streamed,
-        yardsticks=samples.yardsticks,
+        reference_work=samples.reference_work,
         counters=_joined(exact.counters, times.totals),
         threads=subject.threads,
-        disturbance=taken,
+        contention=taken,
         energy=power.energy,
         notes=(
             *notes,
@@ -180,7 +181,7 @@ def _proved(early: Counted, late: Counted) -> Counted:
         differing[name] = min(low, known[0]), max(high, known[1])
     if differing == early.counters.varying:
         return early
-    kept = [note for note in early.notes if note.code != "varies"]
+    kept = [note for note in early.notes if note.code != NoteCode.VARIES]
     return early._replace(
         counters=msgspec.structs.replace(early.counters, varying=differing),
         notes=(*kept, *filter(None, (varies(differing),))),
@@ -222,21 +223,21 @@ def _kept(output: Any) -> Any:
     return tensors.held_fast(output)
 
 
-def _yardsticks(device: Device) -> Mapping[str, Callable[[], object]]:
+def _reference_medians(device: Device) -> Mapping[str, Callable[[], object]]:
     """The device's yardsticks, run once so that their first touch of memory counts for nobody.
 
     None where the model left no memory for them, which is no fault of the model.
     """
     try:
-        yardsticks = device.yardsticks()
-        for yardstick in yardsticks.values():
-            yardstick()
+        reference_work = device.reference_work()
+        for reference in reference_work.values():
+            reference()
         device.synchronize()
     except Exception as error:
         if not memory.is_out_of_memory(error):
             raise
     else:
-        return yardsticks
+        return reference_work
     device.release()
     return {}
 
@@ -305,9 +306,9 @@ def _asynchronous(call: Callable[[], object], device: Device, count: int, repeti
     invalid = None
     if work is not None and not work.kernels:
         invalid = Note(
-            code="no-kernel",
+            code=NoteCode.NO_KERNEL,
             text=f"the call launched no kernel on {device.name}",
-            cure="give infer the module itself, or move the model inside the callable to infer.device",
+            hint="give infer the module itself, or move the model inside the callable to infer.device",
         )
     return _Asynchronous(
         enqueue=median(times) / 1e9,
@@ -388,15 +389,17 @@ def _faults_per_call(before: int | None, after: int | None, calls: int, device: 
 def _notes(warm_up: WarmUp, faults: float | None, times: _Asynchronous) -> Iterator[Note]:
     if faults is not None and faults >= MANY_FAULTS:
         yield Note(
-            code="page-faults",
+            code=NoteCode.PAGE_FAULTS,
             text=f"{faults:,.0f} page faults a call: large activations are mapped anew each time",
-            cure="in production keep them with MALLOC_MMAP_THRESHOLD_=1073741824 "
+            hint="in production keep them with MALLOC_MMAP_THRESHOLD_=1073741824 "
             "MALLOC_TRIM_THRESHOLD_=2147483648 MALLOC_TOP_PAD_=67108864",
         )
     if not warm_up.steady:
         text = f"not steady after {warm_up.calls} calls of warm-up"
         yield Note(
-            code="not-steady", text=text, cure="raise --infer-max-time, or look for what keeps changing"
+            code=NoteCode.NOT_STEADY,
+            text=text,
+            hint="raise --infer-max-time, or look for what keeps changing",
         )
     if times.blind:
-        yield Note(code="device-time-unseen", text="no profiler can see the device's kernels here")
+        yield Note(code=NoteCode.DEVICE_TIME_UNSEEN, text="no profiler can see the device's kernels here")

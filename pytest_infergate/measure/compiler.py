@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping
 
 from pytest_infergate.core.domain.model import Note
+from pytest_infergate.core.domain.notes import NoteCode
 
 REASONS_SHOWN = 3
 
@@ -53,9 +54,9 @@ class Compilation:
         if len(reasons) > REASONS_SHOWN:
             shown.append(f"and {len(reasons) - REASONS_SHOWN} more reasons")
         return Note(
-            code="graph-breaks",
+            code=NoteCode.GRAPH_BREAKS,
             text=f"torch.compile broke the graph: {'; '.join(shown)}",
-            cure="TORCH_LOGS=graph_breaks shows the lines",
+            hint="TORCH_LOGS=graph_breaks shows the lines",
         )
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple, TypeVar
 from pytest_infergate.core.domain.measurement import Counters
 from pytest_infergate.core.domain.metrics import COUNTERS
 from pytest_infergate.core.domain.model import Note
+from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.gate.counter_changes import collapsed
 from pytest_infergate.instruments.device import Device, DeviceCounters, DeviceMemory
 from pytest_infergate.measure import memory
@@ -15,7 +16,7 @@ from pytest_infergate.measure.seed import seed_all
 
 _T = TypeVar("_T")
 _COMPILED = Note(
-    code="compiled",
+    code=NoteCode.COMPILED,
     text="torch.compile is at work in the model or in a part of it: operators, FLOPs and bytes are not "
     "counted, what the compiler made is",
 )
@@ -67,11 +68,11 @@ def varies(varied: Mapping[str, tuple[int, int]]) -> Note | None:
     """Say which counters are not exact; ``None`` where all are."""
     if not varied:
         return None
-    shown = (f"{COUNTERS[name].words} ({low:,} to {high:,})" for name, (low, high) in varied.items())
+    shown = (f"{COUNTERS[name].text} ({low:,} to {high:,})" for name, (low, high) in varied.items())
     return Note(
-        code="varies",
+        code=NoteCode.VARIES,
         text=f"{', '.join(shown)} vary from call to call: recorded as such, and not gated",
-        cure="look for state that is carried from call to call, or randomness that is not seeded",
+        hint="look for state that is carried from call to call, or randomness that is not seeded",
     )
 
 
@@ -101,7 +102,9 @@ def _attempt(take: Callable[[], _T], lost: Callable[[Note], _T], what: str) -> _
         return take()
     except Exception as error:  # noqa: BLE001 - whatever the model raises when somebody looks
         text = f"{what} could not be counted: {type(error).__name__}: {memory.message(error).splitlines()[0]}"
-        return lost(Note(code="not-counted", text=text, cure="the case is measured and gated without them"))
+        return lost(
+            Note(code=NoteCode.NOT_COUNTED, text=text, hint="the case is measured and gated without them")
+        )
     finally:
         restore()
 

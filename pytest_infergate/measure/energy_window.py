@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 from pytest_infergate.core.domain.energy import estimated
 from pytest_infergate.core.domain.measurement import Energy, Latency
 from pytest_infergate.core.domain.model import Note
+from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.instruments.device import Device, DeviceState, Meter
 
 WINDOW_SECONDS: Final = 2.0
@@ -59,15 +60,15 @@ def measured_energy(load: EnergyWorkload, device: Device, cap: float, *, asked: 
     if needed > WINDOW_TIME_SHARE * cap:
         share = f"{WINDOW_TIME_SHARE:.0%} of the {cap:.3g} s for a case"
         text = f"energy was not measured: it takes {needed:.1f} s, more than {share}"
-        cure = f"give it {math.ceil(needed / WINDOW_TIME_SHARE)} s with --infer-max-time or max_time in the marker"
-        note = Note(code="energy-skipped", text=text, cure=cure)
+        hint = f"give it {math.ceil(needed / WINDOW_TIME_SHARE)} s with --infer-max-time or max_time in the marker"
+        note = Note(code=NoteCode.ENERGY_SKIPPED, text=text, hint=hint)
         return EnergyReading(_estimate(load, device), (note,))
     energy, states = _window(load, device, meter)
     if energy is None:
         note = Note(
-            code="energy-unread",
+            code=NoteCode.ENERGY_UNREAD,
             text=f"energy was not measured: the {meter.source} counter could not be read, or did not move",
-            cure="measure it again",
+            hint="measure it again",
         )
         return EnergyReading(_estimate(load, device), (note,))
     return EnergyReading(energy, tuple(_notes(states, meter)))
@@ -95,12 +96,12 @@ def _without_meter(load: EnergyWorkload, device: Device) -> EnergyReading:
     energy = _estimate(load, device)
     if energy is not None:
         text = "energy is an estimate from the power of the processor's class: no meter can be read here"
-        return EnergyReading(energy, (Note(code="energy-estimated", text=text, cure=_READ_RAPL),))
+        return EnergyReading(energy, (Note(code=NoteCode.ENERGY_ESTIMATED, text=text, hint=_READ_RAPL),))
     text = f"energy is unknown here: no meter of {device.name} can be read"
     if not device.asynchronous:
         text += f", and the power of {device.hardware().cpu_model} is not in the table"
-    cure = _READ_NVML if device.asynchronous else _READ_RAPL
-    return EnergyReading(None, (Note(code="energy-unknown", text=text, cure=cure),))
+    hint = _READ_NVML if device.asynchronous else _READ_RAPL
+    return EnergyReading(None, (Note(code=NoteCode.ENERGY_UNKNOWN, text=text, hint=hint),))
 
 
 def _window(
@@ -162,9 +163,9 @@ def _notes(states: Sequence[DeviceState], meter: Meter) -> Iterator[Note]:
     reasons = list(dict.fromkeys(reason for state in states for reason in state.throttled))
     if reasons:
         text = f"the {meter.scope} held its clock down while energy was measured: {', '.join(reasons)}"
-        yield Note(code="throttled", text=text, cure="see to its cooling and its power limit")
+        yield Note(code=NoteCode.THROTTLED, text=text, hint="see to its cooling and its power limit")
     others = max((state.others or 0 for state in states), default=0)
     if others:
         noun = "process" if others == 1 else "processes"
         text = f"{others} other {noun} used the {meter.scope} while energy was measured: theirs is in it"
-        yield Note(code="energy-shared", text=text, cure="measure on a board that nobody else uses")
+        yield Note(code=NoteCode.ENERGY_SHARED, text=text, hint="measure on a board that nobody else uses")

@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator
 
 from pytest_infergate.core.domain.model import Note
+from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.measure.compiler import graphs_made
 
 _NO_COVERAGE = "switch it off for inference tests, with pytest-cov: --no-cov"
@@ -26,12 +27,12 @@ def active_tracer() -> Note | None:
             if name is not None and monitoring.get_events(tool):
                 return _tracing(str(name))
     if _torch_profiles():
-        return _tracing("torch.profiler", cure="measure outside the profiler's context")
+        return _tracing("torch.profiler", hint="measure outside the profiler's context")
     return None
 
 
-def _tracing(name: str, cure: str = _NO_COVERAGE) -> Note:
-    return Note(code="tracer", text=f"a tracer was active while timing: {name}", cure=cure)
+def _tracing(name: str, hint: str = _NO_COVERAGE) -> Note:
+    return Note(code=NoteCode.TRACER, text=f"a tracer was active while timing: {name}", hint=hint)
 
 
 def _torch_profiles() -> bool:
@@ -46,9 +47,9 @@ def unfinished(output: object) -> Note | None:
         if inspect.iscoroutine(output):
             output.close()  # else Python warns that nobody awaited it
         return Note(
-            code="unfinished",
+            code=NoteCode.UNFINISHED_OUTPUT,
             text=f"the call returned a {type(output).__name__} before its work was done",
-            cure="give infer a callable that waits for the result, such as one around asyncio.run",
+            hint="give infer a callable that waits for the result, such as one around asyncio.run",
         )
     return None
 
@@ -78,9 +79,9 @@ def recompiled(warming: int, measuring: int) -> Note | None:
     else:
         return None
     return Note(
-        code="recompiled",
+        code=NoteCode.RECOMPILED,
         text=text,
-        cure="keep shapes fixed within a case, or mark dynamic dimensions before the first call",
+        hint="keep shapes fixed within a case, or mark dynamic dimensions before the first call",
     )
 
 

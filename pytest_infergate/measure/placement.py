@@ -14,6 +14,7 @@ import torch
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from pytest_infergate.core.domain.model import Note
+from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.errors import InfergateError
 from pytest_infergate.instruments import tensors
 from pytest_infergate.measure.invocation import Invocation
@@ -176,9 +177,9 @@ def _spoiled(versions: list[tuple[torch.Tensor, int | None]]) -> Note | None:
     if all(version(tensor) == before for tensor, before in versions):
         return None
     return Note(
-        code="inputs-changed",
+        code=NoteCode.INPUTS_CHANGED,
         text="the model changed its inputs in place, so that each call computed with what the last one left",
-        cure="copy them inside the model, or measure a callable that makes them anew",
+        hint="copy them inside the model, or measure a callable that makes them anew",
     )
 
 
@@ -214,7 +215,7 @@ def _callable_notes(inside: Iterable[torch.nn.Module]) -> tuple[Note, ...]:
     if not any(module.training for module in inside):
         return ()
     text = "a module inside the callable was in training mode"
-    return (Note(code="training-mode", text=text, cure="call .eval() on it before measuring"),)
+    return (Note(code=NoteCode.TRAINING_MODE, text=text, hint="call .eval() on it before measuring"),)
 
 
 def _modules_within(target: Any, seen: set[int]) -> Iterator[torch.nn.Module]:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from pytest_infergate.core.domain.model import Note
+from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.instruments import tensors
 
 
@@ -26,9 +27,9 @@ def _elsewhere(output: Any, device: str | None) -> Note | None:
     if not strays:
         return None
     return Note(
-        code="wrong-device",
+        code=NoteCode.WRONG_DEVICE,
         text=f"the output lies on {strays[0]}, the case is {wanted.type}",
-        cure="give infer the module itself, or move model and inputs to infer.device inside the callable",
+        hint="give infer the module itself, or move model and inputs to infer.device inside the callable",
     )
 
 
@@ -37,9 +38,9 @@ def _nan(output: Any) -> Note | None:
     if not nan:
         return None
     return Note(
-        code="nan",
+        code=NoteCode.NAN_OUTPUT,
         text=f"the output holds NaN: {nan} of {total} values",
-        cure="check inputs and dtype: such values can be much faster or slower than real ones",
+        hint="check inputs and dtype: such values can be much faster or slower than real ones",
     )
 
 
@@ -48,9 +49,9 @@ def _drift(first: Any, last: Any) -> Note | None:
     if before == after:
         return None
     return Note(
-        code="shape-changed",
+        code=NoteCode.SHAPE_CHANGED,
         text=f"the output changed from {_words(before)} to {_words(after)} between calls",
-        cure="reset the model's state inside the callable, so that every call does the same work",
+        hint="reset the model's state inside the callable, so that every call does the same work",
     )
 
 
@@ -75,9 +76,9 @@ def unusual() -> Note | None:
     if not states:
         return None
     return Note(
-        code="torch-state",
+        code=NoteCode.TORCH_STATE,
         text=f"torch is not as it starts: {', '.join(states)}",
-        cure="if another test left it so, undo it there: other operators run than alone",
+        hint="if another test left it so, undo it there: other operators run than alone",
     )
 
 
@@ -86,7 +87,7 @@ def gradients(output: Any) -> Note | None:
     if not any(tensor.requires_grad for tensor in tensors.tensors(output)):
         return None
     return Note(
-        code="gradients-on",
+        code=NoteCode.GRADIENTS_ON,
         text="gradients were on while timing",
-        cure="wrap the call in torch.inference_mode(), or give infer the module itself",
+        hint="wrap the call in torch.inference_mode(), or give infer the module itself",
     )

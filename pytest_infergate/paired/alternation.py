@@ -32,10 +32,10 @@ MAX_CALLS_PER_BLOCK = 20_000
 class TimedSide(Protocol):
     """One of the two processes, stopped between its turns."""
 
-    def turn(self, calls: int) -> float:
+    def timed_block(self, calls: int) -> float:
         """Run, time so many calls, stop; mean seconds a call."""
 
-    def boards(self) -> tuple[GpuState, ...]:
+    def gpu_states(self) -> tuple[GpuState, ...]:
         """What its accelerator told after each turn since this was asked last; empty where none does."""
 
 
@@ -87,17 +87,17 @@ def alternate(base: TimedSide, candidate: TimedSide, course: SamplingPlan, chanc
     """Take the turns of one launch, until they are precise enough; seconds a call, of both sides."""
     times: dict[bool, list[float]] = {True: [], False: []}
     for side in (base, candidate):
-        side.boards()  # of other turns than these
+        side.gpu_states()  # of other turns than these
     while True:
         done = len(times[True])
         for base_first in order(min(PAIRS_BETWEEN_CHECKS, course.most - done), chance):
             for is_base in (base_first, not base_first):
-                times[is_base].append((base if is_base else candidate).turn(course.calls))
+                times[is_base].append((base if is_base else candidate).timed_block(course.calls))
         launch = Launch(base=tuple(times[True]), candidate=tuple(times[False]))
         taken = len(launch.base)
         if taken >= course.most or (taken >= course.least and _precise(launch, course.precision)):
             return msgspec.structs.replace(
-                launch, base_boards=base.boards(), candidate_boards=candidate.boards()
+                launch, base_gpu_states=base.gpu_states(), candidate_gpu_states=candidate.gpu_states()
             )
 
 

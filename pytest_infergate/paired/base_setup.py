@@ -19,7 +19,7 @@ from pytest_infergate.core.domain.outcome import (
 from pytest_infergate.errors import ConfigurationError
 from pytest_infergate.paired import source_tree
 from pytest_infergate.paired.worker_process import WorkerSpec
-from pytest_infergate.paired.worktree import Revision, exists, lay_over, resolve, worktree
+from pytest_infergate.paired.worktree import Revision, exists, overlay, resolve, worktree
 
 if TYPE_CHECKING:
     from pytest_infergate.runner.run import InferenceRun
@@ -97,7 +97,7 @@ class BaseSetup:
             target = self.top
             if self.revision is not None:
                 target = stack.enter_context(worktree(self.revision, place))
-                lay_over(self.top, target, [*files, *self._overlay()])
+                overlay(self.top, target, [*files, *self._overlay()])
                 self._set_up(target / self._place(self._config.rootpath))
             plans = {
                 side: self._plan(side, place, self.top if side == "candidate" else target, target)
@@ -197,9 +197,11 @@ class BaseSetup:
         )
 
 
-def files_to_lay(entries: Sequence[SelectedCase], config: pytest.Config, opponent: BaseSetup) -> list[Path]:
+def overlay_files(
+    entries: Sequence[SelectedCase], config: pytest.Config, base_setup: BaseSetup
+) -> list[Path]:
     """The candidate's tests, what pytest reads beside them, and its ini file, relative to the top."""
-    top = opponent.top
+    top = base_setup.top
     found: dict[Path, None] = {}
     for path in dict.fromkeys(entry.path.resolve() for entry in entries):
         if top not in path.parents:
@@ -208,21 +210,21 @@ def files_to_lay(entries: Sequence[SelectedCase], config: pytest.Config, opponen
         for folder in [parent for parent in path.parents if parent == top or top in parent.parents]:
             for name in ("conftest.py", "__init__.py"):
                 beside = folder / name
-                if beside.is_file() and (name == "conftest.py" or opponent.lacks(beside)):
+                if beside.is_file() and (name == "conftest.py" or base_setup.lacks(beside)):
                     found[beside.relative_to(top)] = None
     if config.inipath is not None and top in config.inipath.resolve().parents:
         found[config.inipath.resolve().relative_to(top)] = None
     return list(found)
 
 
-def modules(entries: Sequence[SelectedCase], config: pytest.Config, opponent: BaseSetup) -> list[str]:
+def modules(entries: Sequence[SelectedCase], config: pytest.Config, base_setup: BaseSetup) -> list[str]:
     """Test modules with cases, relative to the rootdir; absolute where they are the same on both sides."""
     root = config.rootpath
     found: dict[str, None] = {}
     for path in dict.fromkeys(entry.path for entry in entries):
         if root in path.parents:
             found[str(path.relative_to(root))] = None
-        elif opponent.top in path.resolve().parents:
+        elif base_setup.top in path.resolve().parents:
             found[os.path.relpath(path.resolve(), root.resolve())] = None
         else:
             found[str(path)] = None

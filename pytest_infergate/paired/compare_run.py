@@ -33,7 +33,7 @@ from pytest_infergate.storage.paired_data import PairedCaseData, PairedData, enc
 
 if TYPE_CHECKING:
     from pytest_infergate.runner.run import InferenceRun
-from pytest_infergate.paired.base_setup import BaseSetup, files_to_lay, modules
+from pytest_infergate.paired.base_setup import BaseSetup, modules, overlay_files
 from pytest_infergate.paired.selected_case import SelectedCase
 from pytest_infergate.paired.verdicts import Judge
 
@@ -80,17 +80,17 @@ def interruptible() -> Iterator[None]:
             signal.signal(taken, handler)
 
 
-def forecast(cases: int, opponent: BaseSetup) -> str:
+def forecast(cases: int, base_setup: BaseSetup) -> str:
     """``24 cases against main (merge base 1a2b3c4), about 5 launches, 5 min``."""
     seconds = TYPICAL_LAUNCHES * (cases * TYPICAL_SECONDS + TYPICAL_OVERHEAD)
     about = f"about {TYPICAL_LAUNCHES} launches, {units.duration(seconds)}"
-    return f"{units.plural(cases, 'case')} against {wording.described_base(opponent.described())}, {about}"
+    return f"{units.plural(cases, 'case')} against {wording.described_base(base_setup.described())}, {about}"
 
 
 def run_paired(
     run: InferenceRun,
     config: pytest.Config,
-    opponent: BaseSetup,
+    base_setup: BaseSetup,
     entries: Sequence[SelectedCase],
     tell: Callable[[Progress], None],
 ) -> PairedOutcomes:
@@ -99,16 +99,18 @@ def run_paired(
     Raises `ConfigurationError` where the sides cannot be told apart or a side cannot be started.
     """
     begin = time.monotonic()
-    laid = files_to_lay(entries, config, opponent)
-    trust = {} if opponent.revision is None else accepted_trailers(opponent.revision)
+    laid = overlay_files(entries, config, base_setup)
+    trust = {} if base_setup.revision is None else accepted_trailers(base_setup.revision)
     place = temporary_folder()
     try:
-        with interruptible(), opponent.ready(laid, place, modules(entries, config, opponent)) as plans:
+        with interruptible(), base_setup.ready(laid, place, modules(entries, config, base_setup)) as plans:
             session = PairedLaunches(
                 lambda side, seed: WorkerProcess(plans[side], seed),
                 [_wanted(run, entry) for entry in entries],
-                LaunchTerms(folder=place, max_seconds=run.settings.max_total, twin=opponent.other_python),
-                check=lambda base, candidate: opponent.check(base, candidate, laid),
+                LaunchTerms(
+                    folder=place, max_seconds=run.settings.max_total, control_worker=base_setup.other_python
+                ),
+                check=lambda base, candidate: base_setup.check(base, candidate, laid),
                 tell=tell,
             )
             found = session.run()
@@ -121,12 +123,12 @@ def run_paired(
         if not (found.interrupted and trial.waiting)
     ]
     against = msgspec.structs.replace(
-        opponent.described(),
+        base_setup.described(),
         launches=found.launches,
         seconds=time.monotonic() - begin,
         accepted=trust,
     )
-    kept, problems = _keep(run.settings.turns, entries, found, against)
+    kept, problems = _keep(run.settings.paired_data, entries, found, against)
     return PairedOutcomes(
         results={result.nodeid: result for result, _ in judged},
         verdicts={verdict.nodeid: verdict for _, verdict in judged},
@@ -147,7 +149,7 @@ def _keep(
     """Write every turn to a file, where that is asked for; lines that say so, and what kept it from that."""
     if path is None:
         return (), ()
-    turns = PairedData(
+    blocks = PairedData(
         against=against,
         confirming=found.confirming,
         control=tuple(found.control),
@@ -164,7 +166,7 @@ def _keep(
         ),
     )
     try:
-        atomic_write(path, encode_paired_data(turns))
+        atomic_write(path, encode_paired_data(blocks))
     except InfergateError as error:
         return (), (str(error),)
     return (f"wrote {path}",), ()

@@ -12,6 +12,7 @@ from typing import Any, Final
 from pytest_infergate.core.domain import stats
 from pytest_infergate.core.domain.measurement import ConcurrentRun
 from pytest_infergate.core.domain.model import Note
+from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.paired.launches import end_workers
 from pytest_infergate.paired.trial import PairedWorker, TrialSpec
 from pytest_infergate.paired.worker_process import WorkerLostError
@@ -34,13 +35,13 @@ def concurrent_runs(
     found: dict[str, ConcurrentRun | Note] = {}
     left = list(cases)
     while left:
-        with _together(start, workers) as crew:
+        with _together(start, workers) as runs:
             for index, case in enumerate(left):
                 after = left[index + 1].nodeid if left[index + 1 :] else None
                 try:
-                    found[case.nodeid] = _case(crew, case, after)
+                    found[case.nodeid] = _case(runs, case, after)
                 except WorkerLostError as error:
-                    found[case.nodeid] = Note(code="workers", text=str(error))
+                    found[case.nodeid] = Note(code=NoteCode.CONCURRENT_RUN_FAILED, text=str(error))
                     break
                 finally:
                     tell(len(found))
@@ -51,33 +52,36 @@ def concurrent_runs(
 @contextmanager
 def _together(start: Callable[[int], PairedWorker], workers: int) -> Iterator[list[PairedWorker]]:
     """Processes that have collected the tests; all gone on exit."""
-    crew: list[PairedWorker] = []
+    runs: list[PairedWorker] = []
     try:
-        crew.extend(map(start, range(workers)))
-        for worker in crew:
-            worker.greet()
-        yield crew
+        runs.extend(map(start, range(workers)))
+        for worker in runs:
+            worker.handshake()
+        yield runs
     finally:
-        end_workers(crew)
+        end_workers(runs)
 
 
-def _case(crew: Sequence[PairedWorker], case: TrialSpec, after: str | None) -> ConcurrentRun | Note:
-    for worker in crew:
-        worker.tell({"do": "case", "nodeid": case.nodeid, "next": after})
-    inside = [worker for worker in crew if _ready(worker)]
+def _case(runs: Sequence[PairedWorker], case: TrialSpec, after: str | None) -> ConcurrentRun | Note:
+    for worker in runs:
+        worker.send({"do": "case", "nodeid": case.nodeid, "next": after})
+    inside = [worker for worker in runs if _ready(worker)]
     told: list[dict[str, Any]] = []
     for message in ({"do": "warm", "calls": None}, {"do": "together", "seconds": SECONDS}):
-        if len(inside) < len(crew):
+        if len(inside) < len(runs):
             break
-        told = _asked(crew, message)
-        inside = [worker for worker, answer in zip(crew, told, strict=True) if answer["is"] == message["do"]]
+        told = _asked(runs, message)
+        inside = [worker for worker, answer in zip(runs, told, strict=True) if answer["is"] == message["do"]]
     for worker in inside:
-        worker.tell({"do": "finish"})
-        _ended(worker, worker.hear())
-    if len(inside) < len(crew):
-        return Note(code="workers", text=f"the test did not reach its end in {len(crew)} workers at once")
+        worker.send({"do": "finish"})
+        _ended(worker, worker.receive())
+    if len(inside) < len(runs):
+        return Note(
+            code=NoteCode.CONCURRENT_RUN_FAILED,
+            text=f"the test did not reach its end in {len(runs)} workers at once",
+        )
     return ConcurrentRun(
-        workers=len(crew),
+        workers=len(runs),
         throughput=sum(one["calls"] / one["seconds"] for one in told) * told[0]["batch_size"],
         calls=sum(one["calls"] for one in told),
         mean=stats.mean([one["mean"] for one in told]),
@@ -86,12 +90,12 @@ def _case(crew: Sequence[PairedWorker], case: TrialSpec, after: str | None) -> C
     )
 
 
-def _asked(crew: Sequence[PairedWorker], message: dict[str, Any]) -> list[dict[str, Any]]:
+def _asked(runs: Sequence[PairedWorker], message: dict[str, Any]) -> list[dict[str, Any]]:
     """Tell all, then hear all; a worker whose model failed is followed to the end of its test."""
-    for worker in crew:
-        worker.tell(message)
-    told = [worker.hear() for worker in crew]
-    for worker, answer in zip(crew, told, strict=True):
+    for worker in runs:
+        worker.send(message)
+    told = [worker.receive() for worker in runs]
+    for worker, answer in zip(runs, told, strict=True):
         if answer["is"] != message["do"]:
             _ended(worker, answer)
     return told
@@ -99,7 +103,7 @@ def _asked(crew: Sequence[PairedWorker], message: dict[str, Any]) -> list[dict[s
 
 def _ready(worker: PairedWorker) -> bool:
     """Wait until a worker stands inside `infer`; false where its test ended without."""
-    while (message := worker.hear())["is"] != "ready":
+    while (message := worker.receive())["is"] != "ready":
         if message["is"] == "done":
             return False
     return True
@@ -108,4 +112,4 @@ def _ready(worker: PairedWorker) -> bool:
 def _ended(worker: PairedWorker, message: dict[str, Any]) -> None:
     """Hear the rest of what a worker says of a test."""
     while message["is"] != "done":
-        message = worker.hear()
+        message = worker.receive()

@@ -44,7 +44,7 @@ def measure_concurrently(
                 variables = {"OMP_NUM_THREADS": str(max(1, cores // count))}
                 plan = plans["candidate"]._replace(side="worker", variables=variables)
                 each = concurrent_runs(partial(WorkerProcess, plan), cases, count, partial(tell, count))
-                found = {nodeid: (*found.get(nodeid, ()), crew) for nodeid, crew in each.items()}
+                found = {nodeid: (*found.get(nodeid, ()), runs) for nodeid, runs in each.items()}
     finally:
         shutil.rmtree(place, ignore_errors=True)
     return found

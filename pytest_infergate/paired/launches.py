@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.model import Note, Struct
+from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.gate import paired
 from pytest_infergate.core.gate.paired import Launch, Stage
 from pytest_infergate.paired.alternation import alternate, sampling_plan
@@ -71,7 +72,7 @@ class LaunchTerms(NamedTuple):
     folder: Path
     """For what the sides exchange; removed after the run."""
     max_seconds: float | None = None
-    twin: bool = False
+    control_worker: bool = False
     """Whether a second process of the base stands in for the candidate in the control."""
     seed: int | None = None
 
@@ -128,7 +129,7 @@ class PairedLaunches:
             if self._launches == 1:
                 raise
             for trial in waiting:
-                trial.stopped = trial.stopped or Note(code="process-lost", text=str(error))
+                trial.stopped = trial.stopped or Note(code=NoteCode.PROCESS_LOST, text=str(error))
 
     def _launch(self, waiting: Sequence[Trial]) -> None:
         self._launches += 1
@@ -143,7 +144,9 @@ class PairedLaunches:
         for trial in waiting:
             idle = trial.waiting and trial.launches == before[id(trial)]
             if idle and (trial in apart or not trial.apart):
-                trial.invalid = Note(code="no-turns", text="a launch ended without a time of both sides")
+                trial.invalid = Note(
+                    code=NoteCode.NO_TIMINGS, text="a launch ended without a time of both sides"
+                )
         measured = sum(trial.seconds for trial in self._trials) - measuring
         self._overhead = max(0.0, time.monotonic() - begin - measured)
 
@@ -171,7 +174,7 @@ class PairedLaunches:
                 try:
                     self._case(pair, trial, after)
                 except WorkerLostError as error:
-                    self._mourn(trial, error)
+                    self._on_worker_lost(trial, error)
                     unheard = trial.no_base is not None and trial.lost is None and not trial.reports
                     return trials[index if unheard else index + 1 :]
             self._look_at_files(pair)
@@ -197,15 +200,17 @@ class PairedLaunches:
         collected: dict[str, dict[str, Any]] = {"candidate": {}, "base": {}}
         alive: PairedWorker | None = base
         try:
-            collected["base"] = base.greet()
+            collected["base"] = base.handshake()
         except WorkerLostError as error:
             alive = None
             note = Note(
-                code="base-unusable", text=str(error), cure="look whether its tests run at that revision"
+                code=NoteCode.BASE_UNUSABLE,
+                text=str(error),
+                hint="look whether its tests run at that revision",
             )
             for trial in trials:
                 trial.no_base = note
-        collected["candidate"] = candidate.greet()
+        collected["candidate"] = candidate.handshake()
         return _Pair(alive, candidate, collected)
 
     def _take_control(
@@ -216,25 +221,25 @@ class PairedLaunches:
         Where the interpreters differ so does that work: then a second process of the base stands in.
         """
         other = candidate
-        if self._terms.twin:
+        if self._terms.control_worker:
             other = self._start("twin", seed)
             workers.append(other)
-            other.greet()
-        sides = self._shuffled_sides((base, other))
+            other.handshake()
+        sides = self._in_random_order((base, other))
         for worker in sides:
-            worker.tell({"do": "control"})
+            worker.send({"do": "control"})
         for worker in sides:
-            worker.hear()
-            worker.rest()
+            worker.receive()
+            worker.suspend()
         seconds, warmed = _warmed(sides[0], None)
         _warmed(sides[1], warmed)
         self._control.append(alternate(base, other, sampling_plan(seconds, CONTROL_SECONDS), self._chance))
         for worker in sides:
-            worker.wake()
+            worker.resume()
             worker.ask({"do": "finish"}, "finished")
-            worker.hear()
+            worker.receive()
 
-    def _shuffled_sides(self, sides: Sequence[PairedWorker]) -> list[PairedWorker]:
+    def _in_random_order(self, sides: Sequence[PairedWorker]) -> list[PairedWorker]:
         """Who begins matters: the process that was warmed last found its memory and cores last."""
         return self._chance.sample(list(sides), len(sides))
 
@@ -243,8 +248,8 @@ class PairedLaunches:
         sides = self._sides(pair, trial)
         if not sides:
             return
-        for worker in self._shuffled_sides(list(sides.values())):
-            worker.tell({"do": "case", "nodeid": trial.wanted.nodeid, "next": after})
+        for worker in self._in_random_order(list(sides.values())):
+            worker.send({"do": "case", "nodeid": trial.wanted.nodeid, "next": after})
         ready = {name: self._ready(name, worker, trial) for name, worker in sides.items()}
         begin = time.monotonic()
         try:
@@ -253,11 +258,11 @@ class PairedLaunches:
             elif ready["candidate"] and trial.no_base is not None:
                 _timed_alone(pair.candidate)
         except UnexpectedMessageError as error:
-            self._strayed(error, sides, trial)
+            self._on_unexpected_message(error, sides, trial)
             ready = {name: ready[name] and worker is not error.worker for name, worker in sides.items()}
         trial.seconds += time.monotonic() - begin
         for name, worker in sides.items():
-            worker.wake()
+            worker.resume()
             if ready[name]:
                 self._finished(name, worker, trial)
         if trial.crowded:  # what was heard of it tells of the memory that both took
@@ -279,20 +284,22 @@ class PairedLaunches:
 
     def _ready(self, name: str, worker: PairedWorker, trial: Trial) -> bool:
         """Wait until a side stands inside `infer`; false where its test ended without."""
-        while (message := worker.hear())["is"] != "ready":
-            if self._heard(name, message, trial):
+        while (message := worker.receive())["is"] != "ready":
+            if self._received(name, message, trial):
                 if name == "base" and trial.no_base is None and not trial.crowded:
-                    trial.no_base = Note(code="base-ended", text="the test did not reach infer on the base")
+                    trial.no_base = Note(
+                        code=NoteCode.BASE_ENDED, text="the test did not reach infer on the base"
+                    )
                 return False
         return True
 
     def _finished(self, name: str, worker: PairedWorker, trial: Trial) -> None:
         """Let a side go on with its test until its end."""
-        worker.tell({"do": "finish"})
-        while not self._heard(name, worker.hear(), trial):
+        worker.send({"do": "finish"})
+        while not self._received(name, worker.receive(), trial):
             pass
 
-    def _heard(self, name: str, message: dict[str, Any], trial: Trial) -> bool:
+    def _received(self, name: str, message: dict[str, Any], trial: Trial) -> bool:
         """Take what a side says of its test; whether it is over."""
         kind = message["is"]
         candidate = name == "candidate"
@@ -318,7 +325,7 @@ class PairedLaunches:
             trial.arriving.append({"outcome": message["outcome"], "data": message["data"]})
         elif message["outcome"] != "passed" and trial.no_base is None and not trial.crowded:
             text = f"the test {message['outcome']} on the base: {message['words']}"
-            trial.no_base = Note(code="base-failed", text=text)
+            trial.no_base = Note(code=NoteCode.BASE_FAILED, text=text)
 
     def _ran_out(self, name: str, note: Note, trial: Trial) -> None:
         """Two models at once may be one too many: try them one after the other before saying so."""
@@ -329,26 +336,30 @@ class PairedLaunches:
         else:
             trial.no_base = trial.no_base or note
 
-    def _strayed(self, error: UnexpectedMessageError, sides: dict[str, PairedWorker], trial: Trial) -> None:
+    def _on_unexpected_message(
+        self, error: UnexpectedMessageError, sides: dict[str, PairedWorker], trial: Trial
+    ) -> None:
         """Follow a side whose model failed in the middle of its turns to the end of its test."""
         name = next(name for name, worker in sides.items() if worker is error.worker)
-        error.worker.wake()
-        if not self._heard(name, error.message, trial):
-            while not self._heard(name, error.worker.hear(), trial):
+        error.worker.resume()
+        if not self._received(name, error.message, trial):
+            while not self._received(name, error.worker.receive(), trial):
                 pass
         if name == "base" and trial.no_base is None and not trial.crowded:
-            trial.no_base = Note(code="base-ended", text="the call failed on the base while it was timed")
+            trial.no_base = Note(
+                code=NoteCode.BASE_ENDED, text="the call failed on the base while it was timed"
+            )
 
-    def _mourn(self, trial: Trial, error: WorkerLostError) -> None:
+    def _on_worker_lost(self, trial: Trial, error: WorkerLostError) -> None:
         """Say what a lost process means for the case that it was at."""
         trial.arriving = []
         if error.killed and not trial.apart and trial.no_base is None:
             trial.apart = trial.crowded = True
         elif error.side == "base":
-            trial.no_base = Note(code="base-lost", text=str(error))
+            trial.no_base = Note(code=NoteCode.BASE_LOST, text=str(error))
         else:
             trial.lost = Note(
-                code="process-lost", text=str(error), cure="run this test alone, without the gate"
+                code=NoteCode.PROCESS_LOST, text=str(error), hint="run this test alone, without the gate"
             )
 
     # Turns
@@ -357,13 +368,13 @@ class PairedLaunches:
         base, candidate = sides["base"], sides["candidate"]
         if trial.launches == 0:
             self._exactly((base, candidate), trial)
-        first, second = self._shuffled_sides((base, candidate))
+        first, second = self._in_random_order((base, candidate))
         for worker in (base, candidate):
-            worker.rest()
+            worker.suspend()
         seconds, warmed = _warmed(first, trial.warm_calls)
         if self._planned(trial, seconds, warmed):
             _warmed(second, warmed)
-            trial.add(alternate(base, candidate, trial.courses[trial.stage], self._chance))
+            trial.add(alternate(base, candidate, trial.sampling_plans[trial.stage], self._chance))
 
     def _planned(self, trial: Trial, seconds: float, warmed: int) -> bool:
         """Fix, once for all launches, how the turns go; whether there is time for any."""
@@ -373,23 +384,25 @@ class PairedLaunches:
         least = paired.MIN_LAUNCHES_UNPOOLED
         warming = 2 * warmed * seconds
         allowed = trial.wanted.max_seconds / least - warming
-        trial.courses = {
+        trial.sampling_plans = {
             Stage.SCREEN: sampling_plan(seconds, allowed),
             Stage.CONFIRM: sampling_plan(seconds, allowed, careful=True),
         }
-        if trial.courses[Stage.SCREEN].least > 0:
+        if trial.sampling_plans[Stage.SCREEN].least > 0:
             return True
         needed = units.duration(least * (warming + 2 * seconds))
         text = f"one call takes {units.seconds(seconds)}: {least} launches take {needed}"
-        trial.stopped = Note(code="capped", text=text, cure=f"allow that with --infer-max-time={needed}")
+        trial.stopped = Note(
+            code=NoteCode.TIME_LIMIT, text=text, hint=f"allow that with --infer-max-time={needed}"
+        )
         return False
 
     def _exactly(self, workers: Sequence[PairedWorker], trial: Trial) -> None:
         """Count on both sides at once, and compare what they computed."""
         for worker in workers:
-            worker.tell({"do": "count"})
+            worker.send({"do": "count"})
         for worker in workers:
-            _expected(worker, worker.hear(), "counted")
+            _expected(worker, worker.receive(), "counted")
         for worker, name in zip(workers, ("base", "candidate"), strict=False):
             self._parity(worker, name, trial)
 
@@ -413,18 +426,18 @@ class PairedLaunches:
         for name in ("base", "candidate"):
             worker = self._start(name, seed)
             try:
-                worker.greet()
-                worker.tell({"do": "case", "nodeid": trial.wanted.nodeid, "next": None})
+                worker.handshake()
+                worker.send({"do": "case", "nodeid": trial.wanted.nodeid, "next": None})
                 if self._ready(name, worker, trial):
                     times[name] = self._timed(name, worker, trial)
-                    worker.wake()
+                    worker.resume()
                     self._finished(name, worker, trial)
                 if not self._checked:
                     loaded[name] = worker.ask({"do": "loaded"}, "loaded")
             except UnexpectedMessageError as error:
-                self._strayed(error, {name: worker}, trial)
+                self._on_unexpected_message(error, {name: worker}, trial)
             except WorkerLostError as error:
-                self._mourn(trial, error)
+                self._on_worker_lost(trial, error)
             finally:
                 end_workers([worker])
         if len(loaded) == 2:  # noqa: PLR2004 - the sides
@@ -440,8 +453,8 @@ class PairedLaunches:
             self._parity(worker, name, trial)
         seconds, warmed = _warmed(worker, trial.warm_calls)
         planned = self._planned(trial, seconds, warmed)
-        turns = trial.courses[trial.stage]
-        times = [worker.turn(turns.calls) for _ in range(turns.least)] if planned else []
+        blocks = trial.sampling_plans[trial.stage]
+        times = [worker.timed_block(blocks.calls) for _ in range(blocks.least)] if planned else []
         trial.seconds += time.monotonic() - begin
         return tuple(times)
 
@@ -463,11 +476,11 @@ class PairedLaunches:
 
     def _compare_spreads(self, screened: Sequence[Trial]) -> None:
         """Keep, for the cases that are looked at now, by how much launches of the others differ."""
-        for look in {len(trial.screen) for trial in screened}.intersection(paired.SCREEN_ANALYSES):
-            spreads = paired.spreads_of_others([log_ratios(trial, look) for trial in self._trials])
+        for analysis in {len(trial.screen) for trial in screened}.intersection(paired.SCREEN_ANALYSES):
+            spreads = paired.spreads_of_others([log_ratios(trial, analysis) for trial in self._trials])
             for trial, others in zip(self._trials, spreads, strict=True):
-                if trial in screened and len(trial.screen) == look:
-                    trial.others[look] = others
+                if trial in screened and len(trial.screen) == analysis:
+                    trial.others[analysis] = others
 
     def _stage(self, trial: Trial) -> Stage:
         """Where a case stands; unreadable times make it invalid."""
@@ -475,22 +488,26 @@ class PairedLaunches:
             return decision(trial, self._confirming).stage
         except ValueError:
             text = "a call takes no time that the clock could tell"
-            trial.invalid = Note(code="latency-unreadable", text=text, cure="give one call more work")
+            trial.invalid = Note(code=NoteCode.LATENCY_UNREADABLE, text=text, hint="give one call more work")
             return trial.stage
 
     def _out_of_time(self, trial: Trial, spent: float, left: float) -> Note | None:
         """Say that the launches to the next look would not fit any more."""
         more = paired.launches_to_next_analysis(trial.stage, len(trial.screen), len(trial.confirm))
-        next_look = more * trial.seconds / max(1, trial.launches)
-        if trial.launches and trial.seconds + next_look > trial.wanted.max_seconds:
-            needed = units.duration(trial.seconds + next_look)
+        next_analysis = more * trial.seconds / max(1, trial.launches)
+        if trial.launches and trial.seconds + next_analysis > trial.wanted.max_seconds:
+            needed = units.duration(trial.seconds + next_analysis)
             text = f"{units.plural(trial.launches, 'launch')} took the time of this case"
-            return Note(code="capped", text=text, cure=f"--infer-max-time={needed} would reach the next look")
+            return Note(
+                code=NoteCode.TIME_LIMIT,
+                text=text,
+                hint=f"--infer-max-time={needed} would reach the next look",
+            )
         if self._terms.max_seconds is not None and spent >= self._terms.max_seconds:
             limit = units.duration(self._terms.max_seconds)
             text = f"--infer-max-total of {limit} was spent before it was decided"
-            cure = f"about {units.duration(left)} more would reach the next look"
-            return Note(code="capped", text=text, cure=cure)
+            hint = f"about {units.duration(left)} more would reach the next look"
+            return Note(code=NoteCode.TIME_LIMIT, text=text, hint=hint)
         return None
 
     def _left(self) -> float:
@@ -530,16 +547,16 @@ def _timed_alone(candidate: PairedWorker) -> None:
     """Measure a case without a base, for its own figures."""
     candidate.ask({"do": "count"}, "counted")
     seconds, _ = _warmed(candidate, None)
-    turns = sampling_plan(seconds, ALONE_SECONDS)
-    for _ in range(max(1, turns.least)):
-        candidate.turn(turns.calls)
+    blocks = sampling_plan(seconds, ALONE_SECONDS)
+    for _ in range(max(1, blocks.least)):
+        candidate.timed_block(blocks.calls)
 
 
 def _warmed(worker: PairedWorker, calls: int | None) -> tuple[float, int]:
     """Warm a side up and stop it: seconds of a call, and how many calls it took."""
-    worker.wake()
+    worker.resume()
     answer = worker.ask({"do": "warm", "calls": calls}, "warm")
-    worker.rest()
+    worker.suspend()
     return float(answer["seconds"]), int(answer["calls"])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple, Protocol
 
 from pytest_infergate.core.domain.model import Note
+from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.gate import paired
 from pytest_infergate.core.gate.paired import GpuState, Launch, PairedTerms, Spread, Stage
 from pytest_infergate.paired.alternation import SamplingPlan
@@ -13,28 +14,28 @@ from pytest_infergate.paired.alternation import SamplingPlan
 class PairedWorker(Protocol):
     """What the session needs of a process; `paired.worker.Worker` is the real one."""
 
-    def greet(self) -> dict[str, Any]:
+    def handshake(self) -> dict[str, Any]:
         """Hear what it collected."""
 
-    def tell(self, message: dict[str, Any]) -> None:
+    def send(self, message: dict[str, Any]) -> None:
         """Send."""
 
-    def hear(self) -> dict[str, Any]:
+    def receive(self) -> dict[str, Any]:
         """Wait for the next message."""
 
     def ask(self, message: dict[str, Any], kind: str, seconds: float = ...) -> dict[str, Any]:
         """Send and wait for an answer of a kind."""
 
-    def turn(self, calls: int) -> float:
+    def timed_block(self, calls: int) -> float:
         """Wake it, time calls, stop it."""
 
-    def boards(self) -> tuple[GpuState, ...]:
+    def gpu_states(self) -> tuple[GpuState, ...]:
         """What its accelerator told after each turn since this was asked last."""
 
-    def wake(self) -> None:
+    def resume(self) -> None:
         """Let it run."""
 
-    def rest(self) -> None:
+    def suspend(self) -> None:
         """Stop it."""
 
     def leave(self) -> None:
@@ -89,7 +90,7 @@ class Trial:
         """Whether this launch is the one that showed it: what it says of the test counts for nothing."""
         self.seconds = 0.0
         self.warm_calls: int | None = None
-        self.courses = {Stage.SCREEN: SamplingPlan(0, 0, 0), Stage.CONFIRM: SamplingPlan(0, 0, 0)}
+        self.sampling_plans = {Stage.SCREEN: SamplingPlan(0, 0, 0), Stage.CONFIRM: SamplingPlan(0, 0, 0)}
 
     @property
     def launches(self) -> int:
@@ -123,10 +124,10 @@ def decision(trial: Trial, confirming: int) -> paired.Decision:
     )
 
 
-def log_ratios(trial: Trial, look: int) -> list[float]:
+def log_ratios(trial: Trial, analysis: int) -> list[float]:
     """Of the first launches of the screen; none where their times cannot be read."""
     try:
-        return [launch.difference for launch in trial.screen[:look]]
+        return [launch.difference for launch in trial.screen[:analysis]]
     except ValueError:
         return []
 
@@ -135,9 +136,9 @@ def unstable_id_note(nodeid: str, collected: dict[str, Any]) -> Note:
     """Why a process of the candidate does not have a case that the run has collected."""
     error = collected.get("errors", {}).get(nodeid.partition("::")[0])
     return Note(
-        code="fickle-id",
+        code=NoteCode.UNSTABLE_ID,
         text="another process of the same code collects no test of this id" + (f": {error}" if error else ""),
-        cure="give its parameters ids that are the same in every process",
+        hint="give its parameters ids that are the same in every process",
     )
 
 
@@ -146,9 +147,9 @@ def not_collected_note(nodeid: str, collected: dict[str, Any]) -> Note:
     module = nodeid.partition("::")[0]
     error = collected.get("errors", {}).get(module)
     if error is None:
-        return Note(code="new-case", text="the base has no such case")
+        return Note(code=NoteCode.NEW_CASE, text="the base has no such case")
     return Note(
-        code="base-collection",
+        code=NoteCode.BASE_COLLECTION,
         text=f"{module} cannot be collected on the base: {error}",
-        cure="if a file beside the test is missing there, list it under overlay in [tool.infergate]",
+        hint="if a file beside the test is missing there, list it under overlay in [tool.infergate]",
     )

@@ -8,6 +8,7 @@ import msgspec
 
 from pytest_infergate.core.domain.measurement import Measurement
 from pytest_infergate.core.domain.model import Note
+from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.outcome import (
     CaseResult,
     CaseVerdict,
@@ -52,8 +53,8 @@ class Judge(NamedTuple):
         )
         mismatch = None
         if trial.mismatch is not None:
-            cure = "if that is meant, say so with @pytest.mark.inference(parity=False), or a tolerance there"
-            mismatch = Note(code="outputs-differ", text=trial.mismatch, cure=cure)
+            hint = "if that is meant, say so with @pytest.mark.inference(parity=False), or a tolerance there"
+            mismatch = Note(code=NoteCode.OUTPUTS_DIFFER, text=trial.mismatch, hint=hint)
         verdict = decide.judge_paired(
             measured,
             base,
@@ -97,9 +98,9 @@ def _ending(trial: Trial) -> tuple[Outcome, Note | None]:
     if trial.failed:
         skipped = any(report["outcome"] == "skipped" for report in trial.reports)
         if skipped:
-            return Outcome.SKIPPED, Note(code="skipped", text="the test was skipped")
+            return Outcome.SKIPPED, Note(code=NoteCode.SKIPPED, text="the test was skipped")
         return Outcome.FAILED, Note(
-            code="test-failed", text="the test itself failed", cure="mend the test first"
+            code=NoteCode.TEST_FAILED, text="the test itself failed", hint="mend the test first"
         )
     if trial.invalid is not None:
         return Outcome.INVALID, trial.invalid

@@ -108,16 +108,16 @@ class WorkerProcess:
         finally:
             theirs.close()
         self._stopped = False
-        self._boards: list[GpuState] = []
+        self._gpu_states: list[GpuState] = []
 
-    def greet(self) -> dict[str, Any]:
+    def handshake(self) -> dict[str, Any]:
         """Hear what it collected, after checking that it speaks our language.
 
         Raises `ConfigurationError` for an interpreter without this plugin or with another version,
         `WorkerLostError` where it dies over its imports.
         """
         try:
-            hello = self._heard(ANSWER_TIMEOUT_SECONDS)
+            hello = self._received(ANSWER_TIMEOUT_SECONDS)
         except WorkerLostError as error:
             if "pytest_infergate" in str(error) and "No module named" in str(error):
                 raise ConfigurationError(
@@ -130,51 +130,51 @@ class WorkerProcess:
                 f"{self.plan.python} has pytest-infergate {hello.get('version')}, this run {__version__}: "
                 "install the same version in both"
             )
-        self.tell(dict(self.plan.begin))
-        return self._heard(ANSWER_TIMEOUT_SECONDS)
+        self.send(dict(self.plan.begin))
+        return self._received(ANSWER_TIMEOUT_SECONDS)
 
-    def tell(self, message: dict[str, Any]) -> None:
+    def send(self, message: dict[str, Any]) -> None:
         """Send, to whoever is awake or will be."""
         try:
             self._channel.send(message)
         except channel.ClosedError:
             raise self._lost("ended") from None
 
-    def hear(self, seconds: float = ANSWER_TIMEOUT_SECONDS) -> dict[str, Any]:
+    def receive(self, seconds: float = ANSWER_TIMEOUT_SECONDS) -> dict[str, Any]:
         """Wait for its next message. Raises `WorkerLostError`."""
-        return self._heard(seconds)
+        return self._received(seconds)
 
     def ask(
         self, message: dict[str, Any], kind: str, seconds: float = ANSWER_TIMEOUT_SECONDS
     ) -> dict[str, Any]:
         """Tell, and wait for an answer of this kind. Raises `WorkerStrayedError` for another."""
-        self.tell(message)
-        answer = self._heard(seconds)
+        self.send(message)
+        answer = self._received(seconds)
         if answer.get("is") != kind:
             raise UnexpectedMessageError(self, answer)
         return answer
 
-    def turn(self, calls: int) -> float:
+    def timed_block(self, calls: int) -> float:
         """Wake it, let it time so many calls, stop it; mean seconds a call."""
-        self.wake()
+        self.resume()
         answer = self.ask({"do": "turn", "calls": calls}, "turn")
-        self.rest()
+        self.suspend()
         if "board" in answer:
-            self._boards.append(msgspec.convert(answer["board"], GpuState))
+            self._gpu_states.append(msgspec.convert(answer["board"], GpuState))
         return float(answer["seconds"])
 
-    def boards(self) -> tuple[GpuState, ...]:
+    def gpu_states(self) -> tuple[GpuState, ...]:
         """What its accelerator told after each turn since this was asked last."""
-        told, self._boards = tuple(self._boards), []
+        told, self._gpu_states = tuple(self._gpu_states), []
         return told
 
-    def wake(self) -> None:
+    def resume(self) -> None:
         """Let it run."""
         if self._stopped:
             self._signal(signal.SIGCONT)
             self._stopped = False
 
-    def rest(self) -> None:
+    def suspend(self) -> None:
         """Stop it and its threads and children: one that only waits still spins. Nothing without signals."""
         if _CAN_STOP and not self._stopped:
             self._signal(signal.SIGSTOP)
@@ -182,7 +182,7 @@ class WorkerProcess:
 
     def leave(self) -> None:
         """Ask it to leave: its fixtures are torn down."""
-        self.wake()
+        self.resume()
         with suppress(channel.ClosedError):
             self._channel.send({"do": "end"})
 
@@ -210,7 +210,7 @@ class WorkerProcess:
         except (ProcessLookupError, PermissionError):
             pass  # it is gone, and its children too
 
-    def _heard(self, seconds: float) -> dict[str, Any]:
+    def _received(self, seconds: float) -> dict[str, Any]:
         try:
             return self._channel.receive(seconds)
         except channel.SilentError:

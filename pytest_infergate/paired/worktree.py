@@ -37,8 +37,8 @@ def resolve(asked: str, folder: Path) -> Revision:
     Raises `ConfigurationError`: no git, no repository, no commits, no such revision, a shallow clone.
     """
     outside = f"{folder} is not inside a git repository; run there, or leave the option out"
-    top = Path(_git(folder, "rev-parse", "--show-toplevel", cure=outside))
-    _git(top, "rev-parse", "--verify", "--quiet", "HEAD", cure="the repository has no commit yet; make one")
+    top = Path(_git(folder, "rev-parse", "--show-toplevel", hint=outside))
+    _git(top, "rev-parse", "--verify", "--quiet", "HEAD", hint="the repository has no commit yet; make one")
     shallow = _git(top, "rev-parse", "--is-shallow-repository") == "true"
     deepen = (
         "this clone is shallow: fetch the history with `git fetch --unshallow`, "
@@ -48,12 +48,12 @@ def resolve(asked: str, folder: Path) -> Revision:
     )
     revision = asked
     if asked == "auto":
-        cure = "auto needs an upstream: `git branch --set-upstream-to=origin/main`, or name a revision"
-        revision = _git(top, "rev-parse", "--abbrev-ref", "--symbolic-full-name", "@{upstream}", cure=cure)
+        hint = "auto needs an upstream: `git branch --set-upstream-to=origin/main`, or name a revision"
+        revision = _git(top, "rev-parse", "--abbrev-ref", "--symbolic-full-name", "@{upstream}", hint=hint)
     verify = ("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
-    found = _git(top, *verify, cure=f"there is no revision {revision!r} here; {deepen}").splitlines()[-1]
+    found = _git(top, *verify, hint=f"there is no revision {revision!r} here; {deepen}").splitlines()[-1]
     unrelated = f"{revision!r} and HEAD have no common commit here; {deepen}"
-    return Revision(asked, _git(top, "merge-base", found, "HEAD", cure=unrelated), top)
+    return Revision(asked, _git(top, "merge-base", found, "HEAD", hint=unrelated), top)
 
 
 @contextmanager
@@ -65,10 +65,10 @@ def worktree(revision: Revision, holder: Path) -> Iterator[Path]:
     did not fetch, submodules whose commit is not here.
     """
     folder = holder / "base".ljust(min(100, len(str(revision.top)) - len(str(holder)) - 1), "-")
-    cure = f"the worktree of {revision.asked!r} could not be made; look at `git worktree list`"
+    hint = f"the worktree of {revision.asked!r} could not be made; look at `git worktree list`"
     add = ("-c", f"core.hooksPath={os.devnull}", "worktree", "add", "--detach", "--quiet")
     try:
-        _git(revision.top, *add, str(folder), revision.commit, cure=cure)
+        _git(revision.top, *add, str(folder), revision.commit, hint=hint)
         _check_large_files(revision, folder)
         _add_submodules(revision.top, revision.commit, folder)
         yield folder
@@ -82,7 +82,7 @@ def remove(repository: Path, folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def lay_over(source: Path, target: Path, files: Iterable[Path]) -> None:
+def overlay(source: Path, target: Path, files: Iterable[Path]) -> None:
     """Copy files and folders, given relative to `source`, to the same places below `target`.
 
     What does not exist at the source is left as the target has it. Raises `ConfigurationError` for a path
@@ -198,13 +198,13 @@ def _run(folder: Path, *arguments: str, **variables: str) -> subprocess.Complete
         raise ConfigurationError(text) from error
 
 
-def _git(folder: Path, *arguments: str, cure: str = "look at `git status`") -> str:
+def _git(folder: Path, *arguments: str, hint: str = "look at `git status`") -> str:
     """What git says. Raises `ConfigurationError` with a cure where it fails."""
     done = _run(folder, *arguments)
     if done.returncode:
         said = os.fsdecode(done.stderr).strip().splitlines()
         if b"safe.directory" in done.stderr:
-            cure = f"{folder} belongs to another user, so that git does not trust it; if you do, run this"
+            hint = f"{folder} belongs to another user, so that git does not trust it; if you do, run this"
         words = f" (git: {said[-1]})" if said else ""
-        raise ConfigurationError(f"--infer-against: {cure}{words}")
+        raise ConfigurationError(f"--infer-against: {hint}{words}")
     return os.fsdecode(done.stdout).strip("\n")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from pytest_infergate.config.options import OPTIONS
+from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.errors import ConfigurationError, InfergateError, NotMeasuredError
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ class Lifecycle:
         return InferenceRun(self.settings, list(self._kinds.values()), store)
 
     @cached_property
-    def _opponent(self) -> BaseSetup | None:
+    def _base_setup(self) -> BaseSetup | None:
         """What a paired run is compared with."""
         if not self.settings.paired:
             return None
@@ -256,7 +257,7 @@ class Lifecycle:
         try:
             self.run.check(cases)
             self._lock.check()
-            _ = self._opponent
+            _ = self._base_setup
         except InfergateError as error:
             raise pytest.UsageError(str(error)) from None
 
@@ -264,10 +265,10 @@ class Lifecycle:
         """One line before the first case."""
         if not (self.measuring and self._items):
             return []
-        if self._opponent is not None:
+        if self._base_setup is not None:
             from pytest_infergate.paired import compare_run
 
-            return [f"infergate: {compare_run.forecast(len(self._present()), self._opponent)}"]
+            return [f"infergate: {compare_run.forecast(len(self._present()), self._base_setup)}"]
         times = [
             self.run.max_time(found.marker)
             for item in self._items.values()
@@ -281,13 +282,13 @@ class Lifecycle:
             return self._list_cases(session.items)
         if session.testsfailed and not self.config.getoption("continue_on_collection_errors", False):
             return None  # pytest is about to end the run, and nothing would be made of launches
-        if self._opponent is not None and self._runs:
-            self._compare(self._opponent)
+        if self._base_setup is not None and self._runs:
+            self._compare(self._base_setup)
         elif self.settings.workers and self._runs:
-            self._crew()
+            self._measure_concurrently()
         return None
 
-    def _crew(self) -> None:
+    def _measure_concurrently(self) -> None:
         """Measure with several workers at once, before the first test."""
         from pytest_infergate.paired import concurrent_cases
 
@@ -296,7 +297,9 @@ class Lifecycle:
 
         entries = self._entries()
         with self._machine_alone():
-            self.run.crews = concurrent_cases.measure_concurrently(self.run, self.config, entries, tell)
+            self.run.concurrent_runs = concurrent_cases.measure_concurrently(
+                self.run, self.config, entries, tell
+            )
 
     @contextmanager
     def _machine_alone(self) -> Iterator[None]:
@@ -326,7 +329,7 @@ class Lifecycle:
             if (found := parameter_of(item)) is not None and self.run.absence(found.axes.device) is None
         ]
 
-    def _compare(self, opponent: BaseSetup) -> None:
+    def _compare(self, base_setup: BaseSetup) -> None:
         """Make all launches of a paired run, before the first test."""
         from pytest_infergate.paired import compare_run
 
@@ -335,7 +338,7 @@ class Lifecycle:
             return
         with self._machine_alone():
             self._paired = compare_run.run_paired(
-                self.run, self.config, opponent, entries, self._show_launches
+                self.run, self.config, base_setup, entries, self._show_launches
             )
         if self._paired.interrupted:
             from pytest_infergate.runner.case_report import case_report
@@ -457,7 +460,7 @@ class Lifecycle:
     def _why_not(self, case: Case, item: pytest.Item) -> tuple[str, str] | None:
         absence = self.run.absence(case.device)
         if absence is not None:
-            return "device-absent", absence
+            return NoteCode.DEVICE_ABSENT, absence
         spent = None if item.nodeid in self.run.measured else self.run.out_of_time()
         return None if spent is None else (spent.code, str(spent))
 
@@ -548,7 +551,7 @@ class Lifecycle:
         if not report.failed:
             return None
         case = case_of(item, parameter.axes)
-        reason = Note(code="test-failed", text="the test itself failed", cure="mend the test first")
+        reason = Note(code=NoteCode.TEST_FAILED, text="the test itself failed", hint="mend the test first")
         return self.run.unmeasured(case, item.nodeid, parameter.marker, Outcome.FAILED, reason)
 
     # The end
@@ -616,7 +619,9 @@ class Lifecycle:
         from pytest_infergate.core.domain.model import Note
         from pytest_infergate.runner.case_report import Collected
 
-        notes = [Note(code="deselected", text=f"{nodeid}: {reason}") for nodeid, reason in self._deselected]
+        notes = [
+            Note(code=NoteCode.DESELECTED, text=f"{nodeid}: {reason}") for nodeid, reason in self._deselected
+        ]
         selected = sum(parameter_of(item) is not None for item in self._items.values())
         return Collected(
             cases=tuple(self._collected),

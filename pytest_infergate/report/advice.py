@@ -95,7 +95,7 @@ def _summed(answer: Advice) -> tuple[str, ...]:
     beyond = f"> {units.rate(answer.costs[-1].rate)}" if answer.costs else units.UNKNOWN
     return (
         answer.model,
-        f"{plan.words} ({_device(plan)})",
+        f"{plan.text} ({_device(plan)})",
         units.seconds(plan.load.p95),
         usd(plan.usd_per_month).removesuffix(" USD"),
         usd(plan.usd_per_million).removesuffix(" USD"),
@@ -137,7 +137,7 @@ def verdict(answer: Advice) -> str:
     if winner is None:
         return "No plan meets the limit." if answer.binding is None else f"{_sentence(answer.binding.text)}."
     return (
-        f"Run it on {winner.words} ({_device(winner)}): {usd(winner.usd_per_month)} a month, "
+        f"Run it on {winner.text} ({_device(winner)}): {usd(winner.usd_per_month)} a month, "
         f"{usd(winner.usd_per_million)} per million {_noun(answer)}."
     )
 
@@ -150,7 +150,7 @@ def findings(answer: Advice) -> list[str]:
     """What stands beside the sentence that matters: how fast, who else, where it flips, how sure."""
     winner = answer.winner
     if winner is None:
-        return [] if answer.binding is None else [f"Next: {answer.binding.cure}."]
+        return [] if answer.binding is None else [f"Next: {answer.binding.hint}."]
     lines = [_speed(winner, answer)]
     if winner.streams_per_instance is not None:
         most = winner.streams_per_instance
@@ -166,17 +166,19 @@ def findings(answer: Advice) -> list[str]:
             else f"as much, with a p95 of {units.seconds(other.load.p95)}"
         )
         lines.append(
-            f"Runner-up: {other.words} ({_device(other)}), {usd(other.usd_per_month)} a month: {more}."
+            f"Runner-up: {other.text} ({_device(other)}), {usd(other.usd_per_month)} a month: {more}."
         )
     if answer.enough is not None:
         serves = "serves" if winner.instances == 1 else "serve"
-        lines.append(f"{winner.words} {serves} up to about {units.rate(answer.enough, _noun(answer))}.")
-    late = [offer for offer in answer.offers if offer not in {plan.offer for plan in answer.plans}]
+        lines.append(f"{winner.text} {serves} up to about {units.rate(answer.enough, _noun(answer))}.")
+    late = [
+        priced for priced in answer.deployments if priced not in {plan.deployment for plan in answer.plans}
+    ]
     if late:
         lines.append(f"Not in time with any number of machines: {', '.join(late)}.")
     if answer.crossings:
         lines.append(_flips(answer))
-    if len(answer.offers) > 1 and not answer.crossings and answer.costs:
+    if len(answer.deployments) > 1 and not answer.crossings and answer.costs:
         low, high = answer.costs[0].rate, answer.costs[-1].rate
         lines.append(f"Nothing else costs less from {units.rate(low)} to {units.rate(high)}.")
     lines += [*_by_the_hour(answer), *(_stays(item, winner) for item in answer.sensitivities)]
@@ -218,7 +220,7 @@ def _by_the_hour(answer: Advice) -> Iterable[str]:
     if plan is None or plan.scaled is None:
         return
     few, many = min(plan.scaled.instances), max(plan.scaled.instances)
-    name = f"{few} to {many} x {plan.instance}" if few < many else plan.words
+    name = f"{few} to {many} x {plan.instance}" if few < many else plan.text
     yield (
         f"Scaled by the hour, {name} ({_device(plan)}) costs least: "
         f"{usd(plan.scaled.usd_per_month)} a month, machines ordered {units.duration(answer.scale_up)} ahead."
@@ -231,7 +233,7 @@ def _used(load: QueueLoad) -> str:
 
 
 def _stays(item: Sensitivity, winner: Plan) -> str:
-    if item.winner == winner.offer:
+    if item.winner == winner.deployment:
         return f"With {item.assumption}, it still costs least."
     if item.winner is None:
         return f"With {item.assumption}, no plan meets the limit."
@@ -302,7 +304,7 @@ def cells(plan: Plan) -> tuple[str, ...]:
     """A plan as a row of `headers`."""
     scaled = () if plan.scaled is None else (usd(plan.scaled.usd_per_month).removesuffix(" USD"),)
     return (
-        plan.words,
+        plan.text,
         _device(plan),
         str(plan.max_batch),
         units.seconds(plan.max_wait),

@@ -136,9 +136,9 @@ def _told(message: Message) -> list[str]:
     """A case in plain lines: what was measured, what is allowed, how sure, what next."""
     lines = [message.title]
     for section in message.sections:
-        lines.append(f"{section.words}: {section.verdict}")
+        lines.append(f"{section.text}: {section.verdict}")
         lines += [f"  {label}: {text}" for label, text in section.lines]
-    lines += [f"next: {cure}" for cure in message.cures]
+    lines += [f"next: {hint}" for hint in message.cures]
     return [cut(plain(line), _SENTENCE) for line in lines]
 
 
@@ -329,10 +329,10 @@ def _meanings(session: Session) -> str:
     if not found:
         return ""
     lines = [f"- **{verdict.value}**: {MEANINGS[verdict]}" for verdict in found]
-    cure = "record it with `pytest --infer-save`, and commit `.infergate/`"
+    hint = "record it with `pytest --infer-save`, and commit `.infergate/`"
     if session.against is not None:
-        cure = "say so at the end of a commit message: `Infergate-Accept: PATTERN REASON`"
-    return "\n".join([*lines, "", f"If a change is meant, {cure}."])
+        hint = "say so at the end of a commit message: `Infergate-Accept: PATTERN REASON`"
+    return "\n".join([*lines, "", f"If a change is meant, {hint}."])
 
 
 def _all(pairs: Sequence[tuple[Judged, Row]], most: int) -> str:
@@ -392,7 +392,7 @@ def _notes(session: Session) -> str:
 
 def _environment(session: Session) -> str:
     environment = session.environment
-    machines = dict.fromkeys(one.hardware.words for one in session.cases if one.hardware is not None)
+    machines = dict.fromkeys(one.hardware.text for one in session.cases if one.hardware is not None)
     lines = [
         *(("machine", words) for words in machines),
         ("system", environment.os),

@@ -6,6 +6,7 @@ import math
 from collections.abc import Collection, Iterable, Sequence
 
 from pytest_infergate.core.domain.model import Note
+from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.outcome import (
     BudgetCheck,
     CaseResult,
@@ -24,7 +25,7 @@ WIDEST_TOLERANCE = 10.0
 
 def not_decided(check: BudgetCheck) -> bool:
     """Whether a budget counts as broken because nobody could check it."""
-    return check.note is not None and check.note.code == "budget-not-decided"
+    return check.note is not None and check.note.code == NoteCode.BUDGET_NOT_DECIDED
 
 
 def stated_reason(verdict: CaseVerdict, result: CaseResult | None) -> Note | None:
@@ -59,7 +60,7 @@ def hints(
         *(row.note for row in comparisons),
         *(check.note for check in checks),
     ]
-    yield from (plain(note.cure) for note in notes if note is not None and note.cure)
+    yield from (plain(note.hint) for note in notes if note is not None and note.hint)
     if any(row.verdict is Verdict.NO_BASELINE and row.evidence != "paired" for row in comparisons):
         yield "record a baseline with --infer-save, and commit it"
     if verdict.verdict is Verdict.INFEASIBLE:

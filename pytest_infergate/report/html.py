@@ -112,7 +112,7 @@ class Group(NamedTuple):
     anchor: str
     name: Name
     kind: str
-    words: str
+    text: str
     entries: tuple[CaseEntry, ...]
     picture: Picture | None
     spent: Spent | None
@@ -166,7 +166,7 @@ def render_html(
     pairs = paired_with_verdicts(session)
     groups = _groups(pairs)
     entries = [entry for group in groups for entry in group.entries]
-    ordered = sorted(entries, key=_gravity)
+    ordered = sorted(entries, key=_severity)
     held = [entry for entry in ordered if entry.held is not None]
     shown = [entry.row for entry in ordered]
     fields = expenses(shown) if session.against is None else ()
@@ -219,7 +219,7 @@ def _held(result: CaseResult | None, label: str) -> Held | None:
     found = None if result is None else bottleneck(result)
     if result is None or found is None:
         return None
-    machine = "" if result.hardware is None else f", {plain(result.hardware.words)}"
+    machine = "" if result.hardware is None else f", {plain(result.hardware.text)}"
     bandwidth = 0.0 if result.peaks is None else result.peaks.bandwidth
     return Held(
         label=label, machine=f"{plain(result.case.device)}{machine}", found=found, bandwidth=bandwidth
@@ -291,14 +291,14 @@ def _subject(pair: Judged) -> CaseResult | CaseVerdict:
 def _group(index: int, test: str, pairs: Sequence[Judged]) -> Group:
     anchor = f"t{index}"
     entries = [_entry(pair, anchor) for pair in pairs]
-    graves = min(entries, key=_gravity)
-    words = Counter(entry.row.word for entry in sorted(entries, key=_gravity))
+    graves = min(entries, key=_severity)
+    words = Counter(entry.row.word for entry in sorted(entries, key=_severity))
     told = sorted(zip(entries, pairs, strict=True), key=lambda item: _axes(item[0]))
     return Group(
         anchor=anchor,
         name=_name(plain(test)),
         kind=graves.kind,
-        words=", ".join(f"{count} {word}" if len(entries) > 1 else word for word, count in words.items()),
+        text=", ".join(f"{count} {word}" if len(entries) > 1 else word for word, count in words.items()),
         entries=tuple(entry for entry, _ in told),
         picture=latency_strips.picture(_series(entry, pair) for entry, pair in told),
         spent=_spent((entry.label, pair.result) for entry, pair in told),
@@ -321,7 +321,7 @@ def _entry(pair: Judged, anchor: str) -> CaseEntry:
     )
 
 
-def _gravity(entry: CaseEntry) -> tuple[object, ...]:
+def _severity(entry: CaseEntry) -> tuple[object, ...]:
     verdict = entry.row.verdict
     rank = len(SEVERITY) if verdict is None else SEVERITY[verdict]
     return not entry.row.failed, rank, entry.row.case.test, _axes(entry)
@@ -400,7 +400,7 @@ def _change(row: Comparison) -> str:
     """``operators 24 → 28 (+16.7 %)``."""
     metric = wording.compared_metric(row.metric)
     share = "" if row.effect is None else f" ({units.percent(row.effect)})"
-    return f"{metric.words} {metric.show(row.baseline)} → {metric.show(row.candidate)}{share}"
+    return f"{metric.text} {metric.show(row.baseline)} → {metric.show(row.candidate)}{share}"
 
 
 def _bounded(estimate: Estimate) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from pytest_infergate.core.domain.model import SCHEMA_VERSION, Note, Struct
+from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.outcome import CaseResult, CaseVerdict, Merged, Outcome, Session
 from pytest_infergate.core.domain.units import round_significant
 from pytest_infergate.errors import StorageError
@@ -190,7 +191,9 @@ def _result(result: CaseResult) -> CaseResult:
     if result.measurement is None or not (lost := tuple(_lost(result.measurement))):
         return clean
     if clean.measurement is None:
-        reason = Note(code="not-finite", text=f"no finite number: {', '.join(lost)}", cure="measure it again")
+        reason = Note(
+            code=NoteCode.NOT_FINITE, text=f"no finite number: {', '.join(lost)}", hint="measure it again"
+        )
         return msgspec.structs.replace(clean, outcome=Outcome.INVALID, reason=reason)
     notes = (*clean.measurement.notes, _left_out(lost))
     measurement = msgspec.structs.replace(clean.measurement, notes=notes)
@@ -204,7 +207,7 @@ def _verdict(verdict: CaseVerdict) -> CaseVerdict:
 
 
 def _left_out(lost: tuple[str, ...]) -> Note:
-    return Note(code="not-finite", text=f"left out, no finite number: {', '.join(lost)}")
+    return Note(code=NoteCode.NOT_FINITE, text=f"left out, no finite number: {', '.join(lost)}")
 
 
 def _lost(value: object, path: str = "") -> Iterator[str]:

@@ -126,7 +126,7 @@ def row(judged: Judged) -> Row:
     return Row(
         case=subject.case,
         nodeid=plain(subject.nodeid),
-        machine=plain(result.hardware.words)
+        machine=plain(result.hardware.text)
         if verdict and verdict.machine and result and result.hardware
         else "",
         verdict=None if verdict is None else verdict.verdict,
@@ -197,12 +197,12 @@ def budget_words(checks: Sequence[BudgetCheck], result: CaseResult | None = None
     open_ = [check for check in checks if check.verdict is not None]
     if not open_:
         return "kept"
-    open_.sort(key=_gravity)
+    open_.sort(key=_severity)
     more = f" (and {len(open_) - 1} more)" if len(open_) > 1 else ""
     return _budget_words(open_[0], result) + more
 
 
-def _gravity(check: BudgetCheck) -> tuple[int, bool]:
+def _severity(check: BudgetCheck) -> tuple[int, bool]:
     rank = len(SEVERITY) if check.verdict is None else SEVERITY[check.verdict]
     return rank, hints.not_decided(check)
 
@@ -248,4 +248,4 @@ def _verdict_notes(verdict: CaseVerdict | None) -> Iterable[tuple[str, Note]]:
 
 
 def _plain_note(note: Note) -> Note:
-    return Note(code=plain(note.code), text=plain(note.text), cure=plain(note.cure))
+    return Note(code=plain(note.code), text=plain(note.text), hint=plain(note.hint))

@@ -101,10 +101,10 @@ def case_table(shown: Sequence[Row], width: int = WIDTH) -> str:
 
 def flagged(shown: Iterable[Row], width: int = WIDTH) -> str:
     """Name the cases that deserve a look although they do not fail the run."""
-    looks = [row for row in shown if row.verdict in _FLAGGED and not row.failed]
+    analyses = [row for row in shown if row.verdict in _FLAGGED and not row.failed]
     names = [
         f"{shorten(row.nodeid, width - len(_INDENT))}{row.place}\n{_INDENT * 2}{row.message.title}"
-        for row in looks
+        for row in analyses
     ]
     return _listed("worth a look, though not failing", names)
 
@@ -142,12 +142,12 @@ def failure_message(verdict: CaseVerdict, result: CaseResult | None = None) -> s
     message = wording.explain(verdict, result)
     blocks = [message.title]
     for section in message.sections:
-        lines = [f"{_INDENT}{section.words}: {section.verdict}"]
+        lines = [f"{_INDENT}{section.text}: {section.verdict}"]
         pad = max((len(label) for label, _ in section.lines), default=0)
         lines += [f"{_INDENT * 2}{label:<{pad}}  {text}" for label, text in section.lines]
         blocks.append("\n".join(lines))
     if message.cures:
-        blocks.append("\n".join([f"{_INDENT}next", *(f"{_INDENT * 2}- {cure}" for cure in message.cures)]))
+        blocks.append("\n".join([f"{_INDENT}next", *(f"{_INDENT * 2}- {hint}" for hint in message.cures)]))
     return "\n\n".join(blocks)
 
 

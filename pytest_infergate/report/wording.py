@@ -36,7 +36,7 @@ _TOLD = FAILING | {Verdict.SUSPECTED, Verdict.INCONCLUSIVE}
 class MetricSection(Struct, frozen=True, kw_only=True):
     """What is known of one metric of a case: labels and what they say."""
 
-    words: str
+    text: str
     verdict: str
     lines: tuple[tuple[str, str], ...] = ()
 
@@ -57,7 +57,7 @@ def explain(verdict: CaseVerdict, result: CaseResult | None = None) -> Message:
     Of any other the troubled metrics are told, the gravest first, and what to do about them.
     """
     comparisons = sorted(verdict.comparisons, key=lambda row: SEVERITY[row.verdict])
-    checks = sorted(verdict.budgets, key=_check_gravity)
+    checks = sorted(verdict.budgets, key=_check_severity)
     title = _title(verdict, comparisons, checks, result)
     if verdict.verdict not in STRICTLY_FAILING:
         return Message(title=title)
@@ -75,7 +75,7 @@ def explain(verdict: CaseVerdict, result: CaseResult | None = None) -> Message:
     )
 
 
-def _check_gravity(check: BudgetCheck) -> int:
+def _check_severity(check: BudgetCheck) -> int:
     return len(SEVERITY) if check.verdict is None else SEVERITY[check.verdict]
 
 
@@ -93,7 +93,7 @@ def described_base(against: Against) -> str:
 def explain_result(result: CaseResult) -> Message:
     """Say what became of a case that nobody judged."""
     words = "" if result.reason is None else f": {plain(result.reason.text)}"
-    cures = () if result.reason is None or not result.reason.cure else (plain(result.reason.cure),)
+    cures = () if result.reason is None or not result.reason.hint else (plain(result.reason.hint),)
     return Message(title=f"{result.outcome.value}, not judged{words}", cures=cures)
 
 
@@ -156,7 +156,7 @@ def _comparison_summary(row: Comparison) -> str:
         return "" if row.note is None else plain(row.note.text)
     if row.evidence in ("paired", "parity"):
         return _paired_summary(row, metric)
-    figure = f"{metric.words} {metric.show(row.candidate)}"
+    figure = f"{metric.text} {metric.show(row.candidate)}"
     if row.verdict is Verdict.NO_BASELINE:
         return f"{figure} has no baseline"
     if row.verdict is Verdict.INCOMPARABLE:
@@ -172,11 +172,11 @@ def _paired_summary(row: Comparison, metric: Metric) -> str:
     if row.evidence == "parity":
         return f"it does not compute what the base does{_because(row.note)}"
     if row.effect is None:
-        return f"{metric.words} was not compared{_because(row.note)}"
+        return f"{metric.text} was not compared{_because(row.note)}"
     allowed = "" if row.tolerance is None else f", allowed {units.percent(row.tolerance)}"
     because = _because(row.note) if row.verdict is Verdict.INVALID else ""
     was, now = metric.show(row.baseline), metric.show(row.candidate)
-    return f"{metric.words} {now}, {was} on the base: {units.percent(row.effect)}{allowed}{because}"
+    return f"{metric.text} {now}, {was} on the base: {units.percent(row.effect)}{allowed}{because}"
 
 
 def _because(note: Note | None) -> str:
@@ -188,7 +188,7 @@ def _budget_summary(check: BudgetCheck, result: CaseResult | None) -> str:
     limit = formatted(metric, check.budget.limit, result)
     if check.note is not None:
         return plain(check.note.text)
-    figure = f"{metric.words} {formatted(metric, None if check.value is None else check.value.value, result)}"
+    figure = f"{metric.text} {formatted(metric, None if check.value is None else check.value.value, result)}"
     if check.verdict is Verdict.OVER_BUDGET:
         return f"{figure} is {_beyond(metric)} its budget of {limit}"
     return f"{figure} keeps its budget of {limit}" if check.verdict is None else f"{figure}, budget {limit}"
@@ -226,7 +226,7 @@ def _comparison(row: Comparison, work: str, result: CaseResult | None) -> Metric
     metric = compared_metric(row.metric)
     if row.evidence == "parity":
         differs = "" if row.note is None else plain(row.note.text)
-        return MetricSection(words="outputs", verdict=row.verdict.value, lines=_told({"difference": differs}))
+        return MetricSection(text="outputs", verdict=row.verdict.value, lines=_told({"difference": differs}))
     if row.evidence == "paired":
         return _paired(row, metric, work)
     figures = {
@@ -238,7 +238,7 @@ def _comparison(row: Comparison, work: str, result: CaseResult | None) -> Metric
         "the model's work": work,
         "note": "" if row.note is None else plain(row.note.text),
     }
-    return MetricSection(words=metric.words, verdict=row.verdict.value, lines=_told(figures))
+    return MetricSection(text=metric.text, verdict=row.verdict.value, lines=_told(figures))
 
 
 def _paired(row: Comparison, metric: Metric, work: str) -> MetricSection:
@@ -259,9 +259,7 @@ def _paired(row: Comparison, metric: Metric, work: str) -> MetricSection:
         "the model's work": work,
         "note": "" if row.note is None else plain(row.note.text),
     }
-    return MetricSection(
-        words=f"{metric.words}, call by call", verdict=row.verdict.value, lines=_told(figures)
-    )
+    return MetricSection(text=f"{metric.text}, call by call", verdict=row.verdict.value, lines=_told(figures))
 
 
 def _work(exact: Sequence[Comparison]) -> str:
@@ -270,7 +268,7 @@ def _work(exact: Sequence[Comparison]) -> str:
         return ""
     moved = [row for row in exact if row.candidate != row.baseline]
     if moved:
-        words = (f"{compared_metric(row.metric).words} {change_exactly(row)}" for row in moved)
+        words = (f"{compared_metric(row.metric).text} {change_exactly(row)}" for row in moved)
         return "; ".join(causes(moved, 2)) or ", ".join(words)
     return "unchanged: no exact counter moved" if any(row.metric == "operators" for row in exact) else ""
 
@@ -278,15 +276,15 @@ def _work(exact: Sequence[Comparison]) -> str:
 def _unsettled(row: Comparison) -> MetricSection:
     """Counters that could not be compared."""
     why = () if row.note is None else (("why", plain(row.note.text)),)
-    return MetricSection(words="exact counters", verdict=row.verdict.value, lines=why)
+    return MetricSection(text="exact counters", verdict=row.verdict.value, lines=why)
 
 
 def _exact(rows: Sequence[Comparison]) -> MetricSection:
     """What became of the exact counters, a line each, and who moved them."""
-    lines = [(compared_metric(row.metric).words, _against(row)) for row in rows]
+    lines = [(compared_metric(row.metric).text, _against(row)) for row in rows]
     lines += [("from", words) for words in causes(rows)]
     return MetricSection(
-        words="exact counters, without noise", verdict=rows[0].verdict.value, lines=tuple(lines)
+        text="exact counters, without noise", verdict=rows[0].verdict.value, lines=tuple(lines)
     )
 
 
@@ -392,7 +390,7 @@ def _budget(check: BudgetCheck, result: CaseResult | None) -> MetricSection:
         "why": _why(check),
     }
     word = _budget_word(check, metric)
-    return MetricSection(words=f"budget {plain(check.budget.metric)}", verdict=word, lines=_told(figures))
+    return MetricSection(text=f"budget {plain(check.budget.metric)}", verdict=word, lines=_told(figures))
 
 
 def _price(metric: Metric, result: CaseResult | None) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from pytest_infergate.core.domain.model import Case, Note
+from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.instruments.device import Device
 from pytest_infergate.measure import memory
 from pytest_infergate.measure.case import Effort, Run, Subject, measure
@@ -27,7 +28,7 @@ def exhausted(error: Exception, case: Case) -> Note:
     """Say that memory ran out, and where."""
     words = memory.message(error).strip().splitlines() or [type(error).__name__]
     text = f"out of memory on {case.device} at batch size {case.batch_size}: {words[0]}"
-    return Note(code="out-of-memory", text=text, cure="use a smaller batch or a bigger device")
+    return Note(code=NoteCode.OUT_OF_MEMORY, text=text, hint="use a smaller batch or a bigger device")
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from pytest_infergate.config.toml import Pricing
 from pytest_infergate.core.domain import hardware_names, instance_types
 from pytest_infergate.core.domain.instance_types import Instance
 from pytest_infergate.core.domain.model import Hardware, Note
+from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.outcome import Price
 from pytest_infergate.errors import ConfigurationError
 from pytest_infergate.storage import prices
@@ -65,11 +66,11 @@ class PriceList:
             return Price(usd_per_hour=standing, utilisation=self.pricing.utilisation, source=source)
         if standing is None:
             text = f"it needs a price, and nobody said what the machine of {device} stands for"
-            return Note(code="unpriced", text=text, cure=self._cure(kind, hardware))
+            return Note(code=NoteCode.UNPRICED, text=text, hint=self._hint(kind, hardware))
         other = instance_types.hardware_difference(standing, hardware)
         if other:
             text = f"{standing.full_name}, which {key} stands for, is another machine: {other}"
-            return Note(code="other-machine", text=text, cure=self._cure(key, hardware))
+            return Note(code=NoteCode.OTHER_MACHINE, text=text, hint=self._hint(key, hardware))
         return instance_types.price_of(standing, self.pricing.utilisation, self._remarks(standing))
 
     def _remarks(self, standing: Instance) -> tuple[Note, ...]:
@@ -96,7 +97,7 @@ class PriceList:
                 "--infer-prices adds to it"
             ) from None
 
-    def _cure(self, device: str, hardware: Hardware) -> str:
+    def _hint(self, device: str, hardware: Hardware) -> str:
         """How to give a device a price, with the instance that this machine looks like."""
         key = f'"{device}"' if ":" in device else device
         same = instance_types.proposals(hardware, self.instances)

@@ -21,6 +21,7 @@ from pytest_infergate.config.settings import Settings
 from pytest_infergate.core.domain import metrics, stats, units
 from pytest_infergate.core.domain.measurement import ConcurrentRun, Measurement, Peaks
 from pytest_infergate.core.domain.model import Case, Environment, Hardware, Note
+from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.outcome import Budget, CaseResult, CaseVerdict, GateMode, Outcome, Policy
 from pytest_infergate.core.domain.records import Baseline, CounterRecord
 from pytest_infergate.core.gate import decide
@@ -67,7 +68,7 @@ class InferenceRun:
         """Cases that this run judges, among which the chance of a false alarm is shared."""
         self.measured: dict[str, Measured] = {}
         """By node id, so that a rerun repeats the verdict."""
-        self.crews: Mapping[str, tuple[ConcurrentRun | Note, ...]] = {}
+        self.concurrent_runs: Mapping[str, tuple[ConcurrentRun | Note, ...]] = {}
         """What several workers did at once, by node id."""
         self._kinds = {kind.kind: kind for kind in kinds}
         self._devices: dict[str, Device | DeviceAbsentError] = {}
@@ -164,7 +165,7 @@ class InferenceRun:
             "report": self.settings.report,
             "json": self.settings.json,
             "markdown": self.settings.markdown,
-            "turns": self.settings.turns,
+            "paired_data": self.settings.paired_data,
         }
         seen: dict[Path, str] = {}
         for option, path in given.items():
@@ -209,7 +210,7 @@ class InferenceRun:
         if limit is None or self._spent < limit:
             return None
         text = f"--infer-max-total of {units.duration(limit)} was spent before this case"
-        return Note(code="max-total", text=text, cure="raise it, or select fewer cases")
+        return Note(code=NoteCode.MAX_TOTAL, text=text, hint="raise it, or select fewer cases")
 
     def unmeasured(
         self, case: Case, nodeid: str, marker: Marker, outcome: Outcome, reason: Note
@@ -305,7 +306,7 @@ class InferenceRun:
             device.release()
         measurement = None if run is None else run.measurement
         if measurement is not None:
-            measurement = self._with_crews(measurement, nodeid)
+            measurement = self._with_concurrent_runs(measurement, nodeid)
         invalid = None if run is None else run.invalid
         result = CaseResult(
             case=case,
@@ -336,12 +337,12 @@ class InferenceRun:
                 self._reached[key] = peaks(device)
         return self._reached[key]
 
-    def _with_crews(self, measurement: Measurement, nodeid: str) -> Measurement:
+    def _with_concurrent_runs(self, measurement: Measurement, nodeid: str) -> Measurement:
         """Join what several workers did at once."""
-        found = self.crews.get(nodeid, ())
+        found = self.concurrent_runs.get(nodeid, ())
         return msgspec.structs.replace(
             measurement,
-            crews=tuple(one for one in found if isinstance(one, ConcurrentRun)),
+            concurrent_runs=tuple(one for one in found if isinstance(one, ConcurrentRun)),
             notes=(*measurement.notes, *(one for one in found if isinstance(one, Note))),
         )
 

@@ -43,8 +43,8 @@ def atomic_write(path: str | os.PathLike[str], text: str) -> None:
 
 def unwritable(path: str | os.PathLike[str], error: OSError) -> StorageError:
     """Say why a place cannot be written, and the cure."""
-    cure = _CURES.get(error.errno or 0, "choose another place")
-    return StorageError(f"cannot write {os.fspath(path)}: {error.strerror or error}; {cure}")
+    hint = _CURES.get(error.errno or 0, "choose another place")
+    return StorageError(f"cannot write {os.fspath(path)}: {error.strerror or error}; {hint}")
 
 
 def _replace(target: Path, data: bytes) -> None:

@@ -53,11 +53,11 @@ def check_session(session: Baseline) -> None:
     _check(session, "this session", "correct what measured it; nothing of the session was recorded")
 
 
-def _check(baseline: Baseline, source: str, cure: str) -> None:
+def _check(baseline: Baseline, source: str, hint: str) -> None:
     problem = next(_nonsense(baseline), None)
     if problem is not None:
         field, words = problem
-        raise StorageError(f"{source}: `{field}` {words}; {cure}")
+        raise StorageError(f"{source}: `{field}` {words}; {hint}")
 
 
 def encode_baseline(baseline: Baseline) -> str:
@@ -85,7 +85,7 @@ def baseline_schema() -> str:
     point["created"]["pattern"] = f"^{_DATE.pattern}"
     point["p50"]["exclusiveMinimum"] = 0
     point["count"]["minimum"] = 1
-    point["yardsticks"]["additionalProperties"]["exclusiveMinimum"] = 0
+    point["reference_work"]["additionalProperties"]["exclusiveMinimum"] = 0
     described["$defs"]["Baseline"]["properties"]["schema_version"] |= {
         "minimum": 1,
         "maximum": SCHEMA_VERSION,
@@ -161,7 +161,10 @@ def _nonsense(baseline: Baseline) -> Iterator[tuple[str, str]]:
 def _nonsense_point(point: BaselinePoint) -> Iterator[tuple[str, str]]:
     if not _DATE.match(point.created):
         yield "created", f"is {point.created!r}, and must be a UTC time such as 2026-01-31T12:00:00Z"
-    times = {"p50": point.p50, **{f"yardsticks.{name}": value for name, value in point.yardsticks.items()}}
+    times = {
+        "p50": point.p50,
+        **{f"yardsticks.{name}": value for name, value in point.reference_work.items()},
+    }
     for field, value in times.items():
         if not (math.isfinite(value) and value > 0):
             yield field, f"is {value}, and a time must be above 0 seconds and finite"
@@ -171,9 +174,9 @@ def _nonsense_point(point: BaselinePoint) -> Iterator[tuple[str, str]]:
 
 def _point(raw: dict[str, Any]) -> str:
     rounded = {**raw, "p50": round_significant(raw["p50"])}
-    if "yardsticks" in raw:
-        yardsticks = sorted(raw["yardsticks"].items())
-        rounded["yardsticks"] = {name: round_significant(value) for name, value in yardsticks}
+    if "reference_work" in raw:
+        reference_work = sorted(raw["reference_work"].items())
+        rounded["reference_work"] = {name: round_significant(value) for name, value in reference_work}
     return _line(rounded)
 
 

@@ -15,6 +15,7 @@ import msgspec
 from pytest_infergate.core.domain import hardware_names, instance_types, units
 from pytest_infergate.core.domain.instance_types import MOST_USD, Instance
 from pytest_infergate.core.domain.model import Note, Struct
+from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.errors import StorageError
 from pytest_infergate.storage.prices import (
     CURRENCY,
@@ -117,7 +118,7 @@ def _day_of(version: str) -> str:
 def _absent(providers: Sequence[str]) -> Iterator[Note]:
     if providers:
         text = f"no prices of {', '.join(providers)}: the catalogue could not be fetched"
-        yield Note(code="prices-absent", text=text, cure="try again later")
+        yield Note(code=NoteCode.PRICES_ABSENT, text=text, hint="try again later")
 
 
 # Catalogues of others
@@ -282,7 +283,7 @@ def _left_out(counts: Counter[str], where: str) -> Iterator[Note]:
     if counts:
         words = ", ".join(f"{count} {why}" for why, count in counts.most_common())
         text = f"{where}: {units.plural(counts.total(), 'row')} left out: {words}"
-        yield Note(code="prices-left-out", text=text)
+        yield Note(code=NoteCode.PRICES_LEFT_OUT, text=text)
 
 
 def _contradictory(offers: Iterable[Sequence[Instance]], where: str) -> Iterator[Note]:
@@ -293,4 +294,6 @@ def _contradictory(offers: Iterable[Sequence[Instance]], where: str) -> Iterator
         prices = " and ".join(f"{price:g}" for price in sorted({one.usd_per_hour for one in first}))
         more = f", and {len(doubtful) - 1} more like it" if doubtful[1:] else ""
         text = f"{where}: {first[0].full_name} in {first[0].region} costs {prices} USD an hour{more}"
-        yield Note(code="prices-contradictory", text=f"{text}; the highest was kept", cure="look it up")
+        yield Note(
+            code=NoteCode.PRICES_CONTRADICTORY, text=f"{text}; the highest was kept", hint="look it up"
+        )

@@ -74,7 +74,9 @@ def read_paired_data(path: Path) -> PairedData:
             raise StorageError(f"{path} is of version {version}; this infergate reads {PAIRED_DATA_VERSION}")
         turns = msgspec.json.decode(data, type=PairedData)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise StorageError(f"{path} is no file of turns: {error}; write one with --infer-turns") from error
+        raise StorageError(
+            f"{path} is no file of turns: {error}; write one with --infer-paired-data"
+        ) from error
     for case in turns.cases:
         if not (0 <= case.plan.tolerance < MOST_RATIO and 0 <= case.plan.floor < MOST_RATIO):
             raise StorageError(f"{path}: {case.nodeid}: tolerance and floor are shares of 0 or more")

@@ -19,6 +19,7 @@ import msgspec
 from pytest_infergate.core.domain import instance_types, units
 from pytest_infergate.core.domain.instance_types import MOST_USD, Instance
 from pytest_infergate.core.domain.model import Note
+from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.errors import StorageError
 from pytest_infergate.storage.atomic import atomic_write
 
@@ -295,4 +296,4 @@ def _dear_spot(dropped: Sequence[Instance], where: str) -> tuple[Note, ...]:
         f"{where}: the spot price of {first.full_name} in {first.region}, {first.spot_usd_per_hour:g} USD an "
         f"hour, is above {first.usd_per_hour:g} on demand and was dropped{more}"
     )
-    return (Note(code="spot-dropped", text=text, cure="look it up at the provider"),)
+    return (Note(code=NoteCode.SPOT_DROPPED, text=text, hint="look it up at the provider"),)

@@ -134,7 +134,7 @@ class WorkerPlugin:
         except ClosedError:
             return {"do": "end"}
 
-    def tell(self, config: pytest.Config, report: pytest.TestReport) -> None:
+    def send(self, config: pytest.Config, report: pytest.TestReport) -> None:
         """Pass a report on, with the end of what the test printed."""
         report.sections = [(name, text[-KEPT_CHARACTERS:]) for name, text in report.sections]
         data = config.hook.pytest_report_to_serializable(config=config, report=report)
@@ -196,7 +196,7 @@ class WorkerLifecycle(Lifecycle):
 
     def enter(self, report: pytest.TestReport) -> None:
         """Pass every report on."""
-        self._side.tell(self.config, report)
+        self._side.send(self.config, report)
 
     def attach(self, item: pytest.Item, report: pytest.TestReport) -> None:
         """A side's report carries nothing."""

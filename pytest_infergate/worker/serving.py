@@ -58,7 +58,7 @@ class Serving:
             return Run(output, None, invalid=invalid)
         call = consumed(subject.call) if stream else subject.call
         self.channel.send({"is": "ready", "seconds": cold_start})
-        turns = TimedBlocks(call, device)
+        blocks = TimedBlocks(call, device)
         exact = None
         gc.collect()
         gc.freeze()
@@ -77,40 +77,40 @@ class Serving:
                         answer = {"is": "compared", "difference": difference}
                     case "together":
                         size = {"batch_size": subject.batch_size, "threads": subject.threads}
-                        answer = {**turns.obey(message), **size}
+                        answer = {**blocks.obey(message), **size}
                     case _:
-                        answer = turns.obey(message)
+                        answer = blocks.obey(message)
                 self.channel.send(answer)
         finally:
             gc.enable()  # what is frozen stays so: the next case has that much less to look through
         measurement = None
-        if turns.times:
-            latency = latency_of(tuple(turns.times))
+        if blocks.times:
+            latency = latency_of(tuple(blocks.times))
             measurement = Measurement(
                 latency=latency,
                 throughput=subject.batch_size / latency.mean if latency.mean > 0 else 0.0,
                 cold_start=cold_start,
-                warm_up=WarmUp(calls=turns.warmed, seconds=turns.warm_seconds, steady=True),
+                warm_up=WarmUp(calls=blocks.warmed, seconds=blocks.warm_seconds, steady=True),
                 memory=Memory() if exact is None else memory_of(subject, exact, memory.host_peak()),
                 counters=Counters() if exact is None else exact.counters,
                 threads=subject.threads,
                 notes=() if exact is None else exact.notes,
             )
         self.channel.send({"is": "finished", "measurement": msgspec.to_builtins(measurement)})
-        return Run(output, measurement, tuple(turns.times))
+        return Run(output, measurement, tuple(blocks.times))
 
     def control(self, device: Device) -> None:
         """Take turns with work that is the same on both sides."""
-        yardsticks = list(device.yardsticks().values())
+        reference_work = list(device.reference_work().values())
 
         def call() -> None:
-            for yardstick in yardsticks:
-                yardstick()
+            for reference in reference_work:
+                reference()
 
-        turns = TimedBlocks(call, device)
+        blocks = TimedBlocks(call, device)
         self.channel.send({"is": "ready", "seconds": time_calls(call, device, 1)[0]})
         for message in self._commands():
-            self.channel.send(turns.obey(message))
+            self.channel.send(blocks.obey(message))
         self.channel.send({"is": "finished", "measurement": None})
 
     def _commands(self) -> Iterator[dict[str, Any]]:
@@ -140,7 +140,7 @@ class TimedBlocks:
             case "together":
                 return self._together(message["seconds"])
             case _:
-                return self._turn(message["calls"])
+                return self._timed_block(message["calls"])
 
     def _warm(self, calls: int | None) -> dict[str, Any]:
         """So many calls, or calls for `WARM_UP_SECONDS`."""
@@ -167,17 +167,17 @@ class TimedBlocks:
             "percentiles": latency.percentiles,
         }
 
-    def _turn(self, calls: int) -> dict[str, Any]:
+    def _timed_block(self, calls: int) -> dict[str, Any]:
         """The first call finds the caches of the other side, and is dropped where there are several."""
         dropped = 1 if calls > 1 or self._device.asynchronous else 0
         times = time_calls(self._call, self._device, calls + dropped)[dropped:]
         if len(self.times) < KEPT_CALLS:
             self.times += times
-        board = self._board()
-        told = {} if board is None else {"board": msgspec.to_builtins(board)}
+        gpu_state = self._gpu_state()
+        told = {} if gpu_state is None else {"board": msgspec.to_builtins(gpu_state)}
         return {"is": "turn", "seconds": mean(times), **told}
 
-    def _board(self) -> GpuState | None:
+    def _gpu_state(self) -> GpuState | None:
         """What the accelerator is allowed to do right now, asked for every `BOARD_SECONDS`."""
         if self._meter is not None and time.perf_counter() - self._asked >= GPU_STATE_SECONDS:
             self._asked = time.perf_counter()

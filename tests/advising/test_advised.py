@@ -39,7 +39,7 @@ def test_what_the_user_asks_for_is_asked_of_every_model():
         session(measured(0.02, name="test_a"), wanted(9.0, name="test_b")), prices(cpu=0.1), ASKED
     ).given
     assert [(one.model, one.demand) for one in answers] == [(A, ASKED), (B, ASKED)]
-    assert [one.winner.words for one in answers] == ["1 x own cpu"] * 2
+    assert [one.winner.text for one in answers] == ["1 x own cpu"] * 2
     assert {one.utilisation for one in answers} == {0.5}
     assert {one.limit for one in answers} == {None}
 
@@ -68,8 +68,8 @@ def test_without_a_price_it_asks_what_the_machine_is(known):
     assert answers.given == ()
     assert set(answers.unanswered) == {"tests/test_a.py::test_model", B}
     ((question,),) = set(answers.unanswered.values())
-    assert question.text == f"what is this machine, and what does it cost: {CPU.words}?"
-    assert "[tool.infergate.instances]" in question.cure
+    assert question.text == f"what is this machine, and what does it cost: {CPU.text}?"
+    assert "[tool.infergate.instances]" in question.hint
 
 
 def test_nothing_is_asked_of_models_without_a_demand():
@@ -87,7 +87,7 @@ def test_a_machine_without_a_price_is_asked_for_beside_one_that_has_one():
     rare = Hardware(cpu_model="Test CPU", cores=4, accelerator="NVIDIA T9", accelerator_count=1)
     both = session(measured(0.02), measured(0.004, device="cuda", hardware=rare))
     (answer,) = advised(both, prices(cpu=0.1), ASKED).given
-    assert answer.offers == ("own cpu (cpu)",)
+    assert answer.deployments == ("own cpu (cpu)",)
     assert "what is this machine, and what does it cost: 1 x NVIDIA T9?" in [
         note.text for note in answer.notes
     ]
@@ -96,7 +96,7 @@ def test_a_machine_without_a_price_is_asked_for_beside_one_that_has_one():
 def test_a_machine_is_found_by_its_class_where_nobody_says_what_it_is():
     card = measured(0.004, device="cuda", hardware=GPU)
     (answer,) = advised(session(card), prices(), ASKED).given
-    assert not answer.winner.told
+    assert not answer.winner.user_specified
     assert "assumed-instance" in [note.code for note in answer.notes]
 
 
@@ -132,6 +132,6 @@ def test_what_failed_or_is_wrong_is_not_advised_and_that_is_said(found):
 def test_cases_of_several_batch_sizes_are_one_model():
     found = session(wanted(9.0), wanted(9.0, batch_size=8), wanted(9.0, device="cuda", hardware=GPU))
     (answer,) = advised(found, prices(cpu=0.1, cuda=0.8), None).given
-    assert set(answer.offers) == {"own cpu (cpu)", "own cuda (cuda)"}
+    assert set(answer.deployments) == {"own cpu (cpu)", "own cuda (cuda)"}
     assert {sweep.batch_sizes for sweep in answer.sweeps} == {(1, 8), (1,)}
     assert CPU.id in {plan.hardware for plan in answer.plans}

@@ -231,7 +231,7 @@ def priced(usd=1.0, utilisation=0.5, **fields):
     ]
 
 
-def crew(workers, seconds=0.03):
+def runs(workers, seconds=0.03):
     return {
         "workers": workers,
         "throughput": 1.0,
@@ -274,10 +274,10 @@ ABSURD = {
     "copies beyond all": [put(*MEASUREMENT, "host_to_host", 1e308)],
     "negative copies": [put(*MEASUREMENT, "host_to_host", -1.0)],
     "a host that issues for ever": [put(*MEASUREMENT, "enqueue", 1e308), put(*MEASUREMENT, "device_time", SMALLEST), put(*LATENCY, "p50", {"value": SMALLEST})],
-    "crews of nobody": [put(*MEASUREMENT, "crews", [crew(workers) for workers in (-1, 0, 1)])],
-    "a crew beyond all": [put(*MEASUREMENT, "crews", [crew(2**62)])],
-    "a crew without times": [put(*MEASUREMENT, "crews", [{**crew(2), "percentiles": []}])],
-    "a crew of impossible times": [put(*MEASUREMENT, "crews", [crew(2, SMALLEST), crew(3, 1e308)])],
+    "crews of nobody": [put(*MEASUREMENT, "concurrent_runs", [runs(workers) for workers in (-1, 0, 1)])],
+    "a crew beyond all": [put(*MEASUREMENT, "concurrent_runs", [runs(2**62)])],
+    "a crew without times": [put(*MEASUREMENT, "concurrent_runs", [{**runs(2), "percentiles": []}])],
+    "a crew of impossible times": [put(*MEASUREMENT, "concurrent_runs", [runs(2, SMALLEST), runs(3, 1e308)])],
     "negative work": counted(flops=-5),
     "work on nothing": counted(bytes_read=5, bytes_written=-5),
     "work on less than nothing": counted(bytes_read=-5, bytes_written=-5),
@@ -392,7 +392,7 @@ NAMES = {
 
 def named(name):
     """A file in which every text that a test, a file or a system may set is this name."""
-    note = {"code": name, "text": name, "cure": name}
+    note = {"code": name, "text": name, "hint": name}
     case = Case(test=f"tests/{name}.py::{name}", params=name, device=f"cpu{name}", runtime=name, dtype=name)
     counters = {
         "totals": {name: 5, "flops": 10**9, "operators": 10, "bytes_read": 10**6, "bytes_written": 10**6},
@@ -407,7 +407,7 @@ def named(name):
     case = msgspec.to_builtins(case)
     result |= {"case": case, "nodeid": name, "unit": name, "reason": note}
     result["hardware"] = {"cpu_model": name, "cores": 4, "isa": [name], "driver": name}
-    result["measurement"] |= {"notes": [note], "counters": counters, "yardsticks": {name: 0.01}}
+    result["measurement"] |= {"notes": [note], "counters": counters, "reference_work": {name: 0.01}}
     result["peaks"] = {"flops": {name: 1e11}, "bandwidth": 1e10}
     result["price"] = {"usd_per_hour": 1.0, "utilisation": 0.5, "source": name, "notes": [note]}
     verdict |= {"case": case, "nodeid": name, "notes": [note], "verdict": "regressed", "failed": True}

@@ -21,7 +21,7 @@ REFUSED = (
     r"^--infer-save cannot record a paired run, whose times hold for its workers alone: "
     r"leave out --infer-save, or --infer-against \(-o infer_against= where the ini file has it\)$"
 )
-ALONE = r"^--infer-turns writes the turns of a paired run: add --infer-against=REV$"
+ALONE = r"^--infer-paired-data writes the turns of a paired run: add --infer-against=REV$"
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_what_was_asked_for_is_given_by_option(parse):
     assert found.given == {
         "--infer-against": "main",
         "--infer-against-python": "/old/python",
-        "--infer-turns": "t.json",
+        "--infer-paired-data": "t.json",
     }
     assert list(found.given) == [option.flag for option in OPTIONS if option.flag in found.given]
 
@@ -151,8 +151,8 @@ def test_an_opponent_in_the_ini_file_of_a_project_is_looked_for(project):
             "--infer-save cannot record a paired run, *: leave out --infer-save, or --infer-against*",
         ),
         (
-            ["--infer-turns=t.json"],
-            "--infer-turns writes the turns of a paired run: add --infer-against=REV",
+            ["--infer-paired-data=t.json"],
+            "--infer-paired-data writes the turns of a paired run: add --infer-against=REV",
         ),
         (
             ["--infer-against-python=/no/such/python"],
@@ -186,8 +186,8 @@ def test_a_bad_table_ends_the_run_with_exit_code_4(project, table, message):
 def test_help_tells_of_the_options_and_their_twins(project):
     said = project.run("--help").stdout.str()
     for word in (
-        "--infer-against=REV", "--infer-against-python=PATH", "--infer-turns=FILE",
-        "infer_against (", "infer_against_python (", "infer_turns (",
+        "--infer-against=REV", "--infer-against-python=PATH", "--infer-paired-data=FILE",
+        "infer_against (", "infer_against_python (", "infer_paired_data (",
     ):  # fmt: skip
         assert word in said
 

@@ -69,7 +69,7 @@ def test_a_call_returns_before_its_work_is_done(device, product):
     assert run.invalid is None
     # The order of the figures, by what they mean: no limit on any of them.
     assert measurement.enqueue < measurement.latency.p50.value
-    assert set(measurement.yardsticks) == {"compute", "copy", "dispatch"}
+    assert set(measurement.reference_work) == {"compute", "copy", "dispatch"}
 
 
 def test_work_sees_the_kernels(device, product):

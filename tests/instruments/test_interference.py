@@ -46,7 +46,9 @@ def test_unknown_clocks_take_nothing():
     assert interference.contention_notes(None) == ()
 
 
-@pytest.mark.parametrize(("share", "told"), [(0.0, False), (0.05, False), (0.051, True), (1.0, True)])
+@pytest.mark.parametrize(
+    ("share", "user_specified"), [(0.0, False), (0.05, False), (0.051, True), (1.0, True)]
+)
 def test_a_twentieth_is_noticeable(share, told):
     assert bool(interference.contention_notes(share)) is told
 

@@ -717,12 +717,12 @@ class Recurrent(nn.Module):
 class Embedder(nn.Module):
     def __init__(self):
         super().__init__()
-        self.words = nn.Embedding(100, 16)
+        self.text = nn.Embedding(100, 16)
         layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
         self.encoder = nn.TransformerEncoder(layer, 2)
 
     def forward(self, ids):
-        return nn.functional.normalize(self.encoder(self.words(ids)).mean(1), dim=-1)
+        return nn.functional.normalize(self.encoder(self.text(ids)).mean(1), dim=-1)
 
 
 IMAGES = torch.rand(2, 3, 16, 16)

@@ -27,7 +27,7 @@ class Model:
         self.device.spend(self.seconds[self.calls % len(self.seconds)])
         self.calls += 1
 
-    def yardstick(self, name, seconds=0.001):
+    def reference(self, name, seconds=0.001):
         def run():
             self.log.append(name)
             self.device.spend(seconds)
@@ -40,11 +40,11 @@ def device():
     return FakeDevice()
 
 
-def sampled(model, expected=None, max_seconds=10.0, needed=0, yardsticks=None):
+def sampled(model, expected=None, max_seconds=10.0, needed=0, reference_work=None):
     return sample(
         model,
         model.device,
-        yardsticks or {},
+        reference_work or {},
         expected if expected is not None else model.seconds[0],
         max_seconds=max_seconds,
         needed=needed,
@@ -73,10 +73,10 @@ def test_time_calls_picks_by_device():
 
 def test_a_turn_begins_with_every_yardstick(device):
     model = Model(device, 1.0)
-    yardsticks = {"one": model.yardstick("one"), "two": model.yardstick("two", 0.002)}
-    samples = sampled(model, max_seconds=2.5, yardsticks=yardsticks)
+    reference_work = {"one": model.reference("one"), "two": model.reference("two", 0.002)}
+    samples = sampled(model, max_seconds=2.5, reference_work=reference_work)
     assert model.log == ["one", "two", "call"] * 3
-    assert samples.yardsticks == {"one": 0.001, "two": 0.002}
+    assert samples.reference_work == {"one": 0.001, "two": 0.002}
     assert samples.calls == (1.0, 1.0, 1.0)
     assert samples.issued == 3
 
@@ -90,9 +90,9 @@ def test_the_first_call_of_a_turn_is_dropped(device):
 
 
 @pytest.mark.parametrize(("expected", "per_turn"), [(0.1, 1), (0.02, 1), (0.0125, 3), (0.001, 26)])
-def test_length_of_a_turn(device, expected, per_turn):
+def test_length_of_a_turn(device, expected, per_interval):
     model = Model(device, expected)
-    assert sampled(model, max_seconds=0.0).issued == per_turn
+    assert sampled(model, max_seconds=0.0).issued == per_interval
 
 
 def test_a_turn_of_tiny_calls_is_bounded(device):

@@ -65,7 +65,7 @@ def test_what_is_measured_of_a_steady_model(device):
     assert measurement.throughput == pytest.approx(800)
     assert measurement.warm_up.steady
     assert (measurement.memory.weights, measurement.memory.activations) == (123, 1_000_000)
-    assert measurement.yardsticks == dict.fromkeys(("compute", "copy", "dispatch"), 0.001)
+    assert measurement.reference_work == dict.fromkeys(("compute", "copy", "dispatch"), 0.001)
     assert measurement.threads == 2
     assert (measurement.enqueue, measurement.device_time, measurement.host_to_host) == (None, None, None)
     assert measurement.stream is None
@@ -106,7 +106,7 @@ def test_a_call_without_a_kernel_is_invalid(accelerator):
     assert run.invalid == Note(
         code="no-kernel",
         text="the call launched no kernel on accel",
-        cure="give infer the module itself, or move the model inside the callable to infer.device",
+        hint="give infer the module itself, or move the model inside the callable to infer.device",
     )
     assert run.measurement is not None
 
@@ -151,7 +151,7 @@ def test_a_tracer_ends_it_after_one_call(device, monkeypatch):
 
 def test_it_ends_for_a_call_that_takes_no_time(device, monkeypatch):
     few_calls(monkeypatch)
-    monkeypatch.setattr(device, "yardsticks", dict)
+    monkeypatch.setattr(device, "reference_work", dict)
     run = measure(Subject(lambda: None), device, Effort(10))
     assert run.measurement.latency.p50.value == 0.0
     assert codes(run) == ["not-steady"]
@@ -179,7 +179,7 @@ def test_a_model_that_does_not_settle_says_so(device):
     assert not run.measurement.warm_up.steady
     note = run.measurement.notes[0]
     assert note.text == f"not steady after {run.measurement.warm_up.calls} calls of warm-up"
-    assert "--infer-max-time" in note.cure
+    assert "--infer-max-time" in note.hint
 
 
 def test_notes_of_the_subject_come_first(device):
@@ -201,14 +201,14 @@ def test_many_page_faults_are_noted(device, monkeypatch, faults, noted):
     assert ("page-faults" in codes(run)) is noted
     if noted:
         assert run.measurement.notes[0].text.startswith("1,000 page faults a call")
-        assert "MALLOC_MMAP_THRESHOLD_" in run.measurement.notes[0].cure
+        assert "MALLOC_MMAP_THRESHOLD_" in run.measurement.notes[0].hint
 
 
 def test_the_first_touch_of_the_yardsticks_is_none_of_the_model_s_page_faults(device, monkeypatch):
     counted = [0]
     touched = []
 
-    def yardsticks():
+    def reference_work():
         def run():
             device.spend(0.001)
             if not touched:
@@ -218,7 +218,7 @@ def test_the_first_touch_of_the_yardsticks_is_none_of_the_model_s_page_faults(de
         return {"copy": run}
 
     monkeypatch.setattr(memory, "page_faults", lambda: counted[0])
-    monkeypatch.setattr(device, "yardsticks", yardsticks)
+    monkeypatch.setattr(device, "reference_work", reference_work)
     assert measure(Subject(spending(device, 0.01)), device, Effort(1)).measurement.page_faults == 0
 
 
@@ -242,14 +242,14 @@ def test_no_memory_for_the_yardsticks_is_not_the_model_s_fault(device, monkeypat
     def exhausted():
         raise MemoryError
 
-    monkeypatch.setattr(device, "yardsticks", exhausted)
+    monkeypatch.setattr(device, "reference_work", exhausted)
     run = measure(Subject(spending(device, 0.01)), device, Effort(1))
-    assert run.measurement.yardsticks == {}
+    assert run.measurement.reference_work == {}
     assert device.released == 1
 
 
 def test_other_errors_of_the_yardsticks_pass_through(device, monkeypatch):
-    monkeypatch.setattr(device, "yardsticks", lambda: {"broken": lambda: 1 // 0})
+    monkeypatch.setattr(device, "reference_work", lambda: {"broken": lambda: 1 // 0})
     with pytest.raises(ZeroDivisionError):
         measure(Subject(spending(device, 0.01)), device, Effort(1))
 
@@ -324,7 +324,7 @@ def test_a_stream_has_as_many_first_items_as_the_budgets_need(device):
 
 def test_it_ends_for_a_stream_that_takes_no_time(device, monkeypatch):
     few_calls(monkeypatch)
-    monkeypatch.setattr(device, "yardsticks", dict)
+    monkeypatch.setattr(device, "reference_work", dict)
     stream = measure(Subject(lambda: iter([1])), device, Effort(10)).measurement.stream
     assert stream.first_item.count == case.MOST_STREAMS
 
@@ -339,9 +339,9 @@ async def _later():
 def test_a_coroutine_is_no_result(device):
     run = measure(Subject(_later), device, Effort(10))
     assert run.measurement is None
-    assert run.invalid.code == "unfinished"
+    assert run.invalid.code == "unfinished-output"
     assert run.invalid.text == "the call returned a coroutine before its work was done"
-    assert "asyncio.run" in run.invalid.cure
+    assert "asyncio.run" in run.invalid.hint
 
 
 def test_a_future_is_no_result(device):
@@ -354,7 +354,7 @@ def test_an_asynchronous_generator_is_no_result(device):
     async def stream():
         yield 1
 
-    assert measure(Subject(stream), device, Effort(10)).invalid.code == "unfinished"
+    assert measure(Subject(stream), device, Effort(10)).invalid.code == "unfinished-output"
 
 
 def test_a_coroutine_that_is_run_is_a_result(device):

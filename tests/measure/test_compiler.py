@@ -63,7 +63,7 @@ def test_a_graph_break_and_its_reason():
         "torch.compile broke the graph: Call to `torch._dynamo.graph_break()` Explanation: "
     )
     assert note.text.endswith("(1)")
-    assert note.cure == "TORCH_LOGS=graph_breaks shows the lines"
+    assert note.hint == "TORCH_LOGS=graph_breaks shows the lines"
 
 
 def test_a_model_without_a_break_has_no_such_note():

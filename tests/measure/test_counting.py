@@ -94,7 +94,7 @@ def test_a_pass_that_fails_is_noted_and_the_other_counts(device):
         Note(
             code="not-counted",
             text="operators could not be counted: ValueError: no",
-            cure="the case is measured and gated without them",
+            hint="the case is measured and gated without them",
         ),
     )
     assert taken.counters.totals["allocations"] == 3

@@ -238,7 +238,7 @@ def test_an_estimate_where_a_measurement_was_asked_for_says_so(bare):
     assert found.energy.estimated
     (note,) = found.notes
     assert note.code == "energy-estimated"
-    assert "intel-rapl" in note.cure
+    assert "intel-rapl" in note.hint
 
 
 def test_a_cpu_that_nobody_knows():
@@ -256,7 +256,7 @@ def test_an_accelerator_without_a_meter_is_not_estimated_from_its_host(bare):
     assert measured_energy(load(bare), bare, 10, asked=False) == (None, ())
     (note,) = measured_energy(load(bare), bare, 10, asked=True).notes
     assert note.text == "energy is unknown here: no meter of fake can be read"
-    assert "pip install 'pytest-infergate[nvidia]'" in note.cure
+    assert "pip install 'pytest-infergate[nvidia]'" in note.hint
 
 
 # As a part of a case

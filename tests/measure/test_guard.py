@@ -48,7 +48,7 @@ def test_a_trace_function_is_named(one, name):
     note = guard.active_tracer()
     sys.settrace(None)
     assert (note.code, note.text) == ("tracer", f"a tracer was active while timing: {name}")
-    assert "--no-cov" in note.cure
+    assert "--no-cov" in note.hint
 
 
 def test_a_profile_function_is_named():
@@ -80,7 +80,7 @@ def test_torch_s_profiler_is_a_tracer(alone, monkeypatch, enabled, code):
     assert (note and note.code) == code
     if note is not None:
         assert note.text.endswith("torch.profiler")
-        assert "--no-cov" not in note.cure
+        assert "--no-cov" not in note.hint
 
 
 def test_a_coroutine_is_closed_and_refused():
@@ -88,7 +88,7 @@ def test_a_coroutine_is_closed_and_refused():
         """Nobody awaits it."""
 
     coroutine = late()
-    assert guard.unfinished(coroutine).code == "unfinished"
+    assert guard.unfinished(coroutine).code == "unfinished-output"
     with pytest.raises(RuntimeError, match="cannot reuse"):
         coroutine.send(None)
 
@@ -146,7 +146,7 @@ def test_when_compiling_makes_a_case_invalid(dynamo, warming, measuring, text):
     assert (note and note.text) == text
     if note is not None:
         assert note.code == "recompiled"
-        assert "shapes" in note.cure
+        assert "shapes" in note.hint
 
 
 def test_counters_that_were_cleared_meanwhile_count_nothing(dynamo):

@@ -98,13 +98,13 @@ def test_python_s_numbers_too():
 
 
 def test_yardsticks_run():
-    yardsticks = torch_reference_work("cpu")
-    assert list(yardsticks) == ["compute", "copy", "dispatch", "threads"]
+    reference_work = torch_reference_work("cpu")
+    assert list(reference_work) == ["compute", "copy", "dispatch", "threads"]
     with torch.inference_mode():
-        for yardstick in yardsticks.values():
-            yardstick()
-    for yardstick in yardsticks.values():
-        yardstick()
+        for reference in reference_work.values():
+            reference()
+    for reference in reference_work.values():
+        reference()
 
 
 def test_yardsticks_do_not_depend_on_the_default_dtype():
@@ -250,7 +250,7 @@ def test_a_real_module_on_the_real_cpu():
     assert run.measurement.memory.weights == 36 * 4
     assert run.measurement.counters.totals["flops"] == 2 * 2 * 8 * 4
     assert run.measurement.counters.architecture == torch.backends.cpu.get_cpu_capability()
-    assert set(run.measurement.yardsticks) == {"compute", "copy", "dispatch", "threads"}
+    assert set(run.measurement.reference_work) == {"compute", "copy", "dispatch", "threads"}
     assert run.measurement.latency.count == len(run.samples) > 0
 
 

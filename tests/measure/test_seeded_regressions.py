@@ -56,12 +56,12 @@ class Layer(nn.Module):
 class Model(nn.Module):
     def __init__(self, layers=3):
         super().__init__()
-        self.words = nn.Embedding(WORDS, WIDTH)
+        self.text = nn.Embedding(WORDS, WIDTH)
         self.layers = nn.ModuleList(Layer() for _ in range(layers))
         self.head = nn.Linear(WIDTH, WORDS)
 
     def forward(self, words, cache=None):
-        x = self.words(words)
+        x = self.text(words)
         for layer in self.layers:
             x = layer(x, cache)
         return self.head(x)

@@ -24,16 +24,16 @@ class Side:
         self.name = name
         self.asked = asked
         self.seconds = seconds
-        self.told = [GpuState(clock_hz=-1.0)]
+        self.user_specified = [GpuState(clock_hz=-1.0)]
         """Of a turn before these, too."""
 
-    def turn(self, calls):
+    def timed_block(self, calls):
         self.asked.append((self.name, calls))
-        self.told.append(GpuState(clock_hz=1e9 * len(self.asked)))
+        self.user_specified.append(GpuState(clock_hz=1e9 * len(self.asked)))
         return self.seconds()
 
-    def boards(self):
-        told, self.told = tuple(self.told), []
+    def gpu_states(self):
+        told, self.user_specified = tuple(self.user_specified), []
         return told
 
 
@@ -167,8 +167,10 @@ def test_turns_end_at_the_block_that_made_them_precise():
 def test_what_the_board_told_stands_beside_each_turn():
     launch, asked = taken(SamplingPlan(1, 10, 10))
     assert len(asked) == 20
-    assert len(launch.base_boards) == len(launch.candidate_boards) == 10
-    clocks = sorted(board.clock_hz for board in (*launch.base_boards, *launch.candidate_boards))
+    assert len(launch.base_gpu_states) == len(launch.candidate_gpu_states) == 10
+    clocks = sorted(
+        gpu_state.clock_hz for gpu_state in (*launch.base_gpu_states, *launch.candidate_gpu_states)
+    )
     assert clocks == [1e9 * number for number in range(1, 21)]
 
 

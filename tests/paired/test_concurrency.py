@@ -19,11 +19,11 @@ class Fake:
         self.answers = []
         self.left = self.ended = False
 
-    def greet(self):
+    def handshake(self):
         self.diary.append((self.seed, "greet"))
         return {"nodeids": []}
 
-    def tell(self, message):
+    def send(self, message):
         self.diary.append((self.seed, message["do"]))
         match message["do"]:
             case "case":
@@ -58,7 +58,7 @@ class Fake:
             case "finish":
                 self.answers += [{"is": "finished"}, {"is": "report"}, {"is": "done"}]
 
-    def hear(self):
+    def receive(self):
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
@@ -154,7 +154,7 @@ def test_a_process_that_dies_takes_its_case_and_no_other():
     crowd = Crowd({(1, "tests/test_a.py::test_a"): "dies"})
     found = concurrent_runs(crowd, wanted("test_a", "test_b"), 2)
     assert found["tests/test_a.py::test_a"] == Note(
-        code="workers", text="the process of the worker was killed"
+        code="single-worker", text="the process of the worker was killed"
     )
     assert isinstance(found["tests/test_a.py::test_b"], ConcurrentRun)
     assert len(crowd.all) == 4

@@ -54,7 +54,7 @@ class World:
         self.errors = {"base": {}, "candidate": {}}
         self.greets = {}
         self.kept = {}
-        self.told = []
+        self.user_specified = []
         self.checked = []
         self.begun = []
         self.most_workers = 400
@@ -76,11 +76,11 @@ class World:
 
     def session(self, **terms):
         def check(base, candidate):
-            self.checked.append((base["side"], candidate["side"], len(self.told)))
+            self.checked.append((base["side"], candidate["side"], len(self.user_specified)))
 
         terms = LaunchTerms(folder=self.folder, **{"seed": 3, **terms})
         cases = list(self.collected.values())
-        return PairedLaunches(self.start, cases, terms, check=check, tell=self.told.append)
+        return PairedLaunches(self.start, cases, terms, check=check, tell=self.user_specified.append)
 
     def run(self, **terms):
         try:
@@ -112,15 +112,15 @@ class Fake:
         self.left = self.ended = self.gone = self.stopped = False
         self.nodeid = None
         self.control = False
-        self.told = []
+        self.user_specified = []
         self.unread = []
         self.said = []
         self.counted = False
-        self.turns = 0
+        self.blocks = 0
 
     # What the session calls
 
-    def greet(self):
+    def handshake(self):
         greets = self.world.greets.get(self.side)
         error = greets(self) if greets else None
         if error is not None:
@@ -132,11 +132,11 @@ class Fake:
         nodeids = [nodeid for nodeid in nodeids if nodeid.partition("::")[0] not in errors]
         return {"is": "collected", "nodeids": nodeids, "errors": errors}
 
-    def tell(self, message):
+    def send(self, message):
         assert not self.ended
         if self.gone:
             raise self._lost()
-        self.told.append(message)
+        self.user_specified.append(message)
         if message["do"] == "case":
             self.world.begun.append(self.side)
         if self.stopped:
@@ -144,7 +144,7 @@ class Fake:
         else:
             self._obey(message)
 
-    def hear(self):
+    def receive(self):
         if self.said:
             return self.said.pop(0)
         if self.gone:
@@ -152,31 +152,31 @@ class Fake:
         raise AssertionError(f"{self.side} {'sleeps' if self.stopped else 'was asked nothing'}")
 
     def ask(self, message, kind, seconds=600.0):
-        self.tell(message)
-        answer = self.hear()
+        self.send(message)
+        answer = self.receive()
         if answer["is"] != kind:
             raise UnexpectedMessageError(self, answer)
         return answer
 
-    def turn(self, calls):
-        self.wake()
+    def timed_block(self, calls):
+        self.resume()
         answer = self.ask({"do": "turn", "calls": calls}, "turn")
-        self.rest()
+        self.suspend()
         return answer["seconds"]
 
-    def boards(self):
+    def gpu_states(self):
         return ()
 
-    def wake(self):
+    def resume(self):
         self.stopped = False
         while self.unread:
             self._obey(self.unread.pop(0))
 
-    def rest(self):
+    def suspend(self):
         self.stopped = True
 
     def leave(self):
-        self.wake()
+        self.resume()
         self.left = True
 
     def end(self):
@@ -239,7 +239,7 @@ class Fake:
 
     def _begin(self, nodeid):
         self.nodeid = nodeid
-        self.counted, self.turns = False, 0
+        self.counted, self.blocks = False, 0
         setup = self._script("setup")
         self._report("setup", setup)
         if setup != "passed":
@@ -299,16 +299,16 @@ class Fake:
         self.world.now += seconds * calls
         self._say("warm", seconds=seconds, calls=calls)
 
-    def _turn(self, message):
+    def _timed_block(self, message):
         noise = math.exp(self.world.chance.gauss(0, self._script("spread")))
         seconds = self._script("seconds") * self.drift * noise
-        self.turns += 1
+        self.blocks += 1
         self.world.now += seconds * message["calls"]
         self._say("turn", seconds=seconds)
 
     def _finish(self, _):
-        figure = {"launch": self.launch, "counted": self.counted, "turns": self.turns}
-        self._say("finished", measurement=figure if self.turns else None)
+        figure = {"launch": self.launch, "counted": self.counted, "turns": self.blocks}
+        self._say("finished", measurement=figure if self.blocks else None)
         self._end_test(self._script("call"))
 
 
@@ -342,12 +342,12 @@ def together(at):
 
 
 def cases_of(worker):
-    return [message["nodeid"] for message in worker.told if message["do"] == "case"]
+    return [message["nodeid"] for message in worker.user_specified if message["do"] == "case"]
 
 
 def commands(worker):
     """What it was told, repetitions left out."""
-    return [do for do, _ in groupby(message["do"] for message in worker.told)]
+    return [do for do, _ in groupby(message["do"] for message in worker.user_specified)]
 
 
 # Verdicts
@@ -456,8 +456,8 @@ def test_turns_are_the_same_in_every_launch(world):
     world.case(both={"seconds": lambda worker: 1e-4 * worker.launch, "warm_calls": lambda w: 10 * w.launch})
     world.run()
     for worker in world.workers:
-        at = next(index for index, message in enumerate(worker.told) if message["do"] == "case")
-        told = worker.told[at:]
+        at = next(index for index, message in enumerate(worker.user_specified) if message["do"] == "case")
+        told = worker.user_specified[at:]
         assert {message["calls"] for message in told if message["do"] == "turn"} == {50}
         warms = [message["calls"] for message in told if message["do"] == "warm"]
         assert warms in ([10], [None])
@@ -466,8 +466,8 @@ def test_turns_are_the_same_in_every_launch(world):
 
 
 def warmed(worker):
-    at = next(index for index, message in enumerate(worker.told) if message["do"] == "case")
-    return [message["calls"] for message in worker.told[at:] if message["do"] == "warm"]
+    at = next(index for index, message in enumerate(worker.user_specified) if message["do"] == "case")
+    return [message["calls"] for message in worker.user_specified[at:] if message["do"] == "warm"]
 
 
 def test_workers_of_a_pair_share_a_seed_that_is_new_each_launch(world):
@@ -518,7 +518,7 @@ def test_each_case_is_told_with_the_one_that_follows(world):
         world.case(f"test_{index}.py::test_it")
     world.run()
     for worker in world.workers:
-        told = [message for message in worker.told if message["do"] == "case"]
+        told = [message for message in worker.user_specified if message["do"] == "case"]
         order = [message["nodeid"] for message in told]
         assert [message["next"] for message in told] == [*order[1:], None]
 
@@ -531,7 +531,9 @@ def test_outputs_that_differ_are_told(world):
     trial = world.alone()
     assert trial.mismatch == "values differ"
     assert trial.launches == FIRST
-    (told,) = [message for worker in world.workers for message in worker.told if message["do"] == "compare"]
+    (told,) = [
+        message for worker in world.workers for message in worker.user_specified if message["do"] == "compare"
+    ]
     assert told == {"do": "compare", "path": str(world.folder / "output"), "tolerance": 0.5}
 
 
@@ -612,7 +614,7 @@ def test_a_candidate_that_may_not_be_timed_is_invalid(world):
 def test_a_candidate_that_never_calls_infer_but_passes_is_invalid(world):
     world.case(candidate={"reaches": False})
     trial = world.alone()
-    assert (trial.invalid.code, trial.launches) == ("no-turns", 0)
+    assert (trial.invalid.code, trial.launches) == ("no-timings", 0)
 
 
 # A base with nothing to compare with
@@ -649,7 +651,7 @@ def test_a_module_that_cannot_be_collected_on_the_base_says_why(world):
     for trial in world.run().trials:
         assert trial.no_base.code == "base-collection"
         assert "test_a.py cannot be collected on the base: ModuleNotFoundError" in trial.no_base.text
-        assert "overlay" in trial.no_base.cure
+        assert "overlay" in trial.no_base.hint
         assert trial.figures["candidate"]["turns"] == MIN_PAIRS
 
 
@@ -1005,9 +1007,9 @@ def test_running_out_in_the_second_launch_keeps_the_figures_of_the_first(world):
 def test_a_call_that_takes_too_long_for_a_launch_is_capped(world):
     world.case(both={"seconds": 3.0}, max_seconds=60.0)
     trial = world.alone()
-    assert (trial.stopped.code, trial.launches, trial.waiting) == ("capped", 0, False)
+    assert (trial.stopped.code, trial.launches, trial.waiting) == ("time-limit", 0, False)
     assert trial.stopped.text == f"one call takes 3.00 s: {FIRST} launches take 3 min"
-    assert trial.stopped.cure == "allow that with --infer-max-time=3 min"
+    assert trial.stopped.hint == "allow that with --infer-max-time=3 min"
     assert phases(trial) == ["setup", "call", "teardown"]
 
 
@@ -1026,16 +1028,16 @@ def test_what_capped_a_call_can_be_allowed(world):
 def test_a_call_that_takes_too_long_is_capped_apart_too(world):
     world.case(both={"seconds": 3.0}, base={"exhausted": together("case")}, max_seconds=60.0)
     trial = world.alone()
-    assert (trial.stopped.code, trial.launches, trial.invalid) == ("capped", 0, None)
+    assert (trial.stopped.code, trial.launches, trial.invalid) == ("time-limit", 0, None)
 
 
 def test_a_case_takes_no_more_than_its_time(world):
     world.case(both={"count_seconds": in_launch_seconds(1, 20.0)}, max_seconds=60.0)
     trial = world.alone()
-    assert (trial.stopped.code, trial.launches, trial.stage) == ("capped", 1, Stage.SCREEN)
+    assert (trial.stopped.code, trial.launches, trial.stage) == ("time-limit", 1, Stage.SCREEN)
     assert trial.stopped.text == "1 launch took the time of this case"
     assert trial.seconds == pytest.approx(40.5, abs=0.1)
-    assert trial.stopped.cure == "--infer-max-time=2 min would reach the next look"
+    assert trial.stopped.hint == "--infer-max-time=2 min would reach the next look"
 
 
 def in_launch_seconds(number, seconds):
@@ -1045,7 +1047,7 @@ def in_launch_seconds(number, seconds):
 def test_confirmation_is_not_begun_without_time_for_it(world):
     world.case(both={"seconds": 0.1}, candidate={"seconds": 0.11}, max_seconds=30.0)
     trial = world.alone()
-    assert (trial.stage, trial.stopped.code) == (Stage.CONFIRM, "capped")
+    assert (trial.stage, trial.stopped.code) == (Stage.CONFIRM, "time-limit")
     assert (len(trial.screen), len(trial.confirm)) == (FIRST, 0)
     assert trial.stopped.text == f"{FIRST} launches took the time of this case"
     assert trial.seconds <= 30.0
@@ -1064,14 +1066,14 @@ def test_the_time_of_the_run_ends_it_between_launches(world):
     assert found.launches == 2
     assert not found.interrupted
     for trial in found.trials:
-        assert (trial.stopped.code, trial.launches) == ("capped", 2)
+        assert (trial.stopped.code, trial.launches) == ("time-limit", 2)
         assert trial.stopped.text == "--infer-max-total of 2 s was spent before it was decided"
 
 
 def test_what_the_run_would_still_need_is_the_same_for_all(world):
     world.case(both={"seconds": 0.1})
     world.case(OTHER, both={"seconds": 0.1})
-    cures = {trial.stopped.cure for trial in world.run(max_seconds=1.0).trials}
+    cures = {trial.stopped.hint for trial in world.run(max_seconds=1.0).trials}
     assert len(cures) == 1
     assert next(iter(cures)).endswith("more would reach the next look")
 
@@ -1139,7 +1141,7 @@ def test_each_pair_has_a_control(world):
 
 def test_a_twin_of_the_base_stands_in_where_interpreters_differ(world):
     world.case()
-    found = world.run(twin=True)
+    found = world.run(control_worker=True)
     assert len(found.control) == FIRST
     assert len(world.of("twin")) == FIRST
     assert [worker.seed for worker in world.of("twin")] == [worker.seed for worker in world.of("base")]
@@ -1154,7 +1156,7 @@ def test_a_twin_that_cannot_be_started_ends_the_run(world):
     world.case()
     world.greets["twin"] = lambda worker: ConfigurationError("no")
     with pytest.raises(ConfigurationError):
-        world.run(twin=True)
+        world.run(control_worker=True)
     assert len(world.workers) == 3
 
 
@@ -1206,7 +1208,7 @@ def test_progress_counts_launches_and_cases(world):
     world.case()
     world.case(OTHER, candidate={"seconds": 0.0105})
     world.run()
-    assert [(told.launches, told.decided, told.confirming, told.cases) for told in world.told] == [
+    assert [(told.launches, told.decided, told.confirming, told.cases) for told in world.user_specified] == [
         *((launch, 0, 0, 2) for launch in range(1, FIRST)),
         *((launch, 1, 1, 2) for launch in range(FIRST, FIRST + 5)),
         (FIRST + 5, 2, 0, 2),
@@ -1218,11 +1220,11 @@ def test_seconds_left_are_those_to_the_next_look(world):
     world.run()
     control = 2 * (3 + MIN_PAIRS) * 0.004
     launch = 2 * (5 + MIN_PAIRS) * 0.010 + control
-    left = [told.seconds_left for told in world.told]
+    left = [told.seconds_left for told in world.user_specified]
     assert left == pytest.approx([more * launch for more in (2, 1, 2, 1, 0)], rel=0.01, abs=1e-9)
 
 
 def test_seconds_left_of_a_case_that_ran_apart_count_its_own_launches(world):
     world.case(both={"spread": 0.0}, base={"exhausted": together("case")})
     world.run()
-    assert world.told[1].seconds_left == pytest.approx(2 * 2 * (5 + MIN_PAIRS) * 0.010, rel=0.05)
+    assert world.user_specified[1].seconds_left == pytest.approx(2 * 2 * (5 + MIN_PAIRS) * 0.010, rel=0.05)

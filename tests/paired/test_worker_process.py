@@ -91,7 +91,7 @@ def hurried(one, monkeypatch):
 
 def test_a_worker_is_told_what_to_run_and_says_what_it_found(start):
     one = start(HELLO + 'say("collected", nodeids=["a"], errors={}, args=begin["args"])')
-    assert one.greet() == {"is": "collected", "nodeids": ["a"], "errors": {}, "args": ["-q"]}
+    assert one.handshake() == {"is": "collected", "nodeids": ["a"], "errors": {}, "args": ["-q"]}
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_another_version_is_refused(start, protocol, version):
     one = start(f'say("hello", protocol={protocol}, version={version!r})')
     words = f"has pytest-infergate {version}, this run {__version__}: install the same version in both"
     with pytest.raises(ConfigurationError) as error:
-        one.greet()
+        one.handshake()
     assert str(error.value) == f"{sys.executable} {words}"
 
 
@@ -109,7 +109,7 @@ def test_another_version_is_refused(start, protocol, version):
 def test_an_interpreter_without_the_plugin_is_told_to_install_it(start, module):
     one = start(f'raise ModuleNotFoundError("No module named {module!r}")')
     with pytest.raises(ConfigurationError) as error:
-        one.greet()
+        one.handshake()
     assert str(error.value) == (
         f"{sys.executable} has no pytest-infergate: install version {__version__} of it there"
     )
@@ -118,7 +118,7 @@ def test_an_interpreter_without_the_plugin_is_told_to_install_it(start, module):
 def test_another_module_that_is_missing_is_what_it_died_of(start):
     one = start(HELLO + "raise ModuleNotFoundError(\"No module named 'torch'\")")
     with pytest.raises(WorkerLostError, match=r"exit code 1: ModuleNotFoundError: No module named 'torch'$"):
-        one.greet()
+        one.handshake()
 
 
 def test_an_interpreter_that_is_not_there(tmp_path):
@@ -150,7 +150,7 @@ def test_an_interpreter_that_cannot_be_run_leaves_nothing_open(tmp_path):
 def test_last_words_and_exit_code_of_a_worker_are_told(start, side):
     script = 'print("before"); print("ValueError: no", file=sys.stderr); print("after"); sys.exit(3)'
     with pytest.raises(WorkerLostError) as error:
-        start(script, side=side).greet()
+        start(script, side=side).handshake()
     assert str(error.value) == f"the process of the {side} ended with exit code 3: ValueError: no"
     assert (error.value.side, error.value.killed) == (side, False)
 
@@ -169,7 +169,7 @@ def test_last_words_and_exit_code_of_a_worker_are_told(start, side):
 )
 def test_the_last_words_are_the_line_that_tells_most(start, printed, words):
     with pytest.raises(WorkerLostError) as error:
-        start(f'print("{printed}"); sys.exit(3)').greet()
+        start(f'print("{printed}"); sys.exit(3)').handshake()
     assert str(error.value) == f"the process of the base ended with exit code 3{words}"
 
 
@@ -177,27 +177,27 @@ def test_the_last_words_are_the_line_that_tells_most(start, printed, words):
 def test_a_signal_is_told_by_its_name(start, number, killed):
     one = start(f"signal.signal(signal.SIGTERM, signal.SIG_DFL); os.kill(os.getpid(), signal.{number})")
     with pytest.raises(WorkerLostError, match=f"the process of the base was killed by {number}") as error:
-        one.hear()
+        one.receive()
     assert error.value.killed is killed
 
 
 def test_silence_is_told(start):
     one = start("hear()")
     with pytest.raises(WorkerLostError, match=r"the process of the base did not answer in 0 s$") as error:
-        one.hear(0.05)
+        one.receive(0.05)
     assert not error.value.killed
 
 
 def test_a_worker_that_greets_nobody_is_lost(start, monkeypatch):
     monkeypatch.setattr(worker_process, "ANSWER_TIMEOUT_SECONDS", 0.05)
     with pytest.raises(WorkerLostError, match="did not answer in"):
-        start("hear()").greet()
+        start("hear()").handshake()
 
 
 def test_what_is_no_message_is_no_answer(start):
     one = start('end.sendall(b"junk\\n"); sys.exit(4)')
     with pytest.raises(WorkerLostError, match="ended with exit code 4"):
-        one.hear()
+        one.receive()
 
 
 def test_a_worker_that_hung_up_is_told_from_one_that_ended(start, monkeypatch):
@@ -205,7 +205,7 @@ def test_a_worker_that_hung_up_is_told_from_one_that_ended(start, monkeypatch):
     original = one._process.wait
     monkeypatch.setattr(one._process, "wait", lambda timeout=None: original(timeout and min(timeout, 0.05)))
     with pytest.raises(WorkerLostError, match=r"^the process of the base ended$"):
-        one.hear()
+        one.receive()
     monkeypatch.undo()
 
 
@@ -213,7 +213,7 @@ def test_nobody_is_told_who_is_gone(start):
     one = start("sys.exit(5)")
     one._process.wait()
     with pytest.raises(WorkerLostError, match="exit code 5"):
-        one.tell({"do": "case"})
+        one.send({"do": "case"})
 
 
 # Talking
@@ -221,14 +221,14 @@ def test_nobody_is_told_who_is_gone(start):
 
 def test_a_worker_that_prints_megabytes_is_heard(start):
     one = start('print("x" * 5_000_000, flush=True); say("ready"); hear()')
-    assert one.hear(10) == {"is": "ready"}
+    assert one.receive(10) == {"is": "ready"}
 
 
 def test_what_a_worker_prints_stays_out_of_the_run(start, capfd):
     one = start(
         'print("noise", flush=True); print("more", file=sys.stderr, flush=True); say("ready"); hear()'
     )
-    one.hear(10)
+    one.receive(10)
     assert capfd.readouterr() == ("", "")
 
 
@@ -246,7 +246,7 @@ def test_a_worker_runs_where_it_should_with_its_environment(start, tmp_path):
     one = start(
         f'say("here", cwd=os.getcwd(), holder=os.environ[{FOLDER_VARIABLE!r}]); hear()', folder=folder
     )
-    assert one.hear(10) == {"is": "here", "cwd": str(folder), "holder": str(tmp_path)}
+    assert one.receive(10) == {"is": "here", "cwd": str(folder), "holder": str(tmp_path)}
 
 
 # Stopping
@@ -256,23 +256,23 @@ def test_a_worker_runs_where_it_should_with_its_environment(start, tmp_path):
 def test_rest_stops_and_wake_resumes(start):
     one = start(SERVE)
     process = one.ask({"do": "pid"}, "pid")["pid"]
-    one.rest()
+    one.suspend()
     assert becomes(process, "T")
-    one.tell({"do": "more"})
+    one.send({"do": "more"})
     with pytest.raises(WorkerLostError, match="did not answer"):
-        one.hear(0.05)
-    one.wake()
-    assert one.hear(10)["is"] == "more"
+        one.receive(0.05)
+    one.resume()
+    assert one.receive(10)["is"] == "more"
     assert becomes(process, "RS")
 
 
 @linux
 def test_children_of_a_worker_stop_with_it(start):
     one = start('child = subprocess.Popen(["sleep", "60"]); say("child", pid=child.pid)' + SERVE)
-    child = one.hear(10)["pid"]
-    one.rest()
+    child = one.receive(10)["pid"]
+    one.suspend()
     assert becomes(child, "T")
-    one.wake()
+    one.resume()
     assert becomes(child, "RS")
 
 
@@ -280,8 +280,8 @@ def test_children_of_a_worker_stop_with_it(start):
 def test_a_turn_wakes_asks_and_stops(start):
     one = start(SERVE)
     process = one.ask({"do": "pid"}, "pid")["pid"]
-    one.rest()
-    assert one.turn(3) == 0.5
+    one.suspend()
+    assert one.timed_block(3) == 0.5
     assert becomes(process, "T")
 
 
@@ -289,7 +289,7 @@ def test_a_turn_wakes_asks_and_stops(start):
 def test_a_turn_that_strays_leaves_its_worker_awake(start):
     one = start('hear(); say("report")' + SERVE)
     with pytest.raises(UnexpectedMessageError):
-        one.turn(3)
+        one.timed_block(3)
     process = one.ask({"do": "pid"}, "pid")["pid"]
     assert becomes(process, "RS")
 
@@ -302,7 +302,7 @@ def test_a_worker_leaves_when_it_is_asked(start, resting):
     one = start(SERVE)
     one.ask({"do": "pid"}, "pid")
     if resting:
-        one.rest()
+        one.suspend()
     one.leave()
     one.end()
     assert one._process.returncode == 0
@@ -318,7 +318,7 @@ def test_a_worker_may_clean_up_before_it_leaves(start, tmp_path):
 
 def test_a_worker_that_ignores_it_is_killed(start, monkeypatch):
     one = hurried(start('say("ready"); time.sleep(60)'), monkeypatch)
-    one.hear(10)
+    one.receive(10)
     one.leave()
     one.end()
     assert one._process.returncode == -signal.SIGKILL
@@ -336,9 +336,9 @@ def test_a_worker_that_is_gone_already_is_ended_too(start):
 @pytest.mark.parametrize("resting", [False, True], ids=["awake", "stopped"])
 def test_a_child_that_a_worker_leaves_behind_is_killed(start, resting):
     one = start('child = subprocess.Popen(["sleep", "60"]); say("child", pid=child.pid)' + SERVE)
-    child = one.hear(10)["pid"]
+    child = one.receive(10)["pid"]
     if resting:
-        one.rest()
+        one.suspend()
     one.leave()
     one.end()
     assert becomes(child, ["", "Z"])
@@ -347,7 +347,7 @@ def test_a_child_that_a_worker_leaves_behind_is_killed(start, resting):
 @linux
 def test_an_interrupt_while_a_worker_leaves_kills_it(start, monkeypatch):
     one = start('say("ready"); time.sleep(60)')
-    one.hear(10)
+    one.receive(10)
     original = one._process.wait
 
     def wait(timeout=None):

@@ -14,7 +14,7 @@ from pytest_infergate.paired.worktree import (
     Revision,
     accepted_trailers,
     exists,
-    lay_over,
+    overlay,
     resolve,
     worktree,
 )
@@ -556,7 +556,7 @@ def trees(tmp_path):
 
 
 def laid(trees, *files):
-    lay_over(*trees, map(Path, files))
+    overlay(*trees, map(Path, files))
     return trees[1]
 
 
@@ -617,7 +617,7 @@ def test_a_folder_where_the_base_has_a_file(trees):
     (trees[0] / "clash").mkdir()
     (trees[0] / "clash" / "inside").write_text("source")
     (trees[1] / "clash").write_text("target")
-    lay_over(*trees, [Path("clash")])
+    overlay(*trees, [Path("clash")])
     assert (trees[1] / "clash" / "inside").read_text() == "source"
 
 

@@ -25,9 +25,11 @@ def test_crews_of_each_size_are_measured(project, hurried):
     found = measurements()
     assert len(found) == 2
     for nodeid, measurement in found.items():
-        assert [one["workers"] for one in measurement["crews"]] == [2, 3]
-        assert all(one["mean"] == pytest.approx(0.010) for one in measurement["crews"]), nodeid
-        assert all(len(one["percentiles"]) == 101 and one["calls"] >= 2 for one in measurement["crews"])
+        assert [one["workers"] for one in measurement["concurrent_runs"]] == [2, 3]
+        assert all(one["mean"] == pytest.approx(0.010) for one in measurement["concurrent_runs"]), nodeid
+        assert all(
+            len(one["percentiles"]) == 101 and one["calls"] >= 2 for one in measurement["concurrent_runs"]
+        )
         assert measurement["latency"]["p50"]["value"] == pytest.approx(0.010)
 
 
@@ -38,7 +40,7 @@ def test_strict_projects_start_their_workers(project, hurried):
     project.test()
     result = project.measure("--infer-workers=2", "--infer-json=r.json", "-p", "no:cacheprovider")
     assert result.ret == 0, result.stdout.str()
-    assert next(iter(measurements().values()))["crews"][0]["workers"] == 2
+    assert next(iter(measurements().values()))["concurrent_runs"][0]["workers"] == 2
 
 
 def test_without_the_option_no_process_is_started(project, monkeypatch):
@@ -46,7 +48,7 @@ def test_without_the_option_no_process_is_started(project, monkeypatch):
     project.test()
     result = project.measure("--infer-json=r.json")
     assert result.ret == 0
-    assert all("crews" not in one for one in measurements().values())
+    assert all("concurrent_runs" not in one for one in measurements().values())
 
 
 def test_a_paired_run_and_workers_exclude_each_other(project):

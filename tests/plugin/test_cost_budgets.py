@@ -236,7 +236,7 @@ def test_prices_far_apart_carry_their_doubt(price_list):
 
 
 @pytest.mark.parametrize(
-    ("instances", "asked", "text", "cure"),
+    ("instances", "asked", "text", "hint"),
     [
         (
             {},
@@ -280,11 +280,11 @@ def test_prices_far_apart_carry_their_doubt(price_list):
     ],
     ids=["nobody-said", "unknown", "cores", "accelerator", "unused"],
 )
-def test_what_has_no_price_says_why(price_list, instances, asked, text, cure):
+def test_what_has_no_price_says_why(price_list, instances, asked, text, hint):
     found = price_list(instances).price(*asked)
     assert isinstance(found, Note)
     assert found.text == text
-    assert fnmatchcase(found.cure, cure.replace("[", "[[]"))
+    assert fnmatchcase(found.hint, hint.replace("[", "[[]"))
 
 
 @pytest.mark.parametrize(

@@ -431,7 +431,7 @@ class Run(NamedTuple):
         """Of the file of results."""
         return json.loads((self.folder / "results.json").read_text())["gate"]
 
-    def told(self, name):
+    def user_specified(self, name):
         """Everything that the file of results says of a case's verdict, as text."""
         return next(
             json.dumps(entry) for entry in self.gate["verdicts"] if entry["nodeid"].endswith(f"::{name}")
@@ -460,7 +460,7 @@ def carried_out(folder, *, base, changes, message="a change"):
         f"--junitxml={folder / 'junit.xml'}",
         f"--infer-json={folder / 'results.json'}",
         f"--infer-report={folder / 'report.html'}",
-        f"--infer-turns={folder / 'turns.json'}",
+        f"--infer-paired-data={folder / 'turns.json'}",
         environment={
             "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
             "PYTHONDONTWRITEBYTECODE": "1",
@@ -564,8 +564,8 @@ def test_verdicts_that_fail_nothing(many, name, change, verdict):
 def test_a_trailer_accepts_the_case_with_exactly_that_id(many):
     assert many.failure("test_exact[fake-b8]") is None
     assert many.failure("test_exact[fake-b1]").startswith("regressed: ")
-    assert "accepted: slower for a reason" in many.told("test_exact[fake-b8]")
-    assert "accepted" not in many.told("test_exact[fake-b1]")
+    assert "accepted: slower for a reason" in many.user_specified("test_exact[fake-b8]")
+    assert "accepted" not in many.user_specified("test_exact[fake-b1]")
 
 
 def test_accepted_changes_are_listed(many):
@@ -574,11 +574,11 @@ def test_accepted_changes_are_listed(many):
         "  accepted by a commit: *::test_pat*: worth it",
     ):
         assert line in many.text.splitlines()
-    assert "accepted: worth it" in many.told("test_pattern[fake]")
+    assert "accepted: worth it" in many.user_specified("test_pattern[fake]")
 
 
 def test_a_case_that_takes_too_long_is_capped_with_the_time_that_it_needs(many):
-    told = many.told("test_long[fake]")
+    told = many.user_specified("test_long[fake]")
     assert '"inconclusive"' in told
     assert "one call takes 1.00 s: 5 launches take" in told
     assert "--infer-max-time=" in told
@@ -596,7 +596,7 @@ def test_a_case_that_takes_too_long_is_capped_with_the_time_that_it_needs(many):
 def test_a_base_that_fails_has_nothing_to_compare_and_says_why(many, name, words):
     assert many.failure(name) is None
     assert many.properties(name)["verdict"] == "no-baseline"
-    assert words in many.told(name)
+    assert words in many.user_specified(name)
 
 
 @pytest.mark.parametrize(
@@ -612,7 +612,7 @@ def test_a_case_that_the_base_lacks_passes_with_its_own_figures(lacking, name, w
     assert lacking.failure(name) is None
     assert lacking.properties(name)["verdict"] == "no-baseline"
     assert lacking.properties(name)["p50_ms"] == "10"
-    assert words in lacking.told(name)
+    assert words in lacking.user_specified(name)
 
 
 @pytest.mark.parametrize("name", ["test_model[fake]", "test_named[fake-old]"])
@@ -886,7 +886,7 @@ def test_a_weight_file_that_git_ignores_is_missing_on_the_base(paired):
 )
 def test_overlay_and_setup_make_the_base_ready(paired, table):
     with_weights(paired, table)
-    result = paired.run(ONE_LAUNCH, "--infer-turns=turns.json")
+    result = paired.run(ONE_LAUNCH, "--infer-paired-data=turns.json")
     assert result.ret == 0
     case = json.loads((paired.repository.path / "turns.json").read_text())["cases"][0]
     assert set(case["screen"][0]["base"]) == {0.01}
@@ -982,13 +982,18 @@ def test_a_project_as_teams_have_them(paired, monkeypatch):
     monkeypatch.setenv("SIZE_OF_PRINT", "70_000_000")
     monkeypatch.chdir(service)
     result = paired.run(
-        ONE_LAUNCH, "--infer-turns=turns.json", "--junitxml=j.xml", "test_plain.py", "new", "test_odd.py"
+        ONE_LAUNCH,
+        "--infer-paired-data=turns.json",
+        "--junitxml=j.xml",
+        "test_plain.py",
+        "new",
+        "test_odd.py",
     )
     result.assert_outcomes(passed=3, failed=1)
     result.stdout.fnmatch_lines(["*another process of the same code collects no test of this id*"])
-    turns = turns_of("turns.json")
+    blocks = turns_of("turns.json")
     for name in ("test_model[fake]", f"test_path[fake-{service / 'data.json'}]"):
-        base, candidate = turns[name]
+        base, candidate = blocks[name]
         assert (set(base), set(candidate)) == ({0.01}, {0.02})
     assert f'name="path" value="{service / "data.json"}"' in Path("j.xml").read_text()
 
@@ -998,7 +1003,7 @@ def test_a_repository_may_be_a_link(paired, tmp_path):
     paired.repository.takes(0.020)
     link = tmp_path / "link"
     link.symlink_to(paired.repository.path)
-    result = paired.run(ONE_LAUNCH, "--infer-turns=turns.json", str(link / "tests"))
+    result = paired.run(ONE_LAUNCH, "--infer-paired-data=turns.json", str(link / "tests"))
     result.assert_outcomes(passed=1)
     base, candidate = turns_of(paired.repository.path / "turns.json")["test_model[fake]"]
     assert (set(base), set(candidate)) == ({0.01}, {0.02})

@@ -190,9 +190,9 @@ class Sample:
         return Cause(operator=operator, place=place, change=change, share=share)
 
     @classmethod
-    def unsettled(cls, verdict, text, cure=""):
+    def unsettled(cls, verdict, text, hint=""):
         """Counters that could not be compared."""
-        note = cls.note(text, cure, code="incomparable")
+        note = cls.note(text, hint, code="incomparable")
         return Comparison(metric="counters", verdict=verdict, evidence="exact", note=note)
 
     @staticmethod
@@ -203,8 +203,8 @@ class Sample:
         )
 
     @staticmethod
-    def note(text="cuda hidden: CUDA_VISIBLE_DEVICES is empty", cure="", code="absent"):
-        return Note(code=code, text=text, cure=cure)
+    def note(text="cuda hidden: CUDA_VISIBLE_DEVICES is empty", hint="", code="absent"):
+        return Note(code=code, text=text, hint=hint)
 
     @classmethod
     def session(cls, pairs=(), **gate):
@@ -260,7 +260,7 @@ class Sample:
         pairs = []
         for text in HOSTILE:
             case = Case(test=f"tests/t.py::{text}", params=text, device=text, runtime=text, dtype=text)
-            note = Note(code=text, text=text, cure=text)
+            note = Note(code=text, text=text, hint=text)
             # A hardware class cannot be named with a lone surrogate in it: its id is a hash of UTF-8.
             visible = text.replace("\udc80", "")
             pairs.append(

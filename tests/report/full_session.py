@@ -63,7 +63,7 @@ def _case(sample, index):
 
 
 def _skipped(sample, index):
-    note = sample.note(cure="unset it")
+    note = sample.note(hint="unset it")
     return sample.pair(
         _case(sample, index),
         Verdict.NOT_MEASURED,
@@ -132,11 +132,11 @@ def _plan(offer, rank, max_batch, share):
     usd = 0.1785 if instance.startswith("c7i") else 0.8048
     month = usd * 730 * (1 + rank)
     return Plan(
-        offer=offer,
+        deployment=offer,
         instance=instance,
         price=PRICE.format(instance),
         usd_per_hour=usd,
-        told=True,
+        user_specified=True,
         device="cuda" if "cuda" in offer else "cpu",
         runtime="eager",
         workers=4 if "workers" in offer else 1,
@@ -170,12 +170,12 @@ def _answer(model, offers):
         demand=Demand(rate=50.0),
         limit=0.1,
         utilisation=0.6,
-        offers=tuple(offers),
+        deployments=tuple(offers),
         plans=tuple(_plan(offer, rank, 8, 0.1) for rank, offer in enumerate(offers)),
         considered=tuple(considered),
         sweeps=tuple(
             Sweep(
-                offer=offer,
+                deployment=offer,
                 batch_sizes=SIZES,
                 p50=tuple(0.002 * size**0.8 for size in SIZES),
                 throughput=tuple(500 * size**0.2 * (1 + rank) for size in SIZES),

@@ -15,7 +15,7 @@ from pytest_infergate.core.domain.outcome import Verdict
 from pytest_infergate.report import html
 from pytest_infergate.report.charts import line_charts
 
-SWEEP = Sweep(offer="c7i.xlarge (cpu)", batch_sizes=(1, 8), p50=(0.02, 0.1), throughput=(50.0, 80.0))
+SWEEP = Sweep(deployment="c7i.xlarge (cpu)", batch_sizes=(1, 8), p50=(0.02, 0.1), throughput=(50.0, 80.0))
 TEXT, SHAPES = 4.5, 3.0
 """Least contrast, WCAG 2.1 AA."""
 

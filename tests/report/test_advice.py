@@ -25,11 +25,11 @@ GPU = Hardware(cpu_model="Test CPU", cores=4, accelerator="NVIDIA L4", accelerat
 
 def plan(**fields):
     known = {
-        "offer": "c7i.xlarge (cpu)",
+        "deployment": "c7i.xlarge (cpu)",
         "instance": "c7i.xlarge",
         "price": "aws/c7i.xlarge in us-east-1, on demand, as of 2026-07-20",
         "usd_per_hour": 0.1785,
-        "told": True,
+        "user_specified": True,
         "device": "cpu",
         "runtime": "eager",
         "hardware": CPU.id,
@@ -72,7 +72,7 @@ def answer(**fields):
         "demand": Demand(rate=50.0),
         "limit": 0.1,
         "utilisation": 0.6,
-        "offers": ("c7i.xlarge (cpu)", "g6.xlarge (cuda)"),
+        "deployments": ("c7i.xlarge (cpu)", "g6.xlarge (cuda)"),
         "plans": (plan(), CARD),
         "considered": (plan(), plan(max_batch=1, usd_per_month=390.9), CARD),
         "crossings": (Crossing(rate=141.0, below="c7i.xlarge (cpu)", above="g6.xlarge (cuda)"),),
@@ -84,7 +84,9 @@ def answer(**fields):
             Sensitivity(assumption="its price +20 %", winner="c7i.xlarge (cpu)"),
             Sensitivity(assumption="slower calls", winner="g6.xlarge (cuda)"),
         ),
-        "actions": (Note(code="workers", text="one worker was measured", cure="try --infer-workers=4"),),
+        "actions": (
+            Note(code="single-worker", text="one worker was measured", hint="try --infer-workers=4"),
+        ),
     }
     return Advice(**{**known, **fields})
 
@@ -92,7 +94,7 @@ def answer(**fields):
 def unmet():
     return answer(
         plans=(), considered=(), crossings=(), costs=(), sensitivities=(), nearest=plan(),
-        binding=Note(code="limit-unmet", text="no plan answers 95 % of requests within 1.00 ms", cure="allow more time"),
+        binding=Note(code="limit-unmet", text="no plan answers 95 % of requests within 1.00 ms", hint="allow more time"),
     )  # fmt: skip
 
 
@@ -207,8 +209,10 @@ def test_how_much_more_the_machines_serve_is_told():
 
 
 def test_a_runner_up_that_costs_the_same_is_told_by_what_it_is_worse_in():
-    twin = plan(offer="c7i.xlarge (cpu, 2 workers)", workers=2)
-    text = advice.advice_text([answer(offers=(plan().offer, twin.offer), plans=(plan(), twin))])
+    control_worker = plan(offer="c7i.xlarge (cpu, 2 workers)", workers=2)
+    text = advice.advice_text(
+        [answer(offers=(plan().deployment, control_worker.deployment), plans=(plan(), control_worker))]
+    )
     assert (
         "Runner-up: 2 x c7i.xlarge (cpu, 2 workers), 261 USD a month: as much, with a p95 of 83.0 ms." in text
     )
@@ -279,10 +283,10 @@ def test_the_page_has_the_column_where_it_has_figures(sample):
 
 
 SMALL = answer(model="tests/test_b.py::test_small", demand=Demand(rate=200.0), actions=())
-SAME = Note(code="stale", text="prices are 100 days old", cure="infergate prices refresh")
+SAME = Note(code="stale", text="prices are 100 days old", hint="infergate prices refresh")
 ASKED = {
-    "tests/test_c.py::test_c": (Note(code="unknown-machine", text="what is it?", cure="say --instance"),),
-    "tests/test_d.py::test_d": (Note(code="unknown-machine", text="what is it?", cure="say --instance"),),
+    "tests/test_c.py::test_c": (Note(code="unknown-machine", text="what is it?", hint="say --instance"),),
+    "tests/test_d.py::test_d": (Note(code="unknown-machine", text="what is it?", hint="say --instance"),),
     "tests/test_e.py::test_e": (Note(code="left-out", text="test_e is left out: its outcome is failed"),),
 }
 
@@ -381,7 +385,7 @@ def test_the_demand_that_was_asked_for_is_marked():
 
 def test_batches_are_drawn_where_several_were_measured():
     sweep = recommendation.Sweep(
-        offer="c7i.xlarge (cpu)", batch_sizes=(1, 8), p50=(0.02, 0.1), throughput=(50.0, 80.0)
+        deployment="c7i.xlarge (cpu)", batch_sizes=(1, 8), p50=(0.02, 0.1), throughput=(50.0, 80.0)
     )
     batches = line_charts.charts(answer(sweeps=(sweep,)))[-1]
     assert batches.title == "What batches give"
@@ -389,7 +393,9 @@ def test_batches_are_drawn_where_several_were_measured():
         ("c7i.xlarge (cpu)", "1", "20.0 ms", "50.0/s"),
         ("c7i.xlarge (cpu)", "8", "100 ms", "80.0/s"),
     )
-    single = recommendation.Sweep(offer="c7i.xlarge (cpu)", batch_sizes=(1,), p50=(0.02,), throughput=(50.0,))
+    single = recommendation.Sweep(
+        deployment="c7i.xlarge (cpu)", batch_sizes=(1,), p50=(0.02,), throughput=(50.0,)
+    )
     assert len(line_charts.charts(answer(sweeps=(single,)))) == 2
 
 
@@ -456,7 +462,7 @@ def test_a_report_asks_for_what_must_be_known(sample):
 @pytest.mark.parametrize("hostile", range(10))
 def test_hostile_questions_stay_text(sample, hostile):
     name = sample.hostile[hostile]
-    asked = {name: (Note(code="unknown-machine", text=name, cure=name),)}
+    asked = {name: (Note(code="unknown-machine", text=name, hint=name),)}
     text = html.render_html(
         sample.session(), advice=[answer(model=name), unmet()], unanswered=asked, leading=True
     )
@@ -507,10 +513,10 @@ def test_a_real_answer_renders(sample):
     prices = (0.1, 0.8)
     offers = [
         PricedDeployment(
-            way=way, told=True,
-            instance=Instance(provider="own", region="", name=f"own {way.device}", vcpus=0, memory_gib=None, usd_per_hour=usd, as_of=""),
+            deployment=deployment, user_specified=True,
+            instance=Instance(provider="own", region="", name=f"own {deployment.device}", vcpus=0, memory_gib=None, usd_per_hour=usd, as_of=""),
         )
-        for way, usd in zip(ways, prices, strict=True)
+        for deployment, usd in zip(ways, prices, strict=True)
     ]  # fmt: skip
     found = recommendation.advise(Question(demand=Demand(rate=2.0), limit=0.2), offers)
     text = page(sample, found)

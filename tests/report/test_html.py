@@ -478,7 +478,7 @@ def test_a_strict_failure_says_so_in_the_table(sample):
 
 
 def test_a_skipped_case_tells_why(sample):
-    fields = {"outcome": Outcome.SKIPPED, "hardware": None, "reason": sample.note(cure="unset it")}
+    fields = {"outcome": Outcome.SKIPPED, "hardware": None, "reason": sample.note(hint="unset it")}
     page = html.render_html(sample.session([sample.pair(verdict=Verdict.NOT_MEASURED, result=fields)]))
     text = Page(page).text
     assert "not-measured: cuda hidden: CUDA_VISIBLE_DEVICES is empty" in text

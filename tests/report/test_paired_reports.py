@@ -41,9 +41,9 @@ def uncompared(sample, verdict=Verdict.NO_BASELINE, reason="the base has no test
     return Comparison(metric="p50", verdict=verdict, evidence="paired", tolerance=0.02, note=note, **fields)
 
 
-def differs(sample, words="the output: shape (1, 4) on the base, (1, 5) now", cure="say so"):
+def differs(sample, words="the output: shape (1, 4) on the base, (1, 5) now", hint="say so"):
     return Comparison(
-        metric="outputs", verdict=Verdict.MISMATCH, evidence="parity", note=sample.note(words, cure)
+        metric="outputs", verdict=Verdict.MISMATCH, evidence="parity", note=sample.note(words, hint)
     )
 
 
@@ -60,7 +60,7 @@ def paired(sample, pairs, against=MAIN, **gate):
 
 def every_kind(sample):
     """A run with a case of each kind that a paired run knows."""
-    cure = "if that is meant, say so with @pytest.mark.inference(parity=False), or a tolerance there"
+    hint = "if that is meant, say so with @pytest.mark.inference(parity=False), or a tolerance there"
     moved = sample.note(
         "identical code differed by +1.8 % between the two sides", "measure on another, or later"
     )
@@ -70,7 +70,7 @@ def every_kind(sample):
     pairs = [
         judged(sample, "test_slower", Verdict.REGRESSED, (slower,), failed=True),
         judged(
-            sample, "test_other", Verdict.MISMATCH, (time(sample), differs(sample, cure=cure)), failed=True
+            sample, "test_other", Verdict.MISMATCH, (time(sample), differs(sample, hint=hint)), failed=True
         ),
         judged(sample, "test_taken", Verdict.REGRESSED, (slower,), notes=(accepted,)),
         judged(sample, "test_moved", Verdict.INVALID, (time(sample, Verdict.INVALID, 0.02, note=moved),)),
@@ -282,9 +282,9 @@ def test_nothing_that_a_terminal_obeys_is_printed(sample, width):
 
 def test_the_terminal_names_mismatches_as_failures_and_invalid_times_as_worth_a_look(sample):
     printed = text.terminal_summary(every_kind(sample), 140)
-    looks = printed[printed.index("worth a look") :]
-    assert "test_moved[cpu]\n    invalid: p50 latency" in looks
-    assert "test_other[cpu]\n" not in looks
+    analyses = printed[printed.index("worth a look") :]
+    assert "test_moved[cpu]\n    invalid: p50 latency" in analyses
+    assert "test_other[cpu]\n" not in analyses
 
 
 # Messages
@@ -344,13 +344,13 @@ def test_a_paired_regression_is_accepted_in_a_commit_and_never_recorded(sample, 
     found = (time(sample, Verdict.REGRESSED, 0.087),) if comparison == "time" else (time(sample), counter)
     cures = explained(sample, Verdict.REGRESSED, *found).cures
     assert cures[0] == TRAILER
-    assert not any("--infer-save" in cure for cure in cures)
+    assert not any("--infer-save" in hint for hint in cures)
 
 
 def test_a_stored_regression_is_recorded_and_not_accepted(sample):
     cures = explained(sample, Verdict.REGRESSED, sample.time(Verdict.REGRESSED, 0.3)).cures
     assert cures[0] == "if the change is meant, record it with --infer-save"
-    assert not any("Infergate-Accept" in cure for cure in cures)
+    assert not any("Infergate-Accept" in hint for hint in cures)
 
 
 def test_a_change_that_a_commit_accepts_is_not_to_be_accepted_again(sample):
@@ -359,7 +359,7 @@ def test_a_change_that_a_commit_accepts_is_not_to_be_accepted_again(sample):
         sample, Verdict.REGRESSED, time(sample, Verdict.REGRESSED, 0.087), failed=False, notes=(accepted,)
     )
     assert message.title.startswith("regressed: p50 latency 43.5 ms")
-    assert not any("Infergate-Accept" in cure for cure in message.cures)
+    assert not any("Infergate-Accept" in hint for hint in message.cures)
 
 
 def test_a_case_in_order_is_told_in_its_title(sample):
@@ -369,20 +369,20 @@ def test_a_case_in_order_is_told_in_its_title(sample):
 
 
 def test_a_mismatch_says_what_differs(sample):
-    cure = "if that is meant, say so with @pytest.mark.inference(parity=False), or a tolerance there"
-    message = explained(sample, Verdict.MISMATCH, time(sample), differs(sample, cure=cure))
+    hint = "if that is meant, say so with @pytest.mark.inference(parity=False), or a tolerance there"
+    message = explained(sample, Verdict.MISMATCH, time(sample), differs(sample, hint=hint))
     what = "the output: shape (1, 4) on the base, (1, 5) now"
     assert message.title == f"mismatch: it does not compute what the base does: {what}"
     assert message.sections == (
-        wording.MetricSection(words="outputs", verdict="mismatch", lines=(("difference", what),)),
+        wording.MetricSection(text="outputs", verdict="mismatch", lines=(("difference", what),)),
     )
-    assert message.cures == (cure, 'or report it without failing: @pytest.mark.inference(gate="warn")')
+    assert message.cures == (hint, 'or report it without failing: @pytest.mark.inference(gate="warn")')
 
 
 def test_a_mismatch_beside_a_regression_is_told_after_it(sample):
     slower = time(sample, Verdict.REGRESSED, 0.087)
     message = explained(sample, Verdict.REGRESSED, differs(sample), slower)
-    assert [section.words for section in message.sections] == ["p50 latency, call by call", "outputs"]
+    assert [section.text for section in message.sections] == ["p50 latency, call by call", "outputs"]
     assert "; it does not compute what the base does: " in message.title
     assert message.cures[0] == TRAILER
     assert "say so" in message.cures
@@ -393,7 +393,7 @@ def test_a_case_without_a_base_says_why(sample):
     why = "the base has no test of this name"
     assert message.title == f"no-baseline: p50 latency was not compared: {why}"
     assert message.sections[0].lines == (("now", "40.0 ms"), ("note", why))
-    assert not any("--infer-save" in cure for cure in message.cures)
+    assert not any("--infer-save" in hint for hint in message.cures)
 
 
 def test_a_case_without_a_stored_baseline_is_still_to_be_recorded(sample):

@@ -151,11 +151,11 @@ def test_every_text_is_written_whatever_it_holds(sample):
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 class TestNumbersThatAreNone:
     def test_an_optional_figure_is_left_out_with_a_note(self, sample, value):
-        measurement = sample.measurement(enqueue=value, yardsticks={"copy": value, "compute": 0.01})
+        measurement = sample.measurement(enqueue=value, reference_work={"copy": value, "compute": 0.01})
         result = self.read(sample, measurement)
         assert result.outcome is Outcome.MEASURED
         assert result.measurement.enqueue is None
-        assert result.measurement.yardsticks == {"compute": 0.01}
+        assert result.measurement.reference_work == {"compute": 0.01}
         assert result.measurement.notes == (
             Note(code="not-finite", text="left out, no finite number: enqueue, yardsticks[copy]"),
         )
@@ -171,7 +171,7 @@ class TestNumbersThatAreNone:
         result = self.read(sample, sample.measurement(latency=latency))
         assert (result.outcome, result.measurement) == (Outcome.INVALID, None)
         assert result.reason == Note(
-            code="not-finite", text="no finite number: latency.p50.value", cure="measure it again"
+            code="not-finite", text="no finite number: latency.p50.value", hint="measure it again"
         )
 
     def test_a_verdict_says_what_it_lost(self, sample, value):

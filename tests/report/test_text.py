@@ -302,7 +302,7 @@ regressed: p50 latency 52.1 ms against an expected 40.0 ms: +30.3 %, allowed +25
 
 
 def test_counters_that_cannot_be_compared_fail_when_strict(sample):
-    cure = "record them anew with --infer-save"
+    hint = "record them anew with --infer-save"
     found = "operators recorded with torch 2.12.0, this is 2.13.0"
     judged = sample.verdict(
         Verdict.INCOMPARABLE,
@@ -310,7 +310,7 @@ def test_counters_that_cannot_be_compared_fail_when_strict(sample):
         comparisons=(
             sample.time(),
             sample.counter("flops"),
-            sample.unsettled(Verdict.INCOMPARABLE, found, cure),
+            sample.unsettled(Verdict.INCOMPARABLE, found, hint),
         ),
     )
     assert text.failure_message(judged, sample.result()) == (
@@ -321,7 +321,7 @@ incomparable: {found}
     why  {found}
 
   next
-    - {cure}
+    - {hint}
     - {STRICT.format("incomparable")}
 """
     ).strip("\n")
@@ -513,18 +513,18 @@ REASONS = [
 
 @pytest.mark.parametrize("row", REASONS, ids=lambda row: row[0].value)
 def test_what_could_not_be_measured_rightly_fails_with_its_reason(sample, row):
-    verdict, outcome, why, cure, more = row
-    reason = sample.note(why, cure)
+    verdict, outcome, why, hint, more = row
+    reason = sample.note(why, hint)
     result = sample.result(outcome=outcome, reason=reason, measurement=None)
     message = text.failure_message(sample.verdict(verdict, failed=True, notes=(reason,)), result)
     forgiving = "" if verdict is Verdict.MISMATCH else STRICT.format(verdict.value)
     last = forgiving or 'or report it without failing: @pytest.mark.inference(gate="warn")'
-    steps = "\n    - ".join([*filter(None, [cure]), *more, last])
+    steps = "\n    - ".join([*filter(None, [hint]), *more, last])
     assert message == f"{verdict.value}: {why}\n\n  next\n    - {steps}"
 
 
 def test_a_case_that_was_skipped_fails_when_strict(sample):
-    reason = sample.note(cure="unset CUDA_VISIBLE_DEVICES")
+    reason = sample.note(hint="unset CUDA_VISIBLE_DEVICES")
     result = sample.result(outcome=Outcome.SKIPPED, reason=reason, hardware=None)
     judged = sample.verdict(Verdict.NOT_MEASURED, failed=True, notes=(reason,))
     assert text.failure_message(judged, result) == (

@@ -27,7 +27,7 @@ def test_the_tolerance_offered_is_the_next_step_above_the_effect(sample, effect,
         failed=True,
         comparisons=(msgspec.structs.replace(sample.time(Verdict.REGRESSED), effect=effect),),
     )
-    offers = [cure for cure in wording.explain(verdict).cures if "tolerance" in cure]
+    offers = [hint for hint in wording.explain(verdict).cures if "tolerance" in hint]
     wanted = [f'or allow it for this test: @pytest.mark.inference(tolerance={{"p50": "{expected}"}})']
     assert offers == (wanted if expected else [])
 
@@ -57,8 +57,8 @@ def test_a_missing_baseline_does_not_matter_beside_a_broken_budget(sample):
         budgets=(sample.check(limit=40.0, verdict=Verdict.OVER_BUDGET),),
     )
     message = wording.explain(verdict)
-    assert [section.words for section in message.sections] == ["budget p95_ms"]
-    assert not any("baseline" in cure for cure in message.cures)
+    assert [section.text for section in message.sections] == ["budget p95_ms"]
+    assert not any("baseline" in hint for hint in message.cures)
 
 
 def section(sample, *comparisons, verdict=Verdict.REGRESSED):
@@ -116,9 +116,9 @@ def test_fewer_operations_are_told_in_the_title(sample):
 def test_a_counter_in_a_line(sample, row, fields, line):
     told = section(sample, sample.counter(*row, **{**fields, "verdict": Verdict.REGRESSED}))
     assert told == wording.MetricSection(
-        words="exact counters, without noise",
+        text="exact counters, without noise",
         verdict="regressed",
-        lines=((wording.compared_metric(row[0]).words, line),),
+        lines=((wording.compared_metric(row[0]).text, line),),
     )
 
 
@@ -289,7 +289,7 @@ def test_new_counters_beside_a_new_time(sample):
     )
     message = wording.explain(sample.verdict(Verdict.NO_BASELINE, failed=True, comparisons=rows))
     assert message.title == "no-baseline: p50 latency 40.0 ms has no baseline; FLOPs not on record yet"
-    assert [part.words for part in message.sections] == ["p50 latency", "exact counters"]
+    assert [part.text for part in message.sections] == ["p50 latency", "exact counters"]
     assert message.cures.count("record a baseline with --infer-save, and commit it") == 1
 
 
@@ -306,14 +306,14 @@ def test_counters_that_do_not_compare_are_not_told_beside_a_regression(sample):
         sample.unsettled(Verdict.INCOMPARABLE, "other torch", "record them anew"),
     )
     message = wording.explain(sample.verdict(Verdict.REGRESSED, failed=True, comparisons=rows))
-    assert [part.words for part in message.sections] == ["exact counters, without noise"]
+    assert [part.text for part in message.sections] == ["exact counters, without noise"]
     assert "record them anew" not in message.cures
 
 
 def test_counters_without_a_reason(sample):
     row = msgspec.structs.replace(sample.unsettled(Verdict.INCOMPARABLE, "x"), note=None)
     assert section(sample, row, verdict=Verdict.INCOMPARABLE) == wording.MetricSection(
-        words="exact counters", verdict="incomparable"
+        text="exact counters", verdict="incomparable"
     )
 
 
@@ -325,7 +325,7 @@ def test_rates_carry_the_unit_of_the_test(sample):
 
 
 def test_a_case_that_nobody_judged(sample):
-    result = sample.result(outcome=Outcome.SKIPPED, reason=sample.note(cure="unset it"))
+    result = sample.result(outcome=Outcome.SKIPPED, reason=sample.note(hint="unset it"))
     assert wording.explain_result(result) == wording.Message(
         title="skipped, not judged: cuda hidden: CUDA_VISIBLE_DEVICES is empty", cures=("unset it",)
     )
@@ -359,7 +359,7 @@ def test_a_cost_says_what_it_rests_on(sample, metric, fields, words):
 
 def test_an_unknown_metric_of_a_foreign_file_is_a_bare_number():
     metric = wording.budget_metric("new\nmetric")
-    assert (metric.words, metric.shown(1234.5), metric.shown(None)) == (r"new\nmetric", "1,234.5", "-")
+    assert (metric.text, metric.shown(1234.5), metric.shown(None)) == (r"new\nmetric", "1,234.5", "-")
 
 
 def test_no_message_holds_what_a_terminal_would_obey(sample):
@@ -368,7 +368,7 @@ def test_no_message_holds_what_a_terminal_would_obey(sample):
         message = wording.explain(verdict, result)
         texts = [message.title, *message.cures]
         texts += [text for section in message.sections for line in section.lines for text in line]
-        texts += [text for section in message.sections for text in (section.words, section.verdict)]
+        texts += [text for section in message.sections for text in (section.text, section.verdict)]
         assert all(text.isprintable() for text in texts)
 
 

@@ -79,10 +79,10 @@ def test_a_session_that_pushes_one_out_changes_two_lines_a_case():
 
 
 def test_figures_keep_five_significant_digits():
-    session = sample_session(p50=0.0123456789, yardsticks={"b": 1.23456789e-7, "a": 2})
+    session = sample_session(p50=0.0123456789, reference_work={"b": 1.23456789e-7, "a": 2})
     (point,) = decode(baseline_document.encode_baseline(session)).cases[0].sessions
     assert point.p50 == 0.012346
-    assert list(point.yardsticks.items()) == [("a", 2.0), ("b", 1.2346e-07)]
+    assert list(point.reference_work.items()) == [("a", 2.0), ("b", 1.2346e-07)]
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
@@ -244,7 +244,7 @@ def test_a_case_that_stands_twice_is_joined():
 @pytest.mark.parametrize("value", [0.0, math.nan])
 def test_a_session_with_nonsense_is_not_recorded(value):
     with pytest.raises(StorageError) as caught:
-        baseline_document.check_session(sample_session(yardsticks={"gemm": value}))
+        baseline_document.check_session(sample_session(reference_work={"gemm": value}))
     assert str(caught.value) == (
         f"this session: `$.cases[0].sessions[0].yardsticks.gemm` is {value}, and a time must be above 0 seconds and "
         "finite; correct what measured it; nothing of the session was recorded"

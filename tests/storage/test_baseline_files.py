@@ -162,9 +162,9 @@ def test_a_read_that_fails(recorded, monkeypatch):
 def test_a_file_in_place_of_the_folder(folder):
     folder.write_text("a file")
     store = FileStore(folder)
-    cure = "move the file that stands where a folder is needed" if sys.platform != "win32" else "cannot"
+    hint = "move the file that stands where a folder is needed" if sys.platform != "win32" else "cannot"
     for attempt in (store.check_writable, lambda: store.record(SESSION)):
-        with pytest.raises(StorageError, match=cure):
+        with pytest.raises(StorageError, match=hint):
             attempt()
     with pytest.raises(StorageError, match="cannot read"):
         store.classes()

@@ -473,8 +473,8 @@ def test_a_file_that_lost_a_line_reads_the_same_or_is_refused(number):
 def test_a_newer_version_says_to_upgrade(version):
     with pytest.raises(StorageError) as caught:
         decode(f"infergate counters {version}\nwhatever that may be\n")
-    cure = "this pytest-infergate reads up to 1; upgrade it"
-    assert str(caught.value) == f"model.txt has version {version}, {cure}"
+    hint = "this pytest-infergate reads up to 1; upgrade it"
+    assert str(caught.value) == f"model.txt has version {version}, {hint}"
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])

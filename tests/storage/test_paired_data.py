@@ -174,7 +174,7 @@ def test_a_file_that_may_not_be_read(path):
 )
 def test_what_is_no_json(path, data):
     path.write_bytes(data)
-    assert refused(path).endswith("; write one with --infer-turns")
+    assert refused(path).endswith("; write one with --infer-paired-data")
 
 
 def test_a_file_that_was_cut(path):

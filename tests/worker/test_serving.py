@@ -20,13 +20,13 @@ def card():
     return device
 
 
-def turns(device):
+def blocks(device):
     return TimedBlocks(lambda: device.spend(0.003), device)
 
 
 def test_a_turn_has_the_state_of_the_board_beside_it(card):
     card.energy_meter.seen = HOT
-    answer = turns(card).obey(TURN)
+    answer = blocks(card).obey(TURN)
     assert answer["seconds"] == pytest.approx(0.003, rel=0.01)
     assert msgspec.convert(answer["board"], GpuState) == GpuState(clock_hz=1.2e9, throttled=HOT.throttled)
 
@@ -34,7 +34,7 @@ def test_a_turn_has_the_state_of_the_board_beside_it(card):
 def test_the_driver_is_not_asked_at_every_turn(card, monkeypatch):
     monkeypatch.setattr(serving, "GPU_STATE_SECONDS", 3600.0)
     card.energy_meter.seen = HOT
-    taking = turns(card)
+    taking = blocks(card)
     first = taking.obey(TURN)
     card.energy_meter.seen = DeviceState(clock_hz=2e9)
     assert taking.obey(TURN)["board"] == first["board"]
@@ -43,13 +43,13 @@ def test_the_driver_is_not_asked_at_every_turn(card, monkeypatch):
 
 
 def test_a_board_that_tells_nothing_is_left_out(card):
-    assert set(turns(card).obey(TURN)) == {"is", "seconds"}
+    assert set(blocks(card).obey(TURN)) == {"is", "seconds"}
     card.energy_meter = None
-    assert set(turns(card).obey(TURN)) == {"is", "seconds"}
+    assert set(blocks(card).obey(TURN)) == {"is", "seconds"}
 
 
 def test_a_processor_is_not_asked():
     device = FakeDevice()
     device.energy_meter = FakeMeter(device.fake_clock, source="rapl", scope="package")
     device.energy_meter.seen = HOT
-    assert set(turns(device).obey(TURN)) == {"is", "seconds"}
+    assert set(blocks(device).obey(TURN)) == {"is", "seconds"}

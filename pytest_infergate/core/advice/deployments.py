@@ -15,6 +15,7 @@ from pytest_infergate.core.domain import energy, instance_types, launch_spread, 
 from pytest_infergate.core.domain.instance_types import Instance
 from pytest_infergate.core.domain.measurement import ConcurrentRun, Energy, Measurement
 from pytest_infergate.core.domain.model import Case, Hardware, Note, Struct
+from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.outcome import CaseResult, CaseVerdict, Outcome, Session, Verdict
 
 MEMORY_ROOM: Final = 1.1
@@ -33,7 +34,7 @@ WRONG: Final = {
 """Verdicts of cases that are no way to run a model, and why."""
 DOUBTFUL: Final = (Verdict.REGRESSED, Verdict.OVER_BUDGET, Verdict.SUSPECTED)
 """Verdicts that somebody who takes the advice should know of."""
-DOUBTS: Final = ("disturbed", "not-steady", "page-faults")
+DOUBTS: Final = (NoteCode.CPU_CONTENTION, NoteCode.NOT_STEADY, NoteCode.PAGE_FAULTS)
 """Notes of measurements that make their times doubtful."""
 
 
@@ -72,7 +73,7 @@ class Deployment(Struct, frozen=True, kw_only=True):
     """What the runs that measured it said of these times."""
 
     @property
-    def words(self) -> str:
+    def text(self) -> str:
         """``cuda, float16, 2 workers``."""
         return deployment_text(self.device, self.runtime, self.dtype, self.threads, self.workers)
 
@@ -80,9 +81,9 @@ class Deployment(Struct, frozen=True, kw_only=True):
 class PricedDeployment(Struct, frozen=True, kw_only=True):
     """A way to run a model, and a machine to rent for it."""
 
-    way: Deployment
+    deployment: Deployment
     instance: Instance
-    told: bool
+    user_specified: bool
     """Whether the user said that this machine is that instance; else it was found by its class."""
     place: str = ""
     """Its hardware, where several machines that were measured stand for that instance."""
@@ -93,9 +94,9 @@ class PricedDeployment(Struct, frozen=True, kw_only=True):
         return f"{self.instance.name}, {self.place}" if self.place else self.instance.name
 
     @property
-    def words(self) -> str:
+    def text(self) -> str:
         """``g6.xlarge (cuda)``."""
-        return f"{self.name} ({self.way.words})"
+        return f"{self.name} ({self.deployment.text})"
 
 
 def deployment_text(device: str, runtime: str, dtype: str | None, threads: int | None, workers: int) -> str:
@@ -136,7 +137,7 @@ def deployments(sessions: Iterable[Session]) -> tuple[Deployment, ...]:
             hardware.id,
         )
         found.setdefault(key, []).append(MeasuredCase(result, measurement, session, verdict))
-    return tuple(way for key in sorted(found, key=str) for way in _ways(found[key]))
+    return tuple(deployment for key in sorted(found, key=str) for deployment in _deployments(found[key]))
 
 
 def left_out(sessions: Iterable[Session]) -> dict[str, tuple[Note, ...]]:
@@ -148,7 +149,7 @@ def left_out(sessions: Iterable[Session]) -> dict[str, tuple[Note, ...]]:
             reasons.setdefault(model_name(result.case), {}).setdefault(reason, []).append(result.nodeid)
     return {
         name: tuple(
-            Note(code="left-out", text=f"{nodeids[0]} is left out: {reason}{_more(len(nodeids) - 1)}")
+            Note(code=NoteCode.LEFT_OUT, text=f"{nodeids[0]} is left out: {reason}{_more(len(nodeids) - 1)}")
             for reason, nodeids in found.items()
         )
         for name, found in reasons.items()
@@ -163,8 +164,8 @@ def _more(count: int) -> str:
 def _judged(sessions: Iterable[Session]) -> Iterator[tuple[CaseResult, CaseVerdict | None, Session]]:
     """Cases and their verdicts, without those of paired runs."""
     for session in sessions:
-        gravest_last = reversed(session.gate.verdicts)
-        verdicts = {(verdict.nodeid, verdict.case): verdict for verdict in gravest_last}
+        by_severity = reversed(session.gate.verdicts)
+        verdicts = {(verdict.nodeid, verdict.case): verdict for verdict in by_severity}
         for result in session.cases if session.against is None else ():
             yield result, verdicts.get((result.nodeid, result.case)), session
 
@@ -197,16 +198,16 @@ def _measurable(service: ServiceTimes) -> bool:
     return all(times[0] >= FASTEST and times[-1] <= SLOWEST for times in service.percentiles)
 
 
-def _ways(measured: Sequence[MeasuredCase]) -> Iterator[Deployment]:
+def _deployments(measured: Sequence[MeasuredCase]) -> Iterator[Deployment]:
     """The way of one worker, and those of several at once, at the batch sizes where these were measured."""
-    alone = _way(measured)
+    alone = _deployment(measured)
     yield alone
     crews: dict[int, dict[int, ConcurrentRun]] = {}
     for one in measured:
-        for crew in one.measurement.crews:
-            if crew.workers < 2:  # noqa: PLR2004 - one alone is measured without a crew
+        for runs in one.measurement.concurrent_runs:
+            if runs.workers < 2:  # noqa: PLR2004 - one alone is measured without a crew
                 continue
-            crews.setdefault(crew.workers, {})[one.result.case.batch_size] = crew
+            crews.setdefault(runs.workers, {})[one.result.case.batch_size] = runs
     for workers, by_size in sorted(crews.items()):
         try:
             service = ServiceTimes(
@@ -222,7 +223,7 @@ def _ways(measured: Sequence[MeasuredCase]) -> Iterator[Deployment]:
         yield msgspec.structs.replace(alone, workers=workers, service=service, host_bytes=host, energies=())
 
 
-def _way(measured: Sequence[MeasuredCase]) -> Deployment:
+def _deployment(measured: Sequence[MeasuredCase]) -> Deployment:
     by_size = {one.result.case.batch_size: one for one in measured}
     found = [by_size[size] for size in sorted(by_size)]
     result, largest = found[-1].result, found[-1].measurement
@@ -259,7 +260,7 @@ def _doubts(found: Sequence[MeasuredCase]) -> Iterator[Note]:
         for note in one.measurement.notes:
             if note.code in DOUBTS:
                 text = f"{one.result.nodeid}: {note.text}"
-                said.setdefault(note.code, []).append(Note(code=note.code, text=text, cure=note.cure))
+                said.setdefault(note.code, []).append(Note(code=note.code, text=text, hint=note.hint))
         if one.verdict is not None and one.verdict.verdict in DOUBTFUL:
             code = one.verdict.verdict.value
             text = f"{one.result.nodeid} is {code.replace('-', ' ')} in the run that measured it"
@@ -306,29 +307,29 @@ def priced_deployments(
     found = tuple(found)
     made: list[PricedDeployment] = []
     notes: list[Note] = []
-    for way in found:
-        instance = _standing(way, told)
+    for deployment in found:
+        instance = _standing(deployment, told)
         known = instance is not None
         if instance is None:
-            instance = next(iter(instance_types.proposals(way.hardware, table)), None)
+            instance = next(iter(instance_types.proposals(deployment.hardware, table)), None)
         other = (
             ""
             if instance is None or not instance.vcpus
-            else instance_types.hardware_difference(instance, way.hardware)
+            else instance_types.hardware_difference(instance, deployment.hardware)
         )
         if instance is None:
-            notes.append(_unknown(way, found, table))
+            notes.append(_unknown(deployment, found, table))
         elif other:
-            notes.append(_another(way, instance, other))
-        elif not _fits(way, instance):
-            notes.append(_too_small(way, instance))
+            notes.append(_another(deployment, instance, other))
+        elif not _fits(deployment, instance):
+            notes.append(_too_small(deployment, instance))
         else:
-            made.append(PricedDeployment(way=way, instance=instance, told=known))
+            made.append(PricedDeployment(deployment=deployment, instance=instance, user_specified=known))
     machines: dict[Instance, dict[str, str]] = {}
-    for offer in made:
-        hardware = offer.way.hardware
-        machines.setdefault(offer.instance, {})[hardware.id] = hardware.words
-    placed = tuple(_placed(offer, machines[offer.instance]) for offer in made)
+    for priced in made:
+        hardware = priced.deployment.hardware
+        machines.setdefault(priced.instance, {})[hardware.id] = hardware.text
+    placed = tuple(_placed(priced, machines[priced.instance]) for priced in made)
     return placed, (*dict.fromkeys(notes), *_one_price(machines))
 
 
@@ -337,68 +338,72 @@ def _one_price(machines: Mapping[Instance, Mapping[str, str]]) -> Iterator[Note]
     for instance, classes in machines.items():
         if not instance.vcpus and len(classes) > 1:
             yield Note(
-                code="one-price",
+                code=NoteCode.ONE_PRICE,
                 text=f"{instance.name} is one price for {' and '.join(classes.values())}",
-                cure=f"say --price CLASS=USD_PER_HOUR of each: {', '.join(classes)}",
+                hint=f"say --price CLASS=USD_PER_HOUR of each: {', '.join(classes)}",
             )
 
 
-def _placed(offer: PricedDeployment, machines: Mapping[str, str]) -> PricedDeployment:
+def _placed(priced: PricedDeployment, machines: Mapping[str, str]) -> PricedDeployment:
     """Name a machine by its hardware too, where its instance stands for several: `machines`, words by class."""
     if len(machines) < 2:  # noqa: PLR2004 - nothing to tell it from
-        return offer
-    hardware = offer.way.hardware
-    words = hardware.words if len(set(machines.values())) == len(machines) else hardware.id
-    return msgspec.structs.replace(offer, place=words)
+        return priced
+    hardware = priced.deployment.hardware
+    words = hardware.text if len(set(machines.values())) == len(machines) else hardware.id
+    return msgspec.structs.replace(priced, place=words)
 
 
-def machine_names(way: Deployment) -> tuple[str, ...]:
+def machine_names(deployment: Deployment) -> tuple[str, ...]:
     """What its machine may be called by: its class, its device, the kind of that."""
-    return way.hardware.id, way.device, way.device.partition(":")[0]
+    return deployment.hardware.id, deployment.device, deployment.device.partition(":")[0]
 
 
-def _standing(way: Deployment, told: Mapping[str, Instance]) -> Instance | None:
+def _standing(deployment: Deployment, told: Mapping[str, Instance]) -> Instance | None:
     """What a machine is said to be, by device or by the beginning of its class; the longest word counts."""
-    fitting = [name for name in told if any(own.startswith(name) for own in machine_names(way))]
+    fitting = [name for name in told if any(own.startswith(name) for own in machine_names(deployment))]
     return told[max(fitting, key=len)] if fitting else None
 
 
-def _unknown(way: Deployment, found: Sequence[Deployment], table: Sequence[Instance]) -> Note:
+def _unknown(deployment: Deployment, found: Sequence[Deployment], table: Sequence[Instance]) -> Note:
     """Ask for a machine, by its class where several were measured with such a device."""
-    kind = way.device.partition(":")[0]
-    if any(machine_names(other)[2] == kind and other.hardware.id != way.hardware.id for other in found):
-        kind = way.hardware.id
+    kind = deployment.device.partition(":")[0]
+    if any(
+        machine_names(other)[2] == kind and other.hardware.id != deployment.hardware.id for other in found
+    ):
+        kind = deployment.hardware.id
     close = [
-        one.name for one in table if (one.accelerator_count > 0) == (way.hardware.accelerator is not None)
+        one.name
+        for one in table
+        if (one.accelerator_count > 0) == (deployment.hardware.accelerator is not None)
     ]
     example = close[0] if close else "NAME"
     return Note(
-        code="unknown-machine",
-        text=f"what is this machine, and what does it cost: {way.hardware.words}?",
-        cure=f"say --instance {kind}=NAME, such as {example}, or --price {kind}=USD_PER_HOUR, or what "
+        code=NoteCode.UNKNOWN_MACHINE,
+        text=f"what is this machine, and what does it cost: {deployment.hardware.text}?",
+        hint=f"say --instance {kind}=NAME, such as {example}, or --price {kind}=USD_PER_HOUR, or what "
         "[tool.infergate.instances] says of every run",
     )
 
 
-def _another(way: Deployment, instance: Instance, difference: str) -> Note:
+def _another(deployment: Deployment, instance: Instance, difference: str) -> Note:
     return Note(
-        code="other-machine",
-        text=f"{instance.name}, which {way.device} is said to be, is another machine: {difference}",
-        cure=f"measure on {instance.name}, or say --price {way.device}=USD_PER_HOUR for the machine at hand",
+        code=NoteCode.OTHER_MACHINE,
+        text=f"{instance.name}, which {deployment.device} is said to be, is another machine: {difference}",
+        hint=f"measure on {instance.name}, or say --price {deployment.device}=USD_PER_HOUR for the machine at hand",
     )
 
 
-def _fits(way: Deployment, instance: Instance) -> bool:
+def _fits(deployment: Deployment, instance: Instance) -> bool:
     """Whether the process fits into the instance's memory, as far as both are known."""
-    if way.host_bytes is None or instance.memory_gib is None:
+    if deployment.host_bytes is None or instance.memory_gib is None:
         return True
-    return way.host_bytes * MEMORY_ROOM <= instance.memory_gib * 2**30
+    return deployment.host_bytes * MEMORY_ROOM <= instance.memory_gib * 2**30
 
 
-def _too_small(way: Deployment, instance: Instance) -> Note:
+def _too_small(deployment: Deployment, instance: Instance) -> Note:
     return Note(
-        code="memory",
-        text=f"{instance.name} has {instance.memory_gib:g} GiB, and {way.words} takes "
-        f"{units.bytes_(way.host_bytes)} of the host",
-        cure="choose an instance with more memory",
+        code=NoteCode.INSTANCE_MEMORY,
+        text=f"{instance.name} has {instance.memory_gib:g} GiB, and {deployment.text} takes "
+        f"{units.bytes_(deployment.host_bytes)} of the host",
+        hint="choose an instance with more memory",
     )

@@ -78,13 +78,13 @@ class Electricity(Struct, frozen=True, kw_only=True):
 class Plan(Struct, frozen=True, kw_only=True):
     """An offer with everything decided, and what it gives."""
 
-    offer: str
+    deployment: str
     """In words."""
     instance: str
     price: str
     """Where the price is from: provider, region, way of paying, day."""
     usd_per_hour: float
-    told: bool
+    user_specified: bool
     """Whether the user said that the measured machine is that instance."""
     device: str
     runtime: str
@@ -115,7 +115,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     weights_bytes: int | None = None
 
     @property
-    def words(self) -> str:
+    def text(self) -> str:
         """``2 x g6.xlarge``."""
         return f"{self.instances} x {self.instance}"
 
@@ -133,71 +133,71 @@ def ties_by_speed(plans: list[Plan]) -> list[Plan]:
     return sorted(tied, key=lambda plan: plan.load.p95) + plans[len(tied) :]
 
 
-def best(offer: PricedDeployment, question: Question) -> Plan | None:
+def best(priced: PricedDeployment, question: Question) -> Plan | None:
     """The cheapest plan of an offer that meets the limit, the fastest where several cost the same."""
     found: Plan | None = None
-    for max_batch, max_wait in servers(offer.way, question):
+    for max_batch, max_wait in servers(priced.deployment, question):
         most = None if found is None else found.instances
-        plan = served_plan(offer, question, max_batch, max_wait, most=most)
+        plan = served_plan(priced, question, max_batch, max_wait, most=most)
         if plan is not None and (found is None or rank(plan) < rank(found)):
             found = plan
     return found
 
 
-def plans_of(offer: PricedDeployment, question: Question) -> Iterator[Plan]:
+def plans_of(priced: PricedDeployment, question: Question) -> Iterator[Plan]:
     """Every plan of an offer that meets the limit, each with as few instances as it takes."""
-    for max_batch, max_wait in servers(offer.way, question):
-        plan = served_plan(offer, question, max_batch, max_wait)
+    for max_batch, max_wait in servers(priced.deployment, question):
+        plan = served_plan(priced, question, max_batch, max_wait)
         if plan is not None:
             yield plan
 
 
 def served_plan(
-    offer: PricedDeployment, question: Question, max_batch: int, max_wait: float, most: int | None = None
+    priced: PricedDeployment, question: Question, max_batch: int, max_wait: float, most: int | None = None
 ) -> Plan | None:
     """The plan of an offer with such a server; ``None`` where `most` instances do not meet the limit."""
     needed = sizing.size_for_limit(
         question.demand,
-        offer.way.service,
+        priced.deployment.service,
         limit=question.limit,
         max_batch=max_batch,
         max_wait=max_wait,
-        workers_per_instance=offer.way.workers,
+        workers_per_instance=priced.deployment.workers,
         utilisation=question.utilisation,
         most=most,
         requests=REQUESTS,
     )
     if needed.instances is None or needed.load is None:
         return None
-    return _plan(offer, question, (max_batch, max_wait), needed.instances, needed.load)
+    return _plan(priced, question, (max_batch, max_wait), needed.instances, needed.load)
 
 
-def servers(way: Deployment, question: Question) -> Iterator[tuple[int, float]]:
+def servers(deployment: Deployment, question: Question) -> Iterator[tuple[int, float]]:
     """Largest batches and waits that are worth a try."""
-    for size in way.service.batch_sizes:
+    for size in deployment.service.batch_sizes:
         for share in WAITS if size > 1 and question.limit is not None else (0.0,):
             yield size, share * (question.limit or 0.0)
 
 
 def _plan(
-    offer: PricedDeployment, question: Question, server: tuple[int, float], needed: int, load: QueueLoad
+    priced: PricedDeployment, question: Question, server: tuple[int, float], needed: int, load: QueueLoad
 ) -> Plan:
     """`server` is its largest batch and the time that it waits for one to fill."""
     instances = max(needed, question.least)
-    way, instance = offer.way, offer.instance
+    deployment, instance = priced.deployment, priced.instance
     month = instance_types.usd_per_month(instance.price, instances)
     return Plan(
-        offer=offer.words,
-        instance=offer.name,
+        deployment=priced.text,
+        instance=priced.name,
         price=price_text(instance),
         usd_per_hour=instance.price,
-        told=offer.told,
-        device=way.device,
-        runtime=way.runtime,
-        dtype=way.dtype,
-        threads=way.threads,
-        workers=way.workers,
-        hardware=way.hardware.id,
+        user_specified=priced.user_specified,
+        device=deployment.device,
+        runtime=deployment.runtime,
+        dtype=deployment.dtype,
+        threads=deployment.threads,
+        workers=deployment.workers,
+        hardware=deployment.hardware.id,
         max_batch=server[0],
         max_wait=server[1],
         instances=instances,
@@ -207,19 +207,19 @@ def _plan(
         ),
         usd_per_million=month / _items_per_month(question) * 1e6,
         load=load,
-        electricity=_electricity(way, load, question.demand.rate, instances, question.grid),
-        cold_start=dict(way.cold_starts).get(server[0]),
-        weights_bytes=way.weights_bytes,
+        electricity=_electricity(deployment, load, question.demand.rate, instances, question.grid),
+        cold_start=dict(deployment.cold_starts).get(server[0]),
+        weights_bytes=deployment.weights_bytes,
     )
 
 
 def _electricity(
-    way: Deployment, load: QueueLoad, rate: float, instances: int, grid: str
+    deployment: Deployment, load: QueueLoad, rate: float, instances: int, grid: str
 ) -> Electricity | None:
     """Energy by the batch size that is nearest to the mean one; as busy as the simulation was."""
-    if not way.energies:
+    if not deployment.energies:
         return None
-    _, taken = min(way.energies, key=lambda pair: abs(pair[0] - load.mean_batch))
+    _, taken = min(deployment.energies, key=lambda pair: abs(pair[0] - load.mean_batch))
     each = rate / instances
     busy = min(1.0, load.utilisation)
     joules = energy.joules_per_item_at(taken, each, each / busy) if busy > 0 else None
@@ -242,7 +242,7 @@ def _items_per_month(question: Question) -> float:
 
 
 def price_text(instance: Instance) -> str:
-    return instance.words if instance.as_of or instance.region else "own hardware"
+    return instance.text if instance.as_of or instance.region else "own hardware"
 
 
 def at_demand(question: Question, rate: float) -> Question:

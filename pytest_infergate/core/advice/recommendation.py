@@ -38,6 +38,7 @@ from pytest_infergate.core.advice.sensitivity import (
 )
 from pytest_infergate.core.domain import instance_types, units
 from pytest_infergate.core.domain.model import Note, Struct
+from pytest_infergate.core.domain.notes import NoteCode
 
 MOST_STREAMS: Final = 1_000
 """Streams of one instance beyond which nobody asks for the number."""
@@ -46,7 +47,7 @@ MOST_STREAMS: Final = 1_000
 class Sweep(Struct, frozen=True, kw_only=True):
     """How batches pay on one offer, by what was measured."""
 
-    offer: str
+    deployment: str
     batch_sizes: tuple[int, ...]
     p50: tuple[float, ...]
     """Seconds a call."""
@@ -63,7 +64,7 @@ class Advice(Struct, frozen=True, kw_only=True):
     utilisation: float
     scale_up: float = SCALE_UP
     """Seconds, as in `Question`."""
-    offers: tuple[str, ...]
+    deployments: tuple[str, ...]
     plans: tuple[Plan, ...]
     """The best of each offer that meets the limit, the cheapest first."""
     considered: tuple[Plan, ...] = ()
@@ -111,16 +112,16 @@ def advise(question: Question, found: Sequence[PricedDeployment], notes: Sequenc
 
     Raises `ValueError` for offers of different models, or none.
     """
-    models = {offer.way.model for offer in found}
+    models = {priced.deployment.model for priced in found}
     if len(models) != 1:
         raise ValueError("advice is for one model, which needs an offer")
-    considered = [list(plans_of(offer, question)) for offer in found]
+    considered = [list(plans_of(priced, question)) for priced in found]
     plans = ties_by_speed(sorted((min(each, key=rank) for each in considered if each), key=rank))
-    by_words = {offer.words: offer for offer in found}
+    by_words = {priced.text: priced for priced in found}
     if question.day:
-        plans = [_scaled(plan, by_words[plan.offer], question) for plan in plans]
+        plans = [_scaled(plan, by_words[plan.deployment], question) for plan in plans]
     if question.demand.pattern == "periodic":
-        plans = [_streaming(plan, by_words[plan.offer], question) for plan in plans]
+        plans = [_streaming(plan, by_words[plan.deployment], question) for plan in plans]
     nearest = None if plans else _nearest(found, question)
     answer = Advice(
         model=models.pop(),
@@ -128,7 +129,7 @@ def advise(question: Question, found: Sequence[PricedDeployment], notes: Sequenc
         limit=question.limit,
         utilisation=question.utilisation,
         scale_up=question.scale_up,
-        offers=tuple(offer.words for offer in found),
+        deployments=tuple(priced.text for priced in found),
         plans=tuple(plans),
         considered=tuple(plan for each in considered for plan in each),
         sweeps=tuple(map(_sweep, found)),
@@ -149,13 +150,13 @@ def advise(question: Question, found: Sequence[PricedDeployment], notes: Sequenc
     )
 
 
-def _streaming(plan: Plan, offer: PricedDeployment, question: Question) -> Plan:
+def _streaming(plan: Plan, priced: PricedDeployment, question: Question) -> Plan:
     """The same plan with the number of streams that one instance serves: doubled, then narrowed by halves."""
     each = question.demand.rate / question.demand.streams
 
     def fits(streams: int) -> bool:
         asked = at_demand(question, streams * each)
-        return served_plan(offer, asked, plan.max_batch, plan.max_wait, most=1) is not None
+        return served_plan(priced, asked, plan.max_batch, plan.max_wait, most=1) is not None
 
     low, high = 0, 1
     while high <= MOST_STREAMS and fits(high):
@@ -166,7 +167,7 @@ def _streaming(plan: Plan, offer: PricedDeployment, question: Question) -> Plan:
     return msgspec.structs.replace(plan, streams_per_instance=low)
 
 
-def _scaled(plan: Plan, offer: PricedDeployment, question: Question) -> Plan:
+def _scaled(plan: Plan, priced: PricedDeployment, question: Question) -> Plan:
     """The same plan with as many instances as each hour of the day takes."""
 
     def needed(share: float) -> int:
@@ -174,7 +175,7 @@ def _scaled(plan: Plan, offer: PricedDeployment, question: Question) -> Plan:
             return question.least
         asked = at_demand(question, question.demand.rate * share)
         waits = (plan.max_wait, 0.0)  # few requests may never fill the batch that they wait for
-        each = (served_plan(offer, asked, plan.max_batch, wait, most=plan.instances) for wait in waits)
+        each = (served_plan(priced, asked, plan.max_batch, wait, most=plan.instances) for wait in waits)
         fewest = next((found.instances for found in each if found is not None), plan.instances)
         return min(fewest, plan.instances)
 
@@ -182,98 +183,105 @@ def _scaled(plan: Plan, offer: PricedDeployment, question: Question) -> Plan:
     instances = tuple(counts[share] for share in question.day)
     paid = instance_types.instance_hours(instances, question.scale_up) / len(instances)
     scaled = Scaled(
-        instances=instances, usd_per_month=instance_types.usd_per_month(offer.instance.price, paid)
+        instances=instances, usd_per_month=instance_types.usd_per_month(priced.instance.price, paid)
     )
     return msgspec.structs.replace(plan, scaled=scaled)
 
 
 def _nearest(found: Iterable[PricedDeployment], question: Question) -> Plan | None:
     """The fastest plan when nothing limits it; ``None`` where the demand is beyond any number of machines."""
-    plans = (plan for offer in found for plan in _unlimited(offer, question))
+    plans = (plan for priced in found for plan in _unlimited(priced, question))
     return min(plans, key=lambda plan: plan.load.p95, default=None)
 
 
-def _unlimited(offer: PricedDeployment, question: Question) -> Iterator[Plan]:
+def _unlimited(priced: PricedDeployment, question: Question) -> Iterator[Plan]:
     """The plans of an offer when nothing limits its latency."""
     limit = math.inf if question.demand.pattern == "periodic" else None
     free = msgspec.structs.replace(question, limit=limit)
-    plans = (served_plan(offer, free, size, 0.0) for size in offer.way.service.batch_sizes)
+    plans = (served_plan(priced, free, size, 0.0) for size in priced.deployment.service.batch_sizes)
     return (plan for plan in plans if plan is not None)
 
 
 def _binding(nearest: Plan | None, question: Question) -> Note:
     if nearest is None:
         return Note(
-            code="demand-unmet",
+            code=NoteCode.DEMAND_UNMET,
             text="no number of machines serves this demand",
-            cure="ask for less, or measure larger batches or faster machines",
+            hint="ask for less, or measure larger batches or faster machines",
         )
     limit = question.limit if question.limit is not None else question.demand.period
     return Note(
-        code="limit-unmet",
-        text=f"no plan answers 95 % of requests within {units.seconds(limit)}: the nearest, {nearest.words} "
+        code=NoteCode.LIMIT_UNMET,
+        text=f"no plan answers 95 % of requests within {units.seconds(limit)}: the nearest, {nearest.text} "
         f"with batches of at most {nearest.max_batch} for {nearest.usd_per_month:,.0f} USD a month, "
         f"takes {units.seconds(nearest.load.p95)}",
-        cure="measure a faster machine, or allow more time"
+        hint="measure a faster machine, or allow more time"
         if nearest.max_batch == 1
         else "measure smaller batch sizes or a faster machine, or allow more time",
     )
 
 
-def _sweep(offer: PricedDeployment) -> Sweep:
-    service = offer.way.service
+def _sweep(priced: PricedDeployment) -> Sweep:
+    service = priced.deployment.service
     return Sweep(
-        offer=offer.words,
+        deployment=priced.text,
         batch_sizes=service.batch_sizes,
         p50=tuple(times[len(times) // 2] for times in service.percentiles),
-        throughput=tuple(offer.way.workers * size / service.mean(size) for size in service.batch_sizes),
+        throughput=tuple(
+            priced.deployment.workers * size / service.mean(size) for size in service.batch_sizes
+        ),
     )
 
 
 def _actions(found: Sequence[PricedDeployment]) -> Iterator[Note]:
     """What might serve the model better: measured against each other where it was, else to be measured."""
-    for offer in found:
-        way = offer.way
+    for priced in found:
+        deployment = priced.deployment
         siblings = [
-            other.way
+            other.deployment
             for other in found
-            if other.way.hardware == way.hardware and other.way.device == way.device
+            if other.deployment.hardware == deployment.hardware
+            and other.deployment.device == deployment.device
         ]
-        if len(way.service.batch_sizes) == 1:
+        if len(deployment.service.batch_sizes) == 1:
             yield Note(
-                code="one-batch-size",
-                text=f"only batches of {way.service.batch_sizes[0]} were measured on {way.device}: whether "
+                code=NoteCode.ONE_BATCH_SIZE,
+                text=f"only batches of {deployment.service.batch_sizes[0]} were measured on {deployment.device}: whether "
                 "larger ones pay is unknown",
-                cure="give the marker batch_sizes=[1, 8, 32]",
+                hint="give the marker batch_sizes=[1, 8, 32]",
             )
-        if way.device == "cpu" and way.hardware.cores > 1 and all(one.workers == 1 for one in siblings):
+        if (
+            deployment.device == "cpu"
+            and deployment.hardware.cores > 1
+            and all(one.workers == 1 for one in siblings)
+        ):
             yield Note(
-                code="workers",
-                text=f"one worker was measured on {units.plural(way.hardware.cores, 'core')}",
-                cure=f"see whether several serve more: --infer-workers={way.hardware.cores}",
+                code=NoteCode.SINGLE_WORKER,
+                text=f"one worker was measured on {units.plural(deployment.hardware.cores, 'core')}",
+                hint=f"see whether several serve more: --infer-workers={deployment.hardware.cores}",
             )
-    if all(offer.way.hardware.accelerator is None for offer in found):
+    if all(priced.deployment.hardware.accelerator is None for priced in found):
         yield Note(
-            code="no-accelerator",
+            code=NoteCode.NO_ACCELERATOR,
             text="no accelerator was measured, so this says nothing of GPUs",
-            cure="run the tests with --infer-devices=cpu,cuda --infer-json=gpu.json on a machine with one, "
+            hint="run the tests with --infer-devices=cpu,cuda --infer-json=gpu.json on a machine with one, "
             "and give that file too",
         )
 
 
 def _remarks(found: Sequence[PricedDeployment]) -> Iterator[Note]:
-    for offer in found:
-        yield from offer.way.doubts
-        if offer.way.dtype is not None:
+    for priced in found:
+        yield from priced.deployment.doubts
+        if priced.deployment.dtype is not None:
             yield Note(
-                code="accuracy",
-                text=f"{offer.way.dtype} was asked for: whether it is accurate enough, the test must check",
+                code=NoteCode.ACCURACY,
+                text=f"{priced.deployment.dtype} was asked for: whether it is accurate enough, the test must check",
             )
-        if not offer.told:
+        if not priced.user_specified:
             yield Note(
-                code="assumed-instance",
-                text=f"{offer.way.hardware.words} is taken for {offer.instance.full_name}, by its class",
-                cure=f"say --instance {offer.way.device}={offer.instance.name} if that is right",
+                code=NoteCode.ASSUMED_INSTANCE,
+                text=f"{priced.deployment.hardware.text} is taken for {priced.instance.full_name}, by its class",
+                hint=f"say --instance {priced.deployment.device}={priced.instance.name} if that is right",
             )
 
 
@@ -301,27 +309,27 @@ def plan_backlog(work: Backlog, found: Iterable[PricedDeployment]) -> tuple[Job,
     """
     jobs = []
     problem: ValueError | None = None
-    for offer in found:
-        service = offer.way.service
+    for priced in found:
+        service = priced.deployment.service
         size = max(service.batch_sizes, key=lambda batch: batch / service.mean(batch))
         try:
             hours, instances = sizing.offline(
-                work, service, max_batch=size, workers_per_instance=offer.way.workers
+                work, service, max_batch=size, workers_per_instance=priced.deployment.workers
             )
         except ValueError as error:
             problem = error
             continue
-        spot = offer.instance.spot_usd_per_hour
+        spot = priced.instance.spot_usd_per_hour
         jobs.append(
             Job(
-                instance=offer.name,
-                price=price_text(offer.instance),
-                usd_per_hour=offer.instance.price,
-                device=offer.way.device,
+                instance=priced.name,
+                price=price_text(priced.instance),
+                usd_per_hour=priced.instance.price,
+                device=priced.deployment.device,
                 max_batch=size,
                 machine_hours=hours,
                 instances=instances,
-                usd=hours * offer.instance.price,
+                usd=hours * priced.instance.price,
                 usd_on_spot=None if spot is None else hours * spot,
             )
         )

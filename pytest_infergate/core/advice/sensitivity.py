@@ -69,18 +69,18 @@ def demands_around(demand: Demand) -> list[float]:
 def cost_point(rate: float, found: Sequence[PricedDeployment], question: Question) -> CostPoint:
     asked = at_demand(question, rate)
     return CostPoint(
-        rate=asked.demand.rate, usd_per_month=tuple(_least_cost(offer, asked) for offer in found)
+        rate=asked.demand.rate, usd_per_month=tuple(_least_cost(priced, asked) for priced in found)
     )
 
 
-def _least_cost(offer: PricedDeployment, question: Question) -> float | None:
+def _least_cost(priced: PricedDeployment, question: Question) -> float | None:
     """What `best` costs, without looking for the fastest plan of that cost."""
     least: Plan | None = None
-    for max_batch, max_wait in reversed(list(servers(offer.way, question))):
+    for max_batch, max_wait in reversed(list(servers(priced.deployment, question))):
         if least is not None and least.instances <= question.least:
             break
         most = None if least is None else least.instances - 1
-        least = served_plan(offer, question, max_batch, max_wait, most=most) or least
+        least = served_plan(priced, question, max_batch, max_wait, most=most) or least
     return None if least is None else least.usd_per_month
 
 
@@ -98,7 +98,7 @@ def crossings(
     costs: Sequence[CostPoint], found: Sequence[PricedDeployment], question: Question, winner: Plan
 ) -> Iterator[Crossing]:
     """Where another offer costs less than the best plan's, and where others change places."""
-    best_one = next(index for index, offer in enumerate(found) if offer.words == winner.offer)
+    best_one = next(index for index, priced in enumerate(found) if priced.text == winner.deployment)
     before = _cheapest(costs[0], [best_one])
     for low, high in pairwise(costs):
         after = _cheapest(high, [best_one, before])
@@ -108,7 +108,7 @@ def crossings(
                 return _cheapest(cost_point(rate, found, question), [best_one, leader]) == leader
 
             rate = _narrowed(low.rate, high.rate, stays, question)
-            yield Crossing(rate=rate, below=found[before].words, above=found[after].words)
+            yield Crossing(rate=rate, below=found[before].text, above=found[after].text)
         before = after
 
 
@@ -116,7 +116,7 @@ def headroom(
     winner: Plan, costs: Sequence[CostPoint], found: Sequence[PricedDeployment], question: Question
 ) -> float | None:
     """The largest demand that the offer of the best plan serves for the same money."""
-    index, offer = next(pair for pair in enumerate(found) if pair[1].words == winner.offer)
+    index, priced = next(pair for pair in enumerate(found) if pair[1].text == winner.deployment)
 
     def served(usd: float | None) -> bool:
         return usd is not None and usd <= winner.usd_per_month * (1 + TIE)
@@ -126,7 +126,7 @@ def headroom(
     for point in above:
         if not served(point.usd_per_month[index]):
             return _narrowed(
-                low, point.rate, lambda rate: served(_least_cost(offer, at_demand(question, rate))), question
+                low, point.rate, lambda rate: served(_least_cost(priced, at_demand(question, rate))), question
             )
         low = point.rate
     return None
@@ -155,34 +155,36 @@ def sensitivities(
     dearer = f"its price {units.percent(PRICE_STEP, decimals=0)}"
     slower = f"calls {_uncertain(winner, found)} slower, as in another launch, and all others faster"
     for words, moved in (
-        (dearer, [_dearer(offer, own=offer.name == winner.instance) for offer in found]),
-        (slower, [_slower(offer, own=offer.words == winner.offer) for offer in found]),
+        (dearer, [_dearer(priced, own=priced.name == winner.instance) for priced in found]),
+        (slower, [_slower(priced, own=priced.text == winner.deployment) for priced in found]),
     ):
-        plans = sorted(filter(None, (best(offer, question) for offer in moved)), key=rank)
-        yield Sensitivity(assumption=words, winner=plans[0].offer if plans else None)
+        plans = sorted(filter(None, (best(priced, question) for priced in moved)), key=rank)
+        yield Sensitivity(assumption=words, winner=plans[0].deployment if plans else None)
 
 
 def _uncertain(winner: Plan, found: Sequence[PricedDeployment]) -> str:
     """By how much calls of the winner may differ in another launch."""
-    way = next(offer.way for offer in found if offer.words == winner.offer)
-    return units.percent(math.expm1(way.uncertain), signed=False, decimals=0)
+    deployment = next(priced.deployment for priced in found if priced.text == winner.deployment)
+    return units.percent(math.expm1(deployment.uncertain), signed=False, decimals=0)
 
 
-def _dearer(offer: PricedDeployment, *, own: bool) -> PricedDeployment:
+def _dearer(priced: PricedDeployment, *, own: bool) -> PricedDeployment:
     if not own:
-        return offer
+        return priced
     dearer = msgspec.structs.replace(
-        offer.instance, usd_per_hour=offer.instance.usd_per_hour * (1 + PRICE_STEP)
+        priced.instance, usd_per_hour=priced.instance.usd_per_hour * (1 + PRICE_STEP)
     )
-    return msgspec.structs.replace(offer, instance=dearer)
+    return msgspec.structs.replace(priced, instance=dearer)
 
 
-def _slower(offer: PricedDeployment, *, own: bool) -> PricedDeployment:
-    factor = math.exp(offer.way.uncertain if own else -offer.way.uncertain)
-    service = offer.way.service
+def _slower(priced: PricedDeployment, *, own: bool) -> PricedDeployment:
+    factor = math.exp(priced.deployment.uncertain if own else -priced.deployment.uncertain)
+    service = priced.deployment.service
     scaled = msgspec.structs.replace(
         service,
         percentiles=tuple(tuple(factor * time for time in times) for times in service.percentiles),
         means=tuple(factor * mean for mean in service.means),
     )
-    return msgspec.structs.replace(offer, way=msgspec.structs.replace(offer.way, service=scaled))
+    return msgspec.structs.replace(
+        priced, deployment=msgspec.structs.replace(priced.deployment, service=scaled)
+    )

@@ -11,6 +11,7 @@ import msgspec
 from pytest_infergate.core.advice.demand import Backlog, Demand, arrivals
 from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.model import Note, Struct
+from pytest_infergate.core.domain.notes import NoteCode
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,16 +58,16 @@ class _Promise(NamedTuple):
     share: float
     deadline: float | None = None
     """``None``: any time will do."""
-    words: str = ""
+    text: str = ""
 
     def kept(self, load: QueueLoad) -> bool:
         # So few may be late that the percentile, interpolated as it is, lies within the deadline.
         late = 0.0 if load.missed is None else load.missed * load.requests
         return late <= (1 - self.share) * (load.requests - 1) + _NOISE
 
-    def broken(self, text: str, cure: str) -> Needed:
+    def broken(self, text: str, hint: str) -> Needed:
         """Say that no number of instances keeps it."""
-        note = Note(code="limit-unreachable", text=f"{text}: {self.words}", cure=cure)
+        note = Note(code=NoteCode.LIMIT_UNREACHABLE, text=f"{text}: {self.text}", hint=hint)
         return Needed(instances=None, binding="limit", reason=note)
 
 
@@ -163,9 +164,9 @@ def _percent(share: float) -> str:
 
 def _too_many(most: int, binding: Literal["limit", "utilisation"]) -> Needed:
     note = Note(
-        code="too-many-instances",
+        code=NoteCode.TOO_MANY_INSTANCES,
         text=f"more than {units.plural(most, 'instance')} would be needed",
-        cure="allow more, or serve larger batches on faster machines",
+        hint="allow more, or serve larger batches on faster machines",
     )
     return Needed(instances=None, binding=binding, reason=note)
 

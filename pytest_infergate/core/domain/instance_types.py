@@ -19,6 +19,7 @@ from pytest_infergate.core.domain.hardware_names import (
     same_cpu,
 )
 from pytest_infergate.core.domain.model import Hardware, Note, Struct
+from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.outcome import Price
 
 HOURS_PER_MONTH: Final = 730.0
@@ -69,7 +70,7 @@ class Instance(Struct, frozen=True, kw_only=True):
         return f"{self.provider}/{self.name}"
 
     @property
-    def words(self) -> str:
+    def text(self) -> str:
         """What stands beside its price: ``aws/c7i.xlarge in us-east-1, on demand, as of 2026-07-20``."""
         reduced = f", {units.percent(self.discount, signed=False, decimals=0)} off" if self.discount else ""
         when = f"as of {self.as_of}" if self.as_of else "of unknown date"
@@ -130,7 +131,7 @@ def _used(items_per_second: float, utilisation: float) -> float:
 def price_of(instance: Instance, utilisation: float, notes: Iterable[Note] = ()) -> Price:
     """What is paid for an instance, with what must stand beside the figure."""
     return Price(
-        usd_per_hour=instance.price, utilisation=utilisation, source=instance.words, notes=tuple(notes)
+        usd_per_hour=instance.price, utilisation=utilisation, source=instance.text, notes=tuple(notes)
     )
 
 
@@ -254,13 +255,13 @@ def stale_price_note(instances: Iterable[Instance], today: str) -> Note | None:
     undated = [one for one in used if not one.as_of]
     oldest = min((one for one in used if one.as_of), key=lambda one: one.as_of, default=None)
     age = 0 if oldest is None else _day_number(today) - _day_number(oldest.as_of)
-    cure = "compare it with the provider's, and give your own with --infer-prices"
+    hint = "compare it with the provider's, and give your own with --infer-prices"
     if oldest is not None and age > OLDEST_DAYS:
         text = f"the price of {oldest.full_name} is {age} days old, of {oldest.as_of}"
-        return Note(code="prices-old", text=text, cure=cure)
+        return Note(code=NoteCode.PRICES_OLD, text=text, hint=hint)
     if undated:
         text = f"nobody knows of when the price of {undated[0].full_name} is"
-        return Note(code="prices-undated", text=text, cure=cure)
+        return Note(code=NoteCode.PRICES_UNDATED, text=text, hint=hint)
     return None
 
 
@@ -291,7 +292,7 @@ def _wide(group: Sequence[Instance]) -> Note | None:
         return None
     ends = " and ".join(f"{each(one):.2f} with {one.name} in {one.region}" for one in (low, high))
     return Note(
-        code="prices-doubtful",
+        code=NoteCode.PRICES_DOUBTFUL,
         text=f"{low.provider} asks between {ends}, in USD an hour, for one {low.accelerator}",
-        cure="compare both with the provider's own list",
+        hint="compare both with the provider's own list",
     )

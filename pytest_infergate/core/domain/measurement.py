@@ -160,16 +160,16 @@ class Measurement(Struct, frozen=True, kw_only=True):
     page_faults: float | None = None
     """Minor page faults a call, on the CPU."""
     stream: Stream | None = None
-    yardsticks: dict[str, float] = msgspec.field(default_factory=dict)
+    reference_work: dict[str, float] = msgspec.field(default_factory=dict)
     """Median seconds of each yardstick, interleaved with the case."""
     counters: Counters = Counters()
     threads: int | None = None
     """Threads torch used inside an operator."""
-    disturbance: float | None = None
+    contention: float | None = None
     """Share of the case's processor time that other processes took while it was timed, 0.5 being half a
     core from each thread. ``None`` where the system does not tell."""
     energy: Energy | None = None
     """``None`` where neither a meter nor a table tells it."""
-    crews: tuple[ConcurrentRun, ...] = ()
+    concurrent_runs: tuple[ConcurrentRun, ...] = ()
     """Taken where several workers are asked for."""
     notes: tuple[Note, ...] = ()

@@ -18,7 +18,7 @@ class Metric(NamedTuple):
     """
 
     name: str
-    words: str
+    text: str
     read: Callable[[Measurement], Estimate | None] | None
     scale: float
     show: Callable[[float | None], str]

@@ -20,10 +20,10 @@ class Note(Struct, frozen=True, kw_only=True):
 
     code: str
     text: str
-    cure: str = ""
+    hint: str = ""
 
     def __str__(self) -> str:
-        return f"{self.text} ({self.cure})" if self.cure else self.text
+        return f"{self.text} ({self.hint})" if self.hint else self.text
 
 
 class Case(Struct, frozen=True, kw_only=True, order=True):
@@ -93,7 +93,7 @@ class Hardware(Struct, frozen=True, kw_only=True):
         return f"{slug}-{digest}"
 
     @property
-    def words(self) -> str:
+    def text(self) -> str:
         """What people call it: the accelerators, or the processor and its cores."""
         if self.accelerator is not None:
             return f"{self.accelerator_count} x {self.accelerator}"

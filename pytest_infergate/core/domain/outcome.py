@@ -8,6 +8,7 @@ import msgspec
 
 from pytest_infergate.core.domain.measurement import Estimate, Measurement, Peaks
 from pytest_infergate.core.domain.model import SCHEMA_VERSION, Case, Environment, Hardware, Note, Struct
+from pytest_infergate.core.domain.notes import NoteCode
 
 
 class Outcome(str, enum.Enum):
@@ -158,7 +159,7 @@ class CaseVerdict(Struct, frozen=True, kw_only=True):
     @property
     def accepted(self) -> bool:
         """Whether it would turn the build red, had a commit not accepted it."""
-        return any(note.code == "accepted" for note in self.notes)
+        return any(note.code == NoteCode.ACCEPTED for note in self.notes)
 
 
 class Policy(Struct, frozen=True, kw_only=True):

@@ -17,8 +17,8 @@ class BaselinePoint(Struct, frozen=True, kw_only=True):
     """Seconds."""
     count: int
     """Calls behind the median."""
-    yardsticks: dict[str, float] = msgspec.field(default_factory=dict)
-    disturbed: bool = False
+    reference_work: dict[str, float] = msgspec.field(default_factory=dict)
+    contended: bool = False
     """Whether others took so much of its processor time that the yardsticks do not mend it."""
 
 

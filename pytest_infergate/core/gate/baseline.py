@@ -35,12 +35,12 @@ def baselines_from_results(
             created=created,
             p50=round_significant(measurement.latency.p50.value),
             count=measurement.latency.count,
-            yardsticks={
+            reference_work={
                 name: round_significant(value)
-                for name, value in measurement.yardsticks.items()
+                for name, value in measurement.reference_work.items()
                 if stats.positive(value)
             },
-            disturbed=(measurement.disturbance or 0.0) > CONTENDED,
+            contended=(measurement.contention or 0.0) > CONTENDED,
         )
         hardware[result.hardware.id] = result.hardware
         cases.setdefault(result.hardware.id, []).append(BaselineCase(case=result.case, sessions=(point,)))
@@ -86,7 +86,7 @@ def _order(entry: BaselineCase) -> tuple[str, str]:
 
 def _rank(point: BaselinePoint) -> tuple[int, str]:
     """Order points of one session, so that the same one stays whichever comes first."""
-    return point.count, repr((point.p50, sorted(point.yardsticks.items())))
+    return point.count, repr((point.p50, sorted(point.reference_work.items())))
 
 
 def _versions(packages: Mapping[str, str]) -> list[tuple[str, str]]:

@@ -8,6 +8,7 @@ from pytest_infergate.core.domain import metrics, stats, units
 from pytest_infergate.core.domain.measurement import Estimate, Latency, Measurement
 from pytest_infergate.core.domain.metrics import Metric
 from pytest_infergate.core.domain.model import Note
+from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.outcome import Budget, BudgetCheck, Price, Verdict
 from pytest_infergate.core.gate.stored import IDLE, MAX_CONTENTION
 
@@ -40,21 +41,21 @@ def check_budget(
     if metric.dollars is not None:
         if price is not None:
             return _check_cost(budget, metric, measurement, band, price=price, demand=demand)
-        why = unpriced or Note(code="unpriced", text=f"it needs {metric.needs}", cure=_PROVIDE)
-        return not_checked(budget, why.text, why.cure)
+        why = unpriced or Note(code=NoteCode.UNPRICED, text=f"it needs {metric.needs}", hint=_PROVIDE)
+        return not_checked(budget, why.text, why.hint)
     estimate = metric.read(measurement) if metric.read is not None else None
     if estimate is None or (_energy_estimated(metric, measurement) and not estimates):
         return _not_read(budget, metric, estimate)
     if not math.isfinite(estimate.value):
-        return not_checked(budget, f"{metric.words} reads {estimate.value}", "report this as a bug")
+        return not_checked(budget, f"{metric.text} reads {estimate.value}", "report this as a bug")
     value = _in_budget_units(estimate, metric, band)
     if metric.percentile is not None and (estimate.low is None or estimate.high is None):
         has = _samples(metric, measurement)
         needed = stats.samples_needed(max(metric.percentile, 1 - metric.percentile))
         if value.low is None or value.low <= budget.limit:
             enough = units.duration(TIME_FOR_A_CALL * needed * measurement.latency.mean)
-            cure = f"give it about {enough} with --infer-max-time or max_time in the marker"
-            return not_checked(budget, f"it needs {needed} calls and has {has}", cure, value=value)
+            hint = f"give it about {enough} with --infer-max-time or max_time in the marker"
+            return not_checked(budget, f"it needs {needed} calls and has {has}", hint, value=value)
     return _held(budget, metric, value, measurement)
 
 
@@ -80,28 +81,30 @@ def _check_cost(
 def _held(budget: Budget, metric: Metric, value: Estimate, measurement: Measurement) -> BudgetCheck:
     """Hold a budget against a value in its own unit, whose bounds are all there that can be."""
     verdict = _verdict(value, budget.limit, metric)
-    if verdict is Verdict.OVER_BUDGET and metric.timed and (measurement.disturbance or 0.0) > MAX_CONTENTION:
-        text = f"{metric.words} was measured while other processes took the processors"
-        note = Note(code="budget-inconclusive", text=text, cure=IDLE)
+    if verdict is Verdict.OVER_BUDGET and metric.timed and (measurement.contention or 0.0) > MAX_CONTENTION:
+        text = f"{metric.text} was measured while other processes took the processors"
+        note = Note(code=NoteCode.BUDGET_INCONCLUSIVE, text=text, hint=IDLE)
         return BudgetCheck(budget=budget, verdict=Verdict.INCONCLUSIVE, value=value, note=note)
     if verdict is not Verdict.INCONCLUSIVE:
         return BudgetCheck(budget=budget, verdict=verdict, value=value)
     text = (
-        f"{metric.words} {metric.shown(value.value)} is within the spread between launches of its limit "
+        f"{metric.text} {metric.shown(value.value)} is within the spread between launches of its limit "
         f"{metric.shown(budget.limit)}"
     )
-    cure = "record sessions with --infer-save to learn this machine's spread, or leave more room"
+    hint = "record sessions with --infer-save to learn this machine's spread, or leave more room"
     return BudgetCheck(
         budget=budget,
         verdict=verdict,
         value=value,
-        note=Note(code="budget-inconclusive", text=text, cure=cure),
+        note=Note(code=NoteCode.BUDGET_INCONCLUSIVE, text=text, hint=hint),
     )
 
 
-def not_checked(budget: Budget, why: str, cure: str, value: Estimate | None = None) -> BudgetCheck:
+def not_checked(budget: Budget, why: str, hint: str, value: Estimate | None = None) -> BudgetCheck:
     """Record a budget that could not be evaluated: over budget (not decided)."""
-    note = Note(code="budget-not-decided", text=f"budget {budget.metric} was not decided: {why}", cure=cure)
+    note = Note(
+        code=NoteCode.BUDGET_NOT_DECIDED, text=f"budget {budget.metric} was not decided: {why}", hint=hint
+    )
     return BudgetCheck(budget=budget, verdict=Verdict.OVER_BUDGET, value=value, note=note)
 
 

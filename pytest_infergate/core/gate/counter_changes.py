@@ -19,6 +19,7 @@ import msgspec
 from pytest_infergate.core.domain.measurement import Counters, OperatorWork
 from pytest_infergate.core.domain.metrics import COUNTERS
 from pytest_infergate.core.domain.model import Note
+from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.outcome import CaseResult, Cause, Comparison, Outcome, Verdict
 from pytest_infergate.core.domain.records import CounterKey, CounterRecord, Tally
 
@@ -159,12 +160,12 @@ def _allowed(name: str, tolerance: Mapping[str, float | None], memory_tolerance:
 
 
 def _unknown(names: list[str]) -> Comparison:
-    note = Note(code="no-counters", text=f"{_listed(names)} not on record yet")
+    note = Note(code=NoteCode.NO_COUNTERS, text=f"{_listed(names)} not on record yet")
     return Comparison(metric=ALL, verdict=Verdict.NO_BASELINE, evidence="exact", note=note)
 
 
 def _listed(names: Iterable[str]) -> str:
-    return ", ".join(sorted(COUNTERS[name].words if name in COUNTERS else name for name in names))
+    return ", ".join(sorted(COUNTERS[name].text if name in COUNTERS else name for name in names))
 
 
 def _compared(
@@ -219,16 +220,16 @@ def _work(before: Iterable[Tally], now: Iterable[Tally]) -> _Work:
 
 
 _LESS_WORK = Note(
-    code="less-work",
+    code=NoteCode.LESS_WORK,
     text="less work than on record",
-    cure="record it with --infer-save, so that it cannot grow back unseen",
+    hint="record it with --infer-save, so that it cannot grow back unseen",
 )
 _ANEW = "record them anew with --infer-save"
 _LOST = "see the notes for why, or record the case anew with --infer-save"
 
 
-def _incomparable(text: str, cure: str) -> Comparison:
-    note = Note(code="incomparable", text=text, cure=cure)
+def _incomparable(text: str, hint: str) -> Comparison:
+    note = Note(code=NoteCode.INCOMPARABLE, text=text, hint=hint)
     return Comparison(metric=ALL, verdict=Verdict.INCOMPARABLE, evidence="exact", note=note)
 
 

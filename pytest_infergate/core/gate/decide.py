@@ -10,6 +10,7 @@ import msgspec
 
 from pytest_infergate.core.domain import launch_spread, units
 from pytest_infergate.core.domain.model import Case, Environment, Note
+from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.outcome import (
     BudgetCheck,
     CaseResult,
@@ -104,7 +105,7 @@ def judge(
     elif result.outcome in (Outcome.INVALID, Outcome.INFEASIBLE):
         infeasible = Verdict.REGRESSED if history else Verdict.INFEASIBLE
         why = result.reason or Note(code=result.outcome.value, text=f"the case is {result.outcome.value}")
-        checks = tuple(budgets.not_checked(budget, why.text, why.cure) for budget in result.budgets)
+        checks = tuple(budgets.not_checked(budget, why.text, why.hint) for budget in result.budgets)
         verdicts = [Verdict.INVALID if result.outcome is Outcome.INVALID else infeasible]
         verdicts += [Verdict.OVER_BUDGET for _ in checks]
     else:
@@ -163,7 +164,7 @@ def accepted_note(case: Case, nodeid: str, patterns: Mapping[str, str]) -> Note 
     for pattern, reason in patterns.items():
         literal = pattern.replace("[", "[[]")  # brackets are those of ids
         if any(fnmatchcase(name, literal) for name in names):
-            return Note(code="accepted", text=f"accepted: {reason or 'no reason was given'}")
+            return Note(code=NoteCode.ACCEPTED, text=f"accepted: {reason or 'no reason was given'}")
     return None
 
 

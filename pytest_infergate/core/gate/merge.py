@@ -60,7 +60,7 @@ def flat_session(sessions: Sequence[Session]) -> Session:
 
 def machines(session: Session) -> str:
     """Name the hardware of a session, in words."""
-    found = dict.fromkeys(result.hardware.words for result in session.cases if result.hardware is not None)
+    found = dict.fromkeys(result.hardware.text for result in session.cases if result.hardware is not None)
     return " and ".join(found) or "a machine without a measured case"
 
 

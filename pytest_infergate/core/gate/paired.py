@@ -16,6 +16,7 @@ import msgspec
 
 from pytest_infergate.core.domain import stats, units
 from pytest_infergate.core.domain.model import Note, Struct
+from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.outcome import Comparison, Verdict
 
 SCREEN_ANALYSES: Final = (3, 5, 7, 10, 15)
@@ -93,9 +94,9 @@ class Launch(Struct, frozen=True, kw_only=True):
 
     base: tuple[float, ...]
     candidate: tuple[float, ...]
-    base_boards: tuple[GpuState, ...] = ()
+    base_gpu_states: tuple[GpuState, ...] = ()
     """Turn by turn, where there is an accelerator that tells."""
-    candidate_boards: tuple[GpuState, ...] = ()
+    candidate_gpu_states: tuple[GpuState, ...] = ()
 
     @property
     def difference(self) -> float:
@@ -225,21 +226,21 @@ def decide(
 
 def launches_to_next_analysis(stage: Stage, screen: int, confirm: int) -> int:
     """How many more launches a case needs before anything can be decided; 0 where it is done."""
-    looks, have = (SCREEN_ANALYSES, screen) if stage is Stage.SCREEN else (CONFIRM_ANALYSES, confirm)
+    analyses, have = (SCREEN_ANALYSES, screen) if stage is Stage.SCREEN else (CONFIRM_ANALYSES, confirm)
     if stage is Stage.DONE:
         return 0
-    return next((look - have for look in looks if look > have), 0)
+    return next((analysis - have for analysis in analyses if analysis > have), 0)
 
 
 def _screened(
     differences: Sequence[float], plan: PairedTerms, others: Mapping[int, Spread]
 ) -> tuple[Stage, Verdict | None]:
     limit = math.log1p(plan.tolerance)
-    for look in SCREEN_ANALYSES:
-        if look > len(differences):
+    for analysis in SCREEN_ANALYSES:
+        if analysis > len(differences):
             return Stage.SCREEN, None
-        found = location(differences[:look], others.get(look))
-        if look < MIN_LAUNCHES_UNPOOLED and math.isinf(found.joint_error):
+        found = location(differences[:analysis], others.get(analysis))
+        if analysis < MIN_LAUNCHES_UNPOOLED and math.isinf(found.joint_error):
             continue
         if found.value + found.half_width(EQUIVALENT) < limit:
             return Stage.DONE, _told_apart(found, plan)
@@ -260,10 +261,10 @@ def _told_apart(found: Location, plan: PairedTerms) -> Verdict:
 def _confirmed(differences: Sequence[float], plan: PairedTerms, confirming: int) -> Decision:
     limit, floor = math.log1p(plan.tolerance), math.log1p(plan.floor)
     level = REGRESSED * min(1.0, UNSHARED_CONFIRMATIONS / max(1, confirming))
-    for look in CONFIRM_ANALYSES:
-        if look > len(differences):
+    for analysis in CONFIRM_ANALYSES:
+        if analysis > len(differences):
             return Decision(stage=Stage.CONFIRM)
-        found = location(differences[:look])
+        found = location(differences[:analysis])
         if found.value > limit and found.value - found.half_width(level) > floor:
             return Decision(stage=Stage.DONE, verdict=Verdict.REGRESSED)
         if found.value + found.half_width(REFUTED) < limit:
@@ -337,25 +338,27 @@ def compared(
         others=others,
     )
     row = comparison(screen, confirm, plan, decision, stopped=stopped, others=others)
-    disturbed = control or throttled(confirm or screen)
-    return row if disturbed is None else msgspec.structs.replace(row, verdict=Verdict.INVALID, note=disturbed)
+    contended = control or throttled(confirm or screen)
+    return row if contended is None else msgspec.structs.replace(row, verdict=Verdict.INVALID, note=contended)
 
 
 def throttled(launches: Sequence[Launch]) -> Note | None:
     """Say that heat or the power supply held the accelerator back on one side more than on the other."""
-    bases = [float(board.held_back) for launch in launches for board in launch.base_boards]
-    candidates = [float(board.held_back) for launch in launches for board in launch.candidate_boards]
+    bases = [float(gpu_state.held_back) for launch in launches for gpu_state in launch.base_gpu_states]
+    candidates = [
+        float(gpu_state.held_back) for launch in launches for gpu_state in launch.candidate_gpu_states
+    ]
     if not (bases and candidates):
         return None
     base, candidate = stats.mean(bases), stats.mean(candidates)
     if abs(base - candidate) <= MAX_THROTTLE_DIFFERENCE:
         return None
     return Note(
-        code="throttled",
+        code=NoteCode.THROTTLED,
         text="the accelerator's clock was held down in "
         f"{units.percent(base, signed=False, decimals=0)} of the turns of the base and "
         f"{units.percent(candidate, signed=False, decimals=0)} of the candidate's",
-        cure="see to its cooling and its power supply, and run again",
+        hint="see to its cooling and its power supply, and run again",
     )
 
 
@@ -364,7 +367,7 @@ def _short(seconds: float) -> Note | None:
     if seconds >= SHORT_CALL_SECONDS:
         return None
     text = f"one call takes {units.seconds(seconds)}, of which the clock and the loop around it are a part"
-    return Note(code="short-call", text=text, cure="give one call more work")
+    return Note(code=NoteCode.SHORT_CALL, text=text, hint="give one call more work")
 
 
 def control_moved(control: Sequence[Launch]) -> Note | None:
@@ -375,9 +378,9 @@ def control_moved(control: Sequence[Launch]) -> Note | None:
     if abs(found.value) <= max(CONTROL_MOVED, found.half_width(CONTROL_LEVEL)):
         return None
     return Note(
-        code="control-moved",
+        code=NoteCode.CONTROL_MOVED,
         text=f"identical code differed by {units.percent(math.expm1(found.value))} between the two sides",
-        cure="something on this machine treats the two processes differently: measure on another, or later",
+        hint="something on this machine treats the two processes differently: measure on another, or later",
     )
 
 
@@ -389,9 +392,9 @@ def _note(verdict: Verdict, found: Location, plan: PairedTerms) -> Note | None:
     needed = _launches_for(distance, found)
     wanted = f"about {needed} launches would" if needed else "no number of launches will"
     return Note(
-        code="launches-spent",
+        code=NoteCode.UNDECIDED,
         text=f"the effect is so near the tolerance, or so unsteady, that {wanted} settle it",
-        cure="measure on a quieter machine, or change the tolerance",
+        hint="measure on a quieter machine, or change the tolerance",
     )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pytest_infergate.core.domain import stats, units
 from pytest_infergate.core.domain.measurement import Measurement
 from pytest_infergate.core.domain.model import Note
+from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.outcome import Comparison, Verdict
 from pytest_infergate.core.domain.records import BaselinePoint
 
@@ -59,11 +60,11 @@ def compare_time(
     if not stats.positive(median):
         return _unreadable(median, tolerance)
     history, shared = _correctable(history, candidate)
-    speed_now = _speed(candidate.yardsticks, shared)
-    levels = [math.log(point.p50) - _speed(point.yardsticks, shared) for point in history]
-    disturbance = candidate.disturbance or 0.0
-    disturbed = disturbance > CONTENDED or any(point.disturbed for point in history)
-    prior = PRIOR_SPREAD if shared and not disturbed else UNCORRECTED_SPREAD
+    speed_now = _speed(candidate.reference_work, shared)
+    levels = [math.log(point.p50) - _speed(point.reference_work, shared) for point in history]
+    contention = candidate.contention or 0.0
+    contended = contention > CONTENDED or any(point.contended for point in history)
+    prior = PRIOR_SPREAD if shared and not contended else UNCORRECTED_SPREAD
     spread, degrees = stats.pooled_spread(levels, prior, PRIOR_WEIGHT)
     error = max(spread, SPREAD_FLOOR) * math.sqrt(1 + 1 / len(levels))
     expected = stats.mean(levels)
@@ -77,7 +78,7 @@ def compare_time(
     fine = detectable <= limit
     verdict = _verdict(difference, strict if fine else strict + limit, loose, limit)
     detectable += 0.0 if fine else limit
-    if verdict is Verdict.REGRESSED and disturbance > MAX_CONTENTION:
+    if verdict is Verdict.REGRESSED and contention > MAX_CONTENTION:
         verdict = Verdict.SUSPECTED
     bound = strict if verdict is Verdict.REGRESSED else loose
     return Comparison(
@@ -92,7 +93,7 @@ def compare_time(
         tolerance=tolerance,
         smallest_detectable=math.expm1(detectable),
         sessions=len(levels),
-        note=_time_note(verdict, math.expm1(detectable), len(levels), _hindrance(shared, disturbed)),
+        note=_time_note(verdict, math.expm1(detectable), len(levels), _hindrance(shared, contended)),
     )
 
 
@@ -114,35 +115,35 @@ def _correctable(
 
     A session without any would take the correction from all others, so it stays out while others remain.
     """
-    now = _usable(candidate.yardsticks)
-    corrected = [point for point in history if now & _usable(point.yardsticks)]
-    shared = now.intersection(*(_usable(point.yardsticks) for point in corrected))
+    now = _usable(candidate.reference_work)
+    corrected = [point for point in history if now & _usable(point.reference_work)]
+    shared = now.intersection(*(_usable(point.reference_work) for point in corrected))
     return (corrected, shared) if corrected and shared else (history, frozenset())
 
 
-def _usable(yardsticks: dict[str, float]) -> frozenset[str]:
-    return frozenset(name for name, value in yardsticks.items() if stats.positive(value))
+def _usable(reference_work: dict[str, float]) -> frozenset[str]:
+    return frozenset(name for name, value in reference_work.items() if stats.positive(value))
 
 
 def _unreadable(median: float, tolerance: float) -> Comparison:
     note = Note(
-        code="latency-unreadable",
+        code=NoteCode.LATENCY_UNREADABLE,
         text=f"the median latency reads {median} s, which cannot be compared",
-        cure="give one call more work",
+        hint="give one call more work",
     )
     return Comparison(
         metric="p50", verdict=Verdict.INVALID, evidence="stored", tolerance=tolerance, note=note
     )
 
 
-def _speed(yardsticks: dict[str, float], shared: frozenset[str]) -> float:
+def _speed(reference_work: dict[str, float], shared: frozenset[str]) -> float:
     """Mean log time of the shared yardsticks: higher is a slower machine. 0 where none is shared."""
-    return stats.mean([math.log(yardsticks[name]) for name in sorted(shared)]) if shared else 0.0
+    return stats.mean([math.log(reference_work[name]) for name in sorted(shared)]) if shared else 0.0
 
 
-def _hindrance(shared: frozenset[str], disturbed: bool) -> str:
+def _hindrance(shared: frozenset[str], contended: bool) -> str:
     """What keeps the speed of the machine from being corrected; empty where nothing does."""
-    if disturbed:
+    if contended:
         return CONTENTION_ALLOWANCE
     return "" if shared else ", and without a shared yardstick the speed of the machine is not corrected"
 
@@ -152,9 +153,9 @@ def _time_note(verdict: Verdict, detectable: float, sessions: int, hindrance: st
         return None
     seen = units.percent(detectable, decimals=0)
     return Note(
-        code="stored-timing-is-coarse",
+        code=NoteCode.STORED_TIMING_IS_COARSE,
         text=f"{units.plural(sessions, 'stored session')} can show a slowdown of {seen} or more{hindrance}",
-        cure=IDLE
+        hint=IDLE
         if hindrance == CONTENTION_ALLOWANCE
         else "record more sessions of the unchanged code with --infer-save",
     )
@@ -168,8 +169,8 @@ def incomparable(candidate: Measurement, reason: str) -> Comparison:
         evidence="stored",
         candidate=candidate.latency.p50.value,
         note=Note(
-            code="incomparable",
+            code=NoteCode.INCOMPARABLE,
             text=reason,
-            cure="record a baseline on this class of machine with --infer-save",
+            hint="record a baseline on this class of machine with --infer-save",
         ),
     )

@@ -116,7 +116,7 @@ def _demand(answer: Advice) -> Chart | None:
                 (point.rate, usd) for point in answer.costs if (usd := point.usd_per_month[index]) is not None
             ),
         )
-        for index, label in enumerate(answer.offers)
+        for index, label in enumerate(answer.deployments)
     ]
     return _chart(
         lines,
@@ -125,7 +125,7 @@ def _demand(answer: Advice) -> Chart | None:
         up="USD a month",
         words=(_rate, _usd),
         rule=(answer.demand.rate, "asked"),
-        headers=("Demand", *answer.offers),
+        headers=("Demand", *answer.deployments),
         cells=[
             (
                 units.rate(point.rate),
@@ -139,10 +139,10 @@ def _demand(answer: Advice) -> Chart | None:
 def _pareto(answer: Advice) -> Chart | None:
     by_offer: dict[str, list[tuple[float, float]]] = {}
     for plan in answer.considered:
-        by_offer.setdefault(plan.offer, []).append((plan.load.p95, plan.usd_per_month))
+        by_offer.setdefault(plan.deployment, []).append((plan.load.p95, plan.usd_per_month))
     lines = [
         Line(label=label, points=tuple(sorted(set(by_offer.get(label, ())))), joined=False)
-        for label in answer.offers
+        for label in answer.deployments
     ]
     return _chart(
         lines,
@@ -154,7 +154,7 @@ def _pareto(answer: Advice) -> Chart | None:
         headers=("Plan", "Batch", "Wait", "p95", "USD a month"),
         cells=[
             (
-                plan.words,
+                plan.text,
                 str(plan.max_batch),
                 units.seconds(plan.max_wait),
                 units.seconds(plan.load.p95),
@@ -168,7 +168,8 @@ def _pareto(answer: Advice) -> Chart | None:
 def _batches(answer: Advice) -> Chart | None:
     lines = [
         Line(
-            label=sweep.offer, points=tuple(zip(map(float, sweep.batch_sizes), sweep.throughput, strict=True))
+            label=sweep.deployment,
+            points=tuple(zip(map(float, sweep.batch_sizes), sweep.throughput, strict=True)),
         )
         for sweep in answer.sweeps
     ]
@@ -183,7 +184,7 @@ def _batches(answer: Advice) -> Chart | None:
         places=sorted({float(size) for sweep in answer.sweeps for size in sweep.batch_sizes})[-8:],
         headers=("Where", "Batch", "p50 of a call", "Items a second"),
         cells=[
-            (sweep.offer, str(size), units.seconds(p50), units.rate(rate))
+            (sweep.deployment, str(size), units.seconds(p50), units.rate(rate))
             for sweep in answer.sweeps
             for size, p50, rate in zip(sweep.batch_sizes, sweep.p50, sweep.throughput, strict=True)
         ],

@@ -69,20 +69,20 @@ def test_copies_that_no_clock_tells_make_no_way():
     assert sizes(timed(host_to_host=-1.0)) == [(1,)]
 
 
-def crew(workers, seconds=0.03):
+def runs(workers, seconds=0.03):
     return ConcurrentRun(
         workers=workers, throughput=1.0, calls=100, mean=seconds, percentiles=(seconds,) * 101
     )
 
 
 def test_a_crew_has_two_workers_or_more():
-    crews = tuple(map(crew, (-1, 0, 1, 2)))
+    crews = tuple(map(runs, (-1, 0, 1, 2)))
     assert [one.workers for one in ways(timed(crews=crews))] == [1, 2]
 
 
 @pytest.mark.parametrize("seconds", [5e-324, 1e308])
 def test_a_crew_whose_times_no_clock_tells_is_none(seconds):
-    assert [one.workers for one in ways(timed(crews=(crew(2, seconds),)))] == [1]
+    assert [one.workers for one in ways(timed(crews=(runs(2, seconds),)))] == [1]
 
 
 def metered(**fields):
@@ -123,7 +123,7 @@ def test_energy_that_no_meter_tells_is_not_known(fields):
 
 def offered(*machines, told):
     made, _ = deployments.priced_deployments(ways(*(timed(hardware=one) for one in machines)), (), told)
-    return [offer.words for offer in made]
+    return [priced.text for priced in made]
 
 
 def test_a_price_that_is_said_of_several_machines_names_each():
@@ -137,7 +137,7 @@ def test_one_price_for_several_machines_is_said():
     found = ways(timed(hardware=HARDWARE), timed(hardware=OTHER_HARDWARE))
     _, (note,) = deployments.priced_deployments(found, (), {"cpu": OWN})
     assert note.text == "own cpu is one price for 4 cores of Other CPU and 4 cores of Test CPU"
-    assert note.cure.endswith(f"{OTHER_HARDWARE.id}, {HARDWARE.id}")
+    assert note.hint.endswith(f"{OTHER_HARDWARE.id}, {HARDWARE.id}")
     assert deployments.priced_deployments(found[:1], (), {"cpu": OWN})[1] == ()
 
 
@@ -146,17 +146,17 @@ def test_machines_of_one_kind_are_asked_for_by_their_class():
         ways(timed(hardware=HARDWARE), timed(hardware=OTHER_HARDWARE)), (), {}
     )
     assert [
-        f"--price {one.id}=USD_PER_HOUR" in note.cure
+        f"--price {one.id}=USD_PER_HOUR" in note.hint
         for one, note in zip((OTHER_HARDWARE, HARDWARE), notes, strict=True)
     ] == [True, True]
     _, (alone,) = deployments.priced_deployments(ways(timed(hardware=HARDWARE)), (), {})
-    assert "--price cpu=USD_PER_HOUR" in alone.cure
+    assert "--price cpu=USD_PER_HOUR" in alone.hint
 
 
 def test_machines_of_the_same_words_go_by_their_class():
-    twin = Hardware(cpu_model="Test CPU", isa=("avx512",), cores=4)
-    words = offered(HARDWARE, twin, told={"cpu": OWN})
-    assert sorted(words) == sorted(f"own cpu, {one.id} (cpu)" for one in (HARDWARE, twin))
+    control_worker = Hardware(cpu_model="Test CPU", isa=("avx512",), cores=4)
+    words = offered(HARDWARE, control_worker, told={"cpu": OWN})
+    assert sorted(words) == sorted(f"own cpu, {one.id} (cpu)" for one in (HARDWARE, control_worker))
 
 
 def test_one_machine_keeps_its_name():
@@ -165,9 +165,9 @@ def test_one_machine_keeps_its_name():
 
 
 def test_an_instance_that_two_classes_stand_for_names_both():
-    twin = Hardware(cpu_model="Test CPU", cores=4)
-    words = offered(HARDWARE, twin, told={"cpu": RENTED})
-    assert sorted(words) == sorted(f"small, {one.id} (cpu)" for one in (HARDWARE, twin))
+    control_worker = Hardware(cpu_model="Test CPU", cores=4)
+    words = offered(HARDWARE, control_worker, told={"cpu": RENTED})
+    assert sorted(words) == sorted(f"small, {one.id} (cpu)" for one in (HARDWARE, control_worker))
     assert offered(HARDWARE, told={"cpu": RENTED}) == ["small (cpu)"]
 
 
@@ -222,30 +222,32 @@ def test_nothing_is_said_of_what_was_used_or_skipped_or_paired():
 
 
 def noted(code, size=1):
-    return timed(size=size, notes=(Note(code=code, text=f"it is {code}", cure="mend it"),))
+    return timed(size=size, notes=(Note(code=code, text=f"it is {code}", hint="mend it"),))
 
 
-@pytest.mark.parametrize("code", ["disturbed", "not-steady", "page-faults"])
+@pytest.mark.parametrize("code", ["cpu-contention", "not-steady", "page-faults"])
 def test_a_doubtful_measurement_is_doubted(code):
-    (way,) = ways(noted(code))
-    assert [str(note) for note in way.doubts] == [f"{noted(code).nodeid}: it is {code} (mend it)"]
+    (deployment,) = ways(noted(code))
+    assert [str(note) for note in deployment.doubts] == [f"{noted(code).nodeid}: it is {code} (mend it)"]
 
 
 def test_a_doubt_of_several_cases_is_said_once():
-    (way,) = ways(noted("disturbed", 8), noted("disturbed", 1), timed(size=2), noted("disturbed", 4))
-    (doubt,) = way.doubts
+    (deployment,) = ways(
+        noted("cpu-contention", 8), noted("cpu-contention", 1), timed(size=2), noted("cpu-contention", 4)
+    )
+    (doubt,) = deployment.doubts
     assert doubt.text.endswith("it is disturbed; so for 2 more cases")
 
 
 def test_a_note_that_does_not_touch_advice_is_left_where_it_is():
-    (way,) = ways(noted("flops-uncovered"))
-    assert way.doubts == ()
+    (deployment,) = ways(noted("flops-uncovered"))
+    assert deployment.doubts == ()
 
 
 @pytest.mark.parametrize("verdict", [Verdict.OVER_BUDGET, Verdict.REGRESSED, Verdict.SUSPECTED])
 def test_a_case_that_is_not_as_it_should_be_is_doubted(verdict):
-    (way,) = deployments.deployments([judged(timed(), verdict=verdict)])
-    (doubt,) = way.doubts
+    (deployment,) = deployments.deployments([judged(timed(), verdict=verdict)])
+    (doubt,) = deployment.doubts
     assert doubt.text == f"{timed().nodeid} is {verdict.value.replace('-', ' ')} in the run that measured it"
     (usual,) = deployments.deployments([judged(timed())])
     assert usual.doubts == ()

@@ -38,21 +38,23 @@ def instance(name="c7i.xlarge", usd=0.1785, **fields):
     return Instance(name=name, usd_per_hour=usd, **{**known, **fields})
 
 
-def way(service, **fields):
+def deployment(service, **fields):
     known = {"model": "tests/test_a.py::test_model", "device": "cpu", "hardware": HARDWARE, "uncertain": 0.1}
     return Deployment(service=service, **{**known, **fields})
 
 
-SLOW = PricedDeployment(way=way(times(b1=0.020, b8=0.120)), instance=instance(usd=0.10), told=True)
+SLOW = PricedDeployment(
+    deployment=deployment(times(b1=0.020, b8=0.120)), instance=instance(usd=0.10), user_specified=True
+)
 FAST = PricedDeployment(
-    way=way(times(b1=0.004, b8=0.006, b32=0.012), device="cuda", hardware=GPU),
+    deployment=deployment(times(b1=0.004, b8=0.006, b32=0.012), device="cuda", hardware=GPU),
     instance=instance("g6.xlarge", 0.81),
-    told=True,
+    user_specified=True,
 )
 OTHER = PricedDeployment(
-    way=way(times(b1=0.009, b4=0.030), hardware=Hardware(cpu_model="Big CPU", cores=16)),
+    deployment=deployment(times(b1=0.009, b4=0.030), hardware=Hardware(cpu_model="Big CPU", cores=16)),
     instance=instance("c7i.4xlarge", 0.30),
-    told=True,
+    user_specified=True,
 )
 OFFERS = (SLOW, FAST, OTHER)
 
@@ -96,8 +98,8 @@ def brute_force(made, demand, limit, luck):
     least = math.inf
     requests = len(luck)
     moments = arrivals(demand, requests, 0)
-    for offer in made:
-        service, workers = offer.way.service, offer.way.workers
+    for priced in made:
+        service, workers = priced.deployment.service, priced.deployment.workers
         seconds = drawn(service, luck)
         for position, size in enumerate(service.batch_sizes):
             values = service.percentiles[position]
@@ -105,7 +107,7 @@ def brute_force(made, demand, limit, luck):
             busy = demand.rate * mean / size / workers
             for share in (0.0, 0.1, 0.25) if size > 1 else (0.0,):
                 for instances in range(max(1, math.ceil(busy / 0.6)), 80):
-                    month = instances * offer.instance.usd_per_hour * 730
+                    month = instances * priced.instance.usd_per_hour * 730
                     if month >= least:
                         break
                     found = served(moments, seconds, size, share * limit, instances * workers)
@@ -131,7 +133,7 @@ def recorded(model):
             if one.model.endswith(model):
                 own = instance(name, usd, provider="own")
                 own_way = msgspec.structs.replace(one, service=straight)
-                found.append(PricedDeployment(way=own_way, instance=own, told=True))
+                found.append(PricedDeployment(deployment=own_way, instance=own, user_specified=True))
     return tuple(found)
 
 
@@ -139,7 +141,7 @@ def recorded(model):
 def test_the_plan_is_the_one_that_a_brute_force_finds(monkeypatch):
     """Over a grid of 200 demands and limits; plans within one per cent of the cost count as ties."""
     made = recorded("test_query")
-    assert len({offer.way.hardware.id for offer in made}) == 3
+    assert len({priced.deployment.hardware.id for priced in made}) == 3
     requests = 50
     luck = np.random.default_rng((0, 2)).random(requests)
     monkeypatch.setattr(planning, "REQUESTS", requests)
@@ -148,7 +150,7 @@ def test_the_plan_is_the_one_that_a_brute_force_finds(monkeypatch):
     for rate in np.geomspace(1, 200, 20):
         for limit in np.geomspace(0.004, 0.5, 10):
             question = Question(demand=Demand(rate=float(rate)), limit=float(limit))
-            plans = [plan for offer in made if (plan := planning.best(offer, question)) is not None]
+            plans = [plan for priced in made if (plan := planning.best(priced, question)) is not None]
             found = min((plan.usd_per_month for plan in plans), default=math.inf)
             wanted = brute_force(made, question.demand, question.limit, luck)
             if math.isinf(wanted):
@@ -182,7 +184,7 @@ def test_where_it_flips():
     answer = ask(rate=5.0)
     assert len(answer.crossings) >= 1
     last = answer.crossings[-1]
-    assert (last.below, last.above) == (SLOW.words, FAST.words)
+    assert (last.below, last.above) == (SLOW.text, FAST.text)
     below, above = (ask(rate=last.rate * factor) for factor in (0.97, 1.03))
     assert (below.winner.instance, above.winner.instance) == ("c7i.xlarge", "g6.xlarge")
 
@@ -217,7 +219,9 @@ def powered(source="nvml", idle=20.0, joules=0.4):
     taken = Energy(
         joules=joules, source=source, scope="board", seconds=2.0, calls=500, batch_size=1, idle_watts=idle
     )
-    return msgspec.structs.replace(FAST, way=msgspec.structs.replace(FAST.way, energies=((1, taken),)))
+    return msgspec.structs.replace(
+        FAST, deployment=msgspec.structs.replace(FAST.deployment, energies=((1, taken),))
+    )
 
 
 def test_energy_counts_what_machines_take_between_calls():
@@ -242,10 +246,10 @@ def test_every_instance_takes_energy():
 
 
 @pytest.mark.parametrize(
-    "offer", [FAST, powered(idle=None), powered(joules=0.0, idle=0.0), powered(joules=1e308, idle=1e308)]
+    "deployment", [FAST, powered(idle=None), powered(joules=0.0, idle=0.0), powered(joules=1e308, idle=1e308)]
 )
-def test_energy_that_is_not_known_is_not_told(offer):
-    plan = planning.best(offer, Question(demand=Demand(rate=10.0), limit=0.05))
+def test_energy_that_is_not_known_is_not_told(priced):
+    plan = planning.best(priced, Question(demand=Demand(rate=10.0), limit=0.05))
     assert plan.electricity is None
 
 
@@ -311,43 +315,45 @@ def test_a_limit_that_nothing_meets_names_the_nearest_plan():
     assert answer.nearest.instance == "g6.xlarge"
     assert answer.nearest.load.p95 >= 0.004
     assert "within 1.00 ms" in answer.binding.text
-    assert answer.binding.cure
+    assert answer.binding.hint
 
 
 def test_among_equal_costs_the_faster_plan_wins():
-    twin = msgspec.structs.replace(
+    control_worker = msgspec.structs.replace(
         SLOW,
-        way=way(times(b1=0.010), hardware=Hardware(cpu_model="Fast CPU", cores=4)),
+        deployment=deployment(times(b1=0.010), hardware=Hardware(cpu_model="Fast CPU", cores=4)),
         instance=instance("c8i.xlarge", 0.1005),
     )
-    assert ask(made=(SLOW, twin)).winner.instance == "c8i.xlarge"
-    dearer = msgspec.structs.replace(twin, instance=instance("c8i.xlarge", 0.102))
+    assert ask(made=(SLOW, control_worker)).winner.instance == "c8i.xlarge"
+    dearer = msgspec.structs.replace(control_worker, instance=instance("c8i.xlarge", 0.102))
     assert ask(made=(SLOW, dearer)).winner.instance == "c7i.xlarge"
 
 
-def crew_of(offer):
+def crew_of(priced):
     """The same machine with two workers, each half as fast: it serves as much for the same money."""
-    service = offer.way.service
+    service = priced.deployment.service
     slow = msgspec.structs.replace(
         service,
         percentiles=tuple(tuple(2 * time for time in times_) for times_ in service.percentiles),
         means=tuple(2 * mean for mean in service.means),
     )
-    return msgspec.structs.replace(offer, way=msgspec.structs.replace(offer.way, workers=2, service=slow))
+    return msgspec.structs.replace(
+        priced, deployment=msgspec.structs.replace(priced.deployment, workers=2, service=slow)
+    )
 
 
 def test_where_plans_cost_the_same_the_one_that_is_advised_is_not_said_to_be_beaten():
     for made in ((SLOW, crew_of(SLOW)), (crew_of(SLOW), SLOW)):
         answer = ask(made=made)
         assert answer.plans[0].usd_per_month == pytest.approx(answer.plans[1].usd_per_month)
-        assert answer.winner.offer == SLOW.words  # the faster of both
+        assert answer.winner.deployment == SLOW.text  # the faster of both
         assert all(answer.demand.rate < crossing.rate for crossing in answer.crossings[:1])
-        assert [crossing.below for crossing in answer.crossings[:1]] in ([], [SLOW.words])
+        assert [crossing.below for crossing in answer.crossings[:1]] in ([], [SLOW.text])
 
 
 def test_a_dearer_machine_is_dearer_with_any_number_of_workers():
     price, _ = ask(made=(SLOW, crew_of(SLOW))).sensitivities
-    assert price.winner == SLOW.words
+    assert price.winner == SLOW.text
 
 
 def test_what_the_machines_of_the_best_plan_serve_is_narrowed():
@@ -357,14 +363,14 @@ def test_what_the_machines_of_the_best_plan_serve_is_narrowed():
         planning.best(SLOW, msgspec.structs.replace(asked, demand=Demand(rate=share * answer.enough)))
         for share in (1.0, 1.05)
     )
-    assert answer.winner.offer == SLOW.words
+    assert answer.winner.deployment == SLOW.text
     assert answer.enough >= answer.demand.rate
     assert served.instances == answer.winner.instances < beyond.instances
 
 
 def test_the_first_call_is_that_of_the_batch_of_the_plan():
-    way = msgspec.structs.replace(SLOW.way, cold_starts=((1, 0.1), (8, 0.8)))
-    answer = ask(made=(msgspec.structs.replace(SLOW, way=way),))
+    deployment = msgspec.structs.replace(SLOW.deployment, cold_starts=((1, 0.1), (8, 0.8)))
+    answer = ask(made=(msgspec.structs.replace(SLOW, deployment=deployment),))
     assert {(plan.max_batch, plan.cold_start) for plan in answer.considered} <= {(1, 0.1), (8, 0.8)}
     assert {plan.cold_start for plan in ask().considered} == {None}
 
@@ -372,14 +378,14 @@ def test_the_first_call_is_that_of_the_batch_of_the_plan():
 def test_sensitivity_says_who_wins_when_an_assumption_moves():
     close = msgspec.structs.replace(
         SLOW,
-        way=way(times(b1=0.020), hardware=Hardware(cpu_model="Near CPU", cores=4)),
+        deployment=deployment(times(b1=0.020), hardware=Hardware(cpu_model="Near CPU", cores=4)),
         instance=instance("c8i.xlarge", 0.11),
     )
     price, latency_ = ask(made=(SLOW, close)).sensitivities
-    assert price.winner == close.words
+    assert price.winner == close.text
     assert "price" in price.assumption
-    assert latency_.winner == SLOW.words
-    assert {item.winner for item in ask().sensitivities} == {SLOW.words}
+    assert latency_.winner == SLOW.text
+    assert {item.winner for item in ask().sensitivities} == {SLOW.text}
 
 
 def test_one_offer_has_nobody_to_lose_to():
@@ -401,15 +407,15 @@ def test_one_instance_keeps_up_with_so_many_streams():
         return Demand(rate=10.0 * streams, pattern="periodic", streams=streams)
 
     answer = recommendation.advise(Question(demand=asked(8)), (SLOW, FAST))
-    by_words = {offer.words: offer for offer in (SLOW, FAST)}
+    by_words = {priced.text: priced for priced in (SLOW, FAST)}
     assert len(answer.plans) == 2
     for plan in answer.plans:
-        offer = by_words[plan.offer]
+        priced = by_words[plan.deployment]
         most = plan.streams_per_instance
         assert 1 <= most < 1_000
         for streams, fits in ((most, True), (most + 1, False)):
             alone = planning.served_plan(
-                offer, Question(demand=asked(streams)), plan.max_batch, plan.max_wait, most=1
+                priced, Question(demand=asked(streams)), plan.max_batch, plan.max_wait, most=1
             )
             assert (alone is not None) is fits
     assert ask().winner.streams_per_instance is None
@@ -422,25 +428,25 @@ def test_without_an_accelerator_the_page_says_what_it_needs():
 
 
 def test_one_batch_size_is_told():
-    single = msgspec.structs.replace(SLOW, way=way(times(b1=0.02)))
+    single = msgspec.structs.replace(SLOW, deployment=deployment(times(b1=0.02)))
     assert "one-batch-size" in {note.code for note in ask(made=(single,)).actions}
 
 
 def test_a_lower_precision_is_named():
-    half = msgspec.structs.replace(FAST, way=msgspec.structs.replace(FAST.way, dtype="float16"))
+    half = msgspec.structs.replace(FAST, deployment=msgspec.structs.replace(FAST.deployment, dtype="float16"))
     assert "accuracy" in {note.code for note in ask(made=(SLOW, half)).notes}
 
 
 def test_an_instance_that_was_looked_up_is_named():
-    assumed = msgspec.structs.replace(SLOW, told=False)
+    assumed = msgspec.structs.replace(SLOW, user_specified=False)
     note = next(note for note in ask(made=(assumed,)).notes if note.code == "assumed-instance")
     assert "c7i.xlarge" in note.text
-    assert "--instance cpu=c7i.xlarge" in note.cure
+    assert "--instance cpu=c7i.xlarge" in note.hint
 
 
 def test_advice_is_for_one_model():
     other = msgspec.structs.replace(
-        FAST, way=msgspec.structs.replace(FAST.way, model="tests/test_b.py::test_b")
+        FAST, deployment=msgspec.structs.replace(FAST.deployment, model="tests/test_b.py::test_b")
     )
     for made in ((), (SLOW, other)):
         with pytest.raises(ValueError, match="one model"):
@@ -528,7 +534,7 @@ def test_copies_between_host_and_device_are_paid():
     assert found.service.percentiles[0][95] == pytest.approx(0.005)
 
 
-def crew(workers, mean, size=1):
+def runs(workers, mean, size=1):
     return ConcurrentRun(
         workers=workers, throughput=workers * size / mean, calls=100, mean=mean, percentiles=(mean,) * 101
     )
@@ -536,19 +542,19 @@ def crew(workers, mean, size=1):
 
 def test_workers_at_once_are_ways_of_their_own():
     memory = Memory(host_peak=100)
-    alone, two = deployments.deployments([session(timed(0.02, crews=(crew(2, 0.03),), memory=memory))])
+    alone, two = deployments.deployments([session(timed(0.02, crews=(runs(2, 0.03),), memory=memory))])
     assert (alone.workers, two.workers) == (1, 2)
     assert two.service.mean(1) == pytest.approx(0.03)
     assert (alone.host_bytes, two.host_bytes) == (100, 200)
-    assert two.words == "cpu, 2 workers"
+    assert two.text == "cpu, 2 workers"
 
 
 def test_energy_is_that_of_one_worker_by_batch_size():
     taken = Energy(joules=1.0, source="nvml", scope="board", seconds=2.0, calls=100, batch_size=8)
     found = deployments.deployments(
-        [session(timed(0.01, crews=(crew(2, 0.03),)), timed(0.05, 8, energy=taken))]
+        [session(timed(0.01, crews=(runs(2, 0.03),)), timed(0.05, 8, energy=taken))]
     )
-    assert [way.energies for way in found] == [((8, taken),), ()]
+    assert [deployment.energies for deployment in found] == [((8, taken),), ()]
 
 
 def test_workers_that_were_not_measured_are_not_multiplied():
@@ -557,8 +563,8 @@ def test_workers_that_were_not_measured_are_not_multiplied():
 
 
 def test_two_workers_on_one_machine_serve_more():
-    crowd = msgspec.structs.replace(SLOW, way=way(times(b1=0.022), workers=2))
-    single = msgspec.structs.replace(SLOW, way=way(times(b1=0.020)))
+    crowd = msgspec.structs.replace(SLOW, deployment=deployment(times(b1=0.022), workers=2))
+    single = msgspec.structs.replace(SLOW, deployment=deployment(times(b1=0.020)))
     answer = ask(rate=45.0, made=(single, crowd))
     assert (answer.winner.workers, answer.winner.instances) == (2, 1)
     assert answer.runner_up.instances == 2
@@ -598,39 +604,41 @@ TABLE = (
 
 
 def test_an_instance_is_found_by_its_class():
-    (offer,), notes = deployments.priced_deployments([FAST.way], TABLE, {})
-    assert (offer.instance.name, offer.told) == ("g6.xlarge", False)
+    (priced,), notes = deployments.priced_deployments([FAST.deployment], TABLE, {})
+    assert (priced.instance.name, priced.user_specified) == ("g6.xlarge", False)
     assert notes == ()
 
 
 def test_what_the_user_says_counts():
-    (offer,), _ = deployments.priced_deployments([FAST.way], TABLE, {"cuda": instance("own", 0.5, vcpus=0)})
-    assert (offer.instance.name, offer.told) == ("own", True)
+    (priced,), _ = deployments.priced_deployments(
+        [FAST.deployment], TABLE, {"cuda": instance("own", 0.5, vcpus=0)}
+    )
+    assert (priced.instance.name, priced.user_specified) == ("own", True)
 
 
 def test_another_machine_never_ranks():
-    made, (note,) = deployments.priced_deployments([FAST.way], TABLE, {"cuda": TABLE[0]})
+    made, (note,) = deployments.priced_deployments([FAST.deployment], TABLE, {"cuda": TABLE[0]})
     assert made == ()
     assert "c7i.xlarge, which cuda is said to be, is another machine" in note.text
-    assert "--price cuda=USD_PER_HOUR" in note.cure
+    assert "--price cuda=USD_PER_HOUR" in note.hint
 
 
 def test_the_most_particular_word_counts():
     own = {name: instance(name, vcpus=0) for name in ("any", "this", "that")}
     told = {"cpu": own["any"], HARDWARE.id[:12]: own["this"], HARDWARE.id[:5]: own["that"]}
-    (offer,), _ = deployments.priced_deployments([SLOW.way], TABLE, told)
-    assert offer.instance.name == "this"
+    (priced,), _ = deployments.priced_deployments([SLOW.deployment], TABLE, told)
+    assert priced.instance.name == "this"
 
 
 def test_an_unknown_machine_is_a_question():
-    made, (note,) = deployments.priced_deployments([SLOW.way], TABLE, {})
+    made, (note,) = deployments.priced_deployments([SLOW.deployment], TABLE, {})
     assert made == ()
     assert note.text == "what is this machine, and what does it cost: 4 cores of Test CPU?"
-    assert "--instance cpu=NAME, such as c7i.xlarge" in note.cure
+    assert "--instance cpu=NAME, such as c7i.xlarge" in note.hint
 
 
 def test_an_instance_without_the_memory_is_none():
-    heavy = msgspec.structs.replace(SLOW.way, host_bytes=9 * 2**30)
+    heavy = msgspec.structs.replace(SLOW.deployment, host_bytes=9 * 2**30)
     made, (note,) = deployments.priced_deployments([heavy], TABLE, {"cpu": instance("own", vcpus=0)})
     assert made == ()
     assert "own has 8 GiB" in note.text

@@ -636,7 +636,7 @@ def test_a_limit_below_any_call_is_told_at_once(monkeypatch):
     assert (found.instances, found.binding, found.load) == (None, "limit", None)
     assert found.reason.code == "limit-unreachable"
     assert found.reason.text == "95 % of calls take up to 10.0 ms without any waiting: the limit is 9.00 ms"
-    assert found.reason.cure == "measure a faster machine, or allow more time"
+    assert found.reason.hint == "measure a faster machine, or allow more time"
 
 
 def test_a_larger_batch_may_be_the_fastest():
@@ -653,7 +653,7 @@ def test_a_wait_that_breaks_the_limit_by_itself_is_told():
     assert found.reason.text.endswith(
         "% of requests are late, the filling of batches included: the limit is 40.0 ms"
     )
-    assert found.reason.cure == "let batches wait less, or allow more time"
+    assert found.reason.hint == "let batches wait less, or allow more time"
 
 
 @pytest.mark.parametrize(

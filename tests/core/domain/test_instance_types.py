@@ -148,8 +148,8 @@ def test_a_demand_that_none_can_serve(demand):
 def test_a_commitment_reduces_what_is_paid_not_the_list_price():
     one = instance(usd_per_hour=0.2, discount=0.25)
     assert (one.price, one.usd_per_hour) == (pytest.approx(0.15), 0.2)
-    assert one.words == "aws/c7i.xlarge in us-east-1, on demand, 25 % off, as of 2026-07-20"
-    assert instance(as_of="").words == "aws/c7i.xlarge in us-east-1, on demand, of unknown date"
+    assert one.text == "aws/c7i.xlarge in us-east-1, on demand, 25 % off, as of 2026-07-20"
+    assert instance(as_of="").text == "aws/c7i.xlarge in us-east-1, on demand, of unknown date"
 
 
 def test_what_is_paid_for_an_instance():
@@ -445,7 +445,7 @@ def test_a_price_is_old_after_ninety_days(today, old):
     assert (note is not None) == old
     if note is not None:
         assert note.code == "prices-old"
-        assert "--infer-prices" in note.cure
+        assert "--infer-prices" in note.hint
 
 
 def test_an_old_price_says_which_and_how_old():
@@ -475,7 +475,7 @@ def test_prices_of_one_accelerator_far_apart_are_doubted():
     assert note.text == (
         "aws asks between 4.20 with a in us-east-1 and 9.80 with b in eu, in USD an hour, for one L4"
     )
-    assert note.cure
+    assert note.hint
 
 
 @pytest.mark.parametrize(
@@ -539,7 +539,7 @@ def test_a_month_counts_whole_machines():
 
 
 @pytest.mark.parametrize(
-    ("metric", "fields", "text", "cure"),
+    ("metric", "fields", "text", "hint"),
     [
         (
             "usd_per_month",
@@ -549,7 +549,7 @@ def test_a_month_counts_whole_machines():
         ),
         (
             "usd_per_million",
-            {"price": None, "unpriced": Note(code="x", text="nobody said", cure="say it")},
+            {"price": None, "unpriced": Note(code="x", text="nobody said", hint="say it")},
             "budget usd_per_million was not decided: nobody said",
             "say it",
         ),
@@ -567,16 +567,16 @@ def test_a_month_counts_whole_machines():
         ),
     ],
 )
-def test_a_cost_that_nobody_knows_keeps_no_promise(metric, fields, text, cure):
+def test_a_cost_that_nobody_knows_keeps_no_promise(metric, fields, text, hint):
     outcome = check(metric, 1e9, **fields)
     assert outcome.verdict is Verdict.OVER_BUDGET
-    assert (outcome.note.code, outcome.note.text, outcome.note.cure) == ("budget-not-decided", text, cure)
+    assert (outcome.note.code, outcome.note.text, outcome.note.hint) == ("budget-not-decided", text, hint)
 
 
 def test_a_disturbed_case_is_not_too_dear():
     budget = Budget(metric="usd_per_million", limit=0.1)
-    disturbed = measurement(throughput=100.0, disturbance=0.9)
-    assert budgets.check_budget(budget, disturbed, 0.0, price=PRICE).verdict is Verdict.INCONCLUSIVE
+    contended = measurement(throughput=100.0, contention=0.9)
+    assert budgets.check_budget(budget, contended, 0.0, price=PRICE).verdict is Verdict.INCONCLUSIVE
 
 
 def test_the_gate_holds_a_case_against_its_own_price_and_shows_its_doubts():

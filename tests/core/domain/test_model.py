@@ -64,7 +64,7 @@ def test_peak_memory(memory, peak):
 
 def test_note_puts_the_cure_behind():
     assert str(Note(code="a", text="b")) == "b"
-    assert str(Note(code="a", text="b", cure="c")) == "b (c)"
+    assert str(Note(code="a", text="b", hint="c")) == "b (c)"
 
 
 def test_history_of_a_case():

@@ -1,5 +1,15 @@
 import pytest
-from core_values import HARDWARE, OTHER_HARDWARE, YARDSTICKS, baseline, case, day, measurement, point, result
+from core_values import (
+    HARDWARE,
+    OTHER_HARDWARE,
+    REFERENCE_WORK,
+    baseline,
+    case,
+    day,
+    measurement,
+    point,
+    result,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -33,18 +43,18 @@ def test_a_case_without_hardware_or_measurement_is_left_out():
 
 @pytest.mark.parametrize("median", [0.0, float("nan"), float("inf")])
 def test_times_that_cannot_be_compared_are_left_out(median):
-    measured = measurement(yardsticks={**YARDSTICKS, "gemm": median})
+    measured = measurement(reference_work={**REFERENCE_WORK, "gemm": median})
     broken = result(of=case("b"), measurement=measurement(median, throughput=1.0))
     (made,) = baselines_from_results([result(measurement=measured), broken], day(1), PACKAGES).values()
     assert [entry.case for entry in made.cases] == [case()]
-    assert set(made.cases[0].sessions[0].yardsticks) == {"copy", "dispatch"}
+    assert set(made.cases[0].sessions[0].reference_work) == {"copy", "dispatch"}
 
 
 def test_figures_keep_five_significant_digits():
-    measured = measurement(0.0123456789, yardsticks={"gemm": 0.000987654321})
+    measured = measurement(0.0123456789, reference_work={"gemm": 0.000987654321})
     (made,) = baselines_from_results([result(measurement=measured)], day(1), PACKAGES).values()
     (kept,) = made.cases[0].sessions
-    assert (kept.p50, kept.yardsticks) == (0.012346, {"gemm": 0.00098765})
+    assert (kept.p50, kept.reference_work) == (0.012346, {"gemm": 0.00098765})
 
 
 def test_merge_with_nothing_is_the_session():
@@ -91,9 +101,14 @@ def test_cases_that_read_alike_are_kept_apart_and_in_order():
 
 
 POINTS = [
-    point(p50, day(number), count=count, yardsticks=yardsticks)
+    point(p50, day(number), count=count, reference_work=reference_work)
     for number in range(1, 16)
-    for p50, count, yardsticks in [(0.010, 5, {}), (0.011, 5, {}), (0.010, 5, YARDSTICKS), (0.010, 6, {})]
+    for p50, count, reference_work in [
+        (0.010, 5, {}),
+        (0.011, 5, {}),
+        (0.010, 5, REFERENCE_WORK),
+        (0.010, 6, {}),
+    ]
 ]
 CASES = [case("a"), case("b"), case("a", params="b8"), case("a", batch_size=8)]
 VERSIONS = [{"torch": "2.12.0"}, {"torch": "2.13.0"}]

@@ -3,7 +3,7 @@ import re
 
 import msgspec
 import pytest
-from core_values import YARDSTICKS, counted, day, exact, latency, measurement, point
+from core_values import REFERENCE_WORK, counted, day, exact, latency, measurement, point
 from scipy.special import stdtrit
 
 from pytest_infergate.core.domain import launch_spread
@@ -83,7 +83,7 @@ def test_inconclusive_says_what_is_near_what():
     note = check("p50_ms", 11.0, measurement(0.010), band=0.1).note
     assert note.code == "budget-inconclusive"
     assert note.text == "p50 latency 10.0 ms is within the spread between launches of its limit 11.0 ms"
-    assert note.cure == "record sessions with --infer-save to learn this machine's spread, or leave more room"
+    assert note.hint == "record sessions with --infer-save to learn this machine's spread, or leave more room"
 
 
 def test_samples_and_launches_join_in_quadrature():
@@ -137,7 +137,7 @@ def test_too_few_samples_are_over_budget_not_decided(metric, count, needed):
     assert outcome.note.code == "budget-not-decided"
     assert outcome.note.text == f"budget {metric} was not decided: it needs {needed} calls and has {count}"
     assert re.fullmatch(
-        r"give it about \d+ (s|min) with --infer-max-time or max_time in the marker", outcome.note.cure
+        r"give it about \d+ (s|min) with --infer-max-time or max_time in the marker", outcome.note.hint
     )
 
 
@@ -220,8 +220,8 @@ def test_energy_spreads_as_the_times_of_launches_do():
 
 
 def test_energy_beside_others_that_overran_the_machine_breaks_no_promise():
-    disturbed = msgspec.structs.replace(taken("rapl"), disturbance=0.5)
-    assert check("joules_per_item", 0.1, disturbed).verdict is Verdict.INCONCLUSIVE
+    contended = msgspec.structs.replace(taken("rapl"), contention=0.5)
+    assert check("joules_per_item", 0.1, contended).verdict is Verdict.INCONCLUSIVE
 
 
 def test_an_estimate_of_the_energy_is_shown_and_not_decided():
@@ -257,7 +257,7 @@ def test_the_band_starts_at_the_prior_of_the_class():
 
 
 def test_the_band_learns_from_history():
-    history = [point(0.010, day(number + 1), yardsticks=YARDSTICKS) for number in range(5)]
+    history = [point(0.010, day(number + 1), reference_work=REFERENCE_WORK) for number in range(5)]
     assert launch_spread.launch_band(history, virtual=True) == pytest.approx(0.0, abs=1e-12)
     wild = [point(0.010 * (1 + number % 2), day(number + 1)) for number in range(12)]
     assert launch_spread.launch_band(wild, virtual=False) > 0.5

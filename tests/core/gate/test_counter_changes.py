@@ -400,9 +400,9 @@ def test_recording_anew_settles_that_nothing_is_counted():
 # --- what does not compare ---------------------------------------------------------------------------
 
 
-def unsettled(verdict, text, cure=""):
+def unsettled(verdict, text, hint=""):
     code = "no-counters" if verdict is Verdict.NO_BASELINE else "incomparable"
-    note = Note(code=code, text=text, cure=cure)
+    note = Note(code=code, text=text, hint=hint)
     return Comparison(metric="counters", verdict=verdict, evidence="exact", note=note)
 
 
@@ -539,7 +539,7 @@ def test_a_difference_is_told_from_where_there_is_a_figure():
 def test_reasons_use_the_words_of_the_counters():
     every = {name: 1 for name in COUNTERS if name not in ("gflops", "views")}
     (row,) = compared(None, on_record(tally(unheard_of=1, **every)))
-    words = sorted([*(COUNTERS[name].words for name in every), "unheard_of"])
+    words = sorted([*(COUNTERS[name].text for name in every), "unheard_of"])
     assert row.note.text == f"{', '.join(words)} not on record yet"
 
 
@@ -851,7 +851,7 @@ def test_a_label_is_read_back(place, paths):
 
 
 @pytest.mark.parametrize(
-    ("place", "count", "told"),
+    ("place", "count", "user_specified"),
     [
         (f"{{0-{MOST_PLACES - 1}}}", MOST_PLACES, MOST_PLACES),
         (f"{{0-{MOST_PLACES}}}", MOST_PLACES + 1, 1),

@@ -334,7 +334,7 @@ def test_a_virtual_machine_widens_the_budgets_band():
     assert judged(near, environment=Environment(virtual=True)).budgets[0].verdict is Verdict.INCONCLUSIVE
 
 
-REASON = Note(code="oom", text="out of memory at batch size 8", cure="use a smaller batch")
+REASON = Note(code="oom", text="out of memory at batch size 8", hint="use a smaller batch")
 BUDGETS = (Budget(metric="p50_ms", limit=50), Budget(metric="p95_ms", limit=90))
 
 
@@ -365,7 +365,7 @@ def test_outcomes_without_a_measurement(outcome, budgets, before, verdict, faile
         assert [check.verdict for check in judgement.budgets] == [Verdict.OVER_BUDGET] * len(budgets)
         for check in judgement.budgets:
             assert check.note.text.endswith("was not decided: out of memory at batch size 8")
-            assert check.note.cure == "use a smaller batch"
+            assert check.note.hint == "use a smaller batch"
 
 
 def test_measured_without_a_measurement_is_not_measured():

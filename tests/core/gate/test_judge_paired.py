@@ -16,7 +16,7 @@ WARN = Policy(gate=GateMode.WARN)
 OFF = Policy(gate=GateMode.OFF)
 MISMATCH = Note(code="mismatch", text="the output: 3 of 8 values differ")
 ACCEPTED = Note(code="accepted", text="accepted by a commit: exact results")
-REASON = Note(code="why", text="there is a reason", cure="do something")
+REASON = Note(code="why", text="there is a reason", hint="do something")
 FIGURES = {"flops": 1000, "operators": 10, "peak_memory_bytes": 50_000_000}
 
 TIMED = [

@@ -121,7 +121,7 @@ def test_what_failed_on_one_machine_fails_and_names_it():
     red = session(slow, verdicts=[verdict_of(slow, Verdict.REGRESSED, failed=True)])
     shown = flat_session([red, GPU_RUN])
     assert not shown.gate.passed
-    assert shown.gate.reasons == (f"1 case regressed, on {OTHER_HARDWARE.words}",)
+    assert shown.gate.reasons == (f"1 case regressed, on {OTHER_HARDWARE.text}",)
     assert shown.gate.headline == "FAILED: 2 of 2 cases decided, 1 regressed"
     assert [verdict.machine for verdict in shown.gate.verdicts] == [OTHER_HARDWARE.id, GPU.id]
 

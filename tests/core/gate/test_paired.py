@@ -156,9 +156,9 @@ def test_the_others_of_another_look_do_not_count():
 
 def test_others_confirm_nothing():
     screen, confirm = near(0.05, 5), near(0.045, 5, spread=0.03)
-    looks = {look: others(0.001) for look in (3, 5, 7, 10, 15)}
+    analyses = {analysis: others(0.001) for analysis in (3, 5, 7, 10, 15)}
     alone = decide(screen, confirm, PLAN)
-    assert alone == decide(screen, confirm, PLAN, others=looks) == Decision(stage=Stage.CONFIRM)
+    assert alone == decide(screen, confirm, PLAN, others=analyses) == Decision(stage=Stage.CONFIRM)
 
 
 def test_the_interval_of_a_case_settled_with_others_is_theirs_too():
@@ -315,7 +315,7 @@ def test_a_regression_in_a_row():
 
 
 def test_launches_that_ran_out_are_said():
-    stopped = Note(code="capped", text="the time is up")
+    stopped = Note(code="time-limit", text="the time is up")
     row = comparison([launch(0.0), launch(0.1)], (), PLAN, Decision(stage=Stage.SCREEN), stopped=stopped)
     assert row.verdict is Verdict.INCONCLUSIVE
     assert row.note == stopped

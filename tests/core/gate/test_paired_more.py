@@ -22,7 +22,7 @@ from pytest_infergate.core.gate.paired import (
 )
 
 PLAN = PairedTerms()
-STOPPED = Note(code="capped", text="the time is up", cure="give it more")
+STOPPED = Note(code="time-limit", text="the time is up", hint="give it more")
 
 
 def of(*ratios, base=0.010):
@@ -46,14 +46,14 @@ def spread(effect, width, count=5):
 def hot(base, candidate, reason="hardware thermal slowdown", turns=20):
     """A launch of equal times in which so many turns of each side were held back."""
 
-    def boards(held):
+    def gpu_states(held):
         return tuple(GpuState(clock_hz=1e9, throttled=(reason,) * (index < held)) for index in range(turns))
 
     return Launch(
         base=(0.01,) * turns,
         candidate=(0.01,) * turns,
-        base_boards=boards(base),
-        candidate_boards=boards(candidate),
+        base_gpu_states=gpu_states(base),
+        candidate_gpu_states=gpu_states(candidate),
     )
 
 
@@ -162,7 +162,7 @@ def test_a_control_that_moved(effect, words):
     assert note.code == "control-moved"
     # The sign of less may be typographic.
     assert f"identical code differed by {words}" in note.text.replace("\N{MINUS SIGN}", "-")
-    assert "measure on another, or later" in note.cure
+    assert "measure on another, or later" in note.hint
 
 
 @pytest.mark.parametrize("effect", [0.03, -0.03])
@@ -201,7 +201,7 @@ def test_it_is_said_instead_of_what_would_settle_the_case():
     assert row.note == STOPPED
     assert row.sessions == 5
     assert row.effect is not None
-    assert comparison(screen, (), PLAN, Decision(stage=Stage.SCREEN)).note.code == "launches-spent"
+    assert comparison(screen, (), PLAN, Decision(stage=Stage.SCREEN)).note.code == "undecided"
 
 
 def test_a_confirmation_that_was_cut_short_shows_its_own_launches():
@@ -230,7 +230,7 @@ def test_what_no_number_of_launches_settles():
     limit = math.log1p(PLAN.tolerance)
     wild = [of(*[limit - 1e-4 + offset] * 10) for offset in (-0.1, 0.1, -0.05, 0.05, 0)]
     row = comparison(wild, wild, PLAN, Decision(stage=Stage.DONE, verdict=Verdict.SUSPECTED))
-    assert row.note.code == "launches-spent"
+    assert row.note.code == "undecided"
     assert "no number of launches will settle it" in row.note.text
 
 

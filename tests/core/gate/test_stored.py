@@ -1,7 +1,7 @@
 import math
 
 import pytest
-from core_values import YARDSTICKS, day, latency, measurement, point
+from core_values import REFERENCE_WORK, day, latency, measurement, point
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import stdtrit
@@ -95,7 +95,7 @@ def test_no_history():
 def test_an_open_verdict_says_what_could_be_seen(difference, text):
     note = moved(difference).note
     assert note.text == text
-    assert note.cure == "record more sessions of the unchanged code with --infer-save"
+    assert note.hint == "record more sessions of the unchanged code with --infer-save"
 
 
 @pytest.mark.parametrize("difference", [2.0, -1.0, -0.1])
@@ -130,27 +130,27 @@ def test_many_sessions_are_no_harm():
 
 
 def test_a_slower_machine_is_no_regression():
-    slow = measurement(0.030, yardsticks={name: 3 * value for name, value in YARDSTICKS.items()})
+    slow = measurement(0.030, reference_work={name: 3 * value for name, value in REFERENCE_WORK.items()})
     comparison = compare_time([point(0.010)], slow, 0.25)
     assert comparison.effect == pytest.approx(0.0)
     assert comparison.baseline == pytest.approx(0.030)
 
 
 def test_a_faster_machine_does_not_hide_a_regression():
-    fast = measurement(0.010, yardsticks={name: value / 3 for name, value in YARDSTICKS.items()})
+    fast = measurement(0.010, reference_work={name: value / 3 for name, value in REFERENCE_WORK.items()})
     comparison = compare_time([point(0.010)], fast, 0.25)
     assert comparison.effect == pytest.approx(2.0)
     assert comparison.verdict is Verdict.REGRESSED
 
 
 def test_only_yardsticks_on_both_sides_count():
-    now = measurement(0.010, yardsticks={"gemm": 1e-3, "new": 123.0})
+    now = measurement(0.010, reference_work={"gemm": 1e-3, "new": 123.0})
     assert compare_time([point(0.010)], now, 0.25).effect == pytest.approx(0.0)
 
 
 def test_without_a_shared_yardstick_the_raw_spread_is_assumed():
     # Raw launch medians spread by 17-23 %; the prior of corrected ones would alarm in 1.6 % of runs.
-    bare = measurement(0.020, yardsticks={})
+    bare = measurement(0.020, reference_work={})
     comparison = compare_time([point(0.010)], bare, 0.25)
     assert comparison.verdict is Verdict.SUSPECTED
     assert comparison.smallest_detectable == pytest.approx(math.expm1(2 * SEEN + LIMIT))
@@ -159,36 +159,36 @@ def test_without_a_shared_yardstick_the_raw_spread_is_assumed():
 
 @pytest.mark.parametrize("side", ["history", "candidate"])
 def test_a_disturbed_side_is_not_corrected_to_a_fine_figure(side):
-    before = point(0.010, disturbed=side == "history")
-    now = measurement(0.020, disturbance=0.06 if side == "candidate" else 0.05)
+    before = point(0.010, contended=side == "history")
+    now = measurement(0.020, contention=0.06 if side == "candidate" else 0.05)
     comparison = compare_time([before], now, 0.25)
     assert comparison.verdict is Verdict.SUSPECTED
     assert comparison.smallest_detectable == pytest.approx(math.expm1(2 * SEEN + LIMIT))
     assert "since other processes disturbed one side" in comparison.note.text
-    assert comparison.note.cure == "measure on a machine that does nothing else meanwhile"
-    assert compare_time([before], measurement(0.050, disturbance=0.25), 0.25).verdict is Verdict.REGRESSED
+    assert comparison.note.hint == "measure on a machine that does nothing else meanwhile"
+    assert compare_time([before], measurement(0.050, contention=0.25), 0.25).verdict is Verdict.REGRESSED
 
 
 def test_a_run_that_others_overran_is_suspected_at_most():
-    overrun = compare_time([point(0.010)], measurement(1.0, disturbance=0.26), 0.25)
+    overrun = compare_time([point(0.010)], measurement(1.0, contention=0.26), 0.25)
     assert overrun.verdict is Verdict.SUSPECTED
     assert "since other processes disturbed one side" in overrun.note.text
 
 
 @pytest.mark.parametrize(
-    "yardsticks", [{}, {"other": 1e-3}, {"gemm": math.nan, "copy": 0.0, "dispatch": -1.0}]
+    "reference_work", [{}, {"other": 1e-3}, {"gemm": math.nan, "copy": 0.0, "dispatch": -1.0}]
 )
 @pytest.mark.parametrize("side", ["history", "candidate"])
-def test_yardsticks_of_one_side_that_cannot_be_used_correct_nothing(yardsticks, side):
-    before = point(0.010, yardsticks=yardsticks if side == "history" else YARDSTICKS)
-    now = measurement(0.010, yardsticks=yardsticks if side == "candidate" else YARDSTICKS)
+def test_yardsticks_of_one_side_that_cannot_be_used_correct_nothing(reference_work, side):
+    before = point(0.010, reference_work=reference_work if side == "history" else REFERENCE_WORK)
+    now = measurement(0.010, reference_work=reference_work if side == "candidate" else REFERENCE_WORK)
     comparison = compare_time([before], now, 0.25)
     assert comparison.effect == pytest.approx(0.0)
     assert comparison.smallest_detectable == pytest.approx(math.expm1(2 * SEEN + LIMIT))
 
 
 def test_one_yardstick_that_cannot_be_used_leaves_the_others():
-    now = measurement(0.010, yardsticks={**YARDSTICKS, "gemm": math.nan})
+    now = measurement(0.010, reference_work={**REFERENCE_WORK, "gemm": math.nan})
     comparison = compare_time([point(0.010)], now, 0.25)
     assert comparison.effect == pytest.approx(0.0)
     assert comparison.smallest_detectable == pytest.approx(math.expm1(DETECTABLE))
@@ -196,11 +196,11 @@ def test_one_yardstick_that_cannot_be_used_leaves_the_others():
 
 def test_a_session_without_yardsticks_does_not_take_them_from_the_others():
     # On a machine three times slower than that of the old session without yardsticks.
-    slower = {name: 3 * value for name, value in YARDSTICKS.items()}
+    slower = {name: 3 * value for name, value in REFERENCE_WORK.items()}
     history = [
-        point(0.010, day(1), yardsticks={}),
-        point(0.030, day(2), yardsticks=slower),
-        point(0.030, day(3), yardsticks=slower),
+        point(0.010, day(1), reference_work={}),
+        point(0.030, day(2), reference_work=slower),
+        point(0.030, day(3), reference_work=slower),
     ]
     comparison = compare_time(history, measurement(0.010), 0.25)
     assert comparison.sessions == 2
@@ -239,9 +239,9 @@ times = st.floats(1e-6, 10)
 histories = st.lists(times, min_size=1, max_size=15)
 
 
-def sessions_of(p50s, yardsticks=None):
+def sessions_of(p50s, reference_work=None):
     return [
-        point(p50, f"2026-01-01T00:00:{number:02}Z", yardsticks=yardsticks or YARDSTICKS)
+        point(p50, f"2026-01-01T00:00:{number:02}Z", reference_work=reference_work or REFERENCE_WORK)
         for number, p50 in enumerate(p50s)
     ]
 
@@ -267,9 +267,9 @@ def test_scaling_all_times_changes_nothing(p50s, now, factor):
 
 @given(histories, times, st.floats(1e-3, 1e3))
 def test_scaling_all_yardsticks_changes_nothing(p50s, now, factor):
-    scaled = {name: factor * value for name, value in YARDSTICKS.items()}
+    scaled = {name: factor * value for name, value in REFERENCE_WORK.items()}
     one = compare_time(sessions_of(p50s), measurement(now), 1e9)
-    other = compare_time(sessions_of(p50s, scaled), measurement(now, yardsticks=scaled), 1e9)
+    other = compare_time(sessions_of(p50s, scaled), measurement(now, reference_work=scaled), 1e9)
     assert logs(one) == pytest.approx(logs(other), abs=1e-6)
 
 
@@ -293,7 +293,7 @@ def test_order_of_sessions_does_not_matter(p50s, now, random):
 
 @given(histories, times, st.floats(0, 5), st.integers(1, 300))
 def test_a_slower_candidate_is_never_judged_milder(p50s, now, tolerance, cases):
-    gravity = [
+    severity = [
         Verdict.IMPROVED,
         Verdict.EQUIVALENT,
         Verdict.INCONCLUSIVE,
@@ -303,7 +303,7 @@ def test_a_slower_candidate_is_never_judged_milder(p50s, now, tolerance, cases):
     ]
     history = sessions_of(p50s)
     ranks = [
-        gravity.index(compare_time(history, measurement(now * factor), tolerance, cases).verdict)
+        severity.index(compare_time(history, measurement(now * factor), tolerance, cases).verdict)
         for factor in (1, 1.1, 1.5, 3, 10)
     ]
     assert ranks == sorted(ranks)

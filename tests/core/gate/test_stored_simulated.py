@@ -43,23 +43,23 @@ def draw(seed, sessions, spread, rows, slowdown=1.0):
     return rng.normal(0, spread, (rows, sessions)), rng.normal(0, spread, rows) + math.log(slowdown)
 
 
-@pytest.mark.parametrize("yardsticks", [{"gemm": 1e-3}, {}])
+@pytest.mark.parametrize("reference_work", [{"gemm": 1e-3}, {}])
 @pytest.mark.parametrize("cases", [1, 10, 300])
-def test_the_copy_is_faithful(cases, yardsticks):
+def test_the_copy_is_faithful(cases, reference_work):
     rng = np.random.default_rng(cases)
     for sessions in (1, 2, 3, 11, 12, 13, 20):
         spreads = rng.uniform(0.001, 0.3, 12)
         history = rng.normal(0, 1, (12, sessions)) * spreads[:, None]
         new = rng.normal(0.3, 0.5, 12)
         regressed, suspected, detectable = judge(
-            history, new, cases=cases, prior=0.10 if yardsticks else 0.20
+            history, new, cases=cases, prior=0.10 if reference_work else 0.20
         )
         for row in range(12):
             points = [
-                point(math.exp(level), f"2026-01-01T00:00:{number:02}Z", yardsticks=yardsticks)
+                point(math.exp(level), f"2026-01-01T00:00:{number:02}Z", reference_work=reference_work)
                 for number, level in enumerate(history[row])
             ]
-            now = measurement(math.exp(new[row]), yardsticks=yardsticks)
+            now = measurement(math.exp(new[row]), reference_work=reference_work)
             comparison = compare_time(points, now, 0.25, cases)
             assert comparison.smallest_detectable == pytest.approx(detectable[row])
             assert (comparison.verdict is Verdict.REGRESSED) == regressed[row]

@@ -146,7 +146,7 @@ def advise(question: Question, found: Sequence[PricedDeployment], notes: Sequenc
         costs=costs,
         enough=headroom(plans[0], costs, found, question),
         crossings=tuple(crossings(costs, found, question, plans[0])),
-        sensitivities=tuple(sensitivities(answer, found, question)),
+        sensitivities=tuple(sensitivities(plans[0], found, question)),
     )
 
 

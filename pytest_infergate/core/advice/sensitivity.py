@@ -21,7 +21,6 @@ from pytest_infergate.core.advice.planning import (
     served_plan,
     servers,
 )
-from pytest_infergate.core.advice.recommendation import Advice
 from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.model import Struct
 
@@ -146,11 +145,10 @@ def _narrowed(low: float, high: float, holds: Callable[[float], bool], question:
 
 
 def sensitivities(
-    answer: Advice, found: Sequence[PricedDeployment], question: Question
+    winner: Plan, found: Sequence[PricedDeployment], question: Question
 ) -> Iterator[Sensitivity]:
     """Who wins when the winner gets dearer or slower and the others do not, by the worse of both."""
-    winner = answer.winner
-    if winner is None or len(found) < 2:  # noqa: PLR2004 - nobody else could win
+    if len(found) < 2:  # noqa: PLR2004 - no other deployment could win
         return
     dearer = f"its price {units.percent(PRICE_STEP, decimals=0)}"
     slower = f"calls {_uncertain(winner, found)} slower, as in another launch, and all others faster"

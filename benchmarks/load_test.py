@@ -30,9 +30,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pytest_infergate.core.advice.demand import Demand, arrivals
-from pytest_infergate.core.advice.queueing import QueueLoad, Server, replay_queue, simulate
+from pytest_infergate.core.advice.demand import arrivals
+from pytest_infergate.core.advice.queueing import Server, replay_queue, simulate
 from pytest_infergate.core.advice.service_times import PERCENTILES, ServiceTimes
+from pytest_infergate.core.domain.advice_values import Demand, QueueLoad
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "load_test.jsonl"

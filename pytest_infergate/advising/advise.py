@@ -12,12 +12,12 @@ import msgspec
 
 from pytest_infergate.config.toml import Pricing, pricing_of
 from pytest_infergate.core.advice import demand as demands
-from pytest_infergate.core.advice import deployments, planning, recommendation
-from pytest_infergate.core.advice.demand import Backlog, Demand
+from pytest_infergate.core.advice import deployments, recommendation
+from pytest_infergate.core.advice.demand import Backlog
 from pytest_infergate.core.advice.deployments import Deployment, PricedDeployment
 from pytest_infergate.core.advice.planning import Question
-from pytest_infergate.core.advice.recommendation import Advice
 from pytest_infergate.core.domain import energy, instance_types, units
+from pytest_infergate.core.domain.advice_values import SCALE_UP, Advice, Demand
 from pytest_infergate.core.domain.instance_types import Instance
 from pytest_infergate.core.domain.model import Note
 from pytest_infergate.core.domain.outcome import CaseResult, Session
@@ -189,7 +189,7 @@ def _hours(day: str | None, scale_up: str | None) -> tuple[tuple[float, ...], fl
     except ValueError as error:
         raise ConfigurationError(f"--day: {error}") from None
     try:
-        return hours, planning.SCALE_UP if scale_up is None else units.parse_duration(scale_up)
+        return hours, SCALE_UP if scale_up is None else units.parse_duration(scale_up)
     except ValueError as error:
         raise ConfigurationError(f"--scale-up: {error}") from None
 

@@ -21,7 +21,7 @@ from pytest_infergate.config.parse import (
 from pytest_infergate.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from pytest_infergate.core.advice.demand import Demand
+    from pytest_infergate.core.domain.advice_values import Demand
 from pytest_infergate.config.toml import parse_budgets
 
 

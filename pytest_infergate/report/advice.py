@@ -9,11 +9,10 @@ from tabulate import tabulate
 from pytest_infergate.core.advice import demand as demands
 from pytest_infergate.core.advice.demand import Backlog
 from pytest_infergate.core.advice.deployments import deployment_text
-from pytest_infergate.core.advice.planning import TIE, Electricity, Plan
-from pytest_infergate.core.advice.queueing import QueueLoad
-from pytest_infergate.core.advice.recommendation import Advice, Job
-from pytest_infergate.core.advice.sensitivity import Sensitivity
+from pytest_infergate.core.advice.planning import TIE
+from pytest_infergate.core.advice.recommendation import Job
 from pytest_infergate.core.domain import units
+from pytest_infergate.core.domain.advice_values import Advice, Electricity, Plan, QueueLoad, Sensitivity
 from pytest_infergate.core.domain.model import Note
 from pytest_infergate.report.markdown import code, escaped, markdown_table
 from pytest_infergate.report.sanitize import plain

@@ -13,8 +13,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from pytest_infergate.core.advice.bottleneck import bottleneck
-from pytest_infergate.core.advice.recommendation import Advice
 from pytest_infergate.core.domain import metrics, units
+from pytest_infergate.core.domain.advice_values import Advice
 from pytest_infergate.core.domain.measurement import Estimate, Latency
 from pytest_infergate.core.domain.model import Hardware, Note
 from pytest_infergate.core.domain.outcome import (

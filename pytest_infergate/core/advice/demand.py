@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Final, Literal
 
 from pytest_infergate.core.domain import units
+from pytest_infergate.core.domain.advice_values import PATTERNS, Demand
 from pytest_infergate.core.domain.model import Struct
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 HOURS_PER_DAY: Final = 24
 SECONDS: Final = {"s": 1.0, "min": 60.0, "h": 3600.0, "day": 86400.0}
 """Units of time that a rate may have."""
-PATTERNS: Final = ("poisson", "periodic")
-"""How requests arrive: each at its own random moment, or each stream at equal distances."""
 LEAST_RATE: Final = 1e-9
 """Least rate that may be asked for, requests a second: one in thirty years."""
 MOST_RATE: Final = 1e12
@@ -46,33 +45,6 @@ _SPELLINGS: Final = {
 _EXAMPLES: Final = "50/s, 3/min, 2.5/h, 1e6/day or 30/s:periodic"
 _ARRIVALS: Final = 1
 """Keeps the random numbers of arrivals apart from those of service times of the same seed."""
-
-
-class Demand(Struct, frozen=True, kw_only=True):
-    """Requests that a service must answer as they come.
-
-    Raises `ValueError` for a rate that is not above 0 and finite, and for streams that are not periodic.
-    """
-
-    rate: float
-    """Requests a second, of all streams together."""
-    pattern: Literal["poisson", "periodic"] = "poisson"
-    streams: int = 1
-
-    def __post_init__(self) -> None:
-        if self.pattern not in PATTERNS:
-            raise ValueError(f"unknown pattern {self.pattern!r}: allowed are {', '.join(PATTERNS)}")
-        if self.streams < 1:
-            raise ValueError(f"a demand of {self.streams} streams: there must be at least 1")
-        if not (math.isfinite(self.rate) and self.rate > 0 and math.isfinite(self.streams / self.rate)):
-            raise ValueError(f"a demand of {self.rate} requests a second is not above zero and finite")
-        if self.streams > 1 and self.pattern != "periodic":
-            raise ValueError(f"{self.streams} streams at random moments: only a periodic demand has streams")
-
-    @property
-    def period(self) -> float | None:
-        """Seconds between two requests of one stream; ``None`` where these come at random."""
-        return self.streams / self.rate if self.pattern == "periodic" else None
 
 
 class Backlog(Struct, frozen=True, kw_only=True):

@@ -13,10 +13,9 @@ from typing import Final
 import msgspec
 
 from pytest_infergate.core.advice import sizing
-from pytest_infergate.core.advice.demand import Demand
 from pytest_infergate.core.advice.deployments import Deployment, PricedDeployment
-from pytest_infergate.core.advice.queueing import QueueLoad
 from pytest_infergate.core.domain import energy, instance_types
+from pytest_infergate.core.domain.advice_values import SCALE_UP, Demand, Electricity, Plan, QueueLoad
 from pytest_infergate.core.domain.instance_types import Instance
 from pytest_infergate.core.domain.model import Struct
 
@@ -26,8 +25,6 @@ REQUESTS: Final = 5_000
 """Requests of one simulation."""
 TIE: Final = 0.01
 """Plans whose cost differs by less than this are worth the same, and the faster one wins."""
-SCALE_UP: Final = 300.0
-"""Seconds from the order of a machine until it serves, unless the user says another."""
 
 
 class Question(Struct, frozen=True, kw_only=True):
@@ -51,73 +48,6 @@ class Question(Struct, frozen=True, kw_only=True):
     def mean_share(self) -> float:
         """Share of the peak that is asked for on average."""
         return sum(self.day) / len(self.day) if self.day else 1.0
-
-
-class Scaled(Struct, frozen=True, kw_only=True):
-    """A plan whose machines come and go with the hour."""
-
-    instances: tuple[int, ...]
-    """Needed in each hour of the day."""
-    usd_per_month: float
-    """With the time for which machines are paid before they serve."""
-
-
-class Electricity(Struct, frozen=True, kw_only=True):
-    """Energy that the instances of a plan take at the demand, idle time included."""
-
-    joules_per_item: float
-    kwh_per_month: float
-    grams_co2e_per_month: float
-    basis: str
-    """Factors behind CO2e: ``475 g/kWh (world, 2019)``."""
-    source: str
-    """As in `Energy`: ``nvml``, ``rapl`` or ``estimate``."""
-    scope: str
-
-
-class Plan(Struct, frozen=True, kw_only=True):
-    """An offer with everything decided, and what it gives."""
-
-    deployment: str
-    """In words."""
-    instance: str
-    price: str
-    """Where the price is from: provider, region, way of paying, day."""
-    usd_per_hour: float
-    user_specified: bool
-    """Whether the user said that the measured machine is that instance."""
-    device: str
-    runtime: str
-    dtype: str | None = None
-    threads: int | None = None
-    workers: int = 1
-    """Processes on each instance."""
-    hardware: str
-    max_batch: int
-    max_wait: float
-    """Seconds."""
-    instances: int
-    usd_per_month: float
-    """Of all instances around the clock, as many as the peak needs."""
-    usd_per_month_with_spare: float
-    """With one instance more than the demand needs."""
-    usd_per_million: float
-    """At this demand, idle time included."""
-    streams_per_instance: int | None = None
-    """Streams that one instance serves alone, at most; ``None`` where the demand has none."""
-    scaled: Scaled | None = None
-    """``None`` where the hours of the day are not told."""
-    electricity: Electricity | None = None
-    """``None`` where the energy of a call, or that between calls, is not known."""
-    load: QueueLoad
-    cold_start: float | None = None
-    """Seconds of the first call in a process, with such a batch."""
-    weights_bytes: int | None = None
-
-    @property
-    def text(self) -> str:
-        """``2 x g6.xlarge``."""
-        return f"{self.instances} x {self.instance}"
 
 
 def rank(plan: Plan) -> tuple[float, float, int]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from heapq import heapreplace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from pytest_infergate.core.domain.advice_values import QueueLoad
 from pytest_infergate.core.domain.model import Struct
 
 if TYPE_CHECKING:
@@ -46,28 +47,6 @@ class Server(Struct, frozen=True, kw_only=True):
             raise ValueError(f"{self.workers} workers: there must be at least 1")
         if not (math.isfinite(self.max_wait) and self.max_wait >= 0):
             raise ValueError(f"a wait of {self.max_wait} s for a batch to fill is not zero or more")
-
-
-class QueueLoad(Struct, frozen=True, kw_only=True):
-    """How a server did under a demand. Latencies are waiting and service, in seconds."""
-
-    requests: int
-    """Behind the latencies: the first ones are left out."""
-    mean: float
-    p50: float
-    p95: float
-    p99: float
-    missed: float | None = None
-    """Share of requests answered after the deadline; ``None`` where there is none."""
-    utilisation: float
-    """Share of their time that the workers are busy. Small batches keep them busy and leave room."""
-    offered: float | None = None
-    """Offered load: requests a second over what the workers serve in full batches. ``None`` in a replay."""
-    mean_batch: float
-    interpolated: bool = False
-    """Whether batches ran of a size that lies between two measured ones."""
-    stable: bool = True
-    """Whether the queue is done in time, instead of growing as long as requests come."""
 
 
 class Timeline(NamedTuple):

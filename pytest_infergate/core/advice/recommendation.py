@@ -12,13 +12,10 @@ from typing import Final
 import msgspec
 
 from pytest_infergate.core.advice import sizing
-from pytest_infergate.core.advice.demand import Backlog, Demand
+from pytest_infergate.core.advice.demand import Backlog
 from pytest_infergate.core.advice.deployments import PricedDeployment
 from pytest_infergate.core.advice.planning import (
-    SCALE_UP,
-    Plan,
     Question,
-    Scaled,
     at_demand,
     plans_of,
     price_text,
@@ -27,9 +24,6 @@ from pytest_infergate.core.advice.planning import (
     ties_by_speed,
 )
 from pytest_infergate.core.advice.sensitivity import (
-    CostPoint,
-    Crossing,
-    Sensitivity,
     cost_point,
     crossings,
     demands_around,
@@ -37,74 +31,12 @@ from pytest_infergate.core.advice.sensitivity import (
     sensitivities,
 )
 from pytest_infergate.core.domain import instance_types, units
+from pytest_infergate.core.domain.advice_values import Advice, Plan, Scaled, Sweep
 from pytest_infergate.core.domain.model import Note, Struct
 from pytest_infergate.core.domain.notes import NoteCode
 
 MOST_STREAMS: Final = 1_000
 """Streams of one instance beyond which nobody asks for the number."""
-
-
-class Sweep(Struct, frozen=True, kw_only=True):
-    """How batches pay on one offer, by what was measured."""
-
-    deployment: str
-    batch_sizes: tuple[int, ...]
-    p50: tuple[float, ...]
-    """Seconds a call."""
-    throughput: tuple[float, ...]
-    """Items a second of one machine, with all its workers."""
-
-
-class Advice(Struct, frozen=True, kw_only=True):
-    """The answer for one model."""
-
-    model: str
-    demand: Demand
-    limit: float | None = None
-    utilisation: float
-    scale_up: float = SCALE_UP
-    """Seconds, as in `Question`."""
-    deployments: tuple[str, ...]
-    plans: tuple[Plan, ...]
-    """The best of each offer that meets the limit, the cheapest first."""
-    considered: tuple[Plan, ...] = ()
-    """Every plan that meets the limit."""
-    sweeps: tuple[Sweep, ...] = ()
-    enough: float | None = None
-    """Requests a second up to which the machines of the best plan serve; ``None`` where that is far off."""
-    nearest: Plan | None = None
-    """Where none does: the one that comes closest."""
-    binding: Note | None = None
-    """Where none does: what keeps them from it."""
-    crossings: tuple[Crossing, ...] = ()
-    costs: tuple[CostPoint, ...] = ()
-    sensitivities: tuple[Sensitivity, ...] = ()
-    actions: tuple[Note, ...] = ()
-    """What to try next, measured or not."""
-    notes: tuple[Note, ...] = ()
-
-    @property
-    def winner(self) -> Plan | None:
-        """The plan to take."""
-        return self.plans[0] if self.plans else None
-
-    @property
-    def runner_up(self) -> Plan | None:
-        """The best plan of another offer."""
-        return self.plans[1] if self.plans[1:] else None
-
-    @property
-    def scaled_winner(self) -> Plan | None:
-        """The plan that costs least where machines come and go; ``None`` where the hours are not told."""
-        scaled = [(plan.scaled.usd_per_month, plan) for plan in self.plans if plan.scaled is not None]
-        return min(scaled, key=lambda pair: pair[0])[1] if scaled else None
-
-    @property
-    def saving(self) -> float | None:
-        """USD a month that the winner saves over the runner-up."""
-        if self.winner is None or self.runner_up is None:
-            return None
-        return self.runner_up.usd_per_month - self.winner.usd_per_month
 
 
 def advise(question: Question, found: Sequence[PricedDeployment], notes: Sequence[Note] = ()) -> Advice:

@@ -9,11 +9,9 @@ from typing import Final
 
 import msgspec
 
-from pytest_infergate.core.advice.demand import Demand
 from pytest_infergate.core.advice.deployments import PricedDeployment
 from pytest_infergate.core.advice.planning import (
     TIE,
-    Plan,
     Question,
     at_demand,
     best,
@@ -22,7 +20,7 @@ from pytest_infergate.core.advice.planning import (
     servers,
 )
 from pytest_infergate.core.domain import units
-from pytest_infergate.core.domain.model import Struct
+from pytest_infergate.core.domain.advice_values import CostPoint, Crossing, Demand, Plan, Sensitivity
 
 DECADES: Final = 2.0
 """How far from the demand, up and down, the cost is followed."""
@@ -32,31 +30,6 @@ CLOSE: Final = 1.02
 """Ratio of two demands between which a crossing is told exactly enough."""
 PRICE_STEP: Final = 0.2
 """By how much prices are moved to see whether the winner stays."""
-
-
-class Crossing(Struct, frozen=True, kw_only=True):
-    """A demand at which the cheapest offer changes."""
-
-    rate: float
-    """Requests a second."""
-    below: str
-    above: str
-
-
-class CostPoint(Struct, frozen=True, kw_only=True):
-    """What serving a demand costs on each offer, in the order of the offers."""
-
-    rate: float
-    usd_per_month: tuple[float | None, ...]
-    """``None`` where no number of instances meets the limit."""
-
-
-class Sensitivity(Struct, frozen=True, kw_only=True):
-    """Whether the winner stays when an assumption moves."""
-
-    assumption: str
-    winner: str | None
-    """The offer that wins then; ``None`` where none meets the limit any more."""
 
 
 def demands_around(demand: Demand) -> list[float]:

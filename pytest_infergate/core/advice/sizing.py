@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 import msgspec
 
-from pytest_infergate.core.advice.demand import Backlog, Demand, arrivals
+from pytest_infergate.core.advice.demand import Backlog, arrivals
 from pytest_infergate.core.domain import units
+from pytest_infergate.core.domain.advice_values import Demand, QueueLoad
 from pytest_infergate.core.domain.model import Note, Struct
 from pytest_infergate.core.domain.notes import NoteCode
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-from pytest_infergate.core.advice.queueing import QueueLoad, Server, simulate
+from pytest_infergate.core.advice.queueing import Server, simulate
 from pytest_infergate.core.advice.service_times import ServiceTimes
 
 UTILISATION: Final = 0.6

@@ -13,8 +13,8 @@ from typing import Final
 import msgspec
 
 from pytest_infergate.core.advice.bottleneck import Bottleneck
-from pytest_infergate.core.advice.recommendation import Advice
 from pytest_infergate.core.domain import units
+from pytest_infergate.core.domain.advice_values import Advice
 from pytest_infergate.core.domain.model import Struct
 from pytest_infergate.report.charts import latency_strips
 

@@ -187,7 +187,5 @@ def _rate(rate: float, noun: str) -> str:
     """In the shortest unit of time that has one request or more."""
     enough = 1 - 1e-9  # 1/day came here through a division
     unit = next((unit for unit, seconds in SECONDS.items() if rate * seconds >= enough), "day")
-    value = rate * SECONDS[unit]
-    shown = units.count(value) if value >= 999.5 else units.significant(value, 4)  # noqa: PLR2004 - digits
-    shown = shown.rstrip("0").rstrip(".") if "." in shown else shown
+    shown = units.tick(rate * SECONDS[unit], 4)
     return f"{shown} {noun}{'' if shown == '1' else 's'}/{unit}"

@@ -70,10 +70,7 @@ def _items_per_second(measurement: Measurement) -> float | None:
 
 
 def _dollars(value: float | None) -> str:
-    if value is None:
-        return units.UNKNOWN
-    shown = units.count(value) if value >= 999.5 else units.significant(value)  # noqa: PLR2004 - digits
-    return f"{shown} USD"
+    return units.UNKNOWN if value is None else f"{units.dollars(value)} USD"
 
 
 def _per_million(price: Price, throughput: float, demand: float | None) -> float:  # noqa: ARG001 - one form

@@ -6,6 +6,7 @@ import enum
 
 import msgspec
 
+from pytest_infergate.core.domain.advice_values import Recommendations
 from pytest_infergate.core.domain.measurement import Estimate, Measurement, Peaks
 from pytest_infergate.core.domain.model import SCHEMA_VERSION, Case, Environment, Hardware, Note, Struct
 from pytest_infergate.core.domain.notes import NoteCode
@@ -140,6 +141,8 @@ class BudgetCheck(Struct, frozen=True, kw_only=True):
     value: Estimate | None = None
     """In the unit of the budget."""
     note: Note | None = None
+    missing: str = ""
+    """What a budget needs that was not decided, without the name of the budget; else empty."""
 
 
 class CaseVerdict(Struct, frozen=True, kw_only=True):
@@ -195,6 +198,11 @@ class GateResult(Struct, frozen=True, kw_only=True):
     deselected: tuple[Note, ...] = ()
     """Tests without a case on the axes that this run asked for."""
 
+    @property
+    def nothing_decided(self) -> bool:
+        """Whether there are cases, none of them was decided, and none of them is a reason to fail."""
+        return self.passed and bool(self.verdicts) and self.decided == 0
+
 
 class Against(Struct, frozen=True, kw_only=True):
     """What a paired run was compared with."""
@@ -223,6 +231,8 @@ class Session(Struct, frozen=True, kw_only=True):
     gate: GateResult
     against: Against | None = None
     """``None`` where the run was compared with a stored baseline."""
+    advice: Recommendations | None = None
+    """``None`` where no test of the run has a demand, and in a paired run."""
 
 
 class Merged(Struct, frozen=True, kw_only=True):

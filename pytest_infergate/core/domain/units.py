@@ -8,6 +8,8 @@ import re
 
 UNKNOWN = "-"
 
+_THOUSAND = 999.5
+"""Values from here on round to four digits or more."""
 _SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 _BYTES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
 _COUNTS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
@@ -21,6 +23,24 @@ def significant(value: float, digits: int = 3) -> str:
         return "0" if value == 0 else UNKNOWN
     decimals = max(0, digits - 1 - _exponent(value, digits))
     return f"{value:.{decimals}f}"
+
+
+def trimmed(value: float, digits: int = 3) -> str:
+    """Format as `significant`, without zeros at the end of a fraction: ``12.5``, ``10``."""
+    text = significant(value, digits)
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def dollars(value: float | None) -> str:
+    """``1,234``, ``12.0``: three significant digits, and whole dollars from a thousand, without the unit."""
+    if value is None or abs(value) < _THOUSAND:
+        return UNKNOWN if value is None else significant(value)
+    return count(value)
+
+
+def tick(value: float, digits: int = 3) -> str:
+    """``1,234``, ``12.5``, ``10``: as short as so many significant digits allow."""
+    return trimmed(value, digits) if abs(value) < _THOUSAND else count(value)
 
 
 def round_significant(value: float, digits: int = 5) -> float:

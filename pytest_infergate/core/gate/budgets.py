@@ -105,7 +105,7 @@ def not_checked(budget: Budget, why: str, hint: str, value: Estimate | None = No
     note = Note(
         code=NoteCode.BUDGET_NOT_DECIDED, text=f"budget {budget.metric} was not decided: {why}", hint=hint
     )
-    return BudgetCheck(budget=budget, verdict=Verdict.OVER_BUDGET, value=value, note=note)
+    return BudgetCheck(budget=budget, verdict=Verdict.OVER_BUDGET, value=value, note=note, missing=why)
 
 
 def _verdict(value: Estimate, limit: float, metric: Metric) -> Verdict | None:

@@ -262,9 +262,9 @@ def gate_session(
         reasons.append("the run was interrupted")
     if policy.strict and policy.gate is GateMode.FAIL and not policy.saving and missing:
         reasons.append(f"{units.plural(len(missing), 'case')} of the baseline not met by this run (strict)")
-    return GateResult(
+    result = GateResult(
         passed=not reasons,
-        headline=_headline(ordered, count, wanted, passed=not reasons),
+        headline="",
         reasons=tuple(reasons),
         verdicts=ordered,
         decided=count,
@@ -273,6 +273,7 @@ def gate_session(
         renamed=tuple(pairs),
         deselected=deselected,
     )
+    return msgspec.structs.replace(result, headline=_headline(result, wanted))
 
 
 def merge_gate_results(results: Sequence[GateResult], names: Sequence[str]) -> GateResult:
@@ -283,23 +284,22 @@ def merge_gate_results(results: Sequence[GateResult], names: Sequence[str]) -> G
             key=lambda verdict: (SEVERITY[verdict.verdict], verdict.case.order, verdict.machine),
         )
     )
-    count = sum(map(is_decided, ordered))
-    passed = all(result.passed for result in results)
-    return GateResult(
-        passed=passed,
-        headline=_headline(ordered, count, len(ordered), passed=passed),
+    merged = GateResult(
+        passed=all(result.passed for result in results),
+        headline="",
         reasons=tuple(
             f"{reason}, on {name}"
             for result, name in zip(results, names, strict=True)
             for reason in result.reasons
         ),
         verdicts=ordered,
-        decided=count,
+        decided=sum(map(is_decided, ordered)),
         new=tuple(case for result in results for case in result.new),
         missing=tuple(case for result in results for case in result.missing),
         renamed=tuple(pair for result in results for pair in result.renamed),
         deselected=tuple(dict.fromkeys(note for result in results for note in result.deselected)),
     )
+    return msgspec.structs.replace(merged, headline=_headline(merged, len(ordered)))
 
 
 def _reasons(ordered: Sequence[CaseVerdict], count: int, policy: Policy, wanted: int) -> list[str]:
@@ -326,14 +326,18 @@ def _reasons(ordered: Sequence[CaseVerdict], count: int, policy: Policy, wanted:
     return reasons
 
 
-def _headline(ordered: Sequence[CaseVerdict], count: int, wanted: int, *, passed: bool) -> str:
+def _headline(result: GateResult, wanted: int) -> str:
     """One sentence: the outcome, how much was decided, and what keeps the rest from it."""
-    word = "passed" if passed else "FAILED"
-    if not ordered:
+    word = "passed" if result.passed else "FAILED"
+    if not result.verdicts:
         return f"{word}: no inference case ran"
-    parts = [f"{count} of {units.plural(max(wanted, len(ordered)), 'case')} decided"]
+    cases = units.plural(max(wanted, len(result.verdicts)), "case")
+    parts = [f"{result.decided} of {cases} decided"]
+    if result.nothing_decided:
+        # Nothing speaks against the run, but nothing speaks for it either: "passed" would claim a proof.
+        word, parts = "nothing was decided", [cases]
     groups = Counter(
-        _group(item) for item in ordered if item.failed or not is_decided(item) or _notable(item)
+        _group(item) for item in result.verdicts if item.failed or not is_decided(item) or _notable(item)
     )
     parts += [f"{number} {words}" for words, number in groups.most_common()]
     return f"{word}: {', '.join(parts)}"

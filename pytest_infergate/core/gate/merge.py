@@ -6,7 +6,8 @@ from collections.abc import Container, Iterable, Sequence
 
 import msgspec
 
-from pytest_infergate.core.domain.model import Case, Environment
+from pytest_infergate.core.domain.advice_values import Recommendations
+from pytest_infergate.core.domain.model import Case, Environment, Note
 from pytest_infergate.core.domain.outcome import CaseVerdict, Outcome, Session
 from pytest_infergate.core.gate import decide
 
@@ -55,7 +56,18 @@ def flat_session(sessions: Sequence[Session]) -> Session:
         ),
         gate=decide.merge_gate_results(gates, [machines(session) for session in sessions]),
         against=first.against if all(other.against == first.against for other in others) else None,
+        advice=_joined_advice(sessions),
     )
+
+
+def _joined_advice(sessions: Iterable[Session]) -> Recommendations | None:
+    """Put the advice of several sessions side by side: each rests on the machines of its own session."""
+    stored = [session.advice for session in sessions if session.advice is not None]
+    unanswered: dict[str, tuple[Note, ...]] = {}
+    for model, notes in (item for advice in stored for item in advice.unanswered.items()):
+        unanswered[model] = tuple(dict.fromkeys((*unanswered.get(model, ()), *notes)))
+    answers = tuple(answer for advice in stored for answer in advice.answers)
+    return Recommendations(answers=answers, unanswered=unanswered) if stored else None
 
 
 def machines(session: Session) -> str:

@@ -13,6 +13,7 @@ from pytest_infergate.cli import git_base
 from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.outcome import Session
 from pytest_infergate.errors import ConfigurationError, InfergateError, StorageError
+from pytest_infergate.git import repository_top
 from pytest_infergate.report import github, results
 
 USAGE: Final = 4
@@ -271,7 +272,7 @@ def source_lines(
     Node ids begin at pytest's rootdir, which lies above an argument of the run, or above the folder.
     """
     here = folder.resolve()
-    root = (git_base.repository_top(here) or here).resolve()
+    root = (repository_top(here) or here).resolve()
     given = [here / argument.partition("::")[0] for argument in arguments if not argument.startswith("-")]
     starts = [*(path.resolve() for path in given if path.exists()), here]
     folders = dict.fromkeys(above for start in starts for above in (start, *start.parents))

@@ -11,8 +11,8 @@ from pathlib import Path, PurePosixPath
 from typing import Final, NamedTuple
 
 from pytest_infergate import __version__
-from pytest_infergate.cli import git_base
 from pytest_infergate.errors import ConfigurationError, StorageError
+from pytest_infergate.git import repository_top
 from pytest_infergate.storage.atomic import unwritable
 
 WORKFLOWS: Final = PurePosixPath(".github/workflows")
@@ -42,7 +42,7 @@ class StarterPlan(NamedTuple):
 
 def plan_starter(folder: Path) -> StarterPlan:
     """Work out what a repository lacks. Raises `ConfigurationError` outside of a git repository."""
-    top = git_base.repository_top(folder)
+    top = repository_top(folder)
     if top is None:
         raise ConfigurationError(
             f"{folder} is not inside a git repository, and the gate compares commits: "

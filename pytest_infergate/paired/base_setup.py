@@ -58,7 +58,7 @@ class BaseSetup:
     def described(self) -> Against:
         """As it stands in results."""
         return Against(
-            revision=None if self.revision is None else self.revision.asked,
+            revision=None if self.revision is None else self.revision.name,
             commit=None if self.revision is None else self.revision.commit,
             python=self.python if self.other_python else None,
         )

@@ -14,6 +14,7 @@ from pytest_infergate.core.domain.model import SCHEMA_VERSION, Note, Struct
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.outcome import CaseResult, CaseVerdict, Merged, Outcome, Session
 from pytest_infergate.core.domain.units import round_significant
+from pytest_infergate.core.domain.version_1 import upgraded
 from pytest_infergate.errors import StorageError
 
 SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -93,10 +94,12 @@ def parse_all(content: str | bytes, where: str) -> tuple[Session, ...]:
     try:
         header = msgspec.json.decode(text, type=_Header)
         _check_version(header.schema_version, where)
-        if bytes(header.sessions):
-            sessions = msgspec.json.decode(text, type=Merged).sessions
+        kind: type[Session | Merged] = Merged if bytes(header.sessions) else Session
+        if header.schema_version == 1:
+            document = msgspec.convert(upgraded(msgspec.json.decode(text)), kind, str_keys=True)
         else:
-            sessions = (msgspec.json.decode(text, type=Session),)
+            document = msgspec.json.decode(text, type=kind)
+        sessions = document.sessions if isinstance(document, Merged) else (document,)
     except msgspec.ValidationError as error:
         raise StorageError(_invalid(str(error), where)) from None
     except msgspec.DecodeError as error:

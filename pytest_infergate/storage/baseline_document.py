@@ -18,6 +18,7 @@ import msgspec
 from pytest_infergate.core.domain.model import SCHEMA_VERSION
 from pytest_infergate.core.domain.records import Baseline, BaselinePoint
 from pytest_infergate.core.domain.units import round_significant
+from pytest_infergate.core.domain.version_1 import upgraded
 from pytest_infergate.core.gate.baseline import merge_baselines
 from pytest_infergate.errors import StorageError
 
@@ -37,6 +38,8 @@ def decode_baseline(data: bytes, source: str) -> Baseline:
     """
     raw = _parse(text_of(data, source), source)
     _check_version(raw, source)
+    if raw.get("schema_version") == 1:
+        raw = upgraded(raw)
     try:
         baseline = msgspec.convert(raw, Baseline)
     except (msgspec.ValidationError, OverflowError) as error:
@@ -136,7 +139,7 @@ def _kind(raw: object) -> str:
 
 def _check_version(raw: dict[str, Any], source: str) -> None:
     version = raw.get("schema_version", SCHEMA_VERSION)
-    if not isinstance(version, int) or version == SCHEMA_VERSION:
+    if not isinstance(version, int) or 1 <= version <= SCHEMA_VERSION:
         return
     if version > SCHEMA_VERSION:
         raise StorageError(

@@ -8,10 +8,11 @@ import msgspec
 
 from pytest_infergate.core.domain.model import Case, Struct
 from pytest_infergate.core.domain.outcome import Against
+from pytest_infergate.core.domain.version_1 import upgraded
 from pytest_infergate.core.gate.paired import Launch, PairedTerms, Spread
 from pytest_infergate.errors import StorageError
 
-PAIRED_DATA_VERSION = 1
+PAIRED_DATA_VERSION = 2
 MOST_BYTES = 256 * 1024**2
 LEAST_SECONDS, MOST_SECONDS = 1e-10, 86_400.0
 MOST_RATIO = 1e6
@@ -43,7 +44,8 @@ class PairedData(Struct, frozen=True, kw_only=True):
 def encode_paired_data(turns: PairedData) -> str:
     """As JSON, times to ten digits after the point, a launch a line; what UTF-8 cannot say is spelled out."""
     rounded = msgspec.convert(_sound(msgspec.to_builtins(turns)), PairedData)
-    return msgspec.json.encode(rounded).decode().replace('{"base"', '\n{"base"') + "\n"
+    document = {"schema_version": PAIRED_DATA_VERSION, **msgspec.to_builtins(rounded)}
+    return msgspec.json.encode(document).decode().replace('{"base"', '\n{"base"') + "\n"
 
 
 def _sound(value: object) -> object:
@@ -57,7 +59,8 @@ def _sound(value: object) -> object:
 
 
 class _Versioned(msgspec.Struct):
-    schema_version: int = PAIRED_DATA_VERSION
+    schema_version: int = 1
+    """Files of version 0.1 do not state it."""
 
 
 def read_paired_data(path: Path) -> PairedData:
@@ -70,9 +73,13 @@ def read_paired_data(path: Path) -> PairedData:
         raise StorageError(f"{path} cannot be read: {error.strerror or error}") from error
     try:
         version = msgspec.json.decode(data, type=_Versioned).schema_version
-        if version != PAIRED_DATA_VERSION:
+        if not 1 <= version <= PAIRED_DATA_VERSION:
             raise StorageError(f"{path} is of version {version}; this infergate reads {PAIRED_DATA_VERSION}")
-        turns = msgspec.json.decode(data, type=PairedData)
+        turns = (
+            msgspec.convert(upgraded(msgspec.json.decode(data)), PairedData, str_keys=True)
+            if version == 1
+            else msgspec.json.decode(data, type=PairedData)
+        )
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise StorageError(
             f"{path} is no file of turns: {error}; write one with --infer-paired-data"

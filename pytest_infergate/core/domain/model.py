@@ -7,7 +7,7 @@ import re
 
 import msgspec
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Version of the result and baseline files. It grows when a reader of the old form would misread the new."""
 
 

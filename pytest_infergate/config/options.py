@@ -24,6 +24,8 @@ from pytest_infergate.config.parse import (
 GATES = ("fail", "warn", "off")
 DEFAULT_MAX_TIME = 10.0
 """Seconds that one case may take."""
+DEFAULT_PAIRED_MAX_TIME = 180.0
+"""Seconds that the timed blocks of one case may take over all process launches of a paired run."""
 
 
 class Option(NamedTuple):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from pytest_infergate.config.options import OPTIONS, Option
 from pytest_infergate.config.parse import (
@@ -26,9 +26,6 @@ from pytest_infergate.config.toml import (
     read_table,
 )
 from pytest_infergate.errors import ConfigurationError
-
-_T = TypeVar("_T")
-
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
@@ -74,6 +71,8 @@ class Settings:
     pricing: Pricing
     energy: bool
     """Whether energy is measured though no budget asks for it."""
+    gate: str
+    """Effect of a failing verdict on the run, unless the marker of its test sets another: ``fail``, ``warn``, ``off``."""
     gate_estimates: bool
     """Whether budgets may be held against an estimate of the energy."""
 
@@ -87,38 +86,6 @@ class Settings:
         """What was asked for, as people read it, by option."""
         values = {**self.ini, **self.command}
         return {option.flag: _shown(values[option.name]) for option in OPTIONS if option.name in values}
-
-    def layered(self, name: str, marker: _T | None, default: _T) -> _T:
-        """The value of an option that a marker may set: command line over marker over ini over default."""
-        if name in self.command:
-            return self.command[name]  # type: ignore[no-any-return]
-        return marker if marker is not None else self.ini.get(name, default)
-
-    def budgets_for(self, test: str) -> dict[str, float]:
-        """Budgets of the table for one test, later patterns over earlier ones."""
-        return _matching(self.budgets, test)
-
-    def tolerances_for(self, test: str, marker: Mapping[str, float | None] | None) -> dict[str, float | None]:
-        """Tolerances of one test by metric: command line over marker over table over ini."""
-        layers = (
-            self.ini.get("tolerance"),
-            _matching(self.tolerances, test),
-            marker,
-            self.command.get("tolerance"),
-        )
-        return {metric: allowed for layer in layers for metric, allowed in (layer or {}).items()}
-
-
-def _matching(table: Mapping[str, Mapping[str, _T]], test: str) -> dict[str, _T]:
-    """Join what stands under the patterns that match a test, later ones over earlier ones."""
-    from fnmatch import fnmatchcase
-
-    return {
-        metric: value
-        for pattern, values in table.items()
-        if fnmatchcase(test, pattern)
-        for metric, value in values.items()
-    }
 
 
 def parse_settings(
@@ -189,6 +156,7 @@ def parse_settings(
         setup=setup,
         pricing=pricing,
         energy=given.get("energy", False),
+        gate=given.get("gate", "fail"),
         gate_estimates=gate_estimates,
     )
 

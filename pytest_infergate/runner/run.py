@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -15,8 +15,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from pytest_infergate.config.marker import Marker
-from pytest_infergate.config.options import DEFAULT_MAX_TIME
+from pytest_infergate.config.case_terms import CaseTerms
 from pytest_infergate.config.settings import Settings
 from pytest_infergate.core.domain import metrics, stats, units
 from pytest_infergate.core.domain.measurement import ConcurrentRun, Measurement, Peaks
@@ -112,7 +111,7 @@ class InferenceRun:
     def policy(self) -> Policy:
         """How this run decides."""
         return Policy(
-            gate=GateMode(self.settings.layered("gate", None, "fail")),
+            gate=GateMode(self.settings.gate),
             strict=self.settings.strict,
             saving=self.settings.save,
             min_decided=self.settings.min_decided,
@@ -213,37 +212,29 @@ class InferenceRun:
         return Note(code=NoteCode.MAX_TOTAL, text=text, hint="raise it, or select fewer cases")
 
     def unmeasured(
-        self, case: Case, nodeid: str, marker: Marker, outcome: Outcome, reason: Note
+        self, case: Case, nodeid: str, terms: CaseTerms, outcome: Outcome, reason: Note
     ) -> CaseResult:
         """The result of a case that was not measured, and why."""
-        return msgspec.structs.replace(self.result(case, nodeid, marker, outcome), reason=reason)
+        return msgspec.structs.replace(self.result(case, nodeid, terms, outcome), reason=reason)
 
-    def result(self, case: Case, nodeid: str, marker: Marker, outcome: Outcome) -> CaseResult:
-        """A result on the terms of the test's author, without figures yet."""
-        return CaseResult(case=case, nodeid=nodeid, outcome=outcome, **self._terms(case, marker))
+    def result(self, case: Case, nodeid: str, terms: CaseTerms, outcome: Outcome) -> CaseResult:
+        """Return a result under the terms of its test, without figures."""
+        demand = terms.demand
+        return CaseResult(
+            case=case,
+            nodeid=nodeid,
+            outcome=outcome,
+            budgets=tuple(Budget(metric=name, limit=limit) for name, limit in terms.budgets.items()),
+            tolerance=dict(terms.tolerance),
+            gate=None if terms.gate is None else GateMode(terms.gate),
+            unit=terms.unit,
+            demand=None if demand is None else demand.rate,
+            streams=demand.streams if demand is not None and demand.pattern == "periodic" else None,
+        )
 
-    def _terms(self, case: Case, marker: Marker) -> dict[str, Any]:
-        """What the author of the test asked of the case."""
-        limits = {**self.settings.budgets_for(case.test), **(marker.budget or {})}
-        mode = None if marker.gate is None else GateMode(self.settings.layered("gate", marker.gate, "fail"))
-        return {
-            "budgets": tuple(Budget(metric=name, limit=limit) for name, limit in limits.items()),
-            "tolerance": self.settings.tolerances_for(case.test, marker.tolerance),
-            "gate": mode,
-            "unit": marker.unit,
-            **self._demand(marker),
-        }
-
-    def _demand(self, marker: Marker) -> dict[str, Any]:
-        """What is to be served."""
-        demand = self.settings.layered("demand", marker.demand, None)
-        if demand is None:
-            return {}
-        return {"demand": demand.rate, "streams": demand.streams if demand.pattern == "periodic" else None}
-
-    def _price(self, device: Device, limits: Sequence[Budget]) -> dict[str, Any]:
+    def _price(self, device: Device, budgets: Collection[str]) -> dict[str, Any]:
         """What the machine of a device costs; where nobody can say and a budget needs it, why."""
-        needed = any(metrics.metric(limit.metric).dollars is not None for limit in limits)
+        needed = any(metrics.metric(name).dollars is not None for name in budgets)
         if not (needed or self.settings.pricing.instances):
             return {}
         found = self.prices.price(device.name, self._machine(device))
@@ -276,7 +267,7 @@ class InferenceRun:
         self,
         case: Case,
         nodeid: str,
-        marker: Marker,
+        terms: CaseTerms,
         invocation: Invocation,
     ) -> Measured:
         """Measure one case and judge it; the second time, repeat what the first time said.
@@ -288,14 +279,13 @@ class InferenceRun:
         if self.measured:  # only the last case can be rerun: the outputs of others would fill the memory
             last, before = next(reversed(self.measured.items()))
             self.measured[last] = before._replace(output=None, samples=())
-        terms = self._terms(case, marker)
         device = self.device(case.device)
-        needed = (metrics.metric(budget.metric).percentile for budget in terms["budgets"])
+        needed = (metrics.metric(name).percentile for name in terms.budgets)
         effort = Effort(
-            max_seconds=self._max_seconds(marker),
+            max_seconds=self._max_seconds(terms),
             repetitions=REPETITIONS if self.settings.save else 1,
             needed=max((stats.samples_needed(max(p, 1 - p)) for p in needed if p is not None), default=0),
-            energy=self.settings.energy or "joules_per_item" in (limit.metric for limit in terms["budgets"]),
+            energy=self.settings.energy or "joules_per_item" in terms.budgets,
         )
         begin = time.monotonic()
         run, out_of_memory = self._attempt(case, device, effort, invocation)
@@ -308,16 +298,13 @@ class InferenceRun:
         if measurement is not None:
             measurement = self._with_concurrent_runs(measurement, nodeid)
         invalid = None if run is None else run.invalid
-        result = CaseResult(
-            case=case,
-            nodeid=nodeid,
-            outcome=_outcome(out_of_memory, invalid),
+        result = msgspec.structs.replace(
+            self.result(case, nodeid, terms, _outcome(out_of_memory, invalid)),
             hardware=device.hardware(),
             measurement=measurement,
             reason=out_of_memory or invalid,
             peaks=reached,
-            **self._price(device, terms["budgets"]),
-            **terms,
+            **self._price(device, terms.budgets),
         )
         self.measured[nodeid] = Measured(
             output=None if run is None else run.output,
@@ -346,15 +333,10 @@ class InferenceRun:
             notes=(*measurement.notes, *(one for one in found if isinstance(one, Note))),
         )
 
-    def _max_seconds(self, marker: Marker) -> float:
-        cap = self.max_time(marker)
+    def _max_seconds(self, terms: CaseTerms) -> float:
         if self.settings.max_total is None:
-            return cap
-        return min(cap, self.settings.max_total - self._spent)
-
-    def max_time(self, marker: Marker) -> float:
-        """Seconds that a case of this test may take."""
-        return self.settings.layered("max_time", marker.max_time, DEFAULT_MAX_TIME)
+            return terms.max_time
+        return min(terms.max_time, self.settings.max_total - self._spent)
 
     def _attempt(
         self,

@@ -1,4 +1,4 @@
-"""A paired run: the base is prepared, both sides are launched, and every case is judged."""
+"""A paired run: the base is made, both sides are launched, and every case is judged."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 import pytest
 
 from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.model import Case
-from pytest_infergate.core.domain.outcome import (
-    Against,
-    CaseResult,
-    CaseVerdict,
-)
+from pytest_infergate.core.domain.outcome import Against, CaseResult, CaseVerdict
 from pytest_infergate.core.gate import decide, paired
 from pytest_infergate.errors import InfergateError
-from pytest_infergate.paired.launches import LaunchesResult, LaunchTerms, PairedLaunches, Progress
+from pytest_infergate.paired.base_setup import BaseSetup, case_modules, overlay_files
+from pytest_infergate.paired.interim_analysis import Progress
+from pytest_infergate.paired.launches import LaunchesResult, LaunchTerms, run_launches
+from pytest_infergate.paired.run_folder import run_folder
+from pytest_infergate.paired.selected_case import SelectedCase
 from pytest_infergate.paired.trial import TrialSpec
-from pytest_infergate.paired.worker_process import WorkerProcess, temporary_folder
+from pytest_infergate.paired.verdicts import Judge
+from pytest_infergate.paired.worker_process import WorkerProcess
 from pytest_infergate.paired.worktree import accepted_trailers
 from pytest_infergate.report import wording
 from pytest_infergate.storage.atomic import atomic_write
@@ -33,37 +34,35 @@ from pytest_infergate.storage.paired_data import PairedCaseData, PairedData, enc
 
 if TYPE_CHECKING:
     from pytest_infergate.runner.run import InferenceRun
-from pytest_infergate.paired.base_setup import BaseSetup, modules, overlay_files
-from pytest_infergate.paired.selected_case import SelectedCase
-from pytest_infergate.paired.verdicts import Judge
 
-PAIRED_MAX_TIME = 180.0
-"""Seconds that the turns of one case may take, over all launches."""
-TYPICAL_LAUNCHES = 5
-TYPICAL_SECONDS = 2.0
+# For the forecast only. Most cases are equivalent, which takes 3 to 5 launches.
+TYPICAL_LAUNCHES: Final = 5
+TYPICAL_SECONDS: Final = 2.0
 """Of one case in one launch."""
-TYPICAL_OVERHEAD = 8.0
-"""Of one launch: two processes, their imports."""
+TYPICAL_OVERHEAD: Final = 8.0
+"""Seconds of one launch beyond its cases: two processes and their imports."""
 
 
 class PairedOutcomes(NamedTuple):
-    """What a paired run decided, by node id, and what there is to replay."""
+    """What a paired run decided, by node id, and the reports to be replayed."""
 
     results: Mapping[str, CaseResult]
     verdicts: Mapping[str, CaseVerdict]
-    reports: Mapping[str, Sequence[dict[str, Any]]]
+    reports: Mapping[str, Sequence[str]]
+    """Of the candidate's tests, as pytest serialises them, in JSON."""
     against: Against
     on_base: frozenset[Case]
     """Cases that the base has as well."""
     interrupted: bool
     written: tuple[str, ...] = ()
+    """Messages about files that were written."""
     problems: tuple[str, ...] = ()
-    """Why the turns could not be written."""
+    """Why a file could not be written."""
 
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end the run as Ctrl-C does, where nobody else handles them."""
+    """Let SIGTERM and SIGHUP end the run as Ctrl-C does, unless the user's code handles them."""
 
     def interrupt(_number: int, _frame: object) -> None:
         raise KeyboardInterrupt
@@ -84,100 +83,101 @@ def forecast(cases: int, base_setup: BaseSetup) -> str:
     """``24 cases against main (merge base 1a2b3c4), about 5 launches, 5 min``."""
     seconds = TYPICAL_LAUNCHES * (cases * TYPICAL_SECONDS + TYPICAL_OVERHEAD)
     about = f"about {TYPICAL_LAUNCHES} launches, {units.duration(seconds)}"
-    return f"{units.plural(cases, 'case')} against {wording.described_base(base_setup.described())}, {about}"
+    return f"{units.plural(cases, 'case')} against {wording.described_base(base_setup.against())}, {about}"
 
 
 def run_paired(
     run: InferenceRun,
     config: pytest.Config,
     base_setup: BaseSetup,
-    entries: Sequence[SelectedCase],
-    tell: Callable[[Progress], None],
+    cases: Sequence[SelectedCase],
+    report: Callable[[Progress], None],
 ) -> PairedOutcomes:
-    """Make all launches and judge every case.
+    """Make all launches and judge every case; `report` is called after each launch.
 
-    Raises `ConfigurationError` where the sides cannot be told apart or a side cannot be started.
+    Raises `ConfigurationError` if both sides run the same code, or a side cannot be started.
     """
     begin = time.monotonic()
-    laid = overlay_files(entries, config, base_setup)
-    trust = {} if base_setup.revision is None else accepted_trailers(base_setup.revision)
-    place = temporary_folder()
+    overlaid = overlay_files(cases, config, base_setup)
+    accepted = {} if base_setup.revision is None else accepted_trailers(base_setup.revision)
+    folder = run_folder()
+    modules = case_modules(cases, config, base_setup)
     try:
-        with interruptible(), base_setup.ready(laid, place, modules(entries, config, base_setup)) as plans:
-            session = PairedLaunches(
-                lambda side, seed: WorkerProcess(plans[side], seed),
-                [_wanted(run, entry) for entry in entries],
-                LaunchTerms(
-                    folder=place, max_seconds=run.settings.max_total, control_worker=base_setup.other_python
-                ),
-                check=lambda base, candidate: base_setup.check(base, candidate, laid),
-                tell=tell,
+        with interruptible(), base_setup.ready(overlaid, folder, modules) as specs:
+            found = run_launches(
+                lambda role, seed: WorkerProcess(specs[role], seed),
+                [trial_spec(case) for case in cases],
+                LaunchTerms(folder, run.settings.max_total, control_worker=base_setup.other_python),
+                check=lambda base, candidate: base_setup.check(base, candidate, overlaid),
+                report=report,
             )
-            found = session.run()
     finally:
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
     judge = Judge(run, found.confirming, paired.control_moved(found.control))
     judged = [
-        judge.judged(entry, trial, decide.accepted_note(entry.case, entry.nodeid, trust))
-        for entry, trial in zip(entries, found.trials, strict=True)
+        judge.judge(case, trial, decide.accepted_note(case.case, case.nodeid, accepted))
+        for case, trial in zip(cases, found.trials, strict=True)
         if not (found.interrupted and trial.waiting)
     ]
     against = msgspec.structs.replace(
-        base_setup.described(),
+        base_setup.against(),
         launches=found.launches,
         seconds=time.monotonic() - begin,
-        accepted=trust,
+        accepted=accepted,
     )
-    kept, problems = _keep(run.settings.paired_data, entries, found, against)
+    written, problems = write_paired_data(run.settings.paired_data, cases, found, against)
     return PairedOutcomes(
         results={result.nodeid: result for result, _ in judged},
         verdicts={verdict.nodeid: verdict for _, verdict in judged},
-        reports={trial.wanted.nodeid: [r["data"] for r in trial.reports] for trial in found.trials},
+        reports={
+            trial.spec.nodeid: [report.serialised for report in trial.reports] for trial in found.trials
+        },
         against=against,
         on_base=frozenset(
-            entry.case for entry, trial in zip(entries, found.trials, strict=True) if trial.no_base is None
+            case.case for case, trial in zip(cases, found.trials, strict=True) if trial.no_base is None
         ),
         interrupted=found.interrupted,
-        written=kept,
+        written=written,
         problems=problems,
     )
 
 
-def _keep(
-    path: Path | None, entries: Sequence[SelectedCase], found: LaunchesResult, against: Against
+def write_paired_data(
+    path: Path | None, cases: Sequence[SelectedCase], found: LaunchesResult, against: Against
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Write every turn to a file, where that is asked for; lines that say so, and what kept it from that."""
+    """Write the times of all blocks to a file, if one is asked for; messages of success and of failure."""
     if path is None:
         return (), ()
-    blocks = PairedData(
+    data = PairedData(
         against=against,
         confirming=found.confirming,
         control=tuple(found.control),
         cases=tuple(
             PairedCaseData(
-                case=entry.case,
-                nodeid=entry.nodeid,
-                plan=trial.wanted.plan,
+                case=case.case,
+                nodeid=case.nodeid,
+                plan=trial.spec.terms,
                 screen=tuple(trial.screen),
                 confirm=tuple(trial.confirm),
-                others=trial.others,
+                others=trial.other_spreads,
             )
-            for entry, trial in zip(entries, found.trials, strict=True)
+            for case, trial in zip(cases, found.trials, strict=True)
         ),
     )
     try:
-        atomic_write(path, encode_paired_data(blocks))
+        atomic_write(path, encode_paired_data(data))
     except InfergateError as error:
         return (), (str(error),)
     return (f"wrote {path}",), ()
 
 
-def _wanted(run: InferenceRun, entry: SelectedCase) -> TrialSpec:
-    tolerance = run.settings.tolerances_for(entry.case.test, entry.marker.tolerance).get("p50")
+def trial_spec(case: SelectedCase) -> TrialSpec:
+    """What is decided about a case, and by which terms."""
+    tolerance = case.terms.tolerance.get("p50")
     return TrialSpec(
-        nodeid=entry.nodeid,
-        plan=paired.PairedTerms() if tolerance is None else paired.PairedTerms(tolerance=tolerance),
-        max_seconds=run.settings.layered("max_time", entry.marker.max_time, PAIRED_MAX_TIME),
-        parity=None if entry.marker.parity is False else entry.marker.parity,
-        compared=entry.marker.parity is not False,
+        nodeid=case.nodeid,
+        terms=paired.PairedTerms() if tolerance is None else paired.PairedTerms(tolerance=tolerance),
+        max_seconds=case.terms.max_time,
+        output_tolerance=case.terms.parity,
+        compare_outputs=case.terms.compare_outputs,
     )

@@ -1,115 +1,164 @@
-"""Several processes with the same model at once: what a call takes then, and how many items come out.
+"""Several processes with the same model at once: the time of a call then, and how many items come out.
 
-A machine that serves with several workers is not so many machines: they share cores, caches and memory.
+A machine with several workers is not several machines: its workers share cores, caches and memory.
 """
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+import pytest
 
 from pytest_infergate.core.domain import stats
 from pytest_infergate.core.domain.measurement import ConcurrentRun
 from pytest_infergate.core.domain.model import Note
 from pytest_infergate.core.domain.notes import NoteCode
-from pytest_infergate.paired.launches import end_workers
-from pytest_infergate.paired.trial import PairedWorker, TrialSpec
-from pytest_infergate.paired.worker_process import WorkerLostError
+from pytest_infergate.instruments.environment import host_hardware
+from pytest_infergate.paired.base_setup import BaseSetup
+from pytest_infergate.paired.paired_worker import Answer, PairedWorker, WorkerLostError, end_workers
+from pytest_infergate.paired.protocol import (
+    CallConcurrently,
+    CalledConcurrently,
+    Command,
+    Done,
+    Event,
+    Finish,
+    Ready,
+    RunCase,
+    RunWarmUp,
+    WarmedUp,
+)
+from pytest_infergate.paired.run_folder import run_folder
+from pytest_infergate.paired.selected_case import SelectedCase
+from pytest_infergate.paired.worker_process import WorkerProcess
+
+if TYPE_CHECKING:
+    from pytest_infergate.runner.run import InferenceRun
 
 SECONDS: Final = 2.0
-"""For which all of them call their model back to back."""
+"""For which all workers call their model back to back."""
+
+
+def measure_concurrently(
+    run: InferenceRun,
+    config: pytest.Config,
+    cases: Sequence[SelectedCase],
+    report: Callable[[int, int], None],
+) -> dict[str, tuple[ConcurrentRun | Note, ...]]:
+    """Measure every case with each number of workers of the settings, by node id.
+
+    `report` is called with the number of workers and that of the cases that are measured. Raises
+    `ConfigurationError` if a worker cannot be started.
+    """
+    nodeids = [case.nodeid for case in cases]
+    cores = host_hardware().cores
+    found: dict[str, tuple[ConcurrentRun | Note, ...]] = {}
+    folder = run_folder()
+    try:
+        with BaseSetup(run, config).ready([], folder) as specs:
+            for workers in run.settings.workers:
+                # Each worker has its share of the cores, unless the user or the case sets the threads.
+                variables = {"OMP_NUM_THREADS": str(max(1, cores // workers))}
+                spec = specs["candidate"]._replace(role="worker", variables=variables)
+                start = partial(WorkerProcess, spec)
+                for nodeid, one in concurrent_runs(start, nodeids, workers, partial(report, workers)).items():
+                    found[nodeid] = (*found.get(nodeid, ()), one)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return found
 
 
 def concurrent_runs(
     start: Callable[[int], PairedWorker],
-    cases: Sequence[TrialSpec],
+    nodeids: Sequence[str],
     workers: int,
-    tell: Callable[[int], None] = lambda _: None,
+    report: Callable[[int], None] = lambda _: None,
 ) -> dict[str, ConcurrentRun | Note]:
-    """Measure every case with so many workers at once, by node id; `tell` hears how many are done.
+    """Measure every case with one number of workers, by node id.
 
-    A case that does not come to its end in every worker has a note in place of figures. `start` gets the
-    seed of a worker.
+    A case that does not reach its end in every worker has a note in place of figures. `start` is given the
+    seed of a worker, `report` the number of cases that are measured.
     """
     found: dict[str, ConcurrentRun | Note] = {}
-    left = list(cases)
+    left = list(nodeids)
     while left:
-        with _together(start, workers) as runs:
-            for index, case in enumerate(left):
-                after = left[index + 1].nodeid if left[index + 1 :] else None
+        with _started(start, workers) as processes:
+            for nodeid, next_nodeid in zip(left, [*left[1:], None], strict=True):
                 try:
-                    found[case.nodeid] = _case(runs, case, after)
-                except WorkerLostError as error:
-                    found[case.nodeid] = Note(code=NoteCode.CONCURRENT_RUN_FAILED, text=str(error))
-                    break
+                    found[nodeid] = _measured_at_once(processes, RunCase(nodeid, next_nodeid))
+                except WorkerLostError as error:  # noqa: PERF203 - it ends the loop
+                    found[nodeid] = Note(code=NoteCode.CONCURRENT_RUN_FAILED, text=str(error))
+                    break  # the other cases go on in new processes
                 finally:
-                    tell(len(found))
-        left = [case for case in left if case.nodeid not in found]
+                    report(len(found))
+        left = [nodeid for nodeid in left if nodeid not in found]
     return found
 
 
 @contextmanager
-def _together(start: Callable[[int], PairedWorker], workers: int) -> Iterator[list[PairedWorker]]:
-    """Processes that have collected the tests; all gone on exit."""
-    runs: list[PairedWorker] = []
+def _started(start: Callable[[int], PairedWorker], workers: int) -> Iterator[list[PairedWorker]]:
+    """Processes that have collected their tests; all ended on exit."""
+    processes: list[PairedWorker] = []
     try:
-        runs.extend(map(start, range(workers)))
-        for worker in runs:
+        processes.extend(map(start, range(workers)))
+        for worker in processes:
             worker.handshake()
-        yield runs
+        yield processes
     finally:
-        end_workers(runs)
+        end_workers(processes)
 
 
-def _case(runs: Sequence[PairedWorker], case: TrialSpec, after: str | None) -> ConcurrentRun | Note:
-    for worker in runs:
-        worker.send({"do": "case", "nodeid": case.nodeid, "next": after})
-    inside = [worker for worker in runs if _ready(worker)]
-    told: list[dict[str, Any]] = []
-    for message in ({"do": "warm", "calls": None}, {"do": "together", "seconds": SECONDS}):
-        if len(inside) < len(runs):
-            break
-        told = _asked(runs, message)
-        inside = [worker for worker, answer in zip(runs, told, strict=True) if answer["is"] == message["do"]]
+def _measured_at_once(workers: Sequence[PairedWorker], case: RunCase) -> ConcurrentRun | Note:
+    for worker in workers:
+        worker.send(case)
+    inside = [worker for worker in workers if _reaches_infer(worker)]
+    answers: list[CalledConcurrently] = []
+    if len(inside) == len(workers):
+        inside = list(_ask_all(inside, RunWarmUp(None), WarmedUp))
+    if len(inside) == len(workers):
+        called = _ask_all(inside, CallConcurrently(SECONDS), CalledConcurrently)
+        inside, answers = list(called), list(called.values())
     for worker in inside:
-        worker.send({"do": "finish"})
-        _ended(worker, worker.receive())
-    if len(inside) < len(runs):
-        return Note(
-            code=NoteCode.CONCURRENT_RUN_FAILED,
-            text=f"the test did not reach its end in {len(runs)} workers at once",
-        )
+        worker.send(Finish())
+        _follow_to_end(worker, worker.receive())
+    if len(answers) < len(workers):
+        text = f"the test did not reach its end in {len(workers)} workers at once"
+        return Note(code=NoteCode.CONCURRENT_RUN_FAILED, text=text)
     return ConcurrentRun(
-        workers=len(runs),
-        throughput=sum(one["calls"] / one["seconds"] for one in told) * told[0]["batch_size"],
-        calls=sum(one["calls"] for one in told),
-        mean=stats.mean([one["mean"] for one in told]),
-        percentiles=tuple(map(stats.mean, zip(*(one["percentiles"] for one in told), strict=True))),
-        threads=told[0]["threads"],
+        workers=len(workers),
+        throughput=sum(one.calls / one.seconds for one in answers) * answers[0].batch_size,
+        calls=sum(one.calls for one in answers),
+        mean=stats.mean([one.mean for one in answers]),
+        percentiles=tuple(map(stats.mean, zip(*(one.percentiles for one in answers), strict=True))),
+        threads=answers[0].threads,
     )
 
 
-def _asked(runs: Sequence[PairedWorker], message: dict[str, Any]) -> list[dict[str, Any]]:
-    """Tell all, then hear all; a worker whose model failed is followed to the end of its test."""
-    for worker in runs:
-        worker.send(message)
-    told = [worker.receive() for worker in runs]
-    for worker, answer in zip(runs, told, strict=True):
-        if answer["is"] != message["do"]:
-            _ended(worker, answer)
-    return told
+def _ask_all(
+    workers: Sequence[PairedWorker], command: Command, answer: type[Answer]
+) -> dict[PairedWorker, Answer]:
+    """Send a command to all, then wait for all answers; a worker whose model fails ends its test instead."""
+    for worker in workers:
+        worker.send(command)
+    events = [worker.receive() for worker in workers]
+    for worker, event in zip(workers, events, strict=True):
+        if not isinstance(event, answer):
+            _follow_to_end(worker, event)
+    return {worker: event for worker, event in zip(workers, events, strict=True) if isinstance(event, answer)}
 
 
-def _ready(worker: PairedWorker) -> bool:
-    """Wait until a worker stands inside `infer`; false where its test ended without."""
-    while (message := worker.receive())["is"] != "ready":
-        if message["is"] == "done":
+def _reaches_infer(worker: PairedWorker) -> bool:
+    """Wait until a test is inside of `infer`; false if it ended before."""
+    while not isinstance(event := worker.receive(), Ready):
+        if isinstance(event, Done):
             return False
     return True
 
 
-def _ended(worker: PairedWorker, message: dict[str, Any]) -> None:
-    """Hear the rest of what a worker says of a test."""
-    while message["is"] != "done":
-        message = worker.receive()
+def _follow_to_end(worker: PairedWorker, event: Event) -> None:
+    while not isinstance(event, Done):
+        event = worker.receive()

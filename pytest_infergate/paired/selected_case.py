@@ -1,20 +1,18 @@
-"""A test item that takes part in a run of worker processes."""
+"""A test item that worker processes run."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from pytest_infergate.config.case_terms import CaseTerms
 from pytest_infergate.core.domain.model import Case
-
-if TYPE_CHECKING:
-    from pytest_infergate.config.marker import Marker
 
 
 class SelectedCase(NamedTuple):
-    """An item that takes part."""
+    """An inference test of the run, with what its workers need to know."""
 
     nodeid: str
     path: Path
     case: Case
-    marker: Marker
+    terms: CaseTerms

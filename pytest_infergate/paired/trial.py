@@ -1,140 +1,113 @@
-"""The state of one case of a paired run, and what the run needs of a worker process."""
+"""The state of one case during a paired run."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
+from pytest_infergate.core.domain.measurement import Measurement
 from pytest_infergate.core.domain.model import Note
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.gate import paired
-from pytest_infergate.core.gate.paired import GpuState, Launch, PairedTerms, Spread, Stage
+from pytest_infergate.core.gate.paired import Launch, PairedTerms, Spread, Stage
 from pytest_infergate.paired.alternation import SamplingPlan
-
-
-class PairedWorker(Protocol):
-    """What the session needs of a process; `paired.worker.Worker` is the real one."""
-
-    def handshake(self) -> dict[str, Any]:
-        """Hear what it collected."""
-
-    def send(self, message: dict[str, Any]) -> None:
-        """Send."""
-
-    def receive(self) -> dict[str, Any]:
-        """Wait for the next message."""
-
-    def ask(self, message: dict[str, Any], kind: str, seconds: float = ...) -> dict[str, Any]:
-        """Send and wait for an answer of a kind."""
-
-    def timed_block(self, calls: int) -> float:
-        """Wake it, time calls, stop it."""
-
-    def gpu_states(self) -> tuple[GpuState, ...]:
-        """What its accelerator told after each turn since this was asked last."""
-
-    def resume(self) -> None:
-        """Let it run."""
-
-    def suspend(self) -> None:
-        """Stop it."""
-
-    def leave(self) -> None:
-        """Ask it to leave."""
-
-    def end(self) -> None:
-        """Wait until it has left, and not for long."""
+from pytest_infergate.paired.paired_worker import Side
+from pytest_infergate.paired.protocol import CasesCollected, PhaseReported
 
 
 class TrialSpec(NamedTuple):
     """A case to be decided."""
 
     nodeid: str
-    plan: PairedTerms = PairedTerms()
+    terms: PairedTerms = PairedTerms()
     max_seconds: float = 60.0
-    """That its turns may take, over all launches."""
-    parity: float | None = None
-    """Tolerance of its output; ``None`` is that of the dtype."""
-    compared: bool = True
-    """Whether its output is compared at all."""
+    """That its blocks may take, over all launches."""
+    output_tolerance: float | None = None
+    """Share by which its output may differ from the base's; ``None`` is that of the dtype."""
+    compare_outputs: bool = True
 
 
 class Trial:
     """What is known of one case so far."""
 
-    def __init__(self, wanted: TrialSpec) -> None:
-        self.wanted = wanted
+    def __init__(self, spec: TrialSpec) -> None:
+        self.spec = spec
         self.screen: list[Launch] = []
         self.confirm: list[Launch] = []
         self.stage = Stage.SCREEN
-        self.others: dict[int, Spread] = {}
-        """By look of the screen, the spread of the launches of the other cases."""
-        self.reports: list[dict[str, Any]] = []
-        """Of the candidate's test, as pytest serialises them: of the last launch, or of one that failed."""
-        self.arriving: list[dict[str, Any]] = []
+        self.other_spreads: dict[int, Spread] = {}
+        """By interim analysis of the screen, the spread between launches of the other cases."""
+        self.reports: list[PhaseReported] = []
+        """Of the candidate's test: those of the last launch, or of the one in which it failed."""
+        self.incoming_reports: list[PhaseReported] = []
         """Those of a test that has not ended yet."""
-        self.figures: dict[str, dict[str, Any] | None] = {}
-        """Measurement of each side, in builtins."""
+        self.measurements: dict[Side, Measurement | None] = {}
         self.no_base: Note | None = None
-        """Why the base has nothing to compare with."""
-        self.mismatch: str | None = None
+        """Why there is nothing to compare with."""
+        self.output_difference: str | None = None
         self.invalid: Note | None = None
         self.stopped: Note | None = None
-        """Why no more launches are made although nothing is decided."""
-        self.exhausted: Note | None = None
+        """Why there are no more launches although nothing is decided."""
+        self.out_of_memory: Note | None = None
         """The candidate ran out of memory."""
         self.lost: Note | None = None
-        """The candidate's process died in this case."""
-        self.apart = False
-        """Whether its sides run one after another, since both do not fit into memory."""
-        self.crowded = False
-        """Whether this launch is the one that showed it: what it says of the test counts for nothing."""
+        """The candidate's process ended during this case."""
+        self.separate = False
+        """Whether its sides run one after the other, because both models do not fit into memory."""
+        self.memory_conflict = False
+        """Whether this launch showed that; its reports are discarded."""
         self.seconds = 0.0
-        self.warm_calls: int | None = None
-        self.sampling_plans = {Stage.SCREEN: SamplingPlan(0, 0, 0), Stage.CONFIRM: SamplingPlan(0, 0, 0)}
+        """That its blocks and warm-ups have taken."""
+        self.warm_up_calls: int | None = None
+        """Fixed by the first launch."""
+        self.sampling_plans: dict[Stage, SamplingPlan] = {}
+        """Fixed by the first launch."""
 
     @property
     def launches(self) -> int:
-        """Launches with turns of both sides."""
+        """Launches with blocks of both sides."""
         return len(self.screen) + len(self.confirm)
 
     @property
     def waiting(self) -> bool:
         """Whether it needs another launch."""
-        ended = (self.no_base, self.invalid, self.stopped, self.exhausted, self.lost)
+        ended = (self.no_base, self.invalid, self.stopped, self.out_of_memory, self.lost)
         return self.stage is not Stage.DONE and not any(ended) and not self.failed
 
     @property
     def failed(self) -> bool:
         """Whether the candidate's own test failed, or was skipped by the user."""
-        return any(report["outcome"] != "passed" for report in self.reports)
+        return any(report.outcome != "passed" for report in self.reports)
 
     def add(self, launch: Launch) -> None:
-        """Take the turns of a launch."""
+        """Add the blocks of a launch to the current stage."""
         (self.screen if self.stage is Stage.SCREEN else self.confirm).append(launch)
 
 
 def decision(trial: Trial, confirming: int) -> paired.Decision:
-    """Decide a case from its launches so far."""
+    """Decide a case from its launches so far; `confirming` cases share the level of the confirmation.
+
+    Raises `ValueError` for times that are not above 0.
+    """
     return paired.decide(
         [launch.difference for launch in trial.screen],
         [launch.difference for launch in trial.confirm],
-        trial.wanted.plan,
+        trial.spec.terms,
         confirming=confirming,
-        others=trial.others,
+        others=trial.other_spreads,
     )
 
 
 def log_ratios(trial: Trial, analysis: int) -> list[float]:
-    """Of the first launches of the screen; none where their times cannot be read."""
+    """Log ratios of the first launches of the screen; empty if a time is not above 0."""
     try:
         return [launch.difference for launch in trial.screen[:analysis]]
     except ValueError:
         return []
 
 
-def unstable_id_note(nodeid: str, collected: dict[str, Any]) -> Note:
-    """Why a process of the candidate does not have a case that the run has collected."""
-    error = collected.get("errors", {}).get(nodeid.partition("::")[0])
+def unstable_id_note(nodeid: str, collected: CasesCollected) -> Note:
+    """Why a process of the candidate lacks a case that the run has collected."""
+    error = collected.errors.get(nodeid.partition("::")[0])
     return Note(
         code=NoteCode.UNSTABLE_ID,
         text="another process of the same code collects no test of this id" + (f": {error}" if error else ""),
@@ -142,14 +115,14 @@ def unstable_id_note(nodeid: str, collected: dict[str, Any]) -> Note:
     )
 
 
-def not_collected_note(nodeid: str, collected: dict[str, Any]) -> Note:
-    """Why the base has no such case."""
+def not_collected_note(nodeid: str, collected: CasesCollected) -> Note:
+    """Why the base lacks a case."""
     module = nodeid.partition("::")[0]
-    error = collected.get("errors", {}).get(module)
+    error = collected.errors.get(module)
     if error is None:
         return Note(code=NoteCode.NEW_CASE, text="the base has no such case")
     return Note(
         code=NoteCode.BASE_COLLECTION,
         text=f"{module} cannot be collected on the base: {error}",
-        hint="if a file beside the test is missing there, list it under overlay in [tool.infergate]",
+        hint="if a file that the test needs is missing there, list it under overlay in [tool.infergate]",
     )

@@ -6,55 +6,48 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from pytest_infergate.core.domain.measurement import Measurement
 from pytest_infergate.core.domain.model import Note
 from pytest_infergate.core.domain.notes import NoteCode
-from pytest_infergate.core.domain.outcome import (
-    CaseResult,
-    CaseVerdict,
-    Comparison,
-    Outcome,
-    Verdict,
-)
+from pytest_infergate.core.domain.outcome import CaseResult, CaseVerdict, Comparison, Outcome, Verdict
 from pytest_infergate.core.gate import decide, paired
+from pytest_infergate.paired.selected_case import SelectedCase
 from pytest_infergate.paired.trial import Trial
 
 if TYPE_CHECKING:
     from pytest_infergate.runner.run import InferenceRun
-from pytest_infergate.paired.selected_case import SelectedCase
 
 
 class Judge(NamedTuple):
-    """What all cases of a run are judged by."""
+    """Judges the cases of a run."""
 
     run: InferenceRun
     confirming: int
+    """Cases that went into confirmation, which share its level."""
     control: Note | None
-    """Why no time of this run counts, if none does."""
+    """Why no time of this run can be compared, if the control shows that."""
 
-    def judged(
-        self, entry: SelectedCase, trial: Trial, trusted: Note | None
+    def judge(
+        self, case: SelectedCase, trial: Trial, accepted: Note | None
     ) -> tuple[CaseResult, CaseVerdict]:
-        """Judge one case from what its trial brought."""
-        outcome, reason = _ending(trial)
-        sides = {
-            name: None if data is None else msgspec.convert(data, Measurement)
-            for name, data in trial.figures.items()
-        }
+        """Judge one case; `accepted` is the note of a commit that accepts its changes."""
+        outcome, reason = _outcome(trial)
         measured = msgspec.structs.replace(
-            self.run.result(entry.case, entry.nodeid, entry.marker, outcome),
-            hardware=self.run.device(entry.case.device).hardware(),
-            measurement=sides.get("candidate"),
+            self.run.result(case.case, case.nodeid, case.terms, outcome),
+            hardware=self.run.device(case.case.device).hardware(),
+            measurement=trial.measurements.get("candidate"),
             reason=reason,
-            budgets=(),
+            budgets=(),  # threads wait differently in paired workers: their times meet no budget
         )
         base = msgspec.structs.replace(
-            measured, outcome=Outcome.MEASURED, measurement=sides.get("base"), reason=None
+            measured, outcome=Outcome.MEASURED, measurement=trial.measurements.get("base"), reason=None
         )
         mismatch = None
-        if trial.mismatch is not None:
-            hint = "if that is meant, say so with @pytest.mark.inference(parity=False), or a tolerance there"
-            mismatch = Note(code=NoteCode.OUTPUTS_DIFFER, text=trial.mismatch, hint=hint)
+        if trial.output_difference is not None:
+            mismatch = Note(
+                code=NoteCode.OUTPUTS_DIFFER,
+                text=trial.output_difference,
+                hint="if that is intended, set @pytest.mark.inference(parity=False), or a tolerance there",
+            )
         verdict = decide.judge_paired(
             measured,
             base,
@@ -62,46 +55,43 @@ class Judge(NamedTuple):
             self.run.policy,
             self.run.environment,
             mismatch=mismatch,
-            accepted=trusted,
+            accepted=accepted,
         )
         return measured, verdict
 
     def _comparison(self, trial: Trial) -> Comparison:
-        plan = trial.wanted.plan
         if trial.no_base is not None:
-            data = trial.figures.get("candidate")
+            measurement = trial.measurements.get("candidate")
             return Comparison(
                 metric="p50",
                 verdict=Verdict.NO_BASELINE,
                 evidence="paired",
-                candidate=None if data is None else data["latency"]["p50"]["value"],
-                tolerance=plan.tolerance,
+                candidate=None if measurement is None else measurement.latency.p50.value,
+                tolerance=trial.spec.terms.tolerance,
                 note=trial.no_base,
             )
         return paired.compared(
             trial.screen,
             trial.confirm,
-            plan,
+            trial.spec.terms,
             confirming=self.confirming,
-            others=trial.others,
+            others=trial.other_spreads,
             stopped=trial.stopped,
             control=self.control,
         )
 
 
-def _ending(trial: Trial) -> tuple[Outcome, Note | None]:
-    """What became of a case before anything was judged."""
+def _outcome(trial: Trial) -> tuple[Outcome, Note | None]:
+    """What became of a case before anything is judged, and why it was not measured."""
     if trial.lost is not None:
         return Outcome.FAILED, trial.lost
-    if trial.exhausted is not None:
-        return Outcome.INFEASIBLE, trial.exhausted
+    if trial.out_of_memory is not None:
+        return Outcome.INFEASIBLE, trial.out_of_memory
+    if any(report.outcome == "skipped" for report in trial.reports):
+        return Outcome.SKIPPED, Note(code=NoteCode.SKIPPED, text="the test was skipped")
     if trial.failed:
-        skipped = any(report["outcome"] == "skipped" for report in trial.reports)
-        if skipped:
-            return Outcome.SKIPPED, Note(code=NoteCode.SKIPPED, text="the test was skipped")
-        return Outcome.FAILED, Note(
-            code=NoteCode.TEST_FAILED, text="the test itself failed", hint="mend the test first"
-        )
+        text = "the test itself failed"
+        return Outcome.FAILED, Note(code=NoteCode.TEST_FAILED, text=text, hint="fix the test first")
     if trial.invalid is not None:
         return Outcome.INVALID, trial.invalid
     return Outcome.MEASURED, None

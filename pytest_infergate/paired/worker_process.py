@@ -1,45 +1,53 @@
-"""A worker process as the run holds it: started, asked, stopped between its turns, and never left behind."""
+"""A worker process: started in the environment of its launch, suspended between blocks, always ended."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import signal
+import socket
 import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, NamedTuple
-
-import msgspec
+from typing import Final, NamedTuple
 
 from pytest_infergate import __version__
-from pytest_infergate.core.gate.paired import GpuState
-from pytest_infergate.errors import ConfigurationError, InfergateError
+from pytest_infergate.errors import ConfigurationError
 from pytest_infergate.paired import channel
-from pytest_infergate.paired.worktree import remove
+from pytest_infergate.paired.paired_worker import Role, WorkerLostError, ask
+from pytest_infergate.paired.protocol import (
+    PROTOCOL_VERSION,
+    BlockTimed,
+    CasesCollected,
+    CollectCases,
+    Command,
+    Event,
+    Hello,
+    Leave,
+    MessageError,
+    TimeBlock,
+)
+from pytest_infergate.paired.run_folder import FOLDER_VARIABLE
 
-PROTOCOL: Final = 1
-"""Grows when messages change their meaning."""
-FOLDER_VARIABLE: Final = "PYTEST_INFERGATE_PAIRED"
-"""Names, in the environment of everything that belongs to a run, the run's own folder."""
-TEMPORARY_PREFIX = "infergate-paired-"
-ANSWER_TIMEOUT_SECONDS = 600.0
+ANSWER_TIMEOUT_SECONDS: Final = 600.0
 """Longest wait for an answer: loading a model may take minutes, and so may one call."""
-EXIT_TIMEOUT_SECONDS = 5.0
-MALLOC = {
+EXIT_TIMEOUT_SECONDS: Final = 5.0
+# Without these, glibc maps large activations anew in some launches and not in others: launches of identical
+# code differed by 35 to 58 %.
+MALLOC: Final = {
     "MALLOC_MMAP_THRESHOLD_": "1073741824",
     "MALLOC_TRIM_THRESHOLD_": "2147483648",
     "MALLOC_TOP_PAD_": "67108864",
 }
-"""Without these, launches of models with large activations differ by half: mapped anew or not."""
-THREADS = {"OMP_WAIT_POLICY": "passive", "OMP_PROC_BIND": "true", "OMP_PLACES": "cores"}
-"""Without these, threads of a process end up on one core by chance, and identical code differs by a third."""
+# Without these, waiting threads take the cores of working ones, and threads of one process may share a core
+# by chance: launches of identical code differed by 14 % without binding, by 2.0 to 2.4 % with it.
+THREADS: Final = {"OMP_WAIT_POLICY": "passive", "OMP_PROC_BIND": "true", "OMP_PLACES": "cores"}
 _LOG_BYTES = 64_000
-_TELLING = ("E  ", "!!!", "Fatal Python error")
-"""Beginnings of lines in which pytest and Python say why they end."""
+"""Of the end of a worker's output, in which the reason of its end is looked for."""
+_ERROR_PREFIXES = ("E  ", "!!!", "Fatal Python error")
+"""Beginnings of lines in which pytest and Python report why they end."""
+# An empty entry is the folder that it runs in, which may contain another tree's package.
 _BOOTSTRAP = (
     "import sys; sys.path[:] = [p for p in sys.path if p]; "
     "from pytest_infergate.worker.entry_point import serve; serve(int(sys.argv[1]))"
@@ -47,126 +55,98 @@ _BOOTSTRAP = (
 _CAN_STOP = hasattr(signal, "SIGSTOP") and hasattr(os, "killpg")
 
 
-class WorkerLostError(InfergateError):
-    """A worker died, or did not answer in time."""
-
-    def __init__(self, side: str, words: str, *, killed: bool = False) -> None:
-        super().__init__(words)
-        self.side = side
-        self.killed = killed
-        """As the system does where memory runs out."""
-
-
-class UnexpectedMessageError(InfergateError):
-    """A worker said something else than what it was asked: its test is ending."""
-
-    def __init__(self, worker: Any, message: dict[str, Any]) -> None:
-        super().__init__(f"expected an answer, heard {message.get('is')!r}")
-        self.worker = worker
-        self.message = message
-
-
 class WorkerSpec(NamedTuple):
-    """How the workers of one side are started."""
+    """How the workers of one role are started."""
 
-    side: str
+    role: Role
     python: str
+    """Its interpreter."""
     folder: Path
-    """Where it runs: the invocation folder, or the same place in the base's worktree."""
-    holder: Path
-    begin: Mapping[str, Any]
-    """What it is told first: arguments, settings, how to find the project."""
+    """Where it runs: the invocation folder, or the same place in the worktree of the base."""
+    run_folder: Path
+    collect: CollectCases
+    """The first command."""
     variables: Mapping[str, str] | None = None
-    """Environment in place of the one that paired sides have, where the user set none of it."""
+    """Of its environment, in place of `THREADS` and `MALLOC`; those that the user set win in any case."""
 
 
 class WorkerProcess:
-    """One process. Everything that it prints goes to a file of its own."""
+    """One process, with all its output in a file of its own. Implements `PairedWorker`."""
 
-    def __init__(self, plan: WorkerSpec, seed: int) -> None:
-        self.plan = plan
-        ours, theirs = channel.pair()
-        self._channel = ours
-        self._log = tempfile.TemporaryFile(dir=plan.holder)  # noqa: SIM115 - open as long as the worker
+    def __init__(self, spec: WorkerSpec, seed: int) -> None:
+        self.spec = spec
+        ours, theirs = socket.socketpair()
+        self._channel = channel.run_channel(ours)
+        self._log = tempfile.TemporaryFile(dir=spec.run_folder)  # noqa: SIM115 - open as long as the worker
         try:
             self._process = subprocess.Popen(  # noqa: S603 - this interpreter, or the one that the user named
-                [plan.python, "-c", _BOOTSTRAP, str(theirs.fileno())],
-                cwd=plan.folder,
-                env=worker_environment(plan, seed),
+                [spec.python, "-c", _BOOTSTRAP, str(theirs.fileno())],
+                cwd=spec.folder,
+                env=worker_environment(spec, seed),
                 stdin=subprocess.DEVNULL,
                 stdout=self._log,
                 stderr=subprocess.STDOUT,
                 pass_fds=(theirs.fileno(),),
-                start_new_session=True,
+                start_new_session=True,  # its children get its signals, and Ctrl-C stays with the run
             )
         except OSError as error:
             self._channel.close()
             self._log.close()
             raise ConfigurationError(
-                f"{plan.python} cannot be run: {error.strerror or error}; give a Python interpreter"
+                f"{spec.python} cannot be run: {error.strerror or error}; give a Python interpreter"
             ) from error
         finally:
             theirs.close()
         self._stopped = False
-        self._gpu_states: list[GpuState] = []
 
-    def handshake(self) -> dict[str, Any]:
-        """Hear what it collected, after checking that it speaks our language.
+    def handshake(self) -> CasesCollected:
+        """Compare versions, and wait until the tests are collected.
 
-        Raises `ConfigurationError` for an interpreter without this plugin or with another version,
-        `WorkerLostError` where it dies over its imports.
+        Raises `ConfigurationError` for an interpreter without this plugin or with another version of it,
+        `WorkerLostError` if the process ends meanwhile.
         """
         try:
-            hello = self._received(ANSWER_TIMEOUT_SECONDS)
+            hello = self.receive()
         except WorkerLostError as error:
             if "pytest_infergate" in str(error) and "No module named" in str(error):
                 raise ConfigurationError(
-                    f"{self.plan.python} has no pytest-infergate: install version {__version__} of it there"
+                    f"{self.spec.python} has no pytest-infergate: install version {__version__} of it there"
                 ) from None
             raise
-        spoken = hello.get("protocol"), hello.get("version")
-        if spoken != (PROTOCOL, __version__):
+        version = hello.version if isinstance(hello, Hello) else None
+        if not isinstance(hello, Hello) or (hello.protocol, version) != (PROTOCOL_VERSION, __version__):
             raise ConfigurationError(
-                f"{self.plan.python} has pytest-infergate {hello.get('version')}, this run {__version__}: "
-                "install the same version in both"
+                f"{self.spec.python} has pytest-infergate {version or 'of an unknown version'}, "
+                f"this run has {__version__}: install the same version in both"
             )
-        self.send(dict(self.plan.begin))
-        return self._received(ANSWER_TIMEOUT_SECONDS)
+        return ask(self, self.spec.collect, CasesCollected)
 
-    def send(self, message: dict[str, Any]) -> None:
-        """Send, to whoever is awake or will be."""
+    def send(self, command: Command) -> None:
+        """Send a command, which a suspended process reads when it is resumed."""
         try:
-            self._channel.send(message)
+            self._channel.send(command)
         except channel.ClosedError:
             raise self._lost("ended") from None
 
-    def receive(self, seconds: float = ANSWER_TIMEOUT_SECONDS) -> dict[str, Any]:
-        """Wait for its next message. Raises `WorkerLostError`."""
-        return self._received(seconds)
+    def receive(self, seconds: float | None = None) -> Event:
+        """Wait for the next event. Raises `WorkerLostError`."""
+        seconds = ANSWER_TIMEOUT_SECONDS if seconds is None else seconds
+        try:
+            return self._channel.receive(seconds)
+        except channel.SilentError:
+            raise self._lost(f"did not answer in {seconds:.0f} s") from None
+        except channel.ClosedError:
+            raise self._lost("ended") from None
+        except MessageError as error:
+            text = f"the process of the {self.spec.role} cannot be understood: {error}"
+            raise WorkerLostError(self.spec.role, text) from None
 
-    def ask(
-        self, message: dict[str, Any], kind: str, seconds: float = ANSWER_TIMEOUT_SECONDS
-    ) -> dict[str, Any]:
-        """Tell, and wait for an answer of this kind. Raises `WorkerStrayedError` for another."""
-        self.send(message)
-        answer = self._received(seconds)
-        if answer.get("is") != kind:
-            raise UnexpectedMessageError(self, answer)
-        return answer
-
-    def timed_block(self, calls: int) -> float:
-        """Wake it, let it time so many calls, stop it; mean seconds a call."""
+    def timed_block(self, calls: int) -> BlockTimed:
+        """Resume it, let it time so many calls, suspend it. Raises `UnexpectedEventError`."""
         self.resume()
-        answer = self.ask({"do": "turn", "calls": calls}, "turn")
+        block = ask(self, TimeBlock(calls), BlockTimed)
         self.suspend()
-        if "board" in answer:
-            self._gpu_states.append(msgspec.convert(answer["board"], GpuState))
-        return float(answer["seconds"])
-
-    def gpu_states(self) -> tuple[GpuState, ...]:
-        """What its accelerator told after each turn since this was asked last."""
-        told, self._gpu_states = tuple(self._gpu_states), []
-        return told
+        return block
 
     def resume(self) -> None:
         """Let it run."""
@@ -175,19 +155,22 @@ class WorkerProcess:
             self._stopped = False
 
     def suspend(self) -> None:
-        """Stop it and its threads and children: one that only waits still spins. Nothing without signals."""
+        """Stop it with its threads and children, where the system has the signals for that."""
+        # A process that only waits for a message may still have threads that spin.
         if _CAN_STOP and not self._stopped:
             self._signal(signal.SIGSTOP)
             self._stopped = True
 
     def leave(self) -> None:
-        """Ask it to leave: its fixtures are torn down."""
+        """Ask it to end, so that its fixtures are torn down."""
         self.resume()
         with suppress(channel.ClosedError):
-            self._channel.send({"do": "end"})
+            self._channel.send(Leave())
+        # In the middle of a case it does not expect the command, and ends when nothing more can come.
+        self._channel.finish_sending()
 
     def end(self) -> None:
-        """Wait until it has left, and kill what is left of it after a while."""
+        """Wait until it has ended; kill it and its children after `EXIT_TIMEOUT_SECONDS`."""
         try:
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(timeout=EXIT_TIMEOUT_SECONDS)
@@ -208,100 +191,43 @@ class WorkerProcess:
             else:
                 self._process.send_signal(number)
         except (ProcessLookupError, PermissionError):
-            pass  # it is gone, and its children too
-
-    def _received(self, seconds: float) -> dict[str, Any]:
-        try:
-            return self._channel.receive(seconds)
-        except channel.SilentError:
-            raise self._lost(f"did not answer in {seconds:.0f} s") from None
-        except channel.ClosedError:
-            raise self._lost("ended") from None
+            pass  # it has ended, and its children too
 
     def _lost(self, how: str) -> WorkerLostError:
-        """Say how it was lost, and its last words."""
+        """The error for a lost process, with how it ended and the reason in its output."""
         try:
             code = self._process.wait(timeout=1 if how == "ended" else 0)
         except subprocess.TimeoutExpired:
             code = None
         if code is not None:
             how = f"was killed by {_signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
-        words = f"the process of the {self.plan.side} {how}{self._last_words()}"
-        return WorkerLostError(self.plan.side, words, killed=code == -getattr(signal, "SIGKILL", 9))
-
-    def _last_words(self) -> str:
         end = self._log.seek(0, os.SEEK_END)
         self._log.seek(max(0, end - _LOG_BYTES))
         lines = self._log.read().decode(errors="replace").strip().splitlines()
-        errors = [line for line in lines if line.startswith(_TELLING) or "Error" in line]
-        words = (errors or lines)[-1:]
-        return f": {words[0].removeprefix('E  ').strip('! ')}" if words else ""
+        errors = [line for line in lines if line.startswith(_ERROR_PREFIXES) or "Error" in line]
+        reason = "".join(f": {line.removeprefix('E  ').strip('! ')}" for line in (errors or lines)[-1:])
+        text = f"the process of the {self.spec.role} {how}{reason}"
+        return WorkerLostError(self.spec.role, text, killed=code == -getattr(signal, "SIGKILL", 9))
 
 
-def worker_environment(plan: WorkerSpec, seed: int) -> dict[str, str]:
-    """What a worker finds: the same on both sides of a pair, and different from pair to pair.
+def worker_environment(spec: WorkerSpec, seed: int) -> dict[str, str]:
+    """The environment of a worker: the same on both sides of a launch, and another in every launch.
 
-    Threads that wait sleep and stay on their core (measured: docs/method.md); variables that the user set
-    are the user's. The padding moves the stack, and makes up for a
-    path of another length.
+    Variables that the user set are kept.
     """
     dropped = ("PYTEST_CURRENT_TEST", "PYTEST_XDIST_WORKER", "PYTEST_XDIST_TESTRUNUID")
     inherited = {name: value for name, value in os.environ.items() if name not in dropped}
-    padding = 2000 + 16 * (seed % 97) - len(str(plan.folder))
+    # The size of the environment moves the stack, and with it the speed of a process. The padding makes up
+    # for paths of different lengths, and draws another place of the stack in every launch.
+    padding = 2000 + 16 * (seed % 97) - len(str(spec.folder))
     return {
-        **({**THREADS, **MALLOC} if plan.variables is None else plan.variables),
+        **({**THREADS, **MALLOC} if spec.variables is None else spec.variables),
         **inherited,
-        **({"PYTHONPATH": plan.begin["pythonpath"]} if plan.begin.get("pythonpath") else {}),
         "PYTHONHASHSEED": str(seed % 4294967295),
-        "PWD": str(plan.folder),
-        FOLDER_VARIABLE: str(plan.holder),
+        "PWD": str(spec.folder),
+        FOLDER_VARIABLE: str(spec.run_folder),
         "PYTEST_INFERGATE_PADDING": "x" * max(0, padding),
     }
-
-
-def temporary_folder() -> Path:
-    """Make the folder of one run, whose name says who made it; folders of the dead are reaped."""
-    place = Path(tempfile.gettempdir()).resolve()
-    for left in place.glob(f"{TEMPORARY_PREFIX}*"):
-        _reap(left)
-    return Path(tempfile.mkdtemp(prefix=f"{TEMPORARY_PREFIX}{os.getpid()}-", dir=place))
-
-
-def _reap(left: Path) -> None:
-    """Kill what still belongs to a run whose process is gone, and remove its folder and worktree."""
-    owner = left.name.removeprefix(TEMPORARY_PREFIX).partition("-")[0]
-    if not owner.isdecimal() or _alive(int(owner)):
-        return
-    if sys.platform == "linux":
-        mark = f"{FOLDER_VARIABLE}={left}".encode()
-        for process in Path("/proc").glob("[0-9]*"):
-            with suppress(OSError):  # gone, or somebody else's
-                if mark in (process / "environ").read_bytes().split(b"\0"):
-                    os.kill(int(process.name), signal.SIGKILL)
-    for pointer in left.glob("base*/.git"):
-        repository = _repository(pointer)
-        if repository is not None:
-            remove(repository, pointer.parent)
-    shutil.rmtree(left, ignore_errors=True)
-
-
-def _repository(pointer: Path) -> Path | None:
-    """The ``.git`` folder that a worktree points to: ``gitdir: /repo/.git/worktrees/name``."""
-    try:
-        place = Path(pointer.read_text(encoding="utf-8").removeprefix("gitdir: ").strip())
-    except (OSError, ValueError):
-        return None
-    return place.parents[1] if len(place.parents) > 1 and place.parents[1].is_dir() else None
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def _signal_name(number: int) -> str:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pytest_infergate.measure.lock import MachineLock
     from pytest_infergate.paired.base_setup import BaseSetup
     from pytest_infergate.paired.compare_run import PairedOutcomes
-    from pytest_infergate.paired.launches import Progress
+    from pytest_infergate.paired.interim_analysis import Progress
     from pytest_infergate.paired.selected_case import SelectedCase
     from pytest_infergate.plugin.fixture import Infer
     from pytest_infergate.runner.case_report import ReportedCases
@@ -290,14 +290,14 @@ class Lifecycle:
 
     def _measure_concurrently(self) -> None:
         """Measure with several workers at once, before the first test."""
-        from pytest_infergate.paired import concurrent_cases
+        from pytest_infergate.paired import concurrency
 
         def tell(count: int, done: int) -> None:
             self._status(f"infergate: {count} workers at once, {done} of {len(entries)} cases")
 
         entries = self._entries()
         with self._machine_alone():
-            self.run.concurrent_runs = concurrent_cases.measure_concurrently(
+            self.run.concurrent_runs = concurrency.measure_concurrently(
                 self.run, self.config, entries, tell
             )
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import msgspec
 import pytest
 
 from pytest_infergate.core.domain.model import Case
@@ -19,7 +19,19 @@ from pytest_infergate.measure import memory
 from pytest_infergate.measure.case import Run, Subject
 from pytest_infergate.measure.invocation import Invocation
 from pytest_infergate.paired import source_tree
-from pytest_infergate.paired.channel import Channel, ClosedError
+from pytest_infergate.paired.channel import ClosedError, WorkerChannel
+from pytest_infergate.paired.protocol import (
+    CasesCollected,
+    Done,
+    Leave,
+    ListModules,
+    MessageError,
+    ModulesListed,
+    OutOfMemory,
+    PhaseReported,
+    RunCase,
+    RunControl,
+)
 from pytest_infergate.plugin.hooks import LIFECYCLE
 from pytest_infergate.plugin.lifecycle import INFER, NEVER_CALLED, Lifecycle, parameter_of
 from pytest_infergate.runner.prepare import exhausted, prepared, threads
@@ -30,7 +42,7 @@ from pytest_infergate.worker.serving import Serving
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from pytest_infergate.config.marker import Marker
+    from pytest_infergate.config.case_terms import CaseTerms
     from pytest_infergate.config.settings import Settings
     from pytest_infergate.instruments.device import Device, DeviceKind
 
@@ -64,7 +76,7 @@ KEPT_CHARACTERS = 1_000_000
 class WorkerPlugin:
     """The plugin that makes a run of pytest one side."""
 
-    def __init__(self, channel: Channel, source: Path, target: Path, modules: Sequence[str]) -> None:
+    def __init__(self, channel: WorkerChannel, source: Path, target: Path, modules: Sequence[str]) -> None:
         self.channel = channel
         self.served = False
         self._source = source
@@ -102,45 +114,52 @@ class WorkerPlugin:
             self._errors[report.nodeid.partition("::")[0]] = last_line(report)
 
     def collected(self, items: Sequence[pytest.Item]) -> None:
-        """Tell the run what there is."""
-        nodeids = [self._nodeid(item) for item in items if parameter_of(item) is not None]
-        self.channel.send({"is": "collected", "nodeids": nodeids, "errors": self._errors})
+        """Report which tests there are."""
+        nodeids = tuple(self._nodeid(item) for item in items if parameter_of(item) is not None)
+        self.channel.send(CasesCollected(nodeids, self._errors))
 
     def serve(self, items: Sequence[pytest.Item], control: Callable[[], None]) -> None:
-        """Run the cases that are asked for, until there are none left."""
+        """Run the cases that the run asks for, until it asks to leave or has ended."""
         self.served = True
-        by_id = {self._nodeid(item): item for item in items}
-        while (message := self._next())["do"] != "end":
-            if message["do"] == "case":
-                item, after = by_id[message["nodeid"]], by_id.get(message["next"])
-                item.config.hook.pytest_runtest_protocol(item=item, nextitem=after)
-            elif message["do"] == "control":
-                control()
-            else:
-                files = source_tree.loaded(self._source, self._target)
-                leak = source_tree.leaked(files, self._target)
-                self.channel.send({"is": "loaded", "loaded": files, "leaked": leak})
-                continue
-            self.channel.send({"is": "done"})
+        by_id: dict[str | None, pytest.Item] = {self._nodeid(item): item for item in items}
+        while True:
+            try:
+                command = self.channel.receive()
+            except ClosedError:
+                return
+            match command:
+                case RunCase():
+                    item = by_id[command.nodeid]
+                    next_item = by_id.get(command.next_nodeid)
+                    item.config.hook.pytest_runtest_protocol(item=item, nextitem=next_item)
+                    self.channel.send(Done())
+                case RunControl():
+                    control()
+                    self.channel.send(Done())
+                case ListModules():
+                    modules = source_tree.loaded_modules(self._source, self._target)
+                    leaked = source_tree.leaked_module(modules, self._target)
+                    self.channel.send(ModulesListed(modules, leaked))
+                case Leave():
+                    return
+                case _:
+                    raise MessageError(f"{type(command).__name__} cannot be executed outside of infer")
 
     def _nodeid(self, item: pytest.Item) -> str:
         """As it is in the run, also where a parameter is a path of the tree."""
         return item.nodeid.replace(str(self._target), str(self._source))
 
-    def _next(self) -> dict[str, Any]:
-        """What to do next; where the run is gone there is nothing left to do."""
-        try:
-            return self.channel.receive()
-        except ClosedError:
-            return {"do": "end"}
-
     def send(self, config: pytest.Config, report: pytest.TestReport) -> None:
         """Pass a report on, with the end of what the test printed."""
         report.sections = [(name, text[-KEPT_CHARACTERS:]) for name, text in report.sections]
         data = config.hook.pytest_report_to_serializable(config=config, report=report)
-        words = "" if report.passed else last_line(report)
         self.channel.send(
-            {"is": "report", "when": report.when, "outcome": report.outcome, "words": words, "data": data}
+            PhaseReported(
+                when=report.when or "",
+                outcome=report.outcome,
+                reason="" if report.passed else last_line(report),
+                serialised=json.dumps(data, default=str),  # plugins of the user may add objects of any type
+            )
         )
 
 
@@ -217,7 +236,7 @@ class WorkerLifecycle(Lifecycle):
 class WorkerRun(InferenceRun):
     """Measures a case as the other end of the channel commands."""
 
-    def __init__(self, settings: Settings, kinds: Sequence[DeviceKind], channel: Channel) -> None:
+    def __init__(self, settings: Settings, kinds: Sequence[DeviceKind], channel: WorkerChannel) -> None:
         super().__init__(settings, kinds, FileStore(settings.baseline))
         self._serving = Serving(channel)
 
@@ -226,7 +245,7 @@ class WorkerRun(InferenceRun):
         name = next(name for name in self.devices if self.absence(name) is None)
         self._serving.control(self.device(name))
 
-    def measure(self, case: Case, nodeid: str, marker: Marker, invocation: Invocation) -> Measured:  # noqa: ARG002
+    def measure(self, case: Case, nodeid: str, terms: CaseTerms, invocation: Invocation) -> Measured:  # noqa: ARG002
         """Serve one case. Exceptions of the model pass through, but for running out of memory."""
         device = self.device(case.device)
         reason = None
@@ -238,7 +257,7 @@ class WorkerRun(InferenceRun):
             if not memory.is_out_of_memory(error):
                 raise
             reason = exhausted(error, case)
-            self._serving.channel.send({"is": "exhausted", "note": msgspec.to_builtins(reason)})
+            self._serving.channel.send(OutOfMemory(reason))
         result = CaseResult(
             case=case,
             nodeid=nodeid,

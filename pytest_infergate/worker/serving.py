@@ -1,4 +1,4 @@
-"""What a worker does inside `infer`: obey, one command after another, until it is told to go on."""
+"""What a worker does inside of `infer`: one command after another, until the test may go on."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from statistics import mean, median
-from typing import Any
-
-import msgspec
+from typing import Final
 
 from pytest_infergate.core.domain.measurement import Counters, Measurement, Memory, WarmUp
 from pytest_infergate.core.gate.paired import GpuState
@@ -26,81 +24,88 @@ from pytest_infergate.measure.case import (
     memory_of,
 )
 from pytest_infergate.measure.compiler import Compilation
-from pytest_infergate.paired.channel import Channel
+from pytest_infergate.measure.counting import Counted
+from pytest_infergate.paired.channel import WorkerChannel
+from pytest_infergate.paired.protocol import (
+    BlockTimed,
+    CallConcurrently,
+    CalledConcurrently,
+    CaseInvalid,
+    Command,
+    CompareOutput,
+    CountWork,
+    Finish,
+    KeepOutput,
+    MessageError,
+    OutputCompared,
+    OutputKept,
+    Ready,
+    RunWarmUp,
+    SideMeasured,
+    TimeBlock,
+    WarmedUp,
+    WorkCounted,
+)
 from pytest_infergate.worker import parity
 
-MAX_WARM_UP_CALLS_SERVED = 10_000
-"""Calls of a warm-up."""
-KEPT_CALLS = 100_000
-"""Call times kept for the test's own figures."""
-GPU_STATE_SECONDS = 0.1
-"""Least time between two questions to an accelerator's driver, which take a part of a turn each."""
-WARM_UP_SECONDS = 0.03
-"""Least warm-up: the first call came before it, and the turns resist a slow start."""
+MAX_WARM_UP_CALLS_SERVED: Final = 10_000
+KEPT_CALLS: Final = 100_000
+"""Call times that are kept for the test's own figures."""
+GPU_STATE_SECONDS: Final = 0.1
+"""Shortest time between two queries of an accelerator's driver, each of which takes a part of a block."""
+# The first call comes before it, and a slow start that remains falls on both sides and into what is trimmed.
+WARM_UP_SECONDS: Final = 0.03
 
 
 class Serving:
-    """The worker's end: the process is stopped from outside between two turns."""
+    """Measures cases as the run commands. The run suspends the process between two commands."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: WorkerChannel) -> None:
         self.channel = channel
 
     def serve(self, subject: Subject, device: Device) -> Run:
-        """Call once, then obey until told to go on; what was timed makes the figures of this side.
+        """Call once, then follow commands until the test may go on.
 
-        Exceptions of the model pass through, after the run was told by the report of the test.
+        Exceptions of the model pass through; the report of the test carries them to the run.
         """
         compilation = Compilation()
         output, stream, cold_start = first_call(subject.call, device)
         invalid = guard.unfinished(output) or guard.active_tracer()
         if invalid is not None:
-            self.channel.send({"is": "invalid", "note": msgspec.to_builtins(invalid)})
+            self.channel.send(CaseInvalid(invalid))
             return Run(output, None, invalid=invalid)
         call = consumed(subject.call) if stream else subject.call
-        self.channel.send({"is": "ready", "seconds": cold_start})
+        self.channel.send(Ready())
         blocks = TimedBlocks(call, device)
         exact = None
+        # A collection in the middle of a block would be timed with it.
         gc.collect()
         gc.freeze()
         gc.disable()
         try:
-            for message in self._commands():
-                match message["do"]:
-                    case "count":
+            for command in self._commands():
+                match command:
+                    case CountWork():
                         exact = count_exactly(call, subject, device, compilation)
-                        answer: dict[str, Any] = {"is": "counted"}
-                    case "keep":
-                        parity.keep(output, message["path"])
-                        answer = {"is": "kept"}
-                    case "compare":
-                        difference = parity.output_difference(output, message["path"], message["tolerance"])
-                        answer = {"is": "compared", "difference": difference}
-                    case "together":
-                        size = {"batch_size": subject.batch_size, "threads": subject.threads}
-                        answer = {**blocks.obey(message), **size}
+                        self.channel.send(WorkCounted())
+                    case KeepOutput():
+                        parity.keep(output, command.path)
+                        self.channel.send(OutputKept())
+                    case CompareOutput():
+                        difference = parity.output_difference(output, command.path, command.tolerance)
+                        self.channel.send(OutputCompared(difference))
+                    case CallConcurrently():
+                        self.channel.send(blocks.call_concurrently(command.seconds, subject))
                     case _:
-                        answer = blocks.obey(message)
-                self.channel.send(answer)
+                        self.channel.send(blocks.execute(command))
         finally:
-            gc.enable()  # what is frozen stays so: the next case has that much less to look through
-        measurement = None
-        if blocks.times:
-            latency = latency_of(tuple(blocks.times))
-            measurement = Measurement(
-                latency=latency,
-                throughput=subject.batch_size / latency.mean if latency.mean > 0 else 0.0,
-                cold_start=cold_start,
-                warm_up=WarmUp(calls=blocks.warmed, seconds=blocks.warm_seconds, steady=True),
-                memory=Memory() if exact is None else memory_of(subject, exact, memory.host_peak()),
-                counters=Counters() if exact is None else exact.counters,
-                threads=subject.threads,
-                notes=() if exact is None else exact.notes,
-            )
-        self.channel.send({"is": "finished", "measurement": msgspec.to_builtins(measurement)})
+            gc.enable()  # frozen objects stay frozen: collections of the next case have less to look through
+        measurement = _measurement(blocks, exact, subject, cold_start) if blocks.times else None
+        self.channel.send(SideMeasured(measurement))
         return Run(output, measurement, tuple(blocks.times))
 
     def control(self, device: Device) -> None:
-        """Take turns with work that is the same on both sides."""
+        """Time work that is the same on both sides, in place of a model."""
         reference_work = list(device.reference_work().values())
 
         def call() -> None:
@@ -108,81 +113,95 @@ class Serving:
                 reference()
 
         blocks = TimedBlocks(call, device)
-        self.channel.send({"is": "ready", "seconds": time_calls(call, device, 1)[0]})
-        for message in self._commands():
-            self.channel.send(blocks.obey(message))
-        self.channel.send({"is": "finished", "measurement": None})
+        time_calls(call, device, 1)
+        self.channel.send(Ready())
+        for command in self._commands():
+            self.channel.send(blocks.execute(command))
+        self.channel.send(SideMeasured(None))
 
-    def _commands(self) -> Iterator[dict[str, Any]]:
-        """What is asked, until the run says to go on."""
-        while (message := self.channel.receive())["do"] != "finish":
-            yield message
+    def _commands(self) -> Iterator[Command]:
+        while not isinstance(command := self.channel.receive(), Finish):
+            yield command
+
+
+def _measurement(
+    blocks: TimedBlocks, exact: Counted | None, subject: Subject, cold_start: float
+) -> Measurement:
+    """The figures of one side, which show how long its calls take and are compared with nothing."""
+    latency = latency_of(tuple(blocks.times))
+    return Measurement(
+        latency=latency,
+        throughput=subject.batch_size / latency.mean if latency.mean > 0 else 0.0,
+        cold_start=cold_start,
+        warm_up=WarmUp(calls=blocks.warmed, seconds=blocks.warm_seconds, steady=True),
+        memory=Memory() if exact is None else memory_of(subject, exact, memory.host_peak()),
+        counters=Counters() if exact is None else exact.counters,
+        threads=subject.threads,
+        notes=() if exact is None else exact.notes,
+    )
 
 
 class TimedBlocks:
-    """Warm-up and turns of one call, as they are asked for."""
+    """Warm-up and blocks of one call."""
 
     def __init__(self, call: Callable[[], object], device: Device) -> None:
         self._call = call
         self._device = device
         self.times: list[float] = []
+        """Seconds of each call, up to `KEPT_CALLS`."""
         self.warmed = 0
+        """Calls of the warm-up."""
         self.warm_seconds = 0.0
         self._meter = device.meter() if device.asynchronous else None
-        self._asked = -math.inf
-        self._told: GpuState | None = None
+        self._queried = -math.inf
+        self._gpu_state: GpuState | None = None
 
-    def obey(self, message: dict[str, Any]) -> dict[str, Any]:
-        """Do one command."""
-        match message["do"]:
-            case "warm":
-                return self._warm(message["calls"])
-            case "together":
-                return self._together(message["seconds"])
+    def execute(self, command: Command) -> WarmedUp | BlockTimed:
+        """Execute one command. Raises `MessageError` for one that does not time anything."""
+        match command:
+            case RunWarmUp():
+                return self._warm_up(command.calls)
+            case TimeBlock():
+                return self._time_block(command.calls)
             case _:
-                return self._timed_block(message["calls"])
+                raise MessageError(f"{type(command).__name__} cannot be executed inside of infer")
 
-    def _warm(self, calls: int | None) -> dict[str, Any]:
-        """So many calls, or calls for `WARM_UP_SECONDS`."""
-        times = time_calls(self._call, self._device, calls or 1)
-        while calls is None and sum(times) < WARM_UP_SECONDS and len(times) < MAX_WARM_UP_CALLS_SERVED:
-            times += time_calls(self._call, self._device, len(times))
-        self.warmed += len(times)
-        self.warm_seconds += sum(times)
-        return {"is": "warm", "calls": len(times), "seconds": median(times[len(times) // 2 :])}
-
-    def _together(self, seconds: float) -> dict[str, Any]:
-        """Call back to back while others do the same."""
+    def call_concurrently(self, seconds: float, subject: Subject) -> CalledConcurrently:
+        """Call back to back for some seconds, while other processes do the same."""
         begin = time.perf_counter()
         times: list[float] = []
         while (elapsed := time.perf_counter() - begin) < seconds or not times:
             times += time_calls(self._call, self._device, max(1, min(len(times), MAX_WARM_UP_CALLS_SERVED)))
         latency = latency_of(tuple(times))
         self.times += times[:KEPT_CALLS]
-        return {
-            "is": "together",
-            "calls": len(times),
-            "seconds": elapsed,
-            "mean": latency.mean,
-            "percentiles": latency.percentiles,
-        }
+        return CalledConcurrently(
+            calls=len(times),
+            seconds=elapsed,
+            mean=latency.mean,
+            percentiles=latency.percentiles,
+            batch_size=subject.batch_size,
+            threads=subject.threads,
+        )
 
-    def _timed_block(self, calls: int) -> dict[str, Any]:
-        """The first call finds the caches of the other side, and is dropped where there are several."""
+    def _warm_up(self, calls: int | None) -> WarmedUp:
+        times = time_calls(self._call, self._device, calls or 1)
+        while calls is None and sum(times) < WARM_UP_SECONDS and len(times) < MAX_WARM_UP_CALLS_SERVED:
+            times += time_calls(self._call, self._device, len(times))
+        self.warmed += len(times)
+        self.warm_seconds += sum(times)
+        return WarmedUp(len(times), median(times[len(times) // 2 :]))
+
+    def _time_block(self, calls: int) -> BlockTimed:
+        # The first call finds the caches of the other side; it is dropped if there are others, or if the
+        # accelerator has just been handed over.
         dropped = 1 if calls > 1 or self._device.asynchronous else 0
         times = time_calls(self._call, self._device, calls + dropped)[dropped:]
         if len(self.times) < KEPT_CALLS:
             self.times += times
-        gpu_state = self._gpu_state()
-        told = {} if gpu_state is None else {"board": msgspec.to_builtins(gpu_state)}
-        return {"is": "turn", "seconds": mean(times), **told}
-
-    def _gpu_state(self) -> GpuState | None:
-        """What the accelerator is allowed to do right now, asked for every `BOARD_SECONDS`."""
-        if self._meter is not None and time.perf_counter() - self._asked >= GPU_STATE_SECONDS:
-            self._asked = time.perf_counter()
+        if self._meter is not None and time.perf_counter() - self._queried >= GPU_STATE_SECONDS:
+            self._queried = time.perf_counter()
             state = self._meter.state()
-            self._told = (
+            self._gpu_state = (
                 None if state is None else GpuState(clock_hz=state.clock_hz, throttled=state.throttled)
             )
-        return self._told
+        return BlockTimed(mean(times), self._gpu_state)

@@ -1,6 +1,7 @@
 """Stand-ins for a CI service: a bare remote, clones as a service makes them, its variables and events,
 and a pytest that notes what it was asked and leaves the results it was given."""
 
+import copy
 import json
 import os
 import shutil
@@ -72,14 +73,17 @@ class Remote:
     """A bare repository, and somebody's clone that pushes into it."""
 
     def __init__(self, folder, like=None):
-        """Empty, or a copy of another."""
+        """Empty, or a copy of another, from which its clones are copied too while both are the same."""
+        self.folder = folder
         self.path = folder / "remote.git"
         self.url = self.path.as_uri()
         self.work = folder / "work"
+        self._like = like
+        self._event, self._clones = None, {}
         if like is not None:
             shutil.copytree(like.path, self.path)
             shutil.copytree(like.work, self.work)
-            git(self.work, "remote", "set-url", "origin", self.url)
+            self._point(self.work, like)
             return
         git(folder, "init", "--quiet", "--template=", "--bare", "--initial-branch=main", str(self.path))
         git(folder, "init", "--quiet", "--template=", "--initial-branch=main", str(self.work))
@@ -87,7 +91,7 @@ class Remote:
 
     @classmethod
     def typical(cls, folder):
-        """Two commits on main, a tag on the first, and a branch with two more, checked out."""
+        """Two commits on main, a tag on the first, and a branch with two more, checked out; pull request 1 is of it."""
         remote = cls(folder)
         remote.commit("first", **{"tests/test_it.py": "def test_it(): pass\n", "model.py": "one"})
         git(remote.work, "tag", "v1")
@@ -96,7 +100,24 @@ class Remote:
         remote.commit("third", **{"feature.py": "three"})
         remote.commit("fourth", **{"feature.py": "four"})
         remote.push("main", "refs/tags/v1", "feature")
+        remote._event = remote.pull_request(1)
         return remote
+
+    def _point(self, folder, other):
+        """Let a copy of a clone of another be one of this."""
+        config = folder / ".git" / "config"
+        config.write_text(config.read_text().replace(other.url, self.url))
+
+    @property
+    def _state(self):
+        """What changes with any commit, branch or tag."""
+        files = [
+            *(self.path / "refs").rglob("*"),
+            *(self.work / ".git" / "refs").rglob("*"),
+            self.path / "packed-refs",
+            self.work / ".git" / "HEAD",
+        ]
+        return {path.relative_to(self.folder): path.read_text() for path in sorted(files) if path.is_file()}
 
     def commit(self, message="more", **files):
         """Commit on whatever is checked out in the clone."""
@@ -129,6 +150,8 @@ class Remote:
 
     def pull_request(self, number, base="main"):
         """What a service makes of the checked out branch: the merge with its base. Returns the event."""
+        if self._like is not None and (number, base) == (1, "main") and self._state == self._like._state:
+            return copy.deepcopy(self._like._event)
         head = git(self.work, "rev-parse", "HEAD")
         branch = git(self.work, "rev-parse", "--abbrev-ref", "HEAD")
         tip = git(self.path, "rev-parse", f"refs/heads/{base}")
@@ -144,6 +167,17 @@ class Remote:
 
     def checkout(self, folder, reference, depth=None):
         """A clone as the checkout action makes it: HEAD detached, of a shallow one nothing but the commit."""
+        if self._like is None or self._state != self._like._state:
+            return self._checked_out(folder, reference, depth)
+        prepared = self._like._clones.get((reference, depth))
+        if prepared is None:
+            prepared = self._like.folder / f"clone-{len(self._like._clones)}"
+            self._like._clones[reference, depth] = self._like._checked_out(prepared, reference, depth)
+        shutil.copytree(prepared, folder)
+        self._point(folder, self._like)
+        return folder
+
+    def _checked_out(self, folder, reference, depth):
         folder.mkdir()
         commit = git(self.path, "rev-parse", reference)
         local = reference.replace("refs/", "refs/remotes/", 1)
@@ -203,7 +237,7 @@ class Service:
 
 
 class Stub:
-    """Stands in for pytest in processes that are started."""
+    """Stands in for pytest in processes that are started, or in their place."""
 
     def __init__(self, folder, monkeypatch):
         self.folder = folder
@@ -221,6 +255,16 @@ class Stub:
         self._monkeypatch.setenv("STUB_RESULTS", "" if text is None else str(path))
         passed = not isinstance(found, Session) or found.gate.passed
         self._monkeypatch.setenv("STUB_CODE", str((0 if passed else 1) if code is None else code))
+
+    def launched(self, command, folder):
+        """What such a process would do, in this one."""
+        assert command[1:3] == ["-m", "pytest"]
+        (self.folder / "asked.json").write_text(json.dumps(command[3:]))
+        options = dict(argument.partition("=")[::2] for argument in command[3:])
+        if os.environ["STUB_RESULTS"]:
+            shutil.copy(os.environ["STUB_RESULTS"], folder / options["--infer-json"])
+        print("pytest ran")  # noqa: T201 - as that process does
+        return int(os.environ["STUB_CODE"])
 
     @property
     def asked(self):

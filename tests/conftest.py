@@ -1,23 +1,11 @@
 """Shared by the whole suite. Nothing here imports torch."""
 
+import functools
+import gc
 import textwrap
 
-import numpy.random  # noqa: F401
 import pytest
-import scipy.special  # noqa: F401
-
-import pytest_infergate.devices.accelerator
-import pytest_infergate.devices.cpu
-import pytest_infergate.measure.lock
-
-# Kept loaded: runs of pytest in this process forget what they load, and halves of the house would be loaded anew.
-import pytest_infergate.paired.compare_run
-import pytest_infergate.plugin.finish
-import pytest_infergate.plugin.fixture
-import pytest_infergate.report.html
-import pytest_infergate.report.results
-import pytest_infergate.storage.baseline_files
-import pytest_infergate.testing  # noqa: F401
+from inner_results import verdicts
 
 pytest_plugins = ["pytester"]
 
@@ -85,6 +73,19 @@ class Project:
             }
         )
 
+    def several(self, markers, body="infer(model)"):
+        """Write a file of marked tests: arguments of the marker by name of the test."""
+        tests = "".join(
+            f"\n\n@pytest.mark.inference({arguments})\ndef test_{name}(infer, model, device):\n    {body}\n"
+            for name, arguments in markers.items()
+        )
+        (self.path / "test_it.py").write_text(f"import pytest\n{tests}")
+
+    def change(self, line):
+        """Add a line to the conftest, which has the devices."""
+        conftest = self.path / "conftest.py"
+        conftest.write_text(f"{conftest.read_text()}\n{line}\n")
+
     def run(self, *arguments):
         """Run pytest in this process."""
         return self.pytester.runpytest_inprocess("-p", "pytest_infergate.plugin.hooks", *arguments)
@@ -93,6 +94,19 @@ class Project:
         """Run pytest on the fake device."""
         return self.run("--infer-devices=fake", *arguments)
 
+    def verdicts(self, *arguments):
+        """Measure, and give what was decided of each case of the fake device, by the name of its test."""
+        self.measure("--infer-json=verdicts.json", *arguments)
+        return self.decided("verdicts.json")
+
+    def decided(self, file):
+        """What a file of results says that was decided."""
+        return verdicts(self.path / file)
+
+    def failing(self, *arguments):
+        """Measure, and name the tests whose cases failed."""
+        return [name for name, decided in self.verdicts(*arguments).items() if decided.failed]
+
     def record(self, *arguments):
         """Record a session, and insist that it went well."""
         result = self.measure("--infer-save", *arguments)
@@ -100,9 +114,60 @@ class Project:
         return result
 
 
+@pytest.fixture(scope="session")
+def loaded_once():
+    """Load what inner runs use: a run in this process forgets what it loads, and would load it anew.
+
+    What is alive by now is set aside from garbage collection, which each measured case runs once.
+    """
+    import numpy.random
+    import scipy.special
+
+    from pytest_infergate import testing
+    from pytest_infergate.advising import advise
+    from pytest_infergate.config import case_matrix
+    from pytest_infergate.devices import accelerator, cpu
+    from pytest_infergate.measure import lock, seed
+    from pytest_infergate.paired import compare_run, concurrent_cases
+    from pytest_infergate.plugin import finish, fixture
+    from pytest_infergate.report import github, html, junit, results
+    from pytest_infergate.storage import baseline_files, paired_data
+
+    kept = (
+        *(numpy.random, scipy.special),
+        *(advise, compare_run, finish, fixture, case_matrix, testing, concurrent_cases),
+        *(accelerator, cpu, lock, seed, github, html, junit, results, baseline_files, paired_data),
+    )
+    gc.collect()
+    gc.freeze()
+    yield kept
+    gc.unfreeze()
+
+
+@pytest.fixture(scope="session")
+def torch_kept(loaded_once):
+    """Torch stays loaded: a run in this process would load it a second time, which ends the process."""
+    pytest.importorskip("torch")
+    import torch._dynamo
+    import torch._inductor.config
+
+    return torch
+
+
+@pytest.fixture(scope="session")
+def software(loaded_once):
+    """The environment of a run, looked up once: it reads the metadata of packages, as long as a case takes."""
+    from pytest_infergate.runner import run
+
+    return functools.cache(run.environment)
+
+
 @pytest.fixture
-def inner_runs(tmp_path, monkeypatch):
+def inner_runs(tmp_path, monkeypatch, software):
     """Runs of pytest inside tests: no other plugins, and a machine lock of their own."""
+    from pytest_infergate.runner import run
+
+    monkeypatch.setattr(run, "environment", software)
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     locks = tmp_path / "locks"
     locks.mkdir()

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import pytest
+
 from pytest_infergate.core.domain.measurement import Counters, Estimate, Latency, Measurement, Memory, WarmUp
 from pytest_infergate.core.domain.model import Case, Environment, Hardware
 from pytest_infergate.core.domain.outcome import CaseResult, Outcome
@@ -37,6 +41,27 @@ def measurement(p50: float = 0.010, **fields) -> Measurement:
 
 def counted(**totals: int) -> Counters:
     return Counters(totals=totals, architecture="AVX2")
+
+
+def refusal(call, *arguments, **fields) -> str:
+    """The text of the `ValueError` that a call raises; the test fails where the call accepts its arguments."""
+    try:
+        accepted = call(*arguments, **fields)
+    except ValueError as error:
+        return str(error)
+    pytest.fail(f"{call.__name__} accepted {arguments} {fields}: {accepted!r}")
+
+
+def refusals(call, *cases: object) -> str:
+    """The refusal of each case, a line each: a mapping holds fields, a tuple holds positional arguments."""
+    lines = []
+    for case_ in cases:
+        if isinstance(case_, Mapping):
+            text = refusal(call, **case_)
+        else:
+            text = refusal(call, *(case_ if isinstance(case_, tuple) else (case_,)))
+        lines.append(f"{case_!r}: {text}")
+    return "\n".join(lines)
 
 
 def day(number: int) -> str:

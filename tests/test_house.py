@@ -1,96 +1,148 @@
-"""The house: who may import whom, and what loading the plugin costs."""
+"""The layout of the package: which part may import which, what core may call, and what loading the plugin costs."""
 
 import ast
+import functools
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
-
-import pytest
 
 import pytest_infergate
 
 ROOT = Path(pytest_infergate.__file__).parent
-LAYERS = {
-    "errors": set(),
-    "core": set(),
-    "devices": {"core", "errors", "measure"},
-    "measure": {"core", "errors", "devices"},
-    "storage": {"core", "errors"},
-    "report": {"core", "errors"},
-    "options": {"core"},
-    "settings": {"core", "errors", "options"},
-    "selection": {"settings"},
-    "fixture": {"core", "errors", "measure", "session", "settings"},
-    "pricing": {"core", "errors", "settings", "storage"},
-    "session": {"core", "errors", "devices", "measure", "options", "pricing", "settings", "storage"},
-    "conclusion": {"advise", "core", "errors", "report", "session", "storage"},
-    "paired": {"core", "errors", "devices", "measure"},
-    "against": {"core", "errors", "conclusion", "paired", "report", "session", "settings", "storage"},
-    "workers": {"against", "core", "measure", "paired", "session"},
-    "side": {"core", "errors", "devices", "measure", "paired", "plugin", "session", "settings", "shell", "storage"},
-    "hookspecs": {"devices", "storage"},
-    "shell": {"core", "errors", "devices", "measure", "report", "options", "settings", "selection", "fixture", "session", "conclusion", "paired", "against", "workers"},
-    "plugin": {"devices", "fixture", "hookspecs", "shell", "storage"},
-    "replay": {"core", "errors", "storage"},
-    "advise": {"core", "errors", "pricing", "report", "settings", "storage"},
-    "history": {"errors"},
-    "ci": {"core", "errors", "history", "report"},
-    "publish": {"core", "errors", "report"},
-    "init": {"errors", "history", "storage"},
-    "cli": {"advise", "ci", "core", "errors", "init", "publish", "replay", "report", "storage"},
-    "testing": {"core", "errors", "devices", "storage"},
-}  # fmt: skip
-"""Which parts each part may import; a part that is not listed may not exist."""
+RANKS = "errors < git < core.domain < core.gate, core.advice < instruments, storage, report, config < devices, measure < runner, testing < paired, advising < plugin, cli < worker"  # fmt: skip
+"""A part imports parts of a lower rank only, never one of its own rank; a module outside every part may not exist."""
+RANK = {part: rank for rank, parts in enumerate(RANKS.split(" < ")) for part in parts.split(", ")}
+PUBLIC = ("__init__", "__main__")
+"""Modules that only name what others define."""
 
 
-def imports(path):
-    tree = ast.parse(path.read_text())
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+@functools.cache
+def trees():
+    """Syntax trees of all modules, by name below the package."""
+    found = {}
+    for path in sorted(ROOT.rglob("*.py")):
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        if name not in PUBLIC:
+            found[name.removesuffix(".__init__")] = ast.parse(path.read_text(encoding="utf-8"))
+    return found
 
 
-def part(path):
-    return path.relative_to(ROOT).with_suffix("").parts[0]
+def part(module):
+    names = module.split(".")
+    return ".".join(names[: 2 if names[0] == "core" else 1])
 
 
-@pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT)))
-def test_imports_go_one_way(path):
-    if path == ROOT / "__init__.py":
-        assert not list(imports(path))
-        return
-    inner = {name.split(".")[1] for name in imports(path) if name.startswith("pytest_infergate.")}
-    inner &= {part(other) for other in ROOT.rglob("*.py")}
-    assert inner - {part(path)} <= LAYERS[part(path)]
+def imports(tree, *, lazy=True):
+    """Modules of the package that a module imports; without `lazy` only those that it loads with itself."""
+    nodes = ast.walk(tree) if lazy else (node for node in tree.body if not isinstance(node, ast.If))
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"relative import of {node.module}"
+            base = node.module.removeprefix("pytest_infergate").removeprefix(".")
+            if node.module.split(".")[0] == "pytest_infergate":
+                for alias in node.names:
+                    inner = f"{base}.{alias.name}".removeprefix(".")
+                    yield inner if inner in trees() else base
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "core").glob("*.py")), ids=lambda path: path.name)
-def test_the_core_touches_nothing_outside(path):
-    effects = {
-        "os",
-        "time",
-        "datetime",
-        "pathlib",
-        "io",
-        "random",
-        "sys",
-        "subprocess",
-        "torch",
-        "pytest",
-        "logging",
+def test_imports_go_down():
+    wrong = []
+    for name, tree in trees().items():
+        if part(name) not in RANK:
+            assert name in ("core",), f"{name} is in no part of the layout"
+            continue
+        for other in filter(None, imports(tree)):
+            if part(other) != part(name) and not RANK[part(other)] < RANK[part(name)]:
+                wrong.append(f"{name} -> {other}")
+    assert not wrong
+
+
+def test_no_module_imports_itself_through_others():
+    graph = {name: set(filter(None, imports(tree, lazy=False))) for name, tree in trees().items()}
+    done = set()
+
+    def visit(name, path):
+        assert name not in path, " -> ".join([*path[path.index(name) :], name])
+        if name not in done:
+            for other in sorted(graph.get(name, ())):
+                visit(other, [*path, name])
+            done.add(name)
+
+    for name in graph:
+        visit(name, [])
+
+
+def test_a_file_name_is_used_once():
+    names = Counter(path.stem for path in ROOT.rglob("*.py") if path.stem != "__init__")
+    assert [name for name, count in names.items() if count > 1] == []
+
+
+def test_a_public_name_has_one_home():
+    homes = {}
+    for name, tree in trees().items():
+        for node in tree.body:
+            found = [node.name] if isinstance(node, (ast.FunctionDef, ast.ClassDef)) else []
+            if isinstance(node, ast.Assign):
+                found += [target.id for target in node.targets if isinstance(target, ast.Name)]
+            for one in found:
+                if not one.startswith("_"):
+                    homes.setdefault(one, set()).add(name)
+    # pytest finds a hook by its name: the specification and our own implementation share it.
+    twice = {
+        one: sorted(where)
+        for one, where in homes.items()
+        if len(where) > 1 and not one.startswith("pytest_infergate_")
     }
-    assert not effects & {name.split(".")[0] for name in imports(path)}
-    assert "print(" not in path.read_text()
+    assert twice == {}
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "report").glob("*.py")), ids=lambda path: path.name)
-def test_reports_are_pure(path):
-    effects = {"os", "time", "datetime", "io", "random", "subprocess", "torch", "pytest"}
-    assert not effects & {name.split(".")[0] for name in imports(path)}
+IMPURE_MODULES = {
+    "os",
+    "time",
+    "pathlib",
+    "io",
+    "random",
+    "sys",
+    "subprocess",
+    "socket",
+    "torch",
+    "pytest",
+    "logging",
+}
+IMPURE_CALLS = {"open", "print", "input", "exec", "eval", "now", "utcnow", "today"}
+"""Calls that read the clock or touch the outside; `datetime` as a value is fine."""
+
+
+def test_core_and_report_are_pure():
+    wrong = []
+    for name, tree in trees().items():
+        if part(name).split(".")[0] not in ("core", "report"):
+            continue
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                wrong += [
+                    f"{name} imports {a.name}" for a in node.names if a.name.split(".")[0] in IMPURE_MODULES
+                ]
+            elif isinstance(node, ast.ImportFrom) and node.module.split(".")[0] in IMPURE_MODULES:
+                wrong.append(f"{name} imports {node.module}")
+            elif isinstance(node, ast.Call):
+                called = (
+                    node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+                )
+                if called in IMPURE_CALLS:
+                    wrong.append(f"{name}:{node.lineno} calls {called}")
+    assert not wrong
+
+
+def test_public_names_load_on_first_use():
+    code = (
+        "import sys, pytest_infergate as package;"
+        "assert not {'torch', 'numpy', 'msgspec', 'pytest'} & set(sys.modules), sorted(sys.modules);"
+        "[getattr(package, name) for name in package.__all__];"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def loaded(pytester, *arguments):

@@ -64,45 +64,43 @@ GATES = {block.place: block for block in BLOCKS if "infergate" in block.script a
 # What stands in them
 
 
-@pytest.mark.parametrize("path", [ACTION, *EXAMPLES, *OWN], ids=lambda path: path.name)
-def test_no_expression_stands_in_a_script(path):
-    assert not [block.place for block in blocks_of(path) if "${{" in block.script]
+def test_no_expression_stands_in_a_script():
+    for path in (ACTION, *EXAMPLES, *OWN):
+        assert not [block.place for block in blocks_of(path) if "${{" in block.script]
 
 
-@pytest.mark.parametrize("path", [ACTION, *EXAMPLES, *OWN], ids=lambda path: path.name)
-def test_actions_are_pinned_and_one_version_of_each(path):
-    for place, step, _ in steps_of(path):
-        used = step.get("uses")
-        if used in (None, "./"):
-            continue
-        assert re.fullmatch(r"actions/[\w/-]+@[0-9a-f]{40}", used), place
+def test_actions_are_pinned_and_one_version_of_each():
     versions = {}
-    for other in (ACTION, *EXAMPLES, *OWN):
+    for path in (ACTION, *EXAMPLES, *OWN):
+        for place, step, _ in steps_of(path):
+            used = step.get("uses")
+            if used not in (None, "./"):
+                assert re.fullmatch(r"actions/[\w/-]+@[0-9a-f]{40}", used), place
         for action, commit, version in re.findall(
-            r"uses: (actions/[\w-]+)[\w/]*@(\w+) # (v[\d.]+)\n", other.read_text()
+            r"uses: (actions/[\w-]+)[\w/]*@(\w+) # (v[\d.]+)\n", path.read_text()
         ):
             versions.setdefault(action, set()).add((commit, version))
     assert all(len(found) == 1 for found in versions.values()), versions
 
 
-@pytest.mark.parametrize("path", [*EXAMPLES, *OWN], ids=lambda path: path.name)
-def test_permissions_are_the_least(path):
-    document = loaded(path)
-    wider = {name: job["permissions"] for name, job in document["jobs"].items() if "permissions" in job}
-    if path.name == "report.yml":
-        assert document["permissions"] == {}
-        assert wider == {"comment": {"actions": "read", "pull-requests": "write"}}
-    else:
-        assert document["permissions"] == {"contents": "read"}
-        assert wider == {}
+def test_permissions_are_the_least():
+    for path in (*EXAMPLES, *OWN):
+        document = loaded(path)
+        wider = {name: job["permissions"] for name, job in document["jobs"].items() if "permissions" in job}
+        if path.name == "report.yml":
+            assert document["permissions"] == {}
+            assert wider == {"comment": {"actions": "read", "pull-requests": "write"}}
+        else:
+            assert document["permissions"] == {"contents": "read"}, path.name
+            assert wider == {}, path.name
 
 
-@pytest.mark.parametrize("path", [*EXAMPLES, *OWN], ids=lambda path: path.name)
-def test_credentials_are_not_kept(path):
-    for place, step, _ in steps_of(path):
-        if step.get("uses", "").startswith("actions/checkout@"):
-            assert step["with"]["persist-credentials"] is False, place
-            assert path.name != "report.yml"
+def test_credentials_are_not_kept():
+    for path in (*EXAMPLES, *OWN):
+        for place, step, _ in steps_of(path):
+            if step.get("uses", "").startswith("actions/checkout@"):
+                assert step["with"]["persist-credentials"] is False, place
+                assert path.name != "report.yml"
 
 
 def test_nothing_of_a_pull_request_runs_where_comments_are_written():
@@ -119,20 +117,18 @@ def test_the_report_follows_the_workflow_that_measures():
     assert report["on"]["workflow_run"]["workflows"] == [measuring["name"]]
 
 
-@pytest.mark.parametrize(
-    ("example", "starter"), [("pull-request.yml", "infergate.yml"), ("report.yml", "infergate-report.yml")]
-)
-def test_the_starter_is_the_example(example, starter):
-    text = (files("pytest_infergate") / "starter" / starter).read_text(encoding="utf-8")
-    assert (ROOT / "examples/workflows" / example).read_text() == text
+def test_the_starter_is_the_example():
+    for example, starter in (("pull-request.yml", "infergate.yml"), ("report.yml", "infergate-report.yml")):
+        text = (files("pytest_infergate") / "starter" / starter).read_text(encoding="utf-8")
+        assert (ROOT / "examples/workflows" / example).read_text() == text, example
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
-def test_versions_that_are_installed_are_those_of_today(path):
-    pins = dict(re.findall(r"([\w-]+)(?:\[\w+\])?==([\w.]+)", path.read_text()))
+def test_versions_that_are_installed_are_those_of_today():
     known = dict(re.findall(r"^([\w-]+)==([\w.]+)", (ROOT / "constraints/dev.txt").read_text(), re.MULTILINE))
-    assert pins.pop("pytest-infergate") == __version__
-    assert {name: known[name] for name in pins} == pins
+    for path in EXAMPLES:
+        pins = dict(re.findall(r"([\w-]+)(?:\[\w+\])?==([\w.]+)", path.read_text()))
+        assert pins.pop("pytest-infergate") == __version__, path.name
+        assert {name: known[name] for name in pins} == pins, path.name
 
 
 def test_every_input_of_the_action_is_used_and_reaches_the_script_by_a_variable():
@@ -252,10 +248,6 @@ needs_bash = pytest.mark.skipif(
 )
 
 
-def complete(world):
-    return world.pull_request(), 0
-
-
 def shallow(world):
     return world.pull_request(1), 0
 
@@ -270,14 +262,6 @@ def fork(world):
     return world.pull_request(1), 0
 
 
-def rewritten(world):
-    clone = world.pull_request(1)
-    git(world.remote.work, "checkout", "--quiet", "--orphan", "rewritten")
-    world.remote.commit("another history")
-    world.remote.push("+rewritten:refs/heads/main")
-    return clone, 0
-
-
 def missing(world):
     event = world.remote.pull_request(1)
     event["pull_request"]["base"] = {"ref": "gone", "sha": NOWHERE}
@@ -285,12 +269,17 @@ def missing(world):
     return world.remote.checkout(world.folder / "clone", "refs/pull/1/merge", 1), 4
 
 
+# Other clones are tested with the command: what is tested here is that each script passes on what it got.
 @needs_bash
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "made", [complete, shallow, fork, rewritten, missing], ids=lambda made: made.__name__
+    ("place", "made"),
+    [
+        ("action.yml:Gate", shallow),
+        ("action.yml:Gate", missing),
+        ("pull-request.yml:gate:Gate", fork),
+    ],
 )
-@pytest.mark.parametrize("place", ["action.yml:Gate", "pull-request.yml:gate:Gate"])
 def test_a_gate_finds_its_base_in_any_clone(world, place, made):
     clone, expected = made(world)
     code, output = world.run(GATES[place], clone, VALUES)
@@ -348,7 +337,7 @@ def test_every_other_block_runs(world, block):
         else:
             assert (clone / "results.json").exists()
             assert (clone / "report.html").exists()
-            assert "passed: 2 of 2 cases decided" in output
+            assert output.count(" equivalent\n") == 2
 
 
 @needs_bash
@@ -377,7 +366,6 @@ def test_a_machine_without_results_fails_the_one_gate(world):
     clone = world.pull_request()
     write(clone, {"machines/infergate-a/results.json": results.render_results(session())})
     (block,) = [block for block in BLOCKS if block.place == "machines.yml:gate:Gate"]
-    assert world.run(block, clone, VALUES)[0] == 0
     assert world.run(block, clone, {**VALUES, "needs.measure.result": "failure"})[0] == 1
 
 
@@ -402,4 +390,4 @@ def test_the_action_says_where_infergate_is_missing(world):
     world.service.set(PATH=tools)
     code, output = world.run(GATES["action.yml:Gate"], world.folder, VALUES)
     assert code == 4
-    assert output.startswith("::error title=infergate::There is no infergate: an earlier step has to install")
+    assert output.startswith("::error title=infergate::")

@@ -4,6 +4,7 @@ import json
 
 import msgspec
 import pytest
+from refusals import refused
 from test_commands_on_results import CPU, GPU, PRICES, measured, session, sized
 
 from pytest_infergate.advising import advise
@@ -67,91 +68,80 @@ def gpu(write):
     return write(sized(GPU, "cuda", {1: 0.004, 8: 0.006}), "gpu.json")
 
 
-def refused(run, words, *arguments):
-    code, out, err = run(*arguments)
-    assert (code, out) == (4, "")
-    assert "Error: " in err
-    assert words in err
+@pytest.fixture
+def answer(run):
+    """Run the command: the one answer of its JSON."""
+
+    def answer(*arguments):
+        code, out, _ = run(*arguments, "--format", "json")
+        assert code == 0
+        (answer,) = json.loads(out)["answers"]
+        return answer
+
+    return answer
+
+
+def codes(answer):
+    return {note["code"] for kind in ("notes", "actions") for note in answer.get(kind, ())}
 
 
 # Prices
 
 
-@pytest.mark.parametrize("price", ["inf", "1e999", "0", "-0.0", "1.20EUR", "€1.20", "$1.20", "1,20", "free"])
-def test_a_price_is_a_number_of_dollars(run, cpu, price):
-    refused(run, f"--price: {price!r} is no price in USD an hour", cpu, *ASKED, "--price", f"cpu={price}")
+def test_prices_that_cannot_be_are_refused(run, cpu, write, tmp_path, snapshot):
+    prices = ("inf", "1e999", "0", "-0.0", "1.20EUR", "€1.20", "$1.20", "1,20", "free", "1e308")
+    pairs = (*(f"cpu={price}" for price in prices), "cpu=", "=1.2", " = ", "=", "cqu=1")
+    asked = {f"--price {pair!r}": (cpu, *ASKED, "--price", pair) for pair in pairs}
+    tables = {
+        "in euros": TABLE.replace("usd_per_hour", "eur_per_hour"),
+        **{
+            f"of {price}": TABLE.replace("0.2,", f"{price},")
+            for price in ("-0.2", "nan", "inf", "0", "1e300")
+        },
+    }
+    for index, (name, text) in enumerate(tables.items()):
+        asked[f"a table {name}"] = (cpu, *ASKED, "--prices", write(text, f"{index}.csv"))
+    asked["no table"] = (cpu, *ASKED, "--prices", "no.csv")
+    assert refused(run, asked, folder=tmp_path) == snapshot
 
 
-def test_a_price_of_which_no_month_can_be_paid_is_refused(run, cpu):
-    refused(run, "--price: '1e308' is ", cpu, *ASKED, "--price", "cpu=1e308")
-
-
-@pytest.mark.parametrize("pair", ["cpu=", "=1.2", " = ", "="])
-def test_a_price_is_of_a_machine(run, cpu, pair):
-    refused(run, f"--price: {pair!r} is not such as cpu=1.20", cpu, *ASKED, "--price", pair)
-
-
-def test_prices_in_another_currency_are_refused(run, cpu, write):
-    table = write(TABLE.replace("usd_per_hour", "eur_per_hour"), "own.csv")
-    words = f"{table}: line 1: column 'eur_per_hour': prices are in US dollars; convert them"
-    refused(run, words, cpu, *ASKED, "--prices", table)
-
-
-@pytest.mark.parametrize("price", ["-0.2", "nan", "inf", "0", "1e300"])
-def test_a_price_of_a_table_is_named_by_its_line(run, cpu, write, price):
-    table = write(TABLE.replace("0.2,", f"{price},"), "own.csv")
-    refused(run, f"{table}: line 2: usd_per_hour: {price!r} is ", cpu, *ASKED, "--prices", table)
-
-
-def test_a_table_that_is_not_there_is_named(run, cpu):
-    refused(run, "'no.csv' does not exist", cpu, *ASKED, "--prices", "no.csv")
-
-
-@pytest.mark.parametrize(
-    ("today", "old"), [("2026-10-18", False), ("2026-10-19", True), ("2027-01-01", True)]
-)
-def test_a_price_older_than_ninety_days_is_doubted(run, gpu, write, monkeypatch, *, today, old):
-    monkeypatch.setattr(advise, "today", lambda: today)
+def test_a_price_older_than_ninety_days_is_doubted(answer, gpu, write, monkeypatch):
     table = write(TABLE, "own.csv")
-    code, out, _ = run(gpu, *ASKED, "--prices", table, "--instance", "cuda=lab/card")
-    assert code == 0
-    assert ("the price of lab/card is " in out) == old
-    assert "lab/card in cellar, on demand, as of 2026-07-20" in out
+    for today, old in (("2026-10-18", False), ("2026-10-19", True), ("2027-01-01", True)):
+        monkeypatch.setattr(advise, "today", lambda today=today: today)
+        found = answer(gpu, *ASKED, "--prices", table, "--instance", "cuda=lab/card")
+        assert ("prices-old" in codes(found)) == old, today
+        assert "2026-07-20" in found["plans"][0]["price"]
 
 
-def test_the_price_of_an_own_machine_never_ages(run, gpu, monkeypatch):
+def test_the_price_of_an_own_machine_never_ages(answer, gpu, monkeypatch):
     monkeypatch.setattr(advise, "today", lambda: "2099-01-01")
-    code, out, _ = run(gpu, *ASKED, *PRICES)
-    assert code == 0
-    assert "days old" not in out
+    assert "prices-old" not in codes(answer(gpu, *ASKED, *PRICES))
 
 
 # Demands
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (("--demand", "1e-12/s"), "--demand: '1e-12/s' is not a rate between"),
-        (("--demand", "1e15/s"), "--demand: '1e15/s' is not a rate between"),
-        (("--demand", "1/day:periodic", "--streams", "1000000000"), "--demand: 1,000,000,000 streams are more than"),
-        (("--demand", "2/s", "--streams", "3"), "--demand: 3 streams of '2/s': streams are periodic"),
-        (("--demand", "2/s", "--streams", "0"), "--streams"),
-        (("--demand", "2/s", "--p95-ms", "inf"), "--p95-ms: inf is no number of milliseconds above 0"),
-        (("--demand", "2/s", "--price", "cqu=1"), "--price: 'cqu' is no machine that was measured: "),
-        (("--demand", "2/s", "--p95-ms", "-5"), "--p95-ms: -5 is no number of milliseconds above 0"),
-        (("--demand", "2/s", "--p95-ms", "fast"), "'fast' is not a valid float"),
-        (("--demand", "2/s", "--utilisation", "nan"), "--utilisation: nan is no share above 0"),
-        (("--demand", "2/s", "--utilisation", "0"), "--utilisation: 0 is no share above 0"),
-        (("--demand", "2/s", "--min-instances", "0"), "--min-instances"),
-        (("--demand", "2/s", "--day", ",".join(["1"] * 23 + ["5e-324"])), "--day: an hour has next to no demand"),
-        (("--items", "1e30", "--deadline", "2h"), "--items, --deadline: '1e30' is more than the 1e+18 items"),
-        (("--items", "1e6", "--deadline", "1ns"), "--items, --deadline: '1ns' is not a time above zero"),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
-)  # fmt: skip
-def test_what_cannot_be_asked_is_answered_with_what_can(run, cpu, arguments, words):
-    refused(run, words, cpu, *arguments, "--price", "cpu=0.1")
+def test_what_cannot_be_asked_is_answered_with_what_can(run, cpu, snapshot):
+    two = ("--demand", "2/s")
+    questions = [
+        ("--demand", "1e-12/s"),
+        ("--demand", "1e15/s"),
+        ("--demand", "1/day:periodic", "--streams", "1000000000"),
+        (*two, "--streams", "3"),
+        (*two, "--streams", "0"),
+        (*two, "--p95-ms", "inf"),
+        (*two, "--p95-ms", "-5"),
+        (*two, "--p95-ms", "fast"),
+        (*two, "--utilisation", "nan"),
+        (*two, "--utilisation", "0"),
+        (*two, "--min-instances", "0"),
+        (*two, "--day", ",".join(["1"] * 23 + ["5e-324"])),
+        ("--items", "1e30", "--deadline", "2h"),
+        ("--items", "1e6", "--deadline", "1ns"),
+    ]
+    asked = {" ".join(words): (cpu, *words, "--price", "cpu=0.1") for words in questions}
+    assert refused(run, asked) == snapshot
 
 
 def test_the_largest_backlog_has_figures_in_every_form(run, cpu):
@@ -163,40 +153,32 @@ def test_the_largest_backlog_has_figures_in_every_form(run, cpu):
     assert run(cpu, *asked)[0] == 0
 
 
-def test_a_demand_beyond_all_machines_says_so(run, cpu):
-    code, out, _ = run(cpu, "--demand", "1e12/s", "--price", "cpu=0.1")
-    assert code == 0
-    assert "No number of machines serves this demand." in out
+def test_a_demand_beyond_all_machines_says_so(answer, cpu):
+    found = answer(cpu, "--demand", "1e12/s", "--price", "cpu=0.1")
+    assert (found["plans"], found["binding"]["code"]) == ([], "demand-unmet")
 
 
-@pytest.mark.parametrize("rate", ["1e-9/s", "1/day"])
-def test_a_demand_of_next_to_nothing_takes_one_machine(run, cpu, rate):
-    code, out, _ = run(cpu, "--demand", rate, "--price", "cpu=0.1")
-    assert code == 0
-    assert "Run it on 1 x own cpu (cpu): 73.0 USD a month" in out
+def test_a_demand_of_next_to_nothing_takes_one_machine(answer, cpu):
+    for rate in ("1e-9/s", "1/day"):
+        plan = answer(cpu, "--demand", rate, "--price", "cpu=0.1")["plans"][0]
+        assert (plan["deployment"], plan["instances"]) == ("own cpu (cpu)", 1)
+        assert plan["usd_per_month"] == pytest.approx(73.0)
 
 
-@pytest.mark.parametrize("form", ["markdown", "json", "html"])
-def test_a_limit_below_the_fastest_call_is_answered_in_every_form(run, cpu, form):
-    code, out, _ = run(cpu, "--demand", "2/s", "--p95-ms", "1", "--price", "cpu=0.1", "--format", form)
-    assert code == 0
-    assert "o plan answers 95 % of requests within 1.00 ms" in out.replace("\\", "")
-    assert "Run it on" not in out
+def test_a_limit_below_the_fastest_call_is_answered_in_every_form(run, cpu):
+    for form in ("text", "markdown", "html"):
+        code, out, _ = run(cpu, "--demand", "2/s", "--p95-ms", "1", "--price", "cpu=0.1", "--format", form)
+        assert code == 0
+        assert "within 1.00 ms" in out.replace("\\", ""), form
+        assert "USD/month" not in out, form
 
 
 # Results
 
 
-def test_an_empty_file_is_no_result(run, write):
-    empty = write("", "empty.json")
-    refused(run, f"{empty}: the file is empty", empty, *ASKED)
-
-
-def test_results_without_a_case_say_how_to_get_some(run, write):
+def test_results_without_a_case_say_how_to_get_some(run, write, tmp_path, snapshot):
     bare = write(session())
-    refused(
-        run, "the results hold no case whose times can be used: run the tests with --infer-json", bare, *ASKED
-    )
+    assert refused(run, {"no cases": (bare, *ASKED)}, folder=tmp_path) == snapshot
 
 
 def test_throughput_is_that_of_the_calls_and_not_what_the_file_says(run, write):
@@ -213,72 +195,63 @@ def test_throughput_is_that_of_the_calls_and_not_what_the_file_says(run, write):
     assert answers[0] == answers[1]
 
 
-def test_one_batch_size_is_told_as_such(run, write):
-    code, out, _ = run(write(session(measured(0.02))), *ASKED, "--price", "cpu=0.1")
-    assert code == 0
-    assert "only batches of 1 were measured on cpu: whether larger ones pay is unknown" in out
-    assert "give the marker batch_sizes=[1, 8, 32]" in out
+def test_one_batch_size_is_told_as_such(answer, write):
+    found = answer(write(session(measured(0.02))), *ASKED, "--price", "cpu=0.1")
+    assert "one-batch-size" in codes(found)
 
 
 # Machines
 
 
-@pytest.mark.parametrize(
-    ("which", "instance", "words"),
-    [
-        ("gpu", "cuda=lab/box", "the machine has an accelerator, NVIDIA L4, and lab/box has none"),
-        ("cpu", "cpu=lab/card", "no accelerator was used, and lab/card has L4"),
-    ],
-    ids=["card", "processor"],
-)
-def test_an_instance_without_the_device_serves_nobody(run, request, write, *, which, instance, words):
-    table = write(TABLE, "own.csv")
-    device, _, name = instance.partition("=lab/")
-    said = f"{name}, which {device} is said to be, is another machine: {words}"
-    refused(run, said, request.getfixturevalue(which), *ASKED, "--prices", table, "--instance", instance)
+def test_an_instance_without_the_device_serves_nobody(run, cpu, gpu, write, snapshot):
+    table = ("--prices", write(TABLE, "own.csv"), "--instance")
+    asked = {
+        "a card that is said to be a processor": (gpu, *ASKED, *table, "cuda=lab/box"),
+        "a processor that is said to be a card": (cpu, *ASKED, *table, "cpu=lab/card"),
+    }
+    assert refused(run, asked) == snapshot
 
 
-def test_an_instance_without_the_device_is_told_beside_those_that_have_it(run, cpu, gpu, write):
+def test_an_instance_without_the_device_is_told_beside_those_that_have_it(answer, cpu, gpu, write):
     table = write(TABLE, "own.csv")
-    code, out, _ = run(
+    found = answer(
         cpu, gpu, *ASKED, "--prices", table, "--instance", "cpu=lab/box", "--instance", "cuda=lab/box"
     )
-    assert code == 0
-    assert "Run it on 1 x box (cpu)" in out
-    assert "box, which cuda is said to be, is another machine" in out
+    assert found["deployments"] == ["box (cpu)"]
+    assert "other-machine" in codes(found)
 
 
-def test_one_price_for_several_machines_tells_them_apart(run, cpu, write):
+def test_one_price_for_several_machines_tells_them_apart(answer, cpu, write):
     big = write(sized(BIG, "cpu", {1: 0.005, 8: 0.030}), "big.json")
-    code, out, _ = run(cpu, big, "--demand", "100/s", "--p95-ms", "200", "--price", "cpu=0.1")
-    assert code == 0
-    assert "Run it on 1 x own cpu, 16 cores of Big CPU (cpu)" in out
-    assert "own cpu, 4 cores of Test CPU" in out
+    found = answer(cpu, big, "--demand", "100/s", "--p95-ms", "200", "--price", "cpu=0.1")
+    assert [plan["deployment"] for plan in found["plans"]] == [
+        "own cpu, 16 cores of Big CPU (cpu)",
+        "own cpu, 4 cores of Test CPU (cpu)",
+    ]
+    assert "one-price" in codes(found)
 
 
-def test_machines_are_priced_by_their_class(run, cpu, write):
+def test_machines_are_priced_by_their_class(answer, cpu, write):
     big = write(sized(BIG, "cpu", {1: 0.005, 8: 0.030}), "big.json")
-    prices = ("--price", "test-cpu=0.1", "--price", "big-cpu=0.9")
-    code, out, _ = run(cpu, big, *ASKED, *prices)
-    assert code == 0
-    assert "Run it on 1 x own test-cpu (cpu): 73.0 USD a month" in out
-    assert "Runner-up: 1 x own big-cpu (cpu), 657 USD a month" in out
+    found = answer(cpu, big, *ASKED, "--price", "test-cpu=0.1", "--price", "big-cpu=0.9")
+    assert [(plan["deployment"], round(plan["usd_per_month"])) for plan in found["plans"]] == [
+        ("own test-cpu (cpu)", 73),
+        ("own big-cpu (cpu)", 657),
+    ]
 
 
-def test_a_machine_that_nobody_priced_is_asked_for_beside_the_answer(run, cpu, write):
+def test_a_machine_that_nobody_priced_is_asked_for_beside_the_answer(answer, cpu, write):
     big = write(sized(BIG, "cpu", {1: 0.005}), "big.json")
-    code, out, _ = run(cpu, big, *ASKED, "--price", "test-cpu=0.1")
-    assert code == 0
-    assert "Run it on 1 x own test-cpu (cpu)" in out
-    assert "what is this machine, and what does it cost: 16 cores of Big CPU?" in out
+    found = answer(cpu, big, *ASKED, "--price", "test-cpu=0.1")
+    assert found["deployments"] == ["own test-cpu (cpu)"]
+    (note,) = [note for note in found["notes"] if note["code"] == "unknown-machine"]
+    assert BIG.text in note["text"]
 
 
-def test_batch_sizes_of_several_runs_on_one_machine_come_together(run, write):
+def test_batch_sizes_of_several_runs_on_one_machine_come_together(answer, write):
     first = write(session(measured(0.020)), "first.json")
     second = write(session(measured(0.120, batch_size=8), created="2026-07-02T12:00:00Z"), "second.json")
-    code, out, _ = run(first, second, *ASKED, "--price", "cpu=0.1", "--format", "json")
-    assert code == 0
-    (sweep,) = json.loads(out)["answers"][0]["sweeps"]
+    (sweep,) = answer(first, second, *ASKED, "--price", "cpu=0.1")["sweeps"]
     assert sweep["batch_sizes"] == [1, 8]
 
 
@@ -290,4 +263,6 @@ def test_results_of_several_dtypes_that_contradict_are_refused(run, write):
             both[1], case=msgspec.structs.replace(both[1].case, dtype="float16")
         )
         files.append(write(session(*both, created=f"2026-07-0{index + 1}T12:00:00Z"), f"{index}.json"))
-    refused(run, "tests/test_a.py::test_model[cpu] was measured twice on test-cpu-4c-", *files, *ASKED)
+    code, out, err = run(*files, *ASKED)
+    assert (code, out) == (4, "")
+    assert f"tests/test_a.py::test_model[cpu] was measured twice on {CPU.id}" in err

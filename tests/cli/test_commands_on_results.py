@@ -3,8 +3,10 @@
 import json
 
 import pytest
+from refusals import refused
 
 from pytest_infergate.cli import main
+from pytest_infergate.core.advice import planning, sensitivity
 from pytest_infergate.core.domain.measurement import Estimate, Latency, Measurement, WarmUp
 from pytest_infergate.core.domain.model import Case, Environment, Hardware
 from pytest_infergate.core.domain.outcome import CaseResult, CaseVerdict, Outcome, Policy, Session, Verdict
@@ -86,15 +88,15 @@ def test_a_contradiction_is_refused_and_nothing_is_written(run, files, tmp_path)
     other.write_text(results.render_results(session(measured(0.05), created="2026-07-02T12:00:00Z")))
     code, out, err = run("merge", *files, other, "-o", tmp_path / "all.json")
     assert (code, out) == (4, "")
-    assert "tests/test_a.py::test_model[cpu] was measured twice" in err
+    assert "tests/test_a.py::test_model[cpu]" in err
     assert not (tmp_path / "all.json").exists()
 
 
 def test_the_gate_passes_where_all_passed(run, files):
     code, out, _ = run("gate", *files)
     assert code == 0
-    assert "passed: 2 of 2 cases decided" in out
-    assert "on 1 x NVIDIA L4" in out
+    assert out.count(" equivalent\n") == 2
+    assert "1 x NVIDIA L4" in out
 
 
 def test_the_gate_fails_where_one_failed(run, files, tmp_path):
@@ -103,8 +105,8 @@ def test_the_gate_fails_where_one_failed(run, files, tmp_path):
     red.write_text(results.render_results(session(slow, kind=Verdict.REGRESSED, failed=True)))
     code, out, _ = run("gate", *files, red)
     assert code == 1
-    assert "FAILED: 3 of 3 cases decided, 1 regressed" in out
-    assert "1 case regressed, on 2 cores of Other CPU" in out
+    assert out.count("  regressed\n") == 1
+    assert "2 cores of Other CPU" in out
 
 
 def test_the_gate_of_a_merged_file_is_that_of_its_parts(run, files, tmp_path):
@@ -118,47 +120,36 @@ def test_the_report_is_one_page(run, files, tmp_path):
     code, _, err = run("report", *files, "-o", page)
     assert (code, err) == (0, f"wrote {page}\n")
     text = page.read_text()
-    assert "passed: 2 of 2 cases decided" in text
+    assert text.startswith("<!DOCTYPE html>")
     assert "1 x NVIDIA L4" in text
     assert "4 cores of Test CPU" in text
 
 
-def test_a_broken_file_is_named(run, files, tmp_path):
-    broken = tmp_path / "broken.json"
-    broken.write_text('{"schema_version": 1, "cases": "none"}')
-    for command in ("merge", "gate", "report", "advise"):
-        code, out, err = run(command, files[0], broken, *(["--demand", "1/s"] if command == "advise" else []))
-        assert (code, out) == (4, "")
-        assert str(broken) in err
-
-
-def test_an_empty_file_is_named(run, tmp_path):
-    empty = tmp_path / "empty.json"
-    empty.write_text("")
-    code, _, err = run("gate", empty)
-    assert code == 4
-    assert f"{empty}: the file is empty" in err
-
-
-def test_a_merged_file_without_sessions_is_refused(run, tmp_path):
-    none = tmp_path / "none.json"
-    none.write_text('{"schema_version": 1, "sessions": []}')
-    code, _, err = run("gate", none)
-    assert code == 4
-    assert "$.sessions: there is none" in err
-
-
-def test_a_merged_file_is_no_single_session(files):
-    with pytest.raises(Exception, match="holds 2 sessions"):
-        results.parse_results(
-            results.render_merged([session(measured(0.04)), session(measured(0.05))]), "all.json"
-        )
-
-
-def test_an_absent_file_is_usage(run, tmp_path):
-    code, _, err = run("merge", tmp_path / "absent.json")
-    assert code == 4
-    assert "absent.json" in err
+def test_what_is_not_a_result_is_named(run, files, tmp_path, snapshot):
+    contents = {
+        "broken": '{"schema_version": 1, "cases": "none"}',
+        "empty": "",
+        "none": '{"schema_version": 1, "sessions": []}',
+    }
+    for name, content in contents.items():
+        (tmp_path / f"{name}.json").write_text(content)
+    commands = {
+        "merge": (),
+        "gate": (),
+        "report": ("-o", tmp_path / "page.html"),
+        "advise": ("--demand", "1/s"),
+    }
+    asked = {
+        f"{command} {name}.json": (command, files[0], tmp_path / f"{name}.json", *options)
+        for command, options in commands.items()
+        for name in ("broken", "absent", *(["empty", "none"] if command == "gate" else []))
+    }
+    over = {
+        f"{command} over its input": (command, files[0], "-o", files[0]) for command in ("report", "advise")
+    }
+    assert refused(run, {**asked, **over}, folder=tmp_path) == snapshot
+    assert not (tmp_path / "page.html").exists()
+    results.parse_results(files[0].read_bytes(), "cpu.json")
 
 
 # advise
@@ -182,121 +173,98 @@ def machines(tmp_path):
 PRICES = ("--price", "cpu=0.10", "--price", "cuda=0.80")
 
 
-def test_at_a_low_demand_the_processor_wins(run, machines):
-    code, out, _ = run("advise", *machines, "--demand", "5/s", "--p95-ms", "200", *PRICES)
-    assert code == 0
-    assert "Run it on 1 x own cpu (cpu): 73.0 USD a month" in out
-    assert "Runner-up: 1 x own cuda (cuda), 584 USD a month: 511 USD more." in out
-    assert "own cpu (cpu) costs least, above that own cuda (cuda)" in out
+@pytest.fixture
+def advise(run, machines, monkeypatch):
+    """Run the command on both machines, with short simulations: answers of the JSON, or what it prints."""
+    monkeypatch.setattr(planning, "REQUESTS", 100)
+    monkeypatch.setattr(sensitivity, "STEPS", 2)
+
+    def advise(*arguments, form="json"):
+        code, out, _ = run("advise", *machines, *arguments, *PRICES, "--format", form)
+        assert code == 0
+        assert "Infinity" not in out
+        assert "NaN" not in out
+        return json.loads(out) if form == "json" else out
+
+    return advise
 
 
-def test_at_a_high_demand_the_card_wins(run, machines):
-    code, out, _ = run("advise", *machines, "--demand", "600/s", "--p95-ms", "200", *PRICES)
-    assert code == 0
-    assert "Run it on 1 x own cuda (cuda): 584 USD a month" in out
+@pytest.mark.parametrize("rate", ["5/s", "600/s"])
+def test_the_processor_wins_at_a_low_demand_and_the_card_at_a_high_one(advise, rate):
+    (answer,) = advise("--demand", rate, "--p95-ms", "200")["answers"]
+    cheapest, other = answer["plans"]
+    assert answer["demand"]["rate"] == float(rate.removesuffix("/s"))
+    if rate == "5/s":
+        assert (cheapest["deployment"], cheapest["instances"]) == ("own cpu (cpu)", 1)
+        assert cheapest["usd_per_month"] == pytest.approx(73.0)
+        assert (other["deployment"], other["usd_per_month"]) == ("own cuda (cuda)", pytest.approx(584.0))
+    else:
+        assert (cheapest["deployment"], cheapest["instances"]) == ("own cuda (cuda)", 1)
 
 
-def test_a_limit_below_the_fastest_call_names_what_binds(run, machines):
-    code, out, _ = run("advise", *machines, "--demand", "2/s", "--p95-ms", "1", *PRICES)
-    assert code == 0
-    assert "No plan answers 95 % of requests within 1.00 ms: the nearest, 1 x own cuda" in out
+def test_a_limit_below_the_fastest_call_names_what_binds(advise):
+    (answer,) = advise("--demand", "2/s", "--p95-ms", "1")["answers"]
+    assert answer["plans"] == []
+    assert answer["binding"]["code"] == "limit-unmet"
+    assert answer["nearest"]["deployment"] == "own cuda (cuda)"
 
 
-def test_advice_as_json_has_every_figure(run, machines):
-    code, out, _ = run("advise", *machines, "--demand", "2/s", "--p95-ms", "200", "--format", "json", *PRICES)
-    assert code == 0
-    answer = json.loads(out)["answers"][0]
-    assert answer["plans"][0]["usd_per_month"] == pytest.approx(73.0)
-    assert answer["plans"][0]["instances"] == 1
-    assert answer["demand"]["rate"] == 2.0
-    assert "Infinity" not in out
-    assert "NaN" not in out
+def test_every_form_has_the_answer(advise):
+    asked = ("--demand", "2/s", "--p95-ms", "200")
+    texts = {form: advise(*asked, form=form) for form in ("text", "markdown", "html")}
+    assert texts["text"].startswith("tests/test_a.py::test_model\n")
+    assert texts["markdown"].startswith("### `tests/test_a.py::test_model`\n")
+    assert texts["html"].startswith("<!DOCTYPE html>")
+    assert texts["html"].count("<polyline") >= 2
+    assert all("73.0 USD" in text.replace("\\", "") for text in texts.values())
 
 
-def test_advice_as_markdown_is_escaped(run, machines):
-    code, out, _ = run("advise", *machines, "--demand", "2/s", "--format", "markdown", *PRICES)
-    assert code == 0
-    assert out.startswith("### `tests/test_a.py::test_model`\n")
-    assert "| plan" in out
-
-
-def test_advice_as_a_page(run, machines, tmp_path):
+def test_a_page_is_written(run, machines, tmp_path, monkeypatch):
+    monkeypatch.setattr(planning, "REQUESTS", 100)
+    monkeypatch.setattr(sensitivity, "STEPS", 2)
     page = tmp_path / "advice.html"
-    code, _, _ = run(
-        "advise", *machines, "--demand", "2/s", "--p95-ms", "200", "--format", "html", "-o", page, *PRICES
-    )
-    assert code == 0
-    text = page.read_text()
-    assert "Where to run it" in text
-    assert "Run it on 1 x own cpu" in text
-    assert text.count("<polyline") >= 2
-    assert "Infinity" not in text
+    code, out, err = run("advise", *machines, "--demand", "2/s", "--format", "html", "-o", page, *PRICES)
+    assert (code, out, err) == (0, "", f"wrote {page}\n")
+    assert 'id="advice"' in page.read_text()
 
 
-def test_a_backlog_is_worked_off(run, machines):
-    code, out, _ = run("advise", *machines, "--items", "1e6", "--deadline", "2h", *PRICES)
-    assert code == 0
-    first = out.splitlines()[4]
+def test_a_backlog_is_worked_off(advise):
+    first = advise("--items", "1e6", "--deadline", "2h", form="text").splitlines()[4]
     assert first.split()[:2] == ["own", "cuda"]
 
 
 DAY = ",".join(["1"] * 8 + ["9"] * 8 + ["3"] * 8)
 
 
-def test_machines_come_and_go_with_the_hour(run, machines):
-    code, out, _ = run(
-        "advise",
-        *machines,
-        "--demand",
-        "600/s",
-        "--p95-ms",
-        "200",
-        "--day",
-        DAY,
-        "--scale-up",
-        "10min",
-        *PRICES,
-    )
-    assert code == 0
-    assert "USD/month scaled" in out
-    assert "machines ordered 10 min ahead." in out
+def test_machines_come_and_go_with_the_hour(advise):
+    asked = ("--demand", "600/s", "--p95-ms", "200", "--day", DAY, "--scale-up", "10min")
+    (answer,) = advise(*asked)["answers"]
+    assert answer["scale_up"] == 600
+    assert len(answer["plans"][0]["scaled"]["instances"]) == 24
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        ((), "say what is to be served: --demand 50/s"),
-        (("--demand", "fast"), "--demand: "),
-        (("--demand", "-1/s"), "--demand: "),
-        (("--demand", "1/s", "--items", "5"), "exclude each other"),
-        (("--items", "1e6"), "needs a --deadline"),
-        (("--items", "many", "--deadline", "2h"), "--items, --deadline: "),
-        (("--demand", "1/s", "--p95-ms", "0"), "--p95-ms: 0 is no number of milliseconds above 0"),
-        (("--demand", "1/s", "--p95-ms", "nan"), "--p95-ms: nan is no number of milliseconds above 0"),
-        (("--demand", "1/s", "--utilisation", "1.5"), "--utilisation: 1.5 is no share"),
-        (("--demand", "1/s", "--price", "cpu=-1"), "--price: '-1' is no price"),
-        (("--demand", "1/s", "--price", "cpu=nan"), "--price: 'nan' is no price"),
-        (("--demand", "1/s", "--price", "cpu"), "--price: 'cpu' is not such as cpu=1.20"),
-        (
-            ("--demand", "1/s", "--instance", "cpu=c7i.huge"),
-            "--instance: no instance 'c7i.huge' is in the table of prices",
-        ),
-        (("--demand", "1/s", "--day", "1,2"), "--day: a day has 24 hours, and here are 2 numbers"),
-        (("--demand", "1/s", "--scale-up", "5min"), "--scale-up: machines come and go only where --day says"),
-        (("--demand", "1/s", "--day", DAY, "--scale-up", "soon"), "--scale-up: 'soon' is not a time"),
-        (("--demand", "1/s", "--grid", "moon"), "--grid: no factor of 'moon' is known, only of world, USA"),
-        (("--demand", "1/s", "--region", "moon"), "no price is of 'moon'"),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
-)
-def test_bad_questions_are_answered_with_what_to_write(run, machines, arguments, words):
-    code, out, err = run("advise", *machines, *arguments)
-    assert (code, out) == (4, "")
-    assert words in err
-
-
-def test_an_unknown_machine_is_asked_for(run, files):
-    code, out, err = run("advise", files[0], "--demand", "1/s")
-    assert (code, out) == (4, "")
-    assert "what is this machine, and what does it cost: 4 cores of Test CPU?" in err
-    assert "--price cpu=USD_PER_HOUR" in err
+def test_bad_questions_are_answered_with_what_to_write(run, machines, snapshot):
+    one = ("--demand", "1/s")
+    questions = [
+        (),
+        ("--demand", "fast"),
+        ("--demand", "-1/s"),
+        (*one, "--items", "5"),
+        ("--items", "1e6"),
+        ("--items", "many", "--deadline", "2h"),
+        (*one, "--p95-ms", "0"),
+        (*one, "--p95-ms", "nan"),
+        (*one, "--utilisation", "1.5"),
+        (*one, "--price", "cpu=-1"),
+        (*one, "--price", "cpu=nan"),
+        (*one, "--price", "cpu"),
+        (*one, "--instance", "cpu=c7i.huge"),
+        (*one, "--day", "1,2"),
+        (*one, "--scale-up", "5min"),
+        (*one, "--day", DAY, "--scale-up", "soon"),
+        (*one, "--grid", "moon"),
+        (*one, "--region", "moon"),
+    ]
+    asked = {" ".join(words) or "(nothing)": ("advise", *machines, *words) for words in questions}
+    asked["an unknown machine"] = ("advise", machines[0], *one)
+    assert refused(run, asked) == snapshot

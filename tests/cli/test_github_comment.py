@@ -15,6 +15,7 @@ from pytest_infergate.cli import github_comment, main
 from pytest_infergate.errors import ConfigurationError
 from pytest_infergate.report import github, results
 
+COMMENTED, RENEWED = "commented on #7\n", "renewed the comment on #7\n"
 CONFTEST = """
     from pathlib import Path
 
@@ -83,9 +84,9 @@ def comment(capsys, results_file):
 def test_a_run_is_told_in_a_comment(hub, comment):
     hub.pull(7, "a" * 40)
     hub.run(50, "a" * 40)
-    assert comment(50) == (0, "commented on #7\n", "")
+    assert comment(50) == (0, COMMENTED, "")
     (body,) = hub.bodies()
-    assert body.startswith("<!-- infergate -->\n<!-- run 50.1 -->\n\n### ✅ passed")
+    assert body.startswith("<!-- infergate -->\n<!-- run 50.1 -->\n\n### ✅ ")
     assert "(<https://git.example/runs/50>)" in body
 
 
@@ -97,9 +98,9 @@ def test_a_later_run_renews_it(hub, comment, results_file):
     hub.pull(7, "b" * 40)
     hub.run(51, "b" * 40, conclusion="failure")
     results_file.write_text(results.render_results(session("test_slow")))
-    assert comment(51) == (0, "renewed the comment on #7\n", "")
+    assert comment(51) == (0, RENEWED, "")
     assert [found["id"] for found in hub.comments] == [first]
-    assert "### ❌ FAILED" in hub.comments[0]["body"]
+    assert "### ❌ " in hub.comments[0]["body"]
 
 
 def test_a_second_attempt_renews_it(hub, comment):
@@ -107,7 +108,7 @@ def test_a_second_attempt_renews_it(hub, comment):
     hub.run(50, "a" * 40)
     comment(50)
     hub.run(50, "a" * 40, run_attempt=2)
-    assert comment(50)[1] == "renewed the comment on #7\n"
+    assert comment(50)[1] == RENEWED
     assert "<!-- run 50.2 -->" in hub.bodies()[0]
 
 
@@ -115,7 +116,7 @@ def test_the_same_run_twice_renews_it(hub, comment):
     hub.pull(7, "a" * 40)
     hub.run(50, "a" * 40)
     comment(50)
-    assert comment(50)[1] == "renewed the comment on #7\n"
+    assert comment(50)[1] == RENEWED
     assert len(hub.comments) == 1
 
 
@@ -123,37 +124,38 @@ def test_a_fork_is_found_by_its_branch(hub, comment):
     hub.pull(7, "a" * 40, branch="fix/a b&c#", owner="stranger")
     hub.pull(8, "a" * 40, branch="fix/a b&c#", owner="another")
     hub.run(50, "a" * 40, branch="fix/a b&c#", owner="stranger")
-    assert comment(50)[1] == "commented on #7\n"
+    assert comment(50)[1] == COMMENTED
 
 
 def test_the_number_comes_from_the_api_where_one_head_has_two(hub, comment):
     hub.pull(7, "a" * 40)
     hub.pull(8, "a" * 40)
     hub.run(50, "a" * 40, pull_requests=[{"number": 7}])
-    assert comment(50)[1] == "commented on #7\n"
+    assert comment(50)[1] == COMMENTED
     hub.run(51, "a" * 40)
-    assert comment(51)[1] == (
-        "#7, #8 have the same head, and the run does not say which of them it is of: nothing to comment\n"
-    )
+    assert comment(51)[1].startswith("#7, #8 ")
+    assert len(hub.comments) == 1
 
 
-@pytest.mark.parametrize(
-    ("fields", "words"),
-    [
-        ({"event": "push"}, "run 50 was started by push, not by a pull request: nothing to comment"),
-        ({"conclusion": "cancelled"}, "run 50 was cancelled: nothing to comment"),
-        ({"conclusion": "skipped"}, "run 50 was skipped: nothing to comment"),
-        ({"head_repository": None}, "the repository or branch of the run is gone: nothing to comment"),
-        ({"head_branch": None}, "the repository or branch of the run is gone: nothing to comment"),
-        ({"head_branch": "other"}, "there is no open pull request of other: nothing to comment"),
-        ({"head_sha": "b" * 40}, "the pull request has moved on from bbbbbbb: nothing to comment"),
-    ],
-)
-def test_runs_that_say_nothing_of_a_pull_request(hub, comment, fields, words):
+def test_runs_that_say_nothing_of_a_pull_request(hub, comment, snapshot):
     hub.pull(7, "a" * 40)
-    hub.run(50, fields.pop("head_sha", "a" * 40), **fields)
-    assert comment(50) == (0, f"{words}\n", "")
+    said = {}
+    for fields in (
+        {"event": "push"},
+        {"conclusion": "cancelled"},
+        {"conclusion": "skipped"},
+        {"head_repository": None},
+        {"head_branch": None},
+        {"head_branch": "other"},
+        {"head_sha": "b" * 40},
+    ):
+        hub.run(50, **{"sha": "a" * 40, **fields})
+        code, out, err = comment(50)
+        assert (code, err) == (0, ""), fields
+        ((name, value),) = fields.items()
+        said[f"{name}: {value}"] = out.strip()
     assert hub.comments == []
+    assert said == snapshot
 
 
 def test_a_marker_that_somebody_else_wrote_is_not_ours(hub, comment):
@@ -161,7 +163,7 @@ def test_a_marker_that_somebody_else_wrote_is_not_ours(hub, comment):
     hub.run(50, "a" * 40)
     theirs = "<!-- infergate -->\n<!-- run 999.1 -->\nall is well"
     hub.comment(theirs, "stranger")
-    assert comment(50)[1] == "commented on #7\n"
+    assert comment(50)[1] == COMMENTED
     assert hub.bodies("stranger") == [theirs]
     assert len(hub.bodies()) == 1
 
@@ -180,7 +182,7 @@ def test_another_author_may_be_named(hub, comment):
     hub.pull(7, "a" * 40)
     hub.run(50, "a" * 40)
     theirs = hub.comment("<!-- infergate -->\n<!-- run 1.1 -->", "my-app[bot]")
-    assert comment(50, options=["--author=my-app[bot]"])[1] == "renewed the comment on #7\n"
+    assert comment(50, options=["--author=my-app[bot]"])[1] == RENEWED
     assert hub.comments[0]["id"] == theirs
     assert "run 50.1" in hub.comments[0]["body"]
 
@@ -191,7 +193,7 @@ def test_the_comment_is_found_behind_many(hub, comment):
     for number in range(230):
         hub.comment(f"comment {number}", "people")
     comment(50)
-    assert comment(50)[1] == "renewed the comment on #7\n"
+    assert comment(50)[1] == RENEWED
     assert len(hub.bodies()) == 1
 
 
@@ -203,7 +205,8 @@ def test_an_older_run_leaves_the_comment_of_a_newer(hub, comment):
     hub.run(50, "a" * 40)
     newer = "<!-- infergate -->\n<!-- run 51.1 -->\n\nnewer"
     hub.comment(newer)
-    assert comment(50) == (0, "a newer run has commented on #7: left alone\n", "")
+    code, out, _ = comment(50)
+    assert (code, out in {COMMENTED, RENEWED}) == (0, False)
     assert hub.bodies() == [newer]
 
 
@@ -233,90 +236,66 @@ def test_doubles_of_an_earlier_race_are_tidied_up(hub, comment):
     assert [found["id"] for found in hub.comments] == [first]
 
 
-# Tokens
+# What the API refuses
 
 
-def test_without_a_token(hub, comment, monkeypatch):
+def test_what_the_api_refuses(hub, comment, monkeypatch, snapshot):
+    """A redirect gets no token; without one nothing is asked."""
+    said = {}
+
+    def refused(name):
+        code, out, err = comment(50)
+        assert (code, out) == (4, ""), name
+        said[name] = err.strip()
+
     monkeypatch.delenv("GITHUB_TOKEN")
-    code, out, err = comment(50)
-    assert (code, out) == (4, "")
-    assert "there is no token: set GITHUB_TOKEN" in err
-    assert "`pull-requests: write`" in err
+    refused("no token")
     assert hub.asked == []
-
-
-def test_a_token_that_is_not_known(hub, comment, monkeypatch):
     monkeypatch.setenv("GITHUB_TOKEN", "other")
-    code, _, err = comment(50)
-    assert code == 4
-    assert "Error: the API does not know the token (Bad credentials): set GITHUB_TOKEN" in err
+    refused("an unknown token")
+    monkeypatch.setenv("GITHUB_TOKEN", SECRET)
+    hub.asked.clear()
+    hub.moved_to = "http://127.0.0.1:9"
+    refused("a redirect")
+    assert hub.asked == ["GET /actions/runs/50"]
+    hub.moved_to = None
+    for status in (403, 502):
+        hub.refuse["GET"] = status
+        refused(f"GET: {status}")
+    hub.refuse.clear()
+    hub.runs[50] = {"id": "x\n::error::x"}
+    refused("an answer that cannot be read")
+    monkeypatch.setenv("GITHUB_API_URL", "http://127.0.0.1:9")
+    code, out, unreachable = comment(50)
+    assert (code, out) == (4, "")
+    assert unreachable.startswith("Error: ")
+    assert said == snapshot
 
 
-@pytest.mark.parametrize("method", ["POST", "PATCH"])
-@pytest.mark.parametrize("status", [403, 404])
-def test_a_token_that_may_only_read(hub, comment, method, status):
+def test_a_token_that_may_only_read(hub, comment):
     hub.pull(7, "a" * 40)
     hub.run(50, "a" * 40)
-    if method == "PATCH":
+    errors = set()
+    for method in ("POST", "PATCH"):
+        for status in (403, 404):
+            hub.refuse[method] = status
+            code, out, err = comment(50)
+            assert (code, out) == (4, ""), (method, status)
+            errors.add(err)
+        hub.refuse.clear()
         comment(50)
-    hub.refuse[method] = status
-    code, out, err = comment(50)
-    assert (code, out) == (4, "")
-    assert (
-        "Error: the token may not write this (Resource not accessible by integration): give the job permissions"
-        in err
-    )
+    (error,) = errors
+    assert "`pull-requests: write`" in error
 
 
-def test_a_token_that_may_not_even_read(hub, comment):
-    hub.refuse["GET"] = 403
-    code, _, err = comment(50)
-    assert code == 4
-    assert "the token may not read this" in err
-    assert "`actions: read`" in err
-
-
-def test_a_redirect_gets_no_token(hub, comment):
-    hub.moved_to = "http://127.0.0.1:9"
-    code, _, err = comment(50)
-    assert code == 4
-    assert "the API has moved, and a redirect is not followed with a token" in err
-    assert hub.asked == ["GET /actions/runs/50"]
-
-
-def test_a_service_that_fails(hub, comment):
-    hub.refuse["GET"] = 502
-    code, _, err = comment(50)
-    assert code == 4
-    assert "Error: the API answered 502 (Resource not accessible by integration); try again" in err
-
-
-def test_a_service_that_cannot_be_reached(comment, monkeypatch):
-    monkeypatch.setenv("GITHUB_API_URL", "http://127.0.0.1:9")
-    code, _, err = comment(50)
-    assert code == 4
-    assert "Error: the API cannot be reached: " in err
-
-
-def test_an_answer_that_is_none(hub, comment):
-    hub.runs[50] = {"id": "x\n::error::x"}
-    code, _, err = comment(50)
-    assert code == 4
-    assert "the API answered /actions/runs/50 with what cannot be read" in err
-
-
-@pytest.mark.parametrize(
-    ("address", "repo", "message"),
-    [
-        ("file:///etc", "owner/name", "GITHUB_API_URL: 'file:///etc' is no address of the web"),
-        (None, "owner", "--repo: 'owner' is not such as owner/name"),
-        (None, "owner/name/../x", "--repo: 'owner/name/../x' is not such as owner/name"),
-    ],
-)
-def test_bad_arguments(address, repo, message):
-    variables = {"GITHUB_TOKEN": SECRET, **({} if address is None else {"GITHUB_API_URL": address})}
-    with pytest.raises(ConfigurationError, match=re.escape(message)):
-        github_comment.api_of(repo, variables)
+def test_bad_arguments(snapshot):
+    messages = {}
+    for address, repo in (("file:///etc", "owner/name"), (None, "owner"), (None, "owner/name/../x")):
+        variables = {"GITHUB_TOKEN": SECRET, **({} if address is None else {"GITHUB_API_URL": address})}
+        with pytest.raises(ConfigurationError) as error:
+            github_comment.api_of(repo, variables)
+        messages[address or repo] = str(error.value)
+    assert messages == snapshot
 
 
 # Hostile artifacts
@@ -330,37 +309,33 @@ def open_pull(hub):
 
 
 def unusable(hub, comment, *files, expected=4):
-    """The comment that a run without usable results gets, and what the log says."""
+    """What the log says of a run without usable results; its comment is that of such a run."""
     code, out, err = comment(50, *files)
     assert (code, err) == (expected, "")
     (body,) = hub.bodies()
-    assert body == (
-        "<!-- infergate -->\n<!-- run 50.1 -->\n\n"
-        "### ❌ No result: the run ended with failure, and left no results that can be used\n\n"
-        "Nothing was decided. [Look at the run.](<https://git.example/runs/50>)\n"
-    )
+    assert body.startswith("<!-- infergate -->\n<!-- run 50.1 -->\n\n### ❌ ")
+    assert "](<https://git.example/runs/50>)" in body
+    assert len(body) < 500
+    assert "\n::" not in out
     return out
 
 
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        ("", "the file is empty"),
-        ("{", "the JSON ends too early"),
-        ("[" * 200_000, "results.json: "),
-        ('{"schema_version": 1}', "missing required field"),
-        ('{"schema_version": 1, "x\\n::error::pwned": 1}', "results.json: "),
-        ('{"schema_version": 1, "sessions": []}', "there is none"),
-        ("\ud800".encode("utf-8", "surrogatepass"), "not UTF-8"),
-    ],
-    ids=range(7),
-)
-def test_what_is_no_results_file(open_pull, comment, results_file, content, words):
-    results_file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    out = unusable(open_pull, comment)
-    assert out.startswith("commented on #7; ")
-    assert words in out
-    assert "\n::" not in out
+def test_what_is_no_results_file(open_pull, comment, results_file, tmp_path, snapshot):
+    said = []
+    for content in (
+        "",
+        "{",
+        "[" * 200_000,
+        '{"schema_version": 1}',
+        '{"schema_version": 1, "x\\n::error::pwned": 1}',
+        '{"schema_version": 1, "sessions": []}',
+        "\ud800".encode("utf-8", "surrogatepass"),
+    ):
+        results_file.write_bytes(content if isinstance(content, bytes) else content.encode())
+        said.append(unusable(open_pull, comment).partition("; ")[2])
+    said.append(unusable(open_pull, comment, tmp_path).partition("; ")[2])
+    said.append(unusable(open_pull, comment, tmp_path / "gone.json", expected=0).partition("; ")[2])
+    assert "".join(said).replace(tmp_path.name, "<folder>") == snapshot
 
 
 def test_an_old_pass_does_not_stay_beside_a_run_without_results(hub, comment, tmp_path):
@@ -369,13 +344,12 @@ def test_an_old_pass_does_not_stay_beside_a_run_without_results(hub, comment, tm
     comment(49)
     assert "✅" in hub.bodies()[0]
     hub.run(50, "a" * 40, conclusion="failure")
-    out = unusable(hub, comment, tmp_path / "gone.json", expected=0)
-    assert out == "renewed the comment on #7; gone.json: there is no such file in the artifact\n"
+    unusable(hub, comment, tmp_path / "gone.json", expected=0)
 
 
 def test_results_that_are_huge(open_pull, comment, results_file, monkeypatch):
     monkeypatch.setattr(github_comment, "LARGEST_ARTIFACT", 100)
-    assert "larger than 0 MB, which no honest run writes" in unusable(open_pull, comment)
+    assert "results.json: larger than" in unusable(open_pull, comment)
 
 
 def test_parts_that_are_huge_together(open_pull, comment, results_file, monkeypatch, tmp_path):
@@ -389,11 +363,8 @@ def test_parts_that_are_huge_together(open_pull, comment, results_file, monkeypa
 def test_a_link_is_not_followed(open_pull, comment, results_file, tmp_path):
     link = tmp_path / "link.json"
     link.symlink_to(results_file)
-    assert "link.json: there is no such file in the artifact" in unusable(open_pull, comment, link)
-
-
-def test_a_folder_is_no_file(open_pull, comment, tmp_path):
-    assert "there is no such file" in unusable(open_pull, comment, tmp_path)
+    gone = unusable(open_pull, comment, tmp_path / "gone.json", expected=0).partition("; ")[2]
+    assert unusable(open_pull, comment, link).partition("; ")[2] == gone.replace("gone.json", "link.json")
 
 
 def test_names_that_are_scripts_are_text(hub, comment, results_file):
@@ -403,7 +374,7 @@ def test_names_that_are_scripts_are_text(hub, comment, results_file):
     results_file.write_text(results.render_results(session(evil, headline=f"passed: {evil}")))
     assert comment(50)[0] == 0
     (body,) = hub.bodies()
-    assert "### ❌ passed\\: \\<script\\>alert\\(1\\)" in body
+    assert "\\<script\\>alert\\(1\\)" in body
     assert "<script>" not in re.sub(r"`[^\n]*`|```.*?```", "", body, flags=re.DOTALL)
     assert body.count("\n<!--") == 1
 
@@ -411,7 +382,8 @@ def test_names_that_are_scripts_are_text(hub, comment, results_file):
 def test_a_run_that_failed_is_no_pass_whatever_its_results_say(open_pull, comment):
     comment(50)
     (body,) = open_pull.bodies()
-    assert "### ❌ The run ended with failure, whatever its results say\n\npassed\\: " in body
+    assert "### ❌ " in body
+    assert "\n\npassed\\: " in body
 
 
 def test_results_of_several_machines_are_one_comment(hub, comment, results_file, tmp_path):
@@ -435,13 +407,14 @@ def test_the_command_needs_neither_torch_nor_pytest(hub, results_file):
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "commented on #7\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, COMMENTED, "")
 
 
 # A whole pull request
 
 
 @pytest.mark.skipif(shutil.which("git") is None or sys.platform == "win32", reason="needs git and POSIX")
+@pytest.mark.slow
 def test_a_whole_pull_request(hub, tmp_path, monkeypatch, capfd):
     """Opened with a regression: red, a comment, an annotation at the line. Fixed: green, the same comment."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
@@ -500,16 +473,16 @@ def test_a_whole_pull_request(hub, tmp_path, monkeypatch, capfd):
     assert annotation.startswith(
         f"::error file=tests/test_it.py,line={line},title=regressed%3A tests/test_it.py%3A%3Atest_model[fake]::"
     )
-    assert page.startswith("### ❌ FAILED\\: 1 of 1 case decided, 1 regressed")
+    assert page.startswith("### ❌ ")
     ((comment_id, body),) = [(found["id"], found["body"]) for found in hub.comments]
-    assert "### ❌ FAILED\\: 1 of 1 case decided, 1 regressed" in body
+    assert "\n### ❌ " in body
     assert "| `tests/test_it.py::test_model[fake]` | ❌ regressed | 10.0 ms | 100 ms |" in body
 
     code, out, page, verdict = pushed(0.010, 51)
     assert (code, verdict) == (0, "passed")
     assert "::error" not in out
-    assert page.startswith("### ✅ passed")
+    assert page.startswith("### ✅ ")
     ((same, body),) = [(found["id"], found["body"]) for found in hub.comments]
     assert same == comment_id
-    assert "<!-- run 51.1 -->\n\n### ✅ passed" in body
+    assert "<!-- run 51.1 -->\n\n### ✅ " in body
     assert os.environ["GITHUB_TOKEN"] not in body

@@ -3,6 +3,7 @@ import re
 
 import msgspec
 import pytest
+from refusals import refused
 
 from pytest_infergate.cli import main
 from pytest_infergate.cli.replay import decide_again
@@ -44,17 +45,20 @@ OPEN = of_case("test_open", launches(0.05, 5))
 def replay(capsys, tmp_path):
     path = tmp_path / "turns.json"
 
+    def run(*arguments):
+        with pytest.raises(SystemExit) as done:
+            main.main(["replay", *map(str, arguments)])
+        out, err = capsys.readouterr()
+        return done.value.code, out, err
+
     def replay(*cases, raw=None, **fields):
         if raw is None:
             against = Against(revision="main", commit="1234567" + "0" * 33, launches=7, seconds=42.0)
             raw = encode_paired_data(PairedData(**{"against": against, "cases": cases, **fields}))
         atomic_write(path, raw)
-        with pytest.raises(SystemExit) as done:
-            main.main(["replay", str(path)])
-        out, err = capsys.readouterr()
-        return done.value.code, out, err
+        return run(path)
 
-    replay.path = path
+    replay.path, replay.run = path, run
     return replay
 
 
@@ -63,15 +67,12 @@ def test_an_equivalent_case_passes(replay):
     assert (code, err) == (0, "")
     assert "main (merge base 1234567)" in out
     assert re.search(r"tests/test_a.py::test_same\[cpu\] .* equivalent\n", out)
-    assert "passed: 1 of 1 case decided" in out
 
 
 def test_a_regressed_case_fails(replay):
     code, out, err = replay(EQUIVALENT, REGRESSED)
     assert (code, err) == (1, "")
     assert re.search(r"test_slow\[cpu\] +10.0 ms +10.5 ms +\+5.0.?%.* 5 +regressed\n", out)
-    assert "FAILED: 2 of 2 cases decided, 1 regressed" in out
-    assert "1 case regressed" in out
 
 
 def test_the_table_is_that_of_the_run(replay):
@@ -110,7 +111,7 @@ def test_launches_that_ran_out_pass(replay):
 def test_a_file_without_cases(replay):
     code, out, _ = replay()
     assert code == 0
-    assert "no inference case ran" in out
+    assert "test_a.py" not in out
 
 
 def test_the_plan_of_the_case_holds(replay):
@@ -132,15 +133,9 @@ def test_the_level_is_shared_as_in_the_run(replay):
 def test_a_moved_control_makes_the_run_invalid(replay):
     code, out, _ = replay(EQUIVALENT, REGRESSED, control=launches(0.03, 5))
     assert code == 1
-    assert re.search(r"test_same\[cpu\].* invalid\n", out)
-    assert re.search(r"test_slow\[cpu\].* invalid\n", out)
-    assert "FAILED: 0 of 2 cases decided" in out
-    assert "1 case regressed" not in out
-
-
-def test_a_moved_control_is_said(replay):
-    _, out, _ = replay(EQUIVALENT, control=launches(0.03, 5))
-    assert "identical code differed by +3" in out
+    assert re.findall(r"test_(same|slow)\[cpu\].* invalid\n", out) == ["same", "slow"]
+    assert not re.search(r" (regressed|equivalent)\n", out)
+    assert "+3" in out  # by how much
 
 
 def test_a_control_that_stayed(replay):
@@ -151,15 +146,14 @@ def test_a_control_that_stayed(replay):
 HOSTILE = ("\x1b[31mred\x1b[0m\x07", "two\nlines\r\t", "\u202eesrever", "nul\0", "line\u2028separator \x85")
 
 
-@pytest.mark.parametrize("name", HOSTILE, ids=range(len(HOSTILE)))
-def test_names_are_printed_safely(replay, name):
-    case = of_case("test_a", REGRESSED.screen, REGRESSED.confirm, nodeid=f"tests/test_a.py::{name}")
-    code, out, _ = replay(
-        case, against=Against(revision=name, commit="0" * 40, accepted={f"{name}-other": name})
-    )
-    assert code == 1
-    assert all(line.isprintable() for line in out.split("\n"))
-    assert len(re.findall(r" 5  regressed$", out, re.MULTILINE)) == 1
+def test_names_are_printed_safely(replay):
+    for name in HOSTILE:
+        case = of_case("test_a", REGRESSED.screen, REGRESSED.confirm, nodeid=f"tests/test_a.py::{name}")
+        against = Against(revision=name, commit="0" * 40, accepted={f"{name}-other": name})
+        code, out, _ = replay(case, against=against)
+        assert code == 1
+        assert all(line.isprintable() for line in out.split("\n"))
+        assert len(re.findall(r" 5  regressed$", out, re.MULTILINE)) == 1, name
 
 
 def test_a_long_name_is_cut(replay):
@@ -170,37 +164,14 @@ def test_a_long_name_is_cut(replay):
 # Files that are none
 
 
-def test_no_such_file(capsys, tmp_path):
-    path = tmp_path / "nowhere.json"
-    with pytest.raises(SystemExit) as done:
-        main.main(["replay", str(path)])
-    out, err = capsys.readouterr()
-    assert (done.value.code, out) == (4, "")
-    assert str(path) in err
-    assert "does not exist" in err
-
-
-def test_a_folder(capsys, tmp_path):
-    with pytest.raises(SystemExit) as done:
-        main.main(["replay", str(tmp_path)])
-    out, err = capsys.readouterr()
-    assert (done.value.code, out) == (4, "")
-    assert "is a directory" in err
-
-
-def test_no_file_at_all(capsys):
-    with pytest.raises(SystemExit) as done:
-        main.main(["replay"])
-    assert done.value.code == 4
-    assert "Missing argument" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("raw", ["", "{}", "nonsense", '{"schema_version": 2}', "[" * 100_000], ids=range(5))
-def test_a_broken_file(replay, raw):
-    code, out, err = replay(raw=raw)
-    assert (code, out) == (4, "")
-    assert err.startswith(f"Error: {replay.path} is ")
-    assert "Traceback" not in err
+def test_what_is_not_a_file_of_turns_is_refused(replay, tmp_path, snapshot):
+    contents = ("", "{}", "nonsense", '{"schema_version": 2}', "[" * 100_000)
+    paths = [tmp_path / f"{index}.json" for index in range(len(contents))]
+    for path, content in zip(paths, contents, strict=True):
+        path.write_text(content)
+    asked = {content[:30] or "nothing": (path,) for path, content in zip(paths, contents, strict=True)}
+    asked |= {"absent": (tmp_path / "nowhere.json",), "a folder": (tmp_path,), "no argument": ()}
+    assert refused(replay.run, asked, folder=tmp_path) == snapshot
 
 
 def changed(**fields):
@@ -210,27 +181,23 @@ def changed(**fields):
     return json.dumps(content)
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [
+def test_figures_that_no_run_wrote_are_no_crash(replay):
+    for fields in (
         {"plan": {"tolerance": -1}},
         {"plan": {"tolerance": -7.5}},
         {"plan": {"floor": -1}},
         {"screen": [{"base": [1e-320], "candidate": [1e8]}] * 5},
         {"screen": [{"base": [1e-300], "candidate": [1.0]}, {"base": [1.0], "candidate": [1e-300]}], "confirm": []},
         {"screen": [{"base": [1e-30], "candidate": [1.0]}, {"base": [1.0], "candidate": [1e-30]}], "confirm": []},
-    ],
-    ids=["tolerance -1", "tolerance below", "floor", "huge", "apart", "less apart"],
-)  # fmt: skip
-def test_figures_that_no_run_wrote_are_no_crash(replay, fields):
-    code, _, err = replay(raw=changed(**fields))
-    assert code in (0, 1, 4)
-    assert (code == 4) == err.startswith("Error: ")
+    ):  # fmt: skip
+        code, _, err = replay(raw=changed(**fields))
+        assert code in (0, 1, 4), fields
+        assert (code == 4) == err.startswith("Error: "), fields
 
 
-@pytest.mark.parametrize("confirming", [-1, 0, 10**6, 10**18])
-def test_any_number_of_cases_in_confirmation(replay, confirming):
-    assert replay(REGRESSED, confirming=confirming)[0] in (0, 1)
+def test_any_number_of_cases_in_confirmation(replay):
+    for confirming in (-1, 0, 10**6, 10**18):
+        assert replay(REGRESSED, confirming=confirming)[0] in (0, 1), confirming
 
 
 def test_replay_is_a_session_against_the_base(tmp_path):

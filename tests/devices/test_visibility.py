@@ -10,9 +10,8 @@ def reason(name="cuda", devices=0, visible=None, *, built=True, problem=None):
     return absence(kind, int(index or 0), Sighting(label, built, devices, variable, visible, problem))
 
 
-@pytest.mark.parametrize(
-    ("name", "devices", "visible"),
-    [
+def test_a_device_that_is_there():
+    there = (
         ("cuda", 1, None),
         ("cuda", 1, "0"),
         ("cuda:1", 2, None),
@@ -20,87 +19,44 @@ def reason(name="cuda", devices=0, visible=None, *, built=True, problem=None):
         ("cuda", 1, "0,-1"),
         ("cuda", 1, "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6"),
         ("mps", 1, None),
-    ],
-)
-def test_a_device_that_is_there(name, devices, visible):
-    assert reason(name, devices, visible) is None
+    )
+    assert {given: reason(*given) for given in there} == dict.fromkeys(there)
 
 
-@pytest.mark.parametrize(
-    ("name", "devices", "visible", "words"),
-    [
-        ("cuda", 0, None, "no CUDA device found"),
-        ("mps", 0, None, "no MPS device found"),
-        ("cuda:1", 0, None, "no CUDA device found"),
-        ("cuda:1", 1, None, "cuda:1 absent: 1 CUDA device found"),
-        ("cuda:4", 2, None, "cuda:4 absent: 2 CUDA devices found"),
-        ("cuda", 0, "", "cuda hidden: CUDA_VISIBLE_DEVICES is empty"),
-        ("cuda", 0, "  ", "cuda hidden: CUDA_VISIBLE_DEVICES is empty"),
-        ("cuda:1", 0, "", "cuda:1 hidden: CUDA_VISIBLE_DEVICES is empty"),
-        ("cuda", 0, "-1", "cuda hidden: CUDA_VISIBLE_DEVICES=-1 hides every device with the entry -1"),
-        ("cuda", 0, "-1,0", "cuda hidden: CUDA_VISIBLE_DEVICES=-1,0 hides every device with the entry -1"),
-        (
-            "cuda:1",
-            1,
-            "0,-1,1",
-            "cuda:1 hidden: CUDA_VISIBLE_DEVICES=0,-1,1 hides what follows with the entry -1",
-        ),
-        (
-            "cuda:2",
-            1,
-            "0,-1,1",
-            "cuda:2 hidden: CUDA_VISIBLE_DEVICES=0,-1,1 hides what follows with the entry -1",
-        ),
-        (
-            "cuda:1",
-            1,
-            "0,,1",
-            "cuda:1 hidden: CUDA_VISIBLE_DEVICES=0,,1 hides what follows with the entry between commas",
-        ),
-        ("cuda:1", 1, "0", "cuda:1 hidden: CUDA_VISIBLE_DEVICES=0 shows 1 device"),
-        ("cuda:3", 2, "0,1", "cuda:3 hidden: CUDA_VISIBLE_DEVICES=0,1 shows 2 devices"),
-        (
-            "cuda",
-            0,
-            "9",
-            "cuda hidden: CUDA_VISIBLE_DEVICES=9 names a device that this machine does not have",
-        ),
-        (
-            "cuda:1",
-            0,
-            "9,0",
-            "cuda:1 hidden: CUDA_VISIBLE_DEVICES=9,0 names a device that this machine does not have",
-        ),
-        (
-            "cuda:1",
-            1,
-            "0,9",
-            "cuda:1 hidden: CUDA_VISIBLE_DEVICES=0,9 names a device that this machine does not have",
-        ),
-        (
-            "cuda",
-            0,
-            "NoDevFiles",
-            "cuda hidden: CUDA_VISIBLE_DEVICES=NoDevFiles names a device that this machine does not have",
-        ),
-        (
-            "cuda",
-            0,
-            "0,0",
-            "cuda hidden: CUDA_VISIBLE_DEVICES=0,0 names a device twice, which hides every device",
-        ),
-        (
-            "cuda:1",
-            0,
-            "0, 0",
-            "cuda:1 hidden: CUDA_VISIBLE_DEVICES=0, 0 names a device twice, which hides every device",
-        ),
-        ("xpu", 0, "9", "xpu hidden: ZE_AFFINITY_MASK=9 names a device that this machine does not have"),
-        ("xpu:1", 1, "0", "xpu:1 hidden: ZE_AFFINITY_MASK=0 shows 1 device"),
-    ],
+ABSENT = (
+    ("cuda", 0, None),
+    ("mps", 0, None),
+    ("cuda:1", 0, None),
+    ("cuda:1", 1, None),
+    ("cuda:4", 2, None),
+    ("cuda", 0, ""),
+    ("cuda", 0, "  "),
+    ("cuda:1", 0, ""),
+    ("cuda", 0, "-1"),
+    ("cuda", 0, "-1,0"),
+    ("cuda:1", 1, "0,-1,1"),
+    ("cuda:2", 1, "0,-1,1"),
+    ("cuda:1", 1, "0,,1"),
+    ("cuda:1", 1, "0"),
+    ("cuda:3", 2, "0,1"),
+    ("cuda", 0, "9"),
+    ("cuda:1", 0, "9,0"),
+    ("cuda:1", 1, "0,9"),
+    ("cuda", 0, "NoDevFiles"),
+    ("cuda", 0, "0,0"),
+    ("cuda:1", 0, "0, 0"),
+    ("xpu", 0, "9"),
+    ("xpu:1", 1, "0"),
 )
-def test_why_a_device_is_absent(name, devices, visible, words):
-    assert reason(name, devices, visible) == words
+"""Device, how many torch sees, and the variable that hides devices."""
+
+
+def test_why_a_device_is_absent(snapshot):
+    reasons = [
+        f"{name}, {devices} seen, {visible!r}: {reason(name, devices, visible)}"
+        for name, devices, visible in ABSENT
+    ]
+    assert "\n".join(reasons) == snapshot
 
 
 @pytest.mark.parametrize(("name", "words"), [("cuda", "CUDA"), ("xpu:1", "XPU"), ("mps", "MPS")])

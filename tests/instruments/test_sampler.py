@@ -151,10 +151,11 @@ def test_a_call_without_time_ends(device, monkeypatch):
     assert len(samples.calls) == 5000
 
 
-def test_collects_garbage_before_and_not_while_timing():
+def test_collects_garbage_before_and_not_while_timing(collections):
     assert gc.isenabled()
     with quiet_collector():
         assert not gc.isenabled()
+        assert collections == [True]
     assert gc.isenabled()
 
 

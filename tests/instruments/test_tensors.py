@@ -41,6 +41,23 @@ class Batch(UserDict):
     encodings = "none"
 
 
+@dataclasses.dataclass
+class Output(OrderedDict):
+    """A mapping whose fields are its items, as transformers' ModelOutput is."""
+
+    state: Any = None
+    states: Any = None
+
+    def __post_init__(self):
+        for name in ("state", "states"):
+            if getattr(self, name) is not None:
+                self[name] = getattr(self, name)
+
+    def __setitem__(self, name, value):
+        super().__setitem__(name, value)
+        setattr(self, name, value)
+
+
 def one():
     return torch.ones(2)
 
@@ -76,24 +93,21 @@ def test_every_tensor_of_a_nest_is_moved(make):
     assert {tensor.device.type for tensor in tensors.tensors(nest)} == {"cpu"}
 
 
-@pytest.mark.parametrize("make", NESTS.values(), ids=NESTS)
-def test_nothing_is_rebuilt_where_nothing_moves(make):
-    nest = make()
-    assert tensors.to_device(nest, "cpu") is nest
+def test_nothing_is_rebuilt_where_nothing_moves():
+    for kind, make in NESTS.items():
+        nest = make()
+        assert tensors.to_device(nest, "cpu") is nest, kind
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
+def test_what_holds_no_tensor_is_the_same_object():
+    values = (
         None, 1.5, "text", b"bytes", object(), [1, 2], (), {}, {"a": {1, 2}}, Pair(1, 2), Plain(None),
         torch.Size([1, 2]), torch.float32, Batch(a=1), MappingProxyType({}), Plain, torch.nn.Linear(1, 1),
-    ],
-    ids=lambda value: type(value).__name__,
-)  # fmt: skip
-def test_what_holds_no_tensor_is_the_same_object(value):
-    assert tensors.to_device(value, "meta", torch.float16) is value
-    assert tensors.brought_home(value) is value
-    assert list(tensors.tensors(value)) == []
+    )  # fmt: skip
+    for value in values:
+        assert tensors.to_device(value, "meta", torch.float16) is value, value
+        assert tensors.brought_home(value) is value, value
+        assert list(tensors.tensors(value)) == [], value
 
 
 def test_what_is_no_tensor_stays_beside_one():
@@ -107,6 +121,15 @@ def test_what_a_mapping_holds_beside_its_items_stays():
     batch = Batch(a=one())
     batch.encodings = "kept"
     assert tensors.to_device(batch, "meta").encodings == "kept"
+
+
+def test_fields_that_are_items_stay_the_same():
+    output = Output(one(), (one(), one()))
+    home = tensors.brought_home(output)
+    assert type(home) is Output
+    assert home.state is home["state"] is not output.state
+    assert [len(home), len(home.states)] == [2, 2]
+    assert "states" not in tensors.brought_home(Output(one()))
 
 
 def test_a_module_that_is_a_dataclass_is_no_nest():
@@ -160,6 +183,7 @@ def transformers():
     return pytest.importorskip("transformers")
 
 
+@pytest.mark.nightly
 def test_a_batch_encoding(transformers):
     batch = transformers.BatchEncoding({"input_ids": torch.ones(1, 2, dtype=torch.long)}, n_sequences=1)
     moved = tensors.to_device(batch, "meta", torch.bfloat16)
@@ -170,6 +194,7 @@ def test_a_batch_encoding(transformers):
     assert batch.input_ids.device.type == "cpu"
 
 
+@pytest.mark.nightly
 def test_a_model_output(transformers):
     from transformers.modeling_outputs import BaseModelOutputWithPooling
 

@@ -20,6 +20,7 @@ if True:  # after the skip
 
     from pytest_infergate.measure import compiler
     from pytest_infergate.measure.compiler import Compilation
+    from pytest_infergate.measure.seed import seed_all
 
 FIGURES = ("graphs", "graph_breaks", "recompiles")
 X = torch.ones(4, 8)
@@ -59,11 +60,7 @@ def test_a_graph_break_and_its_reason():
     run = measured(eager(Broken()), X)
     assert [run.measurement.counters.totals[name] for name in FIGURES] == [2, 1, 0]
     note = next(note for note in run.measurement.notes if note.code == "graph-breaks")
-    assert note.text.startswith(
-        "torch.compile broke the graph: Call to `torch._dynamo.graph_break()` Explanation: "
-    )
-    assert note.text.endswith("(1)")
-    assert note.hint == "TORCH_LOGS=graph_breaks shows the lines"
+    assert "Call to `torch._dynamo.graph_break()`" in note.text
 
 
 def test_a_model_without_a_break_has_no_such_note():
@@ -78,14 +75,13 @@ def test_a_value_that_python_looks_at_breaks_the_graph():
     assert figures(eager(Asks()), X)[:2] == (2, 1)
 
 
-def test_few_reasons_are_shown(monkeypatch):
+def test_few_reasons_are_shown(monkeypatch, snapshot):
     compilation = Compilation()
     breaks = {"loop\n  in line 3": 7, **{f"reason {number}": number for number in (1, 2, 3)}}
     monkeypatch.setattr(compiler, "_breaks", lambda: breaks)
     assert compilation.counted()["graph_breaks"] == 13
-    assert compilation.note().text == (
-        "torch.compile broke the graph: loop in line 3 (7); reason 3 (3); reason 2 (2); and 1 more reasons"
-    )
+    assert compilation.note().code == "graph-breaks"
+    assert str(compilation.note()) == snapshot
 
 
 # Recompiles
@@ -95,14 +91,14 @@ def lengths(*sizes):
     return [torch.ones(size, 8) for size in sizes]
 
 
-@pytest.mark.parametrize(("sizes", "expected"), [((4,), 0), ((4, 4), 0), ((4, 5), 1), ((4, 5, 6, 7), 3)])
+@pytest.mark.parametrize(("sizes", "expected"), [((4, 4), 0), ((4, 5, 6), 2)])
 def test_every_shape_is_a_recompile(sizes, expected):
     model, batches = eager(nn.Linear(8, 4).eval(), dynamic=False), lengths(*sizes)
     assert figures(lambda: [model(batch) for batch in batches]) == (1 + expected, 0, expected)
 
 
 def test_a_dynamic_dimension_is_recompiled_once():
-    model, batches = eager(nn.Linear(8, 4).eval()), lengths(4, 5, 6, 7)
+    model, batches = eager(nn.Linear(8, 4).eval()), lengths(4, 5, 6)
     assert figures(lambda: [model(batch) for batch in batches]) == (2, 0, 1)
 
 
@@ -123,10 +119,9 @@ def test_other_cases_change_nothing():
         return figures(lambda: [model(batch) for batch in batches])
 
     alone = case()
-    for sizes in ((3,), (9, 10, 11)):
-        model, batches = eager(nn.Sequential(Broken(), Broken()), dynamic=False), lengths(*sizes)
-        measured(lambda model=model, batches=batches: [model(batch) for batch in batches])
-        assert case() == alone
+    model, batches = eager(nn.Sequential(Broken(), Broken()), dynamic=False), lengths(9, 10)
+    measured(lambda: [model(batch) for batch in batches])
+    assert case() == alone
     assert alone[1] > 0
 
 
@@ -157,21 +152,31 @@ def test_a_compiled_model_is_not_counted_by_operator():
     assert seen.varying == {}
 
 
+def count_eager_models():
+    """Seed, and count models of several kinds."""
+    seed_all()()
+    layer = nn.TransformerEncoderLayer(8, 2, 8, batch_first=True)
+    models = nn.Linear(8, 8), nn.LSTM(8, 8), layer, nn.Sequential(nn.Conv1d(4, 4, 3), nn.BatchNorm1d(4))
+    for model in models:
+        seen = counters(model, torch.ones(2, 4, 8))
+        assert seen.totals["flops"] > 0
+        assert not {"graphs", "graph_breaks"} & set(seen.totals)
+
+
+def test_counting_an_eager_model_needs_no_compiler(monkeypatch):
+    for name in [name for name in sys.modules if name.startswith("torch._dynamo")]:
+        monkeypatch.setitem(sys.modules, name, None)  # whoever imports it fails
+    monkeypatch.setitem(sys.modules, "torch._dynamo", None)
+    monkeypatch.setattr(torch, "manual_seed", lambda *_: pytest.fail("its first call loads the compiler"))
+    count_eager_models()
+
+
+@pytest.mark.nightly
 def test_counting_an_eager_model_loads_no_compiler():
-    lines = """
-        import sys
-        sys.path.insert(0, sys.argv[1])
-        import torch
-        from torch import nn
-        from counting import counters
-        layer = nn.TransformerEncoderLayer(8, 2, 8, batch_first=True)
-        models = nn.Linear(8, 8), nn.LSTM(8, 8), layer, nn.Sequential(nn.Conv1d(4, 4, 3), nn.BatchNorm1d(4))
-        for model in models:
-            seen = counters(model, torch.ones(2, 4, 8))
-            assert seen.totals["flops"] > 0 and not {"graphs", "graph_breaks"} & set(seen.totals)
-        print("torch._dynamo" in sys.modules)
-    """
-    folder = str(Path(__file__).parent)
-    code = "\n".join(line[8:] for line in lines.splitlines())
-    done = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True, check=False)
+    lines = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import test_compiler;"
+        "test_compiler.count_eager_models(); print('torch._dynamo' in sys.modules)"
+    )
+    arguments = [sys.executable, "-c", lines, str(Path(__file__).parent)]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "False", done.stderr

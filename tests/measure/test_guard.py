@@ -43,19 +43,21 @@ def test_nothing_traces(alone):
     [(tracer, "test_guard.tracer"), (Tracer(), "test_guard.Tracer")],
     ids=["function", "object"],
 )
-def test_a_trace_function_is_named(one, name):
+def test_a_trace_function_is_named(snapshot, one, name):
     sys.settrace(one)
     note = guard.active_tracer()
     sys.settrace(None)
-    assert (note.code, note.text) == ("tracer", f"a tracer was active while timing: {name}")
-    assert "--no-cov" in note.hint
+    assert note.code == "tracer"
+    assert note.text.endswith(name)
+    assert str(note) == snapshot
 
 
 def test_a_profile_function_is_named():
     sys.setprofile(tracer)
     note = guard.active_tracer()
     sys.setprofile(None)
-    assert note.text == "a tracer was active while timing: test_guard.tracer"
+    assert note.code == "tracer"
+    assert note.text.endswith("test_guard.tracer")
 
 
 @pytest.mark.skipif(not hasattr(sys, "monitoring"), reason="sys.monitoring came with Python 3.12")
@@ -65,7 +67,7 @@ def test_a_monitoring_tool_is_named_while_it_wants_events(alone):
     try:
         assert guard.active_tracer() is None
         sys.monitoring.set_events(tool, sys.monitoring.events.PY_START)
-        assert guard.active_tracer().text == "a tracer was active while timing: spy"
+        assert guard.active_tracer().text.endswith("spy")
         sys.monitoring.set_events(tool, 0)
         assert guard.active_tracer() is None
     finally:
@@ -98,7 +100,7 @@ def test_an_awaitable_object_is_refused():
         def __await__(self):
             yield
 
-    assert guard.unfinished(Late()).text == "the call returned a Late before its work was done"
+    assert guard.unfinished(Late()).code == "unfinished-output"
 
 
 @pytest.mark.parametrize(
@@ -131,22 +133,13 @@ def test_without_a_compiler_nothing_was_compiled(monkeypatch):
     assert guard.recompiled(100, 0) is None
 
 
-@pytest.mark.parametrize(
-    ("warming", "measuring", "text"),
-    [
-        (0, 0, None),
-        (6, 0, None),
-        (7, 0, "torch.compile made 7 more graphs while warming up, at a limit of 8 it gives up"),
-        (0, 1, "torch.compile made 1 more graphs while measuring"),
-        (7, 1, "torch.compile made 1 more graphs while measuring"),
-    ],
-)
-def test_when_compiling_makes_a_case_invalid(dynamo, warming, measuring, text):
-    note = guard.recompiled(warming, measuring)
-    assert (note and note.text) == text
-    if note is not None:
-        assert note.code == "recompiled"
-        assert "shapes" in note.hint
+def test_when_compiling_makes_a_case_invalid(dynamo, snapshot):
+    notes = {}
+    for warming, measuring in ((0, 0), (6, 0), (7, 0), (0, 1), (7, 1)):
+        notes[warming, measuring] = guard.recompiled(warming, measuring)
+    assert [given for given, note in notes.items() if note is None] == [(0, 0), (6, 0)]
+    assert {note.code for note in notes.values() if note} == {"recompiled"}
+    assert "\n".join(f"{given}: {note}" for given, note in notes.items()) == snapshot
 
 
 def test_counters_that_were_cleared_meanwhile_count_nothing(dynamo):

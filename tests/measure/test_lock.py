@@ -1,8 +1,8 @@
-"""Two processes and one lock. Who waits is told by who got it, never by how long it took."""
+"""Two holders and one lock. Who waits is seen from who got it, never from how long it took."""
 
+import contextlib
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import pytest
@@ -12,52 +12,19 @@ from pytest_infergate.measure.lock import MachineLock
 
 WAITING = "infergate: waiting for another inference run on this machine to finish"
 HOLDER = """
-    import sys
-    from pathlib import Path
-    from pytest_infergate.measure.lock import MachineLock
+import sys
+from pathlib import Path
+from pytest_infergate.measure.lock import MachineLock
 
-    with MachineLock(Path(sys.argv[1])).held(sys.argv[2], lambda words: print(words, flush=True)):
-        print("held", flush=True)
-        sys.stdin.readline()
-    print("released", flush=True)
+with MachineLock(Path(sys.argv[1])).held("alone", print):
+    print("held", flush=True)
+    sys.stdin.readline()
 """
-
-
-class Holder:
-    """Another process that holds the lock until it is told to let go."""
-
-    def __init__(self, path, how):
-        arguments = [sys.executable, "-c", textwrap.dedent(HOLDER), str(path), how]
-        self.process = subprocess.Popen(
-            arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]
-        )
-
-    def says(self):
-        return self.process.stdout.readline().strip()
-
-    def let_go(self):
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
 
 
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "machine.lock"
-
-
-@pytest.fixture
-def holder(path):
-    started = []
-
-    def start(how):
-        started.append(Holder(path, how))
-        assert started[-1].says() == "held"
-        return started[-1]
-
-    yield start
-    for one in started:
-        one.process.kill()
-        one.process.communicate()
 
 
 @pytest.fixture(autouse=True)
@@ -78,32 +45,26 @@ def acquired(path, how, when_waiting):
 
 
 @pytest.mark.parametrize(("theirs", "ours"), [("alone", "alone"), ("alone", "shared"), ("shared", "alone")])
-def test_exclusive_excludes(path, holder, theirs, ours):
-    other = holder(theirs)
-    assert acquired(path, ours, other.let_go) == [WAITING]
-    assert other.says() == "released"
+def test_exclusive_excludes(path, theirs, ours):
+    with contextlib.ExitStack() as other:
+        other.enter_context(MachineLock(path).held(theirs, pytest.fail))
+        assert acquired(path, ours, other.close) == [WAITING]
 
 
-def test_shared_shares(path, holder):
-    holder("shared")
-    assert acquired(path, "shared", lambda: pytest.fail("it need not wait")) == []
+def test_shared_shares(path):
+    with MachineLock(path).held("shared", pytest.fail):
+        assert acquired(path, "shared", lambda: pytest.fail("it need not wait")) == []
 
 
-def test_nobody_waits_for_a_lock_that_is_free(path, holder):
-    other = holder("alone")
-    other.let_go()
-    assert other.says() == "released"
-    assert acquired(path, "alone", lambda: pytest.fail("it need not wait")) == []
-
-
-@pytest.mark.parametrize("how", ["alone", "shared"])
-def test_a_holder_that_is_killed_lets_go(path, holder, how):
-    other = holder(how)
-
-    def kill():
-        other.process.kill()
-
-    assert acquired(path, "alone", kill) == [WAITING]
+def test_another_process_excludes_and_lets_go_when_it_is_killed(path):
+    arguments = [sys.executable, "-c", HOLDER, str(path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(arguments, text=True, cwd=Path(__file__).parents[2], **pipes) as other:
+        try:
+            assert other.stdout.readline() == "held\n"
+            assert acquired(path, "alone", other.kill) == [WAITING]
+        finally:
+            other.kill()
 
 
 def test_released_after_an_error(path):

@@ -30,14 +30,12 @@ TEXTS = {
 }
 
 
-@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
-def test_what_running_out_of_memory_looks_like(text):
-    assert is_out_of_memory(RuntimeError(text))
+def test_what_running_out_of_memory_looks_like():
+    assert [name for name, text in TEXTS.items() if not is_out_of_memory(RuntimeError(text))] == []
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
+def test_what_does_not():
+    others = [
         RuntimeError("mat1 and mat2 shapes cannot be multiplied"),
         RuntimeError("Storage size calculation overflowed with sizes=[9223372036854775807]"),
         RuntimeError("CUDA error: an illegal memory access was encountered"),
@@ -46,11 +44,8 @@ def test_what_running_out_of_memory_looks_like(text):
         ValueError("out of memory"),
         OSError(errno.ENOENT, "no such file"),
         KeyError("out of memory"),
-    ],
-    ids=repr,
-)
-def test_what_does_not(error):
-    assert not is_out_of_memory(error)
+    ]
+    assert [error for error in others if is_out_of_memory(error)] == []
 
 
 @pytest.mark.parametrize("error", [MemoryError(), OSError(errno.ENOMEM, "Cannot allocate memory")], ids=repr)

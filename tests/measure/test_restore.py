@@ -387,6 +387,34 @@ def test_modules_with_hooks_keep_them_and_run_them():
     assert ran == [0, 1, 0, 1]
 
 
+class Generates(nn.Module):
+    """Keeps a cache, as language models do, and is called by another method than forward."""
+
+    def __init__(self):
+        super().__init__()
+        self.text, self.head, self.cache = nn.Embedding(50, 8), nn.Linear(8, 50), []
+
+    def forward(self, ids):
+        self.cache.append(self.text(ids))
+        return self.head(torch.cat(self.cache, 1).mean(1))
+
+    def generate(self, ids, *, new):
+        for _ in range(new):
+            ids = torch.cat([ids, self(ids[:, -1:]).argmax(-1, keepdim=True)], 1)
+        return ids
+
+
+def test_a_method_that_calls_the_module_several_times():
+    model = Generates().train()
+    before = snapshot(model)
+    asked = Invocation(model.generate, (torch.ones(1, 3, dtype=torch.long),), {"new": 2})
+    for dtype in (None, "bfloat16"):
+        with placed(asked, "cpu", dtype) as ready:
+            assert ready.call().shape == (1, 5)
+        same(before, snapshot(model))
+
+
+@pytest.mark.nightly
 @pytest.mark.filterwarnings("ignore")
 def test_a_language_model_that_generates():
     transformers = pytest.importorskip("transformers")

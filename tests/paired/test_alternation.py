@@ -1,5 +1,6 @@
 """The alternation, on sides that only remember that they were asked."""
 
+import itertools
 import random
 
 import pytest
@@ -48,76 +49,67 @@ def noisy(seed):
     return lambda: 0.01 * generator.lognormvariate(0, 0.5)
 
 
-@pytest.mark.parametrize(
-    ("seconds", "calls"),
-    [
-        (3.0, 1),
-        (0.002, 1),
-        (0.0019, 3),
-        (0.001, 5),
-        (1e-4, 50),
-        (1e-6, 5000),
-        (2.5e-7, 20_000),
-        (1e-12, 20_000),
-        (0.0, 20_000),
-    ],
-)
-def test_short_calls_share_a_turn(seconds, calls):
-    assert calls_per_block(seconds) == calls
+def test_short_calls_share_a_turn():
+    table = {
+        3.0: 1,
+        0.002: 1,
+        0.0019: 3,
+        0.001: 5,
+        1e-4: 50,
+        1e-6: 5000,
+        2.5e-7: 20_000,
+        1e-12: 20_000,
+        0.0: 20_000,
+    }
+    assert {seconds: calls_per_block(seconds) for seconds in table} == table
 
 
-@pytest.mark.parametrize(
-    ("seconds", "allowed", "plan"),
-    [
-        (0.010, 12.0, (1, 20, 100)),
-        (0.050, 12.0, (1, 20, 40)),
-        (0.250, 12.0, (1, 8, 8)),
-        (1.0, 12.0, (1, 5, 5)),
-        (1.0, 7.0, (1, 3, 3)),
-        (1.0, 2.0, (1, 1, 1)),
-        (1.0, 1.9, (1, 0, 0)),
-        (0.010, 0.0, (1, 0, 0)),
-        (1e-4, 12.0, (50, 20, 100)),
-        (1e-4, 0.105, (50, 10, 10)),
-        (0.0, 12.0, (20_000, 20, 100)),
-    ],
-)
-def test_turns_are_planned_by_the_time_that_there_is(seconds, allowed, plan):
-    assert sampling_plan(seconds, allowed) == (*plan, LAUNCH_PRECISION)
+def test_turns_are_planned_by_the_time_that_there_is():
+    table = {
+        (0.010, 12.0): (1, 20, 100),
+        (0.050, 12.0): (1, 20, 40),
+        (0.250, 12.0): (1, 8, 8),
+        (1.0, 12.0): (1, 5, 5),
+        (1.0, 7.0): (1, 3, 3),
+        (1.0, 2.0): (1, 1, 1),
+        (1.0, 1.9): (1, 0, 0),
+        (0.010, 0.0): (1, 0, 0),
+        (1e-4, 12.0): (50, 20, 100),
+        (1e-4, 0.105): (50, 10, 10),
+        (0.0, 12.0): (20_000, 20, 100),
+    }
+    assert {given: sampling_plan(*given) for given in table} == {
+        given: (*plan, LAUNCH_PRECISION) for given, plan in table.items()
+    }
 
 
-@pytest.mark.parametrize(
-    ("seconds", "allowed", "plan"),
-    [
-        (0.010, 12.0, (1, 20, 300)),
-        (0.050, 12.0, (1, 20, 80)),
-        (0.250, 12.0, (1, 16, 16)),
-        (1.0, 12.0, (1, 5, 5)),
-        (1.0, 1.9, (1, 0, 0)),
-        (1e-4, 12.0, (50, 20, 300)),
-    ],
-)
-def test_confirmation_takes_more_turns(seconds, allowed, plan):
-    assert sampling_plan(seconds, allowed, careful=True) == (*plan, CAREFUL_PRECISION)
+def test_confirmation_takes_more_turns():
+    table = {
+        (0.010, 12.0): (1, 20, 300),
+        (0.050, 12.0): (1, 20, 80),
+        (0.250, 12.0): (1, 16, 16),
+        (1.0, 12.0): (1, 5, 5),
+        (1.0, 1.9): (1, 0, 0),
+        (1e-4, 12.0): (50, 20, 300),
+    }
+    assert {given: sampling_plan(*given, careful=True) for given in table} == {
+        given: (*plan, CAREFUL_PRECISION) for given, plan in table.items()
+    }
 
 
-@pytest.mark.parametrize("seconds", [0.0, 1e-7, 1e-4, 0.003, 0.1, 2.0, 30.0])
-@pytest.mark.parametrize("allowed", [-5.0, 0.0, 0.01, 1.0, 60.0])
-def test_the_least_never_exceeds_the_most_nor_the_time(seconds, allowed):
-    for plan, most in (
-        (sampling_plan(seconds, allowed), 100),
-        (sampling_plan(seconds, allowed, careful=True), 300),
-    ):
-        assert plan.least <= plan.most <= most
-        assert plan.most <= 0 or plan.most * 2 * seconds * plan.calls <= allowed
+def test_the_least_never_exceeds_the_most_nor_the_time():
+    seconds, allowed = (0.0, 1e-7, 1e-4, 0.003, 0.1, 2.0, 30.0), (-5.0, 0.0, 0.01, 1.0, 60.0)
+    for given in itertools.product(seconds, allowed, (False, True)):
+        plan = sampling_plan(*given[:2], careful=given[2])
+        assert plan.least <= plan.most <= (300 if given[2] else 100), given
+        assert plan.most <= 0 or plan.most * 2 * given[0] * plan.calls <= given[1], given
 
 
-@pytest.mark.parametrize("pairs", [1, 2, 9, 10, 30])
-@pytest.mark.parametrize("seed", range(5))
-def test_either_side_is_first_as_often_as_the_other(pairs, seed):
-    firsts = order(pairs, random.Random(seed))
-    assert len(firsts) == pairs
-    assert abs(2 * sum(firsts) - pairs) <= pairs % 2
+def test_either_side_is_first_as_often_as_the_other():
+    for pairs, seed in itertools.product((1, 2, 9, 10, 30), range(5)):
+        firsts = order(pairs, random.Random(seed))
+        assert len(firsts) == pairs, (pairs, seed)
+        assert abs(2 * sum(firsts) - pairs) <= pairs % 2, (pairs, seed)
 
 
 def test_the_order_is_shuffled():

@@ -636,7 +636,7 @@ def test_a_case_that_the_base_lacks_is_timed_alone(world):
     world.case(OTHER)
     del world.cases["base", CASE]
     trial, other = world.run().trials
-    assert (trial.no_base.code, trial.no_base.text) == ("new-case", "the base has no such case")
+    assert trial.no_base.code == "new-case"
     assert trial.figures["candidate"] == {"launch": 1, "counted": True, "turns": MIN_PAIRS}
     assert trial.launches == 0
     assert verdict(other) is Verdict.EQUIVALENT
@@ -644,14 +644,14 @@ def test_a_case_that_the_base_lacks_is_timed_alone(world):
     assert not any(CASE in cases_of(worker) for worker in world.of("base"))
 
 
-def test_a_module_that_cannot_be_collected_on_the_base_says_why(world):
+def test_a_module_that_cannot_be_collected_on_the_base_says_why(world, snapshot):
     world.case()
     world.case("test_a.py::test_more")
     world.errors["base"] = {"test_a.py": "ModuleNotFoundError: No module named 'new'"}
-    for trial in world.run().trials:
+    trials = world.run().trials
+    assert str(trials[0].no_base) == snapshot
+    for trial in trials:
         assert trial.no_base.code == "base-collection"
-        assert "test_a.py cannot be collected on the base: ModuleNotFoundError" in trial.no_base.text
-        assert "overlay" in trial.no_base.hint
         assert trial.figures["candidate"]["turns"] == MIN_PAIRS
 
 
@@ -660,14 +660,14 @@ def test_a_test_that_fails_on_the_base_says_how(world, phase):
     world.case(base={phase: "failed"})
     trial = world.alone()
     assert (trial.no_base.code, trial.failed) == ("base-failed", False)
-    assert trial.no_base.text == "the test failed on the base: failed it was"
+    assert "failed it was" in trial.no_base.text
     assert trial.figures["candidate"]["turns"] == MIN_PAIRS
     assert phases(trial) == ["setup", "call", "teardown"]
 
 
 def test_a_test_that_is_skipped_on_the_base(world):
     trial = without_base(world, base={"setup": "skipped"})
-    assert trial.no_base.text == "the test skipped on the base: skipped it was"
+    assert "skipped it was" in trial.no_base.text
 
 
 def test_a_base_that_does_not_reach_infer(world):
@@ -731,7 +731,7 @@ def test_a_lost_candidate_costs_its_own_case(world, at):
     world.case(OTHER)
     lost, other = world.run().trials
     assert (lost.lost.code, lost.waiting, lost.reports) == ("process-lost", False, [])
-    assert lost.lost.text == "the process of the candidate ended with exit code 3"
+    assert "exit code 3" in lost.lost.text
     assert (verdict(other), other.launches, other.lost) == (Verdict.EQUIVALENT, FIRST, None)
 
 
@@ -772,13 +772,13 @@ def test_cases_after_a_lost_process_go_on_in_a_new_pair(world):
     assert cases_of(first[0])[-1] == "test_2.py::test_it"
 
 
-def test_a_case_whose_id_is_new_in_each_process_fails_and_no_other(world):
+def test_a_case_whose_id_is_new_in_each_process_fails_and_no_other(world, snapshot):
     world.case()
     world.case(OTHER)
     del world.cases["candidate", CASE]
     fickle, good = world.run().trials
-    assert str(fickle.lost).startswith("another process of the same code collects no test of this id")
-    assert "the same in every process" in str(fickle.lost)
+    assert fickle.lost.code == "unstable-id"
+    assert str(fickle.lost) == snapshot
     assert verdict(good) is Verdict.EQUIVALENT
     assert all(cases_of(worker) == [OTHER] for worker in world.workers)
 
@@ -1004,18 +1004,17 @@ def test_running_out_in_the_second_launch_keeps_the_figures_of_the_first(world):
 # Time
 
 
-def test_a_call_that_takes_too_long_for_a_launch_is_capped(world):
+def test_a_call_that_takes_too_long_for_a_launch_is_capped(world, snapshot):
     world.case(both={"seconds": 3.0}, max_seconds=60.0)
     trial = world.alone()
     assert (trial.stopped.code, trial.launches, trial.waiting) == ("time-limit", 0, False)
-    assert trial.stopped.text == f"one call takes 3.00 s: {FIRST} launches take 3 min"
-    assert trial.stopped.hint == "allow that with --infer-max-time=3 min"
+    assert str(trial.stopped) == snapshot
     assert phases(trial) == ["setup", "call", "teardown"]
 
 
 def test_what_a_call_needs_counts_warm_up_and_turns_of_both_sides(world):
     world.case(both={"seconds": 3.0, "warm_calls": 1}, max_seconds=30.0)
-    assert world.alone().stopped.text == f"one call takes 3.00 s: {FIRST} launches take 60 s"
+    assert "60 s" in world.alone().stopped.text
 
 
 def test_what_capped_a_call_can_be_allowed(world):
@@ -1031,13 +1030,12 @@ def test_a_call_that_takes_too_long_is_capped_apart_too(world):
     assert (trial.stopped.code, trial.launches, trial.invalid) == ("time-limit", 0, None)
 
 
-def test_a_case_takes_no_more_than_its_time(world):
+def test_a_case_takes_no_more_than_its_time(world, snapshot):
     world.case(both={"count_seconds": in_launch_seconds(1, 20.0)}, max_seconds=60.0)
     trial = world.alone()
     assert (trial.stopped.code, trial.launches, trial.stage) == ("time-limit", 1, Stage.SCREEN)
-    assert trial.stopped.text == "1 launch took the time of this case"
     assert trial.seconds == pytest.approx(40.5, abs=0.1)
-    assert trial.stopped.hint == "--infer-max-time=2 min would reach the next look"
+    assert str(trial.stopped) == snapshot
 
 
 def in_launch_seconds(number, seconds):
@@ -1049,7 +1047,7 @@ def test_confirmation_is_not_begun_without_time_for_it(world):
     trial = world.alone()
     assert (trial.stage, trial.stopped.code) == (Stage.CONFIRM, "time-limit")
     assert (len(trial.screen), len(trial.confirm)) == (FIRST, 0)
-    assert trial.stopped.text == f"{FIRST} launches took the time of this case"
+    assert trial.stopped.text.startswith(f"{FIRST} launches")
     assert trial.seconds <= 30.0
 
 
@@ -1059,15 +1057,16 @@ def test_seconds_of_a_case_are_those_of_its_turns(world):
     assert trial.seconds == pytest.approx(FIRST * 2 * (5 + MIN_PAIRS) * 0.010, rel=0.01)
 
 
-def test_the_time_of_the_run_ends_it_between_launches(world):
+def test_the_time_of_the_run_ends_it_between_launches(world, snapshot):
     world.case()
     world.case(OTHER)
     found = world.run(max_seconds=2.0)
     assert found.launches == 2
     assert not found.interrupted
+    assert str(found.trials[0].stopped) == snapshot
     for trial in found.trials:
         assert (trial.stopped.code, trial.launches) == ("time-limit", 2)
-        assert trial.stopped.text == "--infer-max-total of 2 s was spent before it was decided"
+        assert "--infer-max-total" in trial.stopped.text
 
 
 def test_what_the_run_would_still_need_is_the_same_for_all(world):

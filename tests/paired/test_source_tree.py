@@ -35,7 +35,9 @@ def trees(tmp_path):
 
 @pytest.fixture
 def module(monkeypatch):
-    """Puts a module into sys.modules."""
+    """Puts a module into sys.modules, which are few: all that a run has loaded take long to look through."""
+    few = ("sys", "types", "json", "os", "pathlib", "pytest", "pytest_infergate", "pytest_infergate.errors")
+    monkeypatch.setattr(sys, "modules", {name: sys.modules[name] for name in few})
 
     def put(name, **attributes):
         made = types.ModuleType(name)
@@ -236,7 +238,8 @@ def test_modules_by_the_tree_they_came_from(trees, module, tmp_path):
     assert found["base"] == {"pkg.model": "src/pkg/model.py"}
     assert found["installed"]["fremd"] == str(tmp_path / "fremd.py")
     assert found["installed"]["hidden"] == str(source / ".venv" / "site-packages" / "hidden.py")
-    assert {"fremd.part", "builtin_like", "nameless", "sys", "types", "json"}.isdisjoint(found["installed"])
+    assert found["installed"]["pytest"] == pytest.__file__
+    assert set(found["installed"]) == {"fremd", "hidden", "pytest"}
 
 
 def test_the_plugin_is_nobodys(trees, module):
@@ -254,7 +257,7 @@ def test_a_worktree_within_the_repository_is_the_base(trees, module):
     assert (found["candidate"], found["base"]) == ({}, {"pkg": "pkg/__init__.py"})
 
 
-def test_a_module_that_is_not_there(trees, monkeypatch):
+def test_a_module_that_is_not_there(trees, module, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch_like", None)
     assert "torch_like" not in loaded(*trees)["installed"]
 

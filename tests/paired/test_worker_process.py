@@ -1,7 +1,10 @@
 """Real processes that speak the protocol in a few lines, in place of the plugin."""
 
+import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -66,6 +69,54 @@ def start(tmp_path, monkeypatch):
         one.kill()
 
 
+class Ended:
+    """A process that is not one: it said and printed something, and ended with a code, or still runs."""
+
+    pid = 2**31 - 1  # of no process
+
+    def __init__(self, said, printed, code, *, hung_up):
+        self.said, self.printed, self.code, self.hung_up = said, printed, code, hung_up
+
+    def __call__(self, arguments, *, stdout, pass_fds, **_):
+        os.write(stdout.fileno(), self.printed.encode())
+        self.end = socket.socket(fileno=os.dup(pass_fds[0]))
+        self.end.sendall(self.said)
+        if self.hung_up or self.code is not None:
+            self.end.close()
+        return self
+
+    def wait(self, timeout=None):
+        if self.code is None and timeout is not None:
+            raise subprocess.TimeoutExpired("python", timeout)
+        return self.code
+
+
+@pytest.fixture
+def ended(tmp_path, monkeypatch):
+    """A worker whose process is an `Ended`."""
+    made = []
+
+    def ended(*messages, said=b"", printed="", code=3, side="base", hung_up=False):
+        lines = b"".join(json.dumps(message).encode() + b"\n" for message in messages)
+        process = Ended(lines + said, printed, code, hung_up=hung_up)
+        with monkeypatch.context() as patch:
+            patch.setattr(worker_process.subprocess, "Popen", process)
+            made.append((WorkerProcess(plan(tmp_path, side=side), 1), process))
+        return made[-1][0]
+
+    yield ended
+    for one, process in made:
+        one.kill()
+        process.end.close()
+
+
+def lost(one, **options):
+    """How a worker was lost."""
+    with pytest.raises(WorkerLostError) as error:
+        one.receive(**options)
+    return error.value
+
+
 def state(process):
     """``R``, ``S``, ``T`` for stopped, ``Z``; nothing where it is gone."""
     try:
@@ -97,22 +148,30 @@ def test_a_worker_is_told_what_to_run_and_says_what_it_found(start):
 @pytest.mark.parametrize(
     ("protocol", "version"), [(PROTOCOL, "0.0.9"), (PROTOCOL + 1, __version__), (None, None)]
 )
-def test_another_version_is_refused(start, protocol, version):
-    one = start(f'say("hello", protocol={protocol}, version={version!r})')
-    words = f"has pytest-infergate {version}, this run {__version__}: install the same version in both"
-    with pytest.raises(ConfigurationError) as error:
+def test_another_version_is_refused(ended, protocol, version):
+    one = ended({"is": "hello", "protocol": protocol, "version": version}, code=None)
+    with pytest.raises(
+        ConfigurationError, match=f"{re.escape(str(version))}.*{re.escape(__version__)}"
+    ) as error:
         one.handshake()
-    assert str(error.value) == f"{sys.executable} {words}"
+    assert str(error.value).startswith(sys.executable)
 
 
-@pytest.mark.parametrize("module", ["pytest_infergate", "pytest_infergate.worker.entry_point"])
-def test_an_interpreter_without_the_plugin_is_told_to_install_it(start, module):
-    one = start(f'raise ModuleNotFoundError("No module named {module!r}")')
+def anonymous(error):
+    """The message of an error without the interpreter and the version of this run."""
+    return str(error.value).replace(sys.executable, "PYTHON").replace(__version__, "VERSION")
+
+
+def test_interpreters_that_are_refused(ended, snapshot):
+    one = ended({"is": "hello", "protocol": PROTOCOL, "version": "0.0.9"}, code=None)
     with pytest.raises(ConfigurationError) as error:
         one.handshake()
-    assert str(error.value) == (
-        f"{sys.executable} has no pytest-infergate: install version {__version__} of it there"
-    )
+    assert anonymous(error) == snapshot(name="another version")
+
+    for module in ("pytest_infergate", "pytest_infergate.worker.entry_point"):
+        with pytest.raises(ConfigurationError) as error:
+            ended(printed=f"ModuleNotFoundError: No module named {module!r}", code=1).handshake()
+        assert anonymous(error) == snapshot(name="without")
 
 
 def test_another_module_that_is_missing_is_what_it_died_of(start):
@@ -124,14 +183,13 @@ def test_another_module_that_is_missing_is_what_it_died_of(start):
 def test_an_interpreter_that_is_not_there(tmp_path):
     with pytest.raises(ConfigurationError) as error:
         WorkerProcess(plan(tmp_path, python="/no/python"), 1)
-    assert str(error.value) == (
-        "/no/python cannot be run: No such file or directory; give a Python interpreter"
-    )
+    assert str(error.value).startswith("/no/python ")
+    assert "No such file or directory" in str(error.value)
 
 
 def test_a_file_that_is_no_interpreter(tmp_path):
     (tmp_path / "python").write_text("")
-    with pytest.raises(ConfigurationError, match="cannot be run: Permission denied"):
+    with pytest.raises(ConfigurationError, match="Permission denied"):
         WorkerProcess(plan(tmp_path, python=str(tmp_path / "python")), 1)
 
 
@@ -146,74 +204,63 @@ def test_an_interpreter_that_cannot_be_run_leaves_nothing_open(tmp_path):
 # Being lost
 
 
-@pytest.mark.parametrize("side", ["base", "candidate"])
-def test_last_words_and_exit_code_of_a_worker_are_told(start, side):
+def test_last_words_and_exit_code_of_a_process_are_reported(start):
     script = 'print("before"); print("ValueError: no", file=sys.stderr); print("after"); sys.exit(3)'
-    with pytest.raises(WorkerLostError) as error:
-        start(script, side=side).handshake()
-    assert str(error.value) == f"the process of the {side} ended with exit code 3: ValueError: no"
-    assert (error.value.side, error.value.killed) == (side, False)
+    error = lost(start(script, side="candidate"))
+    assert str(error) == "the process of the candidate ended with exit code 3: ValueError: no"
+    assert (error.side, error.killed) == ("candidate", False)
 
 
-@pytest.mark.parametrize(
-    ("printed", "words"),
-    [
-        ("", ""),
-        ("one\\ntwo", ": two"),
-        ("E   assert 1 == 2\\nlater", ": assert 1 == 2"),
-        ("\\n  \\n", ""),
-        ("Fatal Python error: Aborted\\n" + "  File x\\n" * 2000, ": Fatal Python error: Aborted"),
-        ("E  SystemExit: 5\\n!!!!! KeyboardInterrupt !!!!!\\n=== 1 passed ===", ": KeyboardInterrupt"),
-    ],
-    ids=["nothing", "lines", "pytest", "blank", "crash", "interrupt"],
-)
-def test_the_last_words_are_the_line_that_tells_most(start, printed, words):
-    with pytest.raises(WorkerLostError) as error:
-        start(f'print("{printed}"); sys.exit(3)').handshake()
-    assert str(error.value) == f"the process of the base ended with exit code 3{words}"
+LAST_WORDS = {
+    "": "",
+    "one\ntwo\n": ": two",
+    "E   assert 1 == 2\nlater\n": ": assert 1 == 2",
+    "\n  \n": "",
+    "Fatal Python error: Aborted\n" + "  File x\n" * 2000: ": Fatal Python error: Aborted",
+    "E  SystemExit: 5\n!!!!! KeyboardInterrupt !!!!!\n=== 1 passed ===\n": ": KeyboardInterrupt",
+}
 
 
-@pytest.mark.parametrize(("number", "killed"), [("SIGKILL", True), ("SIGTERM", False), ("SIGSEGV", False)])
-def test_a_signal_is_told_by_its_name(start, number, killed):
-    one = start(f"signal.signal(signal.SIGTERM, signal.SIG_DFL); os.kill(os.getpid(), signal.{number})")
-    with pytest.raises(WorkerLostError, match=f"the process of the base was killed by {number}") as error:
-        one.receive()
-    assert error.value.killed is killed
+def test_the_last_words_are_the_line_that_says_most(ended):
+    for side in ("base", "candidate"):
+        for printed, words in LAST_WORDS.items():
+            error = lost(ended(printed=printed, side=side))
+            assert str(error) == f"the process of the {side} ended with exit code 3{words}", printed
+            assert (error.side, error.killed) == (side, False)
 
 
-def test_silence_is_told(start):
-    one = start("hear()")
-    with pytest.raises(WorkerLostError, match=r"the process of the base did not answer in 0 s$") as error:
-        one.receive(0.05)
-    assert not error.value.killed
+def test_a_process_that_is_killed_is_reported_with_its_signal(start):
+    error = lost(start("os.kill(os.getpid(), signal.SIGKILL)"))
+    assert (str(error), error.killed) == ("the process of the base was killed by SIGKILL", True)
 
 
-def test_a_worker_that_greets_nobody_is_lost(start, monkeypatch):
-    monkeypatch.setattr(worker_process, "ANSWER_TIMEOUT_SECONDS", 0.05)
+def test_only_sigkill_is_what_the_system_sends_where_memory_runs_out(ended):
+    for number, killed in (("SIGKILL", True), ("SIGTERM", False), ("SIGSEGV", False)):
+        error = lost(ended(code=-getattr(signal, number)))
+        assert str(error) == f"the process of the base was killed by {number}"
+        assert error.killed is killed
+    assert str(lost(ended(code=-200))) == "the process of the base was killed by signal 200"
+
+
+def test_silence_is_reported(ended, monkeypatch):
+    error = lost(ended(code=None), seconds=0.01)
+    assert (str(error), error.killed) == ("the process of the base did not answer in 0 s", False)
+    monkeypatch.setattr(worker_process, "ANSWER_TIMEOUT_SECONDS", 0.01)
     with pytest.raises(WorkerLostError, match="did not answer in"):
-        start("hear()").handshake()
+        ended(code=None).handshake()
 
 
-def test_what_is_no_message_is_no_answer(start):
-    one = start('end.sendall(b"junk\\n"); sys.exit(4)')
-    with pytest.raises(WorkerLostError, match="ended with exit code 4"):
-        one.receive()
+def test_what_is_no_message_is_no_answer(ended):
+    assert str(lost(ended(said=b"junk\n", code=4))) == "the process of the base ended with exit code 4"
 
 
-def test_a_worker_that_hung_up_is_told_from_one_that_ended(start, monkeypatch):
-    one = start("lines.close(); end.close(); time.sleep(60)")
-    original = one._process.wait
-    monkeypatch.setattr(one._process, "wait", lambda timeout=None: original(timeout and min(timeout, 0.05)))
-    with pytest.raises(WorkerLostError, match=r"^the process of the base ended$"):
-        one.receive()
-    monkeypatch.undo()
+def test_a_worker_that_hung_up_is_told_from_one_that_ended(ended):
+    assert str(lost(ended(code=None, hung_up=True))) == "the process of the base ended"
 
 
-def test_nobody_is_told_who_is_gone(start):
-    one = start("sys.exit(5)")
-    one._process.wait()
+def test_a_message_to_a_process_that_is_gone(ended):
     with pytest.raises(WorkerLostError, match="exit code 5"):
-        one.send({"do": "case"})
+        ended(code=5).send({"do": "case"})
 
 
 # Talking
@@ -297,12 +344,10 @@ def test_a_turn_that_strays_leaves_its_worker_awake(start):
 # Ending
 
 
-@pytest.mark.parametrize("resting", [False, True], ids=["awake", "stopped"])
-def test_a_worker_leaves_when_it_is_asked(start, resting):
+def test_a_worker_that_is_stopped_leaves_when_it_is_asked(start):
     one = start(SERVE)
     one.ask({"do": "pid"}, "pid")
-    if resting:
-        one.suspend()
+    one.suspend()
     one.leave()
     one.end()
     assert one._process.returncode == 0
@@ -314,6 +359,7 @@ def test_a_worker_may_clean_up_before_it_leaves(start, tmp_path):
     one.leave()
     one.end()
     assert (tmp_path / "tidy").exists()
+    assert one._process.returncode == 0
 
 
 def test_a_worker_that_ignores_it_is_killed(start, monkeypatch):
@@ -333,7 +379,9 @@ def test_a_worker_that_is_gone_already_is_ended_too(start):
 
 
 @linux
-@pytest.mark.parametrize("resting", [False, True], ids=["awake", "stopped"])
+@pytest.mark.parametrize(
+    "resting", [pytest.param(False, marks=pytest.mark.nightly), True], ids=["awake", "stopped"]
+)
 def test_a_child_that_a_worker_leaves_behind_is_killed(start, resting):
     one = start('child = subprocess.Popen(["sleep", "60"]); say("child", pid=child.pid)' + SERVE)
     child = one.receive(10)["pid"]

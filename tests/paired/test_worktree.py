@@ -32,7 +32,7 @@ def alone(tmp_path, monkeypatch):
     for name in [name for name in os.environ if name.startswith("GIT_")]:
         monkeypatch.delenv(name)
     config = tmp_path / "gitconfig"
-    config.write_text('[protocol "file"]\n\tallow = always\n')
+    config.write_text('[protocol "file"]\n\tallow = always\n[maintenance]\n\tauto = false\n')
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(config))
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
@@ -44,8 +44,9 @@ def alone(tmp_path, monkeypatch):
 class Repository:
     def __init__(self, top):
         self.top = top
-        top.mkdir(parents=True)
-        self.git("init", "--quiet", "--initial-branch=main")
+        for folder in ("objects", "refs"):  # as git init makes it, in less time
+            (top / ".git" / folder).mkdir(parents=True)
+        (top / ".git" / "HEAD").write_text("ref: refs/heads/main\n")
 
     def git(self, *arguments):
         done = subprocess.run(["git", *arguments], cwd=self.top, capture_output=True, text=True, check=False)
@@ -62,6 +63,8 @@ class Repository:
         self.write(**files)
         self.git("add", "--all")
         self.git("commit", "--quiet", "--allow-empty", "--message", message)
+
+    def head(self):
         return self.git("rev-parse", "HEAD")
 
     def state(self):
@@ -105,28 +108,25 @@ def text(folder, name):
 # Which revision
 
 
-@pytest.mark.parametrize("asked", ["HEAD~1", "v1", "noted", "main~1"])
-def test_an_ancestor_is_its_own_merge_base(repository, asked):
-    first = repository.commit(a="1")
+def test_an_ancestor_is_its_own_merge_base(repository):
+    repository.commit(a="1")
+    first = repository.head()
     repository.git("tag", "v1")
     repository.git("tag", "--annotate", "--message", "first", "noted")
     repository.commit(a="2")
-    assert resolve(asked, repository.top) == Revision(asked, first, repository.top)
-
-
-def test_a_hash_may_be_short(repository):
-    first = repository.commit(a="1")
-    repository.commit(a="2")
-    assert resolve(first[:8], repository.top).commit == first
+    for asked in ("HEAD~1", "v1", "noted", "main~1", first[:8]):
+        assert resolve(asked, repository.top) == Revision(asked, first, repository.top)
 
 
 def test_the_top_is_found_from_below(repository):
-    first = repository.commit(**{"deep/er/a": "1"})
-    assert resolve("HEAD", repository.top / "deep" / "er") == Revision("HEAD", first, repository.top)
+    repository.commit(**{"deep/er/a": "1"})
+    first = Revision("HEAD", repository.head(), repository.top)
+    assert resolve("HEAD", repository.top / "deep" / "er") == first
 
 
 def test_branches_that_diverged_meet_at_their_merge_base(repository):
-    fork = repository.commit(a="1")
+    repository.commit(a="1")
+    fork = repository.head()
     repository.git("checkout", "--quiet", "-b", "feature")
     repository.commit(b="feature")
     repository.git("checkout", "--quiet", "main")
@@ -136,7 +136,8 @@ def test_branches_that_diverged_meet_at_their_merge_base(repository):
 
 
 def test_auto_is_the_upstream(repository):
-    fork = repository.commit(a="1")
+    repository.commit(a="1")
+    fork = repository.head()
     repository.git("checkout", "--quiet", "-b", "feature")
     repository.git("branch", "--quiet", "--set-upstream-to=main")
     repository.commit(a="2")
@@ -148,20 +149,16 @@ def test_auto_without_an_upstream(repository):
     message = fails("auto", repository.top)
     assert "auto needs an upstream" in message
     assert "git branch --set-upstream-to" in message
-
-
-def test_auto_with_a_detached_head(repository):
-    repository.commit(a="1")
     repository.git("checkout", "--quiet", "--detach")
     assert "auto needs an upstream" in fails("auto", repository.top)
 
 
-@pytest.mark.parametrize("asked", ["nowhere", "", "-x", "--all", "HEAD~7", "HEAD:a", "größe"])
-def test_an_unknown_revision(repository, asked):
+def test_an_unknown_revision(repository):
     repository.commit(a="1")
-    message = fails(asked, repository.top)
-    assert f"there is no revision {asked!r} here" in message
-    assert "git branch --all" in message
+    for asked in ("nowhere", "", "-x", "--all", "HEAD~7", "HEAD:a", "größe"):
+        message = fails(asked, repository.top)
+        assert f"there is no revision {asked!r} here" in message
+        assert "git branch --all" in message
 
 
 def test_no_repository(tmp_path):
@@ -229,7 +226,8 @@ def test_git_is_not_installed(repository, monkeypatch, tmp_path):
 def test_variables_of_a_hook_do_not_mislead(repository, tmp_path, holder, monkeypatch, names):
     other = Repository(tmp_path / "other")
     other.commit(a="other's")
-    commit = repository.commit(a="mine")
+    repository.commit(a="mine")
+    commit = repository.head()
     values = {
         "GIT_DIR": other.top / ".git",
         "GIT_WORK_TREE": other.top,
@@ -302,18 +300,14 @@ class Accident(BaseException):
     pass
 
 
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, Accident])
-def test_nothing_is_left_after_an_error(repository, holder, error):
+def test_nothing_is_left_after_an_error(repository, holder):
     repository.commit(a="1")
-
-    def run():
-        with worktree(resolve("HEAD", repository.top), holder):
+    found = resolve("HEAD", repository.top)
+    for error in (ValueError, KeyboardInterrupt, Accident):
+        with pytest.raises(error), worktree(found, holder):
             raise error
-
-    with pytest.raises(error):
-        run()
-    assert list(holder.iterdir()) == []
-    assert repository.worktrees() == 1
+        assert list(holder.iterdir()) == [], error
+        assert repository.worktrees() == 1, error
 
 
 def test_the_path_is_as_long_as_the_repositorys(repository, tmp_path):
@@ -386,25 +380,23 @@ def test_hooks_are_not_run(repository, tmp_path, holder):
         assert not ran.exists()
 
 
-@pytest.mark.parametrize(
-    "setting", ["color.ui=always", "submodule.recurse=true", "core.autocrlf=true", "status.short=true"]
-)
-def test_the_users_settings_do_not_matter(repository, holder, setting):
-    repository.git("config", *setting.split("="))
+def test_the_users_settings_do_not_matter(repository, holder):
     repository.commit(a="1", large=POINTER)
     repository.commit("more\n\nInfergate-Accept: *x* why", a="2", large="the real file")
-    found = resolve("HEAD~1", repository.top)
-    with (
-        pytest.raises(ConfigurationError, match="large of the base is a git-lfs pointer"),
-        worktree(found, holder),
-    ):
-        pass
-    assert accepted_trailers(found) == {"*x*": "why"}
+    for setting in ("color.ui=always", "submodule.recurse=true", "core.autocrlf=true", "status.short=true"):
+        repository.git("config", *setting.split("="))
+        found = resolve("HEAD~1", repository.top)
+        with (
+            pytest.raises(ConfigurationError, match="large of the base is a git-lfs pointer"),
+            worktree(found, holder),
+        ):
+            pass
+        assert accepted_trailers(found) == {"*x*": "why"}, setting
 
 
 def test_a_worktree_that_cannot_be_made(repository, holder):
-    commit = repository.commit(a="1")
-    blob = repository.git("rev-parse", "HEAD:a")
+    repository.commit(a="1")
+    commit, blob = repository.head(), repository.git("rev-parse", "HEAD:a")
     (repository.top / ".git" / "objects" / blob[:2] / blob[2:]).unlink()
     with (
         pytest.raises(ConfigurationError, match="the worktree of 'mine' could not be made; look at"),
@@ -589,16 +581,12 @@ def test_nothing_to_lay(trees):
     assert text(laid(trees), "tests/test_a.py") == "target"
 
 
-@pytest.mark.parametrize("path", ["../outside", "tests/../../outside", "/outside", ".."])
-def test_a_path_that_leaves_the_repository(trees, path):
+def test_a_path_that_leaves_the_repository(trees):
     (trees[0].parent / "outside").write_text("secret")
-    with pytest.raises(ConfigurationError, match=r"overlay: .* leaves the repository; give a path inside"):
-        laid(trees, path)
-
-
-def test_the_absolute_path_of_a_file_inside_is_refused_too(trees):
-    with pytest.raises(ConfigurationError, match="leaves the repository"):
-        laid(trees, trees[0] / "tests" / "test_a.py")
+    inside = trees[0] / "tests" / "test_a.py"  # absolute paths are refused, wherever they lead
+    for path in ("../outside", "tests/../../outside", "/outside", "..", inside):
+        with pytest.raises(ConfigurationError, match=r"overlay: .* leaves the repository"):
+            laid(trees, path)
     assert text(trees[1], "tests/test_a.py") == "target"
 
 
@@ -679,52 +667,41 @@ def test_exists(repository):
 # Accepted by a commit
 
 
-def accept(repository, *messages):
-    repository.commit("base", a="0")
-    for message in messages:
-        repository.commit(message)
-    return accepted_trailers(resolve(f"HEAD~{len(messages)}", repository.top))
+ACCEPTED = {
+    "one": (
+        [
+            "Use float32\n\nIt is exact.\n\nInfergate-Accept: tests/test_a.py::test_x[cpu] exact results\nSigned-off-by: T"
+        ],
+        {"tests/test_a.py::test_x[cpu]": "exact results"},
+    ),
+    "several": (
+        [
+            "one\n\nInfergate-Accept: *a* because\nInfergate-Accept: *b*  of   that",
+            "nothing here",
+            "two\n\nInfergate-Accept: *c* so",
+        ],
+        {"*a*": "because", "*b*": "of   that", "*c*": "so"},
+    ),
+    "the latest reason": (
+        ["first\n\nInfergate-Accept: *a* first", "second\n\nInfergate-Accept: *a* second"],
+        {"*a*": "second"},
+    ),
+    "nothing": (["more", "Infergate-Accept: in the subject", "body\n\nInfergate-Accept:"], {}),
+    "no commit since": ([], {}),
+    "no reason": (["more\n\nInfergate-Accept: *embed*"], {"*embed*": ""}),
+    "two lines": (
+        ["more\n\nInfergate-Accept: *größe* nötig 日本 🚀\n  and on"],
+        {"*größe*": "nötig 日本 🚀 and on"},
+    ),
+    "a separator": (["more\n\nInfergate-Accept: *a* one\u2028*b* two"], {"*a*": "one\u2028*b* two"}),
+}
+"""Messages of commits since the base, and what they accept."""
 
 
-def test_a_commit_accepts(repository):
-    message = "Use float32\n\nIt is exact.\n\nInfergate-Accept: tests/test_a.py::test_x[cpu] exact results\nSigned-off-by: T"
-    assert accept(repository, message) == {"tests/test_a.py::test_x[cpu]": "exact results"}
-
-
-def test_commits_accept_several(repository):
-    assert accept(
-        repository,
-        "one\n\nInfergate-Accept: *a* because\nInfergate-Accept: *b*  of   that",
-        "nothing here",
-        "two\n\nInfergate-Accept: *c* so",
-    ) == {"*a*": "because", "*b*": "of   that", "*c*": "so"}
-
-
-def test_the_latest_reason_counts(repository):
-    messages = [f"{word}\n\nInfergate-Accept: *a* {word}" for word in ("first", "second")]
-    assert accept(repository, *messages) == {"*a*": "second"}
-
-
-def test_commits_accept_nothing(repository):
-    assert accept(repository, "more", "Infergate-Accept: in the subject", "body\n\nInfergate-Accept:") == {}
-
-
-def test_the_base_itself_accepts_nothing(repository):
-    repository.commit("base\n\nInfergate-Accept: *a* earlier", a="1")
-    repository.commit("more")
-    assert accepted_trailers(resolve("HEAD~1", repository.top)) == {}
-    assert accepted_trailers(resolve("HEAD", repository.top)) == {}
-
-
-def test_a_commit_accepts_without_a_reason(repository):
-    assert accept(repository, "more\n\nInfergate-Accept: *embed*") == {"*embed*": ""}
-
-
-def test_a_reason_in_any_language_and_over_two_lines(repository):
-    message = "more\n\nInfergate-Accept: *größe* nötig 日本 🚀\n  and on"
-    assert accept(repository, message) == {"*größe*": "nötig 日本 🚀 and on"}
-
-
-def test_a_reason_with_a_separator_accepts_nothing_else(repository):
-    message = "more\n\nInfergate-Accept: *a* one\u2028*b* two"
-    assert set(accept(repository, message)) == {"*a*"}
+def test_commits_accept(repository):
+    repository.commit("base\n\nInfergate-Accept: *a* earlier, which counts no more", a="0")
+    for name, (messages, expected) in ACCEPTED.items():
+        repository.git("checkout", "--quiet", "--detach", "main")
+        for message in messages:
+            repository.git("commit", "--quiet", "--allow-empty", "--message", message)
+        assert accepted_trailers(resolve(f"HEAD~{len(messages)}", repository.top)) == expected, name

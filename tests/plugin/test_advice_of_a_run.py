@@ -7,7 +7,7 @@ import pytest
 
 from pytest_infergate.core.advice import planning, recommendation, sensitivity
 
-PRICED = "[tool.infergate.instances]\nfake = { usd_per_hour = 0.36 }\n"
+PRICED = "[tool.infergate.instances]\nfake = { usd_per_hour = 0.36 }\naccel = { usd_per_hour = 3.6 }\n"
 TITLE = "Where to run it"
 
 
@@ -22,10 +22,10 @@ def quick(monkeypatch):
 def reported(project):
     """Run the tests of the project on a call of 10 ms, and give the section of its report."""
 
-    def run(*arguments, table=PRICED, devices="fake", passed=1):
+    def run(*arguments, table=PRICED, devices="fake", **outcomes):
         (project.path / "pyproject.toml").write_text(table)
         result = project.run(f"--infer-devices={devices}", "--infer-report=r.html", *arguments)
-        result.assert_outcomes(passed=passed)
+        result.assert_outcomes(**outcomes)
         page = (project.path / "r.html").read_text()
         found = re.search(r'<section aria-labelledby="advice">(.*?)</section>', page, re.DOTALL)
         assert (TITLE in page) == (found is not None)
@@ -34,72 +34,48 @@ def reported(project):
     return run
 
 
-def test_a_demand_of_the_command_line_is_answered(project, reported):
-    project.test()
-    words = reported("--infer-demand=20/s")
+def test_each_model_with_a_demand_has_an_answer_of_its_own(project, reported):
+    """Whatever its budget decided. A periodic demand stays periodic."""
+    project.several(
+        {
+            "none": "",
+            "poisson": "demand='20/s', budget={'p95_ms': 1}",
+            "periodic": "demand='5/s:periodic'",
+        }
+    )
+    words = reported("--infer-gate=warn", passed=3)
     assert "20 requests/s, Poisson" in words
-    assert "Run it on 1 x own fake (fake): 263 USD a month" in words
-    assert "only batches of 1 were measured on fake" in words
-
-
-def test_a_demand_of_the_marker_is_answered(project, reported):
-    project.test("demand='20/s'")
-    words = reported()
-    assert "20 requests/s, Poisson" in words
-    assert "Run it on 1 x own fake" in words
+    assert "1 stream of 5 frames/s" in words
+    assert "test_none" not in words
+    assert words.count("Run it on 1 x own fake (fake): 263 USD a month") == 2
 
 
 def test_the_command_line_wins_over_the_marker(project, reported):
-    project.test("demand='20/s'")
-    words = reported("--infer-demand=100/s")
-    assert "100 requests/s, Poisson" in words
+    project.several({"none": "", "marked": "demand='20/s'"})
+    words = reported("--infer-demand=100/s", passed=2)
     assert "20 requests/s, Poisson" not in words
-    assert "Run it on 2 x own fake (fake): 526 USD a month" in words
+    assert words.count("Run it on 2 x own fake (fake): 526 USD a month") == 2
+    assert "test_none" in words
 
 
 def test_no_demand_is_no_advice(project, reported):
     project.test()
-    assert reported() == ""
+    assert reported(passed=1) == ""
 
 
 def test_without_a_price_it_asks_for_one(project, reported):
     project.test("demand='20/s'")
-    words = reported(table="")
+    words = reported(table="", passed=1)
     assert "Not answered" in words
-    assert "what is this machine, and what does it cost" in words
     assert "Run it on" not in words
-
-
-def test_a_periodic_demand_of_the_marker_stays_periodic(project, reported):
-    project.test("demand='5/s:periodic'")
-    words = reported()
-    assert "1 stream of 5 frames/s" in words
-    assert "per million frames" in words
-
-
-def test_each_model_has_an_answer_of_its_own(project, reported):
-    project.test("demand='20/s'")
-    project.test(name="test_other", file="test_other.py")
-    words = reported(passed=2)
-    assert "test_model" in words
-    assert "test_other" not in words
-    words = reported("--infer-demand=30/s", passed=2)
-    assert words.count("Run it on 1 x own fake") == 2
-    assert "test_other" in words
 
 
 def test_batch_sizes_and_devices_are_weighed_against_each_other(project, reported):
     project.test("batch_sizes=[1, 8], demand='20/s'")
-    table = PRICED + "accel = { usd_per_hour = 3.6 }\n"
-    words = reported(table=table, devices="fake,accel", passed=4)
+    words = reported(devices="fake,accel", passed=4)
     assert "Run it on 1 x own fake (fake): 263 USD a month" in words
     assert "Runner-up: 1 x own accel (accel)" in words
     assert "What batches give" in words
-
-
-def test_a_budget_that_fails_leaves_the_advice(project, reported):
-    project.test("budget={'p95_ms': 1}, demand='20/s'")
-    assert "Run it on 1 x own fake" in reported("--infer-gate=warn")
 
 
 def test_without_a_report_nothing_is_simulated(project, monkeypatch):

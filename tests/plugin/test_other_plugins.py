@@ -1,91 +1,74 @@
 """Beside other plugins: pytest-xdist, pytest-rerunfailures, pytest-cov."""
 
 import json
+import xml.etree.ElementTree as ET
 
 import pytest
+
+from pytest_infergate.storage import counter_files
 
 pytestmark = pytest.mark.slow
 
 
-def run(project, *arguments):
-    return project.pytester.runpytest_subprocess(
-        "-p", "pytest_infergate.plugin.hooks", "--infer-devices=fake", *arguments
-    )
-
-
 @pytest.fixture
-def xdist():
+def xdist(monkeypatch):
+    """Options that distribute a run, whose controller is this process."""
     pytest.importorskip("xdist")
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # of this suite, where xdist runs it
     return ("-p", "xdist.plugin", "-n2")
 
 
-def test_xdist_carries_verdicts_to_the_controller(project, xdist):
-    project.test("batch_sizes=[1, 2, 3]")
-    project.pytester.makepyfile(
-        test_plain="import pytest\n@pytest.mark.parametrize('i', range(20))\ndef test_plain(i): pass"
+TESTS = """
+    import os, time
+    from pathlib import Path
+
+    import pytest
+
+    def note(word):
+        with Path(__file__).with_name("log").open("a") as log:
+            log.write(f"{os.getpid()} {word}\\n")
+
+    @pytest.mark.inference(batch_sizes=[1, 2, 3])
+    def test_model(infer, model):
+        note("alone"); infer(model); time.sleep(0.05); note("done")
+
+    @pytest.mark.parametrize("i", range(8))
+    def test_plain(i):
+        note("shared"); time.sleep(0.02); note("done")
+"""
+WRITES = """
+import os
+
+from pytest_infergate.devices.base import DeviceCounters
+from pytest_infergate.storage import counters
+
+DEVICE.counters = DeviceCounters(totals={"operators": int(Path("operators").read_text())})
+if "PYTEST_XDIST_WORKER" in os.environ:
+    counters.atomic_write = None
+"""
+
+
+def test_xdist_carries_verdicts_and_counters_to_the_controller(project, xdist, monkeypatch):
+    """Also lines and what is missing. A case has the machine alone."""
+    written = []
+    write = counter_files.atomic_write
+    monkeypatch.setattr(
+        counter_files, "atomic_write", lambda path, text: (written.append(path.name), write(path, text))
     )
-    result = run(project, *xdist, "--infer-save", "--infer-json=r.json")
-    result.assert_outcomes(passed=23)
-    result.stdout.fnmatch_lines(["passed: 0 of 3 cases decided, 3 no-baseline"])
-    session = json.loads((project.path / "r.json").read_text())
-    assert len(session["cases"]) == 3
-    project.takes(0.1)
-    result = run(project, *xdist, "--junitxml=j.xml")
-    result.assert_outcomes(passed=20, failed=3)
-    result.stdout.fnmatch_lines(["*3 cases regressed"])
-    assert (project.path / "j.xml").read_text().count("<failure") == 3
-
-
-def test_xdist_lists_what_is_missing(project, xdist):
-    project.test()
+    project.change(WRITES)
+    (project.path / "operators").write_text("3")
+    project.pytester.makepyfile(test_it=TESTS)
     project.test(file="test_gone.py")
-    project.record()
-    (project.path / "test_gone.py").unlink()
-    result = run(project, *xdist)
-    result.stdout.fnmatch_lines(["*missing*", "*test_gone.py::test_model*"])
-
-
-def test_xdist_can_be_refused(project, xdist):
-    project.test()
-    result = run(project, *xdist, "--infer-xdist=refuse")
-    assert result.ret == 4
-    result.stderr.fnmatch_lines(["ERROR: --infer-xdist=refuse: timing beside other workers is refused*"])
-    assert run(project, "--infer-xdist=refuse").ret == 0
-
-
-@pytest.mark.parametrize(
-    "options",
-    [["--infer-require=ghost"], ["--infer-report=no/r.html"], ["--infer-list"], ["--infer-devices=gpu"]],
-)
-def test_xdist_stops_with_exit_code_4_before_its_workers_start(project, xdist, options):
-    project.test()
-    result = run(project, *xdist, *options)
-    assert result.ret == 4
-    result.stderr.fnmatch_lines(["ERROR: --infer-*"])
-    assert "INTERNALERROR" not in result.stdout.str() + result.stderr.str()
-
-
-def test_cases_of_two_workers_never_overlap(project, xdist):
-    project.pytester.makepyfile(
-        """
-        import os, time
-        from pathlib import Path
-        import pytest
-
-        def note(word):
-            with Path(__file__).with_name("log").open("a") as log:
-                log.write(f"{os.getpid()} {word}\\n")
-
-        @pytest.mark.parametrize("i", range(3))
-        def test_model(infer, model, i):
-            note("alone"); infer(model); time.sleep(0.05); note("done")
-
-        @pytest.mark.parametrize("i", range(12))
-        def test_plain(i):
-            note("shared"); time.sleep(0.02); note("done")
-        """
-    )
-    run(project, *xdist).assert_outcomes(passed=15)
+    result = project.measure(*xdist, "--infer-save", "--infer-json=r.json")
+    result.assert_outcomes(passed=12)
+    result.stdout.fnmatch_lines(["passed: 0 of 4 cases decided, 4 no-baseline"])
+    cases = json.loads((project.path / "r.json").read_text())["cases"]
+    assert [(case["case"]["test"], case["line"]) for case in cases] == [
+        ("test_gone.py::test_model", 3),
+        *[("test_it.py::test_model", 10)] * 3,
+    ]
+    assert sorted(written) == ["test_gone.py.txt", "test_it.py.txt"]
+    assert (project.path / ".infergate/counters/test_it.py.txt").read_text().count("\ncase ") == 3
     inside = {}
     for line in (project.path / "log").read_text().splitlines():
         worker, word = line.split()
@@ -94,6 +77,39 @@ def test_cases_of_two_workers_never_overlap(project, xdist):
         else:
             inside[worker] = word
         assert not ("alone" in inside.values() and len(inside) > 1), line
+
+    (project.path / "operators").write_text("5")
+    (project.path / "test_gone.py").unlink()
+    result = project.measure(*xdist, "--junitxml=j.xml")
+    result.assert_outcomes(passed=8, failed=3)
+    result.stdout.fnmatch_lines(["*missing*", "*test_gone.py::test_model*", "*3 cases regressed"])
+    assert len(list(ET.parse(project.path / "j.xml").iter("failure"))) == 3
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "--infer-xdist=refuse",
+        "--infer-require=ghost",
+        "--infer-report=no/r.html",
+        "--infer-list",
+        "--infer-devices=gpu",
+        "--infer-workers=2",
+        "--infer-against=HEAD",
+    ],
+)
+def test_xdist_stops_with_exit_code_4_before_its_workers_start(project, xdist, option):
+    project.test()
+    result = project.measure(*xdist, option)
+    assert result.ret == 4
+    (line,) = filter(None, result.errlines)
+    assert line.startswith(f"ERROR: {option.partition('=')[0]}")
+    assert "INTERNALERROR" not in result.stdout.str()
+
+
+def test_a_run_without_xdist_is_not_refused(project):
+    project.test()
+    assert project.measure("--infer-xdist=refuse").ret == 0
 
 
 def test_a_rerun_repeats_the_verdict_without_measuring_again(project):
@@ -105,7 +121,7 @@ def test_a_rerun_repeats_the_verdict_without_measuring_again(project):
     project.record()
     (project.path / "runs").unlink()
     project.takes(0.05)
-    result = run(project, "-p", "pytest_rerunfailures", "--reruns=2", "-v", "-p", "no:xdist")
+    result = project.measure("-p", "pytest_rerunfailures", "--reruns=2", "-v")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*2 rerun*"])
     runs = [int(word) for word in (project.path / "runs").read_text().split()]
@@ -114,9 +130,11 @@ def test_a_rerun_repeats_the_verdict_without_measuring_again(project):
     assert runs[1:] == [0, 0]
 
 
+@pytest.mark.nightly
 def test_coverage_makes_cases_invalid_with_the_cure(project):
     pytest.importorskip("pytest_cov")
     project.test()
-    result = run(project, "-p", "pytest_cov", "--cov=.")
+    options = ("-p", "pytest_infergate.plugin.hooks", "--infer-devices=fake", "-p", "pytest_cov", "--cov=.")
+    result = project.pytester.runpytest_subprocess(*options)
     result.stdout.fnmatch_lines(["*a tracer was active while timing*--no-cov*"])
-    assert "a tracer" not in run(project, "-p", "pytest_cov", "--cov=.", "--no-cov").stdout.str()
+    assert "a tracer" not in project.pytester.runpytest_subprocess(*options, "--no-cov").stdout.str()

@@ -10,8 +10,7 @@ def lines(project):
     return {case["nodeid"]: case.get("line") for case in found}
 
 
-@pytest.mark.parametrize("workers", [[], ["-p", "xdist.plugin", "-n1"]], ids=["alone", "xdist"])
-def test_results_name_the_line_of_each_test(project, workers):
+def test_results_name_the_line_of_each_test(project):
     project.pytester.makepyfile(
         test_it="""
         import pytest
@@ -26,6 +25,9 @@ def test_results_name_the_line_of_each_test(project, workers):
 
         class TestHere(Shared):
             pass
+
+        def test_fails(infer, model):
+            assert not infer(model).output
         """,
         shared="""
         class Shared:
@@ -33,18 +35,13 @@ def test_results_name_the_line_of_each_test(project, workers):
                 infer(model)
         """,
     )
-    assert project.measure("--infer-json=r.json", *workers).ret == 0
+    project.measure("--infer-json=r.json").assert_outcomes(passed=3, failed=1)
     assert lines(project) == {
         "test_it.py::test_marked[fake]": 4,
         "test_it.py::test_bare[fake]": 8,
-        "test_it.py::TestHere::test_inherited[fake]": None,  # its body stands in another file
+        "test_it.py::TestHere::test_inherited[fake]": None,  # its body is in another file
+        "test_it.py::test_fails[fake]": 14,
     }
-
-
-def test_a_test_that_failed_by_itself_has_its_line(project):
-    project.test(body="assert not infer(model).output")
-    project.measure("--infer-json=r.json")
-    assert lines(project) == {"test_it.py::test_model[fake]": 3}
 
 
 @pytest.mark.parametrize("asked", ["command", "ini"])
@@ -60,27 +57,3 @@ def test_a_summary_is_written(project, asked):
     page = (project.path / "summary.md").read_text()
     assert page.startswith("### ⚠️ passed\\: 0 of 1 case decided, 1 no\\-baseline\n\n")
     assert "| `test_it.py::test_model[fake]` | no-baseline | 10.0 ms |" in page
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (
-            ["--infer-markdown=no/such.md"],
-            "--infer-markdown: there is no folder */no; give a file in a folder*",
-        ),
-        (
-            ["--infer-markdown=x", "--infer-json=x"],
-            "--infer-markdown: */x is the file of --infer-json already",
-        ),
-        (
-            ["--infer-markdown=test_it.py"],
-            "--infer-markdown: *test_it.py is a Python file; give another name",
-        ),
-    ],
-)
-def test_a_summary_that_could_not_be_written_is_refused(project, options, message):
-    project.test()
-    result = project.measure(*options)
-    assert result.ret == 4
-    result.stderr.fnmatch_lines([f"ERROR: {message}"])

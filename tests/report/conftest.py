@@ -331,6 +331,15 @@ def _inverse_normal(p):
 _NORMAL = tuple(_inverse_normal(min(max(index / 100, 0.002), 0.998)) for index in range(101))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def sample():
     return Sample
+
+
+@pytest.fixture(scope="session")
+def pages():
+    """Pages of all kinds by name, rendered once."""
+    from pages import Page
+    from sessions import every_page
+
+    return {name: Page(text) for name, text in every_page(Sample).items()}

@@ -1,5 +1,6 @@
 import errno
 import os
+import re
 import stat
 import sys
 from pathlib import Path
@@ -29,29 +30,34 @@ def test_bytes_of_a_file_name_that_are_no_text_are_escaped(tmp_path):
     assert (tmp_path / "a.json").read_text() == '"\\udc80"'
 
 
-@pytest.mark.parametrize(
-    ("number", "message"),
-    [
-        (errno.ENOSPC, "No space left on device; free some space on that disk and run again"),
-        (errno.EROFS, "Read-only file system; choose a place that can be written"),
-        (errno.EIO, "Input/output error; choose another place"),
-    ],
+ERRORS = (
+    *(errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST),
+    *(errno.EISDIR, errno.ENAMETOOLONG, errno.EIO),
 )
-@pytest.mark.parametrize("step", ["fsync", "replace"])
+
+
 @posix
-def test_a_failure_leaves_the_earlier_file_and_nothing_else(tmp_path, monkeypatch, number, message, step):
+def test_a_failure_leaves_the_earlier_file_and_nothing_else(tmp_path, monkeypatch, snapshot):
     path = tmp_path / "report.html"
     atomic_write(path, "earlier")
 
-    def fail(*_):
-        raise OSError(number, os.strerror(number))
+    def failing(number, owner, step):
+        """What is said where a step of writing fails with this error."""
 
-    monkeypatch.setattr(*{"fsync": (os, "fsync"), "replace": (Path, "replace")}[step], fail)
-    with pytest.raises(StorageError) as caught:
-        atomic_write(path, "later")
-    assert str(caught.value) == f"cannot write {path}: {message}"
-    assert path.read_text() == "earlier"
-    assert names(tmp_path) == ["report.html"]
+        def fail(*_):
+            raise OSError(number, os.strerror(number))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, step, fail)
+            with pytest.raises(StorageError) as caught:
+                atomic_write(path, "later")
+        assert path.read_text() == "earlier", (number, step)
+        assert names(tmp_path) == ["report.html"], (number, step)
+        return str(caught.value).replace(str(path), path.name)
+
+    synchronised = [failing(number, os, "fsync") for number in ERRORS]
+    assert synchronised == snapshot
+    assert [failing(number, Path, "replace") for number in ERRORS] == synchronised
 
 
 def test_an_interruption_leaves_the_earlier_file_and_nothing_else(tmp_path, monkeypatch):
@@ -69,21 +75,20 @@ def test_an_interruption_leaves_the_earlier_file_and_nothing_else(tmp_path, monk
 
 
 def test_a_folder_in_place_of_the_file(tmp_path):
-    with pytest.raises(StorageError, match=r"cannot write .*: "):
+    with pytest.raises(StorageError, match=re.escape(str(tmp_path))):
         atomic_write(tmp_path, "text")
     assert names(tmp_path) == []
 
 
 def test_a_file_in_place_of_the_folder(tmp_path):
     (tmp_path / "folder").write_text("a file")
-    with pytest.raises(StorageError, match="move the file that stands where a folder is needed"):
-        atomic_write(tmp_path / "folder" / "report.html", "text")
+    path = tmp_path / "folder" / "report.html"
+    with pytest.raises(StorageError, match=re.escape(str(path))):
+        atomic_write(path, "text")
 
 
 def test_a_name_that_is_too_long(tmp_path):
-    with pytest.raises(
-        StorageError, match="choose a shorter name" if sys.platform != "win32" else "cannot write"
-    ):
+    with pytest.raises(StorageError, match="x" * 300):
         atomic_write(tmp_path / ("x" * 300), "text")
     assert names(tmp_path) == []
 
@@ -113,7 +118,5 @@ def test_links_are_followed(tmp_path):
 def test_devices_are_written_through_and_stay(capfd):
     atomic_write("/dev/null", "text")
     assert not Path("/dev/null").is_file()
-    with pytest.raises(
-        StorageError, match=r"cannot write /dev/full: No space left on device; free some space"
-    ):
+    with pytest.raises(StorageError, match=r"/dev/full.*No space left on device"):
         atomic_write("/dev/full", "text")

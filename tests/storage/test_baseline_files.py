@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from savers import save_baselines
 
 from pytest_infergate.core.gate.baseline import merge_baselines
 from pytest_infergate.errors import StorageError
@@ -34,6 +35,13 @@ def store(folder):
 def recorded(store):
     store.record(SESSION)
     return store
+
+
+def refusal(folder, attempt):
+    """What is said of an attempt that is refused, without the place of the folder."""
+    with pytest.raises(StorageError) as caught:
+        pytest.fail(f"not refused: {attempt()}")
+    return str(caught.value).replace(str(folder), folder.name)
 
 
 def test_the_default_folder(monkeypatch, tmp_path):
@@ -85,7 +93,7 @@ def test_other_files_are_not_classes(recorded, folder):
 
 def test_a_foreign_file_is_named(recorded, folder):
     (folder / "package.json").write_text("{}")
-    with pytest.raises(StorageError, match=r"package\.json does not fit the schema"):
+    with pytest.raises(StorageError, match=r"package\.json"):
         load_all(recorded)
 
 
@@ -94,12 +102,9 @@ def test_a_file_that_vanished_is_left_out(recorded, monkeypatch):
     assert load_all(recorded) == {ID: SESSION}
 
 
-@pytest.mark.parametrize(
-    "name", ["../up", "a/b", "a\\b", ".hidden", "", "c:d", "a\0b", "-dash", "a b", "a\n"]
-)
-def test_paths_never_leave_the_folder(store, name):
-    with pytest.raises(StorageError, match="is no hardware class"):
-        store.load(name)
+def test_paths_never_leave_the_folder(store, folder, snapshot):
+    names = ("../up", "a/b", "a\\b", ".hidden", "", "c:d", "a\0b", "-dash", "a b", "a\n")
+    assert [refusal(folder, lambda name=name: store.load(name)) for name in names] == snapshot
 
 
 DAMAGED = {
@@ -112,76 +117,64 @@ DAMAGED = {
 }
 
 
-@pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED.keys())
-def test_what_cannot_be_read_is_named_and_never_overwritten(store, folder, content):
+def test_what_cannot_be_read_is_named_and_never_overwritten(store, folder):
     folder.mkdir()
     path = folder / f"{ID}.json"
-    path.write_bytes(content)
-    for attempt in (lambda: store.load(ID), lambda: store.record(SESSION), lambda: load_all(store)):
-        with pytest.raises(StorageError) as caught:
-            attempt()
-        assert str(path) in str(caught.value)
-    assert path.read_bytes() == content
+    for name, content in DAMAGED.items():
+        path.write_bytes(content)
+        for attempt in (lambda: store.load(ID), lambda: store.record(SESSION), lambda: load_all(store)):
+            with pytest.raises(StorageError) as caught:
+                pytest.fail(f"{name}: {attempt()}")
+            assert str(path) in str(caught.value), name
+        assert path.read_bytes() == content, name
 
 
-def test_a_file_of_another_class_than_its_name(recorded, folder):
+def test_a_file_of_another_class_than_its_name(recorded, folder, snapshot):
     (folder / f"{ID}.json").rename(folder / "other-1234.json")
-    with pytest.raises(StorageError) as caught:
-        recorded.load("other-1234")
-    assert str(caught.value) == (
-        f"{folder / 'other-1234.json'}: `$.hardware` is of class {ID}, not of the one that the file is named after; "
-        f"rename it to {ID}.json, or {baseline_document.RESTORE_HINT}"
-    )
+    assert refusal(folder, lambda: recorded.load("other-1234")) == snapshot
 
 
 @posix
 def test_a_folder_in_place_of_the_file(store, folder):
     (folder / f"{ID}.json").mkdir(parents=True)
-    with pytest.raises(StorageError, match=r"cannot read .*: Is a directory; make it readable"):
+    with pytest.raises(StorageError, match="Is a directory"):
         store.load(ID)
 
 
 @not_root
 def test_a_file_that_may_not_be_read(recorded, folder):
     (folder / f"{ID}.json").chmod(0)
-    with pytest.raises(StorageError, match=r"cannot read .*: Permission denied"):
+    with pytest.raises(StorageError, match="Permission denied"):
         recorded.load(ID)
 
 
-def test_a_read_that_fails(recorded, monkeypatch):
+def test_a_read_that_fails(recorded, folder, monkeypatch, snapshot):
     def refuse(_):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "read_bytes", refuse)
-    with pytest.raises(
-        StorageError, match=r"cannot read .*: Permission denied; make it readable for this user"
-    ):
-        recorded.load(ID)
+    assert refusal(folder, lambda: recorded.load(ID)) == snapshot
 
 
 def test_a_file_in_place_of_the_folder(folder):
     folder.write_text("a file")
     store = FileStore(folder)
-    hint = "move the file that stands where a folder is needed" if sys.platform != "win32" else "cannot"
-    for attempt in (store.check_writable, lambda: store.record(SESSION)):
-        with pytest.raises(StorageError, match=hint):
-            attempt()
-    with pytest.raises(StorageError, match="cannot read"):
-        store.classes()
+    for attempt in (store.check_writable, lambda: store.record(SESSION), store.classes):
+        assert folder.name in refusal(folder, attempt)
     assert folder.read_text() == "a file"
 
 
 def test_a_parent_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError, match="cannot write "):
-        FileStore(tmp_path / "file" / "deep" / "baselines").check_writable()
+    folder = tmp_path / "file" / "deep" / "baselines"
+    assert folder.name in refusal(folder, FileStore(folder).check_writable)
 
 
 @not_root
 def test_a_folder_that_is_read_only(recorded, folder):
     folder.chmod(0o500)
     try:
-        with pytest.raises(StorageError, match="make it writable for this user, or choose another place"):
+        with pytest.raises(StorageError, match="Permission denied"):
             recorded.check_writable()
     finally:
         folder.chmod(0o700)
@@ -192,9 +185,7 @@ def test_a_disk_that_is_full_is_known_before_anything_is_measured(recorded, monk
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(
-        StorageError, match=r"cannot write .*baselines: No space left on device; free some space"
-    ):
+    with pytest.raises(StorageError, match=r"baselines.*No space left on device"):
         recorded.check_writable()
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(StorageError, match="No space left on device"):
@@ -202,29 +193,22 @@ def test_a_disk_that_is_full_is_known_before_anything_is_measured(recorded, monk
     assert recorded.load(ID) == SESSION
 
 
-def test_a_lock_that_is_never_released(recorded, folder, monkeypatch):
+def test_a_lock_that_is_never_released(recorded, folder, monkeypatch, snapshot):
     monkeypatch.setattr(folders, "LOCK_SECONDS", 0.0)
-    with FileLock(folder / ".lock"), pytest.raises(StorageError, match="was held by another process for 0 s"):
-        recorded.check_writable()
+    with FileLock(folder / ".lock"):
+        assert refusal(folder, recorded.check_writable) == snapshot
 
 
-@pytest.mark.parametrize(
-    ("error", "message"),
-    [
-        (
-            PermissionError(13, "Permission denied"),
-            "cannot write .*lock: Permission denied; make it writable",
-        ),
-        (NotImplementedError("no flock"), "cannot lock .*lock: no flock; keep it on a local disk"),
-    ],
-)
-def test_a_lock_that_cannot_be_had(recorded, monkeypatch, error, message):
-    def refuse(*_):
-        raise error
+def test_a_lock_that_cannot_be_had(recorded, folder, monkeypatch, snapshot):
+    said = []
+    for error in (PermissionError(13, "Permission denied"), NotImplementedError("no flock")):
 
-    monkeypatch.setattr(FileLock, "acquire", refuse)
-    with pytest.raises(StorageError, match=message):
-        recorded.record(SESSION)
+        def refuse(*_, error=error):
+            raise error
+
+        monkeypatch.setattr(FileLock, "acquire", refuse)
+        said.append(refusal(folder, lambda: recorded.record(SESSION)))
+    assert said == snapshot
 
 
 def test_the_lock_is_free_after_a_failure(recorded, folder):
@@ -237,16 +221,9 @@ def test_the_lock_is_free_after_a_failure(recorded, folder):
     assert recorded.load(ID) == SESSION
 
 
-def record_many(folder, process):
-    store = FileStore(folder)
-    for number in range(10):
-        store.record(sample_session(test=f"test_{process}_{number}"))
-        store.record(sample_session(f"2026-01-{10 * process + number + 1:02}T00:00:00Z"))
-
-
 def test_processes_that_save_at_once_lose_nothing(folder):
     context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=record_many, args=(folder, process)) for process in range(2)]
+    processes = [context.Process(target=save_baselines, args=(folder, process)) for process in range(2)]
     for process in processes:
         process.start()
     for process in processes:

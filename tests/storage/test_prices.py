@@ -40,6 +40,10 @@ def codes(notes):
     return [note.code for note in notes]
 
 
+def said(note, path):
+    return str(note).replace(str(path), path.name)
+
+
 # Our own table
 
 
@@ -64,19 +68,21 @@ def test_our_own_table_has_what_people_rent():
     assert {one.provider for one in instances} >= {"aws", "gcp", "azure", "lambda", "nebius"}
 
 
-@pytest.mark.parametrize(
-    ("name", "price", "spot", "as_of"),
-    [
+def test_prices_as_published():
+    for name, price, spot, as_of in [
         ("aws/c7i.xlarge", 0.1785, None, "2026-07-20"),
         ("aws/g6e.xlarge", 1.861, 0.9154, "2026-07-20"),
         ("gcp/g2-standard-4", 0.76, 0.23, "2026-06-23"),
         ("azure/Standard_NC24ads_A100_v4", 3.673, None, "2026-06-18"),
         ("lambda/gpu_1x_h100_sxm5", 4.29, None, ""),
-    ],
-)
-def test_prices_as_published(name, price, spot, as_of):
-    one = instance_types.find_instance(prices.default()[0], name)
-    assert (one.usd_per_hour, one.spot_usd_per_hour, one.as_of) == (price, spot, as_of)
+    ]:
+        one = instance_types.find_instance(prices.default()[0], name)
+        assert (one.usd_per_hour, one.spot_usd_per_hour, one.as_of) == (price, spot, as_of), (
+            name,
+            price,
+            spot,
+            as_of,
+        )
 
 
 def test_our_own_table_is_in_the_form_that_is_written(tmp_path):
@@ -136,118 +142,57 @@ def test_columns_come_in_any_order_and_case(table):
     assert (one.full_name, one.usd_per_hour, one.vcpus) == ("p/x", 0.1, 2)
 
 
-@pytest.mark.parametrize(
-    ("lines", "message"),
-    [
-        ([""], "the file is empty; its first line must name the columns"),
-        (
-            [HEADER.replace(",", ";"), ROW.replace(",", ";")],
-            "line 1: the columns stand apart by semicolons; save it with commas",
-        ),
-        ([HEADER + ",name", ROW + ",x"], "line 1: two columns are named 'name'; rename or remove one"),
-        (
-            [HEADER.replace("usd", "eur"), ROW],
-            (
-                "line 1: column 'eur_per_hour': prices are in US dollars; convert them, and name the column "
-                "'usd_per_hour'"
-            ),
-        ),
-        (
-            [HEADER + ",spot_eur_per_hour", ROW + ",0.1"],
-            (
-                "line 1: column 'spot_eur_per_hour': prices are in US dollars; convert them, and name the column "
-                "'spot_usd_per_hour'"
-            ),
-        ),
-        (
-            [HEADER.replace("usd_per_hour", "usd_per_hours"), ROW],
-            (
-                f"line 1: unknown column 'usd_per_hours': known are {', '.join(prices.COLUMNS)}; did you mean "
-                "'usd_per_hour'? (a catalogue of somebody else goes through infergate prices import)"
-            ),
-        ),
-        (
-            [HEADER.removesuffix(",as_of"), ROW.removesuffix(",2026-07-20")],
-            f"line 1: no column 'as_of': a table of prices needs {', '.join(prices.REQUIRED)}",
-        ),
-        (
-            [HEADER, ROW.replace("0.1785", "0,1785")],
-            "line 2: 7 cells below 6 columns; a decimal comma, or a comma in a text without quotes?",
-        ),
-        (
-            [HEADER, ROW, "aws"],
-            "line 3: 1 cell below 6 columns; a decimal comma, or a comma in a text without quotes?",
-        ),
-        (
-            [HEADER, ROW, "", ROW.replace("0.1785", "0.2")],
-            "line 4: aws/c7i.xlarge in us-east-1 stands in line 2 already; keep one of the two",
-        ),
-        (
-            [HEADER, '"aws"x,r,n,4,1,2026-07-20'],
-            "line 2: not CSV: ',' expected after '\"'; save it as CSV again",
-        ),
-    ],
-)
-def test_a_file_that_is_no_table(table, lines, message):
-    assert refused(table(*lines)) == message
+def test_a_file_that_is_no_table_is_refused(table, snapshot):
+    files = {
+        "empty": [""],
+        "semicolons": [HEADER.replace(",", ";"), ROW.replace(",", ";")],
+        "a column twice": [HEADER + ",name", ROW + ",x"],
+        "prices in euros": [HEADER.replace("usd", "eur"), ROW],
+        "spot prices in euros": [HEADER + ",spot_eur_per_hour", ROW + ",0.1"],
+        "an unknown column": [HEADER.replace("usd_per_hour", "usd_per_hours"), ROW],
+        "a column that is missing": [HEADER.removesuffix(",as_of"), ROW.removesuffix(",2026-07-20")],
+        "a decimal comma": [HEADER, ROW.replace("0.1785", "0,1785")],
+        "a row that is too short": [HEADER, ROW, "aws"],
+        "an instance twice": [HEADER, ROW, "", ROW.replace("0.1785", "0.2")],
+        "quotes within a cell": [HEADER, '"aws"x,r,n,4,1,2026-07-20'],
+    }
+    assert {name: refused(table(*lines)) for name, lines in files.items()} == snapshot
 
 
-@pytest.mark.parametrize(
-    ("before", "after", "message"),
-    [
-        ("0.1785", "", "usd_per_hour: it is empty; every row needs the price on demand"),
-        *(
-            ("0.1785", text, f"usd_per_hour: {text!r} is not a number above 0, such as 0.526")
-            for text in ("nan", "inf", "-inf", "-1", "0", "0.0", "$0.2", "free", "1_0", "1e999", "1.2.3", "½")
-        ),
-        ("0.1785", "1e7", "usd_per_hour: '1e7' is more than an hour can cost, 1,000,000 USD"),
-        (",4,", ",,", "vcpus: an instance has 1 or more"),
-        (",4,", ",1234567890,", "vcpus: '1234567890' is not a whole number"),
-        (",4,", ",0,", "vcpus: an instance has 1 or more"),
-        (",4,", ",4.5,", "vcpus: '4.5' is not a whole number"),
-        (",4,", ",-4,", "vcpus: '-4' is not a whole number"),
-        (",4,", ",٤,", "vcpus: '٤' is not a whole number"),
-        ("aws", "", "provider: it is empty; every row needs one"),
-        ("us-east-1", "  ", "region: it is empty; every row needs one"),
-        ("c7i.xlarge", "", "name: it is empty; every row needs one"),
-        ("2026-07-20", "20.7.2026", "as_of: '20.7.2026' is not a day such as 2026-07-20"),
-        ("2026-07-20", "2026-02-30", "as_of: '2026-02-30' is not a day such as 2026-07-20"),
-        ("2026-07-20", "20260720", "as_of: '20260720' is not a day such as 2026-07-20"),
-    ],
-)
-def test_a_cell_that_cannot_be(table, before, after, message):
-    assert refused(table(HEADER, ROW.replace(before, after, 1))) == f"line 2: {message}"
+def test_a_cell_that_cannot_be_is_refused(table, snapshot):
+    usd = ("nan", "inf", "-inf", "-1", "0", "0.0", "$0.2", "free", "1_0", "1e999", "1.2.3", "½", "1e7", "")
+    cells = [
+        *(("0.1785", text) for text in usd),
+        *((",4,", f",{text},") for text in ("", "1234567890", "0", "4.5", "-4", "٤")),
+        *(("aws", ""), ("us-east-1", "  "), ("c7i.xlarge", "")),
+        *(("2026-07-20", text) for text in ("20.7.2026", "2026-02-30", "20260720")),
+    ]
+    rows = [ROW.replace(before, after, 1) for before, after in cells]
+    assert {row: refused(table(HEADER, row)) for row in rows} == snapshot
 
 
-@pytest.mark.parametrize(
-    ("cells", "message"),
-    [
-        (",,nan", "spot_usd_per_hour: 'nan' is not a number above 0, such as 0.526"),
-        (",,1e300", "spot_usd_per_hour: '1e300' is more than an hour can cost, 1,000,000 USD"),
-        ("L4,0,", "accelerator_count: 0 of L4; empty the accelerator, or count it"),
-        (",2,", "accelerator: it is empty, and there are 2 of it; name it"),
-        ("L4,x,", "accelerator_count: 'x' is not a whole number"),
-    ],
-)
-def test_an_optional_cell_that_cannot_be(table, cells, message):
-    path = table(HEADER + ",accelerator,accelerator_count,spot_usd_per_hour", f"{ROW},{cells}")
-    assert refused(path) == f"line 2: {message}"
+def test_an_optional_cell_that_cannot_be_is_refused(table, snapshot):
+    header = HEADER + ",accelerator,accelerator_count,spot_usd_per_hour"
+    cells = (",,nan", ",,1e300", "L4,0,", ",2,", "L4,x,")
+    assert {each: refused(table(header, f"{ROW},{each}")) for each in cells} == snapshot
 
 
 def test_a_file_that_cannot_be_read(tmp_path):
     assert str(tmp_path / "no.csv") in refused(tmp_path / "no.csv")
-    with pytest.raises(StorageError, match=r"cannot read .*; give the path of a CSV file"):
+    with pytest.raises(StorageError):
         prices.read_prices(tmp_path)
     (tmp_path / "x.csv").write_bytes(b"name\xff")
-    assert refused(tmp_path / "x.csv") == "not UTF-8 at byte 4; save it as CSV in UTF-8"
+    assert "byte 4" in refused(tmp_path / "x.csv")
 
 
 def test_a_file_that_is_too_large(table, monkeypatch):
+    path = table(HEADER, ROW)
+    prices.read_prices(path)
     monkeypatch.setattr(prices, "MOST_BYTES", 10)
-    assert refused(table(HEADER, ROW)) == "larger than 10 B: no table of prices is; give another file"
+    assert "10 B" in refused(path)
 
 
-def test_a_spot_price_above_the_one_on_demand_is_dropped(table):
+def test_a_spot_price_above_the_one_on_demand_is_dropped(table, snapshot):
     path = table(
         HEADER + ",spot_usd_per_hour",
         ROW + ",0.1786",
@@ -257,10 +202,7 @@ def test_a_spot_price_above_the_one_on_demand_is_dropped(table):
     instances, (note,) = prices.read_prices(path)
     assert [one.spot_usd_per_hour for one in instances] == [None, 0.1785, None]
     assert note.code == "spot-dropped"
-    assert note.text == (
-        f"{path}: the spot price of aws/c7i.xlarge in us-east-1, 0.1786 USD an hour, is above 0.1785 on demand "
-        "and was dropped, and 1 more like it"
-    )
+    assert said(note, path) == snapshot
 
 
 def test_the_users_row_wins(table):
@@ -277,11 +219,11 @@ def test_of_two_tables_the_later_wins(table):
     assert [one.usd_per_hour for one in instances if one.name == "c7i.xlarge"] == [0.4]
 
 
-def test_prices_of_one_accelerator_far_apart_are_doubted(table):
+def test_prices_of_one_accelerator_far_apart_are_doubted(table, snapshot):
     path = table(HEADER + ",accelerator", "aws,eu-west-1,g6.xlarge,4,1.7,2026-07-20,L4")
     _, notes = prices.load_prices([path])
     assert codes(notes) == ["prices-doubtful"]
-    assert "0.80 with g6.xlarge in us-east-1 and 1.70 with g6.xlarge in eu-west-1" in notes[0].text
+    assert said(notes[0], path) == snapshot
 
 
 # Writing
@@ -411,7 +353,7 @@ def test_a_table_of_facts_with_columns_of_its_own(table):
     assert notes == ()
 
 
-def test_what_cannot_be_a_price_is_left_out_and_counted(table):
+def test_what_cannot_be_a_price_is_left_out_and_counted(table, snapshot):
     path = table(
         GPUHUNT,
         "ok,r,1.0,4,16.0,0,,,False,",
@@ -428,15 +370,10 @@ def test_what_cannot_be_a_price_is_left_out_and_counted(table):
     instances, (note,) = catalogues.import_catalog(path)
     assert [one.name for one in instances] == ["ok"]
     assert note.code == "prices-left-out"
-    assert note.text == (
-        f"{path}: 9 rows left out: 3 without a price above 0, 2 without a name, a region or a number of vCPUs, "
-        "2 with accelerators that have no name, or with a part of one, "
-        "1 with a price above 1,000,000 USD an hour, "
-        "1 of spot machines that have no price on demand"
-    )
+    assert said(note, path) == snapshot
 
 
-def test_a_catalogue_that_contradicts_itself_is_doubted(table):
+def test_a_catalogue_that_contradicts_itself_is_doubted(table, snapshot):
     path = table(
         GPUHUNT,
         "a,r,1.0,4,16.0,1,L4,24,False,",
@@ -447,29 +384,20 @@ def test_a_catalogue_that_contradicts_itself_is_doubted(table):
     instances, notes = catalogues.import_catalog(path)
     assert [(one.usd_per_hour, one.spot_usd_per_hour) for one in instances] == [(1.2, None), (9.8, None)]
     assert codes(notes) == ["prices-contradictory", "spot-dropped", "prices-doubtful"]
-    assert "costs 1 and 1.2 USD an hour; the highest was kept" in notes[0].text
+    assert [said(note, path) for note in notes] == snapshot
 
 
-@pytest.mark.parametrize(
-    ("lines", "message"),
-    [
-        (
-            ["location,price,cpu", "r,1,4"],
-            "line 1: no column name or instance_name or instance_type or instancetype",
-        ),
-        (
-            [GPUHUNT + ",eur_per_hour", "a,r,1,4,16,0,,,False,,1"],
-            "line 1: column 'eur_per_hour': prices must be in",
-        ),
-        ([GPUHUNT, "a,r,,4,16,0,,,False,"], "no row has a price on demand; give another catalogue"),
-    ],
-)
-def test_a_file_that_is_no_catalogue(table, lines, message):
-    assert refused(table(*lines), catalogues.import_catalog).startswith(message)
+def test_a_file_that_is_no_catalogue_is_refused(table, snapshot):
+    files = [
+        ["location,price,cpu", "r,1,4"],
+        [GPUHUNT + ",eur_per_hour", "a,r,1,4,16,0,,,False,,1"],
+        [GPUHUNT, "a,r,,4,16,0,,,False,"],
+    ]
+    assert [refused(table(*lines), catalogues.import_catalog) for lines in files] == snapshot
 
 
 def test_a_day_that_is_none_is_refused(table):
-    with pytest.raises(StorageError, match="'July' is not a day such as 2026-07-20"):
+    with pytest.raises(StorageError, match="'July'"):
         catalogues.import_catalog(table(GPUHUNT, "a,r,1,4,16,0,,,False,"), as_of="July")
 
 
@@ -537,35 +465,33 @@ def test_a_catalogue_without_a_day_is_of_today(monkeypatch):
 def test_a_provider_that_could_not_be_fetched_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "gpuhunt", catalogue([offer()]))
     _, (note,) = catalogues.refresh()
-    assert note.text == "no prices of azure, lambdalabs, nebius, runpod: the catalogue could not be fetched"
+    assert all(name in note.text for name in ("azure", "lambdalabs", "nebius", "runpod"))
+    assert "aws" not in note.text
 
 
-def test_fresh_prices_need_the_package(monkeypatch):
+def unfetched(*providers):
+    """What is said of prices that cannot be fetched."""
+    with pytest.raises(StorageError) as caught:
+        pytest.fail(f"fetched {catalogues.refresh(*providers)}")
+    return str(caught.value)
+
+
+def test_fresh_prices_need_the_package(monkeypatch, snapshot):
     monkeypatch.setitem(sys.modules, "gpuhunt", None)
-    with pytest.raises(
-        StorageError, match=r"gpuhunt, which is not installed: pip install 'pytest-infergate\[prices\]'"
-    ):
-        catalogues.refresh()
+    assert unfetched() == snapshot
 
 
-@pytest.mark.parametrize(
-    ("providers", "error", "why"),
-    [
-        (["aws"], OSError("no route to host"), "no route to host"),
-        (["aws", "nobody"], None, "Unknown provider: nobody"),
-    ],
-    ids=["network", "provider"],
-)
-def test_fresh_prices_need_the_network_and_a_provider(monkeypatch, providers, error, why):
-    monkeypatch.setitem(sys.modules, "gpuhunt", catalogue([], error=error))
-    with pytest.raises(StorageError, match=rf"cannot be fetched: {why}; check the network .* prices import"):
-        catalogues.refresh(providers)
+def test_fresh_prices_need_the_network_and_a_provider(monkeypatch, snapshot):
+    said = []
+    for providers, error in [(["aws"], OSError("no route to host")), (["aws", "nobody"], None)]:
+        monkeypatch.setitem(sys.modules, "gpuhunt", catalogue([], error=error))
+        said.append(unfetched(providers))
+    assert said == snapshot
 
 
 def test_a_provider_without_prices_is_no_table(monkeypatch):
     monkeypatch.setitem(sys.modules, "gpuhunt", catalogue([]))
-    with pytest.raises(StorageError, match=r"gpuhunt has no prices of azure now; check the network"):
-        catalogues.refresh(["azure"])
+    assert "azure" in unfetched(["azure"])
 
 
 def test_today_is_a_day():

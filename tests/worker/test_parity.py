@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 
 import pytest
 
@@ -53,10 +54,10 @@ def name(dtype):
 # Floats
 
 
-@pytest.mark.parametrize("dtype", FLOATS, ids=name)
-def test_what_is_equal_does_not_differ(compare, dtype):
-    output = of(0, 1, -2, 0.5).to(dtype)
-    assert compare(output, output.clone()) is None
+def test_what_is_equal_does_not_differ(compare):
+    for dtype in FLOATS:
+        output = of(0, 1, -2, 0.5).to(dtype)
+        assert compare(output, output.clone()) is None, dtype
 
 
 @pytest.mark.parametrize(("dtype", "allowed"), FLOATS.items(), ids=map(name, FLOATS))
@@ -66,15 +67,29 @@ def test_each_dtype_has_its_tolerance(compare, dtype, allowed):
     difference = torch.tensor(allowed, dtype=torch.float64)
     near, far = ((torch.stack([difference * 0 + 1, difference * share])).to(dtype) for share in (0.8, 1.25))
     assert compare(base, near) is None
-    said = compare(base, far)
-    assert said.startswith("the output: values differ by up to ")
-    assert said.endswith(f"allowed is {allowed:g} of it in {name(dtype)}")
+    found = compare(base, far)
+    assert f"{allowed:g}" in found
+    assert name(dtype) in found
 
 
-def test_how_far_values_differ(compare):
-    assert compare(of(1, -4), of(1, -3)) == (
-        "the output: values differ by up to 1, 25.0% of the largest value; allowed is 0.001 of it in float32"
-    )
+DIFFERENCES = {
+    "a quarter": (of(1, -4), of(1, -3)),
+    "a base that is zero": (of(0, 0), of(0, 1e-9)),
+    "not finite": (of(1, 2, NAN), of(1, 2, 3)),
+    "integers": (torch.tensor([1, 2, 100]), torch.tensor([1, 2, 101])),
+    "booleans": (torch.tensor([True, False]), torch.tensor([False, True])),
+    "shapes": (torch.ones(2, 3), torch.ones(3, 2)),
+    "a scalar": (torch.ones(1), torch.ones(())),
+    "dtypes": (of(1), of(1, dtype=torch.float16)),
+    "integer and boolean": (of(1, dtype=torch.int64), torch.tensor([True])),
+    "the second of three": ([of(1), of(2), of(3)], [of(1), of(4), of(5)]),
+    "two and one": ([of(1)] * 2, of(1)),
+    "none and one": ([], of(1)),
+}
+
+
+def test_how_outputs_differ(compare, snapshot):
+    assert "\n".join(f"{case}: {compare(*outputs)}" for case, outputs in DIFFERENCES.items()) == snapshot
 
 
 def test_the_largest_value_of_the_base_is_the_scale(compare):
@@ -85,36 +100,34 @@ def test_the_largest_value_of_the_base_is_the_scale(compare):
 
 def test_a_tolerance_replaces_that_of_the_dtype(compare):
     assert compare(of(1), of(1.4), 0.5) is None
-    assert "allowed is 1e-06 of it" in compare(of(1), of(1.00001), 1e-6)
+    assert "1e-06" in compare(of(1), of(1.00001), 1e-6)
     assert compare(of(1), of(1.00001)) is None
 
 
 def test_a_tolerance_of_zero_wants_equal_values(compare):
     assert compare(of(1), of(1), 0.0) is None
-    assert "allowed is 0 of it" in compare(of(1), of(1 + 2**-20), 0.0)
+    assert compare(of(1), of(1 + 2**-20), 0.0) is not None
 
 
 def test_a_base_that_is_zero(compare):
     assert compare(of(0, 0), of(0, -0.0)) is None
-    assert compare(of(0, 0), of(0, 1e-9)) == (
-        "the output: values differ by up to 1e-09; allowed is 0.001 of it in float32"
-    )
+    assert "1e-09" in compare(of(0, 0), of(0, 1e-9))
 
 
 def test_the_largest_floats_differ(compare):
-    assert "differ by up to inf" in compare(of(1e308, dtype=torch.float64), of(-1e308, dtype=torch.float64))
+    assert "inf" in compare(of(1e308, dtype=torch.float64), of(-1e308, dtype=torch.float64))
 
 
 # Not finite
 
 
-@pytest.mark.parametrize("value", [NAN, INF, -INF])
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16], ids=name)
-def test_what_is_not_finite_on_both_sides_does_not_differ(compare, value, dtype):
-    output = of(1, value, dtype=dtype)
-    assert compare(output, output.clone()) is None
-    assert compare(output[1:], output[1:].clone()) is None
-    assert compare(output, of(2, value, dtype=dtype)) is not None
+def test_what_is_not_finite_on_both_sides_does_not_differ(compare):
+    dtypes = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+    for value, dtype in itertools.product((NAN, INF, -INF), dtypes):
+        output = of(1, value, dtype=dtype)
+        assert compare(output, output.clone()) is None, (value, dtype)
+        assert compare(output[1:], output[1:].clone()) is None, (value, dtype)
+        assert compare(output, of(2, value, dtype=dtype)) is not None, (value, dtype)
 
 
 @pytest.mark.parametrize(
@@ -124,15 +137,15 @@ def test_what_is_not_finite_on_both_sides_does_not_differ(compare, value, dtype)
     ids=["nan gone", "nan", "inf", "sign", "other"],
 )  # fmt: skip
 def test_what_is_not_finite_on_one_side_differs_at_any_tolerance(compare, base, candidate):
-    said = "the output: 1 of 3 values are not finite on one side"
-    assert compare(of(*base), of(*candidate)) == said
-    assert compare(of(*base), of(*candidate), 1e9) == said
+    found = compare(of(*base), of(*candidate))
+    assert "1 of 3" in found
+    assert compare(of(*base), of(*candidate), 1e9) == found
 
 
 def test_a_nan_float8(compare):
     output = of(1, NAN).to(torch.float8_e4m3fn)
     assert compare(output, output.clone()) is None
-    assert "not finite" in compare(output, of(1, 1).to(torch.float8_e4m3fn))
+    assert "1 of 2" in compare(output, of(1, 1).to(torch.float8_e4m3fn))
 
 
 # Complex
@@ -141,14 +154,14 @@ def test_a_nan_float8(compare):
 @pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128], ids=name)
 def test_complex(compare, dtype):
     assert compare(of(1 + 1j, dtype=dtype), of(1 + 1j, dtype=dtype)) is None
-    assert "values differ by up to 2" in compare(of(1 + 1j, dtype=dtype), of(1 - 1j, dtype=dtype))
+    assert "up to 2" in compare(of(1 + 1j, dtype=dtype), of(1 - 1j, dtype=dtype))
     assert compare(of(1, 2 + 1j, dtype=dtype), of(1.1, 2 + 1j, dtype=dtype), 0.1) is None
 
 
 def test_complex_values_that_are_not_finite(compare):
     odd = of(complex(NAN, 1), complex(INF, 0), 1, dtype=torch.complex64)
     assert compare(odd, odd.clone()) is None
-    assert "2 of 3 values are not finite" in compare(odd, torch.ones(3, dtype=torch.complex64))
+    assert "2 of 3" in compare(odd, torch.ones(3, dtype=torch.complex64))
 
 
 def test_conjugates(compare):
@@ -161,11 +174,11 @@ def test_conjugates(compare):
 # Integers and booleans
 
 
-@pytest.mark.parametrize("dtype", INTEGERS, ids=name)
-def test_integers_must_be_equal(compare, dtype):
-    base = torch.tensor([1, 2, 100], dtype=dtype)
-    assert compare(base, base.clone()) is None
-    assert compare(base, torch.tensor([1, 2, 101], dtype=dtype), 0.5) == "the output: 1 of 3 values differ"
+def test_integers_must_be_equal(compare):
+    for dtype in INTEGERS:
+        base, other = (torch.tensor([1, 2, last], dtype=dtype) for last in (100, 101))
+        assert compare(base, base.clone()) is None, dtype
+        assert "1 of 3" in compare(base, other, 0.5), dtype
 
 
 def test_large_integers_are_not_rounded(compare):
@@ -175,29 +188,23 @@ def test_large_integers_are_not_rounded(compare):
 def test_booleans(compare):
     base = torch.tensor([True, False])
     assert compare(base, base.clone()) is None
-    assert compare(base, ~base) == "the output: 2 of 2 values differ"
+    assert "2 of 2" in compare(base, ~base)
 
 
 # Shape and dtype
 
 
 def test_shapes(compare):
-    assert compare(torch.ones(2, 3), torch.ones(3, 2)) == "the output: shape (2, 3) on the base, (3, 2) now"
-    assert compare(torch.ones(1), torch.ones(())) == "the output: shape (1,) on the base, () now"
     assert compare(torch.ones(0, 3), torch.ones(3, 0)) is not None
 
 
 def test_dtypes(compare):
-    assert compare(of(1), of(1, dtype=torch.float16)) == "the output: float32 on the base, float16 now"
-    assert (
-        compare(of(1, dtype=torch.int64), torch.tensor([True])) == "the output: int64 on the base, bool now"
-    )
     assert compare(torch.ones(0), torch.ones(0, dtype=torch.int32)) is not None
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.int64, torch.bool, torch.complex64], ids=name)
-def test_empty(compare, dtype):
-    assert compare(torch.ones(0, 3, dtype=dtype), torch.ones(0, 3, dtype=dtype)) is None
+def test_empty(compare):
+    for dtype in (torch.float32, torch.int64, torch.bool, torch.complex64):
+        assert compare(torch.ones(0, 3, dtype=dtype), torch.ones(0, 3, dtype=dtype)) is None, dtype
 
 
 def test_strides_do_not_matter(compare):
@@ -221,23 +228,19 @@ def nest(value=0.0):
 
 def test_nests(compare):
     assert compare(nest(), nest()) is None
-    assert compare(nest(), nest(1)).startswith("output 3: values differ by up to 1, 25.0%")
+    found = compare(nest(), nest(1))
+    assert "output 3" in found
+    assert "25.0%" in found
 
 
-def test_the_first_that_differs_is_named(compare):
-    assert compare([of(1), of(2), of(3)], [of(1), of(4), of(5)]).startswith("output 1: ")
+def test_the_number_of_tensors(compare):
+    for base, candidate in ((2, 1), (1, 2), (0, 1), (1, 0)):
+        assert compare([of(1)] * base, [of(1)] * candidate) is not None, (base, candidate)
 
 
-@pytest.mark.parametrize(("base", "candidate"), [(2, 1), (1, 2), (0, 1), (1, 0)])
-def test_the_number_of_tensors(compare, base, candidate):
-    assert compare([of(1)] * base, [of(1)] * candidate) == (
-        f"the base returned {base} tensors, the candidate {candidate}"
-    )
-
-
-@pytest.mark.parametrize("output", [None, 3, "text", [], {"a": 1}], ids=repr)
-def test_outputs_without_tensors(compare, output):
-    assert compare(output, output) is None
+def test_outputs_without_tensors(compare):
+    for output in (None, 3, "text", [], {"a": 1}):
+        assert compare(output, output) is None, output
 
 
 # Tensors of odd kinds
@@ -270,7 +273,7 @@ KINDS = {
 @pytest.mark.parametrize("make", KINDS.values(), ids=KINDS)
 def test_every_kind_of_tensor(compare, make):
     assert compare(make(3.0), make(3.0)) is None
-    assert "values differ by up to" in compare(make(3.0), make(2.0))
+    assert compare(make(3.0), make(2.0)) is not None
 
 
 def test_inference_tensors(compare):

@@ -26,23 +26,19 @@ def found(p50=0.010, *, flops=None, moved=None, peaks=PEAKS, weights=None, total
 # Roofline
 
 
-def test_above_the_ridge_arithmetic_is_the_limit():
+def test_above_the_ridge_arithmetic_is_the_limit(snapshot):
     # 6 GFLOP in 10 ms are 600 GFLOP/s; 100 MB are 10 GB/s.
     taken = found(flops=6_000_000_000, moved=100_000_000)
     assert taken.kind == "compute"
-    assert (
-        taken.evidence == "60.0 FLOP a byte, above the ridge of 10.0: 60 % of the peak arithmetic is reached"
-    )
+    assert taken.evidence == snapshot
     assert (taken.intensity, taken.ridge) == (60.0, 10.0)
     assert (taken.attained_flops, taken.attained_bandwidth) == (pytest.approx(6e11), pytest.approx(1e10))
 
 
-def test_below_the_ridge_memory_is_the_limit():
+def test_below_the_ridge_memory_is_the_limit(snapshot):
     taken = found(flops=500_000_000, moved=500_000_000)
     assert taken.kind == "memory"
-    assert (
-        taken.evidence == "1.00 FLOP a byte, below the ridge of 10.0: 50 % of the peak bandwidth is reached"
-    )
+    assert taken.evidence == snapshot
 
 
 def test_at_the_ridge_it_is_arithmetic():
@@ -53,16 +49,16 @@ def test_without_arithmetic_memory_is_the_limit():
     assert found(flops=0, moved=500_000_000).kind == "memory"
 
 
-def test_more_than_the_peak_comes_from_the_caches():
+def test_more_than_the_peak_comes_from_the_caches(snapshot):
     taken = found(flops=1_000_000_000, moved=2_000_000_000)
-    assert taken.evidence.endswith("200 % of the peak bandwidth is reached, since caches serve a part")
+    assert taken.evidence == snapshot
 
 
-@pytest.mark.parametrize(("flops", "kind"), [(50_000_000, "memory"), (500_000_000, "compute")])
-def test_far_from_either_peak_it_says_so(flops, kind):
-    taken = found(flops=flops, moved=10_000_000, totals={"operators": 100})
-    assert taken.kind == kind
-    assert taken.evidence.endswith("is reached, and neither peak is near")
+def test_far_from_either_peak_it_says_so(snapshot):
+    for flops, kind in [(50_000_000, "memory"), (500_000_000, "compute")]:
+        taken = found(flops=flops, moved=10_000_000, totals={"operators": 100})
+        assert taken.kind == kind, (flops, kind)
+        assert taken.evidence == snapshot
 
 
 def test_the_peak_is_that_of_the_case_s_dtype():
@@ -76,28 +72,23 @@ def test_or_that_of_most_of_the_weights():
 # Launches
 
 
-def test_a_device_that_waits_for_the_host():
+def test_a_device_that_waits_for_the_host(snapshot):
     taken = found(enqueue=0.0082, device_time=0.003, flops=6_000_000_000, moved=100_000_000)
     assert taken.kind == "launch"
-    assert taken.evidence == (
-        "the host issues work for 82 % of the call, the device computes for 30 %: kernels wait for launches"
-    )
+    assert taken.evidence == snapshot
     assert taken.intensity == 60.0
 
 
-@pytest.mark.parametrize(
-    ("enqueue", "device_time", "kind"),
-    [
+def test_a_device_that_is_busy_does_not_wait():
+    for enqueue, device_time, kind in [
         (0.0071, 0.0079, "launch"),
         (0.0069, 0.0030, "compute"),
         (0.0099, 0.0081, "compute"),  # a call that waits for its own work
         (0.0010, 0.0099, "compute"),
         (0.0010, None, "compute"),
-    ],
-)
-def test_a_device_that_is_busy_does_not_wait(enqueue, device_time, kind):
-    taken = found(enqueue=enqueue, device_time=device_time, flops=6_000_000_000, moved=100_000_000)
-    assert taken.kind == kind
+    ]:
+        taken = found(enqueue=enqueue, device_time=device_time, flops=6_000_000_000, moved=100_000_000)
+        assert taken.kind == kind, (enqueue, device_time, kind)
 
 
 def test_a_busy_host_beside_a_device_that_nobody_sees_is_no_evidence():
@@ -112,19 +103,21 @@ def test_launches_need_neither_counters_nor_peaks():
 # Copies between host and device
 
 
-def test_copies_that_take_a_third():
+def test_copies_that_take_a_third(snapshot):
     taken = found(enqueue=0.001, device_time=0.009, host_to_host=0.020, peaks=None)
     assert taken.kind == "transfer"
-    assert taken.evidence == "copies between host and device take 50 % of a call from host to host"
+    assert taken.evidence == snapshot
 
 
-@pytest.mark.parametrize(
-    ("host_to_host", "kind"),
-    [(0.0142, "compute"), (0.0144, "transfer"), (0.009, "compute"), (0.0, "compute")],
-)
-def test_copies_that_take_less(host_to_host, kind):
-    taken = found(host_to_host=host_to_host, enqueue=0.001, flops=6_000_000_000, moved=100_000_000)
-    assert taken.kind == kind
+def test_copies_that_take_less():
+    for host_to_host, kind in [
+        (0.0142, "compute"),
+        (0.0144, "transfer"),
+        (0.009, "compute"),
+        (0.0, "compute"),
+    ]:
+        taken = found(host_to_host=host_to_host, enqueue=0.001, flops=6_000_000_000, moved=100_000_000)
+        assert taken.kind == kind, (host_to_host, kind)
 
 
 def test_copies_are_seen_beside_a_busy_host():
@@ -138,25 +131,24 @@ def test_launches_come_before_copies():
 # Overhead on a CPU
 
 
-def test_many_operators_that_do_little():
+def test_many_operators_that_do_little(snapshot):
     taken = found(0.00162, flops=1_620_000, moved=1_620_000, totals={"operators": 180})
     assert taken.kind == "launch"
-    assert taken.evidence == (
-        "overhead: 180 operators of 9.00 µs each, 0 % of the peak arithmetic, 1 % of the peak bandwidth"
-    )
+    assert taken.evidence == snapshot
 
 
-@pytest.mark.parametrize(
-    ("operators", "moved", "kind"),
-    [
+def test_operators_that_take_their_time_or_reach_something():
+    for operators, moved, kind in [
         (501, 10_000_000, "launch"),
         (500, 10_000_000, "memory"),  # 20 µs each
         (501, 100_000_000, "memory"),  # a tenth of the bandwidth
         (0, 10_000_000, "memory"),
-    ],
-)
-def test_operators_that_take_their_time_or_reach_something(operators, moved, kind):
-    assert found(0.010, flops=1_000_000, moved=moved, totals={"operators": operators}).kind == kind
+    ]:
+        assert found(0.010, flops=1_000_000, moved=moved, totals={"operators": operators}).kind == kind, (
+            operators,
+            moved,
+            kind,
+        )
 
 
 def test_tiny_operators_on_an_accelerator_are_told_by_the_host_alone():
@@ -167,9 +159,8 @@ def test_tiny_operators_on_an_accelerator_are_told_by_the_host_alone():
 # Nothing to go by
 
 
-@pytest.mark.parametrize(
-    "missing",
-    [
+def test_without_evidence_nothing_is_said():
+    for missing in [
         {"peaks": None, "flops": 10, "moved": 10},
         {"flops": 10},
         {"moved": 10},
@@ -183,16 +174,13 @@ def test_tiny_operators_on_an_accelerator_are_told_by_the_host_alone():
         {"flops": 10, "moved": 10, "p50": math.nan},
         {"enqueue": math.nan, "device_time": 0.001},
         {"host_to_host": math.nan},
-    ],
-    ids="-".join,
-)
-def test_without_evidence_nothing_is_said(missing):
-    assert found(**missing) is None
+    ]:
+        assert found(**missing) is None, missing
 
 
-@pytest.mark.parametrize("outcome", [Outcome.SKIPPED, Outcome.FAILED, Outcome.INFEASIBLE])
-def test_what_was_not_measured_has_no_bottleneck(outcome):
-    assert bottleneck(result(outcome)) is None
+def test_what_was_not_measured_has_no_bottleneck():
+    for outcome in [Outcome.SKIPPED, Outcome.FAILED, Outcome.INFEASIBLE]:
+        assert bottleneck(result(outcome)) is None, outcome
 
 
 def test_an_invalid_measurement_says_nothing():

@@ -9,9 +9,9 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from core_values import ENVIRONMENT, HARDWARE, case, latency, measurement, result
+from core_values import ENVIRONMENT, HARDWARE, case, latency, measurement, refusal, result
 
-from pytest_infergate.core.advice import deployments, planning, recommendation
+from pytest_infergate.core.advice import deployments, planning, recommendation, sensitivity, sizing
 from pytest_infergate.core.advice.demand import Backlog, Demand, arrivals
 from pytest_infergate.core.advice.deployments import Deployment, PricedDeployment
 from pytest_infergate.core.advice.planning import Question
@@ -25,6 +25,15 @@ from pytest_infergate.core.gate import decide
 from pytest_infergate.report import results
 
 GPU = Hardware(cpu_model="Test CPU", cores=4, accelerator="NVIDIA L4", accelerator_count=1)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def short_simulations():
+    """What is asserted of plans holds of any number of requests; `ask` keeps its answers for the module."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(planning, "REQUESTS", 1000)
+        patch.setattr(sensitivity, "STEPS", 16)
+        yield
 
 
 def times(**seconds):
@@ -74,44 +83,49 @@ def drawn(service, luck):
 def served(moments, seconds, max_batch, max_wait, workers):
     """Latencies of requests in order, one worker taking one batch after another."""
     free = [0.0] * workers
-    waiting = list(moments)
     latencies = []
-    number = 0
-    while waiting:
-        begins = max(heapq.heappop(free), waiting[0])
-        if len(waiting) >= max_batch:
-            full = waiting[max_batch - 1]
-            begins = max(begins, min(full, waiting[0] + max_wait))
+    first = number = 0
+    while first < len(moments):
+        oldest = moments[first]
+        begins = max(free[0], oldest)
+        if first + max_batch <= len(moments):
+            full = moments[first + max_batch - 1]
+            begins = max(begins, min(full, oldest + max_wait))
         else:
-            begins = max(begins, waiting[0] + max_wait)
-        batch = [moment for moment in waiting[:max_batch] if moment <= begins]
+            begins = max(begins, oldest + max_wait)
+        batch = [moment for moment in moments[first : first + max_batch] if moment <= begins]
         ends = begins + seconds[len(batch)][number]
         number += 1
         latencies += [ends - moment for moment in batch]
-        waiting = waiting[len(batch) :]
-        heapq.heappush(free, ends)
+        first += len(batch)
+        heapq.heapreplace(free, ends)
     return latencies
 
 
-def brute_force(made, demand, limit, luck):
-    """The least cost a month of any plan, by trying all of them; `math.inf` where none will do."""
+def brute_force(made, demand, limit, luck, seconds):
+    """The least cost a month of any plan, by trying all of them; `math.inf` where none will do.
+
+    `seconds` are those of `drawn` for each offer, which no question changes.
+    """
     least = math.inf
     requests = len(luck)
-    moments = arrivals(demand, requests, 0)
-    for priced in made:
+    moments = arrivals(demand, requests, 0).tolist()
+    skipped = requests // 10
+    late = math.ceil(0.95 * (requests - skipped - 1))
+    for priced, calls in zip(made, seconds, strict=True):
         service, workers = priced.deployment.service, priced.deployment.workers
-        seconds = drawn(service, luck)
         for position, size in enumerate(service.batch_sizes):
             values = service.percentiles[position]
             mean = sum(low + high for low, high in pairwise(values)) / 200
             busy = demand.rate * mean / size / workers
             for share in (0.0, 0.1, 0.25) if size > 1 else (0.0,):
-                for instances in range(max(1, math.ceil(busy / 0.6)), 80):
+                # With a worker for each request, more of them change nothing.
+                for instances in range(max(1, math.ceil(busy / 0.6)), requests // workers + 2):
                     month = instances * priced.instance.usd_per_hour * 730
                     if month >= least:
                         break
-                    found = served(moments, seconds, size, share * limit, instances * workers)
-                    if np.quantile(found[requests // 10 :], 0.95, method="higher") <= limit:
+                    found = served(moments, calls, size, share * limit, instances * workers)
+                    if sorted(found[skipped:])[late] <= limit:
                         least = month
                         break
     return least
@@ -138,27 +152,31 @@ def recorded(model):
 
 
 @pytest.mark.slow
-def test_the_plan_is_the_one_that_a_brute_force_finds(monkeypatch):
-    """Over a grid of 200 demands and limits; plans within one per cent of the cost count as ties."""
+@pytest.mark.parametrize(
+    ("rates", "limits"), [(8, 5), pytest.param(20, 10, marks=pytest.mark.nightly)], ids=["40", "200"]
+)
+def test_the_plan_is_the_one_that_a_brute_force_finds(monkeypatch, rates, limits):
+    """Over a grid of demands and limits; plans within one per cent of the cost count as ties."""
     made = recorded("test_query")
     assert len({priced.deployment.hardware.id for priced in made}) == 3
     requests = 50
     luck = np.random.default_rng((0, 2)).random(requests)
+    seconds = [drawn(priced.deployment.service, luck) for priced in made]
     monkeypatch.setattr(planning, "REQUESTS", requests)
-    monkeypatch.setattr("pytest_infergate.core.advice.sizing.ROUNDS", 0)
+    monkeypatch.setattr(sizing, "ROUNDS", 0)
     none = 0
-    for rate in np.geomspace(1, 200, 20):
-        for limit in np.geomspace(0.004, 0.5, 10):
+    for rate in np.geomspace(1, 200, rates):
+        for limit in np.geomspace(0.004, 0.5, limits):
             question = Question(demand=Demand(rate=float(rate)), limit=float(limit))
             plans = [plan for priced in made if (plan := planning.best(priced, question)) is not None]
             found = min((plan.usd_per_month for plan in plans), default=math.inf)
-            wanted = brute_force(made, question.demand, question.limit, luck)
+            wanted = brute_force(made, question.demand, question.limit, luck, seconds)
             if math.isinf(wanted):
                 none += 1
                 assert math.isinf(found), (rate, limit)
             else:
                 assert found == pytest.approx(wanted, rel=0.01), (rate, limit)
-    assert 0 < none < 100
+    assert 0 < none < rates * limits / 2
 
 
 # One answer
@@ -245,12 +263,15 @@ def test_every_instance_takes_energy():
     assert three.electricity.kwh_per_month > one.electricity.kwh_per_month
 
 
-@pytest.mark.parametrize(
-    "deployment", [FAST, powered(idle=None), powered(joules=0.0, idle=0.0), powered(joules=1e308, idle=1e308)]
-)
-def test_energy_that_is_not_known_is_not_told(priced):
-    plan = planning.best(priced, Question(demand=Demand(rate=10.0), limit=0.05))
-    assert plan.electricity is None
+def test_energy_that_is_not_known_is_not_told():
+    for priced in [
+        FAST,
+        powered(idle=None),
+        powered(joules=0.0, idle=0.0),
+        powered(joules=1e308, idle=1e308),
+    ]:
+        plan = planning.best(priced, Question(demand=Demand(rate=10.0), limit=0.05))
+        assert plan.electricity is None, priced
 
 
 # Machines that come and go
@@ -314,7 +335,8 @@ def test_a_limit_that_nothing_meets_names_the_nearest_plan():
     assert answer.saving is None
     assert answer.nearest.instance == "g6.xlarge"
     assert answer.nearest.load.p95 >= 0.004
-    assert "within 1.00 ms" in answer.binding.text
+    assert answer.binding.code == "limit-unmet"
+    assert "1.00 ms" in answer.binding.text
     assert answer.binding.hint
 
 
@@ -449,8 +471,7 @@ def test_advice_is_for_one_model():
         FAST, deployment=msgspec.structs.replace(FAST.deployment, model="tests/test_b.py::test_b")
     )
     for made in ((), (SLOW, other)):
-        with pytest.raises(ValueError, match="one model"):
-            ask(made=made)
+        assert "one model" in refusal(ask, made=made)
 
 
 def test_no_figure_is_infinite():
@@ -574,19 +595,17 @@ def test_paired_runs_never_advise():
     assert deployments.deployments([session(timed(0.02), against=Against(revision="main"))]) == ()
 
 
-@pytest.mark.parametrize("kind", [Verdict.MISMATCH, Verdict.INVALID, Verdict.NOT_MEASURED])
-def test_wrong_outputs_and_invalid_times_never_advise(kind):
-    one = timed(0.02)
-    assert deployments.deployments([session(one, kinds={one.case: kind})]) == ()
+def test_wrong_outputs_and_invalid_times_never_advise():
+    for kind in [Verdict.MISMATCH, Verdict.INVALID, Verdict.NOT_MEASURED]:
+        one = timed(0.02)
+        assert deployments.deployments([session(one, kinds={one.case: kind})]) == (), kind
 
 
-@pytest.mark.parametrize(
-    "percentiles", [(), (0.02,) * 100, (0.0,) * 101, (-1.0,) * 101, (0.03,) * 100 + (0.02,)]
-)
-def test_times_that_are_none_never_advise(percentiles):
-    broken = msgspec.structs.replace(latency(0.02), percentiles=tuple(percentiles))
-    one = result(measurement=measurement(0.02, latency=broken))
-    assert deployments.deployments([session(one)]) == ()
+def test_times_that_are_none_never_advise():
+    for percentiles in [(), (0.02,) * 100, (0.0,) * 101, (-1.0,) * 101, (0.03,) * 100 + (0.02,)]:
+        broken = msgspec.structs.replace(latency(0.02), percentiles=tuple(percentiles))
+        one = result(measurement=measurement(0.02, latency=broken))
+        assert deployments.deployments([session(one)]) == (), percentiles
 
 
 def test_a_virtual_machine_is_less_sure():
@@ -616,11 +635,11 @@ def test_what_the_user_says_counts():
     assert (priced.instance.name, priced.user_specified) == ("own", True)
 
 
-def test_another_machine_never_ranks():
+def test_another_machine_never_ranks(snapshot):
     made, (note,) = deployments.priced_deployments([FAST.deployment], TABLE, {"cuda": TABLE[0]})
     assert made == ()
-    assert "c7i.xlarge, which cuda is said to be, is another machine" in note.text
     assert "--price cuda=USD_PER_HOUR" in note.hint
+    assert str(note) == snapshot
 
 
 def test_the_most_particular_word_counts():
@@ -630,18 +649,18 @@ def test_the_most_particular_word_counts():
     assert priced.instance.name == "this"
 
 
-def test_an_unknown_machine_is_a_question():
+def test_an_unknown_machine_is_a_question(snapshot):
     made, (note,) = deployments.priced_deployments([SLOW.deployment], TABLE, {})
     assert made == ()
-    assert note.text == "what is this machine, and what does it cost: 4 cores of Test CPU?"
-    assert "--instance cpu=NAME, such as c7i.xlarge" in note.hint
+    assert "--instance cpu=NAME" in note.hint
+    assert str(note) == snapshot
 
 
-def test_an_instance_without_the_memory_is_none():
+def test_an_instance_without_the_memory_is_left_out(snapshot):
     heavy = msgspec.structs.replace(SLOW.deployment, host_bytes=9 * 2**30)
     made, (note,) = deployments.priced_deployments([heavy], TABLE, {"cpu": instance("own", vcpus=0)})
     assert made == ()
-    assert "own has 8 GiB" in note.text
+    assert str(note) == snapshot
 
 
 def test_memory_travels_from_the_largest_batch():

@@ -5,7 +5,7 @@ from datetime import date, timedelta
 
 import msgspec
 import pytest
-from core_values import measurement
+from core_values import measurement, refusals
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -50,9 +50,8 @@ def gpu_machine(accelerator="NVIDIA L4", count=1):
 # Figures
 
 
-@pytest.mark.parametrize(
-    ("instances", "scale_up", "hours"),
-    [
+def test_machines_are_paid_for_from_their_order_on():
+    for instances, scale_up, hours in [
         ((2,) * 24, 300.0, 48.0),
         ((1,) * 12 + (3,) * 12, 0.0, 48.0),
         ((1,) * 12 + (3,) * 12, 900.0, 48.5),
@@ -61,10 +60,12 @@ def gpu_machine(accelerator="NVIDIA L4", count=1):
         ((3,) * 12 + (1,) * 12, 900.0, 48.5),  # the order is of the day before
         ((1, 3) * 12, 3600.0, 72.0),
         ((1,) * 23 + (5,), 1e12, 120.0),
-    ],
-)
-def test_machines_are_paid_for_from_their_order_on(instances, scale_up, hours):
-    assert instance_types.instance_hours(instances, scale_up) == pytest.approx(hours)
+    ]:
+        assert instance_types.instance_hours(instances, scale_up) == pytest.approx(hours), (
+            instances,
+            scale_up,
+            hours,
+        )
 
 
 def test_the_published_figure():
@@ -115,41 +116,45 @@ def test_one_machine_fewer_would_not_do(demand, rate, share):
     assert count == 1 or (count - 1) * rate * share < demand
 
 
-@pytest.mark.parametrize(
-    ("demand", "rate", "share", "count"),
-    [(60, 100, 0.6, 1), (61, 100, 0.6, 2), (0.001, 100, 0.6, 1), (50, 10, 1.0, 5), (2.1, 0.7, 1.0, 3)],
-)
-def test_a_machine_at_its_limit_is_one(demand, rate, share, count):
-    assert instance_types.instances_for_throughput(demand, rate, share) == count
+def test_a_machine_at_its_limit_is_one():
+    for demand, rate, share, count in [
+        (60, 100, 0.6, 1),
+        (61, 100, 0.6, 2),
+        (0.001, 100, 0.6, 1),
+        (50, 10, 1.0, 5),
+        (2.1, 0.7, 1.0, 3),
+    ]:
+        assert instance_types.instances_for_throughput(demand, rate, share) == count, (
+            demand,
+            rate,
+            share,
+            count,
+        )
 
 
-@pytest.mark.parametrize("rate", [0.0, -1.0, math.nan, math.inf])
-def test_nothing_is_paid_by_an_impossible_throughput(rate):
-    for call in (
-        instance_types.usd_per_million,
-        lambda price, rate: instance_types.instances_for_throughput(5.0, rate),
-    ):
-        with pytest.raises(ValueError, match=r"a throughput of .*/s has no cost; it must be above 0"):
-            call(1.0, rate)
+def test_nothing_is_paid_by_an_impossible_throughput(snapshot):
+    rates = (0.0, -1.0, math.nan, math.inf)
+    assert refusals(instance_types.usd_per_million, *((1.0, rate) for rate in rates)) == snapshot
+    assert refusals(instance_types.instances_for_throughput, *((5.0, rate) for rate in rates)) == snapshot
 
 
-@pytest.mark.parametrize("share", [0.0, -0.5, 1.01, math.nan])
-def test_a_utilisation_is_a_share(share):
-    with pytest.raises(ValueError, match="is not a share above 0 and at most 1"):
-        instance_types.usd_per_million(1.0, 10.0, share)
+def test_a_utilisation_is_a_share(snapshot):
+    shares = (0.0, -0.5, 1.01, math.nan)
+    assert refusals(instance_types.usd_per_million, *((1.0, 10.0, share) for share in shares)) == snapshot
 
 
-@pytest.mark.parametrize("demand", [math.nan, math.inf, -1.0])
-def test_a_demand_that_none_can_serve(demand):
-    with pytest.raises(ValueError, match="cannot be served"):
-        instance_types.instances_for_throughput(demand, 10.0)
+def test_a_demand_that_cannot_be_served_is_refused(snapshot):
+    demands = (math.nan, math.inf, -1.0)
+    assert (
+        refusals(instance_types.instances_for_throughput, *((demand, 10.0) for demand in demands)) == snapshot
+    )
 
 
-def test_a_commitment_reduces_what_is_paid_not_the_list_price():
+def test_a_commitment_reduces_what_is_paid_not_the_list_price(snapshot):
     one = instance(usd_per_hour=0.2, discount=0.25)
     assert (one.price, one.usd_per_hour) == (pytest.approx(0.15), 0.2)
-    assert one.text == "aws/c7i.xlarge in us-east-1, on demand, 25 % off, as of 2026-07-20"
-    assert instance(as_of="").text == "aws/c7i.xlarge in us-east-1, on demand, of unknown date"
+    assert one.text == snapshot
+    assert instance(as_of="").text == snapshot
 
 
 def test_what_is_paid_for_an_instance():
@@ -176,30 +181,20 @@ TABLE = (
 )
 
 
-@pytest.mark.parametrize("name", ["aws/c7i.xlarge", "c7i.xlarge"])
-def test_an_instance_goes_by_its_full_name_or_its_own(name):
-    assert instance_types.find_instance(TABLE, name) is TABLE[0]
+def test_an_instance_goes_by_its_full_name_or_its_own():
+    for name in ["aws/c7i.xlarge", "c7i.xlarge"]:
+        assert instance_types.find_instance(TABLE, name) is TABLE[0], name
 
 
 def test_a_provider_tells_two_apart():
     assert instance_types.find_instance(TABLE, "azure/same") is TABLE[4]
 
 
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("same", "'same' may be gcp/same in us-east-1, azure/same in us-east-1: name the provider"),
-        (
-            "aws/both",
-            "'aws/both' may be aws/both in us-east-1, aws/both in eu-west-1: .*, and choose one region",
-        ),
-        ("c7i.xlrge", "no instance 'c7i.xlrge' is in the table of prices; did you mean 'c7i.xlarge'"),
-        ("zzz", "no instance 'zzz' is in the table of prices$"),
-    ],
-)
-def test_names_that_are_nobody_or_several(name, message):
-    with pytest.raises(ValueError, match=message):
-        instance_types.find_instance(TABLE, name)
+def test_a_name_of_no_instance_or_of_several_is_refused(snapshot):
+    def find(name):
+        return instance_types.find_instance(TABLE, name)
+
+    assert refusals(find, "same", "aws/both", "c7i.xlrge", "zzz") == snapshot
 
 
 def test_discounts_go_by_pattern_and_later_ones_win():
@@ -218,9 +213,8 @@ SHELF = (
 )
 
 
-@pytest.mark.parametrize(
-    ("accelerator", "regions", "names"),
-    [
+def test_choosing():
+    for accelerator, regions, names in [
         (None, (), ["c7i.xlarge", "g6.xlarge", "p4d", "p4de", "x"]),
         ("L4", (), ["g6.xlarge"]),
         ("nvidia l4", (), ["g6.xlarge"]),
@@ -229,19 +223,19 @@ SHELF = (
         ("H100", (), ["x"]),
         ("A100", ("us-east-1",), ["p4d"]),
         (None, ("eu", "nowhere"), ["p4de"]),
-    ],
-)
-def test_choosing(accelerator, regions, names):
-    assert [one.name for one in instance_types.select_instances(SHELF, accelerator, regions)] == names
+    ]:
+        assert [one.name for one in instance_types.select_instances(SHELF, accelerator, regions)] == names, (
+            accelerator,
+            regions,
+            names,
+        )
 
 
-def test_choosing_nothing_says_what_there_is():
-    with pytest.raises(ValueError, match=r"accelerator 'T4': known are A100-40GB, A100-80GB, H100-NVL, L4$"):
-        instance_types.select_instances(SHELF, "T4")
-    with pytest.raises(ValueError, match=r"no instance is of region mars: known are eu, us-east-1$"):
-        instance_types.select_instances(SHELF, None, ("mars",))
-    with pytest.raises(ValueError, match="'H100-PCIe'"):
-        instance_types.select_instances(SHELF, "H100-PCIe")
+def test_choosing_nothing_says_what_there_is(snapshot):
+    def chosen(*choice):
+        return instance_types.select_instances(SHELF, *choice)
+
+    assert refusals(chosen, "T4", (None, ("mars",)), "H100-PCIe") == snapshot
 
 
 # Classes
@@ -304,22 +298,21 @@ OTHER_ACCELERATORS = [
 ]
 
 
-@pytest.mark.parametrize(("measured", "listed"), SAME_ACCELERATORS)
-def test_one_accelerator_by_two_names(measured, listed):
-    assert hardware_names.same_accelerator(measured, listed)
-    assert hardware_names.same_accelerator(listed, measured)
-    assert hardware_names.same_accelerator(listed, listed)
+def test_one_accelerator_by_two_names():
+    for measured, listed in SAME_ACCELERATORS:
+        assert hardware_names.same_accelerator(measured, listed), (measured, listed)
+        assert hardware_names.same_accelerator(listed, measured), (measured, listed)
+        assert hardware_names.same_accelerator(listed, listed), (measured, listed)
 
 
-@pytest.mark.parametrize(("measured", "listed"), OTHER_ACCELERATORS)
-def test_two_accelerators(measured, listed):
-    assert not hardware_names.same_accelerator(measured, listed)
-    assert not hardware_names.same_accelerator(listed, measured)
+def test_two_accelerators():
+    for measured, listed in OTHER_ACCELERATORS:
+        assert not hardware_names.same_accelerator(measured, listed), (measured, listed)
+        assert not hardware_names.same_accelerator(listed, measured), (measured, listed)
 
 
-@pytest.mark.parametrize(
-    ("name", "memory", "instance_name", "complete"),
-    [
+def test_a_name_is_completed_where_it_leaves_something_open():
+    for name, memory, instance_name, complete in [
         ("A100", 80.0, "p4de.24xlarge", "A100-80GB"),
         ("A100", 40.0, "gpu_1x_a100_sxm4", "A100-40GB-SXM"),
         ("A100-80GB", 80.0, "x", "A100-80GB"),
@@ -328,10 +321,13 @@ def test_two_accelerators(measured, listed):
         ("H100", 80.0, "gpu_1x_h100_pcie", "H100-PCIE"),
         ("H100NVL", 94.0, "x-nvl", "H100NVL"),
         ("A100", None, "x", "A100"),
-    ],
-)
-def test_a_name_is_completed_where_it_leaves_something_open(name, memory, instance_name, complete):
-    assert hardware_names.completed_name(name, memory, instance_name) == complete
+    ]:
+        assert hardware_names.completed_name(name, memory, instance_name) == complete, (
+            name,
+            memory,
+            instance_name,
+            complete,
+        )
 
 
 SAME_CPUS = [
@@ -363,16 +359,16 @@ OTHER_CPUS = [
 ]
 
 
-@pytest.mark.parametrize(("measured", "listed"), SAME_CPUS)
-def test_one_cpu_by_two_names(measured, listed):
-    assert hardware_names.same_cpu(measured, listed)
-    assert hardware_names.same_cpu(listed, measured)
+def test_one_cpu_by_two_names():
+    for measured, listed in SAME_CPUS:
+        assert hardware_names.same_cpu(measured, listed), (measured, listed)
+        assert hardware_names.same_cpu(listed, measured), (measured, listed)
 
 
-@pytest.mark.parametrize(("measured", "listed"), OTHER_CPUS)
-def test_two_cpus(measured, listed):
-    assert not hardware_names.same_cpu(measured, listed)
-    assert not hardware_names.same_cpu(listed, measured)
+def test_two_cpus():
+    for measured, listed in OTHER_CPUS:
+        assert not hardware_names.same_cpu(measured, listed), (measured, listed)
+        assert not hardware_names.same_cpu(listed, measured), (measured, listed)
 
 
 def test_names_of_any_length_are_taken_apart():
@@ -381,40 +377,27 @@ def test_names_of_any_length_are_taken_apart():
     assert hardware_names.accelerator_model("NVIDIA L4 " + "9" * 5000 + "GB").memory is None
 
 
-@pytest.mark.parametrize(
-    ("one", "hardware", "words"),
-    [
-        (instance(), cpu_machine(), ""),
-        (
-            instance(),
-            cpu_machine(cores=2),
-            "2 cores can be used here, aws/c7i.xlarge has 4 vCPUs",
-        ),
-        (
-            instance(cpu_model=None),
-            cpu_machine(),
-            "the CPU is Intel(R) Xeon(R) Platinum 8488C (6/143), that of aws/c7i.xlarge is not known",
-        ),
-        (
-            instance(cpu_model="Intel 8488C"),
-            cpu_machine("AMD EPYC 9R14 (25/17)"),
-            "the CPU is AMD EPYC 9R14 (25/17), that of aws/c7i.xlarge is Intel 8488C",
-        ),
-        (
-            instance(),
-            cpu_machine(accelerator="NVIDIA L4", accelerator_count=1),
-            "the machine has an accelerator, NVIDIA L4, and aws/c7i.xlarge has none",
-        ),
-        (gpu(), gpu_machine(), ""),
-        (gpu(vcpus=64, cpu_model=None), gpu_machine(), ""),
-        (gpu(), cpu_machine(), "no accelerator was used, and aws/g6.xlarge has L4"),
-        (gpu(), gpu_machine("Tesla T4"), "the accelerator is Tesla T4, that of aws/g6.xlarge is L4"),
-        (gpu(count=4), gpu_machine(), "1 accelerator can be seen here, aws/g6.xlarge has 4"),
-    ],
-)
-def test_an_instance_is_of_the_class_or_says_in_what_it_differs(one, hardware, words):
-    assert instance_types.hardware_difference(one, hardware) == words
-    assert instance_types.same_class(one, hardware) == (not words)
+def test_an_instance_is_of_the_class_or_says_in_what_it_differs(snapshot):
+    for one, hardware in [
+        (instance(), cpu_machine()),
+        (gpu(), gpu_machine()),
+        (gpu(vcpus=64, cpu_model=None), gpu_machine()),
+    ]:
+        assert instance_types.hardware_difference(one, hardware) == "", (one, hardware)
+        assert instance_types.same_class(one, hardware), (one, hardware)
+    differences = []
+    for one, hardware in [
+        (instance(), cpu_machine(cores=2)),
+        (instance(cpu_model=None), cpu_machine()),
+        (instance(cpu_model="Intel 8488C"), cpu_machine("AMD EPYC 9R14 (25/17)")),
+        (instance(), cpu_machine(accelerator="NVIDIA L4", accelerator_count=1)),
+        (gpu(), cpu_machine()),
+        (gpu(), gpu_machine("Tesla T4")),
+        (gpu(count=4), gpu_machine()),
+    ]:
+        differences.append(instance_types.hardware_difference(one, hardware))
+        assert not instance_types.same_class(one, hardware), (one, hardware)
+    assert differences == snapshot
 
 
 def test_proposals_are_of_the_class_and_the_cheapest_comes_first():
@@ -436,28 +419,30 @@ def test_proposals_do_not_hang_on_the_order_of_the_table(order):
 # Age and doubt
 
 
-@pytest.mark.parametrize(
-    ("today", "old"),
-    [("2026-07-20", False), ("2026-10-18", False), ("2026-10-19", True), ("2027-07-20", True)],
-)
-def test_a_price_is_old_after_ninety_days(today, old):
-    note = instance_types.stale_price_note([instance()], today)
-    assert (note is not None) == old
-    if note is not None:
-        assert note.code == "prices-old"
-        assert "--infer-prices" in note.hint
+def test_a_price_is_old_after_ninety_days():
+    for today, old in [
+        ("2026-07-20", False),
+        ("2026-10-18", False),
+        ("2026-10-19", True),
+        ("2027-07-20", True),
+    ]:
+        note = instance_types.stale_price_note([instance()], today)
+        assert (note is not None) == old, (today, old)
+        if note is not None:
+            assert note.code == "prices-old", (today, old)
 
 
-def test_an_old_price_says_which_and_how_old():
+def test_an_old_price_says_which_and_how_old(snapshot):
     note = instance_types.stale_price_note(
         [instance("new", as_of="2026-12-01"), instance("old"), instance("no", as_of="")], "2026-12-02"
     )
-    assert note.text == "the price of aws/old is 135 days old, of 2026-07-20"
+    assert str(note) == snapshot
 
 
-def test_a_price_of_no_day_says_so():
+def test_a_price_of_no_day_says_so(snapshot):
     note = instance_types.stale_price_note([instance(), instance("x", as_of="")], "2026-07-21")
-    assert (note.code, note.text) == ("prices-undated", "nobody knows of when the price of aws/x is")
+    assert note.code == "prices-undated"
+    assert str(note) == snapshot
     assert instance_types.stale_price_note([], "2026-07-21") is None
 
 
@@ -468,29 +453,24 @@ def test_days_are_counted_as_the_calendar_does(day, days):
     assert instance_types._day_number(other.isoformat()) - instance_types._day_number(day.isoformat()) == days
 
 
-def test_prices_of_one_accelerator_far_apart_are_doubted():
+def test_prices_of_one_accelerator_far_apart_are_doubted(snapshot):
     cheap, dear = gpu("a", usd_per_hour=4.2), gpu("b", region="eu", count=2, usd_per_hour=19.6)
     (note,) = instance_types.price_doubts([cheap, dear, instance(usd_per_hour=99.0)])
     assert note.code == "prices-doubtful"
-    assert note.text == (
-        "aws asks between 4.20 with a in us-east-1 and 9.80 with b in eu, in USD an hour, for one L4"
-    )
-    assert note.hint
+    assert str(note) == snapshot
 
 
-@pytest.mark.parametrize(
-    "other",
-    [
+def test_prices_that_may_well_be():
+    for other in [
         {"usd_per_hour": 8.4},
         {"usd_per_hour": 99.0, "provider": "gcp"},
         {"usd_per_hour": 99.0, "accelerator": "L40S"},
         {"usd_per_hour": 33.0, "accelerator_count": 8},
-    ],
-    ids=["twice", "provider", "accelerator", "eight"],
-)
-def test_prices_that_may_well_be(other):
-    one = gpu(usd_per_hour=4.2)
-    assert instance_types.price_doubts([one, msgspec.structs.replace(one, name="other", **other)]) == ()
+    ]:
+        one = gpu(usd_per_hour=4.2)
+        assert (
+            instance_types.price_doubts([one, msgspec.structs.replace(one, name="other", **other)]) == ()
+        ), other
 
 
 # Budgets
@@ -504,27 +484,29 @@ def check(metric, limit, *, throughput=100.0, band=0.0, price=PRICE, **fields):
     return budgets.check_budget(budget, measurement(throughput=throughput), band, price=price, **fields)
 
 
-@pytest.mark.parametrize(
-    ("limit", "verdict"),
-    [(1.99, Verdict.OVER_BUDGET), (2.01, None)],
-)
-def test_a_limit_on_the_cost_of_a_million(limit, verdict):
-    outcome = check("usd_per_million", limit)
-    assert outcome.verdict is verdict
-    assert outcome.value.value == outcome.value.low == outcome.value.high == pytest.approx(2.0)
-    assert outcome.note is None
+def test_a_limit_on_the_cost_of_a_million():
+    for limit, verdict in [(1.99, Verdict.OVER_BUDGET), (2.01, None)]:
+        outcome = check("usd_per_million", limit)
+        assert outcome.verdict is verdict, (limit, verdict)
+        assert outcome.value.value == outcome.value.low == outcome.value.high == pytest.approx(2.0), (
+            limit,
+            verdict,
+        )
+        assert outcome.note is None, (limit, verdict)
 
 
-@pytest.mark.parametrize(
-    ("limit", "verdict"),
-    [(1.80, Verdict.OVER_BUDGET), (1.82, Verdict.INCONCLUSIVE), (2.20, Verdict.INCONCLUSIVE), (2.22, None)],
-)
-def test_a_cost_spreads_as_launches_do(limit, verdict):
-    # A band of 10 % reaches from 1.81 to 2.21.
-    outcome = check("usd_per_million", limit, band=0.1)
-    assert outcome.verdict is verdict
-    assert outcome.value.low == pytest.approx(2.0 * math.exp(-0.1))
-    assert outcome.value.high == pytest.approx(2.0 * math.exp(0.1))
+def test_a_cost_spreads_as_launches_do():
+    for limit, verdict in [
+        (1.80, Verdict.OVER_BUDGET),
+        (1.82, Verdict.INCONCLUSIVE),
+        (2.20, Verdict.INCONCLUSIVE),
+        (2.22, None),
+    ]:
+        # A band of 10 % reaches from 1.81 to 2.21.
+        outcome = check("usd_per_million", limit, band=0.1)
+        assert outcome.verdict is verdict, (limit, verdict)
+        assert outcome.value.low == pytest.approx(2.0 * math.exp(-0.1)), (limit, verdict)
+        assert outcome.value.high == pytest.approx(2.0 * math.exp(0.1)), (limit, verdict)
 
 
 def test_a_month_counts_whole_machines():
@@ -538,39 +520,20 @@ def test_a_month_counts_whole_machines():
     assert spread.verdict is Verdict.INCONCLUSIVE
 
 
-@pytest.mark.parametrize(
-    ("metric", "fields", "text", "hint"),
-    [
-        (
-            "usd_per_month",
-            {},
-            "budget usd_per_month was not decided: it needs a demand",
-            'say how much is to be served: demand="50/s" in the marker, or --infer-demand=50/s',
-        ),
-        (
-            "usd_per_million",
-            {"price": None, "unpriced": Note(code="x", text="nobody said", hint="say it")},
-            "budget usd_per_million was not decided: nobody said",
-            "say it",
-        ),
-        (
-            "usd_per_million",
-            {"price": None},
-            "budget usd_per_million was not decided: it needs a price for the machine",
-            "remove the budget, or provide what it needs",
-        ),
-        (
-            "usd_per_million",
-            {"throughput": 0.0},
-            "budget usd_per_million was not decided: throughput reads 0.0",
-            "report this as a bug",
-        ),
-    ],
-)
-def test_a_cost_that_nobody_knows_keeps_no_promise(metric, fields, text, hint):
-    outcome = check(metric, 1e9, **fields)
-    assert outcome.verdict is Verdict.OVER_BUDGET
-    assert (outcome.note.code, outcome.note.text, outcome.note.hint) == ("budget-not-decided", text, hint)
+def test_a_cost_that_is_not_known_counts_as_failed(snapshot):
+    unpriced = Note(code="x", text="the reason", hint="the hint")
+    said = []
+    for metric, fields in [
+        ("usd_per_month", {}),
+        ("usd_per_million", {"price": None, "unpriced": unpriced}),
+        ("usd_per_million", {"price": None}),
+        ("usd_per_million", {"throughput": 0.0}),
+    ]:
+        outcome = check(metric, 1e9, **fields)
+        assert outcome.verdict is Verdict.OVER_BUDGET, (metric, fields)
+        assert outcome.note.code == "budget-not-decided", (metric, fields)
+        said.append(str(outcome.note))
+    assert said == snapshot
 
 
 def test_a_disturbed_case_is_not_too_dear():

@@ -1,41 +1,34 @@
-import pytest
 from core_values import HARDWARE, baseline, case, point
 
 from pytest_infergate.core.domain.measurement import Memory
 from pytest_infergate.core.domain.model import Hardware, Note
 
 
-@pytest.mark.parametrize(
-    ("axes", "name"),
-    [
+def test_case_name_tells_what_is_not_default():
+    for axes, name in [
         ({}, "t.py::a[cpu]"),
         ({"batch_size": 8}, "t.py::a[cpu-b8]"),
         (
             {"runtime": "compile", "dtype": "bfloat16", "batch_size": 8, "threads": 2, "params": "x-1"},
             "t.py::a[cpu-compile-bfloat16-b8-t2-x-1]",
         ),
-    ],
-)
-def test_case_name_tells_what_is_not_default(axes, name):
-    assert case("t.py::a", **axes).name == name
+    ]:
+        assert case("t.py::a", **axes).name == name, (axes, name)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
+def test_hardware_id_depends_on_every_field():
+    for change in [
         {"cpu_model": "X"},
         {"isa": ("avx512",)},
         {"cores": 8},
         {"accelerator": "H200"},
         {"accelerator_count": 1},
         {"driver": "580"},
-    ],
-)
-def test_hardware_id_depends_on_every_field(change):
-    known = {"cpu_model": "Test CPU", "isa": ("avx2",), "cores": 4}
-    other = Hardware(**{**known, **change})
-    assert other.id != HARDWARE.id
-    assert HARDWARE.difference(other).startswith("other ")
+    ]:
+        known = {"cpu_model": "Test CPU", "isa": ("avx2",), "cores": 4}
+        other = Hardware(**{**known, **change})
+        assert other.id != HARDWARE.id, change
+        assert HARDWARE.difference(other).startswith("other "), change
 
 
 def test_hardware_id_is_a_file_name():
@@ -49,17 +42,14 @@ def test_hardware_of_one_class_does_not_differ():
     assert HARDWARE.difference(HARDWARE) == ""
 
 
-@pytest.mark.parametrize(
-    ("memory", "peak"),
-    [
+def test_peak_memory():
+    for memory, peak in [
         (Memory(), None),
         (Memory(weights=5), None),
         (Memory(activations=3), 3),
         (Memory(weights=5, activations=3), 8),
-    ],
-)
-def test_peak_memory(memory, peak):
-    assert memory.peak == peak
+    ]:
+        assert memory.peak == peak, (memory, peak)
 
 
 def test_note_puts_the_cure_behind():

@@ -1,4 +1,3 @@
-import pytest
 from core_values import (
     HARDWARE,
     OTHER_HARDWARE,
@@ -8,6 +7,7 @@ from core_values import (
     day,
     measurement,
     point,
+    refusal,
     result,
 )
 from hypothesis import given
@@ -31,23 +31,25 @@ def test_a_session_becomes_one_baseline_a_hardware_class():
     )
 
 
-@pytest.mark.parametrize("outcome", [Outcome.INVALID, Outcome.INFEASIBLE, Outcome.FAILED, Outcome.SKIPPED])
-def test_only_measured_cases_are_recorded(outcome):
-    assert baselines_from_results([result(outcome)], day(1), PACKAGES) == {}
-    assert baselines_from_results([result(outcome, measurement=measurement())], day(1), PACKAGES) == {}
+def test_only_measured_cases_are_recorded():
+    for outcome in [Outcome.INVALID, Outcome.INFEASIBLE, Outcome.FAILED, Outcome.SKIPPED]:
+        assert baselines_from_results([result(outcome)], day(1), PACKAGES) == {}, outcome
+        assert baselines_from_results([result(outcome, measurement=measurement())], day(1), PACKAGES) == {}, (
+            outcome
+        )
 
 
 def test_a_case_without_hardware_or_measurement_is_left_out():
     assert baselines_from_results([result(hardware=None), result(measurement=None)], day(1), PACKAGES) == {}
 
 
-@pytest.mark.parametrize("median", [0.0, float("nan"), float("inf")])
-def test_times_that_cannot_be_compared_are_left_out(median):
-    measured = measurement(reference_work={**REFERENCE_WORK, "gemm": median})
-    broken = result(of=case("b"), measurement=measurement(median, throughput=1.0))
-    (made,) = baselines_from_results([result(measurement=measured), broken], day(1), PACKAGES).values()
-    assert [entry.case for entry in made.cases] == [case()]
-    assert set(made.cases[0].sessions[0].reference_work) == {"copy", "dispatch"}
+def test_times_that_cannot_be_compared_are_left_out():
+    for median in [0.0, float("nan"), float("inf")]:
+        measured = measurement(reference_work={**REFERENCE_WORK, "gemm": median})
+        broken = result(of=case("b"), measurement=measurement(median, throughput=1.0))
+        (made,) = baselines_from_results([result(measurement=measured), broken], day(1), PACKAGES).values()
+        assert [entry.case for entry in made.cases] == [case()], median
+        assert set(made.cases[0].sessions[0].reference_work) == {"copy", "dispatch"}, median
 
 
 def test_figures_keep_five_significant_digits():
@@ -62,8 +64,7 @@ def test_merge_with_nothing_is_the_session():
 
 
 def test_merge_refuses_another_class():
-    with pytest.raises(ValueError, match="cannot merge other-cpu"):
-        merge_baselines(baseline(), baseline(hardware=OTHER_HARDWARE))
+    assert "other-cpu" in refusal(merge_baselines, baseline(), baseline(hardware=OTHER_HARDWARE))
 
 
 def test_merge_keeps_the_last_sessions_of_each_case():

@@ -55,23 +55,21 @@ SAME = dict.fromkeys(FIGURES, Verdict.EQUIVALENT)
 # Time
 
 
-@pytest.mark.parametrize("verdict", TIMED)
-def test_the_time_decides_where_nothing_else_moved(verdict):
-    found = judged(time=timed(verdict))
-    assert found.verdict is verdict
-    assert found.failed is (verdict is Verdict.REGRESSED)
-    assert rows(found) == {"p50": verdict, **SAME}
-    assert found.case == case()
-    assert found.nodeid == case().name
+def test_the_time_decides_where_nothing_else_moved():
+    for verdict in TIMED:
+        found = judged(time=timed(verdict))
+        assert found.verdict is verdict, verdict
+        assert found.failed is (verdict is Verdict.REGRESSED), verdict
+        assert rows(found) == {"p50": verdict, **SAME}, verdict
+        assert found.case == case(), verdict
+        assert found.nodeid == case().name, verdict
 
 
-@pytest.mark.parametrize(
-    ("verdict", "policy"), list(product([*TIMED, Verdict.NO_BASELINE], [POLICY, STRICT, WARN, OFF]))
-)
-def test_every_verdict_under_every_policy(verdict, policy):
-    found = judged(side(torch_counters=False), side(torch_counters=False), timed(verdict), policy)
-    assert found.verdict is verdict
-    assert found.failed is decide.fails(verdict, policy)
+def test_every_verdict_under_every_policy():
+    for verdict, policy in list(product([*TIMED, Verdict.NO_BASELINE], [POLICY, STRICT, WARN, OFF])):
+        found = judged(side(torch_counters=False), side(torch_counters=False), timed(verdict), policy)
+        assert found.verdict is verdict, (verdict, policy)
+        assert found.failed is decide.fails(verdict, policy), (verdict, policy)
 
 
 def test_the_time_is_the_first_row_and_stays_as_it_is():
@@ -140,30 +138,30 @@ def test_without_torch_counters_compare_all_the_same():
 # A base that measured nothing
 
 
-@pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.SKIPPED, Outcome.INVALID, Outcome.INFEASIBLE])
-def test_a_case_that_the_base_did_not_measure(outcome):
-    found = judged(base=side(outcome), time=timed(Verdict.NO_BASELINE, note=REASON))
-    assert rows(found) == {"p50": Verdict.NO_BASELINE}
-    assert found.verdict is Verdict.NO_BASELINE
-    assert not found.failed
-    assert judged(base=side(outcome), time=timed(Verdict.NO_BASELINE), policy=STRICT).failed
+def test_a_case_that_the_base_did_not_measure():
+    for outcome in [Outcome.FAILED, Outcome.SKIPPED, Outcome.INVALID, Outcome.INFEASIBLE]:
+        found = judged(base=side(outcome), time=timed(Verdict.NO_BASELINE, note=REASON))
+        assert rows(found) == {"p50": Verdict.NO_BASELINE}, outcome
+        assert found.verdict is Verdict.NO_BASELINE, outcome
+        assert not found.failed, outcome
+        assert judged(base=side(outcome), time=timed(Verdict.NO_BASELINE), policy=STRICT).failed, outcome
 
 
 # Outputs
 
 
-@pytest.mark.parametrize("time", TIMED)
-def test_a_mismatch_fails_whatever_the_time(time):
-    found = judged(time=timed(time), mismatch=MISMATCH)
-    assert found.failed
-    assert found.verdict is (Verdict.REGRESSED if time is Verdict.REGRESSED else Verdict.MISMATCH)
-    row = found.comparisons[-1]
-    assert (row.metric, row.verdict, row.evidence, row.note) == (
-        "outputs",
-        Verdict.MISMATCH,
-        "parity",
-        MISMATCH,
-    )
+def test_a_mismatch_fails_whatever_the_time():
+    for time in TIMED:
+        found = judged(time=timed(time), mismatch=MISMATCH)
+        assert found.failed, time
+        assert found.verdict is (Verdict.REGRESSED if time is Verdict.REGRESSED else Verdict.MISMATCH), time
+        row = found.comparisons[-1]
+        assert (row.metric, row.verdict, row.evidence, row.note) == (
+            "outputs",
+            Verdict.MISMATCH,
+            "parity",
+            MISMATCH,
+        ), time
 
 
 def test_a_mismatch_fails_a_run_that_saves():
@@ -181,19 +179,21 @@ def test_outputs_that_agree_have_no_row():
 # A candidate that measured nothing
 
 
-@pytest.mark.parametrize(
-    ("outcome", "verdict", "failed", "strictly"),
-    [
+def test_a_candidate_without_a_measurement():
+    for outcome, verdict, failed, strictly in [
         (Outcome.INVALID, Verdict.INVALID, False, True),
         (Outcome.SKIPPED, Verdict.NOT_MEASURED, False, True),
         (Outcome.FAILED, Verdict.NOT_MEASURED, True, True),
-    ],
-)
-def test_a_candidate_without_a_measurement(outcome, verdict, failed, strictly):
-    candidate = side(outcome, reason=REASON)
-    found = judged(candidate, time=timed(Verdict.REGRESSED), mismatch=MISMATCH)
-    assert (found.verdict, found.failed, found.comparisons, found.notes) == (verdict, failed, (), (REASON,))
-    assert judged(candidate, policy=STRICT).failed is strictly
+    ]:
+        candidate = side(outcome, reason=REASON)
+        found = judged(candidate, time=timed(Verdict.REGRESSED), mismatch=MISMATCH)
+        assert (found.verdict, found.failed, found.comparisons, found.notes) == (
+            verdict,
+            failed,
+            (),
+            (REASON,),
+        ), (outcome, verdict, failed, strictly)
+        assert judged(candidate, policy=STRICT).failed is strictly, (outcome, verdict, failed, strictly)
 
 
 def test_a_candidate_without_a_reason_has_no_note():
@@ -206,11 +206,11 @@ def test_a_case_that_fits_no_more_is_a_regression():
     assert found.comparisons == ()
 
 
-@pytest.mark.parametrize("outcome", [Outcome.INFEASIBLE, Outcome.SKIPPED, Outcome.FAILED, Outcome.INVALID])
-def test_a_case_that_never_fitted_is_none(outcome):
-    found = judged(side(Outcome.INFEASIBLE, reason=REASON), side(outcome))
-    assert (found.verdict, found.failed, found.notes) == (Verdict.INFEASIBLE, False, (REASON,))
-    assert judged(side(Outcome.INFEASIBLE), side(outcome), policy=STRICT).failed
+def test_a_case_that_never_fitted_is_none():
+    for outcome in [Outcome.INFEASIBLE, Outcome.SKIPPED, Outcome.FAILED, Outcome.INVALID]:
+        found = judged(side(Outcome.INFEASIBLE, reason=REASON), side(outcome))
+        assert (found.verdict, found.failed, found.notes) == (Verdict.INFEASIBLE, False, (REASON,)), outcome
+        assert judged(side(Outcome.INFEASIBLE), side(outcome), policy=STRICT).failed, outcome
 
 
 def test_a_base_that_measured_nothing_in_the_end_did_not_fit():
@@ -218,10 +218,10 @@ def test_a_base_that_measured_nothing_in_the_end_did_not_fit():
     assert found.verdict is Verdict.INFEASIBLE
 
 
-@pytest.mark.parametrize("policy", [WARN, OFF, POLICY])
-def test_a_test_that_failed_fails_under_any_policy(policy):
-    assert judged(side(Outcome.FAILED), policy=policy).failed
-    assert judged(side(Outcome.FAILED), policy=policy, accepted=ACCEPTED).failed
+def test_a_test_that_failed_fails_under_any_policy():
+    for policy in [WARN, OFF, POLICY]:
+        assert judged(side(Outcome.FAILED), policy=policy).failed, policy
+        assert judged(side(Outcome.FAILED), policy=policy, accepted=ACCEPTED).failed, policy
 
 
 # Accepted by a commit
@@ -246,17 +246,17 @@ def test_accepted_forgives_and_says_so(failure):
     assert after.comparisons == before.comparisons
 
 
-@pytest.mark.parametrize("verdict", [verdict for verdict in TIMED if verdict is not Verdict.REGRESSED])
-def test_accepted_is_not_mentioned_where_nothing_failed(verdict):
-    found = judged(time=timed(verdict), accepted=ACCEPTED)
-    assert found == judged(time=timed(verdict))
-    assert ACCEPTED not in found.notes
+def test_accepted_is_not_mentioned_where_nothing_failed():
+    for verdict in [verdict for verdict in TIMED if verdict is not Verdict.REGRESSED]:
+        found = judged(time=timed(verdict), accepted=ACCEPTED)
+        assert found == judged(time=timed(verdict)), verdict
+        assert ACCEPTED not in found.notes, verdict
 
 
-@pytest.mark.parametrize("policy", [WARN, OFF])
-def test_accepted_is_not_mentioned_where_nothing_can_fail(policy):
-    found = judged(time=timed(Verdict.REGRESSED), policy=policy, accepted=ACCEPTED)
-    assert (found.verdict, found.failed, found.notes) == (Verdict.REGRESSED, False, ())
+def test_accepted_is_not_mentioned_where_nothing_can_fail():
+    for policy in [WARN, OFF]:
+        found = judged(time=timed(Verdict.REGRESSED), policy=policy, accepted=ACCEPTED)
+        assert (found.verdict, found.failed, found.notes) == (Verdict.REGRESSED, False, ()), policy
 
 
 def test_accepted_comes_after_the_notes_of_the_measurement():
@@ -272,12 +272,12 @@ def test_notes_of_the_base_are_its_own():
 # Gate and budgets
 
 
-@pytest.mark.parametrize("mode", list(GateMode))
-def test_the_marker_wins_over_the_policy(mode):
-    for policy in (POLICY, WARN, OFF):
-        found = judged(side(gate=mode), time=timed(Verdict.REGRESSED), policy=policy)
-        assert found.failed is (mode is GateMode.FAIL)
-        assert found.verdict is Verdict.REGRESSED
+def test_the_marker_wins_over_the_policy():
+    for mode in list(GateMode):
+        for policy in (POLICY, WARN, OFF):
+            found = judged(side(gate=mode), time=timed(Verdict.REGRESSED), policy=policy)
+            assert found.failed is (mode is GateMode.FAIL), mode
+            assert found.verdict is Verdict.REGRESSED, mode
 
 
 def test_the_gate_of_the_base_does_not_count():

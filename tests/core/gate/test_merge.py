@@ -1,8 +1,7 @@
 import itertools
 
 import msgspec
-import pytest
-from core_values import ENVIRONMENT, HARDWARE, OTHER_HARDWARE, case, measurement, result
+from core_values import ENVIRONMENT, HARDWARE, OTHER_HARDWARE, case, measurement, refusal, result
 
 from pytest_infergate.core.domain.model import Environment, Hardware, Note
 from pytest_infergate.core.domain.outcome import CaseVerdict, Outcome, Policy, Session, Verdict
@@ -54,25 +53,22 @@ def test_merging_what_was_merged_changes_nothing():
     assert merge_sessions([*RUNS, *(("all.json", one) for one in once)]) == once
 
 
-def test_one_case_measured_twice_on_one_class_of_hardware_is_a_contradiction():
+def test_one_case_measured_twice_on_one_class_of_hardware_is_a_contradiction(snapshot):
     again = session(result(of=case(), measurement=measurement(0.011)), created="2026-07-02T12:00:00Z")
-    with pytest.raises(ValueError, match="measured twice") as error:
-        merge_sessions([("cpu.json", CPU_RUN), ("again.json", again)])
-    text = str(error.value)
+    text = refusal(merge_sessions, [("cpu.json", CPU_RUN), ("again.json", again)])
     assert case().name in text
     assert HARDWARE.id in text
     assert "cpu.json (2026-07-01T12:00:00Z)" in text
     assert "again.json (2026-07-02T12:00:00Z)" in text
-    assert "leave one of them out" in text
+    assert text == snapshot
 
 
-def test_contradictions_are_told_whatever_axes_the_cases_have():
+def test_contradictions_are_found_whatever_axes_the_cases_have():
     cases = [case(), case(dtype="float16"), case(threads=2), case(batch_size=8)]
     first = session(*(result(of=one) for one in cases))
     slower = [result(of=one, measurement=measurement(0.011)) for one in cases]
     second = session(*slower, created="2026-07-02T12:00:00Z")
-    with pytest.raises(ValueError, match=r"test_model\[cpu\] was measured twice"):
-        merge_sessions([("first.json", first), ("second.json", second)])
+    assert "test_model[cpu]" in refusal(merge_sessions, [("first.json", first), ("second.json", second)])
 
 
 def test_other_cases_of_the_same_class_are_none():
@@ -95,8 +91,7 @@ def test_one_session_is_shown_as_it_is():
 
 
 def test_no_session_cannot_be_shown():
-    with pytest.raises(ValueError, match="no session"):
-        flat_session([])
+    refusal(flat_session, [])
 
 
 def test_a_case_skipped_here_and_measured_there_is_measured():

@@ -57,19 +57,20 @@ def hot(base, candidate, reason="hardware thermal slowdown", turns=20):
     )
 
 
-@pytest.mark.parametrize(("base", "candidate"), [(0, 0), (20, 20), (0, 2), (10, 8)])
-def test_a_board_held_back_on_both_sides_alike_says_nothing(base, candidate):
-    row = paired.compared([hot(base, candidate)] * 5, (), PairedTerms(), confirming=0)
-    assert (row.verdict, row.note) == (Verdict.EQUIVALENT, None)
+def test_a_board_held_back_on_both_sides_alike_says_nothing():
+    for base, candidate in [(0, 0), (20, 20), (0, 2), (10, 8)]:
+        row = paired.compared([hot(base, candidate)] * 5, (), PairedTerms(), confirming=0)
+        assert (row.verdict, row.note) == (Verdict.EQUIVALENT, None), (base, candidate)
 
 
-@pytest.mark.parametrize(("base", "candidate"), [(0, 3), (20, 0)])
-def test_a_board_held_back_on_one_side_makes_the_times_invalid(base, candidate):
-    row = paired.compared([hot(base, candidate)] * 5, (), PairedTerms(), confirming=0)
-    assert row.verdict is Verdict.INVALID
-    assert (
-        f"in {5 * base} % of the turns of the base and {5 * candidate} % of the candidate's" in row.note.text
-    )
+def test_a_board_held_back_on_one_side_makes_the_times_invalid(snapshot):
+    notes = []
+    for base, candidate in [(0, 3), (20, 0)]:
+        row = paired.compared([hot(base, candidate)] * 5, (), PairedTerms(), confirming=0)
+        assert row.verdict is Verdict.INVALID, (base, candidate)
+        assert row.note.code == "throttled", (base, candidate)
+        notes.append(str(row.note))
+    assert notes == snapshot
 
 
 def test_a_power_cap_is_of_the_work_itself():
@@ -85,14 +86,14 @@ def test_without_a_board_nothing_is_held_back():
 # The error of one launch
 
 
-@pytest.mark.parametrize("turns", [1, 2, 3])
-def test_of_fewer_than_four_turns_the_error_is_unknown(turns):
-    assert of(*[0.01] * turns).error == math.inf
+def test_of_fewer_than_four_turns_the_error_is_unknown():
+    for turns in [1, 2, 3]:
+        assert of(*[0.01] * turns).error == math.inf, turns
 
 
-@pytest.mark.parametrize("turns", [4, 5, 9, 10, 30])
-def test_turns_that_agree_have_no_error(turns):
-    assert of(*[0.02] * turns).error == pytest.approx(0, abs=1e-12)
+def test_turns_that_agree_have_no_error():
+    for turns in [4, 5, 9, 10, 30]:
+        assert of(*[0.02] * turns).error == pytest.approx(0, abs=1e-12), turns
 
 
 def test_the_error_is_that_of_a_trimmed_mean():
@@ -105,10 +106,10 @@ def test_the_order_of_turns_does_not_matter():
     assert of(*ratios).error == pytest.approx(of(*ratios[::-1]).error)
 
 
-@pytest.mark.parametrize("wild", [1.0, -1.0])
-def test_wild_turns_are_not_in_the_error(wild):
-    calm = [0.001 * index for index in range(10)]
-    assert of(*calm[:-1], wild).error < 1.5 * of(*calm).error
+def test_wild_turns_are_not_in_the_error():
+    for wild in [1.0, -1.0]:
+        calm = [0.001 * index for index in range(10)]
+        assert of(*calm[:-1], wild).error < 1.5 * of(*calm).error, wild
 
 
 @given(st.lists(st.floats(-0.2, 0.2), min_size=5, max_size=40), st.floats(-0.5, 0.5))
@@ -135,40 +136,36 @@ def test_the_error_is_the_spread_of_differences():
 
 def test_turns_that_do_not_pair_have_neither():
     odd = Launch(base=(0.1, 0.1), candidate=(0.1,))
-    with pytest.raises(ValueError, match="argument 2 is shorter"):
+    with pytest.raises(ValueError, match="shorter"):
         _ = odd.difference
-    with pytest.raises(ValueError, match="argument 2 is shorter"):
+    with pytest.raises(ValueError, match="shorter"):
         _ = odd.error
 
 
 # The control
 
 
-@pytest.mark.parametrize("launches", [[], [steady(0.5)]], ids=["none", "one"])
-def test_too_few_launches_of_the_control_say_nothing(launches):
-    assert control_moved(launches) is None
+def test_too_few_launches_of_the_control_say_nothing():
+    for launches in [[], [steady(0.5)]]:
+        assert control_moved(launches) is None, launches
 
 
-@pytest.mark.parametrize("effect", [0.0, 0.004, -0.004, 0.0095, -0.0095])
-def test_a_control_within_its_limit(effect):
-    assert control_moved(spread(effect, 0.0001)) is None
+def test_a_control_within_its_limit():
+    for effect in [0.0, 0.004, -0.004, 0.0095, -0.0095]:
+        assert control_moved(spread(effect, 0.0001)) is None, effect
 
 
-@pytest.mark.parametrize(
-    ("effect", "words"), [(0.03, "+3.0"), (-0.03, "-3.0"), (0.011, "+1.1"), (1.0, "+100")]
-)
-def test_a_control_that_moved(effect, words):
-    note = control_moved(spread(effect, 0.0001))
-    assert note.code == "control-moved"
-    # The sign of less may be typographic.
-    assert f"identical code differed by {words}" in note.text.replace("\N{MINUS SIGN}", "-")
-    assert "measure on another, or later" in note.hint
+def test_a_control_that_moved(snapshot):
+    notes = {effect: control_moved(spread(effect, 0.0001)) for effect in (0.03, -0.03, 0.011, 1.0)}
+    for effect, note in notes.items():
+        assert note.code == "control-moved", effect
+    assert [str(note) for note in notes.values()] == snapshot
 
 
-@pytest.mark.parametrize("effect", [0.03, -0.03])
-def test_an_unsteady_control_did_not_move(effect):
-    assert control_moved(spread(effect, 0.05)) is None
-    assert control_moved(spread(effect, 0.001)) is not None
+def test_an_unsteady_control_did_not_move():
+    for effect in [0.03, -0.03]:
+        assert control_moved(spread(effect, 0.05)) is None, effect
+        assert control_moved(spread(effect, 0.001)) is not None, effect
 
 
 def test_launches_settle_the_control():
@@ -218,20 +215,18 @@ def test_a_confirmation_that_never_began_shows_the_screen():
     assert row.effect == pytest.approx(0.05, abs=1e-4)
 
 
-@pytest.mark.parametrize(
-    "verdict", [Verdict.REGRESSED, Verdict.EQUIVALENT, Verdict.IMPROVED, Verdict.SLOWER_WITHIN_TOLERANCE]
-)
-def test_a_settled_case_needs_no_advice(verdict):
-    row = comparison(spread(0.01, 0.001), (), PLAN, Decision(stage=Stage.DONE, verdict=verdict))
-    assert (row.verdict, row.note) == (verdict, None)
+def test_a_settled_case_needs_no_advice():
+    for verdict in [Verdict.REGRESSED, Verdict.EQUIVALENT, Verdict.IMPROVED, Verdict.SLOWER_WITHIN_TOLERANCE]:
+        row = comparison(spread(0.01, 0.001), (), PLAN, Decision(stage=Stage.DONE, verdict=verdict))
+        assert (row.verdict, row.note) == (verdict, None), verdict
 
 
-def test_what_no_number_of_launches_settles():
+def test_what_no_number_of_launches_settles(snapshot):
     limit = math.log1p(PLAN.tolerance)
     wild = [of(*[limit - 1e-4 + offset] * 10) for offset in (-0.1, 0.1, -0.05, 0.05, 0)]
     row = comparison(wild, wild, PLAN, Decision(stage=Stage.DONE, verdict=Verdict.SUSPECTED))
     assert row.note.code == "undecided"
-    assert "no number of launches will settle it" in row.note.text
+    assert str(row.note) == snapshot
 
 
 def test_the_base_is_in_seconds_a_call():

@@ -8,7 +8,6 @@ import math
 import numpy as np
 import pytest
 from core_values import measurement, point
-from scipy.special import stdtrit
 
 from pytest_infergate.core.domain.outcome import Verdict
 from pytest_infergate.core.gate.stored import compare_time
@@ -19,6 +18,8 @@ RUNS = 20_000
 
 def judge(history, new, *, cases=CASES, tolerance=0.25, prior=0.10, floor=0.02):
     """Regressed, suspected and smallest detectable effect, of rows of log times of sessions and a new launch."""
+    from scipy.special import stdtrit
+
     sessions = history.shape[1]
     weight = max(0.0, 12.0 - (sessions - 1))
     degrees = weight + sessions - 1

@@ -200,7 +200,10 @@ class WorkerProcess:
         except subprocess.TimeoutExpired:
             code = None
         if code is not None:
-            how = f"was killed by {_signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
+            how = f"ended with exit code {code}"
+        if code is not None and code < 0:
+            with suppress(ValueError):
+                how = f"was killed by {signal.Signals(-code).name}"
         end = self._log.seek(0, os.SEEK_END)
         self._log.seek(max(0, end - _LOG_BYTES))
         lines = self._log.read().decode(errors="replace").strip().splitlines()
@@ -228,10 +231,3 @@ def worker_environment(spec: WorkerSpec, seed: int) -> dict[str, str]:
         FOLDER_VARIABLE: str(spec.run_folder),
         "PYTEST_INFERGATE_PADDING": "x" * max(0, padding),
     }
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

@@ -6,15 +6,12 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_infergate.core.domain.model import Case
-from pytest_infergate.core.domain.outcome import CaseResult, CaseVerdict, Outcome, Verdict
 from pytest_infergate.measure import memory
 from pytest_infergate.measure.case import Run, Subject
 from pytest_infergate.measure.invocation import Invocation
@@ -32,19 +29,25 @@ from pytest_infergate.paired.protocol import (
     RunCase,
     RunControl,
 )
-from pytest_infergate.plugin.hooks import LIFECYCLE
-from pytest_infergate.plugin.lifecycle import INFER, NEVER_CALLED, Lifecycle, parameter_of
+from pytest_infergate.plugin.collection import (
+    CollectedItems,
+    Parameter,
+    device_kinds,
+    parameter_of,
+    parameters,
+)
+from pytest_infergate.plugin.fixture import InfeasibleError, Result
+from pytest_infergate.plugin.items import ItemHooks, SeededFixtures
+from pytest_infergate.plugin.modes import CHOOSE_MODE, Mode, read_settings
 from pytest_infergate.runner.prepare import exhausted, prepared, threads
-from pytest_infergate.runner.run import InferenceRun, Measured
+from pytest_infergate.runner.run import InferenceRun
 from pytest_infergate.storage.baseline_files import FileStore
 from pytest_infergate.worker.serving import Serving
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
     from pytest_infergate.config.case_terms import CaseTerms
-    from pytest_infergate.config.settings import Settings
-    from pytest_infergate.instruments.device import Device, DeviceKind
+    from pytest_infergate.config.marker import Marker
+    from pytest_infergate.instruments.device import Device
 
 
 _QUIET = {
@@ -74,7 +77,7 @@ KEPT_CHARACTERS = 1_000_000
 
 
 class WorkerPlugin:
-    """The plugin that makes a run of pytest one side."""
+    """The plugin that makes a session of pytest the worker of one side."""
 
     def __init__(self, channel: WorkerChannel, source: Path, target: Path, modules: Sequence[str]) -> None:
         self.channel = channel
@@ -86,10 +89,11 @@ class WorkerPlugin:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_cmdline_main(self, config: pytest.Config) -> None:
-        """Switch off what belongs to the run, before any plugin looks, and collect what has cases alone.
+        """Choose the mode, switch off what belongs to the parent, and collect only what has cases.
 
         Other files may be missing on the base, fail there, or be what a test was called before it moved.
         """
+        config.stash[CHOOSE_MODE] = self._mode
         for name, value in _QUIET.items():
             if hasattr(config.option, name):
                 setattr(config.option, name, value)
@@ -99,10 +103,12 @@ class WorkerPlugin:
                 os.path.relpath(file, config.invocation_params.dir) for file in files if file.exists()
             ]
 
+    def _mode(self, config: pytest.Config) -> Mode:
+        return WorkerMode(self, config)
+
     @pytest.hookimpl(trylast=True)
     def pytest_configure(self, config: pytest.Config) -> None:
-        """Take the place of the plugin's own shell."""
-        config.stash[LIFECYCLE] = WorkerLifecycle(config, self)
+        """Switch off plugins that would run a test in another way than the parent asked for."""
         for name in _ABSENT:
             plugin = config.pluginmanager.get_plugin(name)
             if plugin is not None:
@@ -175,81 +181,57 @@ def last_line(report: pytest.TestReport | pytest.CollectReport) -> str:
     return (errors or lines or ["no reason was given"])[-1][:500]
 
 
-class WorkerLifecycle(Lifecycle):
-    """The shell of a side: it runs what it is told to, judges nothing and writes nothing."""
+class WorkerMode:
+    """The mode of a worker: cases run when the parent asks for them; nothing is judged or written."""
 
-    def __init__(self, config: pytest.Config, side: WorkerPlugin) -> None:
-        super().__init__(config)
-        self._side = side
-
-    @cached_property
-    def run(self) -> WorkerRun:
-        """The run of this process, which measures what the other end asks for."""
-        return WorkerRun(self.settings, list(self._kinds.values()), self._side.channel)
+    def __init__(self, plugin: WorkerPlugin, config: pytest.Config) -> None:
+        settings = read_settings(config)
+        self._plugin = plugin
+        self._config = config
+        self._settings = settings
+        self._run = InferenceRun(settings, list(device_kinds(config).values()), FileStore(settings.baseline))
+        self._serving = Serving(plugin.channel)
 
     @property
-    def is_worker(self) -> bool:
-        """Not one of pytest-xdist's."""
-        return False
+    def cases(self) -> WorkerMode:
+        """Cases are served by this very object."""
+        return self
 
-    def ready(self, items: Sequence[pytest.Item]) -> bool:  # noqa: ARG002
-        """Nothing is checked here that the run did not check."""
+    def parameters(self, marker: Marker, test: str) -> Sequence[Parameter]:
+        """Return the cases that the parent has."""
+        return parameters(marker, test, self._settings, self._run.devices)
+
+    def start(self) -> Sequence[object]:
+        """Return nothing: the parent has checked everything."""
+        return ()
+
+    def collected(self, collected: CollectedItems) -> Sequence[object]:  # noqa: ARG002 - even without a case
+        """Return the hooks around items, and those of this mode."""
+        return ItemHooks(self), SeededFixtures(), self
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """Serve the parent in place of pytest's loop, which stops where a module could not be collected."""
+        self._plugin.collected(session.items)
+        self._plugin.serve(session.items, self._control)
         return True
 
-    def loop(self, session: pytest.Session) -> object:
-        """Stand in for pytest's own loop, which is not reached where collection breaks off."""
-        self._side.collected(session.items)
-        self._side.serve(session.items, self.run.control)
-        return True
-
-    def forecast(self) -> list[str]:
-        """The run says it."""
-        return []
-
-    def machine(self, item: pytest.Item) -> AbstractContextManager[None]:  # noqa: ARG002
-        """The run holds the machine."""
-        return nullcontext()
-
-    def show_progress(self, nodeid: str) -> None:
-        """The run shows it."""
-
-    def enter(self, report: pytest.TestReport) -> None:
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Pass every report on."""
-        self._side.send(self.config, report)
+        self._plugin.send(self._config, report)
 
-    def attach(self, item: pytest.Item, report: pytest.TestReport) -> None:
-        """A side's report carries nothing."""
+    def _control(self) -> None:
+        """Serve the control: fixed work on the first device that is available."""
+        name = next(name for name in self._run.devices if self._run.absence(name) is None)
+        self._serving.control(self._run.device(name))
 
-    def finish(self, session: pytest.Session) -> None:
-        """Nothing to conclude."""
+    def why_not(self, case: Case, nodeid: str, terms: CaseTerms) -> str | None:  # noqa: ARG002
+        """Return why the device is absent."""
+        return self._run.absence(case.device)
 
-    def summarise(self, reporter: pytest.TerminalReporter) -> None:
-        """Nothing to show."""
-
-    def apply_verdict(self, item: pytest.Item) -> None:
-        """There is none yet; a test that never measured fails all the same."""
-        infer = item.stash.get(INFER, None)
-        if infer is None or not infer.called:
-            pytest.fail(NEVER_CALLED, pytrace=False)
-
-
-class WorkerRun(InferenceRun):
-    """Measures a case as the other end of the channel commands."""
-
-    def __init__(self, settings: Settings, kinds: Sequence[DeviceKind], channel: WorkerChannel) -> None:
-        super().__init__(settings, kinds, FileStore(settings.baseline))
-        self._serving = Serving(channel)
-
-    def control(self) -> None:
-        """Take turns with fixed work on the first device that is there."""
-        name = next(name for name in self.devices if self.absence(name) is None)
-        self._serving.control(self.device(name))
-
-    def measure(self, case: Case, nodeid: str, terms: CaseTerms, invocation: Invocation) -> Measured:  # noqa: ARG002
-        """Serve one case. Exceptions of the model pass through, but for running out of memory."""
-        device = self.device(case.device)
-        reason = None
-        run = Run(None, None)
+    def measure(self, case: Case, nodeid: str, terms: CaseTerms, invocation: Invocation) -> Result:  # noqa: ARG002
+        """Serve one case as the parent commands."""
+        device = self._run.device(case.device)
         try:
             with threads(case.threads):
                 run = self._served(case, device, invocation)
@@ -257,16 +239,11 @@ class WorkerRun(InferenceRun):
             if not memory.is_out_of_memory(error):
                 raise
             reason = exhausted(error, case)
-            self._serving.channel.send(OutOfMemory(reason))
-        result = CaseResult(
-            case=case,
-            nodeid=nodeid,
-            outcome=Outcome.MEASURED if reason is None else Outcome.INFEASIBLE,
-            measurement=run.measurement,
-            reason=reason,
-        )
-        verdict = CaseVerdict(case=case, nodeid=nodeid, verdict=Verdict.NOT_MEASURED, failed=False)
-        return Measured(run.output, run.samples, result, verdict)
+        else:
+            return Result(run.output, run.measurement, run.samples)
+        # Outside the handler: the error, and what its frames hold, are gone before the next case.
+        self._serving.channel.send(OutOfMemory(reason))
+        raise InfeasibleError(str(reason))
 
     def _served(self, case: Case, device: Device, invocation: Invocation) -> Run:
         if "torch" not in sys.modules:
@@ -276,3 +253,6 @@ class WorkerRun(InferenceRun):
         with prepared(case, device, invocation) as (subject, _):
             run = self._serving.serve(subject, device)
         return run._replace(output=tensors.brought_home(run.output))
+
+    def failure(self, nodeid: str) -> None:
+        """Return ``None``: the parent judges."""

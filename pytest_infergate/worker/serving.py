@@ -160,9 +160,9 @@ class TimedBlocks:
         """Execute one command. Raises `MessageError` for one that does not time anything."""
         match command:
             case RunWarmUp():
-                return self._warm_up(command.calls)
+                return self.warm_up(command.calls)
             case TimeBlock():
-                return self._time_block(command.calls)
+                return self.time_block(command.calls)
             case _:
                 raise MessageError(f"{type(command).__name__} cannot be executed inside of infer")
 
@@ -183,7 +183,8 @@ class TimedBlocks:
             threads=subject.threads,
         )
 
-    def _warm_up(self, calls: int | None) -> WarmedUp:
+    def warm_up(self, calls: int | None) -> WarmedUp:
+        """Make so many calls, or as many as `WARM_UP_SECONDS` have room for."""
         times = time_calls(self._call, self._device, calls or 1)
         while calls is None and sum(times) < WARM_UP_SECONDS and len(times) < MAX_WARM_UP_CALLS_SERVED:
             times += time_calls(self._call, self._device, len(times))
@@ -191,7 +192,8 @@ class TimedBlocks:
         self.warm_seconds += sum(times)
         return WarmedUp(len(times), median(times[len(times) // 2 :]))
 
-    def _time_block(self, calls: int) -> BlockTimed:
+    def time_block(self, calls: int) -> BlockTimed:
+        """Time so many calls."""
         # The first call finds the caches of the other side; it is dropped if there are others, or if the
         # accelerator has just been handed over.
         dropped = 1 if calls > 1 or self._device.asynchronous else 0

@@ -1,100 +1,176 @@
-"""The end of a run: reports become one result, which is written and recorded.
-
-Runs where reports arrive: in the only process, or in the controller of pytest-xdist.
-"""
+"""The end of a run: reports become one result, which is written, recorded and shown."""
 
 from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timezone
+from typing import NamedTuple
+
+import msgspec
+import pytest
 
 from pytest_infergate import __version__
+from pytest_infergate.advising.advise import advise_run
 from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.model import Case
 from pytest_infergate.core.domain.outcome import Against, Session
 from pytest_infergate.core.gate import baseline, counter_changes, decide
 from pytest_infergate.errors import StorageError
+from pytest_infergate.plugin.collection import CollectedItems
+from pytest_infergate.plugin.terminal import write_summary
 from pytest_infergate.runner.case_report import ReportedCases
 from pytest_infergate.runner.run import InferenceRun
 from pytest_infergate.storage.atomic import atomic_write
 
 
-def known_cases(
-    run: InferenceRun, ledger: ReportedCases, scope: Iterable[str]
-) -> tuple[frozenset[Case], frozenset[Case]]:
-    """Cases that baseline or counters know, and those of them that this run would have met.
+class KnownCases(NamedTuple):
+    """What the cases of a run are compared with, as far as the end of the run needs it."""
 
-    `scope` are the node ids or folders that the run was given, relative to the rootdir; empty is all.
-    """
-    known = {*run.records, *(entry.case for known in run.baselines.values() for entry in known.cases)}
-    return frozenset(known), frozenset(expected(run, ledger, tuple(scope)))
+    known: Collection[Case]
+    """Cases of the baseline, or of the base of a paired run."""
+    expected: Collection[Case] = frozenset()
+    """Those of `known` that this run would have met had no test gone."""
+    against: Against | None = None
+    written: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+class FinishHooks:
+    """Conclude the run where its reports arrive: in the only process, or in pytest-xdist's controller."""
+
+    def __init__(
+        self,
+        run: InferenceRun,
+        reported: ReportedCases,
+        known: Callable[[Sequence[str]], KnownCases],
+        collected: CollectedItems | None = None,
+    ) -> None:
+        """Take the run, its reports, what it is compared with, and what this process collects, if it does.
+
+        `known` gets the node ids or folders that the run was given, relative to the rootdir; empty is all.
+        """
+        self._run = run
+        self._reported = reported
+        self._known = known
+        self._collected = collected
+        self._session: Session | None = None
+        self._written: list[str] = []
+        self._problems: list[str] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Take the case that a report carries."""
+        data = getattr(report, "infergate", None)
+        if data is not None:
+            self._reported.add(data)
+        elif getattr(report, "infergate_skipped", False):
+            self._reported.skipped += 1
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Decide once, write the reports, record the baseline, set the exit code."""
+        if session.exitstatus in (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.INTERNAL_ERROR):
+            return  # the run ended before it began
+        if self._collected is not None:
+            self._reported.collected = self._collected.found()
+        collected = self._reported.collected
+        reference = self._known(_scope(session))
+        self._session = conclude(
+            self._run,
+            self._reported,
+            reference,
+            interrupted=session.exitstatus == pytest.ExitCode.INTERRUPTED,
+        )
+        # With --last-failed, tests are left out while collecting: no module is known to be whole.
+        whole = frozenset() if session.config.getoption("lf", False) else frozenset(collected.modules)
+        written, problems = write_outputs(self._run, self._session, whole)
+        self._written = [*written, *reference.written]
+        self._problems = [*problems, *reference.problems]
+        failed = self._problems or not self._session.gate.passed
+        if session.exitstatus == pytest.ExitCode.OK and failed:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Show the outcome."""
+        if self._session is not None:
+            write_summary(terminalreporter, self._session, self._problems, self._written)
 
 
 def conclude(
-    run: InferenceRun,
-    ledger: ReportedCases,
-    *,
-    known: Collection[Case],
-    expected: Collection[Case],
-    selected: int,
-    interrupted: bool = False,
-    against: Against | None = None,
+    run: InferenceRun, reported: ReportedCases, reference: KnownCases, *, interrupted: bool
 ) -> Session:
     """Join everything into the value that every report renders.
 
-    `known` and `expected` are cases of the baseline or the base, as in `gate.gate`. `selected` is how many
-    cases were to report, `interrupted` whether the run ended before its end.
+    `interrupted` says that the run did not reach its end.
     """
-    result = decide.gate_session(
-        ledger.verdicts,
-        run.policy,
-        known=known,
-        expected=expected,
-        deselected=ledger.collected.deselected,
-        selected=selected,
-        interrupted=interrupted,
-    )
-    return Session(
+    # The user's own skips took some of the selected cases away, but those that reported were there.
+    selected = max(len(reported.results), reported.collected.selected - reported.skipped)
+    session = Session(
         tool_version=__version__,
         created=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
         environment=run.environment,
-        cases=ledger.results,
-        gate=result,
-        against=against,
+        cases=reported.results,
+        gate=decide.gate_session(
+            reported.verdicts,
+            run.policy,
+            known=reference.known,
+            expected=reference.expected,
+            deselected=reported.collected.deselected,
+            selected=selected,
+            interrupted=interrupted,
+        ),
+        against=reference.against,
     )
+    # Simulated once, here, so that every report of the run shows the same advice.
+    demand = run.settings.command.get("demand")
+    return msgspec.structs.replace(session, advice=advise_run(session, run.prices, demand))
 
 
-def expected(run: InferenceRun, ledger: ReportedCases, scope: tuple[str, ...]) -> list[Case]:
-    """Cases on record that collection would have found again had no test gone.
+def cases_on_record(run: InferenceRun, reported: ReportedCases, scope: Sequence[str]) -> KnownCases:
+    """Cases that baseline or counters know, and those that collection would have found had no test gone.
 
-    Left out: times of other hardware, tests outside the scope, and values of axes that no test of this run
-    has, which the command line did not ask for.
+    Not expected are times of other hardware, tests outside the scope, and values of axes that no test of
+    this run has and the command line did not ask for.
     """
     classes = {run.device(name).hardware().id for name in run.devices if run.absence(name) is None}
-    found = frozenset(ledger.collected.cases)
+    found = frozenset(reported.collected.cases)
     asked = run.settings
     combinations = {_axes(case) for case in found} | set(
         itertools.product(run.devices, ("eager",), asked.dtypes or (None,), asked.threads or (None,))
     )
-    known = {entry.case for name in classes & run.baselines.keys() for entry in run.baselines[name].cases}
-    known |= run.records.keys()
-    return [
-        case
-        for case in known
-        if case not in found and _axes(case) in combinations and _within(case.test, scope)
-    ]
+    timed = {name: frozenset(entry.case for entry in kept.cases) for name, kept in run.baselines.items()}
+    comparable = run.records.keys() | {case for name in classes & timed.keys() for case in timed[name]}
+    return KnownCases(
+        known=frozenset(run.records).union(*timed.values()),
+        expected=frozenset(
+            case
+            for case in comparable
+            if case not in found and _axes(case) in combinations and _within(case.test, scope)
+        ),
+    )
 
 
 def _axes(case: Case) -> tuple[str, str, str | None, int | None]:
     return case.device, case.runtime, case.dtype, case.threads
 
 
-def _within(test: str, scope: tuple[str, ...]) -> bool:
+def _within(test: str, scope: Sequence[str]) -> bool:
     return not scope or any(
         part in ("", ".") or test == part or test.startswith((f"{part}/", f"{part}::")) for part in scope
     )
+
+
+def _scope(session: pytest.Session) -> list[str]:
+    """Arguments of the run relative to the rootdir, as node ids begin; empty where one lies outside."""
+    scope = []
+    for argument in session.config.args:
+        path, _, names = argument.partition("::")
+        place = (session.config.invocation_params.dir / path).resolve()
+        root = session.path.resolve()
+        if not place.is_relative_to(root):
+            return []
+        scope.append("::".join(filter(None, (place.relative_to(root).as_posix(), names.partition("[")[0]))))
+    return scope
 
 
 def write_outputs(
@@ -126,12 +202,9 @@ def _write_json(run: InferenceRun, session: Session) -> list[str]:
 def _write_html(run: InferenceRun, session: Session) -> list[str]:
     if run.settings.report is None:
         return []
-    from pytest_infergate.advising.advise import advised
     from pytest_infergate.report import html
 
-    given, unanswered = advised(session, run.prices, run.settings.command.get("demand"))
-    page = html.render_html(session, settings=run.settings.given, advice=given, unanswered=unanswered)
-    atomic_write(run.settings.report, page)
+    atomic_write(run.settings.report, html.render_html(session, settings=run.settings.given))
     return [f"wrote {run.settings.report}"]
 
 

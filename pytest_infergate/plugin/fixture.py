@@ -12,11 +12,10 @@ from pytest_infergate.measure.invocation import Invocation
 if TYPE_CHECKING:
     import torch
 
-    from pytest_infergate.config.marker import Marker
     from pytest_infergate.core.domain.measurement import Energy, Latency, Measurement, Memory, Stream
     from pytest_infergate.core.domain.model import Case
     from pytest_infergate.core.domain.outcome import Price
-    from pytest_infergate.runner.run import InferenceRun
+    from pytest_infergate.runner.run import Measured
 
 
 class LatencyFigures(NamedTuple):
@@ -137,12 +136,10 @@ class Infer:
     The attributes tell a test its case: `device`, `batch_size`, `dtype`, `runtime`, `threads`.
     """
 
-    def __init__(self, case: Case, nodeid: str, marker: Marker, run: InferenceRun | None) -> None:
+    def __init__(self, case: Case, measure: Callable[[Invocation], Result]) -> None:
         self.case = case
-        self.nodeid = nodeid
-        self.marker = marker
         self.called = False
-        self._run = run
+        self._measure = measure
 
     def __repr__(self) -> str:
         return f"<infer for {self.case.name}>"
@@ -193,20 +190,18 @@ class Infer:
             )
         self.called = True
         try:
-            return self._result(Invocation(model, args, kwargs))
+            return self._measure(Invocation(model, args, kwargs))
         except BaseException as error:  # noqa: BLE001 - whatever the model raises
-            # The reader looks for the model's frames, not for ours around them.
-            raise error.with_traceback(_without_ours(error.__traceback__)) from error.__cause__
+            # The reader looks for the model's frames, not for ours around them. Not `raise ... from`, which
+            # sets __suppress_context__: the exception that the model was handling would not be shown.
+            raise error.with_traceback(_without_ours(error.__traceback__))  # noqa: B904
 
-    def _result(self, invocation: Invocation) -> Result:
-        if self._run is None:
-            from pytest_infergate.runner.prepare import run_once
 
-            return Result(run_once(invocation))
-        measured = self._run.measure(self.case, self.nodeid, self.marker, invocation)
-        if measured.exhausted:
-            raise InfeasibleError(str(measured.result.reason))
-        return Result(measured.output, measured.result.measurement, measured.samples, measured.result.price)
+def result_of(measured: Measured) -> Result:
+    """What a test sees of a measured case. Raises `InfeasibleError` where memory ran out."""
+    if measured.exhausted:
+        raise InfeasibleError(str(measured.result.reason))
+    return Result(measured.output, measured.result.measurement, measured.samples, measured.result.price)
 
 
 def _without_ours(frames: TracebackType | None) -> TracebackType | None:

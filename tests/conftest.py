@@ -128,14 +128,14 @@ def loaded_once():
     from pytest_infergate.config import case_matrix
     from pytest_infergate.devices import accelerator, cpu
     from pytest_infergate.measure import lock, seed
-    from pytest_infergate.paired import compare_run, concurrent_cases
-    from pytest_infergate.plugin import finish, fixture
+    from pytest_infergate.paired import compare_run, concurrency
+    from pytest_infergate.plugin import measuring, paired_replay, stored_reference
     from pytest_infergate.report import github, html, junit, results
     from pytest_infergate.storage import baseline_files, paired_data
 
     kept = (
         *(numpy.random, scipy.special),
-        *(advise, compare_run, finish, fixture, case_matrix, testing, concurrent_cases),
+        *(advise, compare_run, concurrency, measuring, paired_replay, stored_reference, case_matrix, testing),
         *(accelerator, cpu, lock, seed, github, html, junit, results, baseline_files, paired_data),
     )
     gc.collect()
@@ -159,7 +159,7 @@ def software(loaded_once):
     """The environment of a run, looked up once: it reads the metadata of packages, as long as a case takes."""
     from pytest_infergate.runner import run
 
-    return functools.cache(run.environment)
+    return functools.cache(run.software_environment)
 
 
 @pytest.fixture
@@ -167,7 +167,7 @@ def inner_runs(tmp_path, monkeypatch, software):
     """Runs of pytest inside tests: no other plugins, and a machine lock of their own."""
     from pytest_infergate.runner import run
 
-    monkeypatch.setattr(run, "environment", software)
+    monkeypatch.setattr(run, "software_environment", software)
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     locks = tmp_path / "locks"
     locks.mkdir()

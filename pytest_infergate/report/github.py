@@ -10,15 +10,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from pytest_infergate.core.domain import units
-from pytest_infergate.core.domain.outcome import CaseVerdict, GateResult, Outcome, Session, Verdict
+from pytest_infergate.core.domain.advice_values import Recommendations
+from pytest_infergate.core.domain.outcome import GateResult, Outcome, Session, Verdict
 from pytest_infergate.core.gate.decide import FAILING, SEVERITY
-from pytest_infergate.report import wording
-from pytest_infergate.report.markdown import block, code, cut, details, escaped, link, markdown_table
+from pytest_infergate.report import advice, wording
+from pytest_infergate.report.columns import Column
+from pytest_infergate.report.markdown import CELL, block, code, cut, details, escaped, link, markdown_table
 from pytest_infergate.report.rows import (
-    EXPENSES,
+    CASE,
+    VERDICT,
     Judged,
     Row,
-    expenses,
+    case_columns,
     grouped_notes,
     legend,
     paired_with_verdicts,
@@ -42,7 +45,6 @@ _TOLD: Final = 10
 """Cases that are told in full."""
 _LISTED: Final = 12
 _NAME: Final = 100
-_SENTENCE: Final = 240
 _MESSAGE: Final = 4_000
 """Characters of an annotation."""
 _RESERVE: Final = 300
@@ -95,7 +97,19 @@ def annotate(
         for judged in paired_with_verdicts(session)
         if judged.verdict is not None and judged.verdict.failed
     ]
-    lines = [_annotation(row(judged), places.get(_nodeid(judged))) for judged in failing[:most]]
+    lines = []
+    for judged in failing[:most]:
+        shown = row(judged)
+        file, line = places.get(judged.subject.nodeid, ("", None))
+        lines.append(
+            command(
+                "error",
+                "\n".join(_explained(shown.message)),
+                file=plain(file),
+                line="" if line is None else str(line),
+                title=f"{shown.word}: {shorten(shown.nodeid, _NAME)}{shown.place}",
+            )
+        )
     if len(failing) > most:
         lines.append(command("notice", f"and {len(failing) - most} more", title="infergate"))
     if not failing and not session.gate.passed:
@@ -106,40 +120,26 @@ def annotate(
 
 def command(name: str, message: str, **properties: str) -> str:
     """One workflow command, on one line whatever it says: ``::error file=a.py,line=3::it broke``."""
-    given = ",".join(f"{key}={_property(value)}" for key, value in properties.items() if value)
+    given = ",".join(
+        f"{key}={_data(value).replace(':', '%3A').replace(',', '%2C')}"
+        for key, value in properties.items()
+        if value
+    )
     return f"::{name}{' ' if given else ''}{given}::{_data(cut(message, _MESSAGE))}"
-
-
-def _annotation(shown: Row, place: tuple[str, int | None] | None) -> str:
-    where = {}
-    if place is not None:
-        file, line = place
-        where = {"file": plain(file), "line": "" if line is None else str(line)}
-    title = f"{shown.word}: {shorten(shown.nodeid, _NAME)}{shown.place}"
-    return command("error", "\n".join(_told(shown.message)), **where, title=title)
 
 
 def _data(text: str) -> str:
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
-def _property(text: str) -> str:
-    return _data(text).replace(":", "%3A").replace(",", "%2C")
-
-
-def _nodeid(judged: Judged) -> str:
-    subject = judged.verdict or judged.result
-    return "" if subject is None else subject.nodeid
-
-
-def _told(message: Message) -> list[str]:
+def _explained(message: Message) -> list[str]:
     """A case in plain lines: what was measured, what is allowed, how sure, what next."""
     lines = [message.title]
     for section in message.sections:
         lines.append(f"{section.text}: {section.verdict}")
         lines += [f"  {label}: {text}" for label, text in section.lines]
-    lines += [f"next: {hint}" for hint in message.cures]
-    return [cut(plain(line), _SENTENCE) for line in lines]
+    lines += [f"next: {hint}" for hint in message.hints]
+    return [cut(plain(line), CELL) for line in lines]
 
 
 def markdown_summary(
@@ -156,13 +156,19 @@ def markdown_summary(
     whole, and named.
     """
     pairs = [(judged, row(judged)) for judged in paired_with_verdicts(session)]
-    changed = [pair for pair in pairs if _has_changed(*pair)]
-    told = [shown for judged, shown in pairs if judged.verdict is not None and judged.verdict.failed][:_TOLD]
+    every = [shown for _, shown in pairs]
+    changed = [shown for judged, shown in pairs if _has_changed(judged, shown)]
+    failed = [shown for judged, shown in pairs if judged.verdict is not None and judged.verdict.failed]
+    reasons = (
+        f"{code(shorten(shown.nodeid, _NAME))}{escaped(shown.place)}\n\n{block(_explained(shown.message))}"
+        for shown in failed[:_TOLD]
+    )
     folded = (
-        ("why, and what next", "\n\n".join(map(_explained, told))),
+        ("why, and what next", "\n\n".join(reasons)),
         ("what these words mean", _meanings(session)),
-        (f"all {units.plural(len(pairs), 'case')}", _all(pairs, rows) if pairs else ""),
+        (f"all {units.plural(len(every), 'case')}", _all(every, rows, paired=session.against is not None)),
         ("new, missing and deselected cases", _comings(session.gate)),
+        ("where to run it", _advice(session.advice, rows)),
         ("notes", _notes(session)),
         ("environment", _environment(session)),
     )
@@ -258,7 +264,7 @@ def _opponent(session: Session) -> str:
 
 
 def _sentence(text: str) -> str:
-    return escaped(cut(plain(text), _SENTENCE))
+    return escaped(cut(plain(text), CELL))
 
 
 def _bullets(lines: Iterable[str]) -> str:
@@ -275,19 +281,36 @@ def _has_changed(judged: Judged, shown: Row) -> bool:
     return shown.failed or shown.accepted or failed or shown.verdict in _CHANGED
 
 
-def _changes(pairs: Sequence[tuple[Judged, Row]], most: int) -> str:
-    if not pairs:
+def _what(shown: Row) -> str:
+    """What the verdict rests on; the verdict itself has a column of its own."""
+    return shown.message.title if shown.verdict is None else shown.message.summary
+
+
+def _change(shown: Row) -> str:
+    time = shown.time
+    if time is None:
         return ""
-    headers = ("case", "verdict", "was", "now", "change", "what")
-    cells = [
-        (_name(shown), _verdict(shown), *_time(judged.verdict), _what(shown))
-        for judged, shown in pairs[:most]
-    ]
-    return _with_rest(markdown_table(headers, cells, frozenset({2, 3, 4})), len(pairs) - most)
+    return time.change if time.interval == units.UNKNOWN else f"{time.change} ({time.interval})"
 
 
-def _with_rest(text: str, more: int) -> str:
-    return f"{text}\n\nand {units.plural(more, 'more case')}" if more > 0 else text
+_CHANGE_COLUMNS: Final[tuple[Column[Row], ...]] = (
+    CASE,
+    VERDICT,
+    Column("was", "was", lambda shown: "" if shown.time is None else shown.time.was),
+    Column("now", "now", lambda shown: "" if shown.time is None else shown.time.now),
+    Column("change", "change", _change),
+    Column("what", "what", _what, left=True),
+)
+
+
+def _changes(changed: Sequence[Row], most: int) -> str:
+    if not changed:
+        return ""
+    return _with_rest(markdown_table(_CHANGE_COLUMNS, changed[:most], _CELLS), len(changed) - most)
+
+
+def _with_rest(text: str, more: int, noun: str = "case") -> str:
+    return f"{text}\n\nand {units.plural(more, f'more {noun}')}" if more > 0 else text
 
 
 def _name(shown: Row) -> str:
@@ -300,27 +323,8 @@ def _verdict(shown: Row) -> str:
     return f"{mark} {shown.word}".strip()
 
 
-def _what(shown: Row) -> str:
-    """The sentence of a case, without the verdict that stands beside it."""
-    word, _, rest = shown.message.title.partition(": ")
-    known = shown.verdict is not None and word == shown.verdict.value
-    return _sentence(rest if known else shown.message.title)
-
-
-def _time(verdict: CaseVerdict | None) -> tuple[str, str, str]:
-    """The median on both sides, and its change."""
-    rows = () if verdict is None else verdict.comparisons
-    found = next((item for item in rows if item.metric == "p50" and item.evidence != "exact"), None)
-    if found is None:
-        return ("", "", "")
-    change = units.percent(found.effect)
-    if found.low is not None and found.high is not None:
-        change += f" ({units.percent(found.low)} to {units.percent(found.high)})"
-    return units.seconds(found.baseline), units.seconds(found.candidate), change
-
-
-def _explained(shown: Row) -> str:
-    return f"{code(shorten(shown.nodeid, _NAME))}{escaped(shown.place)}\n\n{block(_told(shown.message))}"
+_CELLS: Final = {CASE.key: _name, VERDICT.key: _verdict}
+"""Cells that have Markdown of their own."""
 
 
 def _meanings(session: Session) -> str:
@@ -335,29 +339,24 @@ def _meanings(session: Session) -> str:
     return "\n".join([*lines, "", f"If a change is meant, {hint}."])
 
 
-def _all(pairs: Sequence[tuple[Judged, Row]], most: int) -> str:
-    told = [shown for _, shown in pairs[:most]]
-    spent = expenses(told)
-    figures = ("p50", "p95", "throughput", "peak memory", *(EXPENSES[field] for field in spent))
-    cells = [
-        (
-            _name(shown),
-            _verdict(shown),
-            shown.p50,
-            shown.p95,
-            _sentence(shown.throughput),
-            shown.peak_memory,
-            *(escaped(getattr(shown, field)) for field in spent),
-            _sentence(shown.budget),
-        )
-        for shown in told
-    ]
-    right = frozenset(range(2, 2 + len(figures)))
-    text = _with_rest(
-        markdown_table(("case", "verdict", *figures, "budget"), cells, right), len(pairs) - most
-    )
-    mark = escaped(legend(told))
+def _all(every: Sequence[Row], most: int, *, paired: bool) -> str:
+    if not every:
+        return ""
+    shown = every[:most]
+    columns = case_columns(shown, paired=paired)
+    ordered = (CASE, VERDICT, *(column for column in columns if column not in (CASE, VERDICT)))
+    text = _with_rest(markdown_table(ordered, shown, _CELLS), len(every) - most)
+    mark = escaped(legend(columns, shown))
     return f"{text}\n\n{mark}" if mark else text
+
+
+def _advice(given: Recommendations | None, most: int) -> str:
+    if given is None:
+        return ""
+    best = advice.summary_rows(given.answers)
+    table = markdown_table(advice.SUMMARY_COLUMNS, best[:most]) if best else ""
+    missing = _titled("No advice", map(_sentence, advice.questions(given.unanswered)))
+    return "\n\n".join(filter(None, (_with_rest(table, len(best) - most, "model"), missing)))
 
 
 def _comings(gate: GateResult) -> str:

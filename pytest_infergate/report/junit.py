@@ -26,7 +26,12 @@ def properties(result: CaseResult, verdict: CaseVerdict | None = None) -> list[t
     if result.measurement is not None:
         known += _figures(result.measurement)
     if verdict is not None:
-        known += _judgement(verdict)
+        known += [("verdict", verdict.verdict.value), ("failed", "true" if verdict.failed else "false")]
+        known += [
+            (f"{row.metric}_change_percent", units.trimmed(100 * row.effect, _DIGITS))
+            for row in verdict.comparisons
+            if row.effect is not None and math.isfinite(row.effect)
+        ]
     return [(PROPERTY_PREFIX + name, plain(value)) for name, value in known]
 
 
@@ -46,18 +51,4 @@ def _figures(measurement: Measurement) -> Iterable[tuple[str, str]]:
         metric = metrics.METRICS[name]
         estimate = None if metric.read is None else metric.read(measurement)
         if estimate is not None and math.isfinite(estimate.value):
-            yield name, _number(metric.in_unit(estimate.value))
-
-
-def _judgement(verdict: CaseVerdict) -> Iterable[tuple[str, str]]:
-    yield "verdict", verdict.verdict.value
-    yield "failed", "true" if verdict.failed else "false"
-    for row in verdict.comparisons:
-        if row.effect is not None and math.isfinite(row.effect):
-            yield f"{row.metric}_change_percent", _number(100 * row.effect)
-
-
-def _number(value: float) -> str:
-    """Decimal, never in scientific notation, without trailing zeros."""
-    text = units.significant(value, _DIGITS)
-    return text.rstrip("0").rstrip(".") if "." in text else text
+            yield name, units.trimmed(metric.in_unit(estimate.value), _DIGITS)

@@ -1,17 +1,23 @@
-"""Pieces of Markdown that show foreign text as it is: no markup, link or mention comes out of a name.
+"""Pieces of Markdown that show foreign text as it is: no name becomes markup, a link or a mention.
 
-What these functions return stands in a paragraph, a list or a table, as GitHub and GitLab read it.
+The results belong in a paragraph, a list or a table, as GitHub and GitLab read them.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final, TypeVar
 
+from pytest_infergate.report.columns import Column
 from pytest_infergate.report.sanitize import ELLIPSIS, plain
 
-_MARKUP = frozenset("\\`*_{}[]<>()#+-.!|~@&:=$^")
-_REFERRING = frozenset("@#")
+T = TypeVar("T")
+
+CELL: Final = 240
+"""Characters of a cell or a sentence."""
+_MARKUP = re.compile(r"[\\`*_{}\[\]<>()#+\-!|~@&:=$^]|\.(?!\d)|(?<!\d)\.")
+"""Characters that Markdown reads. A point between digits is none of them, so that figures stay legible."""
 _BREAK = "&#8203;"
 """A space without width: mentions and references are looked for after Markdown, when a backslash is gone."""
 _TICKS = re.compile(r"`+")
@@ -20,12 +26,11 @@ _ADDRESS = re.compile(r"https?://[^\s<>\"'`\\|]+")
 
 def escaped(text: str) -> str:
     """Text that reads as it is written."""
-    return "".join(map(_escaped, plain(text).strip()))
+    return _MARKUP.sub(_escape, plain(text).strip())
 
 
-def _escaped(character: str) -> str:
-    shown = f"\\{character}" if character in _MARKUP else character
-    return shown + _BREAK if character in _REFERRING else shown
+def _escape(found: re.Match[str]) -> str:
+    return f"\\{found[0]}{_BREAK if found[0] in '@#' else ''}"
 
 
 def code(text: str, *, cell: bool = False) -> str:
@@ -52,11 +57,24 @@ def _longest(lines: Iterable[str]) -> int:
 
 
 def markdown_table(
-    headers: Sequence[str], rows: Iterable[Sequence[str]], right: frozenset[int] = frozenset()
+    columns: Sequence[Column[T]], rows: Iterable[T], formatted: Mapping[str, Callable[[T], str]] | None = None
 ) -> str:
-    """A table; cells are Markdown already, and those of the columns `right` stand to the right."""
-    rule = ["--:" if index in right else ":--" for index in range(len(headers))]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (headers, rule, *rows))
+    """A table.
+
+    `formatted` gives the Markdown of a cell by the key of its column; other cells are escaped.
+    """
+
+    def cell(column: Column[T], row: T) -> str:
+        if formatted is not None and column.key in formatted:
+            return formatted[column.key](row)
+        return escaped(cut(plain(column.cell(row)), CELL))
+
+    lines = (
+        [column.header for column in columns],
+        [":--" if column.left else "--:" for column in columns],
+        *([cell(column, row) for column in columns] for row in rows),
+    )
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def details(title: str, body: str) -> str:

@@ -36,23 +36,33 @@ def render_results(session: Session) -> str:
 
     A figure that is not a finite number is left out, with a note where the case says it.
     """
-    return _written(_builtins(session))
+    return formatted_json(_builtins(session))
 
 
 def render_merged(sessions: Iterable[Session]) -> str:
     """Write sessions of several machines as one file, in the order in which they come."""
-    return _written(
+    return formatted_json(
         {"schema_version": SCHEMA_VERSION, "sessions": [_builtins(session) for session in sessions]}
     )
 
 
 def _builtins(session: Session) -> dict[str, Any]:
-    clean = _session(session)
+    """Clean a session, its cases and verdicts one by one, so that each says itself what it lost."""
+    gate = session.gate
+    rest: Session = _finite(
+        msgspec.structs.replace(session, cases=(), gate=msgspec.structs.replace(gate, verdicts=()))
+    )
+    clean = msgspec.structs.replace(
+        rest,
+        cases=tuple(map(_result, session.cases)),
+        gate=msgspec.structs.replace(rest.gate, verdicts=tuple(map(_verdict, gate.verdicts))),
+    )
     return {**msgspec.to_builtins(clean), "schema_version": clean.schema_version}
 
 
-def _written(data: Any) -> str:
-    return msgspec.json.format(msgspec.json.encode(data, order="sorted"), indent=1).decode() + "\n"
+def formatted_json(value: object) -> str:
+    """Encode a value as JSON, with sorted keys and a newline at the end."""
+    return msgspec.json.format(msgspec.json.encode(value, order="sorted"), indent=1).decode() + "\n"
 
 
 def results_schema() -> str:
@@ -70,14 +80,13 @@ def results_schema() -> str:
         "$ref": "#/$defs/Session",
         "$defs": definitions,
     }
-    text = msgspec.json.format(msgspec.json.encode(document, order="sorted"), indent=1).decode()
-    return text.replace("``", "`") + "\n"
+    return formatted_json(document).replace("``", "`")
 
 
 def parse_results(content: str | bytes, where: str) -> Session:
     """Read a results file.
 
-    `where` names the file in errors. Raises `StorageError` with the file, the field and the cure.
+    `where` names the file in errors. Raises `StorageError` with the file, the field and a hint.
     """
     sessions = parse_all(content, where)
     if len(sessions) != 1:
@@ -88,7 +97,7 @@ def parse_results(content: str | bytes, where: str) -> Session:
 def parse_all(content: str | bytes, where: str) -> tuple[Session, ...]:
     """Read a results file, or one that `infergate merge` wrote: every session in it.
 
-    Raises `StorageError` as `parse` does.
+    Raises `StorageError` as `parse_results` does.
     """
     text = _decoded(content, where)
     try:
@@ -103,15 +112,19 @@ def parse_all(content: str | bytes, where: str) -> tuple[Session, ...]:
     except msgspec.ValidationError as error:
         raise StorageError(_invalid(str(error), where)) from None
     except msgspec.DecodeError as error:
-        raise StorageError(_malformed(str(error), where)) from None
+        if "truncated" in str(error):
+            why = "the JSON ends too early, as if writing it had been cut off"
+            raise StorageError(f"{where}: {why}; {_AGAIN}") from None
+        raise StorageError(f"{where}: not JSON: {error}; {_AGAIN}") from None
     except RecursionError:
         raise StorageError(f"{where}: not a results file: its JSON is nested too deep; {_AGAIN}") from None
     if not sessions:
         raise StorageError(f"{where}: $.sessions: there is none; merge at least one results file")
     for index, session in enumerate(sessions):
         _check_version(session.schema_version, where, f"$.sessions[{index}].schema_version")
+    # Walking over every number of a file takes long, and few files have one of so many digits.
     for session in sessions if _LONG_NUMBER.search(text) else ():
-        _check_integers(session, where)
+        _check_integers(msgspec.to_builtins(session), where, "$")
     return sessions
 
 
@@ -144,7 +157,10 @@ def _check_version(version: int | None, where: str, field: str = "$.schema_versi
 
 
 def _invalid(error: str, where: str) -> str:
-    """Turn ``Expected `float`, got `str` - at `$.cases[0]` `` round: the field first."""
+    """Put the field first in a message of msgspec: ``Expected `float`, got `str` - at `$.cases[0]` ``.
+
+    The message is the only place where msgspec names the field.
+    """
     text, _, path = error.partition(" - at `")
     field = path.rstrip("`")
     if not field:
@@ -152,40 +168,15 @@ def _invalid(error: str, where: str) -> str:
     return f"{where}: {field}: {text[:1].lower()}{text[1:]}; {_AGAIN}"
 
 
-def _malformed(error: str, where: str) -> str:
-    if "truncated" in error:
-        return f"{where}: the JSON ends too early, as if writing it had been cut off; {_AGAIN}"
-    detail = error.removeprefix("JSON is malformed: ")
-    return f"{where}: not JSON: {detail}; {_AGAIN}"
-
-
-def _check_integers(session: Session, where: str) -> None:
-    for path, value in _integers(msgspec.to_builtins(session), "$"):
-        if abs(value) > LARGEST_INTEGER:
-            raise StorageError(f"{where}: {path}: the number is absurdly large; {_AGAIN}")
-
-
-def _integers(value: object, path: str) -> Iterator[tuple[str, int]]:
-    if isinstance(value, int):
-        yield path, value
-    elif isinstance(value, dict):
+def _check_integers(value: object, where: str, path: str) -> None:
+    if isinstance(value, int) and abs(value) > LARGEST_INTEGER:
+        raise StorageError(f"{where}: {path}: the number is absurdly large; {_AGAIN}")
+    if isinstance(value, dict):
         for key, item in value.items():
-            yield from _integers(item, f"{path}.{key}")
+            _check_integers(item, where, f"{path}.{key}")
     elif isinstance(value, list | tuple):
         for index, item in enumerate(value):
-            yield from _integers(item, f"{path}[{index}]")
-
-
-def _session(session: Session) -> Session:
-    gate = session.gate
-    rest: Session = _finite(
-        msgspec.structs.replace(session, cases=(), gate=msgspec.structs.replace(gate, verdicts=()))
-    )
-    return msgspec.structs.replace(
-        rest,
-        cases=tuple(map(_result, session.cases)),
-        gate=msgspec.structs.replace(rest.gate, verdicts=tuple(map(_verdict, gate.verdicts))),
-    )
+            _check_integers(item, where, f"{path}[{index}]")
 
 
 def _result(result: CaseResult) -> CaseResult:
@@ -251,8 +242,9 @@ def _finite(value: Any) -> Any:
         return {_finite(key): kept for key, item in value.items() if (kept := _finite(item)) is not None}
     if isinstance(value, tuple):
         whole = () if _has_infinite(value) else value
+        cleaned = ((item, _finite(item)) for item in whole)
         # Python 3.10 makes empty tuples that are not the default, and so are not left out.
-        return tuple(kept for item in whole if (kept := _finite(item)) is not None) or ()
+        return tuple(kept for item, kept in cleaned if kept is not None or item is None) or ()
     if type(value) is str and not value.isascii():
         return value.encode("utf-8", "backslashreplace").decode()
     return value

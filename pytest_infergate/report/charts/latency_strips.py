@@ -1,8 +1,4 @@
-"""Latency pictures as geometry: where each mark of each case stands. The template draws them.
-
-Horizontal places are percentages, so that text keeps its size at any width; outlines live in a box
-`BOX` units wide that is stretched to the same width.
-"""
+"""Latency pictures as geometry: the place of each mark of each case. The template draws them."""
 
 from __future__ import annotations
 
@@ -12,9 +8,8 @@ from collections.abc import Iterable, Sequence
 
 from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.model import Struct
+from pytest_infergate.report.charts.scale import BOX, LogScale, spanning
 
-BOX = 1000
-"""Width of the stretched box in which outlines are drawn."""
 STRIP = 58
 """Height of one case, pixels."""
 TOP = 0
@@ -24,9 +19,11 @@ OUTLINE = 20
 BASE = 48
 """Distance of a strip's base line from its top."""
 _BIN = 5
+"""Width of a bin of an outline, in units of the box."""
 _STEPS = 25
-"""Every fourth percentile draws the same outline to the eye."""
+"""Percentiles behind an outline: a hundred draw the same outline to the eye."""
 _KERNEL = (1, 4, 6, 4, 1)
+"""Binomial weights that smooth the bins."""
 _MARGIN = 0.02
 """Share of the width that stays empty on either side."""
 _REACH = {"p50": 3.0, "p95": 3.0, "limit": 3.0, "expected": 30.0}
@@ -34,10 +31,7 @@ _REACH = {"p50": 3.0, "p95": 3.0, "limit": 3.0, "expected": 30.0}
 from what was expected is what its picture is for."""
 _SHORTEST = 1e-15
 _LONGEST = 1e15
-"""Times beyond, which a file from elsewhere may hold, have no place on a scale."""
-_TICKS = 6
-_DECADES = 6.0
-"""Spans below this factor get evenly spaced ticks."""
+"""Times beyond these, which only a foreign file can hold, are not drawn."""
 
 
 class Mark(Struct, frozen=True, kw_only=True):
@@ -51,7 +45,8 @@ class Series(Struct, frozen=True, kw_only=True):
     """What is to be drawn of one case."""
 
     label: str
-    figures: str
+    figures: tuple[str, ...]
+    """The most important first; a narrow page shows that one alone."""
     percentiles: tuple[float, ...]
     """Seconds, ascending."""
     marks: tuple[Mark, ...] = ()
@@ -62,7 +57,7 @@ class Strip(Struct, frozen=True, kw_only=True):
     """One case, placed. Vertical places in pixels, `marks` as symbol and percentage."""
 
     label: str
-    figures: str
+    figures: tuple[str, ...]
     top: int
     whisker: str
     outline: str
@@ -81,19 +76,6 @@ class Picture(Struct, frozen=True, kw_only=True):
     """Whether a limit or an expectation lies too far off to be drawn."""
 
 
-class Scale(Struct, frozen=True, kw_only=True):
-    """A logarithmic scale from seconds to a share of the width, 0 to 1."""
-
-    low: float
-    high: float
-
-    def shares(self, seconds: Iterable[float]) -> list[float]:
-        """Where times of the scale stand."""
-        origin = math.log(self.low)
-        factor = (1 - 2 * _MARGIN) / (math.log(self.high) - origin)
-        return [_MARGIN + (math.log(value) - origin) * factor for value in seconds]
-
-
 def picture(series: Iterable[Series]) -> Picture | None:
     """Place the cases that have a distribution below one another; ``None`` where none has."""
     drawable = [item for item in series if is_drawable(item.percentiles)]
@@ -103,12 +85,13 @@ def picture(series: Iterable[Series]) -> Picture | None:
     high = max(item.percentiles[-1] for item in drawable)
     marks = [(mark.seconds, _REACH[mark.symbol]) for item in drawable for mark in item.marks]
     near = [seconds for seconds, reach in marks if low / reach <= seconds <= high * reach]
-    scale = _scale(min([low, *near]), max([high, *near]))
-    round_ = ticks(scale)
+    scale = spanning(
+        min([low, *near]), max([high, *near]), begin=_MARGIN, end=_MARGIN, closest=1.01, room=1.1
+    )
     return Picture(
         height=TOP + STRIP * len(drawable) + AXIS,
         strips=tuple(_strip(item, TOP + STRIP * index, scale) for index, item in enumerate(drawable)),
-        ticks=tuple(zip(_percentages(round_, scale), map(units.seconds, round_), strict=True)),
+        ticks=tuple(zip(_percentages(scale.ticks, scale), map(units.seconds, scale.ticks), strict=True)),
         omitted=len(near) < len(marks),
     )
 
@@ -122,37 +105,18 @@ def is_drawable(percentiles: Sequence[float]) -> bool:
     )
 
 
-def ticks(scale: Scale) -> tuple[float, ...]:
-    """Round times within a scale, six at most: 1-2-5 steps over wide spans, even steps over narrow ones."""
-    if scale.high / scale.low >= _DECADES:
-        first, last = math.floor(math.log10(scale.low)), math.ceil(math.log10(scale.high))
-        for steps in ((1, 2, 5), (1, 3), (1,)):
-            places = [step * 10.0**power for power in range(first, last + 1) for step in steps]
-            inside = [place for place in places if scale.low <= place <= scale.high]
-            if len(inside) <= _TICKS:
-                return tuple(inside)
-        return tuple(inside[:: math.ceil(len(inside) / _TICKS)])
-    step = _round_step((scale.high - scale.low) / (_TICKS - 1))
-    start, stop = math.ceil(scale.low / step), math.floor(scale.high / step)
-    return tuple(index * step for index in range(start, stop + 1))
-
-
-def outline(percentiles: Sequence[float], scale: Scale) -> str:
+def outline(percentiles: Sequence[float], scale: LogScale) -> str:
     """The density that equally likely steps between percentiles imply, as path data above a base line.
 
     Its highest place is `OUTLINE` high whatever the spread, so that every case can be seen.
     """
-    places = [BOX * share / _BIN for share in scale.shares(_thinned(percentiles))]
+    steps = len(percentiles) - 1
+    thinned = percentiles[:: steps // _STEPS] if steps % _STEPS == 0 else percentiles
+    places = [BOX * share / _BIN for share in scale.shares(thinned)]
     first = math.floor(places[0]) - len(_KERNEL) // 2
     heights = _smooth(_bins(places))
     factor = OUTLINE / max(heights)
     return _path(first, [round(factor * height) for height in heights])
-
-
-def _thinned(percentiles: Sequence[float]) -> Sequence[float]:
-    """Evenly chosen percentiles with both ends among them; all where the number does not divide."""
-    steps = len(percentiles) - 1
-    return percentiles[:: steps // _STEPS] if steps % _STEPS == 0 else percentiles
 
 
 def _path(first: int, levels: Sequence[int]) -> str:
@@ -166,13 +130,7 @@ def _path(first: int, levels: Sequence[int]) -> str:
     return "".join([*path, f"l{_BIN} {level}z"])
 
 
-def _scale(low: float, high: float) -> Scale:
-    """A scale with some room; a single value gets a tenth on either side."""
-    room = 1.1 if high / low < 1.01 else 1.0  # noqa: PLR2004 - below a per cent nothing can be told apart
-    return Scale(low=low / room, high=high * room)
-
-
-def _strip(item: Series, top: int, scale: Scale) -> Strip:
+def _strip(item: Series, top: int, scale: LogScale) -> Strip:
     start, stop = scale.shares([item.percentiles[0], item.percentiles[-1]])
     marks = [mark for mark in item.marks if scale.low <= mark.seconds <= scale.high]
     places = _percentages([mark.seconds for mark in marks], scale)
@@ -187,14 +145,9 @@ def _strip(item: Series, top: int, scale: Scale) -> Strip:
     )
 
 
-def _percentages(seconds: Iterable[float], scale: Scale) -> list[str]:
+def _percentages(seconds: Iterable[float], scale: LogScale) -> list[str]:
     """Where times of the scale stand, as SVG lengths."""
     return [f"{100 * share:.1f}%" for share in scale.shares(seconds)]
-
-
-def _round_step(step: float) -> float:
-    power = 10.0 ** math.floor(math.log10(step))
-    return next(nice * power for nice in (1, 2, 2.5, 5, 10) if nice * power >= step)
 
 
 def _bins(places: Sequence[float]) -> list[float]:

@@ -1,12 +1,7 @@
-"""Line pictures as geometry: where each point stands, on logarithmic axes. The template draws them.
-
-Places across are percentages, so that text keeps its size at any width; lines live in a box that is
-stretched to the same width.
-"""
+"""Line pictures as geometry: the place of each point on logarithmic axes. The template draws them."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
@@ -16,10 +11,8 @@ from pytest_infergate.core.advice.bottleneck import Bottleneck
 from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.advice_values import Advice
 from pytest_infergate.core.domain.model import Struct
-from pytest_infergate.report.charts import latency_strips
+from pytest_infergate.report.charts.scale import BOX, LogScale, spanning
 
-BOX: Final = 1000
-"""Width of the stretched box."""
 HEIGHT: Final = 220
 """Of the plot, pixels."""
 FOOT: Final = 26
@@ -30,7 +23,7 @@ MOST_POINTS: Final = 400
 """Points of a picture; the table has no more either."""
 _LEAST: Final = 1e-100
 _MOST: Final = 1e100
-"""Figures beyond, which a file from elsewhere may hold, have no place on an axis."""
+"""Figures beyond these, which only a foreign file can hold, are not drawn."""
 _ROOM: Final = 0.04
 """Share of an axis that stays empty at its end, and of the upright one at its beginning."""
 _LABELS: Final = 0.12
@@ -83,25 +76,6 @@ class Chart(Struct, frozen=True, kw_only=True):
     height: int = HEIGHT + FOOT
 
 
-class Axis(Struct, frozen=True, kw_only=True):
-    """A logarithmic scale from figures to a share of its length, 0 to 1."""
-
-    low: float
-    high: float
-    begin: float = _ROOM
-    """Share that stays empty before the lowest figure."""
-
-    def share(self, value: float) -> float:
-        """Where a figure stands."""
-        span = math.log(self.high / self.low)
-        return self.begin + (1 - self.begin - _ROOM) * math.log(value / self.low) / span
-
-    @property
-    def ticks(self) -> tuple[float, ...]:
-        """Round figures in it, few enough to read."""
-        return latency_strips.ticks(latency_strips.Scale(low=self.low, high=self.high))
-
-
 def charts(answer: Advice) -> tuple[Chart, ...]:
     """The pictures of one answer: cost against demand, cost against latency, what batches give."""
     made = (_demand(answer), _pareto(answer), _batches(answer))
@@ -123,13 +97,13 @@ def _demand(answer: Advice) -> Chart | None:
         title="Cost against demand",
         across="requests a second",
         up="USD a month",
-        words=(_rate, _usd),
+        words=(_rate, units.tick),
         rule=(answer.demand.rate, "asked"),
         headers=("Demand", *answer.deployments),
         cells=[
             (
                 units.rate(point.rate),
-                *(_usd(usd) if usd is not None else "limit not met" for usd in point.usd_per_month),
+                *(units.tick(usd) if usd is not None else "limit not met" for usd in point.usd_per_month),
             )
             for point in answer.costs
         ],
@@ -149,7 +123,7 @@ def _pareto(answer: Advice) -> Chart | None:
         title="Cost against latency",
         across="p95, waiting included",
         up="USD a month",
-        words=(units.seconds, _usd),
+        words=(units.seconds, units.tick),
         rule=None if answer.limit is None else (answer.limit, "limit"),
         headers=("Plan", "Batch", "Wait", "p95", "USD a month"),
         cells=[
@@ -158,7 +132,7 @@ def _pareto(answer: Advice) -> Chart | None:
                 str(plan.max_batch),
                 units.seconds(plan.max_wait),
                 units.seconds(plan.load.p95),
-                _usd(plan.usd_per_month),
+                units.tick(plan.usd_per_month),
             )
             for plan in sorted(answer.considered, key=lambda plan: (plan.usd_per_month, plan.load.p95))
         ],
@@ -274,6 +248,9 @@ def _chart(  # noqa: PLR0913 - a picture has so many parts
     points = [point for line in lines for point in line.points]
     if not points:
         return None
+    if rule is not None and not _placeable(rule[0]):
+        rule = None
+    places = tuple(filter(_placeable, places))
     marked = [] if rule is None else [rule[0]]
     x = _axis([point[0] for point in points] + marked, _LABELS)
     y = _axis([point[1] for point in points])
@@ -282,7 +259,7 @@ def _chart(  # noqa: PLR0913 - a picture has so many parts
         across=across,
         up=up,
         lines=tuple(_drawn(line, index, x, y) for index, line in enumerate(lines) if line.points),
-        columns=tuple((_percentage(x, tick), words[0](tick)) for tick in (places or x.ticks)),
+        columns=tuple((_percentage(x, tick), words[0](tick)) for tick in places or x.ticks),
         rows=tuple((_pixels(y, tick), words[1](tick)) for tick in y.ticks),
         rule=None if rule is None else (_percentage(x, rule[0]), f"{rule[1]} {words[0](rule[0])}"),
         rule_left=rule is not None and x.share(rule[0]) > 0.5,  # noqa: PLR2004 - the middle
@@ -296,15 +273,12 @@ def _placeable(*figures: float) -> bool:
     return all(_LEAST <= figure <= _MOST for figure in figures)
 
 
-def _axis(values: Iterable[float], begin: float = _ROOM) -> Axis:
-    """A scale over all values; a single value gets a factor of two on either side."""
+def _axis(values: Iterable[float], begin: float = _ROOM) -> LogScale:
     values = list(values)
-    low, high = min(values), max(values)
-    room = 2.0 if high / low < 1.1 else 1.0  # noqa: PLR2004 - below that no tick would lie between
-    return Axis(low=low / room, high=high * room, begin=begin)
+    return spanning(min(values), max(values), begin=begin, end=_ROOM, closest=1.1, room=2.0)
 
 
-def _drawn(line: Line, index: int, x: Axis, y: Axis) -> Drawn:
+def _drawn(line: Line, index: int, x: LogScale, y: LogScale) -> Drawn:
     points = line.points[:MOST_POINTS]
     path = " ".join(f"{BOX * x.share(a):.0f},{_pixels(y, b)}" for a, b in points) if line.joined else ""
     return Drawn(
@@ -315,17 +289,13 @@ def _drawn(line: Line, index: int, x: Axis, y: Axis) -> Drawn:
     )
 
 
-def _percentage(axis: Axis, value: float) -> str:
+def _percentage(axis: LogScale, value: float) -> str:
     return f"{100 * axis.share(value):.2f}%"
 
 
-def _pixels(axis: Axis, value: float) -> str:
+def _pixels(axis: LogScale, value: float) -> str:
     return f"{HEIGHT * (1 - axis.share(value)):.1f}"
 
 
-def _usd(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"  # noqa: PLR2004 - cents matter below
-
-
 def _rate(value: float) -> str:
-    return units.rate(value) if value >= 1000 else f"{value:.3g}/s"  # noqa: PLR2004 - thousands are scaled
+    return units.rate(value) if value >= 1000 else f"{units.trimmed(value)}/s"  # noqa: PLR2004 - scaled from here on

@@ -1,0 +1,31 @@
+"""Exit codes of the ``infergate`` command."""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pytest_infergate.core.domain.outcome import GateResult
+
+
+class ExitCode(enum.IntEnum):
+    """What a command returns to the shell."""
+
+    DONE = 0
+    FAILED = 1
+    """The gate failed."""
+    UNDECIDED = 2
+    """There are cases, and none of them was decided."""
+    USAGE = 4
+    """Bad arguments, or input that cannot be used."""
+    INTERRUPTED = 130
+    PIPE_CLOSED = 141
+    """The reader of the output went away (``| head``): 128 + SIGPIPE, as of any command."""
+
+
+def gate_exit_code(gate: GateResult) -> ExitCode:
+    """Return the exit code of a command that decides."""
+    if not gate.passed or any(verdict.failed for verdict in gate.verdicts):
+        return ExitCode.FAILED
+    return ExitCode.UNDECIDED if gate.nothing_decided else ExitCode.DONE

@@ -1,4 +1,5 @@
 """Write the API reference of the public names as HTML: `make docs`, or `python docs/api.py FOLDER`."""
+# ruff: noqa: INP001 - a script that writes documentation
 
 import sys
 from pathlib import Path

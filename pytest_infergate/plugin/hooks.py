@@ -5,12 +5,14 @@ Only what a session without inference tests needs is imported here; the mode reg
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_infergate.config.options import OPTIONS
+from pytest_infergate.errors import InfergateError
 from pytest_infergate.plugin import hookspecs
 from pytest_infergate.plugin.collection import CollectedItems
 from pytest_infergate.plugin.items import infer_for
@@ -50,16 +52,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Choose the mode; invalid options end the run with exit code 4."""
     config.addinivalue_line("markers", MARKER)
-    mode = config.stash.get(CHOOSE_MODE, chosen_mode)(config)
-    config.stash[MODE] = mode
-    config.stash[COLLECTED] = CollectedItems(mode.parameters)
-    _register(config, [config.stash[COLLECTED]])
+    with _usage_errors():
+        mode = config.stash.get(CHOOSE_MODE, chosen_mode)(config)
+    collected = CollectedItems(mode.parameters)
+    config.stash[MODE], config.stash[COLLECTED] = mode, collected
+    config.pluginmanager.register(collected, "infergate-collected")
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Register what the mode needs from the start."""
-    _register(session.config, session.config.stash[MODE].start())
+    with _usage_errors():
+        _register(session.config, session.config.stash[MODE].start())
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -67,12 +71,22 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Register what the mode needs for the items that were collected."""
     collected = session.config.stash[COLLECTED]
     collected.note_selected(session.items)
-    _register(session.config, session.config.stash[MODE].collected(collected))
+    with _usage_errors():
+        _register(session.config, session.config.stash[MODE].collected(collected))
 
 
 def _register(config: pytest.Config, plugins: Iterable[object]) -> None:
     for plugin in plugins:
         config.pluginmanager.register(plugin, f"infergate-{type(plugin).__name__}")
+
+
+@contextmanager
+def _usage_errors() -> Iterator[None]:
+    """Turn what is wrong before the first test into an error that pytest shows without a traceback."""
+    try:
+        yield
+    except InfergateError as error:
+        raise pytest.UsageError(str(error)) from None
 
 
 @pytest.fixture

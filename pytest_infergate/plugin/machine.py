@@ -7,10 +7,10 @@ from contextlib import contextmanager
 
 import pytest
 
+from pytest_infergate.errors import InfergateError
 from pytest_infergate.measure.lock import MachineLock
 from pytest_infergate.plugin.collection import parameter_of
 from pytest_infergate.plugin.terminal import Terminal
-from pytest_infergate.plugin.usage import usage_errors
 
 
 class MachineHooks:
@@ -37,9 +37,11 @@ class MachineHooks:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Hold the machine while other processes measure, before the first item."""
+        """Hold the machine while other processes measure. What prevents them is a usage error."""
         try:
-            with usage_errors(), self._lock().held("alone", self.terminal.line):
+            with self._lock().held("alone", self.terminal.line):
                 yield
+        except InfergateError as error:
+            raise pytest.UsageError(str(error)) from None
         finally:
             self.terminal.status("")

@@ -13,13 +13,12 @@ from pytest_infergate.config.settings import Settings
 from pytest_infergate.instruments.device import DeviceKind
 from pytest_infergate.paired.selected_case import SelectedCase
 from pytest_infergate.plugin import xdist
-from pytest_infergate.plugin.collection import CollectedItems, Parameter, parameters
+from pytest_infergate.plugin.collection import CollectedItems, Parameter, ends_before_tests, parameters
 from pytest_infergate.plugin.finish import FinishHooks, KnownCases, cases_on_record
 from pytest_infergate.plugin.items import ItemHooks, SeededFixtures
 from pytest_infergate.plugin.machine import MachineHooks
 from pytest_infergate.plugin.measured_cases import MeasuredCases
 from pytest_infergate.plugin.terminal import CaseListing, CaseProgress, Terminal
-from pytest_infergate.plugin.usage import usage_errors
 from pytest_infergate.runner.case_report import ReportedCases
 from pytest_infergate.runner.run import InferenceRun
 
@@ -47,6 +46,49 @@ class Reference(Protocol):
 
     def known(self, scope: Sequence[str]) -> KnownCases:
         """Return what the end of the run needs; `scope` as in `FinishHooks`."""
+
+
+class StoredReference:
+    """Compare the cases of a run with baselines; measure with several workers first, where asked for."""
+
+    def __init__(
+        self,
+        run: InferenceRun,
+        reported: ReportedCases,
+        selected: Sequence[SelectedCase],
+        machine: MachineHooks,
+        config: pytest.Config,  # noqa: ARG002 - as every reference
+    ) -> None:
+        self._run = run
+        self._reported = reported
+        self._selected = selected
+        self._machine = machine
+
+    def forecast(self) -> str:
+        """Return how many cases there are, and how long they usually take."""
+        return self._run.forecast([case.terms.max_time for case in self._selected])
+
+    def hooks(self) -> tuple[object, ...]:
+        """Return the hook that measures several workers at once."""
+        return (self,) if self._run.settings.workers and self._selected else ()
+
+    def known(self, scope: Sequence[str]) -> KnownCases:
+        """Return the cases on record."""
+        return cases_on_record(self._run, self._reported, scope)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> None:
+        """Measure each case in several processes at once, before the first item."""
+        if ends_before_tests(session):
+            return
+        from pytest_infergate.paired.concurrency import measure_concurrently
+
+        def show(count: int, done: int) -> None:
+            words = f"infergate: {count} workers at once, {done} of {len(self._selected)} cases"
+            self._machine.terminal.status(words)
+
+        with self._machine.alone():
+            self._run.concurrent_runs = measure_concurrently(self._run, session.config, self._selected, show)
 
 
 class Measuring:
@@ -115,6 +157,5 @@ class Measuring:
         return [*hooks, SeededFixtures(), machine, self.cases, *reference.hooks(), end]
 
     def _check(self, cases: int, machine: MachineHooks) -> None:
-        with usage_errors():
-            self.run.check(cases)
-            machine.check()
+        self.run.check(cases)
+        machine.check()

@@ -11,7 +11,6 @@ import pytest
 from pytest_infergate.config.options import OPTIONS
 from pytest_infergate.plugin.collection import CollectedItems, Parameter, device_kinds, parameters
 from pytest_infergate.plugin.items import Cases, ItemHooks
-from pytest_infergate.plugin.usage import usage_errors
 
 if TYPE_CHECKING:
     from pytest_infergate.config.case_terms import CaseTerms
@@ -86,32 +85,30 @@ class Inactive:
 
 
 def chosen_mode(config: pytest.Config) -> Mode:
-    """Choose by the options. Invalid ones raise `pytest.UsageError`, which is exit code 4."""
+    """Choose by the options. Raises `ConfigurationError` for invalid ones."""
     if not any(config.getoption(option.ini) or config.getini(option.ini) for option in OPTIONS):
         return Inactive(config)  # before anything else is imported: most sessions end here
     settings = read_settings(config)
     if not settings.measuring:
         return Inactive(config)
-    from pytest_infergate.plugin.measuring import Measuring
+    from pytest_infergate.plugin.measuring import Measuring, Reference, StoredReference
 
+    reference: type[Reference] = StoredReference
     if settings.paired:
         from pytest_infergate.plugin.paired_replay import PairedReference
 
-        return Measuring(config, settings, device_kinds(config), PairedReference)
-    from pytest_infergate.plugin.stored_reference import StoredReference
-
-    return Measuring(config, settings, device_kinds(config), StoredReference)
+        reference = PairedReference
+    return Measuring(config, settings, device_kinds(config), reference)
 
 
 def read_settings(config: pytest.Config) -> Settings:
-    """Parse options, ini file and `[tool.infergate]`. Raises `pytest.UsageError`."""
+    """Parse options, ini file and `[tool.infergate]`. Raises `ConfigurationError`."""
     from pytest_infergate.config.settings import parse_settings
 
-    with usage_errors():
-        return parse_settings(
-            {option.name: config.getoption(option.ini) for option in OPTIONS},
-            {option.name: str(config.getini(option.ini)) for option in OPTIONS},
-            rootdir=config.rootpath,
-            invocation_dir=config.invocation_params.dir,
-            kinds=device_kinds(config),
-        )
+    return parse_settings(
+        {option.name: config.getoption(option.ini) for option in OPTIONS},
+        {option.name: str(config.getini(option.ini)) for option in OPTIONS},
+        rootdir=config.rootpath,
+        invocation_dir=config.invocation_params.dir,
+        kinds=device_kinds(config),
+    )

@@ -16,7 +16,6 @@ from pytest_infergate.paired.selected_case import SelectedCase
 from pytest_infergate.plugin.collection import ends_before_tests
 from pytest_infergate.plugin.finish import KnownCases, cases_on_record
 from pytest_infergate.plugin.machine import MachineHooks
-from pytest_infergate.plugin.usage import usage_errors
 from pytest_infergate.report import junit, text
 from pytest_infergate.runner.case_report import ReportedCases, case_report
 from pytest_infergate.runner.run import InferenceRun
@@ -37,8 +36,7 @@ class PairedReference:
         self._reported = reported
         self._selected = selected
         self._machine = machine
-        with usage_errors():
-            self._base_setup = BaseSetup(run, config)
+        self._base_setup = BaseSetup(run, config)
         self._outcomes: PairedOutcomes | None = None
 
     def forecast(self) -> str:

@@ -680,32 +680,58 @@ def test_a_run_leaves_nothing_behind(request, name):
 # Runs of their own
 
 
-def test_what_is_selected_is_compared_and_a_spent_total_caps_it(paired):
-    """Selected by node id, keyword and marker, from a folder below, whose conftest counts too."""
+DEEP = (
+    TEST.replace("(infer, spend)", "(infer, spend, extra)")
+    + """
+
+    @pytest.mark.inference
+    @pytest.mark.parametrize("number", mymodel.NUMBERS)
+    def test_new(infer, spend, number):
+        infer(mymodel.call, spend)
+
+
+    @pytest.mark.inference
+    def test_skips(infer, spend):
+        pytest.skip("not today")
+
+
+    @pytest.mark.inference
+    def test_fails(infer, spend):
+        infer(mymodel.call, spend)
+        assert not mymodel.NUMBERS
+"""
+)
+
+
+def test_what_is_selected_is_compared_and_a_spent_total_caps_it(paired, tmp_path, monkeypatch):
+    """Selected by node id, keyword and marker, through a link, from a folder below with a conftest."""
     write = paired.repository.write
     write("tests/__init__.py", "")
     write("tests/deep/__init__.py", "")
     write("tests/deep/conftest.py", "import pytest\n\n\n@pytest.fixture\ndef extra():\n    return 1\n")
-    write("tests/deep/test_deep.py", TEST.replace("(infer, spend)", "(infer, spend, extra)"))
+    write("tests/deep/test_deep.py", DEEP)
     write("tests/deep/test_other.py", TEST + "\n\n    def test_plain():\n        pass\n")
+    write("src/mymodel.py", MODEL + "\n\n    NUMBERS = []\n")
     paired.repository.commit()
-    paired.repository.takes(0.0105)
-    paired.pytester._monkeypatch.chdir(paired.repository.path / "tests" / "deep")
+    write("src/mymodel.py", MODEL.replace("0.010", "0.0105") + "\n\n    NUMBERS = [1]\n")
+    link = tmp_path / "link"
+    link.symlink_to(paired.repository.path)
+    monkeypatch.chdir(paired.repository.path / "tests" / "deep")
     result = paired.run(
         ONE_LAUNCH, "--infer-json=r.json", "-minference", "-kdeep or it", "--deselect=tests/deep/test_other.py",
-        "test_deep.py", "test_other.py", "../test_it.py::test_model",
+        *(f"{link}/tests/{name}" for name in ("deep/test_deep.py", "deep/test_other.py", "test_it.py::test_model")),
     )  # fmt: skip
-    result.assert_outcomes(passed=2, deselected=2)
-    assert result.ret == 0
+    result.assert_outcomes(passed=3, failed=1, skipped=1, deselected=2)
     entries = json.loads(Path("r.json").read_text())["gate"]["verdicts"]
-    assert [(entry["nodeid"], entry["verdict"]) for entry in entries] == [
-        ("tests/deep/test_deep.py::test_model[fake]", "inconclusive"),
-        ("tests/test_it.py::test_model[fake]", "inconclusive"),
-    ]
-    assert all(
-        "time-limit" in one.codes or "undecided" in one.codes for one in verdicts(Path("r.json")).values()
-    )
-    result.stdout.fnmatch_lines(["infergate: 1 launch, 2 of 2 cases decided"])
+    assert {entry["nodeid"]: entry["verdict"] for entry in entries} == {
+        "tests/deep/test_deep.py::test_model[fake]": "inconclusive",
+        "tests/deep/test_deep.py::test_new[fake-1]": "no-baseline",
+        "tests/deep/test_deep.py::test_fails[fake]": "not-measured",
+        "tests/test_it.py::test_model[fake]": "inconclusive",
+    }
+    capped = {name for name, one in verdicts(Path("r.json")).items() if "time-limit" in one.codes}
+    assert capped == {"model"}  # of both files
+    result.stdout.fnmatch_lines(["infergate: 1 launch, 5 of 5 cases decided"])
     assert not list(paired.repository.path.rglob("r.json"))[1:]
 
 

@@ -21,7 +21,7 @@ EVENT_BYTES: Final = 32 * 10**6
 _HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _INVALID_REFERENCE = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|^-|^$")
 """What git does not allow in the name of a branch or tag."""
-_NAME_A_BASE = "name the base with --against=REV, or compare with the stored baseline: --against=none"
+_NAME_A_BASE = "name the base with --against=REV, or use the stored baseline with --against=none"
 
 
 class Point(NamedTuple):
@@ -144,7 +144,7 @@ def event_base(request: BaseRequest, folder: Path, report: Callable[[str], None]
         if isinstance(found, Base) and found.commit != clone.head:
             return found
         nothing_new |= isinstance(found, Base)
-        failures.append(found if isinstance(found, str) else f"{point.name} already contains HEAD")
+        failures.append(found if isinstance(found, str) else f"{point.name!r} already contains HEAD")
     if nothing_new and request.event == "push":
         return None
     raise ConfigurationError(
@@ -169,7 +169,7 @@ def _merge_base(clone: Clone, point: Point, report: Callable[[str], None]) -> Ba
     """The merge base of HEAD and a point, or the reason why it is unknown."""
     tip = clone.tip(point)
     if tip is None:
-        return f"there is no {point.name} in this clone or at the remote{clone.reason}"
+        return f"{point.name!r} is neither in this clone nor at the remote{clone.reason}"
     commit = clone.merge_base(tip)
     for step in (*STEPS, None) if clone.shallow else ():
         if commit is not None and not clone.cut_before(commit):
@@ -179,7 +179,7 @@ def _merge_base(clone: Clone, point: Point, report: Callable[[str], None]) -> Ba
         clone.deepen(step, point, tip)
         commit = clone.merge_base(tip)
     if commit is None:
-        return f"{point.name} and HEAD have no common commit{clone.reason}"
+        return f"{point.name!r} and HEAD have no common commit{clone.reason}"
     return Base(clone.readable_name(point, tip), commit)
 
 

@@ -1,7 +1,7 @@
 """Messages between a run and its worker processes: commands to a worker, events from it.
 
-A worker sends `Hello` and collects its tests. Then it runs the cases that it is asked for. Inside of `infer` a
-case is `Ready`, and answers each command with one event, until `Finish` lets its test go on to `Done`.
+A worker sends `Hello` and collects its tests. Then it runs the cases that it is asked for. Inside of `infer`
+a case is `Ready`, and answers each command with one event, until `Finish` lets its test go on to `Done`.
 """
 
 from __future__ import annotations

@@ -113,11 +113,11 @@ class WorkerProcess:
                     f"{self.spec.python} has no pytest-infergate: install version {__version__} of it there"
                 ) from None
             raise
-        version = hello.version if isinstance(hello, Hello) else None
-        if not isinstance(hello, Hello) or (hello.protocol, version) != (PROTOCOL_VERSION, __version__):
+        version, protocol = (hello.version, hello.protocol) if isinstance(hello, Hello) else (None, None)
+        if (version, protocol) != (__version__, PROTOCOL_VERSION):
             raise ConfigurationError(
-                f"{self.spec.python} has pytest-infergate {version or 'of an unknown version'}, "
-                f"this run has {__version__}: install the same version in both"
+                f"{self.spec.python} has pytest-infergate {version} (protocol {protocol}), this run has "
+                f"{__version__} (protocol {PROTOCOL_VERSION}): install the same version in both"
             )
         return ask(self, self.spec.collect, CasesCollected)
 
@@ -199,11 +199,11 @@ class WorkerProcess:
             code = self._process.wait(timeout=1 if how == "ended" else 0)
         except subprocess.TimeoutExpired:
             code = None
-        if code is not None:
-            how = f"ended with exit code {code}"
         if code is not None and code < 0:
-            with suppress(ValueError):
-                how = f"was killed by {signal.Signals(-code).name}"
+            names = {number.value: number.name for number in signal.Signals}
+            how = f"was killed by {names.get(-code, f'signal {-code}')}"
+        elif code is not None:
+            how = f"ended with exit code {code}"
         end = self._log.seek(0, os.SEEK_END)
         self._log.seek(max(0, end - _LOG_BYTES))
         lines = self._log.read().decode(errors="replace").strip().splitlines()

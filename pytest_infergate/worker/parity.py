@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     import torch
 
-# Relative to the largest value of a tensor, not to each value: a small one may be the difference of large ones,
-# whose rounding another order of summation changes.
+# Relative to the largest value of a tensor, not to each value: a small one may be the difference of large
+# ones, whose rounding another order of summation changes.
 TOLERANCES: Final = {"float64": 1e-7, "float32": 1e-3, "float16": 1e-2, "bfloat16": 5e-2}
 """By dtype, the largest difference as a share of the largest value of the base's tensor."""
 DEFAULT_TOLERANCE: Final = 0.1

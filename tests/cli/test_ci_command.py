@@ -454,14 +454,6 @@ def test_without_a_clone_or_a_commit_or_git_nothing_is_compared(tmp_path, stub, 
     assert messages == snapshot
 
 
-def test_what_git_says_is_told_without_credentials():
-    line = "fatal: unable to access 'https://token:hunter2@git.example/a.git/': could not resolve"
-    assert (
-        git_base.without_credentials(line)
-        == "fatal: unable to access 'https://git.example/a.git/': could not resolve"
-    )
-
-
 def test_nobody_is_asked_for_a_password(tmp_path, stub, run, monkeypatch):
     remote = Remote(tmp_path)
     remote.commit("first")
@@ -613,11 +605,6 @@ def test_a_place_outside_of_the_repository_is_none(remote, tmp_path):
     (remote.work / "link.py").symlink_to(tmp_path / "outside.py")
     for module in ("gone.py", "../outside.py", "/etc/hostname", "link.py"):
         assert ci.source_lines(session("test_slow", module=module), remote.work) == {}, module
-
-
-def test_git_variables_of_a_hook_lead_nowhere(remote, monkeypatch):
-    monkeypatch.setenv("GIT_DIR", "/nowhere")
-    assert git_base.repository_top(remote.work) == remote.work.resolve()
 
 
 def test_a_clone_has_a_remote_of_any_name(remote):

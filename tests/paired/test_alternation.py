@@ -7,35 +7,29 @@ import pytest
 
 from pytest_infergate.core.gate.paired import GpuState, Launch
 from pytest_infergate.paired.alternation import (
-    CAREFUL_PRECISION,
+    CONFIRM_PRECISION,
     LAUNCH_PRECISION,
     PAIRS_BETWEEN_CHECKS,
     SamplingPlan,
     alternate,
     calls_per_block,
-    order,
     sampling_plan,
+    shuffled_order,
 )
+from pytest_infergate.paired.protocol import BlockTimed
 
 
 class Side:
-    """Takes as long as it is told to, turn by turn."""
+    """Takes as long as it is asked to, block by block."""
 
     def __init__(self, name, asked, seconds):
         self.name = name
         self.asked = asked
         self.seconds = seconds
-        self.user_specified = [GpuState(clock_hz=-1.0)]
-        """Of a turn before these, too."""
 
     def timed_block(self, calls):
         self.asked.append((self.name, calls))
-        self.user_specified.append(GpuState(clock_hz=1e9 * len(self.asked)))
-        return self.seconds()
-
-    def gpu_states(self):
-        told, self.user_specified = tuple(self.user_specified), []
-        return told
+        return BlockTimed(self.seconds(), GpuState(clock_hz=1e9 * len(self.asked)))
 
 
 def taken(plan, base=lambda: 0.01, candidate=lambda: 0.01, seed=1):
@@ -49,7 +43,7 @@ def noisy(seed):
     return lambda: 0.01 * generator.lognormvariate(0, 0.5)
 
 
-def test_short_calls_share_a_turn():
+def test_short_calls_share_a_block():
     table = {
         3.0: 1,
         0.002: 1,
@@ -64,7 +58,7 @@ def test_short_calls_share_a_turn():
     assert {seconds: calls_per_block(seconds) for seconds in table} == table
 
 
-def test_turns_are_planned_by_the_time_that_there_is():
+def test_blocks_are_planned_by_the_time_that_there_is():
     table = {
         (0.010, 12.0): (1, 20, 100),
         (0.050, 12.0): (1, 20, 40),
@@ -83,7 +77,7 @@ def test_turns_are_planned_by_the_time_that_there_is():
     }
 
 
-def test_confirmation_takes_more_turns():
+def test_confirmation_takes_more_blocks():
     table = {
         (0.010, 12.0): (1, 20, 300),
         (0.050, 12.0): (1, 20, 80),
@@ -92,53 +86,53 @@ def test_confirmation_takes_more_turns():
         (1.0, 1.9): (1, 0, 0),
         (1e-4, 12.0): (50, 20, 300),
     }
-    assert {given: sampling_plan(*given, careful=True) for given in table} == {
-        given: (*plan, CAREFUL_PRECISION) for given, plan in table.items()
+    assert {given: sampling_plan(*given, confirming=True) for given in table} == {
+        given: (*plan, CONFIRM_PRECISION) for given, plan in table.items()
     }
 
 
 def test_the_least_never_exceeds_the_most_nor_the_time():
     seconds, allowed = (0.0, 1e-7, 1e-4, 0.003, 0.1, 2.0, 30.0), (-5.0, 0.0, 0.01, 1.0, 60.0)
     for given in itertools.product(seconds, allowed, (False, True)):
-        plan = sampling_plan(*given[:2], careful=given[2])
-        assert plan.least <= plan.most <= (300 if given[2] else 100), given
-        assert plan.most <= 0 or plan.most * 2 * given[0] * plan.calls <= given[1], given
+        plan = sampling_plan(*given[:2], confirming=given[2])
+        assert plan.min_pairs <= plan.max_pairs <= (300 if given[2] else 100), given
+        assert plan.max_pairs <= 0 or plan.max_pairs * 2 * given[0] * plan.calls <= given[1], given
 
 
 def test_either_side_is_first_as_often_as_the_other():
     for pairs, seed in itertools.product((1, 2, 9, 10, 30), range(5)):
-        firsts = order(pairs, random.Random(seed))
+        firsts = shuffled_order(pairs, random.Random(seed))
         assert len(firsts) == pairs, (pairs, seed)
         assert abs(2 * sum(firsts) - pairs) <= pairs % 2, (pairs, seed)
 
 
 def test_the_order_is_shuffled():
-    orders = {tuple(order(10, random.Random(seed))) for seed in range(50)}
+    orders = {tuple(shuffled_order(10, random.Random(seed))) for seed in range(50)}
     assert len(orders) > 30
     assert any(one[index] == one[index + 1] for one in orders for index in range(9))
 
 
 def test_of_an_odd_number_either_side_gets_the_odd_one():
-    assert {sum(order(5, random.Random(seed))) for seed in range(20)} == {2, 3}
+    assert {sum(shuffled_order(5, random.Random(seed))) for seed in range(20)} == {2, 3}
 
 
 def test_no_pairs_have_no_order():
-    assert order(0, random.Random(1)) == []
+    assert shuffled_order(0, random.Random(1)) == []
 
 
-def test_precise_turns_end_at_the_least():
+def test_precise_blocks_end_at_the_least():
     launch, asked = taken(SamplingPlan(7, 20, 100))
     assert (len(launch.base), len(launch.candidate)) == (20, 20)
     assert len(asked) == 40
     assert {calls for _, calls in asked} == {7}
 
 
-def test_noisy_turns_go_on_to_the_most():
+def test_noisy_blocks_go_on_to_the_most():
     launch, _ = taken(SamplingPlan(1, 10, 45), noisy(1), noisy(2))
     assert len(launch.base) == 45
 
 
-def test_turns_end_at_the_block_that_made_them_precise():
+def test_blocks_end_at_the_check_that_found_them_precise():
     generator = random.Random(3)
 
     def seconds():
@@ -156,7 +150,7 @@ def test_turns_end_at_the_block_that_made_them_precise():
     assert launch.error <= LAUNCH_PRECISION < before.error
 
 
-def test_what_the_board_told_stands_beside_each_turn():
+def test_every_block_keeps_the_state_of_its_accelerator():
     launch, asked = taken(SamplingPlan(1, 10, 10))
     assert len(asked) == 20
     assert len(launch.base_gpu_states) == len(launch.candidate_gpu_states) == 10
@@ -193,5 +187,5 @@ def test_a_time_of_zero_ends_the_launch_at_the_least(zero):
 
 
 @pytest.mark.parametrize("most", [0, -3])
-def test_a_course_without_turns_takes_none(most):
+def test_a_plan_without_blocks_takes_none(most):
     assert taken(SamplingPlan(1, most, most)) == (Launch(base=(), candidate=()), [])

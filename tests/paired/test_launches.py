@@ -1,4 +1,4 @@
-"""The run of all cases, with workers that are scripted and a clock that they move."""
+"""The launches of a paired run, with workers that are scripted and a clock that they move."""
 
 import math
 import random
@@ -6,20 +6,57 @@ from itertools import groupby
 
 import pytest
 
+from pytest_infergate.core.domain.model import Note
 from pytest_infergate.core.domain.outcome import Verdict
 from pytest_infergate.core.gate import paired
 from pytest_infergate.core.gate.paired import PairedTerms, Stage
 from pytest_infergate.errors import ConfigurationError
-from pytest_infergate.paired import launches
 from pytest_infergate.paired.alternation import MIN_PAIRS
-from pytest_infergate.paired.launches import LaunchTerms, PairedLaunches
+from pytest_infergate.paired.launches import LaunchTerms, run_launches
+from pytest_infergate.paired.paired_worker import WorkerLostError, ask
+from pytest_infergate.paired.protocol import (
+    BlockTimed,
+    CaseInvalid,
+    CasesCollected,
+    CompareOutput,
+    CountWork,
+    Done,
+    Finish,
+    KeepOutput,
+    ListModules,
+    ModulesListed,
+    OutOfMemory,
+    OutputCompared,
+    OutputKept,
+    PhaseReported,
+    Ready,
+    RunCase,
+    RunControl,
+    RunWarmUp,
+    SideMeasured,
+    TimeBlock,
+    WarmedUp,
+    WorkCounted,
+)
+from pytest_infergate.paired.source_tree import LoadedModules
 from pytest_infergate.paired.trial import TrialSpec, decision
-from pytest_infergate.paired.worker_process import UnexpectedMessageError, WorkerLostError
 
 CASE = "test_a.py::test_one"
 OTHER = "test_b.py::test_two"
 FIRST = paired.MIN_LAUNCHES_UNPOOLED
 """Launches after which a calm case is decided that has few others beside it."""
+NAMES = {
+    RunCase: "case",
+    RunControl: "control",
+    CountWork: "count",
+    KeepOutput: "keep",
+    CompareOutput: "compare",
+    RunWarmUp: "warm",
+    TimeBlock: "block",
+    Finish: "finish",
+    ListModules: "modules",
+}
+"""Commands as scripts and tests name them."""
 SCRIPT = {
     "seconds": 0.010,
     "spread": 0.001,
@@ -32,17 +69,17 @@ SCRIPT = {
     "difference": None,
     "invalid": None,
     "exhausted": None,
-    "strays": None,
+    "fails": None,
     "lost": None,
     "killed": False,
     "interrupt": None,
 }
-"""A case on one side. `exhausted`, `strays`, `lost` and `interrupt` name the command at which it happens. A
+"""A case on one side. `exhausted`, `fails`, `lost` and `interrupt` name the command at which it happens. A
 value may be a function of the worker."""
 
 
 class World:
-    """Everything outside of the session: time, chance, processes and what their cases do."""
+    """Everything outside of the launches: time, chance, processes and what their cases do."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -50,41 +87,45 @@ class World:
         self.chance = random.Random(7)
         self.workers = []
         self.cases = {}
-        self.collected = {}
+        self.specs = {}
         self.errors = {"base": {}, "candidate": {}}
-        self.greets = {}
+        self.handshakes = {}
+        """What a role raises instead of having collected."""
         self.kept = {}
-        self.user_specified = []
+        self.progress = []
         self.checked = []
         self.begun = []
         self.most_workers = 400
 
-    def monotonic(self):
+    def clock(self):
         return self.now
 
-    def case(self, nodeid=CASE, *, base=None, candidate=None, both=None, **wanted):
-        """Add a case that is the same on both sides but for what is said."""
+    def case(self, nodeid=CASE, *, base=None, candidate=None, both=None, **spec):
+        """Add a case that is the same on both sides, except for their own scripts."""
         sides = {"base": base or {}, "candidate": candidate or {}}
         for side, script in sides.items():
             self.cases[side, nodeid] = {**SCRIPT, **(both or {}), **script}
-        self.collected[nodeid] = TrialSpec(nodeid, **wanted)
+        self.specs[nodeid] = TrialSpec(nodeid, **spec)
 
-    def start(self, side, seed):
+    def start(self, role, seed):
         assert len(self.workers) < self.most_workers, "it never ends"
-        self.workers.append(Fake(self, side, seed))
+        self.workers.append(Fake(self, role, seed))
         return self.workers[-1]
 
-    def session(self, **terms):
-        def check(base, candidate):
-            self.checked.append((base["side"], candidate["side"], len(self.user_specified)))
-
-        terms = LaunchTerms(folder=self.folder, **{"seed": 3, **terms})
-        cases = list(self.collected.values())
-        return PairedLaunches(self.start, cases, terms, check=check, tell=self.user_specified.append)
+    def check(self, base, candidate):
+        self.checked.append((base.leaked, candidate.leaked, len(self.progress)))
 
     def run(self, **terms):
+        terms = LaunchTerms(folder=self.folder, **{"seed": 3, **terms})
         try:
-            return self.session(**terms).run()
+            return run_launches(
+                self.start,
+                list(self.specs.values()),
+                terms,
+                check=self.check,
+                report=self.progress.append,
+                clock=self.clock,
+            )
         finally:
             assert all(worker.ended for worker in self.workers)
 
@@ -93,8 +134,8 @@ class World:
         (trial,) = self.run(**terms).trials
         return trial
 
-    def of(self, side):
-        return [worker for worker in self.workers if worker.side == side]
+    def of(self, role):
+        return [worker for worker in self.workers if worker.role == role]
 
     def neighbours(self, worker):
         return [one for one in self.workers if one is not worker and not one.ended and not one.gone]
@@ -103,69 +144,60 @@ class World:
 class Fake:
     """A worker that obeys as the real one does, and insists on being awake."""
 
-    def __init__(self, world, side, seed):
+    def __init__(self, world, role, seed):
         self.world = world
-        self.side = side
+        self.role = role
+        self.side = "base" if role == "control" else role
         self.seed = seed
-        self.launch = 1 + len(world.of(side))
+        self.launch = 1 + len(world.of(role))
         self.drift = math.exp(world.chance.gauss(0, 0.002))
         self.left = self.ended = self.gone = self.stopped = False
         self.nodeid = None
         self.control = False
-        self.user_specified = []
+        self.commands = []
         self.unread = []
-        self.said = []
+        self.events = []
         self.counted = False
         self.blocks = 0
 
-    # What the session calls
+    # What the run calls
 
     def handshake(self):
-        greets = self.world.greets.get(self.side)
-        error = greets(self) if greets else None
+        broken = self.world.handshakes.get(self.role)
+        error = broken(self) if broken else None
         if error is not None:
             self.gone = True
             raise error
-        side = "base" if self.side == "twin" else self.side
-        errors = self.world.errors[side]
-        nodeids = [nodeid for name, nodeid in self.world.cases if name == side]
-        nodeids = [nodeid for nodeid in nodeids if nodeid.partition("::")[0] not in errors]
-        return {"is": "collected", "nodeids": nodeids, "errors": errors}
+        errors = self.world.errors[self.side]
+        nodeids = [nodeid for side, nodeid in self.world.cases if side == self.side]
+        return CasesCollected(
+            tuple(nodeid for nodeid in nodeids if nodeid.partition("::")[0] not in errors), errors
+        )
 
-    def send(self, message):
+    def send(self, command):
         assert not self.ended
         if self.gone:
             raise self._lost()
-        self.user_specified.append(message)
-        if message["do"] == "case":
-            self.world.begun.append(self.side)
+        self.commands.append(command)
+        if isinstance(command, RunCase):
+            self.world.begun.append(self.role)
         if self.stopped:
-            self.unread.append(message)
+            self.unread.append(command)
         else:
-            self._obey(message)
+            self._obey(command)
 
     def receive(self):
-        if self.said:
-            return self.said.pop(0)
+        if self.events:
+            return self.events.pop(0)
         if self.gone:
             raise self._lost()
-        raise AssertionError(f"{self.side} {'sleeps' if self.stopped else 'was asked nothing'}")
-
-    def ask(self, message, kind, seconds=600.0):
-        self.send(message)
-        answer = self.receive()
-        if answer["is"] != kind:
-            raise UnexpectedMessageError(self, answer)
-        return answer
+        raise AssertionError(f"{self.role} {'sleeps' if self.stopped else 'has no command'}")
 
     def timed_block(self, calls):
         self.resume()
-        answer = self.ask({"do": "turn", "calls": calls}, "turn")
+        block = ask(self, TimeBlock(calls), BlockTimed)
         self.suspend()
-        return answer["seconds"]
-
-    def gpu_states(self):
-        return ()
+        return block
 
     def resume(self):
         self.stopped = False
@@ -190,49 +222,86 @@ class Fake:
         return self.control or self.nodeid is not None
 
     def _script(self, key):
-        side = "base" if self.side == "twin" else self.side
-        value = self.world.cases[side, self.nodeid][key]
+        value = self.world.cases[self.side, self.nodeid][key]
         return value(self) if callable(value) else value
 
     def _lost(self):
         killed = self.nodeid is not None and self._script("killed")
         how = "was killed by SIGKILL" if killed else "ended with exit code 3"
-        return WorkerLostError(self.side, f"the process of the {self.side} {how}", killed=killed)
+        return WorkerLostError(self.role, f"the process of the {self.role} {how}", killed=killed)
 
-    def _obey(self, message):
-        do = message["do"]
-        if not self.measuring:
-            if do == "case":
-                self._begin(message["nodeid"])
-            elif do == "control":
-                self.control = True
-                self._say("ready", seconds=0.004)
-            else:
-                self._say("loaded", side=self.side)
-            return
-        if do in ("warm", "turn"):
+    def _obey(self, command):
+        if isinstance(command, (RunWarmUp, TimeBlock)):
             assert all(one.stopped for one in self.world.neighbours(self) if one.measuring)
-        if self.control:
-            self._timed(do, 0.004, 3) if do != "finish" else self._finish_control()
-            return
-        if not self._breaks(do):
-            getattr(self, f"_{do}")(message)
+        if not self.measuring:
+            self._between_cases(command)
+        elif self.control:
+            self._in_control(command)
+        elif not self._breaks(NAMES[type(command)]):
+            self._in_case(command)
 
-    def _say(self, kind, **words):
-        self.said.append({"is": kind, **words})
+    def _between_cases(self, command):
+        match command:
+            case RunCase():
+                self._begin(command.nodeid)
+            case RunControl():
+                self.control = True
+                self.events.append(Ready())
+            case ListModules():
+                self.events.append(ModulesListed(LoadedModules(), self.role))
 
-    def _breaks(self, do):
+    def _in_control(self, command):
+        match command:
+            case RunWarmUp():
+                self.world.now += 3 * 0.004
+                self.events.append(WarmedUp(3, 0.004))
+            case TimeBlock():
+                self.world.now += 0.004
+                self.events.append(BlockTimed(0.004))
+            case Finish():
+                self.events += [SideMeasured(None), Done()]
+                self.control = False
+
+    def _in_case(self, command):
+        match command:
+            case CountWork():
+                self.counted = True
+                self.world.now += self._script("count_seconds")
+                self.events.append(WorkCounted())
+            case KeepOutput():
+                self.world.kept[command.path] = self.nodeid
+                self.events.append(OutputKept())
+            case CompareOutput() if self.world.kept.get(command.path) != self.nodeid:
+                self._end_test("failed", "FileNotFoundError: output")
+            case CompareOutput():
+                self.events.append(OutputCompared(self._script("difference")))
+            case RunWarmUp():
+                calls, seconds = command.calls or self._script("warm_calls"), self._script("seconds")
+                self.world.now += seconds * calls
+                self.events.append(WarmedUp(calls, seconds))
+            case TimeBlock():
+                noise = math.exp(self.world.chance.gauss(0, self._script("spread")))
+                seconds = self._script("seconds") * self.drift * noise
+                self.blocks += 1
+                self.world.now += seconds * command.calls
+                self.events.append(BlockTimed(seconds))
+            case Finish():
+                figures = {"launch": self.launch, "counted": self.counted, "blocks": self.blocks}
+                self.events.append(SideMeasured(figures if self.blocks else None))
+                self._end_test(self._script("call"))
+
+    def _breaks(self, name):
         """Whether a command ends the test, or the process."""
-        if self._script("interrupt") == do:
+        if self._script("interrupt") == name:
             raise KeyboardInterrupt
-        if self._script("lost") == do:
+        if self._script("lost") == name:
             self.gone = True
             return True
-        if self._script("exhausted") == do:
-            self._say("exhausted", note={"code": "out-of-memory", "text": f"{self.side} ran out"})
+        if self._script("exhausted") == name:
+            self.events.append(OutOfMemory(Note(code="out-of-memory", text=f"{self.role} ran out")))
             self._end_test(self._script("call"))
             return True
-        if self._script("strays") == do:
+        if self._script("fails") == name:
             self._end_test("failed", "ValueError: no")
             return True
         return False
@@ -247,76 +316,32 @@ class Fake:
             self._over()
         elif not self._breaks("case"):
             if self._script("invalid"):
-                self._say("invalid", note={"code": "lazy", "text": self._script("invalid")})
+                self.events.append(CaseInvalid(Note(code="lazy", text=self._script("invalid"))))
                 self._end_test("passed")
             elif not self._script("reaches"):
                 self._end_test(self._script("call"))
             else:
-                self._say("ready", seconds=0.1)
+                self.events.append(Ready())
 
-    def _report(self, when, outcome, words=""):
-        words = words or ("" if outcome == "passed" else f"{outcome} it was")
-        data = {"when": when, "launch": self.launch}
-        self._say("report", when=when, outcome=outcome, words=words, data=data)
+    def _report(self, when, outcome, reason=""):
+        reason = reason or ("" if outcome == "passed" else f"{outcome} it was")
+        self.events.append(
+            PhaseReported(when=when, outcome=outcome, reason=reason, serialised=f"launch {self.launch}")
+        )
 
-    def _end_test(self, outcome, words=""):
-        self._report("call", outcome, words)
+    def _end_test(self, outcome, reason=""):
+        self._report("call", outcome, reason)
         self._report("teardown", self._script("teardown"))
         self._over()
 
     def _over(self):
-        self._say("done")
+        self.events.append(Done())
         self.nodeid = None
-
-    def _timed(self, do, seconds, calls):
-        calls = calls if do == "warm" else 1
-        self.world.now += seconds * calls
-        self._say(do, seconds=seconds, calls=calls)
-
-    def _finish_control(self):
-        self._say("finished", measurement=None)
-        self._say("done")
-        self.control = False
-
-    def _count(self, _):
-        self.counted = True
-        self.world.now += self._script("count_seconds")
-        self._say("counted")
-
-    def _keep(self, message):
-        self.world.kept[message["path"]] = self.nodeid
-        self._say("kept")
-
-    def _compare(self, message):
-        if self.world.kept.get(message["path"]) != self.nodeid:
-            self._end_test("failed", "FileNotFoundError: output")
-        else:
-            self._say("compared", difference=self._script("difference"))
-
-    def _warm(self, message):
-        calls = message["calls"] or self._script("warm_calls")
-        seconds = self._script("seconds")
-        self.world.now += seconds * calls
-        self._say("warm", seconds=seconds, calls=calls)
-
-    def _timed_block(self, message):
-        noise = math.exp(self.world.chance.gauss(0, self._script("spread")))
-        seconds = self._script("seconds") * self.drift * noise
-        self.blocks += 1
-        self.world.now += seconds * message["calls"]
-        self._say("turn", seconds=seconds)
-
-    def _finish(self, _):
-        figure = {"launch": self.launch, "counted": self.counted, "turns": self.blocks}
-        self._say("finished", measurement=figure if self.blocks else None)
-        self._end_test(self._script("call"))
 
 
 @pytest.fixture
-def world(tmp_path, monkeypatch):
-    world = World(tmp_path)
-    monkeypatch.setattr(launches, "time", world)
-    return world
+def world(tmp_path):
+    return World(tmp_path)
 
 
 def verdict(trial, confirming=0):
@@ -324,16 +349,12 @@ def verdict(trial, confirming=0):
 
 
 def phases(trial):
-    return [report["data"]["when"] for report in trial.reports]
+    return [report.when for report in trial.reports]
 
 
 def in_launch(number, value):
     """A script's value in one launch only."""
     return lambda worker: value if worker.launch == number else None
-
-
-def from_launch(number, value):
-    return lambda worker: value if worker.launch >= number else None
 
 
 def together(at):
@@ -342,18 +363,24 @@ def together(at):
 
 
 def cases_of(worker):
-    return [message["nodeid"] for message in worker.user_specified if message["do"] == "case"]
+    return [command.nodeid for command in worker.commands if isinstance(command, RunCase)]
 
 
 def commands(worker):
-    """What it was told, repetitions left out."""
-    return [do for do, _ in groupby(message["do"] for message in worker.user_specified)]
+    """Names of its commands, repetitions left out."""
+    return [name for name, _ in groupby(NAMES[type(command)] for command in worker.commands)]
+
+
+def case_commands(worker, kind):
+    """Commands of a kind, without those of the control."""
+    first = next(at for at, command in enumerate(worker.commands) if isinstance(command, RunCase))
+    return [command for command in worker.commands[first:] if isinstance(command, kind)]
 
 
 # Verdicts
 
 
-def test_identical_code_is_equivalent_at_the_first_look(world):
+def test_identical_code_is_equivalent_at_the_first_analysis(world):
     world.case()
     found = world.run()
     (trial,) = found.trials
@@ -361,7 +388,7 @@ def test_identical_code_is_equivalent_at_the_first_look(world):
     assert (len(trial.screen), len(trial.confirm)) == (FIRST, 0)
     assert (found.launches, found.confirming, found.interrupted) == (FIRST, 0, False)
     assert not trial.waiting
-    assert (trial.no_base, trial.mismatch, trial.invalid, trial.stopped, trial.lost) == (None,) * 5
+    assert (trial.no_base, trial.output_difference, trial.invalid, trial.stopped, trial.lost) == (None,) * 5
 
 
 def test_a_slowdown_is_confirmed_in_launches_of_its_own(world):
@@ -382,7 +409,7 @@ def test_a_speedup_needs_no_confirmation(world):
 
 
 def test_a_tolerance_is_that_of_the_case(world):
-    world.case(candidate={"seconds": 0.0105}, plan=PairedTerms(tolerance=0.10))
+    world.case(candidate={"seconds": 0.0105}, terms=PairedTerms(tolerance=0.10))
     trial = world.alone()
     assert verdict(trial) is Verdict.SLOWER_WITHIN_TOLERANCE
 
@@ -393,7 +420,7 @@ def test_cases_learn_from_each_other_how_launches_differ(world):
         world.case(f"test_{index}.py::test_it", both=unsteady)
     trials = world.run().trials
     first = paired.SCREEN_ANALYSES[0]
-    assert all(trial.others[first].degrees == 7 * (first - 1) for trial in trials)
+    assert all(trial.other_spreads[first].degrees == 7 * (first - 1) for trial in trials)
     soon = [trial for trial in trials if trial.launches == first]
     differences = [[launch.difference for launch in trial.screen] for trial in soon]
     assert Stage.SCREEN in {paired.decide(each, (), PairedTerms()).stage for each in differences}
@@ -439,35 +466,29 @@ def test_no_cases_need_no_launch(world):
     assert (found.launches, found.trials, world.workers) == (0, [], [])
 
 
-# What the workers are told
+# What the workers are asked
 
 
 def test_a_launch_goes_by_these_steps(world):
     world.case()
     world.run()
     first, second = world.of("base")[:2], world.of("candidate")[:2]
-    start = ["control", "warm", "turn", "finish", "case"]
-    assert commands(first[0]) == [*start, "count", "keep", "warm", "turn", "finish", "loaded"]
-    assert commands(second[0]) == [*start, "count", "compare", "warm", "turn", "finish", "loaded"]
-    assert commands(first[1]) == commands(second[1]) == [*start, "warm", "turn", "finish"]
+    start = ["control", "warm", "block", "finish", "case"]
+    assert commands(first[0]) == [*start, "count", "keep", "warm", "block", "finish", "modules"]
+    assert commands(second[0]) == [*start, "count", "compare", "warm", "block", "finish", "modules"]
+    assert commands(first[1]) == commands(second[1]) == [*start, "warm", "block", "finish"]
 
 
 def test_turns_are_the_same_in_every_launch(world):
     world.case(both={"seconds": lambda worker: 1e-4 * worker.launch, "warm_calls": lambda w: 10 * w.launch})
     world.run()
     for worker in world.workers:
-        at = next(index for index, message in enumerate(worker.user_specified) if message["do"] == "case")
-        told = worker.user_specified[at:]
-        assert {message["calls"] for message in told if message["do"] == "turn"} == {50}
-        warms = [message["calls"] for message in told if message["do"] == "warm"]
+        assert {command.calls for command in case_commands(worker, TimeBlock)} == {50}
+        warms = [command.calls for command in case_commands(worker, RunWarmUp)]
         assert warms in ([10], [None])
         assert worker.launch == 1 or warms == [10]
-    assert sorted(str(warm) for worker in world.workers[:2] for warm in warmed(worker)) == ["10", "None"]
-
-
-def warmed(worker):
-    at = next(index for index, message in enumerate(worker.user_specified) if message["do"] == "case")
-    return [message["calls"] for message in worker.user_specified[at:] if message["do"] == "warm"]
+    first = [command.calls for worker in world.workers[:2] for command in case_commands(worker, RunWarmUp)]
+    assert sorted(map(str, first)) == ["10", "None"]
 
 
 def test_workers_of_a_pair_share_a_seed_that_is_new_each_launch(world):
@@ -483,18 +504,17 @@ def test_either_side_may_be_started_first_and_build_its_model_first(world):
     for index in range(4):
         world.case(f"test_{index}.py::test_it")
     world.run()
-    assert {worker.side for worker in world.workers[::2]} == {"base", "candidate"}
+    assert {worker.role for worker in world.workers[::2]} == {"base", "candidate"}
     assert set(world.begun[::2]) == {"base", "candidate"}
 
 
-def test_a_seed_makes_a_run_again(tmp_path, monkeypatch):
+def test_a_seed_makes_a_run_again(tmp_path):
     def found(seed):
         world = World(tmp_path)
-        monkeypatch.setattr(launches, "time", world)
         world.case()
         world.case(OTHER)
         world.run(seed=seed)
-        return [(worker.side, worker.seed, cases_of(worker)) for worker in world.workers]
+        return [(worker.role, worker.seed, cases_of(worker)) for worker in world.workers]
 
     assert found(1) == found(1) != found(2)
 
@@ -513,53 +533,51 @@ def test_modules_stay_together_and_their_order_varies(world):
     assert len(within) > 1
 
 
-def test_each_case_is_told_with_the_one_that_follows(world):
+def test_each_case_comes_with_the_one_that_follows(world):
     for index in range(3):
         world.case(f"test_{index}.py::test_it")
     world.run()
     for worker in world.workers:
-        told = [message for message in worker.user_specified if message["do"] == "case"]
-        order = [message["nodeid"] for message in told]
-        assert [message["next"] for message in told] == [*order[1:], None]
+        order = cases_of(worker)
+        next_cases = [command.next_nodeid for command in case_commands(worker, RunCase)]
+        assert next_cases == [*order[1:], None]
 
 
 # Outputs and figures
 
 
-def test_outputs_that_differ_are_told(world):
-    world.case(candidate={"difference": "values differ"}, parity=0.5)
+def test_outputs_that_differ_are_noted(world):
+    world.case(candidate={"difference": "values differ"}, output_tolerance=0.5)
     trial = world.alone()
-    assert trial.mismatch == "values differ"
+    assert trial.output_difference == "values differ"
     assert trial.launches == FIRST
-    (told,) = [
-        message for worker in world.workers for message in worker.user_specified if message["do"] == "compare"
-    ]
-    assert told == {"do": "compare", "path": str(world.folder / "output"), "tolerance": 0.5}
+    (command,) = [found for worker in world.workers for found in case_commands(worker, CompareOutput)]
+    assert command == CompareOutput(str(world.folder / "output"), 0.5)
 
 
 def test_outputs_need_not_be_compared(world):
-    world.case(candidate={"difference": "values differ"}, compared=False)
+    world.case(candidate={"difference": "values differ"}, compare_outputs=False)
     trial = world.alone()
-    assert trial.mismatch is None
+    assert trial.output_difference is None
     assert not {"keep", "compare"} & {do for worker in world.workers for do in commands(worker)}
 
 
 def test_figures_are_those_of_the_launch_that_counted(world):
     world.case()
     trial = world.alone()
-    figure = {"launch": 1, "counted": True, "turns": MIN_PAIRS}
-    assert trial.figures == {"base": figure, "candidate": figure}
+    figure = {"launch": 1, "counted": True, "blocks": MIN_PAIRS}
+    assert trial.measurements == {"base": figure, "candidate": figure}
 
 
 def test_reports_are_those_of_all_phases(world):
     world.case()
     trial = world.alone()
     assert phases(trial) == ["setup", "call", "teardown"]
-    assert {report["outcome"] for report in trial.reports} == {"passed"}
-    assert len({report["data"]["launch"] for report in trial.reports}) == 1
+    assert {report.outcome for report in trial.reports} == {"passed"}
+    assert len({report.serialised for report in trial.reports}) == 1
 
 
-# A candidate whose test goes wrong
+# A candidate whose test fails
 
 
 @pytest.mark.parametrize("phase", ["setup", "call", "teardown"])
@@ -571,23 +589,23 @@ def test_a_candidate_that_does_not_pass_is_left_alone(world, phase, outcome):
     assert trial.failed
     assert not trial.waiting
     assert found.launches == 1
-    assert {r["data"]["when"]: r["outcome"] for r in trial.reports}[phase] == outcome
+    assert {report.when: report.outcome for report in trial.reports}[phase] == outcome
 
 
 def test_a_candidate_that_fails_later_keeps_the_reports_of_that_launch(world):
     world.case(candidate={"call": lambda worker: "failed" if worker.launch == 3 else "passed"})
     trial = world.alone()
-    assert [(r["data"]["when"], r["outcome"], r["data"]["launch"]) for r in trial.reports] == [
-        ("setup", "passed", 3),
-        ("call", "failed", 3),
-        ("teardown", "passed", 3),
+    assert [(report.when, report.outcome, report.serialised) for report in trial.reports] == [
+        ("setup", "passed", "launch 3"),
+        ("call", "failed", "launch 3"),
+        ("teardown", "passed", "launch 3"),
     ]
-    assert trial.figures["candidate"]["launch"] == 1
+    assert trial.measurements["candidate"]["launch"] == 1
 
 
-@pytest.mark.parametrize("at", ["count", "warm", "turn"])
+@pytest.mark.parametrize("at", ["count", "warm", "block"])
 def test_a_model_that_fails_among_commands_is_followed_to_the_end_of_its_test(world, at):
-    world.case(candidate={"strays": at})
+    world.case(candidate={"fails": at})
     world.case(OTHER)
     failed, other = world.run().trials
     assert failed.failed
@@ -596,7 +614,7 @@ def test_a_model_that_fails_among_commands_is_followed_to_the_end_of_its_test(wo
 
 
 def test_both_models_may_fail_at_once(world):
-    world.case(both={"strays": "count"})
+    world.case(both={"fails": "count"})
     world.case(OTHER)
     failed, other = world.run().trials
     assert failed.failed
@@ -626,7 +644,7 @@ def without_base(world, **scripts):
     world.case(OTHER)
     trial, other = world.run().trials
     assert verdict(other) is Verdict.EQUIVALENT
-    assert (trial.launches, trial.waiting, trial.mismatch) == (0, False, None)
+    assert (trial.launches, trial.waiting, trial.output_difference) == (0, False, None)
     assert phases(trial) == ["setup", "call", "teardown"]
     return trial
 
@@ -637,7 +655,7 @@ def test_a_case_that_the_base_lacks_is_timed_alone(world):
     del world.cases["base", CASE]
     trial, other = world.run().trials
     assert trial.no_base.code == "new-case"
-    assert trial.figures["candidate"] == {"launch": 1, "counted": True, "turns": MIN_PAIRS}
+    assert trial.measurements["candidate"] == {"launch": 1, "counted": True, "blocks": MIN_PAIRS}
     assert trial.launches == 0
     assert verdict(other) is Verdict.EQUIVALENT
     assert [cases_of(worker).count(CASE) for worker in world.of("candidate")] == [1] + [0] * (FIRST - 1)
@@ -652,7 +670,7 @@ def test_a_module_that_cannot_be_collected_on_the_base_says_why(world, snapshot)
     assert str(trials[0].no_base) == snapshot
     for trial in trials:
         assert trial.no_base.code == "base-collection"
-        assert trial.figures["candidate"]["turns"] == MIN_PAIRS
+        assert trial.measurements["candidate"]["blocks"] == MIN_PAIRS
 
 
 @pytest.mark.parametrize("phase", ["setup", "call", "teardown"])
@@ -661,7 +679,7 @@ def test_a_test_that_fails_on_the_base_says_how(world, phase):
     trial = world.alone()
     assert (trial.no_base.code, trial.failed) == ("base-failed", False)
     assert "failed it was" in trial.no_base.text
-    assert trial.figures["candidate"]["turns"] == MIN_PAIRS
+    assert trial.measurements["candidate"]["blocks"] == MIN_PAIRS
     assert phases(trial) == ["setup", "call", "teardown"]
 
 
@@ -673,7 +691,7 @@ def test_a_test_that_is_skipped_on_the_base(world):
 def test_a_base_that_does_not_reach_infer(world):
     trial = without_base(world, base={"reaches": False})
     assert trial.no_base.code == "base-ended"
-    assert trial.figures["candidate"]["counted"]
+    assert trial.measurements["candidate"]["counted"]
 
 
 def test_a_base_that_may_not_be_timed(world):
@@ -681,9 +699,9 @@ def test_a_base_that_may_not_be_timed(world):
     assert (trial.no_base.code, trial.no_base.text, trial.invalid) == ("lazy", "a coroutine", None)
 
 
-@pytest.mark.parametrize("at", ["count", "warm", "turn"])
+@pytest.mark.parametrize("at", ["count", "warm", "block"])
 def test_a_base_whose_model_fails_among_commands(world, at):
-    trial = without_base(world, base={"strays": at})
+    trial = without_base(world, base={"fails": at})
     assert trial.no_base.code == "base-failed"
     assert "ValueError: no" in trial.no_base.text
 
@@ -691,14 +709,14 @@ def test_a_base_whose_model_fails_among_commands(world, at):
 def test_a_base_that_cannot_even_collect_leaves_the_candidate_alone(world):
     world.case()
     world.case(OTHER)
-    world.greets["base"] = lambda worker: WorkerLostError("base", "the process of the base ended: E")
+    world.handshakes["base"] = lambda worker: WorkerLostError("base", "the process of the base ended: E")
     found = world.run()
     for trial in found.trials:
         assert (trial.no_base.code, trial.no_base.text) == (
             "base-unusable",
             "the process of the base ended: E",
         )
-        assert trial.figures == {"candidate": {"launch": 1, "counted": True, "turns": MIN_PAIRS}}
+        assert trial.measurements == {"candidate": {"launch": 1, "counted": True, "blocks": MIN_PAIRS}}
         assert phases(trial) == ["setup", "call", "teardown"]
     assert (found.launches, found.control, world.checked) == (1, [], [])
     assert len(world.workers) == 2
@@ -707,15 +725,15 @@ def test_a_base_that_cannot_even_collect_leaves_the_candidate_alone(world):
 @pytest.mark.parametrize("why", ["fails", "invalid", "exhausted"])
 def test_a_candidate_alone_may_go_wrong_too(world, why):
     script = {
-        "fails": {"strays": "turn"},
+        "fails": {"fails": "block"},
         "invalid": {"invalid": "lazy"},
-        "exhausted": {"exhausted": "turn"},
+        "exhausted": {"exhausted": "block"},
     }[why]
     world.case(candidate=script)
     del world.cases["base", CASE]
     trial = world.alone()
     assert trial.no_base.code == "new-case"
-    assert (trial.failed, bool(trial.invalid), bool(trial.exhausted)) == (
+    assert (trial.failed, bool(trial.invalid), bool(trial.out_of_memory)) == (
         why == "fails",
         why == "invalid",
         why == "exhausted",
@@ -725,7 +743,7 @@ def test_a_candidate_alone_may_go_wrong_too(world, why):
 # Processes that die
 
 
-@pytest.mark.parametrize("at", ["case", "count", "warm", "turn"])
+@pytest.mark.parametrize("at", ["case", "count", "warm", "block"])
 def test_a_lost_candidate_costs_its_own_case(world, at):
     world.case(candidate={"lost": at})
     world.case(OTHER)
@@ -735,14 +753,14 @@ def test_a_lost_candidate_costs_its_own_case(world, at):
     assert (verdict(other), other.launches, other.lost) == (Verdict.EQUIVALENT, FIRST, None)
 
 
-@pytest.mark.parametrize("at", ["case", "count", "warm", "turn"])
+@pytest.mark.parametrize("at", ["case", "count", "warm", "block"])
 def test_a_lost_base_leaves_the_candidate_to_be_run_again(world, at):
     world.case(base={"lost": at})
     world.case(OTHER)
     trial, other = world.run().trials
     assert (trial.no_base.code, trial.lost, trial.waiting) == ("base-lost", None, False)
     assert phases(trial) == ["setup", "call", "teardown"]
-    assert trial.figures["candidate"]["turns"] == MIN_PAIRS
+    assert trial.measurements["candidate"]["blocks"] == MIN_PAIRS
     assert (verdict(other), other.launches) == (Verdict.EQUIVALENT, FIRST)
 
 
@@ -762,13 +780,13 @@ def test_a_candidate_lost_after_its_turns(world):
 
 def test_cases_after_a_lost_process_go_on_in_a_new_pair(world):
     for index in range(4):
-        world.case(f"test_{index}.py::test_it", candidate={"lost": "turn"} if index == 2 else {})
+        world.case(f"test_{index}.py::test_it", candidate={"lost": "block"} if index == 2 else {})
     found = world.run()
     assert [trial.launches for trial in found.trials] == [FIRST, FIRST, 0, FIRST]
     assert found.launches == FIRST
     first = world.of("candidate")[:2]
     ran = [*cases_of(first[0]), *cases_of(first[1])]
-    assert sorted(ran) == sorted(trial.wanted.nodeid for trial in found.trials)
+    assert sorted(ran) == sorted(trial.spec.nodeid for trial in found.trials)
     assert cases_of(first[0])[-1] == "test_2.py::test_it"
 
 
@@ -776,9 +794,9 @@ def test_a_case_whose_id_is_new_in_each_process_fails_and_no_other(world, snapsh
     world.case()
     world.case(OTHER)
     del world.cases["candidate", CASE]
-    fickle, good = world.run().trials
-    assert fickle.lost.code == "unstable-id"
-    assert str(fickle.lost) == snapshot
+    unstable, good = world.run().trials
+    assert unstable.lost.code == "unstable-id"
+    assert str(unstable.lost) == snapshot
     assert verdict(good) is Verdict.EQUIVALENT
     assert all(cases_of(worker) == [OTHER] for worker in world.workers)
 
@@ -792,7 +810,7 @@ def test_a_candidate_that_dies_without_a_base_ends_there(world):
 
 
 def test_a_case_that_kills_either_side_ends_there(world):
-    world.case(both={"lost": "turn"})
+    world.case(both={"lost": "block"})
     world.case(OTHER)
     trial, other = world.run().trials
     assert trial.lost.code == "process-lost"
@@ -800,21 +818,21 @@ def test_a_case_that_kills_either_side_ends_there(world):
 
 
 def test_a_base_lost_in_a_later_launch_leaves_reports_of_all_phases(world):
-    world.case(base={"lost": in_launch(3, "turn")})
+    world.case(base={"lost": in_launch(3, "block")})
     trial = world.alone()
     assert (trial.no_base.code, trial.launches) == ("base-lost", 2)
     assert phases(trial) == ["setup", "call", "teardown"]
 
 
 def test_a_candidate_lost_in_a_later_launch(world):
-    world.case(candidate={"lost": in_launch(3, "turn")})
+    world.case(candidate={"lost": in_launch(3, "block")})
     trial = world.alone()
     assert (trial.lost.code, trial.launches, trial.waiting) == ("process-lost", 2, False)
 
 
 def test_a_candidate_that_cannot_be_started_ends_the_run(world):
     world.case()
-    world.greets["candidate"] = lambda worker: WorkerLostError("candidate", "it ended: E")
+    world.handshakes["candidate"] = lambda worker: WorkerLostError("candidate", "it ended: E")
     with pytest.raises(WorkerLostError, match="it ended: E"):
         world.run()
     assert len(world.workers) == 2
@@ -823,7 +841,7 @@ def test_a_candidate_that_cannot_be_started_ends_the_run(world):
 @pytest.mark.parametrize("side", ["base", "candidate"])
 def test_an_interpreter_without_the_plugin_ends_the_run(world, side):
     world.case()
-    world.greets[side] = lambda worker: ConfigurationError("install it")
+    world.handshakes[side] = lambda worker: ConfigurationError("install it")
     with pytest.raises(ConfigurationError, match="install it"):
         world.run()
     assert len(world.workers) == 2
@@ -833,10 +851,10 @@ def test_a_second_worker_that_cannot_be_started_ends_the_first(world):
     world.case()
     begun = world.start
 
-    def start(side, seed):
+    def start(role, seed):
         if world.workers:
             raise ConfigurationError("no such interpreter")
-        return begun(side, seed)
+        return begun(role, seed)
 
     world.start = start
     with pytest.raises(ConfigurationError):
@@ -853,8 +871,8 @@ def test_every_worker_is_ended_though_another_cannot_be(world):
 
     begun = world.start
 
-    def start(side, seed):
-        worker = begun(side, seed)
+    def start(role, seed):
+        worker = begun(role, seed)
         if len(world.workers) == 1:
             worker.end = end
         return worker
@@ -867,15 +885,15 @@ def test_every_worker_is_ended_though_another_cannot_be(world):
 
 
 @pytest.mark.parametrize("side", ["base", "candidate"])
-@pytest.mark.parametrize("at", ["case", "count", "warm", "turn"])
+@pytest.mark.parametrize("at", ["case", "count", "warm", "block"])
 def test_models_that_do_not_fit_together_run_one_after_the_other(world, side, at):
     world.case(**{side: {"exhausted": together(at)}})
     found = world.run()
     (trial,) = found.trials
-    assert trial.apart
+    assert trial.separate
     assert (trial.stage, verdict(trial)) == (Stage.DONE, Verdict.EQUIVALENT)
     assert (trial.launches, found.launches) == (FIRST, FIRST + 1)
-    assert (trial.exhausted, trial.no_base, trial.lost, trial.invalid) == (None,) * 4
+    assert (trial.out_of_memory, trial.no_base, trial.lost, trial.invalid) == (None,) * 4
     assert phases(trial) == ["setup", "call", "teardown"]
     assert len(trial.screen[0].base) == len(trial.screen[0].candidate) == MIN_PAIRS
     assert len(found.control) == 1
@@ -893,11 +911,11 @@ def test_a_test_that_fails_for_want_of_memory_is_tried_apart(world):
 
 @pytest.mark.parametrize("side", ["base", "candidate"])
 def test_a_process_that_the_system_kills_may_be_one_too_many(world, side):
-    world.case(**{side: {"lost": together("turn"), "killed": True}})
+    world.case(**{side: {"lost": together("block"), "killed": True}})
     world.case(OTHER)
     trial, other = world.run().trials
-    assert (trial.apart, verdict(trial), trial.launches) == (True, Verdict.EQUIVALENT, FIRST)
-    assert (other.apart, verdict(other)) == (False, Verdict.EQUIVALENT)
+    assert (trial.separate, verdict(trial), trial.launches) == (True, Verdict.EQUIVALENT, FIRST)
+    assert (other.separate, verdict(other)) == (False, Verdict.EQUIVALENT)
     assert (trial.no_base, trial.lost) == (None, None)
 
 
@@ -905,7 +923,7 @@ def test_apart_is_one_process_at_a_time_with_seeds_of_their_pair(world):
     world.case(candidate={"exhausted": together("case")})
     world.run()
     alone = world.workers[2:]
-    assert [worker.side for worker in alone] == ["base", "candidate"] * FIRST
+    assert [worker.role for worker in alone] == ["base", "candidate"] * FIRST
     assert all(one.seed == two.seed for one, two in zip(alone[::2], alone[1::2], strict=True))
     assert len({worker.seed for worker in alone}) == FIRST
 
@@ -913,12 +931,12 @@ def test_apart_is_one_process_at_a_time_with_seeds_of_their_pair(world):
 def test_figures_of_a_case_apart_are_those_of_the_launch_that_counted(world):
     world.case(candidate={"exhausted": together("case")})
     trial = world.alone()
-    assert [trial.figures[side]["counted"] for side in ("base", "candidate")] == [True, True]
+    assert [trial.measurements[side]["counted"] for side in ("base", "candidate")] == [True, True]
 
 
 def test_outputs_are_compared_apart_too(world):
     world.case(candidate={"exhausted": together("case"), "difference": "values differ"})
-    assert world.alone().mismatch == "values differ"
+    assert world.alone().output_difference == "values differ"
 
 
 def test_a_slowdown_is_found_apart_too(world):
@@ -932,7 +950,7 @@ def test_a_candidate_that_runs_out_alone_is_exhausted(world):
     world.case(candidate={"exhausted": "count"})
     world.case(OTHER)
     trial, other = world.run().trials
-    assert (trial.apart, trial.exhausted.text, trial.no_base) == (True, "candidate ran out", None)
+    assert (trial.separate, trial.out_of_memory.text, trial.no_base) == (True, "candidate ran out", None)
     assert (trial.waiting, trial.launches) == (False, 0)
     assert verdict(other) is Verdict.EQUIVALENT
 
@@ -941,9 +959,9 @@ def test_a_candidate_that_runs_out_alone_is_exhausted(world):
 def test_a_base_that_runs_out_alone_is_no_base(world, at):
     world.case(base={"exhausted": at})
     trial = world.alone()
-    assert (trial.no_base.text, trial.exhausted, trial.failed) == ("base ran out", None, False)
+    assert (trial.no_base.text, trial.out_of_memory, trial.failed) == ("base ran out", None, False)
     assert phases(trial) == ["setup", "call", "teardown"]
-    assert trial.figures["candidate"]["turns"] > 0
+    assert trial.measurements["candidate"]["blocks"] > 0
 
 
 def test_a_base_killed_even_alone_is_no_base(world):
@@ -956,11 +974,11 @@ def test_a_base_killed_even_alone_is_no_base(world):
 def test_a_candidate_killed_even_alone_is_lost(world):
     world.case(candidate={"lost": "count", "killed": True})
     trial = world.alone()
-    assert (trial.lost.code, trial.no_base, trial.apart) == ("process-lost", None, True)
+    assert (trial.lost.code, trial.no_base, trial.separate) == ("process-lost", None, True)
 
 
 def test_both_sides_may_be_killed_even_alone(world):
-    world.case(both={"lost": "turn", "killed": True})
+    world.case(both={"lost": "block", "killed": True})
     trial = world.alone()
     assert trial.lost.code == "process-lost"
     assert not trial.waiting
@@ -977,28 +995,28 @@ def test_a_base_that_fails_only_apart_says_so(world):
 
 
 def test_a_candidate_that_fails_apart_has_failed(world):
-    world.case(base={"exhausted": together("case")}, candidate={"strays": "turn"})
+    world.case(base={"exhausted": together("case")}, candidate={"fails": "block"})
     trial = world.alone()
-    assert trial.apart
+    assert trial.separate
     assert trial.failed
     assert phases(trial) == ["setup", "call", "teardown"]
 
 
 def test_running_out_later_goes_on_apart(world):
     def later(worker):
-        return "turn" if worker.launch == 3 and worker.world.neighbours(worker) else None
+        return "block" if worker.launch == 3 and worker.world.neighbours(worker) else None
 
     world.case(candidate={"exhausted": later})
     trial = world.alone()
-    assert (trial.apart, verdict(trial), trial.launches) == (True, Verdict.EQUIVALENT, FIRST)
-    assert trial.figures["candidate"]["launch"] == 1
+    assert (trial.separate, verdict(trial), trial.launches) == (True, Verdict.EQUIVALENT, FIRST)
+    assert trial.measurements["candidate"]["launch"] == 1
 
 
 def test_running_out_in_the_second_launch_keeps_the_figures_of_the_first(world):
     world.case(candidate={"exhausted": in_launch(2, "warm")})
     trial = world.alone()
-    assert trial.apart
-    assert [trial.figures[side]["counted"] for side in ("base", "candidate")] == [True, True]
+    assert trial.separate
+    assert [trial.measurements[side]["counted"] for side in ("base", "candidate")] == [True, True]
 
 
 # Time
@@ -1072,9 +1090,8 @@ def test_the_time_of_the_run_ends_it_between_launches(world, snapshot):
 def test_what_the_run_would_still_need_is_the_same_for_all(world):
     world.case(both={"seconds": 0.1})
     world.case(OTHER, both={"seconds": 0.1})
-    cures = {trial.stopped.hint for trial in world.run(max_seconds=1.0).trials}
-    assert len(cures) == 1
-    assert next(iter(cures)).endswith("more would reach the next look")
+    hints = {trial.stopped.hint for trial in world.run(max_seconds=1.0).trials}
+    assert len(hints) == 1
 
 
 def test_what_is_decided_needs_no_more_time(world):
@@ -1088,7 +1105,7 @@ def test_what_is_decided_needs_no_more_time(world):
 
 def test_an_interrupt_keeps_what_is_decided(world):
     world.case()
-    world.case(OTHER, candidate={"seconds": 0.0105, "interrupt": in_launch(7, "turn")})
+    world.case(OTHER, candidate={"seconds": 0.0105, "interrupt": in_launch(7, "block")})
     found = world.run()
     done, open_ = found.trials
     assert found.interrupted
@@ -1097,7 +1114,7 @@ def test_an_interrupt_keeps_what_is_decided(world):
     assert found.launches == 7
 
 
-@pytest.mark.parametrize("at", ["case", "count", "warm", "turn", "finish"])
+@pytest.mark.parametrize("at", ["case", "count", "warm", "block", "finish"])
 @pytest.mark.parametrize("side", ["base", "candidate"])
 def test_an_interrupt_may_come_at_any_time(world, side, at):
     world.case(**{side: {"interrupt": at}})
@@ -1106,14 +1123,14 @@ def test_an_interrupt_may_come_at_any_time(world, side, at):
 
 
 def test_an_interrupt_apart(world):
-    world.case(base={"exhausted": together("case"), "interrupt": in_launch(3, "turn")})
+    world.case(base={"exhausted": together("case"), "interrupt": in_launch(3, "block")})
     found = world.run()
     assert (found.interrupted, found.trials[0].launches) == (True, 1)
 
 
 def test_an_interrupt_while_workers_start(world):
     world.case()
-    world.greets["base"] = lambda worker: KeyboardInterrupt()
+    world.handshakes["base"] = lambda worker: KeyboardInterrupt()
     assert world.run().interrupted
 
 
@@ -1131,29 +1148,29 @@ def test_each_launch_has_a_control(world):
 
 
 def test_each_pair_has_a_control(world):
-    world.case(candidate={"lost": "turn"})
+    world.case(candidate={"lost": "block"})
     world.case(OTHER)
     world.case("test_c.py::test_three")
     found = world.run()
     assert len(found.control) == len(world.of("base"))
 
 
-def test_a_twin_of_the_base_stands_in_where_interpreters_differ(world):
+def test_a_second_process_of_the_base_is_the_control_of_other_interpreters(world):
     world.case()
     found = world.run(control_worker=True)
     assert len(found.control) == FIRST
-    assert len(world.of("twin")) == FIRST
-    assert [worker.seed for worker in world.of("twin")] == [worker.seed for worker in world.of("base")]
-    for worker in world.of("twin"):
-        assert commands(worker) == ["control", "warm", "turn", "finish"]
+    assert len(world.of("control")) == FIRST
+    assert [worker.seed for worker in world.of("control")] == [worker.seed for worker in world.of("base")]
+    for worker in world.of("control"):
+        assert commands(worker) == ["control", "warm", "block", "finish"]
     assert not any("control" in commands(worker) for worker in world.of("candidate"))
     assert all("control" in commands(worker) for worker in world.of("base"))
     assert verdict(found.trials[0]) is Verdict.EQUIVALENT
 
 
-def test_a_twin_that_cannot_be_started_ends_the_run(world):
+def test_a_control_worker_that_cannot_be_started_ends_the_run(world):
     world.case()
-    world.greets["twin"] = lambda worker: ConfigurationError("no")
+    world.handshakes["control"] = lambda worker: ConfigurationError("no")
     with pytest.raises(ConfigurationError):
         world.run(control_worker=True)
     assert len(world.workers) == 3
@@ -1172,16 +1189,16 @@ def test_a_check_that_raises_ends_the_run(world):
     def check(base, candidate):
         raise ConfigurationError("both sides ran the same code")
 
-    run = PairedLaunches(world.start, [TrialSpec(CASE)], LaunchTerms(folder=world.folder), check=check)
+    world.check = check
     with pytest.raises(ConfigurationError, match="the same code"):
-        run.run()
+        world.run()
     assert len(world.workers) == 2
     assert all(worker.ended for worker in world.workers)
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_loaded_files_are_checked_though_a_process_is_lost_in_the_first_launch(world, seed):
-    world.case(candidate={"lost": "turn"})
+    world.case(candidate={"lost": "block"})
     world.case(OTHER)
     world.run(seed=seed)
     assert len(world.checked) == 1
@@ -1195,7 +1212,7 @@ def test_loaded_files_are_checked_though_models_run_apart(world):
 
 @pytest.mark.parametrize("side", ["base", "candidate"])
 def test_loaded_files_are_checked_though_no_pair_lives_long(world, side):
-    world.case(**{side: {"lost": together("turn"), "killed": True}})
+    world.case(**{side: {"lost": together("block"), "killed": True}})
     assert verdict(world.alone()) is Verdict.EQUIVALENT
     assert len(world.checked) == 1
 
@@ -1207,7 +1224,7 @@ def test_progress_counts_launches_and_cases(world):
     world.case()
     world.case(OTHER, candidate={"seconds": 0.0105})
     world.run()
-    assert [(told.launches, told.decided, told.confirming, told.cases) for told in world.user_specified] == [
+    assert [(one.launches, one.decided, one.confirming, one.cases) for one in world.progress] == [
         *((launch, 0, 0, 2) for launch in range(1, FIRST)),
         *((launch, 1, 1, 2) for launch in range(FIRST, FIRST + 5)),
         (FIRST + 5, 2, 0, 2),
@@ -1219,11 +1236,11 @@ def test_seconds_left_are_those_to_the_next_look(world):
     world.run()
     control = 2 * (3 + MIN_PAIRS) * 0.004
     launch = 2 * (5 + MIN_PAIRS) * 0.010 + control
-    left = [told.seconds_left for told in world.user_specified]
+    left = [one.seconds_left for one in world.progress]
     assert left == pytest.approx([more * launch for more in (2, 1, 2, 1, 0)], rel=0.01, abs=1e-9)
 
 
 def test_seconds_left_of_a_case_that_ran_apart_count_its_own_launches(world):
     world.case(both={"spread": 0.0}, base={"exhausted": together("case")})
     world.run()
-    assert world.user_specified[1].seconds_left == pytest.approx(2 * 2 * (5 + MIN_PAIRS) * 0.010, rel=0.05)
+    assert world.progress[1].seconds_left == pytest.approx(2 * 2 * (5 + MIN_PAIRS) * 0.010, rel=0.05)

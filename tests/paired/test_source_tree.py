@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from pytest_infergate.paired.source_tree import (
-    installed_over,
-    leaked,
-    loaded,
-    own,
+    LoadedModules,
+    hiding_install,
+    leaked_module,
+    loaded_modules,
+    modules_of_base,
     remap,
     remap_argument,
     remap_finders,
@@ -169,7 +170,7 @@ def test_tables_of_any_other_module_are_its_own(trees, module):
     assert {"pkg": str(source / "src" / "pkg")} == other.MAPPING
 
 
-def test_the_plugin_is_the_same_on_both_sides(trees, module):
+def test_the_plugin_is_the_same_on_both_modules(trees, module):
     source, target = trees
     for tree in trees:
         (tree / "pytest_infergate").mkdir()
@@ -233,33 +234,35 @@ def test_modules_by_the_tree_they_came_from(trees, module, tmp_path):
     module("hidden", __file__=str(source / ".venv" / "site-packages" / "hidden.py"))
     module("builtin_like")
     module("nameless", __file__=None)
-    found = loaded(source, target)
-    assert found["candidate"] == {"pkg": "src/pkg/__init__.py"}
-    assert found["base"] == {"pkg.model": "src/pkg/model.py"}
-    assert found["installed"]["fremd"] == str(tmp_path / "fremd.py")
-    assert found["installed"]["hidden"] == str(source / ".venv" / "site-packages" / "hidden.py")
-    assert found["installed"]["pytest"] == pytest.__file__
-    assert set(found["installed"]) == {"fremd", "hidden", "pytest"}
+    found = loaded_modules(source, target)
+    assert found.candidate == {"pkg": "src/pkg/__init__.py"}
+    assert found.base == {"pkg.model": "src/pkg/model.py"}
+    assert found.installed["fremd"] == str(tmp_path / "fremd.py")
+    assert found.installed["hidden"] == str(source / ".venv" / "site-packages" / "hidden.py")
+    assert found.installed["pytest"] == pytest.__file__
+    assert set(found.installed) == {"fremd", "hidden", "pytest"}
 
 
-def test_the_plugin_is_nobodys(trees, module):
+def test_the_plugin_belongs_to_no_tree(trees, module):
     source, target = trees
     module("pytest_infergate.fake", __file__=str(source / "pytest_infergate" / "fake.py"))
-    found = loaded(source, target)
-    assert not any(name.startswith("pytest_infergate") for tree in found.values() for name in tree)
+    found = loaded_modules(source, target)
+    assert not any(
+        "pytest_infergate" in name for name in {**found.candidate, **found.base, **found.installed}
+    )
 
 
 def test_a_worktree_within_the_repository_is_the_base(trees, module):
     source, _ = trees
     target = source / "build" / "base"
     module("pkg", __file__=str(target / "pkg" / "__init__.py"))
-    found = loaded(source, target)
-    assert (found["candidate"], found["base"]) == ({}, {"pkg": "pkg/__init__.py"})
+    found = loaded_modules(source, target)
+    assert (found.candidate, found.base) == ({}, {"pkg": "pkg/__init__.py"})
 
 
 def test_a_module_that_is_not_there(trees, module, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch_like", None)
-    assert "torch_like" not in loaded(*trees)["installed"]
+    assert "torch_like" not in loaded_modules(*trees).installed
 
 
 @pytest.mark.parametrize("side", [0, 1])
@@ -267,28 +270,28 @@ def test_a_module_that_only_pretends_to_have_a_file(trees, module, monkeypatch, 
     # torch.ops and torch.classes say _ops.py and _classes.py, wherever the process runs.
     module("torch_like.ops", __file__="_ops.py")
     monkeypatch.chdir(trees[side])
-    found = loaded(*trees)
-    assert (found["candidate"], found["base"]) == ({}, {})
+    found = loaded_modules(*trees)
+    assert (found.candidate, found.base) == ({}, {})
 
 
 # What the base took from the candidate
 
 
-def sides(candidate=(), base=(), installed=()):
-    return {"candidate": dict(candidate), "base": dict(base), "installed": dict(installed)}
+def modules(candidate=(), base=(), installed=()):
+    return LoadedModules(candidate=dict(candidate), base=dict(base), installed=dict(installed))
 
 
 def test_a_module_that_leaked(trees):
     _, target = trees
-    files = sides({"pkg.model": "src/pkg/model.py", "pkg": "src/pkg/__init__.py"})
-    assert leaked(files, target) == "pkg (src/pkg/__init__.py)"
+    files = modules({"pkg.model": "src/pkg/model.py", "pkg": "src/pkg/__init__.py"})
+    assert leaked_module(files, target) == "pkg (src/pkg/__init__.py)"
 
 
 def test_a_module_that_only_the_candidate_has_did_not_leak(trees):
     _, target = trees
-    files = sides({"new": "src/new/__init__.py"}, {"pkg": "src/pkg/__init__.py"}, {"torch": "/torch.py"})
-    assert leaked(files, target) is None
-    assert leaked(sides(), target) is None
+    files = modules({"new": "src/new/__init__.py"}, {"pkg": "src/pkg/__init__.py"}, {"torch": "/torch.py"})
+    assert leaked_module(files, target) is None
+    assert leaked_module(modules(), target) is None
 
 
 @pytest.mark.parametrize(
@@ -302,15 +305,15 @@ def test_a_module_that_only_the_candidate_has_did_not_leak(trees):
 )
 def test_a_module_leaked_though_its_package_has_moved_since(trees, name, inside, own):
     _, target = trees
-    files = sides({name: inside})
-    assert leaked(files, target) is None
+    files = modules({name: inside})
+    assert leaked_module(files, target) is None
     (target / own).parent.mkdir(parents=True)
     (target / own).touch()
-    assert leaked(files, target) == f"{name} ({inside})"
+    assert leaked_module(files, target) == f"{name} ({inside})"
 
 
 def test_what_the_base_has_of_its_own():
-    files = sides(
+    files = modules(
         {"new": "src/new/__init__.py"},
         {
             "pkg": "src/pkg/__init__.py",
@@ -320,20 +323,24 @@ def test_what_the_base_has_of_its_own():
             "testsuite": "testsuite.py",
         },
     )
-    assert own(files, [Path("tests/test_a.py"), Path("tests/help")]) == ["flat", "pkg", "testsuite"]
-    assert own(files, [Path("tests"), Path("src"), Path("flat.py"), Path("testsuite.py")]) == []
-    assert own(files, [Path()]) == []
+    assert modules_of_base(files, [Path("tests/test_a.py"), Path("tests/help")]) == [
+        "flat",
+        "pkg",
+        "testsuite",
+    ]
+    assert modules_of_base(files, [Path("tests"), Path("src"), Path("flat.py"), Path("testsuite.py")]) == []
+    assert modules_of_base(files, [Path()]) == []
 
 
 def test_an_install_that_hides_the_repository(trees):
     source, _ = trees
-    files = sides(installed={"json5": "/site-packages/json5.py", "pkg": "/site-packages/pkg/__init__.py"})
-    assert installed_over(files, source) == "pkg from /site-packages/pkg/__init__.py"
-    assert installed_over(sides(installed={"flat": "/f.py"}), source) == "flat from /f.py"
+    files = modules(installed={"json5": "/site-packages/json5.py", "pkg": "/site-packages/pkg/__init__.py"})
+    assert hiding_install(files, source) == "pkg from /site-packages/pkg/__init__.py"
+    assert hiding_install(modules(installed={"flat": "/f.py"}), source) == "flat from /f.py"
 
 
 def test_nothing_is_hidden(trees):
     source, _ = trees
     (source / "torch").mkdir()  # a folder is no package of its own
-    files = sides({"pkg": "src/pkg/__init__.py"}, installed={"torch": "/torch/__init__.py"})
-    assert installed_over(files, source) is None
+    files = modules({"pkg": "src/pkg/__init__.py"}, installed={"torch": "/torch/__init__.py"})
+    assert hiding_install(files, source) is None

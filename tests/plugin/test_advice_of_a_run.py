@@ -1,5 +1,6 @@
 """Where to run it, in the report of a run: with a demand and a price, and not without."""
 
+import json
 import re
 from html import unescape
 
@@ -78,8 +79,12 @@ def test_batch_sizes_and_devices_are_weighed_against_each_other(project, reporte
     assert "What batches give" in words
 
 
-def test_without_a_report_nothing_is_simulated(project, monkeypatch):
-    monkeypatch.setattr(recommendation, "advise", None)
+@pytest.mark.parametrize("demand", [None, "20/s"])
+def test_results_carry_advice_where_a_test_has_a_demand_without_a_report(project, monkeypatch, demand):
     (project.path / "pyproject.toml").write_text(PRICED)
-    project.test("demand='20/s'")
+    project.test(f"demand={demand!r}")
+    if demand is None:  # nothing is simulated
+        monkeypatch.setattr(recommendation, "advise", None)
     project.measure("--infer-json=r.json").assert_outcomes(passed=1)
+    advice = json.loads((project.path / "r.json").read_text()).get("advice")
+    assert (advice is None) == (demand is None)

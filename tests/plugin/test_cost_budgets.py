@@ -9,6 +9,7 @@ import pytest
 from inner_results import failures
 from inputs import listed, message, parsed
 
+from pytest_infergate.config.case_terms import case_terms
 from pytest_infergate.config.marker import parse_marker
 from pytest_infergate.config.toml import Pricing
 from pytest_infergate.core.advice.demand import Demand
@@ -96,14 +97,13 @@ def test_a_demand_is_parsed_wherever_it_is_given(parse):
     )
 
 
-def test_the_command_line_wins_over_the_marker_and_that_over_the_ini_file(parse):
-    of_marker, default = Demand(rate=2.0), None
-    assert (
-        parse(command={"demand": "1/s"}, ini={"demand": "3/s"}).layered("demand", of_marker, default).rate
-        == 1
-    )
-    assert parse(ini={"demand": "3/s"}).layered("demand", of_marker, default).rate == 2
-    assert parse(ini={"demand": "3/s"}).layered("demand", None, default).rate == 3
+@pytest.mark.parametrize(
+    ("command", "marked", "rate"), [("1/s", "2/s", 1), (None, "2/s", 2), (None, None, 3)]
+)
+def test_the_command_line_wins_over_the_marker_and_that_over_the_ini_file(parse, command, marked, rate):
+    settings = parse(command={"demand": command}, ini={"demand": "3/s"})
+    marker = parse_marker([((), {} if marked is None else {"demand": marked})], ("cpu",))
+    assert case_terms(settings, marker, "t.py::test").demand == Demand(rate=rate)
 
 
 # From the user's word to a price

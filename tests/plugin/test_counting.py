@@ -14,8 +14,8 @@ pytestmark = pytest.mark.slow
 
 COUNTING = """
 
-from pytest_infergate.core.model import OperatorWork
-from pytest_infergate.devices.base import DeviceCounters
+from pytest_infergate.core.domain.model import OperatorWork
+from pytest_infergate.instruments.device import DeviceCounters
 
 
 def counted(clones):
@@ -63,7 +63,7 @@ def recorded(project, sessions):
 
 def runs_on(monkeypatch, torch):
     found = Environment(packages={"torch": torch}, virtual=False)
-    monkeypatch.setattr(run, "environment", lambda: found)
+    monkeypatch.setattr(run, "software_environment", lambda: found)
 
 
 def clones(project, count):

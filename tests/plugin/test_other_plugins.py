@@ -39,12 +39,12 @@ TESTS = """
 WRITES = """
 import os
 
-from pytest_infergate.devices.base import DeviceCounters
-from pytest_infergate.storage import counters
+from pytest_infergate.instruments.device import DeviceCounters
+from pytest_infergate.storage import counter_files
 
 DEVICE.counters = DeviceCounters(totals={"operators": int(Path("operators").read_text())})
 if "PYTEST_XDIST_WORKER" in os.environ:
-    counters.atomic_write = None
+    counter_files.atomic_write = None
 """
 
 
@@ -61,7 +61,7 @@ def test_xdist_carries_verdicts_and_counters_to_the_controller(project, xdist, m
     project.test(file="test_gone.py")
     result = project.measure(*xdist, "--infer-save", "--infer-json=r.json")
     result.assert_outcomes(passed=12)
-    result.stdout.fnmatch_lines(["passed: 0 of 4 cases decided, 4 no-baseline"])
+    result.stdout.fnmatch_lines(["nothing was decided: 4 cases, 4 no-baseline"])
     cases = json.loads((project.path / "r.json").read_text())["cases"]
     assert [(case["case"]["test"], case["line"]) for case in cases] == [
         ("test_gone.py::test_model", 3),

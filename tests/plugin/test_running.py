@@ -67,7 +67,7 @@ def test_each_device_and_batch_size_is_an_item(project):
             "*test_model?accel-b8? PASSED*",
             "*test_model?ghost-b1? SKIPPED*no ghost device found*",
             "*test_bare?fake? PASSED*",
-            "passed: 0 of 11 cases decided, 8 no-baseline, 3 not-measured*",
+            "nothing was decided: 11 cases, 8 no-baseline, 3 not-measured",
         ]
     )
     cases = {one["nodeid"]: one["case"] for one in json.loads((project.path / "r.json").read_text())["cases"]}
@@ -219,7 +219,7 @@ def test_hardware_classes_have_a_file_each_and_do_not_compare(project):
     conftest = (project.path / "conftest.py").read_text()
     project.pytester.makeconftest(conftest.replace('FakeDevice("fake")', 'FakeDevice("fake", cores=8)'))
     result = project.record()
-    result.stdout.fnmatch_lines(["passed: 0 of 1 case decided, 1 incomparable: *"])
+    result.stdout.fnmatch_lines(["nothing was decided: 1 case, 1 incomparable: *"])
     assert len(list((project.path / ".infergate/baselines").glob("*.json"))) == 2
 
 
@@ -394,7 +394,7 @@ ASKING = {
     "markdown": "r.md",
 }
 PASSIVE = {
-    "turns": "t.json",
+    "paired_data": "t.json",
     "baseline": "here",
     "counters": "here",
     "gate": "warn",
@@ -421,7 +421,7 @@ def test_any_option_switches_measuring_on_and_some_ini_values_do(tmp_path):
     assert measuring == ASKING.keys()
     flags = {"save", "strict", "energy", "list", "disable"}
     alone = {**ASKING, **PASSIVE, **dict.fromkeys(flags, True)}
-    del alone["turns"]  # of a paired run
+    del alone["paired_data"]  # of a paired run
     measuring = {name for name, given in alone.items() if parsed(tmp_path, {name: given}).measuring}
     assert measuring == alone.keys() - {"disable"}
 

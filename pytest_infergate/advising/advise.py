@@ -152,5 +152,4 @@ def own_machine(machine: str, usd_per_hour: float) -> Instance:
         vcpus=0,
         memory_gib=None,
         usd_per_hour=usd_per_hour,
-        as_of="",
     )

@@ -201,7 +201,7 @@ def _offers(sessions: Sequence[Session], options: AdviseOptions, pricing: Pricin
     """Price the deployments of the results on the machines that project and command line name."""
     from pytest_infergate.advising import advise
     from pytest_infergate.core.advice import deployments
-    from pytest_infergate.core.domain.instance_types import MOST_USD
+    from pytest_infergate.core.domain.instance_types import MAX_USD_PER_HOUR
     from pytest_infergate.runner.price_lookup import PriceList
 
     known = PriceList(pricing).instances
@@ -215,7 +215,7 @@ def _offers(sessions: Sequence[Session], options: AdviseOptions, pricing: Pricin
             price = float(text)
         except ValueError:
             price = math.nan
-        if not 0 < price <= MOST_USD:
+        if not 0 < price <= MAX_USD_PER_HOUR:
             raise ConfigurationError(f"--price: {text!r} is no price in USD an hour, such as 1.20")
         owned[machine] = advise.own_machine(machine, price)
     measured = dict.fromkeys(

@@ -145,14 +145,14 @@ def _instance(value: Any) -> str | float:
     """Read what a device stands for."""
     if isinstance(value, str) and value.strip():
         return value.strip()
-    from pytest_infergate.core.domain.instance_types import MOST_USD
+    from pytest_infergate.core.domain.instance_types import MAX_USD_PER_HOUR
 
     own = isinstance(value, Mapping) and set(value) == {"usd_per_hour"}
     price = value["usd_per_hour"] if own else None
     if isinstance(price, bool) or not isinstance(price, (int, float)):
         allowed = f"an instance such as 'aws/c7i.xlarge' nor a price such as {_OWN}"
         raise ValueError(f"{value!r} is neither {allowed}")  # noqa: TRY004
-    if not 0 < price <= MOST_USD:
+    if not 0 < price <= MAX_USD_PER_HOUR:
         raise ValueError(f"usd_per_hour is {price!r}; a price is a number above 0")
     return float(price)
 

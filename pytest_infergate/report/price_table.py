@@ -34,7 +34,7 @@ PRICE_COLUMNS: Final[tuple[Column[Instance], ...]] = (
     Column("cpu", "CPU", lambda one: plain(one.cpu_model or units.UNKNOWN), left=True),
     Column("usd", "USD/h", lambda one: _usd(one.usd_per_hour)),
     Column("spot", "spot", lambda one: _usd(one.spot_usd_per_hour)),
-    Column("as_of", "as of", lambda one: plain(one.as_of or "unknown"), left=True),
+    Column("as_of", "as of", lambda one: str(one.as_of or "unknown"), left=True),
 )
 """USD an hour, on demand and of a spot machine."""
 

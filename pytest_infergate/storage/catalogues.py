@@ -1,4 +1,4 @@
-"""Price catalogues of others: gpuhunt, SkyPilot and similar tables, read into our own."""
+"""Price catalogues of other tools, such as gpuhunt and SkyPilot, read into infergate's own instances."""
 
 from __future__ import annotations
 
@@ -8,85 +8,63 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from pytest_infergate.core.domain import hardware_names, instance_types, units
-from pytest_infergate.core.domain.instance_types import MOST_USD, Instance
+from pytest_infergate.core.domain.instance_types import MAX_USD_PER_HOUR, Instance
 from pytest_infergate.core.domain.model import Note, Struct
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.errors import StorageError
 from pytest_infergate.storage.prices import (
-    CURRENCY,
     NUMBER,
     Key,
-    _dear_spot,
-    default,
-    is_day,
+    check_currency,
+    default_prices,
+    drop_high_spot,
     parse_amount,
+    parse_date,
     price_key,
     table_rows,
     table_text,
     today,
-    without_dear_spot,
 )
 
 PROVIDERS: Final = ("aws", "azure", "gcp", "lambdalabs", "nebius", "runpod")
-"""What `refresh` asks for, unless told."""
+"""Providers whose prices `refresh` fetches by default."""
 
 
 def import_catalog(
     path: Path, provider: str | None = None, as_of: str = ""
 ) -> tuple[tuple[Instance, ...], tuple[Note, ...]]:
-    """Read a catalogue of somebody else, one row an offer: that of gpuhunt, of SkyPilot, and their like.
+    """Read a CSV catalogue with one offer per row, in the columns of gpuhunt, SkyPilot or similar tools.
 
-    `provider` and `as_of` hold for rows that do not say theirs; a catalogue without the former is taken for
-    that of the provider its file is named after. Rows that cannot be a price are left out, and counted in a
-    note. Raises `StorageError` where the file is no such catalogue or no row is left.
+    `provider` and `as_of` apply to rows that do not state their own; the default provider is the name of the
+    file. Rows that cannot be a price are left out and counted in a note. Raises `StorageError` if the file is
+    not such a catalogue or no row is left.
     """
-    if as_of and not is_day(as_of):
+    if as_of and parse_date(as_of) is None:
         raise StorageError(
-            f"{as_of!r} is not a day such as 2026-07-20, of which the prices of {path} could be"
+            f"the day of the prices of {path} must be a day that exists, got {as_of!r}. Hint: write it like "
+            "2026-07-20"
         )
     where = str(path)
     header, rows = table_rows(table_text(path), where)
-    places = _places(header, where)
-    usual = {"provider": provider or path.stem.lower(), "as_of": as_of, "source": path.name}
+    places = _column_places(header, where)
+    defaults = {"provider": provider or path.stem.lower(), "as_of": as_of, "source": path.name}
     cells = (
-        {ours: row.cells[index] or usual.get(ours, "") for ours, index in places.items()} for row in rows
+        {ours: row.cells[index] or defaults.get(ours, "") for ours, index in places.items()} for row in rows
     )
-    return _offered(({**usual, **cell} for cell in cells), where)
+    return _instances(({**defaults, **cell} for cell in cells), where)
 
 
 def refresh(providers: Sequence[str] = PROVIDERS) -> tuple[tuple[Instance, ...], tuple[Note, ...]]:
-    """Fetch prices from the latest catalogues of gpuhunt, over the network.
+    """Fetch prices from the latest catalogues of gpuhunt over the network.
 
-    Raises `StorageError` where the package gpuhunt or the network is not there, or no catalogue can be used.
+    Raises `StorageError` if the package gpuhunt or the network is missing, or no catalogue can be used.
     """
-    try:
-        from gpuhunt import Catalog, GPUHuntError
-    except ImportError:
-        raise StorageError(
-            "fresh prices come through the package gpuhunt, which is not installed: "
-            "pip install 'pytest-infergate[prices]'"
-        ) from None
-    # It logs a traceback for each provider that it cannot fetch; a note says the same.
-    logging.getLogger("gpuhunt").addHandler(logging.NullHandler())
-    catalog = Catalog(auto_reload=False)
-    try:
-        catalog.load()
-        items = catalog.query(provider=list(providers))
-    except (GPUHuntError, OSError, ValueError) as error:
-        raise StorageError(
-            f"the catalogue of gpuhunt cannot be fetched: {error.__cause__ or error}; check the network and "
-            "the names of the providers, or give a catalogue of your own to infergate prices import"
-        ) from error
-    if not items:
-        raise StorageError(
-            f"gpuhunt has no prices of {', '.join(providers)} now; check the network, or ask for others"
-        )
-    versions: dict[str, str] = {name: found.version for name, found in catalog.catalog.items()}
+    versions, items = _fetched(providers)
     cells = (
         {
             "provider": item.provider,
@@ -99,29 +77,55 @@ def refresh(providers: Sequence[str] = PROVIDERS) -> tuple[tuple[Instance, ...],
             "accelerator_memory_gib": item.gpu_memory,
             "usd_per_hour": item.price,
             "spot": item.spot,
-            "as_of": _day_of(versions.get(item.provider, "")),
+            "as_of": _catalogue_day(versions.get(item.provider, "")),
             "source": f"gpuhunt {versions.get(item.provider, '')}".strip(),
         }
         for item in items
     )
-    told = ({name: "" if cell is None else str(cell) for name, cell in row.items()} for row in cells)
-    instances, notes = _offered(told, "the catalogue of gpuhunt")
-    return instances, (*_absent([name for name in providers if name not in versions]), *notes)
+    # As text, so that the rows of a package are checked like those of a file.
+    rows = ({name: "" if cell is None else str(cell) for name, cell in row.items()} for row in cells)
+    instances, notes = _instances(rows, "the catalogue of gpuhunt")
+    absent = [name for name in providers if name not in versions]
+    if absent:
+        text = f"the catalogue with the prices of {', '.join(absent)} could not be fetched"
+        notes = (Note(code=NoteCode.PRICES_ABSENT, text=text, hint="try again later"), *notes)
+    return instances, notes
 
 
-def _day_of(version: str) -> str:
-    """The day that the version of a catalogue begins with, ``20260715-3``, or this one."""
+def _fetched(providers: Sequence[str]) -> tuple[dict[str, str], list[Any]]:
+    """Return the versions of the catalogues by provider, and their items."""
+    try:
+        from gpuhunt import Catalog, GPUHuntError
+    except ImportError:
+        raise StorageError(
+            "fetching prices needs the package gpuhunt, which is not installed. Hint: "
+            "pip install 'pytest-infergate[prices]'"
+        ) from None
+    # gpuhunt logs a traceback for each provider that it cannot fetch; a note says the same.
+    logging.getLogger("gpuhunt").addHandler(logging.NullHandler())
+    catalog = Catalog(auto_reload=False)
+    try:
+        catalog.load()
+        items = catalog.query(provider=list(providers))
+    except (GPUHuntError, OSError, ValueError) as error:
+        raise StorageError(
+            f"the catalogue of gpuhunt cannot be fetched: {error.__cause__ or error}. Hint: check the "
+            "network and the names of the providers, or read a catalogue file with infergate prices import"
+        ) from error
+    if not items:
+        raise StorageError(
+            f"gpuhunt has no prices of {', '.join(providers)}. Hint: check the network, or name others"
+        )
+    return {name: loaded.version for name, loaded in catalog.catalog.items()}, items
+
+
+def _catalogue_day(version: str) -> str:
+    """Return the day at the start of the version of a catalogue, ``20260715-3``, or else today."""
     stamp = re.match(r"(\d{4})(\d{2})(\d{2})", version)
-    return "-".join(stamp.groups()) if stamp else today()
+    return "-".join(stamp.groups()) if stamp else today().isoformat()
 
 
-def _absent(providers: Sequence[str]) -> Iterator[Note]:
-    if providers:
-        text = f"no prices of {', '.join(providers)}: the catalogue could not be fetched"
-        yield Note(code=NoteCode.PRICES_ABSENT, text=text, hint="try again later")
-
-
-# Catalogues of others
+# Rows of catalogues
 
 _ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
     "provider": ("provider", "cloud"),
@@ -139,13 +143,14 @@ _ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
     "as_of": ("as_of",),
     "source": ("source",),
 }
-"""What others call our columns, and two of theirs: a size of memory, and whether a row is a spot offer."""
+"""Names of our columns in catalogues, and of two further ones: accelerator memory, and spot offers."""
 _NEEDED: Final = ("region", "name", "vcpus", "usd_per_hour")
-_NO_PRICE: Final = "without a price above 0"
-_TOO_DEAR: Final = f"with a price above {MOST_USD:,.0f} USD an hour"
+# The reasons complete "12 rows left out: 7 ...".
+_NO_PRICE: Final = "without a price greater than 0"
+_TOO_EXPENSIVE: Final = f"with a price above {MAX_USD_PER_HOUR:,.0f} USD per hour"
 _NO_NAME: Final = "without a name, a region or a number of vCPUs"
-_NO_ACCELERATOR: Final = "with accelerators that have no name, or with a part of one"
-_SPOT_ALONE: Final = "of spot machines that have no price on demand"
+_NO_ACCELERATOR: Final = "with unnamed accelerators, or a fraction of one"
+_SPOT_ONLY: Final = "of spot machines without an on-demand price"
 
 
 class _Offer(Struct, frozen=True, kw_only=True):
@@ -153,21 +158,16 @@ class _Offer(Struct, frozen=True, kw_only=True):
 
     instance: Instance
     spot: bool
-    """Whether its price is that of a spot machine."""
+    """Whether the price is that of a spot machine."""
 
 
 class _UnusableError(Exception):
-    """A row cannot be a price; its text completes "rows were left out: 12 ..."."""
+    """A row cannot be a price; the text is one of the reasons above."""
 
 
-def _places(header: Sequence[str], where: str) -> dict[str, int]:
-    """Where our columns stand in a catalogue."""
-    for column in header:
-        money = CURRENCY.fullmatch(column)
-        if money is not None and money[1] != "usd":
-            raise StorageError(
-                f"{where}: line 1: column {column!r}: prices must be in US dollars; convert them"
-            )
+def _column_places(header: Sequence[str], where: str) -> dict[str, int]:
+    """Return the index of each of our columns in a catalogue."""
+    check_currency(header, where)
     places = {
         ours: header.index(theirs)
         for ours, names in _ALIASES.items()
@@ -177,123 +177,122 @@ def _places(header: Sequence[str], where: str) -> dict[str, int]:
     missing = [column for column in _NEEDED if column not in places]
     if missing:
         names = " or ".join(_ALIASES[missing[0]])
-        raise StorageError(f"{where}: line 1: no column {names}: a catalogue of prices has one; give another")
+        raise StorageError(
+            f"{where}: line 1: a catalogue of prices must have a column {names}. Hint: name another file"
+        )
     return places
 
 
-def _offered(rows: Iterable[Mapping[str, str]], where: str) -> tuple[tuple[Instance, ...], tuple[Note, ...]]:
-    """Join the rows of a catalogue into instances, and doubt it."""
+def _instances(
+    rows: Iterable[Mapping[str, str]], where: str
+) -> tuple[tuple[Instance, ...], tuple[Note, ...]]:
+    """Join the rows of a catalogue into instances, with notes about rows and prices that are doubtful."""
     left_out: Counter[str] = Counter()
-    demand: dict[Key, list[Instance]] = {}
+    on_demand: dict[Key, list[Instance]] = {}
     spot: dict[Key, float] = {}
     for row in rows:
         try:
             offer = _offer(row)
-        except _UnusableError as why:
-            left_out[str(why)] += 1
+        except _UnusableError as reason:
+            left_out[str(reason)] += 1
             continue
         key = price_key(offer.instance)
         if not offer.spot:
-            demand.setdefault(key, []).append(offer.instance)
+            on_demand.setdefault(key, []).append(offer.instance)
         price = offer.instance.usd_per_hour if offer.spot else offer.instance.spot_usd_per_hour
         if price is not None:
             spot[key] = min(price, spot.get(key, price))
-    left_out[_SPOT_ALONE] += len(spot.keys() - demand.keys())
-    if not demand:
-        raise StorageError(f"{where}: no row has a price on demand; give another catalogue")
+    left_out[_SPOT_ONLY] += len(spot.keys() - on_demand.keys())
+    if not on_demand:
+        raise StorageError(f"{where}: no row has an on-demand price. Hint: name another catalogue")
+    # The highest of several prices: a cost that turns out lower does less harm than one that turns out
+    # higher.
+    dearest = {key: max(offers, key=lambda one: one.usd_per_hour) for key, offers in on_demand.items()}
     joined = [
-        msgspec.structs.replace(
-            max(offers, key=lambda one: one.usd_per_hour), spot_usd_per_hour=spot.get(key)
-        )
-        for key, offers in demand.items()
+        msgspec.structs.replace(instance, spot_usd_per_hour=spot.get(key))
+        for key, instance in dearest.items()
     ]
-    joined = _with_cpus(joined)
-    instances = tuple(map(without_dear_spot, joined))
-    dear = [one for one, kept in zip(joined, instances, strict=True) if kept is not one]
+    instances, spot_notes = drop_high_spot(_with_cpu_models(joined), where)
     notes = (
-        *_left_out(+left_out, where),
-        *_contradictory(demand.values(), where),
-        *_dear_spot(dear, where),
+        *_left_out_notes(+left_out, where),
+        *_contradiction_notes(on_demand.values(), where),
+        *spot_notes,
         *instance_types.price_doubts(instances),
     )
     return tuple(sorted(instances, key=price_key)), notes
 
 
 def _offer(row: Mapping[str, str]) -> _Offer:
-    """Read one row of a catalogue. Raises `_UnusableError` where it cannot be a price."""
+    """Read one row of a catalogue. Raises `_UnusableError` if it cannot be a price."""
     price = parse_amount(row.get("usd_per_hour", ""))
     if price is None:
         raise _UnusableError(_NO_PRICE)
-    if price > MOST_USD:
-        raise _UnusableError(_TOO_DEAR)
-    vcpus = _whole(row.get("vcpus", ""))
+    if price > MAX_USD_PER_HOUR:
+        raise _UnusableError(_TOO_EXPENSIVE)
+    vcpus = _whole_number(row.get("vcpus", ""))
     if not (row.get("name") and row.get("region") and vcpus):
         raise _UnusableError(_NO_NAME)
-    accelerator, count = _accelerator(row)
+    accelerator, stated = row.get("accelerator", ""), row.get("accelerator_count", "")
+    count = _whole_number(stated) if stated else int(bool(accelerator))
+    if count is None or (count and not accelerator):
+        raise _UnusableError(_NO_ACCELERATOR)
+    if count:
+        memory = parse_amount(row.get("accelerator_memory_gib", ""))
+        accelerator = hardware_names.completed_name(accelerator, memory, row["name"])
     instance = Instance(
         provider=row["provider"].lower(),
         region=row["region"],
         name=row["name"],
         vcpus=vcpus,
         memory_gib=parse_amount(row.get("memory_gib", "")),
-        accelerator=accelerator,
+        accelerator=accelerator if count else None,
         accelerator_count=count,
         cpu_model=row.get("cpu_model") or None,
         usd_per_hour=price,
         spot_usd_per_hour=parse_amount(row.get("spot_usd_per_hour", "")),
-        as_of=row["as_of"] if is_day(row["as_of"]) else "",
+        as_of=parse_date(row["as_of"]),
         source=row["source"],
     )
     return _Offer(instance=instance, spot=row.get("spot", "").lower() in ("true", "1", "yes"))
 
 
-def _accelerator(row: Mapping[str, str]) -> tuple[str | None, int]:
-    """The name of the accelerator, with its size of memory and form where they matter, and how many."""
-    name, told = row.get("accelerator", ""), row.get("accelerator_count", "")
-    count = _whole(told) if told else int(bool(name))
-    if count == 0:
-        return None, 0
-    if count is None or not name:
-        raise _UnusableError(_NO_ACCELERATOR)
-    memory = parse_amount(row.get("accelerator_memory_gib", ""))
-    return hardware_names.completed_name(name, memory, row["name"]), count
-
-
-def _whole(text: str) -> int | None:
-    """A whole number, be it written ``8.0``; ``None`` for anything else."""
+def _whole_number(text: str) -> int | None:
+    """Parse a whole number, which catalogues may write as ``8.0``; ``None`` for any other text."""
     number = float(text) if NUMBER.fullmatch(text) else math.nan
     return int(number) if number.is_integer() else None
 
 
-def _with_cpus(instances: Iterable[Instance]) -> list[Instance]:
-    """Add what our own table knows of the CPU of a type or its family, which catalogues leave out."""
-    known = {(one.provider, _family(one.name)): one.cpu_model for one in default()[0]}
+def _with_cpu_models(instances: Iterable[Instance]) -> list[Instance]:
+    """Add CPU models, which catalogues leave out, from rows of our own table with the same type or family."""
+
+    def family(instance: Instance) -> tuple[str, str]:
+        # All sizes of a family, `c7i` of `c7i.xlarge`, have the same processor.
+        return instance.provider, instance.name.partition(".")[0]
+
+    known = {family(instance): instance.cpu_model for instance in default_prices()[0]}
     return [
-        msgspec.structs.replace(one, cpu_model=one.cpu_model or known.get((one.provider, _family(one.name))))
-        for one in instances
+        msgspec.structs.replace(instance, cpu_model=instance.cpu_model or known.get(family(instance)))
+        for instance in instances
     ]
 
 
-def _family(name: str) -> str:
-    """``c7i`` of ``c7i.xlarge``; a name without a dot is its own."""
-    return name.partition(".")[0]
-
-
-def _left_out(counts: Counter[str], where: str) -> Iterator[Note]:
+def _left_out_notes(counts: Counter[str], where: str) -> Iterator[Note]:
     if counts:
-        words = ", ".join(f"{count} {why}" for why, count in counts.most_common())
-        text = f"{where}: {units.plural(counts.total(), 'row')} left out: {words}"
+        reasons = ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
+        text = f"{where}: {units.plural(counts.total(), 'row')} left out: {reasons}"
         yield Note(code=NoteCode.PRICES_LEFT_OUT, text=text)
 
 
-def _contradictory(offers: Iterable[Sequence[Instance]], where: str) -> Iterator[Note]:
-    """Say where a catalogue has two prices on demand of one instance in one region."""
-    doubtful = [group for group in offers if len({one.usd_per_hour for one in group}) > 1]
+def _contradiction_notes(offers: Iterable[Sequence[Instance]], where: str) -> Iterator[Note]:
+    """Yield a note if a catalogue has two on-demand prices of one instance in one region."""
+    doubtful = [group for group in offers if len({instance.usd_per_hour for instance in group}) > 1]
     if doubtful:
         first = doubtful[0]
         prices = " and ".join(f"{price:g}" for price in sorted({one.usd_per_hour for one in first}))
         more = f", and {len(doubtful) - 1} more like it" if doubtful[1:] else ""
-        text = f"{where}: {first[0].full_name} in {first[0].region} costs {prices} USD an hour{more}"
+        text = f"{where}: {first[0].full_name} in {first[0].region} costs {prices} USD per hour{more}"
         yield Note(
-            code=NoteCode.PRICES_CONTRADICTORY, text=f"{text}; the highest was kept", hint="look it up"
+            code=NoteCode.PRICES_CONTRADICTORY,
+            text=f"{text}; the highest price was kept",
+            hint="check the price at the provider",
         )

@@ -11,9 +11,10 @@ from typing import Final, Literal
 import msgspec
 
 from pytest_infergate.core.domain.model import Note, Struct
+from pytest_infergate.core.domain.spelling import not_one_of
 
 PATTERNS: Final = ("poisson", "periodic")
-"""How requests arrive: at random moments, or at equal distances within each stream."""
+"""How requests arrive: at random moments, or at equal intervals within each stream."""
 SCALE_UP: Final = 300.0
 """Default time in seconds from the order of a machine until it serves."""
 
@@ -21,27 +22,27 @@ SCALE_UP: Final = 300.0
 class Demand(Struct, frozen=True, kw_only=True):
     """Requests that a service must answer as they come.
 
-    Raises `ValueError` for a rate that is not above 0 and finite, and for streams that are not periodic.
+    Raises `ValueError` for a rate that is not greater than 0 and finite, and for several random streams.
     """
 
     rate: float
-    """Requests a second, of all streams together."""
+    """Requests per second of all streams together."""
     pattern: Literal["poisson", "periodic"] = "poisson"
     streams: int = 1
 
     def __post_init__(self) -> None:
         if self.pattern not in PATTERNS:
-            raise ValueError(f"unknown pattern {self.pattern!r}: allowed are {', '.join(PATTERNS)}")
+            raise ValueError(not_one_of("pattern", self.pattern, PATTERNS))
         if self.streams < 1:
-            raise ValueError(f"a demand of {self.streams} streams: there must be at least 1")
+            raise ValueError(f"streams must be at least 1, got {self.streams}")
         if not (math.isfinite(self.rate) and self.rate > 0 and math.isfinite(self.streams / self.rate)):
-            raise ValueError(f"a demand of {self.rate} requests a second is not above zero and finite")
+            raise ValueError(f"rate must be greater than 0 and finite, got {self.rate}")
         if self.streams > 1 and self.pattern != "periodic":
-            raise ValueError(f"{self.streams} streams at random moments: only a periodic demand has streams")
+            raise ValueError(f"streams must be 1 unless the pattern is periodic, got {self.streams}")
 
     @property
     def period(self) -> float | None:
-        """Seconds between two requests of one stream; ``None`` where these come at random."""
+        """Seconds between two requests of one stream; ``None`` if requests arrive at random."""
         return self.streams / self.rate if self.pattern == "periodic" else None
 
 
@@ -59,7 +60,7 @@ class QueueLoad(Struct, frozen=True, kw_only=True):
     utilisation: float
     """Share of their time that the workers are busy. With small batches it exceeds the offered load."""
     offered: float | None = None
-    """Requests a second over what the workers serve in full batches; ``None`` in a replay."""
+    """Offered load: demand over the capacity of the workers in full batches; ``None`` in a replay."""
     mean_batch: float
     interpolated: bool = False
     """Whether some batches had a size between two measured sizes."""
@@ -125,11 +126,11 @@ class Plan(Struct, frozen=True, kw_only=True):
     usd_per_million: float
     """Cost of a million items at this demand, idle time included."""
     streams_per_instance: int | None = None
-    """Most streams that one instance serves alone; ``None`` for a demand without streams."""
+    """Largest number of streams that one instance serves; ``None`` for a demand without streams."""
     scaled: Scaled | None = None
-    """``None`` where the demand of each hour is unknown."""
+    """``None`` if the demand of each hour is unknown."""
     electricity: Electricity | None = None
-    """``None`` where the energy of a call or the idle power is unknown."""
+    """``None`` if the energy of a call or the idle power is unknown."""
     load: QueueLoad
     cold_start: float | None = None
     """Seconds of the first call in a process, with a batch of `max_batch`."""
@@ -144,7 +145,7 @@ class Plan(Struct, frozen=True, kw_only=True):
 class Sweep(Struct, frozen=True, kw_only=True):
     """Measured call time and throughput of one deployment by batch size.
 
-    Raises `ValueError` where the three sequences differ in length.
+    Raises `ValueError` if the three sequences differ in length.
     """
 
     deployment: str
@@ -152,7 +153,7 @@ class Sweep(Struct, frozen=True, kw_only=True):
     p50: tuple[float, ...]
     """Seconds of a call."""
     throughput: tuple[float, ...]
-    """Items a second of one machine, with all its workers."""
+    """Items per second of one machine with all its workers."""
 
     def __post_init__(self) -> None:
         if not len(self.batch_sizes) == len(self.p50) == len(self.throughput):
@@ -163,8 +164,9 @@ class Crossing(Struct, frozen=True, kw_only=True):
     """A demand at which the cheapest deployment changes."""
 
     rate: float
-    """Requests a second."""
+    """Requests per second."""
     below: str
+    """Cheapest deployment below the rate."""
     above: str
 
 
@@ -173,7 +175,7 @@ class CostPoint(Struct, frozen=True, kw_only=True):
 
     rate: float
     usd_per_month: tuple[float | None, ...]
-    """``None`` where no number of instances meets the limit."""
+    """``None`` if no number of instances meets the limit."""
 
 
 class Sensitivity(Struct, frozen=True, kw_only=True):
@@ -181,19 +183,19 @@ class Sensitivity(Struct, frozen=True, kw_only=True):
 
     assumption: str
     winner: str | None
-    """``None`` where no deployment meets the limit any more."""
+    """``None`` if no deployment meets the limit under the assumption."""
 
 
 class Advice(Struct, frozen=True, kw_only=True):
     """The advice for one model.
 
-    Raises `ValueError` where a cost point does not have one cost for each deployment.
+    Raises `ValueError` if a cost point does not have one cost for each deployment.
     """
 
     model: str
     demand: Demand
     limit: float | None = None
-    """Seconds within which 95 % of requests are to be answered; ``None`` without a limit."""
+    """Seconds within which 95 % of requests must be answered; ``None`` without a limit."""
     utilisation: float
     """Share of its capacity that a machine may use."""
     scale_up: float = SCALE_UP
@@ -205,9 +207,9 @@ class Advice(Struct, frozen=True, kw_only=True):
     """Every plan that meets the limit."""
     sweeps: tuple[Sweep, ...] = ()
     enough: float | None = None
-    """Requests a second up to which the machines of the best plan suffice; ``None`` if beyond `costs`."""
+    """Requests per second up to which the machines of the best plan suffice; ``None`` if beyond `costs`."""
     nearest: Plan | None = None
-    """The fastest plan, where no plan meets the limit."""
+    """The fastest plan if no plan meets the limit."""
     binding: Note | None = None
     """Why no plan meets the limit."""
     crossings: tuple[Crossing, ...] = ()
@@ -233,13 +235,13 @@ class Advice(Struct, frozen=True, kw_only=True):
 
     @property
     def scaled_winner(self) -> Plan | None:
-        """The cheapest plan that follows the hour; ``None`` where the demand of each hour is unknown."""
+        """The cheapest plan that follows the hour; ``None`` if the demand of each hour is unknown."""
         scaled = [(plan.scaled.usd_per_month, plan) for plan in self.plans if plan.scaled is not None]
         return min(scaled, key=lambda pair: pair[0])[1] if scaled else None
 
     @property
     def saving(self) -> float | None:
-        """USD a month that the winner saves over the runner-up."""
+        """USD per month that the winner saves compared with the runner-up."""
         if self.winner is None or self.runner_up is None:
             return None
         return self.runner_up.usd_per_month - self.winner.usd_per_month

@@ -1,4 +1,4 @@
-"""Energy of a call per item, at a demand and as CO2e, and an estimate where nothing can be measured.
+"""Energy per item, at a demand and as CO2e, and an estimate for processors without a meter.
 
 The energy of a rented machine is part of its price: it is never added to the cost of a cloud instance.
 """
@@ -12,20 +12,22 @@ from typing import Final, NamedTuple
 
 from pytest_infergate.core.domain.measurement import Energy, Estimate, Latency
 from pytest_infergate.core.domain.model import Hardware
+from pytest_infergate.core.domain.spelling import not_one_of
 
+# The energy counter of a board advances every 20 to 100 ms, so both ends of a window are known to 0.1 s.
 TICK_SECONDS: Final = 0.1
-"""A board's counter moves every 20 to 100 ms, so that a window is known to so much."""
+"""Uncertainty of the length of a metered window."""
 JOULES_PER_KWH: Final = 3.6e6
+# 730 hours, a twelfth of a year of 365 days: clouds multiply hourly prices with the same number.
 MONTH_SECONDS: Final = 730 * 3600
-"""As prices count a month."""
 
 
 class CpuPower(NamedTuple):
-    """What one virtual processor of a class takes, in watts."""
+    """Power of one virtual processor of a class, in watts."""
 
     name: str
     pattern: str
-    """Regular expression over `Hardware.cpu_model`, which holds family and model number in brackets."""
+    """Regular expression over `Hardware.cpu_model`, which ends with family and model number in brackets."""
     idle_watts: float
     full_watts: float
 
@@ -35,14 +37,14 @@ CPU_POWER: Final = (
     CpuPower("AMD Rome", r"\bEPYC 7[0-9A-Z]{2}2\b|\bAMD EPYC\b.{0,80}\(23/49\)", 0.474, 1.693),
     CpuPower("AMD Milan", r"\bEPYC 7[0-9A-Z]{2}3\b|\bAMD EPYC\b.{0,80}\(25/1\)", 0.445, 2.019),
 )
-"""Classes of processors whose power is known.
+"""Processor classes of known power, without memory.
 
-Source: Cloud Carbon Footprint, cloud-carbon-coefficients at dda7621, from SPECpower, 2023. Without memory.
+Source: Cloud Carbon Footprint, cloud-carbon-coefficients at dda7621, from SPECpower, 2023.
 """
 
 
 class Grid(NamedTuple):
-    """How much CO2e the making of electricity emits."""
+    """CO2e emissions of the electricity of a country."""
 
     grams_per_kwh: float
     year: int
@@ -61,15 +63,18 @@ GRID: Final[Mapping[str, Grid]] = MappingProxyType(
         "JPN": Grid(485.392, 2023),
     }
 )
-"""By country, ISO 3166 alpha-3. Source: codecarbon 3.3.2; its figure of the world is the IEA's."""
+"""Grids by country, ISO 3166 alpha-3. Source: codecarbon 3.3.2, with the figure of the IEA for the world."""
 PUE: Final[Mapping[str, float]] = MappingProxyType(
     {"aws": 1.135, "gcp": 1.1, "azure": 1.185, "on_premise": 1.58}
 )
-"""Energy of a data centre over that of its computers, mean. Source: Cloud Carbon Footprint."""
+"""Mean power usage effectiveness by provider: energy of a data centre over that of its computers.
+
+Source: Cloud Carbon Footprint.
+"""
 
 
 class Emission(NamedTuple):
-    """An amount of CO2e, and the factors behind it."""
+    """An amount of CO2e with the factors behind it."""
 
     grams: float
     basis: str
@@ -77,26 +82,26 @@ class Emission(NamedTuple):
 
 
 def cpu_power(cpu_model: str) -> CpuPower | None:
-    """Find the class of a processor by the name that the system gives it; ``None`` where it is not known."""
+    """Return the class of a processor by the name that the system reports; ``None`` if it is unknown."""
     return next((known for known in CPU_POWER if re.search(known.pattern, cpu_model)), None)
 
 
 def estimated(
     hardware: Hardware, latency: Latency, *, batch_size: int = 1, threads: int | None = None
 ) -> Energy | None:
-    """Estimate the energy of a call on a CPU: its time, and the power of all virtual processors.
+    """Estimate the energy of a call on a CPU: its time multiplied by the power of all virtual processors.
 
-    Those of `threads` are taken to be busy all the time, the rest to be idle. ``None`` where the class of
-    the processor is not known, or the case runs on an accelerator.
+    As many processors as `threads` are assumed to be busy all the time, the others to be idle. ``None`` for
+    accelerators and for processors of unknown power.
     """
     power = cpu_power(hardware.cpu_model)
     if power is None or hardware.accelerator is not None or not latency.mean > 0:
         return None
     busy = min(threads or 1, hardware.cores)
     idle_watts = power.idle_watts * hardware.cores
-    taken = idle_watts + (power.full_watts - power.idle_watts) * busy
+    total_watts = idle_watts + (power.full_watts - power.idle_watts) * busy
     return Energy(
-        joules=taken * latency.mean,
+        joules=total_watts * latency.mean,
         source="estimate",
         scope="vcpus",
         seconds=latency.mean * latency.count,
@@ -107,57 +112,55 @@ def estimated(
 
 
 def joules_per_item(energy: Energy) -> float:
-    """Energy of one item of a batch, issued back to back."""
+    """Return the energy of one item of a batch while calls are issued back to back."""
     return energy.joules / energy.batch_size
 
 
 def per_item(energy: Energy) -> Estimate:
-    """Energy of one item within what the ticks of a counter leave open; an estimate has no ticks."""
+    """Return the energy of one item with bounds from the resolution of the meter.
+
+    An estimate has no meter: its bounds are its value.
+    """
     value = joules_per_item(energy)
     share = 0.0 if energy.estimated else min(1.0, TICK_SECONDS / energy.seconds)
     return Estimate(value=value, low=value * (1 - share), high=value * (1 + share))
 
 
 def watts(energy: Energy) -> float:
-    """Mean power while calls were issued back to back."""
+    """Return the mean power while calls were issued back to back."""
     return energy.joules * energy.calls / energy.seconds
 
 
 def joules_per_item_at(energy: Energy, rate: float, throughput: float) -> float | None:
-    """Energy of one item where so many arrive in a second, idle power between them included.
+    """Return the energy of one item at a demand, idle power between requests included.
 
-    `rate` is what one instance gets, `throughput` what it could do, both in items a second. ``None`` where
-    the idle power is not known. Raises `ValueError` for a rate that is not above 0, or above the throughput.
+    `rate` is the demand of one instance and `throughput` its capacity, both in items per second. ``None`` if
+    the idle power is unknown. Raises `ValueError` if the rate is not greater than 0 or exceeds the
+    throughput.
     """
     if not 0 < rate <= throughput:
-        raise ValueError(f"a rate of {rate:g} is not above 0 and at most the throughput of {throughput:g}")
+        raise ValueError(
+            f"a rate must be greater than 0 and at most the throughput of {throughput:g}, got {rate:g}"
+        )
     if energy.idle_watts is None:
         return None
     utilisation = rate / throughput
     return (energy.idle_watts * (1 - utilisation) + watts(energy) * utilisation) / rate
 
 
-def joules_per_month(energy: Energy, rate: float, throughput: float) -> float | None:
-    """Energy that one instance takes in a month at a demand, as `joules_per_item_at`."""
-    item = joules_per_item_at(energy, rate, throughput)
-    return None if item is None else item * rate * MONTH_SECONDS
-
-
 def co2e(joules: float, grid: str = "world", provider: str | None = None) -> Emission:
     """Convert energy to CO2e with the factor of a grid.
 
-    With `provider`, a name of `PUE`, the data centre around the machine is counted too. Raises `ValueError`
-    for names that are not known.
+    `provider`, a name of `PUE`, adds the overhead of its data centres. Raises `ValueError` for an unknown
+    name.
     """
-    factor = GRID[_known(grid, GRID, "grid")]
-    overhead = 1.0 if provider is None else PUE[_known(provider, PUE, "provider")]
+    if grid not in GRID:
+        raise ValueError(not_one_of("grid", grid, GRID))
+    if provider is not None and provider not in PUE:
+        raise ValueError(not_one_of("provider", provider, PUE))
+    factor = GRID[grid]
+    overhead = 1.0 if provider is None else PUE[provider]
     basis = f"{factor.grams_per_kwh:g} g/kWh ({grid}, {factor.year})"
     if provider is not None:
         basis += f", PUE {overhead:g} ({provider})"
     return Emission(joules / JOULES_PER_KWH * factor.grams_per_kwh * overhead, basis)
-
-
-def _known(name: str, table: Mapping[str, object], what: str) -> str:
-    if name not in table:
-        raise ValueError(f"unknown {what} {name!r}: known are {', '.join(table)}")
-    return name

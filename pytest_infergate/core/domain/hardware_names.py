@@ -1,4 +1,7 @@
-"""Names of accelerators and CPUs, parsed into comparable parts."""
+"""Names of accelerators and CPUs, parsed into comparable parts.
+
+Torch, the operating system, cloud providers and price catalogues write the same model in different ways.
+"""
 
 from __future__ import annotations
 
@@ -7,112 +10,119 @@ from typing import Final, NamedTuple
 
 
 class AcceleratorModel(NamedTuple):
-    """The name of an accelerator taken apart, whoever wrote it."""
+    """The parts of the name of an accelerator."""
 
     model: str
     """``a100``, ``rtx4090``."""
     memory: int | None
-    """Gigabytes; ``None`` where nobody says and the model does not tell."""
+    """Gigabytes; ``None`` if neither the name nor the model determines it."""
     form: str | None
-    """``sxm``, ``pcie``, ``nvl``: how it is built in, and how much power it gets."""
+    """Form factor, which determines the available power: ``sxm``, ``pcie`` or ``nvl``."""
 
 
-_MAKERS: Final = frozenset(
+# Vendors, product lines and filler: two models never differ in these parts alone.
+_VENDOR_PARTS: Final = frozenset(
     {"nvidia", "amd", "intel", "tesla", "geforce", "quadro", "instinct", "radeon", "gpu", "r", "tm",
      "generation", "server", "edition", "blackwell", "oam"}
 )  # fmt: skip
-"""Words in the names of accelerators that tell no two models apart."""
-_SMALLER: Final = {"a100": 40, "v100": 16}
-"""Gigabytes of the model where its name does not tell and there is a larger one."""
-_USUAL_FORM: Final = {"h100": "sxm", "h200": "sxm"}
-"""The form of the model where its name does not tell: the others are slower, and say so in theirs."""
-_WORD: Final = re.compile(r"[a-z0-9]+")
+# Catalogues name the size only for the larger variant: "A100" is the one with 40 GB, "A100-80GB" the other.
+_DEFAULT_MEMORY: Final = {"a100": 40, "v100": 16}
+"""Gigabytes of a model whose name does not state them although it has larger variants."""
+# The PCIe and NVL variants are slower and always say so in their names.
+_DEFAULT_FORM: Final = {"h100": "sxm", "h200": "sxm"}
+"""Form factor of a model whose name does not state it."""
+_PART: Final = re.compile(r"[a-z0-9]+")
 _MEMORY: Final = re.compile(r"(\d{1,6})g(?:b|ib)?")
 FORM_PATTERN: Final = re.compile(r"(sxm|pcie|nvl)\d*")
 
 
 def accelerator_model(name: str) -> AcceleratorModel:
-    """Take a name apart: of torch, ``NVIDIA A100-SXM4-80GB``, or of a table, ``A100-80GB``."""
-    told = parsed_name(name)
-    model = told.model
-    return AcceleratorModel(model, told.memory or _SMALLER.get(model), told.form or _USUAL_FORM.get(model))
+    """Parse a name of torch, ``NVIDIA A100-SXM4-80GB``, or of a table, ``A100-80GB``, and add defaults."""
+    stated = parsed_name(name)
+    model = stated.model
+    return AcceleratorModel(
+        model, stated.memory or _DEFAULT_MEMORY.get(model), stated.form or _DEFAULT_FORM.get(model)
+    )
 
 
 def parsed_name(name: str) -> AcceleratorModel:
-    """What the name itself tells."""
+    """Parse a name without filling in defaults."""
     parts: list[str] = []
     memory: int | None = None
     form: str | None = None
-    for word in _WORD.findall(name.lower()):
-        if (size := _MEMORY.fullmatch(word)) is not None:
+    for part in _PART.findall(name.lower()):
+        if (size := _MEMORY.fullmatch(part)) is not None:
             memory = int(size[1])
-        elif (built := FORM_PATTERN.fullmatch(word)) is not None:
-            form = built[1]
-        elif word not in _MAKERS and not word.startswith("hbm"):
-            parts.append(word)
-    model = re.sub(r"^rtx(?=a\d)", "", "".join(parts))  # RTX A6000 goes by A6000 as well
-    if model.endswith("nvl"):
+        elif (factor := FORM_PATTERN.fullmatch(part)) is not None:
+            form = factor[1]
+        elif part not in _VENDOR_PARTS and not part.startswith("hbm"):
+            parts.append(part)
+    model = re.sub(r"^rtx(?=a\d)", "", "".join(parts))  # "RTX A6000" and "A6000" are the same model
+    if model.endswith("nvl"):  # "H100NVL" is written as one word
         model, form = model.removesuffix("nvl"), "nvl"
     return AcceleratorModel(model, memory, form)
 
 
 def completed_name(name: str, memory_gb: float | None, instance: str) -> str:
-    """Add to an accelerator's name what it leaves open: memory, and the form that the instance's name has."""
-    told = parsed_name(name)
-    if memory_gb is not None and told.memory is None and told.model in _SMALLER:
+    """Add to the name of an accelerator the memory and the form factor that it does not state.
+
+    The form factor comes from the name of the instance.
+    """
+    stated = parsed_name(name)
+    if memory_gb is not None and stated.memory is None and stated.model in _DEFAULT_MEMORY:
         name = f"{name}-{memory_gb:.0f}GB"
-    words = map(FORM_PATTERN.fullmatch, _WORD.findall(instance.lower()))
-    form = next((found[1] for found in words if found is not None), None)
-    return f"{name}-{form.upper()}" if form is not None and told.form is None else name
+    matches = map(FORM_PATTERN.fullmatch, _PART.findall(instance.lower()))
+    form = next((match[1] for match in matches if match is not None), None)
+    return f"{name}-{form.upper()}" if form is not None and stated.form is None else name
 
 
-def same_accelerator(one: str | None, other: str | None) -> bool:
-    """Whether two names mean one model; memory and form count where both tell."""
-    if one is None or other is None:
+def same_accelerator(first: str | None, second: str | None) -> bool:
+    """Return whether two names mean the same model; memory and form count only if both state them."""
+    if first is None or second is None:
         return False
-    left, right = accelerator_model(one), accelerator_model(other)
-    told = ((left.memory, right.memory), (left.form, right.form))
-    return bool(left.model) and left.model == right.model and all(a == b for a, b in told if a and b)
+    left, right = accelerator_model(first), accelerator_model(second)
+    optional = ((left.memory, right.memory), (left.form, right.form))
+    return bool(left.model) and left.model == right.model and all(a == b for a, b in optional if a and b)
 
 
-_CPU_WORDS: Final = frozenset(
+# Vendors, product lines and filler, as above.
+_CPU_VENDOR_PARTS: Final = frozenset(
     {"intel", "amd", "arm", "aws", "microsoft", "ampere", "google", "xeon", "platinum", "gold", "silver",
      "bronze", "epyc", "cpu", "processor", "scalable"}
 )  # fmt: skip
-"""Words in the names of CPUs that tell no two models apart."""
 _CPU_VENDORS: Final = frozenset({"intel", "amd"})
+# Linux reports ARM cores by implementer and part number. Source: Linux, arch/arm64/include/asm/cputype.h.
 _ARM_PARTS: Final = {
     "0xd0c": "neoverse-n1",
     "0xd40": "neoverse-v1",
     "0xd49": "neoverse-n2",
     "0xd4f": "neoverse-v2",
 }
-"""Part numbers by which Linux calls ARM's cores. Source: Linux, arch/arm64/include/asm/cputype.h."""
 
 
 class CpuModel(NamedTuple):
-    """The name of a CPU taken apart."""
+    """The parts of the name of a CPU."""
 
     vendor: str
-    """Empty where nobody says."""
+    """Empty if unknown."""
     model: str
-    """``8488c``; empty where the provider hides it."""
+    """``8488c``; empty if the provider hides it."""
 
 
 def cpu_model(name: str) -> CpuModel:
-    """Take a name apart: of the system, ``Intel(R) Xeon(R) Platinum 8488C (6/143)``, or of a table."""
+    """Parse a name of the system, ``Intel(R) Xeon(R) Platinum 8488C (6/143)``, or of a table."""
     part = re.search(r"\(0x[0-9a-f]+/(0x[0-9a-f]+)\)", name.lower())
     if part is not None:
         return CpuModel("", _ARM_PARTS.get(part[1], ""))
-    words = re.sub(r"\([^()]*\)|@.*", " ", name.lower()).split()
-    kept = [word for word in words if word not in _CPU_WORDS and not re.fullmatch(r"\d+-core", word)]
-    return CpuModel(next((word for word in words if word in _CPU_VENDORS), ""), " ".join(kept))
+    parts = re.sub(r"\([^()]*\)|@.*", " ", name.lower()).split()
+    kept = [part for part in parts if part not in _CPU_VENDOR_PARTS and not re.fullmatch(r"\d+-core", part)]
+    return CpuModel(next((part for part in parts if part in _CPU_VENDORS), ""), " ".join(kept))
 
 
-def same_cpu(one: str | None, other: str | None) -> bool:
-    """Whether two names mean one model; a vendor alone means none."""
-    if one is None or other is None:
+def same_cpu(first: str | None, second: str | None) -> bool:
+    """Return whether two names mean the same model; a vendor without a model matches nothing."""
+    if first is None or second is None:
         return False
-    left, right = cpu_model(one), cpu_model(other)
+    left, right = cpu_model(first), cpu_model(second)
     vendors = {left.vendor, right.vendor} - {""}
     return bool(left.model) and left.model == right.model and len(vendors) <= 1

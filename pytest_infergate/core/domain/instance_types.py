@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import date
 from fnmatch import fnmatchcase
 from typing import Final
 
@@ -21,47 +21,51 @@ from pytest_infergate.core.domain.hardware_names import (
 from pytest_infergate.core.domain.model import Hardware, Note, Struct
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.outcome import Price
+from pytest_infergate.core.domain.spelling import did_you_mean
 
+# A twelfth of a year of 365 days: clouds multiply hourly prices with this number.
 HOURS_PER_MONTH: Final = 730.0
-"""A twelfth of a year of 365 days: what clouds multiply an hourly price with."""
 SECONDS_PER_HOUR: Final = 3600.0
-MOST_USD: Final = 1e6
-"""A dearer hour is taken for a slip."""
+# No machine costs a million dollars an hour: such a cell is a typing error or another currency.
+MAX_USD_PER_HOUR: Final = 1e6
+# Requests wait in front of a busy machine: method.md recommends a utilisation of 60 % at most, because
+# predictions of latency were far too good where queues get long.
 UTILISATION: Final = 0.6
-"""Share of a machine's capacity that is planned to be used, unless the user says another."""
-OLDEST_DAYS: Final = 90
-"""Prices that are older than this are shown with a warning."""
-WIDEST_RATIO: Final = 2.0
-"""Prices of one accelerator at one provider that differ by a larger factor are doubted."""
+"""Default share of the capacity of a machine that is planned to be used."""
+MAX_PRICE_AGE_DAYS: Final = 90
+"""Age in days from which on a price is shown with a warning."""
+# Prices of one accelerator differ with the rest of the machine, but rarely by more than this factor.
+MAX_PRICE_RATIO: Final = 2.0
+"""Ratio of two prices of one accelerator at one provider from which on both are doubted."""
 
 
 class Instance(Struct, frozen=True, kw_only=True):
-    """One type of machine to rent, and its price in one region."""
+    """A type of machine that can be rented, and its price in one region."""
 
     provider: str
     region: str
     name: str
-    """As the provider calls the type: ``c7i.xlarge``."""
+    """Name of the type at its provider: ``c7i.xlarge``."""
     vcpus: int
     memory_gib: float | None
     accelerator: str | None = None
-    """Model of its accelerators; one that comes in two sizes of memory has the size in it: ``A100-80GB``."""
+    """Model of its accelerators, with the memory if the model has several sizes: ``A100-80GB``."""
     accelerator_count: int = 0
     cpu_model: str | None = None
-    """As it stands in the table; ``None``, or a vendor alone, where the provider does not tell."""
+    """Name in the table; ``None``, or a vendor alone, if the provider does not state the model."""
     usd_per_hour: float
-    """List price, on demand."""
+    """List price on demand."""
     spot_usd_per_hour: float | None = None
-    """Of a machine that may be taken away at any time."""
+    """Price of a machine that the provider may take away at any time."""
     discount: float = 0.0
-    """Off the list price for a commitment, 0 to less than 1."""
-    as_of: str
-    """Day of the price, ISO 8601; empty where nobody knows."""
+    """Share off the list price for a commitment, 0 to less than 1."""
+    as_of: date | None = None
+    """Day of the price; ``None`` if unknown."""
     source: str = ""
 
     @property
     def price(self) -> float:
-        """USD an hour that is paid: the list price without the discount."""
+        """USD per hour to pay: the list price less the discount."""
         return self.usd_per_hour * (1 - self.discount)
 
     @property
@@ -71,65 +75,70 @@ class Instance(Struct, frozen=True, kw_only=True):
 
     @property
     def text(self) -> str:
-        """What stands beside its price: ``aws/c7i.xlarge in us-east-1, on demand, as of 2026-07-20``."""
+        """Source of the price: ``aws/c7i.xlarge in us-east-1, on demand, as of 2026-07-20``."""
         reduced = f", {units.percent(self.discount, signed=False, decimals=0)} off" if self.discount else ""
-        when = f"as of {self.as_of}" if self.as_of else "of unknown date"
+        when = "of unknown date" if self.as_of is None else f"as of {self.as_of}"
         return f"{self.full_name} in {self.region}, on demand{reduced}, {when}"
 
 
 def usd_per_million(usd_per_hour: float, items_per_second: float, utilisation: float = 1.0) -> float:
-    """What a million items cost on a machine that is used to this share of its capacity.
+    """Return the cost of a million items on a machine of which this share of the capacity is used.
 
-    Raises `ValueError` for a throughput or a share that nothing can be divided by.
+    Raises `ValueError` for a throughput or a utilisation that is not greater than 0.
     """
     return usd_per_hour / (_used(items_per_second, utilisation) * SECONDS_PER_HOUR) * 1e6
 
 
 def usd_per_month(usd_per_hour: float, instances: float) -> float:
-    """What so many machines cost, on average over the hours of a month."""
+    """Return the cost of a number of machines, which may be an average over the hours of a month."""
     return usd_per_hour * HOURS_PER_MONTH * instances
 
 
 def instance_hours(instances: Sequence[int], scale_up: float) -> float:
-    """Hours that are paid for in a day when so many machines are needed in each hour of it.
+    """Return the machine hours to pay for in a day that needs this number of instances in each of its hours.
 
-    Each is ordered `scale_up` seconds before it is needed, and given back when its hour is over.
+    A machine is ordered `scale_up` seconds before the hour that needs it, and released at the end of the
+    hour.
     """
     ahead, part = divmod(scale_up / SECONDS_PER_HOUR, 1)
     hours = len(instances)
 
-    def most(begin: int, further: int) -> int:
+    def peak(begin: int, further: int) -> int:
         return max(instances[(begin + later) % hours] for later in range(min(further + 1, hours)))
 
+    # In the last `part` of each hour, the machines of one hour more have been ordered already.
     return sum(
-        (1 - part) * most(hour, int(ahead)) + part * most(hour, int(ahead) + 1) for hour in range(hours)
+        (1 - part) * peak(hour, int(ahead)) + part * peak(hour, int(ahead) + 1) for hour in range(hours)
     )
 
 
 def instances_for_throughput(rate: float, items_per_second: float, utilisation: float = UTILISATION) -> int:
-    """Whole machines for a demand in items a second, by throughput alone: nothing waits here.
+    """Return the number of machines for a demand in items per second by throughput alone, without waiting.
 
-    Raises `ValueError` as `usd_per_million` does.
+    Raises `ValueError` for a demand that is negative or needs infinitely many machines, and like
+    `usd_per_million`.
     """
     needed = rate / _used(items_per_second, utilisation)
     if not 0 <= needed < math.inf:
-        raise ValueError(f"a demand of {rate:g}/s cannot be served with {items_per_second:g}/s a machine")
-    # Rounded, so that a machine at its very limit is not two by the last bit of a float.
+        raise ValueError(
+            f"a demand must be 0 or more and finite, got {rate:g}/s at {items_per_second:g}/s per machine"
+        )
+    # Rounded, so that the last bit of a float does not add a machine to a demand that fits exactly.
     return max(1, math.ceil(round(needed, 9)))
 
 
 def _used(items_per_second: float, utilisation: float) -> float:
-    """Items a second of a machine that is used to a share."""
+    """Return the items per second of a machine of which a share of the capacity is used."""
     if not 0 < utilisation <= 1:
-        raise ValueError(f"a utilisation of {utilisation:g} is not a share above 0 and at most 1")
+        raise ValueError(f"utilisation must be greater than 0 and at most 1, got {utilisation:g}")
     used = items_per_second * utilisation
     if not 0 < used < math.inf:
-        raise ValueError(f"a throughput of {items_per_second:g}/s has no cost; it must be above 0")
+        raise ValueError(f"throughput must be greater than 0 and finite, got {items_per_second:g}/s")
     return used
 
 
 def price_of(instance: Instance, utilisation: float, notes: Iterable[Note] = ()) -> Price:
-    """What is paid for an instance, with what must stand beside the figure."""
+    """Return the price of an instance with its source and the reasons to doubt it."""
     return Price(
         usd_per_hour=instance.price, utilisation=utilisation, source=instance.text, notes=tuple(notes)
     )
@@ -139,160 +148,154 @@ def price_of(instance: Instance, utilisation: float, notes: Iterable[Note] = ())
 
 
 def find_instance(instances: Iterable[Instance], name: str) -> Instance:
-    """Look an instance up by ``provider/name``, or by its name alone where no other has it.
+    """Find an instance by ``provider/name``, or by its name alone if that is unique.
 
-    Raises `ValueError` with the nearest name, or with what there is to choose from.
+    Raises `ValueError` with the nearest name, or with all matches if there are several.
     """
     known = tuple(instances)
-    found = [one for one in known if name in (one.full_name, one.name)]
-    if not found:
-        names = [text for one in known for text in (one.full_name, one.name)]
-        near = difflib.get_close_matches(name, names, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"no instance {name!r} is in the table of prices{hint}")
-    if len(found) > 1:
-        places = ", ".join(f"{one.full_name} in {one.region}" for one in found)
-        raise ValueError(f"{name!r} may be {places}: name the provider, and choose one region")
-    return found[0]
+    matches = [instance for instance in known if name in (instance.full_name, instance.name)]
+    if not matches:
+        names = [text for instance in known for text in (instance.full_name, instance.name)]
+        raise ValueError(f"no instance {name!r} is in the table of prices{did_you_mean(name, names)}")
+    if len(matches) > 1:
+        places = ", ".join(f"{instance.full_name} in {instance.region}" for instance in matches)
+        raise ValueError(
+            f"{name!r} has several prices: {places}. Hint: add the provider to the name and select one region"
+        )
+    return matches[0]
 
 
 def select_instances(
     instances: Iterable[Instance], accelerator: str | None = None, regions: Collection[str] = ()
 ) -> tuple[Instance, ...]:
-    """Instances with an accelerator and of some regions, where these are said.
+    """Return the instances that have an accelerator and are in one of some regions, if these are given.
 
-    Memory and form of the accelerator count where its name tells them. Raises `ValueError` naming what there
-    is where no instance is left.
+    Memory and form factor of the accelerator count if its name states them. Raises `ValueError` with the
+    known names if no instance is left.
     """
     found = tuple(instances)
     if accelerator is not None:
-        known = sorted({one.accelerator for one in found if one.accelerator is not None})
-        found = tuple(one for one in found if _is(one.accelerator, accelerator))
+        wanted = parsed_name(accelerator)
+
+        def matches(name: str) -> bool:
+            model = accelerator_model(name)
+            return (
+                model.model == wanted.model
+                and wanted.memory in (None, model.memory)
+                and wanted.form in (None, model.form)
+            )
+
+        known = sorted({instance.accelerator for instance in found if instance.accelerator is not None})
+        found = tuple(one for one in found if one.accelerator is not None and matches(one.accelerator))
         if not found:
-            raise ValueError(f"no instance has the accelerator {accelerator!r}: known are {', '.join(known)}")
+            raise ValueError(
+                f"no instance has the accelerator {accelerator!r}. Hint: known are {', '.join(known)}"
+            )
     if regions:
-        known = sorted({one.region for one in found})
-        found = tuple(one for one in found if one.region in regions)
+        known = sorted({instance.region for instance in found})
+        found = tuple(instance for instance in found if instance.region in regions)
         if not found:
-            raise ValueError(f"no instance is of region {', '.join(regions)}: known are {', '.join(known)}")
+            raise ValueError(f"no instance is in {', '.join(regions)}. Hint: known are {', '.join(known)}")
     return found
 
 
-def _is(accelerator: str | None, asked: str) -> bool:
-    if accelerator is None:
-        return False
-    model, wanted = accelerator_model(accelerator), parsed_name(asked)
-    return (
-        model.model == wanted.model
-        and wanted.memory in (None, model.memory)
-        and wanted.form in (None, model.form)
-    )
-
-
 def discounted(instances: Iterable[Instance], discounts: Mapping[str, float]) -> tuple[Instance, ...]:
-    """Set discounts by pattern over ``provider/name``, later patterns over earlier ones."""
-    return tuple(msgspec.structs.replace(one, discount=_discount(one, discounts)) for one in instances)
+    """Set discounts by pattern over ``provider/name``; the last matching pattern takes precedence."""
+    priced = []
+    for instance in instances:
+        shares = [share for pattern, share in discounts.items() if fnmatchcase(instance.full_name, pattern)]
+        priced.append(msgspec.structs.replace(instance, discount=shares[-1]) if shares else instance)
+    return tuple(priced)
 
 
-def _discount(instance: Instance, discounts: Mapping[str, float]) -> float:
-    given = [share for pattern, share in discounts.items() if fnmatchcase(instance.full_name, pattern)]
-    return given[-1] if given else instance.discount
-
-
-# Instances by class
+# Instances by hardware class
 
 
 def same_class(instance: Instance, hardware: Hardware) -> bool:
-    """Whether what was measured on this hardware holds for the instance.
-
-    That takes its accelerators, model and count; where it has none, its CPU model and number of cores.
-    """
+    """Return whether measurements on this hardware are valid for an instance, see `hardware_difference`."""
     return not hardware_difference(instance, hardware)
 
 
 def hardware_difference(instance: Instance, hardware: Hardware) -> str:
-    """Say in what an instance is another machine; empty where it is of the same class."""
-    name = instance.full_name
-    if instance.accelerator_count:
-        return _other_accelerators(instance, hardware)
-    if hardware.accelerator is not None:
-        return f"the machine has an accelerator, {hardware.accelerator}, and {name} has none"
-    if not same_cpu(hardware.cpu_model, instance.cpu_model):
-        return f"the CPU is {hardware.cpu_model}, that of {name} is {instance.cpu_model or 'not known'}"
-    if hardware.cores != instance.vcpus:
+    """Return in what an instance differs from the measured hardware; empty if it is of the same class.
+
+    Model and number of accelerators are compared, or else CPU model and number of cores.
+    """
+    name, here, there = instance.full_name, hardware.accelerator, instance.accelerator
+    accelerators = units.plural(hardware.accelerator_count, "accelerator")
+    differences = (
+        (here is None, f"no accelerator was used, and {name} has {there}"),
+        (not same_accelerator(here, there), f"the accelerator is {here}, that of {name} is {there}"),
+        (
+            hardware.accelerator_count != instance.accelerator_count,
+            f"{accelerators} can be used here, and {name} has {instance.accelerator_count}",
+        ),
+    )
+    if not instance.accelerator_count:
         cores = units.plural(hardware.cores, "core")
-        return f"{cores} can be used here, {name} has {units.plural(instance.vcpus, 'vCPU')}"
-    return ""
-
-
-def _other_accelerators(instance: Instance, hardware: Hardware) -> str:
-    name = instance.full_name
-    if hardware.accelerator is None:
-        return f"no accelerator was used, and {name} has {instance.accelerator}"
-    if not same_accelerator(hardware.accelerator, instance.accelerator):
-        return f"the accelerator is {hardware.accelerator}, that of {name} is {instance.accelerator}"
-    if hardware.accelerator_count != instance.accelerator_count:
-        here = units.plural(hardware.accelerator_count, "accelerator")
-        return f"{here} can be seen here, {name} has {instance.accelerator_count}"
-    return ""
+        differences = (
+            (here is not None, f"the machine has an accelerator, {here}, and {name} has none"),
+            (
+                not same_cpu(hardware.cpu_model, instance.cpu_model),
+                f"the CPU is {hardware.cpu_model}, that of {name} is {instance.cpu_model or 'unknown'}",
+            ),
+            (
+                hardware.cores != instance.vcpus,
+                f"{cores} can be used here, and {name} has {units.plural(instance.vcpus, 'vCPU')}",
+            ),
+        )
+    return next((text for differs, text in differences if differs), "")
 
 
 def proposals(hardware: Hardware, instances: Iterable[Instance]) -> tuple[Instance, ...]:
-    """Instances of the same class, cheapest first."""
-    same = (one for one in instances if same_class(one, hardware))
-    return tuple(sorted(same, key=lambda one: (one.price, one.full_name, one.region)))
+    """Return the instances of the same hardware class, the cheapest first."""
+    same = (instance for instance in instances if same_class(instance, hardware))
+    return tuple(sorted(same, key=lambda instance: (instance.price, instance.full_name, instance.region)))
 
 
-# What is doubtful about a table
+# Doubts about prices
 
 
-def stale_price_note(instances: Iterable[Instance], today: str) -> Note | None:
-    """Say that a price is older than `OLDEST_DAYS`, or of an unknown day; ``None`` where none is.
-
-    `today` is a day as ISO 8601 has it. Raises `ValueError` for a day that is none.
-    """
+def stale_price_note(instances: Iterable[Instance], today: date) -> Note | None:
+    """Return a note if a price is older than `MAX_PRICE_AGE_DAYS` or of unknown date."""
     used = tuple(instances)
-    undated = [one for one in used if not one.as_of]
-    oldest = min((one for one in used if one.as_of), key=lambda one: one.as_of, default=None)
-    age = 0 if oldest is None else _day_number(today) - _day_number(oldest.as_of)
-    hint = "compare it with the provider's, and give your own with --infer-prices"
-    if oldest is not None and age > OLDEST_DAYS:
-        text = f"the price of {oldest.full_name} is {age} days old, of {oldest.as_of}"
-        return Note(code=NoteCode.PRICES_OLD, text=text, hint=hint)
-    if undated:
-        text = f"nobody knows of when the price of {undated[0].full_name} is"
-        return Note(code=NoteCode.PRICES_UNDATED, text=text, hint=hint)
-    return None
-
-
-def _day_number(day: str) -> int:
-    """Count days, so that two of them can be subtracted: years begin in March, leap days end them."""
-    year, month, date = map(int, day.split("-"))
-    year, month = (year, month - 3) if month > 2 else (year - 1, month + 9)  # noqa: PLR2004 - February
-    return 365 * year + year // 4 - year // 100 + year // 400 + (153 * month + 2) // 5 + date
+    hint = "compare it with the provider's price list, and set your own with --infer-prices"
+    dated = [(instance.as_of, instance) for instance in used if instance.as_of is not None]
+    if dated:
+        day, oldest = min(dated, key=lambda pair: pair[0])
+        age = (today - day).days
+        if age > MAX_PRICE_AGE_DAYS:
+            text = f"the price of {oldest.full_name} is {age} days old, as of {day}"
+            return Note(code=NoteCode.PRICES_OLD, text=text, hint=hint)
+    undated = next((instance for instance in used if instance.as_of is None), None)
+    if undated is None:
+        return None
+    text = f"the date of the price of {undated.full_name} is unknown"
+    return Note(code=NoteCode.PRICES_UNDATED, text=text, hint=hint)
 
 
 def price_doubts(instances: Iterable[Instance]) -> tuple[Note, ...]:
-    """Say where one provider's price of one accelerator differs by more than `WIDEST_RATIO`."""
+    """Return a note for each accelerator with doubtful prices at one provider, see `MAX_PRICE_RATIO`."""
     groups: dict[tuple[str, AcceleratorModel], list[Instance]] = {}
-    for one in instances:
-        if one.accelerator is not None and one.accelerator_count:
-            groups.setdefault((one.provider, accelerator_model(one.accelerator)), []).append(one)
-    return tuple(note for group in groups.values() if (note := _wide(group)) is not None)
+    for instance in instances:
+        if instance.accelerator is not None and instance.accelerator_count:
+            key = instance.provider, accelerator_model(instance.accelerator)
+            groups.setdefault(key, []).append(instance)
 
+    def each(instance: Instance) -> float:
+        return instance.usd_per_hour / instance.accelerator_count
 
-def _wide(group: Sequence[Instance]) -> Note | None:
-    """Doubt the prices of one model of accelerator at one provider."""
-
-    def each(one: Instance) -> float:
-        return one.usd_per_hour / one.accelerator_count
-
-    low, high = min(group, key=each), max(group, key=each)
-    if each(high) <= WIDEST_RATIO * each(low):
-        return None
-    ends = " and ".join(f"{each(one):.2f} with {one.name} in {one.region}" for one in (low, high))
-    return Note(
-        code=NoteCode.PRICES_DOUBTFUL,
-        text=f"{low.provider} asks between {ends}, in USD an hour, for one {low.accelerator}",
-        hint="compare both with the provider's own list",
-    )
+    notes = []
+    for group in groups.values():
+        low, high = min(group, key=each), max(group, key=each)
+        if each(high) <= MAX_PRICE_RATIO * each(low):
+            continue
+        ends = " to ".join(f"{each(end):.2f} with {end.name} in {end.region}" for end in (low, high))
+        notes.append(
+            Note(
+                code=NoteCode.PRICES_DOUBTFUL,
+                text=f"prices of {low.provider} for one {low.accelerator} range from {ends}, in USD per hour",
+                hint="compare both with the provider's price list",
+            )
+        )
+    return tuple(notes)

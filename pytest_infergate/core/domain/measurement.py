@@ -1,4 +1,4 @@
-"""What is measured of one case: latency, throughput, memory, energy and exact counters. SI units throughout."""
+"""The measurement of a case: latency, throughput, memory, energy and exact counters. All units are SI."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pytest_infergate.core.domain.model import Note, Struct
 
 
 class Estimate(Struct, frozen=True, kw_only=True):
-    """A figure with its one-sided 99 % bounds; a bound that the samples cannot give is ``None``."""
+    """A figure with one-sided 99 % bounds; a bound is ``None`` if there are too few samples for it."""
 
     value: float
     low: float | None = None
@@ -16,7 +16,7 @@ class Estimate(Struct, frozen=True, kw_only=True):
 
 
 class Latency(Struct, frozen=True, kw_only=True):
-    """Wall time of one call with the device synchronised before and after, in seconds."""
+    """Wall time of one call in seconds, with the device synchronised before and after it."""
 
     count: int
     mean: float
@@ -25,87 +25,87 @@ class Latency(Struct, frozen=True, kw_only=True):
     p95: Estimate
     p99: Estimate
     percentiles: tuple[float, ...] = ()
-    """The 0th to the 100th percentile, for pictures: 101 values."""
+    """The 0th to the 100th percentile: 101 values."""
 
 
 class Memory(Struct, frozen=True, kw_only=True):
     """Memory of one call, in bytes."""
 
     weights: int | None = None
-    """Parameters and buffers; ``None`` for a plain callable, which hides them."""
+    """Parameters and buffers; ``None`` for a plain callable, whose weights cannot be seen."""
     activations: int | None = None
-    """Allocator peak of one call above where the call began."""
+    """Peak of the allocator during one call, above its level before the call."""
     reserved: int | None = None
-    """Peak that an accelerator's allocator reserved from the device."""
+    """Peak that the allocator of an accelerator reserved on the device."""
     host_peak: int | None = None
-    """Peak resident memory of the test's process during the case, libraries included."""
+    """Peak resident memory of the test process during the case, libraries included."""
 
     @property
     def peak(self) -> int | None:
-        """Weights, where known, and the peak of one call: what the model needs on the device."""
+        """Memory that the model needs on the device: peak of one call, and the weights if known."""
         return None if self.activations is None else self.activations + (self.weights or 0)
 
 
 class Stream(Struct, frozen=True, kw_only=True):
-    """Timing of a result that arrives item by item, in seconds."""
+    """Times of a result that arrives item by item, in seconds."""
 
     items: float
-    """Items a call, mean."""
+    """Mean number of items of a call."""
     first_item: Latency
     between_items: Latency | None = None
-    """``None`` where a call yields one item."""
+    """``None`` if a call yields a single item."""
 
 
 class Energy(Struct, frozen=True, kw_only=True):
-    """What one call took of everything that a meter saw while calls were issued back to back."""
+    """Energy of one call, metered while calls were issued back to back."""
 
     joules: float
-    """A call: all that the board or package took in the window, idle power included, over its calls."""
+    """Energy of the board or package in the window, idle power included, divided by its calls."""
     source: str
     """``nvml``, ``rapl`` or ``estimate``."""
     scope: str
-    """What is covered: ``board``, ``package``, or ``vcpus`` of an estimate."""
+    """Hardware that the figure covers: ``board``, ``package``, or ``vcpus`` for an estimate."""
     seconds: float
-    """Length of the window; for an estimate, of the calls that were timed."""
+    """Length of the window; for an estimate, total time of the timed calls."""
     calls: int
-    """In the window."""
+    """Number of calls in the window."""
     batch_size: int = 1
     idle_watts: float | None = None
-    """Power of the same board or package between calls, right after the window."""
+    """Power of the same board or package right after the window, with the model loaded."""
 
     @property
     def estimated(self) -> bool:
-        """Whether nobody measured it."""
+        """Whether the figure is an estimate instead of a measurement."""
         return self.source == "estimate"
 
 
 class Peaks(Struct, frozen=True, kw_only=True):
-    """What a device was seen to reach on work made for it, with the threads of the case."""
+    """The performance that a device reached on suitable work, with the threads of the case."""
 
     flops: dict[str, float] = msgspec.field(default_factory=dict)
-    """Floating point operations a second of a large product, by dtype."""
+    """Floating point operations per second of a large matrix product, by dtype."""
     bandwidth: float
-    """Bytes a second of a large copy, read and written counted both."""
+    """Bytes per second of a large copy, counting both bytes read and bytes written."""
 
 
 class ConcurrentRun(Struct, frozen=True, kw_only=True):
-    """What several processes with the same model do on one machine at once."""
+    """Throughput and call times of several processes that run the same model at once on one machine."""
 
     workers: int
     throughput: float
-    """Items a second of all of them."""
+    """Items per second of all workers together."""
     calls: int
-    """Of all of them, that were timed."""
+    """Number of timed calls of all workers."""
     mean: float
     """Seconds of a call."""
     percentiles: tuple[float, ...]
     """The 0th to the 100th percentile of the seconds of a call, averaged over the workers: 101 values."""
     threads: int | None = None
-    """Threads torch used inside an operator, in each."""
+    """Threads that torch used inside an operator in each worker."""
 
 
 class WarmUp(Struct, frozen=True, kw_only=True):
-    """What it took to reach the steady state."""
+    """Calls and time that were needed to reach the steady state."""
 
     calls: int
     seconds: float
@@ -113,63 +113,63 @@ class WarmUp(Struct, frozen=True, kw_only=True):
 
 
 class OperatorWork(Struct, frozen=True, kw_only=True, order=True):
-    """What one operator does in one place of a model during one call."""
+    """The work of one operator in one place of a model during one call."""
 
     operator: str
-    """As torch's dispatcher names it, ``aten::addmm``, without its overload."""
+    """Name in torch's dispatcher without its overload: ``aten::addmm``."""
     place: str = ""
-    """Module path, ``encoder.layer.3.attention``; equal places stand together, ``encoder.layer.{0-11}``,
-    and the figures are those of each. Empty outside of any module."""
+    """Module path: ``encoder.layer.3.attention``. Places with equal work share one row, for example
+    ``encoder.layer.{0-11}``, whose figures are those of each place. Empty outside of any module."""
     calls: int
     flops: int = 0
-    """Floating point operations, a multiplication and an addition counted as two."""
+    """Floating point operations; a multiplication and an addition count as two."""
     bytes: int = 0
-    """Read and written."""
+    """Bytes read and written."""
 
 
 class Counters(Struct, frozen=True, kw_only=True):
-    """Exact figures of one call, taken in passes of their own: no clock, no noise."""
+    """Exact figures of one call, counted in separate passes that are never timed."""
 
     totals: dict[str, int] = msgspec.field(default_factory=dict)
-    """By counter name, see `core.metrics.COUNTERS`."""
+    """By the name of the counter, see `metrics.COUNTERS`."""
     weights: dict[str, int] = msgspec.field(default_factory=dict)
     """Bytes of parameters and buffers, by dtype."""
     operators: tuple[OperatorWork, ...] = ()
     architecture: str = ""
-    """Instruction set or GPU architecture that torch chooses its operators by."""
+    """Instruction set or GPU architecture by which torch chooses its kernels."""
     varying: dict[str, tuple[int, int]] = msgspec.field(default_factory=dict)
-    """Totals that repetitions did not agree on: the least and the most. Empty where nobody repeated."""
+    """Smallest and largest value of totals that repetitions did not agree on; empty without repetitions."""
 
 
 class Measurement(Struct, frozen=True, kw_only=True):
-    """Everything measured of one case on one machine in one launch. Times in seconds."""
+    """Everything measured of one case on one machine in one process launch. Times are in seconds."""
 
     latency: Latency
     throughput: float
-    """Items a second: calls issued back to back with one synchronisation at the end, times the batch size."""
+    """Items per second of calls issued back to back with one synchronisation at the end."""
     cold_start: float
-    """First call in this process."""
+    """Time of the first call in this process."""
     warm_up: WarmUp
     memory: Memory = Memory()
     enqueue: float | None = None
-    """Median time until the call returns, on an accelerator; the device may still be working."""
+    """Median time until the call returns on an accelerator, which may still be working then."""
     device_time: float | None = None
-    """Summed kernel durations of one call, on an accelerator."""
+    """Sum of the kernel durations of one call on an accelerator."""
     host_to_host: float | None = None
-    """Median with inputs copied to the device and outputs back to the host, where that differs."""
+    """Median with inputs copied to the device and outputs copied back, on devices that need copies."""
     page_faults: float | None = None
-    """Minor page faults a call, on the CPU."""
+    """Minor page faults per call on the CPU."""
     stream: Stream | None = None
     reference_work: dict[str, float] = msgspec.field(default_factory=dict)
-    """Median seconds of each yardstick, interleaved with the case."""
+    """Median seconds of each reference workload, which is interleaved with the case."""
     counters: Counters = Counters()
     threads: int | None = None
-    """Threads torch used inside an operator."""
+    """Threads that torch used inside an operator."""
     contention: float | None = None
-    """Share of the case's processor time that other processes took while it was timed, 0.5 being half a
-    core from each thread. ``None`` where the system does not tell."""
+    """CPU contention: share of the processor time available to the case that other processes took while it
+    was timed; 0.5 is half a core per thread. ``None`` if the system does not report it."""
     energy: Energy | None = None
-    """``None`` where neither a meter nor a table tells it."""
+    """``None`` if there is neither a meter nor an estimate for the processor."""
     concurrent_runs: tuple[ConcurrentRun, ...] = ()
-    """Taken where several workers are asked for."""
+    """One for each number of workers that the user requests."""
     notes: tuple[Note, ...] = ()

@@ -1,4 +1,4 @@
-"""What can be promised: every metric by name, how it is read off a measurement, how it is shown."""
+"""Every metric by name: how it is read from a measurement, and how it is shown."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 from pytest_infergate.core.domain import energy, instance_types, units
-from pytest_infergate.core.domain.measurement import Estimate, Latency, Measurement
+from pytest_infergate.core.domain.measurement import Estimate, Measurement
 from pytest_infergate.core.domain.outcome import Price
 
 
 class Metric(NamedTuple):
     """A figure that a budget may limit.
 
-    `scale` converts the SI figure that `read` returns into the unit of the metric's name. `percentile`
-    is set where the figure is one, so that its need of samples can be stated.
+    `scale` converts the SI figure that `read` returns into the unit of the metric's name. `percentile` is set
+    for metrics that are percentiles, whose bounds need a number of samples.
     """
 
     name: str
@@ -26,16 +26,17 @@ class Metric(NamedTuple):
     timed: bool = False
     percentile: float | None = None
     needs: str = ""
-    """What a run must have before the figure exists; said where it is missing."""
+    """What a run must provide for the figure to exist; part of the message if it does not."""
     dollars: Callable[[Price, float, float | None], float | None] | None = None
-    """For what is paid: dollars by price, items a second and demand; ``None`` where the demand is missing."""
+    """For costs: dollars from price, items per second and demand; ``None`` if the demand is missing."""
 
     def in_unit(self, value: float) -> float:
-        """Convert an SI figure into the unit of the metric's name, whole thousands exactly."""
+        """Convert an SI figure into the unit of the metric's name."""
+        # Dividing by a whole number keeps whole thousands exact; multiplying by 1e-6 does not.
         return value * self.scale if self.scale >= 1 else value / round(1 / self.scale)
 
     def shown(self, value: float | None) -> str:
-        """Format a value that stands in the unit of the metric's name."""
+        """Format a value that is in the unit of the metric's name."""
         return self.show(None if value is None else value / self.scale)
 
 
@@ -55,26 +56,8 @@ def _exact(read: Callable[[Measurement], float | None]) -> Callable[[Measurement
     return estimate
 
 
-def _first_item(measurement: Measurement) -> Estimate | None:
-    return None if measurement.stream is None else measurement.stream.first_item.p50
-
-
-def _between_items(measurement: Measurement) -> Estimate | None:
-    gaps: Latency | None = None if measurement.stream is None else measurement.stream.between_items
-    return None if gaps is None else gaps.p95
-
-
-def _items_per_second(measurement: Measurement) -> float | None:
-    stream = measurement.stream
-    return None if stream is None else stream.items / measurement.latency.mean
-
-
 def _dollars(value: float | None) -> str:
     return units.UNKNOWN if value is None else f"{units.dollars(value)} USD"
-
-
-def _per_million(price: Price, throughput: float, demand: float | None) -> float:  # noqa: ARG001 - one form
-    return instance_types.usd_per_million(price.usd_per_hour, throughput, price.utilisation)
 
 
 def _per_month(price: Price, throughput: float, demand: float | None) -> float | None:
@@ -85,15 +68,12 @@ def _per_month(price: Price, throughput: float, demand: float | None) -> float |
     )
 
 
-def _energy(measurement: Measurement) -> Estimate | None:
-    return None if measurement.energy is None else energy.per_item(measurement.energy)
-
-
-_MODULE = "a torch module: a plain callable hides its weights"
-_STREAM = "a generator or iterator as the result of the call"
+# What a metric needs completes the sentence "it needs ...".
+_MODULE = "a torch module; the weights of a plain callable cannot be seen"
+_STREAM = "a call that returns a generator or iterator"
 _PRICE = "a price for the machine"
 _DEMAND = "a demand, and a price for the machine"
-_ENERGY = "an energy meter that can be read: NVML of NVIDIA's boards, RAPL of processors"
+_ENERGY = "a readable energy meter: NVML for NVIDIA boards, RAPL for processors"
 
 METRICS: dict[str, Metric] = {
     metric.name: metric
@@ -111,25 +91,31 @@ METRICS: dict[str, Metric] = {
                needs=_MODULE),
         Metric("throughput_per_s", "throughput", _exact(lambda m: m.throughput), 1, units.rate,
                better="higher", timed=True),
-        Metric("tokens_per_s", "stream rate", _exact(_items_per_second), 1,
+        Metric("tokens_per_s", "stream rate",
+               _exact(lambda m: None if m.stream is None else m.stream.items / m.latency.mean), 1,
                lambda value: units.rate(value, "tokens"), better="higher", timed=True, needs=_STREAM),
-        Metric("ttft_ms", "time to first item", _first_item, 1e3, units.seconds, timed=True, percentile=0.5,
-               needs=_STREAM),
-        Metric("itl_p95_ms", "time between items", _between_items, 1e3, units.seconds, timed=True,
-               percentile=0.95, needs=_STREAM),
+        Metric("ttft_ms", "time to first item",
+               lambda m: None if m.stream is None else m.stream.first_item.p50, 1e3, units.seconds,
+               timed=True, percentile=0.5, needs=_STREAM),
+        Metric("itl_p95_ms", "time between items",
+               lambda m: m.stream.between_items.p95 if m.stream and m.stream.between_items else None,
+               1e3, units.seconds, timed=True, percentile=0.95, needs=_STREAM),
         Metric("usd_per_million", "cost per million", None, 1, _dollars, timed=True, needs=_PRICE,
-               dollars=_per_million),
+               dollars=lambda price, throughput, _: instance_types.usd_per_million(
+                   price.usd_per_hour, throughput, price.utilisation)),
         Metric("usd_per_month", "cost per month", None, 1, _dollars, timed=True, needs=_DEMAND,
                dollars=_per_month),
-        Metric("joules_per_item", "energy per item", _energy, 1, units.joules, timed=True, needs=_ENERGY),
+        Metric("joules_per_item", "energy per item",
+               lambda m: None if m.energy is None else energy.per_item(m.energy), 1, units.joules,
+               timed=True, needs=_ENERGY),
     )
 }  # fmt: skip
-"""Every metric that a budget may name, but for counters."""
+"""Every metric of a budget that is not a counter."""
 
 
 def _counter(
     name: str,
-    words: str,
+    text: str,
     show: Callable[[float | None], str],
     needs: str,
     *,
@@ -139,13 +125,13 @@ def _counter(
     def read(measurement: Measurement) -> float | None:
         return measurement.counters.totals.get(total or name)
 
-    return Metric(name, words, _exact(read), scale, show, needs=needs)
+    return Metric(name, text, _exact(read), scale, show, needs=needs)
 
 
-_EAGER = "a torch model that is not compiled, whose operators can be counted"
-_ALLOCATOR = "an allocator that reports what it hands out"
+_EAGER = "a torch model without torch.compile, whose operators can be counted"
+_ALLOCATOR = "an allocator that reports its allocations"
 _COMPILED = "a model under torch.compile"
-_PROFILED = "an accelerator whose work torch's profiler sees"
+_PROFILED = "an accelerator that torch's profiler can observe"
 
 COUNTERS: dict[str, Metric] = {
     counter.name: counter
@@ -169,14 +155,14 @@ COUNTERS: dict[str, Metric] = {
         _counter("views", "views", units.count, _EAGER),
     )
 }  # fmt: skip
-"""The exact counters, each an upper limit in a budget. By these names they stand in files, but for
-``gflops``, which is ``flops`` in a handier unit."""
+"""The exact counters; a budget limits them from above. Files use these names, except for ``gflops``, which is
+``flops`` in a more convenient unit."""
 
 
 def metric(name: str) -> Metric:
-    """Look a metric or counter up by name.
+    """Return a metric or counter by name.
 
-    Raises `KeyError` for a name that is neither.
+    Raises `KeyError` for an unknown name.
     """
     if name in METRICS:
         return METRICS[name]
@@ -184,5 +170,5 @@ def metric(name: str) -> Metric:
 
 
 def metric_names() -> tuple[str, ...]:
-    """Every name a budget may use, sorted."""
+    """Return every name that a budget may use, sorted."""
     return tuple(sorted((*METRICS, *COUNTERS)))

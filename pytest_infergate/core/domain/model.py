@@ -1,4 +1,4 @@
-"""Nouns shared by every part: cases, hardware, environments and notes. SI units throughout."""
+"""Values that every part shares: cases, hardware, environments and notes. All units are SI."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ import re
 
 import msgspec
 
+# Version 2 renamed fields; `version_1.upgraded` reads files of version 0.1 of the package.
 SCHEMA_VERSION = 2
-"""Version of the result and baseline files. It grows when a reader of the old form would misread the new."""
+"""Version of result and baseline files. It grows when a reader of the old form would misread the new one."""
 
 
 class Struct(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """Base of all nouns: frozen, defaults left out of files, unknown fields refused."""
+    """Base of all values: frozen, defaults are not written to files, unknown fields are refused."""
 
 
 class Note(Struct, frozen=True, kw_only=True):
-    """Something the reader should know about a figure, and what to do about it."""
+    """A remark about a figure or a case, with a hint on what to do about it."""
 
     code: str
     text: str
@@ -27,34 +28,34 @@ class Note(Struct, frozen=True, kw_only=True):
 
 
 class Case(Struct, frozen=True, kw_only=True, order=True):
-    """The key of one measured case: a test, its own parameters, and one value on every axis."""
+    """The key of a measured case: a test, its own parameters, and one value of every axis."""
 
     test: str
-    """Path and name, ``tests/test_model.py::test_embedder``."""
+    """Path and name: ``tests/test_model.py::test_embedder``."""
     params: str = ""
-    """Id of the user's own parameters, as pytest prints it."""
+    """Id of the user's own parameters, as pytest shows it."""
     device: str
     runtime: str = "eager"
     dtype: str | None = None
-    """``None``: the dtype the model came with."""
+    """``None``: the dtype that the model already has."""
     batch_size: int = 1
     threads: int | None = None
-    """``None``: as many as torch takes by itself."""
+    """``None``: the number that torch chooses."""
 
     @property
     def order(self) -> tuple[str | int, ...]:
-        """To sort by: by test, axes in their natural order, an absent value before any other."""
+        """Sort key: the test, then the axes in their natural order, an absent value before any other."""
         axes = self.device, self.runtime, self.dtype or "", self.batch_size, self.threads or 0
         return self.test, self.params, *axes
 
     @property
     def module(self) -> str:
-        """Path of the test's file."""
+        """Path of the file that contains the test."""
         return self.test.partition("::")[0]
 
     @property
     def name(self) -> str:
-        """How people read it: only the axes that differ from their default, the device always."""
+        """Readable name with the device and the axes that differ from their defaults."""
         parts = [self.device]
         if self.runtime != "eager":
             parts.append(self.runtime)
@@ -70,13 +71,13 @@ class Case(Struct, frozen=True, kw_only=True, order=True):
 
 
 class Hardware(Struct, frozen=True, kw_only=True):
-    """What makes times comparable. Two machines of one class may stand in one baseline file."""
+    """The hardware class of a machine: times are compared within one class only."""
 
     cpu_model: str
     isa: tuple[str, ...] = ()
-    """Vector extensions that torch dispatches on, widest last."""
+    """Vector extensions that torch dispatches on, the widest last."""
     cores: int
-    """Cores this process may use: affinity and container quota, not what the board has."""
+    """Cores that this process may use under its affinity and container quota."""
     accelerator: str | None = None
     accelerator_count: int = 0
     driver: str | None = None
@@ -84,23 +85,23 @@ class Hardware(Struct, frozen=True, kw_only=True):
 
     @property
     def id(self) -> str:
-        """A file name: readable words and a hash over every field."""
-        words = [self.cpu_model, f"{self.cores}c"]
+        """File name of the class: readable parts and a hash of all fields."""
+        parts = [self.cpu_model, f"{self.cores}c"]
         if self.accelerator is not None:
-            words += [f"{self.accelerator_count}x", self.accelerator]
-        slug = re.sub(r"[^a-z0-9]+", "-", " ".join(words).lower()).strip("-")[:60].strip("-")
+            parts += [f"{self.accelerator_count}x", self.accelerator]
+        slug = re.sub(r"[^a-z0-9]+", "-", " ".join(parts).lower()).strip("-")[:60].strip("-")
         digest = hashlib.sha256(msgspec.json.encode(msgspec.to_builtins(self))).hexdigest()[:8]
         return f"{slug}-{digest}"
 
     @property
     def text(self) -> str:
-        """What people call it: the accelerators, or the processor and its cores."""
+        """Short description: the accelerators, or else the cores of the processor."""
         if self.accelerator is not None:
             return f"{self.accelerator_count} x {self.accelerator}"
         return f"{self.cores} core{'' if self.cores == 1 else 's'} of {self.cpu_model}"
 
     def difference(self, other: Hardware) -> str:
-        """Name the first property in which two classes differ: ``other CPU model``."""
+        """Return the first property in which two classes differ: ``other CPU model``; empty if none does."""
         properties = {
             "cpu_model": "CPU model",
             "cores": "core count",
@@ -109,21 +110,22 @@ class Hardware(Struct, frozen=True, kw_only=True):
             "accelerator_count": "accelerator count",
             "driver": "driver version",
         }
-        for field, words in properties.items():
+        for field, text in properties.items():
             if getattr(self, field) != getattr(other, field):
-                return f"other {words}"
+                return f"other {text}"
         return ""
 
 
 class Environment(Struct, frozen=True, kw_only=True):
-    """What else was there. Recorded and shown, not part of any key: an upgrade that slows is a finding."""
+    """The software around a run. It is not part of any key: an upgrade that slows a model is a finding."""
 
     os: str = ""
     python: str = ""
     packages: dict[str, str] = msgspec.field(default_factory=dict)
     """Versions of the packages that inference depends on, by distribution name."""
     virtual: bool = True
-    """Under a hypervisor, where the speed of a launch follows the neighbours."""
+    """Whether the machine runs under a hypervisor, so that its speed depends on its neighbours."""
     memory_bytes: int | None = None
+    # Passive waiting took an MLP from 0.64 to 2.1 ms (docs/method.md), so a report must state the policy.
     wait_policy: str | None = None
-    """``OMP_WAIT_POLICY`` as the user set it; it changes the time of small models by a factor of three."""
+    """``OMP_WAIT_POLICY`` as the user set it."""

@@ -1,4 +1,4 @@
-"""What is decided about cases: results, comparisons, budget checks, verdicts and sessions."""
+"""Results and decisions: cases, comparisons, budget checks, verdicts and sessions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pytest_infergate.core.domain.notes import NoteCode
 
 
 class Outcome(str, enum.Enum):
-    """What became of a case before anything was judged."""
+    """How the measurement of a case ended, before anything is judged."""
 
     MEASURED = "measured"
     INVALID = "invalid"
@@ -23,52 +23,52 @@ class Outcome(str, enum.Enum):
 
 
 class Price(Struct, frozen=True, kw_only=True):
-    """What an hour of the machine costs that a case stands for."""
+    """Price of the machine that serves the model."""
 
     usd_per_hour: float
-    """As it is paid: on demand, without the discount of a commitment."""
+    """The on-demand price less the discount of a commitment."""
     utilisation: float
-    """Share of its capacity that is planned to be used, above 0 and at most 1."""
+    """Planned share of the capacity, greater than 0 and at most 1."""
     source: str
-    """Where it comes from: instance, region, way of paying, day."""
+    """Instance, region, way of paying, and day of the price."""
     notes: tuple[Note, ...] = ()
-    """What makes it doubtful."""
+    """Reasons to doubt the price."""
 
 
 class CaseResult(Struct, frozen=True, kw_only=True):
-    """One case of a session: what was measured, or why not."""
+    """One case of a session: its measurement, or the reason why there is none."""
 
     case: Case
     nodeid: str
     outcome: Outcome
     hardware: Hardware | None = None
-    """``None`` where the device is absent."""
+    """``None`` if the device is absent."""
     measurement: Measurement | None = None
     reason: Note | None = None
-    """Why there is no valid measurement."""
+    """Reason why there is no valid measurement."""
     budgets: tuple[Budget, ...] = ()
     tolerance: dict[str, float | None] = msgspec.field(default_factory=dict)
-    """By metric; ``None`` does not gate it."""
+    """Tolerated growth as a ratio by metric; ``None`` does not gate the metric."""
     gate: GateMode | None = None
-    """The marker's own say; ``None``: as the session says."""
+    """Gate of the marker, which overrides that of the policy."""
     unit: str | None = None
-    """What one element of a batch is called, where the author has a word for it."""
+    """Name of one element of a batch."""
     line: int | None = None
-    """Of the test in its file, from 1; ``None`` where its body stands in another file."""
+    """Line of the test in its file, from 1; ``None`` if its body is in another file."""
     peaks: Peaks | None = None
-    """Taken where a report or a results file is written."""
+    """Measured only if a report or a results file is written."""
     price: Price | None = None
-    """``None`` where nobody said what the machine stands for, or it is another machine."""
+    """``None`` if no instance type or price is configured for the machine, or if it is another machine."""
     unpriced: Note | None = None
-    """Why there is no price, where a budget needs one."""
+    """Reason why a price that a budget needs is missing."""
     demand: float | None = None
-    """Items a second that are to be served, where the author or the user says so."""
+    """Items per second that the service must handle, from the marker or the command line."""
     streams: int | None = None
-    """That the demand comes from at equal distances; ``None`` where requests come at random."""
+    """Number of periodic streams that make the demand; ``None`` if requests arrive at random."""
 
 
 class GateMode(str, enum.Enum):
-    """What a failing verdict does to the run."""
+    """Effect of a failing verdict on the run."""
 
     FAIL = "fail"
     WARN = "warn"
@@ -76,14 +76,14 @@ class GateMode(str, enum.Enum):
 
 
 class Budget(Struct, frozen=True, kw_only=True):
-    """A limit that the author of a test set, in the unit that the metric's name says."""
+    """A limit from the marker or `[tool.infergate.budgets]`, in the unit of the metric's name."""
 
     metric: str
     limit: float
 
 
 class Verdict(str, enum.Enum):
-    """What the evidence says of a case, gravest first."""
+    """Conclusion about a case, the most severe first."""
 
     REGRESSED = "regressed"
     OVER_BUDGET = "over-budget"
@@ -101,28 +101,28 @@ class Verdict(str, enum.Enum):
 
 
 class Cause(Struct, frozen=True, kw_only=True):
-    """One operator in one place that moved a counter."""
+    """One operator in one place that changed a counter."""
 
     operator: str
     place: str = ""
     """As in `OperatorWork`."""
     change: int
-    """In the unit of the counter, over all the places that stand together."""
+    """Change in the unit of the counter, summed over all places of the row."""
     share: float
-    """Of all that moved the same way, 0 to 1."""
+    """Share of all changes in the same direction, 0 to 1."""
 
 
 class Comparison(Struct, frozen=True, kw_only=True):
-    """One metric of a case against its baseline. Effects are ratios: +0.05 is five per cent more."""
+    """One metric of a case compared with its baseline. Effects are relative: +0.05 is 5 % more."""
 
     metric: str
     verdict: Verdict
     evidence: str
-    """``stored``, ``exact``, ``paired``, or ``parity`` for what was computed."""
+    """``stored`` or ``paired`` for times, ``exact`` for counters, ``parity`` for outputs."""
     baseline: float | None = None
     candidate: float | None = None
     effect: float | None = None
-    """Corrected for the speed of the machine where the evidence allows it."""
+    """Relative change, corrected for the speed of the machine if reference workloads allow it."""
     low: float | None = None
     high: float | None = None
     tolerance: float | None = None
@@ -130,93 +130,101 @@ class Comparison(Struct, frozen=True, kw_only=True):
     sessions: int = 0
     note: Note | None = None
     causes: tuple[Cause, ...] = ()
-    """What moved an exact counter, the largest share first."""
+    """Operators that changed an exact counter, the largest share first."""
 
 
 class BudgetCheck(Struct, frozen=True, kw_only=True):
-    """One budget of a case: kept (``verdict`` is ``None``), over, or not decided."""
+    """One budget of a case: within its limit (``verdict`` is ``None``), exceeded, or not decided."""
 
     budget: Budget
     verdict: Verdict | None
     value: Estimate | None = None
-    """In the unit of the budget."""
+    """Value in the unit of the budget."""
     note: Note | None = None
     missing: str = ""
-    """What a budget needs that was not decided, without the name of the budget; else empty."""
+    """What was missing to decide the budget, without the name of the budget; empty if it was decided."""
 
 
 class CaseVerdict(Struct, frozen=True, kw_only=True):
-    """The one judgement of a case, and what it rests on."""
+    """The verdict of a case and the evidence for it."""
 
     case: Case
     nodeid: str
     verdict: Verdict
     failed: bool
-    """Whether it turns the build red under the policy of the run."""
+    """Whether the case fails the run under its policy."""
     comparisons: tuple[Comparison, ...] = ()
     budgets: tuple[BudgetCheck, ...] = ()
     notes: tuple[Note, ...] = ()
     machine: str = ""
-    """Id of the hardware class, where results of several machines stand together."""
+    """Id of the hardware class in merged results of several machines; else empty."""
 
     @property
     def accepted(self) -> bool:
-        """Whether it would turn the build red, had a commit not accepted it."""
+        """Whether the case would fail the run if a commit did not accept its change."""
         return any(note.code == NoteCode.ACCEPTED for note in self.notes)
 
 
+class Judged(Struct, frozen=True, kw_only=True):
+    """A case with its verdict."""
+
+    result: CaseResult
+    verdict: CaseVerdict
+
+
 class Policy(Struct, frozen=True, kw_only=True):
-    """How evidence is turned into pass or fail; parsed once from the command line, markers and ini."""
+    """The rules that turn evidence into pass or fail."""
 
     gate: GateMode = GateMode.FAIL
     strict: bool = False
     saving: bool = False
     min_decided: float | None = None
-    """Least share of cases that must be decided, 0 to 1."""
+    """Smallest share of the cases that must be decided, 0 to 1."""
     time_tolerance: float = 0.25
-    """Slowdown that stored timing tolerates."""
+    """Slowdown that stored timing tolerates unless the case has its own tolerance."""
     memory_tolerance: float = 0.01
+    """Growth of the memory peak that is tolerated unless the case has its own tolerance."""
     gate_estimates: bool = False
-    """Whether a budget may be held against an estimate of the energy."""
+    """Whether an estimate of the energy decides a budget."""
 
 
 class GateResult(Struct, frozen=True, kw_only=True):
-    """The outcome of a run, computed once, before anything is rendered."""
+    """The result of a run, computed once, before anything is rendered."""
 
     passed: bool
     headline: str
     reasons: tuple[str, ...] = ()
-    """Why the run fails, one sentence each; empty where it passes."""
+    """Reasons why the run fails, one sentence each; empty if it passes."""
     verdicts: tuple[CaseVerdict, ...] = ()
     decided: int = 0
     new: tuple[Case, ...] = ()
-    """Measured now, unknown to the baseline."""
+    """Cases that the baseline does not contain."""
     missing: tuple[Case, ...] = ()
-    """In the baseline, and gone from what was collected."""
+    """Cases of the baseline that were not collected."""
     renamed: tuple[tuple[Case, Case], ...] = ()
-    """Missing and new cases that look like one: old, new."""
+    """Pairs of a missing and a new case that are probably the same: old, new."""
     deselected: tuple[Note, ...] = ()
-    """Tests without a case on the axes that this run asked for."""
+    """Tests without a case on the axes that the run requests."""
 
     @property
     def nothing_decided(self) -> bool:
-        """Whether there are cases, none of them was decided, and none of them is a reason to fail."""
+        """Whether the run has cases and passes, but none of the cases was decided."""
         return self.passed and bool(self.verdicts) and self.decided == 0
 
 
 class Against(Struct, frozen=True, kw_only=True):
-    """What a paired run was compared with."""
+    """The base of a paired run."""
 
     revision: str | None = None
-    """As the user named it; ``None`` where only the interpreters differ."""
+    """Revision as the user named it; ``None`` if only the interpreters differ."""
     commit: str | None = None
-    """The merge base with what was checked out."""
+    """Merge base of the revision and the checked out commit."""
     python: str | None = None
-    """The base's own interpreter, where it has one."""
+    """Interpreter of the base, if it is not that of the candidate."""
     launches: int = 0
     seconds: float = 0.0
     accepted: dict[str, str] = msgspec.field(default_factory=dict)
-    """Reasons by pattern, of the trailers ``Infergate-Accept`` since the base."""
+    """Reasons by pattern over cases, from ``Infergate-Accept`` trailers of commits since the base."""
 
 
 class Session(Struct, frozen=True, kw_only=True):
@@ -230,9 +238,9 @@ class Session(Struct, frozen=True, kw_only=True):
     cases: tuple[CaseResult, ...]
     gate: GateResult
     against: Against | None = None
-    """``None`` where the run was compared with a stored baseline."""
+    """``None`` if the run was compared with a stored baseline."""
     advice: Recommendations | None = None
-    """``None`` where no test of the run has a demand, and in a paired run."""
+    """``None`` if no test of the run has a demand, and in a paired run."""
 
 
 class Merged(Struct, frozen=True, kw_only=True):

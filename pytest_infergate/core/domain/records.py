@@ -1,4 +1,4 @@
-"""What is recorded for later sessions: baselines and exact counters."""
+"""Values that are recorded for later sessions: baselines and exact counters."""
 
 from __future__ import annotations
 
@@ -9,45 +9,46 @@ from pytest_infergate.core.domain.model import SCHEMA_VERSION, Case, Hardware, S
 
 
 class BaselinePoint(Struct, frozen=True, kw_only=True):
-    """What one session says of one case: a launch median and the machine's speed beside it."""
+    """One session of one case: the median of a process launch, and the speed of the machine during it."""
 
     created: str
-    """The session: UTC, ISO 8601."""
+    """Start of the session, which identifies it: UTC, ISO 8601."""
     p50: float
     """Seconds."""
     count: int
-    """Calls behind the median."""
+    """Number of calls that the median is taken from."""
     reference_work: dict[str, float] = msgspec.field(default_factory=dict)
+    """Median seconds of each reference workload."""
     contended: bool = False
-    """Whether others took so much of its processor time that the yardsticks do not mend it."""
+    """Whether other processes took too much processor time for the reference workloads to correct it."""
 
 
 class BaselineCase(Struct, frozen=True, kw_only=True):
-    """The history of one case, oldest session first."""
+    """The sessions of one case, the oldest first."""
 
     case: Case
     sessions: tuple[BaselinePoint, ...]
 
 
 class Baseline(Struct, frozen=True, kw_only=True):
-    """What is known of one hardware class: the content of a baseline file."""
+    """The recorded sessions of one hardware class: the content of a baseline file."""
 
     schema_version: int = SCHEMA_VERSION
     hardware: Hardware
     cases: tuple[BaselineCase, ...] = ()
     packages: dict[str, dict[str, str]] = msgspec.field(default_factory=dict)
-    """Package versions of each session that a case still names, by its ``created``."""
+    """Package versions of each session that at least one case still has, by `BaselinePoint.created`."""
 
     def history(self, case: Case) -> tuple[BaselinePoint, ...]:
-        """Sessions of one case, oldest first; empty where it is unknown."""
+        """Return the sessions of a case, the oldest first; empty if none is recorded."""
         return next((entry.sessions for entry in self.cases if entry.case == case), ())
 
 
 class CounterKey(Struct, frozen=True, kw_only=True):
-    """What counters must share to compare; all absent compares everywhere."""
+    """Properties that must be equal for counters to be compared; without any they compare everywhere."""
 
     torch: str | None = None
-    """Version."""
+    """Version of torch."""
     architecture: str | None = None
     threads: int | None = None
 
@@ -57,12 +58,12 @@ class Tally(Struct, frozen=True, kw_only=True):
 
     key: CounterKey
     counters: dict[str, int | None]
-    """``None``: it varies from call to call. A name of two words is a part of its first."""
+    """``None`` if it varies from call to call. A name of two words is a part of the counter named first."""
     operators: tuple[OperatorWork, ...] = ()
 
 
 class CounterRecord(Struct, frozen=True, kw_only=True):
-    """What is on record of one case, or was counted now."""
+    """The counters of one case, recorded or counted now."""
 
     case: Case
     tallies: tuple[Tally, ...]

@@ -1,6 +1,6 @@
-"""Quantiles and their bounds, spreads, and the Student and binomial laws behind them.
+"""Quantiles and their bounds, spreads, and the Student and binomial distributions behind them.
 
-Nothing here knows what a figure stands for. SciPy is imported when a case is judged, not before.
+The functions do not depend on what a figure means. SciPy is imported on first use, when a case is judged.
 """
 
 from __future__ import annotations
@@ -8,14 +8,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from pytest_infergate.core.domain.bisection import integer_between, last_that_holds
 from pytest_infergate.core.domain.measurement import Estimate
 
+# At 99 %, an upper bound needs 7 calls for p50, 44 for p90, 90 for p95 and 459 for p99 (docs/method.md).
 CONFIDENCE = 0.99
-"""One-sided confidence of every bound that is shown or judged."""
+"""One-sided confidence of every percentile bound that is shown or judged."""
 
 
 def quantile(ordered: Sequence[float], p: float) -> float:
-    """Linear interpolation between order statistics (Hyndman and Fan's type 7) of a sorted sample."""
+    """Interpolate linearly between the order statistics of a sorted sample (Hyndman and Fan's type 7).
+
+    Raises `ValueError` for an empty sample.
+    """
     if not ordered:
         raise ValueError("a quantile needs at least one value")
     position = p * (len(ordered) - 1)
@@ -25,14 +30,17 @@ def quantile(ordered: Sequence[float], p: float) -> float:
 
 
 def samples_needed(p: float, confidence: float = CONFIDENCE) -> int:
-    """Fewest independent samples whose maximum bounds the p-quantile from above: p^n <= 1 - confidence."""
+    """Return the smallest sample size whose maximum is an upper bound of the p-quantile.
+
+    All n independent samples lie below the quantile with probability p^n, so p^n <= 1 - confidence is needed.
+    """
     return math.ceil(math.log1p(-confidence) / math.log(p))
 
 
 def quantile_estimate(ordered: Sequence[float], p: float, confidence: float = CONFIDENCE) -> Estimate:
-    """Estimate the p-quantile of a sorted sample with one-sided, distribution-free bounds on either side.
+    """Estimate the p-quantile of a sorted sample with one-sided, distribution-free bounds on both sides.
 
-    Samples are taken as independent. A bound that so few samples cannot give is ``None``.
+    Samples are assumed to be independent. A bound is ``None`` if the sample is too small for it.
     Source: David and Nagaraja, Order Statistics, 2003, section 7.1.
     """
     n = len(ordered)
@@ -47,68 +55,59 @@ def quantile_estimate(ordered: Sequence[float], p: float, confidence: float = CO
 
 
 def _largest_rank_below(n: int, p: float, confidence: float) -> int | None:
-    """Largest 0-based rank r with P(X_(r) <= q_p) >= confidence, from the binomial law."""
+    """Return the largest 0-based rank r with P(X_(r) <= q_p) >= confidence, by the binomial distribution."""
     from scipy.special import bdtr
 
-    def too_high(rank: int) -> bool:
-        # X_(rank) > q_p where at most `rank` samples fall below q_p.
-        return float(bdtr(rank, n, p)) > 1 - confidence
+    def low_enough(rank: int) -> bool:
+        # X_(rank) exceeds q_p exactly if at most `rank` samples fall below q_p.
+        return float(bdtr(rank, n, p)) <= 1 - confidence
 
-    if n == 0 or too_high(0):
+    if n == 0 or not low_enough(0):
         return None
-    low, high = 0, n
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if too_high(middle) else (middle, high)
-    return low
+    return last_that_holds(low_enough, 0, n, integer_between)
 
 
 def student_quantile(p: float, degrees: float) -> float:
-    """Quantile of Student's t."""
+    """Return the p-quantile of Student's t distribution."""
     from scipy.special import stdtrit
 
     return float(stdtrit(degrees, p))
 
 
-def student_tail(t: float, degrees: float) -> float:
-    """P(T > t) of Student's t."""
-    from scipy.special import stdtr
-
-    return float(stdtr(degrees, -t))
-
-
 def positive(value: float) -> bool:
-    """Whether a figure has a logarithm: above 0 and finite."""
+    """Return whether a figure is finite and greater than 0, so that it has a logarithm."""
     return math.isfinite(value) and value > 0
 
 
 def mean(values: Sequence[float]) -> float:
-    """Arithmetic mean."""
+    """Return the arithmetic mean."""
     return math.fsum(values) / len(values)
 
 
 def variance(values: Sequence[float]) -> float:
-    """Unbiased variance; 0 for a single value."""
-    if len(values) < 2:  # noqa: PLR2004 - one value has no spread
+    """Return the unbiased variance; 0 for a single value."""
+    if len(values) < 2:  # noqa: PLR2004 - a single value has no spread
         return 0.0
     centre = mean(values)
     return math.fsum((value - centre) ** 2 for value in values) / (len(values) - 1)
 
 
 def trimmed_mean(values: Sequence[float], share: float = 0.2) -> float:
-    """Mean of what is left after dropping this share of the values at either end."""
+    """Return the mean without the `share` smallest and the `share` largest of the values."""
     ordered = sorted(values)
     drop = int(share * len(ordered))
     return mean(ordered[drop : len(ordered) - drop])
 
 
 def pooled_spread(values: Sequence[float], prior: float, weight: float) -> tuple[float, float]:
-    """Standard deviation and degrees of freedom of a sample joined with a prior worth `weight` observations.
+    """Pool the variance of a sample with a prior; return the standard deviation and its degrees of freedom.
 
-    The prior counts for less as values come in: the degrees of freedom stay at `weight` until there
-    are more values than that, and the data then stands alone.
+    `prior` is a standard deviation that counts for `weight` observations. Raises `ValueError` for a single
+    value without a prior.
     """
     observed = len(values) - 1
+    # The prior gives way as values come in. The degrees of freedom stay at `weight` until there are more
+    # values than that, so that the first values do not make a verdict more certain than the prior allows.
     prior_weight = max(0.0, weight - observed)
     degrees = prior_weight + observed
     if degrees == 0:

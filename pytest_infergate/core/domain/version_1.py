@@ -24,8 +24,8 @@ _FREE_KEYS: Final = frozenset({"packages", "totals", "accepted"})
 def upgraded(document: Any) -> Any:
     """Return a decoded JSON document of version 0.1 with the field names and note codes of today.
 
-    `schema_version` becomes that of today. A value that is not a document of 0.1 comes back as it was, so that the
-    validation which follows names what is wrong with it.
+    `schema_version` becomes that of today. A value that is not a document of 0.1 is returned unchanged, so
+    that the validation which follows names what is wrong with it.
     """
     if isinstance(document, list):
         return [upgraded(part) for part in document]

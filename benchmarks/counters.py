@@ -32,7 +32,7 @@ from pytest_infergate.core.domain.records import CounterRecord
 from pytest_infergate.core.domain.stats import quantile_estimate
 from pytest_infergate.core.gate import counter_changes as core
 from pytest_infergate.devices.cpu import Cpu
-from pytest_infergate.measure.counting import counted
+from pytest_infergate.measure.counting import count_call
 from pytest_infergate.measure.invocation import Invocation
 from pytest_infergate.measure.placement import placed
 
@@ -88,7 +88,7 @@ def ready(invocation: Invocation) -> Iterator[tuple[Callable[[], Any], dict[str,
 
 def count(call: Callable[[], Any], weights: dict[str, int] | None) -> Counters:
     """Count everything once."""
-    taken = counted(call, Cpu(), compiled={}, weights=weights)
+    taken = count_call(call, Cpu(), compiled={}, weights=weights)
     if taken.notes:
         raise SystemExit(f"a counter was lost: {taken.notes}")
     return taken.counters

@@ -15,7 +15,7 @@ import msgspec
 from pytest_infergate.core.domain.model import Hardware, Note
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.devices.profiling import quiet
-from pytest_infergate.devices.visibility import Sighting, absence
+from pytest_infergate.devices.visibility import BackendStatus, absence_reason
 from pytest_infergate.instruments.device import (
     CpuTimes,
     DeviceAbsentError,
@@ -206,16 +206,16 @@ class AcceleratorKind:
         if not number.isdecimal():
             raise DeviceAbsentError(f"{name} absent: {self.kind} devices are numbered, as in {self.kind}:0")
         index = int(number)
-        reason = absence(self.kind, index, self._sighting())
+        reason = absence_reason(self.kind, index, self._status())
         if reason is not None:
             raise DeviceAbsentError(reason)
         return Accelerator(self.kind, index)
 
     def found(self) -> tuple[str, ...]:
         """The first device, where there is one."""
-        return () if absence(self.kind, 0, self._sighting()) else (self.kind,)
+        return () if absence_reason(self.kind, 0, self._status()) else (self.kind,)
 
-    def _sighting(self) -> Sighting:
+    def _status(self) -> BackendStatus:
         import torch
 
         if self.kind == "cuda":
@@ -227,14 +227,14 @@ class AcceleratorKind:
             )
             built = rocm or torch.version.cuda is not None
             count, problem = _counted(torch.cuda)
-            return Sighting("CUDA", built, count, variable, os.environ.get(variable), problem)
+            return BackendStatus("CUDA", built, count, variable, os.environ.get(variable), problem)
         if self.kind == "xpu":
             built = getattr(torch.version, "xpu", None) is not None
             variable = "ZE_AFFINITY_MASK"
             count, problem = _counted(torch.xpu)
-            return Sighting("XPU", built, count, variable, os.environ.get(variable), problem)
+            return BackendStatus("XPU", built, count, variable, os.environ.get(variable), problem)
         count = 1 if torch.backends.mps.is_available() else 0
-        return Sighting("MPS", torch.backends.mps.is_built(), count, "", None)
+        return BackendStatus("MPS", torch.backends.mps.is_built(), count, "", None)
 
 
 def is_copy(event: str) -> bool:

@@ -6,7 +6,7 @@ from itertools import takewhile
 from typing import NamedTuple
 
 
-class Sighting(NamedTuple):
+class BackendStatus(NamedTuple):
     """What can be known of a kind of device without touching it."""
 
     label: str
@@ -23,9 +23,9 @@ class Sighting(NamedTuple):
     """What the driver complained about when torch counted."""
 
 
-def absence(kind: str, index: int, sighting: Sighting) -> str | None:
+def absence_reason(kind: str, index: int, status: BackendStatus) -> str | None:
     """Say why device `index` of a kind cannot be used; ``None`` where it can."""
-    label, built, count, variable, visible, problem = sighting
+    label, built, count, variable, visible, problem = status
     if not built:
         return f"torch built without {label}"
     if index < count:

@@ -1,4 +1,7 @@
-"""The seam to hardware: what a device must offer so that a case can be measured on it."""
+"""The interface to hardware: what a device provides so that a case can be measured on it.
+
+The Protocols and values of this module are public; `docs/extending.md` describes how a plugin adds a device.
+"""
 
 from __future__ import annotations
 
@@ -11,78 +14,81 @@ from pytest_infergate.errors import InfergateError
 
 
 class DeviceAbsentError(InfergateError):
-    """The device that was asked for cannot be used; the text is the true reason, fit for a skip."""
+    """A device cannot be used; the message is the actual reason, and becomes the reason of a skip."""
 
 
 class DeviceMemory(NamedTuple):
-    """What the allocator saw during one call, in bytes; `None` where it cannot tell."""
+    """Memory of one call in bytes, as the allocator reports it; `None` if it does not."""
 
     activations: int | None = None
-    """Peak above the start of the call."""
+    """Peak of the call above the memory at its start."""
     reserved: int | None = None
-    """Peak that the allocator took from the device."""
+    """Peak of the memory that the allocator reserved on the device."""
     allocations: int | None = None
-    """How often the call asked the allocator for memory."""
+    """Number of allocations that the call requested."""
     note: Note | None = None
+    """Why figures are missing."""
 
 
 class DeviceWork(NamedTuple):
-    """What one call did on an asynchronous device."""
+    """What one call did on an asynchronous device, as a profiler reports it."""
 
     kernels: int
+    """Number of kernels, without copies."""
     seconds: float
-    """Summed durations of its kernels."""
+    """Summed durations of kernels and copies."""
     copies: int = 0
-    """From or to the host, and on the device."""
+    """Copies from or to the host, and within the device."""
     synchronisations: int = 0
     """How often the host waited for the device within the call."""
 
 
 class DeviceCounters(NamedTuple):
-    """What the operators of one call added up to."""
+    """Exact counters of one call, summed over its operators."""
 
     totals: Mapping[str, int] = {}
-    """By the names of `core.metrics.COUNTERS`."""
+    """Counts by the names of `core.domain.metrics.COUNTERS`."""
     work: tuple[OperatorWork, ...] = ()
-    """One row an operator and module path, in any order."""
+    """One row for each operator and module path, in any order."""
     notes: tuple[Note, ...] = ()
+    """What the counters leave out."""
 
 
 class DeviceState(NamedTuple):
-    """What a device was doing and was allowed to do at one moment; `None` where it does not tell."""
+    """State of a device at one moment; `None` for what it does not report."""
 
     clock_hz: float | None = None
-    """Of its arithmetic units."""
+    """Clock frequency of the arithmetic units."""
     celsius: float | None = None
     power_limit: float | None = None
-    """Watts."""
+    """Power limit in watts."""
     throttled: tuple[str, ...] = ()
-    """Why its clock is held down, in words."""
+    """Reasons why the clock is throttled, as texts for users."""
     others: int | None = None
-    """Processes of others that compute on it."""
+    """Number of other processes that compute on the device."""
 
 
 @runtime_checkable
 class Meter(Protocol):
-    """Counts the energy that a device takes, whoever makes it work."""
+    """Measures the energy of a device, no matter which process uses it."""
 
     source: str
-    """How people know it: ``nvml``, ``rapl``."""
+    """Common name of the counter: ``nvml``, ``rapl``."""
     scope: str
-    """What is covered: ``board``, ``package``."""
+    """What the counter covers: ``board``, ``package``."""
 
     def joules(self) -> float | None:
-        """Energy so far since some moment, never falling; ``None`` where it cannot be read."""
+        """Return joules since a fixed moment, which never decrease; `None` if they cannot be read."""
 
     def rest(self, seconds: float) -> None:
-        """Let time pass without any work, so that the power in between can be told."""
+        """Let time pass without any work, so that the power in between is the idle power."""
 
     def state(self) -> DeviceState | None:
-        """What the device is doing right now; ``None`` where nobody can tell."""
+        """Return the current state of the device; `None` if it cannot be read."""
 
 
 class Probe(NamedTuple):
-    """Work of known size, to find out how fast a device can be."""
+    """A workload of known size, from whose time a peak rate is computed."""
 
     run: Callable[[], object]
     work: float
@@ -90,68 +96,73 @@ class Probe(NamedTuple):
 
 
 class Probes(NamedTuple):
-    """What the peaks of a device are measured with."""
+    """Workloads from which the peak rates of a device are measured."""
 
     products: Mapping[str, Probe] = {}
-    """Large products of matrices, by dtype."""
+    """Products of large matrices, by dtype."""
     copy: Probe | None = None
     """A large copy."""
 
 
 class CpuTimes(NamedTuple):
-    """Seconds of processor time so far: of the whole machine, and of this process with its children."""
+    """Cumulative processor time in seconds, of the whole machine and of this process with its children."""
 
     wall: float
+    """Monotonic wall time."""
     machine: float
     own: float
     cores: int
+    """Number of cores of the machine."""
 
 
 @runtime_checkable
 class Device(Protocol):
-    """One device, ready to run on."""
+    """One device, ready to run models on."""
 
     name: str
-    """As users write it: ``cpu``, ``cuda``, ``cuda:1``."""
+    """Name that users write: ``cpu``, ``cuda``, ``cuda:1``."""
     torch_name: str | None
-    """Where tensors and modules are moved; ``None`` moves nothing."""
+    """Torch device to which tensors and modules are moved; ``None`` moves nothing."""
     asynchronous: bool
     """Whether a call may return before its work is done."""
     clock: Callable[[], int]
-    """Monotonic nanoseconds; read twice around every timed call."""
+    """Monotonic clock in nanoseconds; it is read twice for each timed call."""
 
     def synchronize(self) -> None:
-        """Wait until everything issued so far is done."""
+        """Wait until all issued work is done."""
 
     def hardware(self) -> Hardware:
-        """The class of hardware whose times compare with this device's."""
+        """Return the hardware class within which times are compared."""
 
     def reference_work(self) -> Mapping[str, Callable[[], object]]:
-        """Fixed pieces of work, a millisecond or so each, that tell how fast the machine is right now."""
+        """Return the reference workloads by name: fixed work of about a millisecond each.
+
+        Their times, measured alternately with the case, are the current speed of the machine.
+        """
 
     def architecture(self) -> str:
-        """Instruction set or GPU architecture by which operators are chosen; part of the key of counters."""
+        """Return what kernels are selected by, such as ``AVX512`` or ``sm_90``; counters are keyed by it."""
 
     def count(self, call: Callable[[], object]) -> DeviceCounters:
-        """Run one call and count its operators; empty where nothing can be counted."""
+        """Run one call and count its operators; empty if nothing can be counted."""
 
     def memory(self, call: Callable[[], object]) -> DeviceMemory:
-        """Run one call and report its memory."""
+        """Run one call and return its memory."""
 
     def work(self, call: Callable[[], object]) -> DeviceWork | None:
-        """Run one call under a profiler and report its kernels; ``None`` where nothing can see them."""
+        """Run one call under a profiler and return its kernels; ``None`` if no profiler can observe them."""
 
     def release(self) -> None:
-        """Give cached memory back, after a case that ran out of it."""
+        """Release cached memory, after a case ran out of memory."""
 
     def cpu_times(self) -> CpuTimes | None:
-        """Who used the host's processors, so that disturbance is known; ``None`` where nobody can tell."""
+        """Return the processor time used so far, to detect CPU contention; ``None`` if it is unknown."""
 
     def meter(self) -> Meter | None:
-        """Count the energy it takes; ``None`` where there is no meter, or none that may be read."""
+        """Return the energy meter of the device; ``None`` if there is no readable one."""
 
     def probes(self) -> Probes:
-        """Work to find its peaks with; empty where it has none."""
+        """Return the workloads for measuring peak rates; empty if there are none."""
 
 
 @runtime_checkable
@@ -159,13 +170,13 @@ class DeviceKind(Protocol):
     """A family of devices under one name; registered through the hook `pytest_infergate_devices`."""
 
     kind: str
-    """The name before the colon: ``cuda`` of ``cuda:1``."""
+    """Name before the colon: ``cuda`` in ``cuda:1``."""
 
     def open(self, name: str) -> Device:
-        """Make a device ready.
+        """Open a device by its name.
 
-        Raises `DeviceAbsentError` with the true reason where it cannot be used.
+        Raises `DeviceAbsentError` with the actual reason if it cannot be used.
         """
 
     def found(self) -> tuple[str, ...]:
-        """Names that ``auto`` stands for on this machine; empty where there is none."""
+        """Return the names that ``auto`` selects on this machine; empty if there are none."""

@@ -1,4 +1,4 @@
-"""What machine this is: the hardware class that times belong to, and what is recorded beside them."""
+"""The hardware class of this machine, within which times are compared, and its software."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from pathlib import Path
 
 from pytest_infergate.core.domain.model import Environment, Hardware
 
+# Distributions whose version can change the speed of inference. They are recorded, and are not part of the
+# hardware class: an upgrade that slows a model down is a finding.
 _PACKAGES = (
     "torch",
     "numpy",
@@ -21,20 +23,22 @@ _PACKAGES = (
     "onnxruntime",
     "openvino",
 )
-"""Distributions whose version can change the speed of inference."""
+# Vector extensions that change which kernels torch, oneDNN and MKL select. Other flags of the CPU are left
+# out, so that a kernel or firmware update does not split a hardware class.
 _ISA = (
     "avx", "f16c", "fma", "avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16",
     "amx_tile", "amx_int8", "amx_bf16", "amx_fp16", "asimd", "asimddp", "i8mm", "bf16", "sve", "sve2",
 )  # fmt: skip
+# Prefixes of the extensions that torch does not use for a value of ``ATEN_CPU_CAPABILITY``. With that
+# variable the same machine runs other kernels, so that its times belong to another class.
 _UNUSED = {"default": ("avx", "f16c", "fma", "amx"), "avx2": ("avx512", "avx_vnni", "amx")}
-"""Beginnings of extensions that torch leaves alone where ``ATEN_CPU_CAPABILITY`` says so."""
 _PROC = Path("/proc")
 _CGROUP = Path("/sys/fs/cgroup")
 
 
 @functools.cache
 def host_hardware() -> Hardware:
-    """CPU model, vector extensions that torch may use, and usable cores; the accelerator is left empty."""
+    """Return CPU model, vector extensions that torch may use, and usable cores, without any accelerator."""
     fields = cpuinfo(_read(_PROC / "cpuinfo"))
     flags = frozenset((fields.get("flags") or fields.get("Features") or "").split())
     unused = _UNUSED.get(os.environ.get("ATEN_CPU_CAPABILITY", ""), ())
@@ -43,14 +47,18 @@ def host_hardware() -> Hardware:
 
 
 def software_environment() -> Environment:
-    """Everything else worth recording. No environment variable is kept but the one that is named."""
+    """Return operating system, Python, package versions, memory and wait policy.
+
+    The only environment variable that is recorded is ``OMP_WAIT_POLICY``.
+    """
     fields = cpuinfo(_read(_PROC / "cpuinfo"))
     flags = (fields.get("flags") or "").split()
     return Environment(
         os=f"{platform.system()} {platform.release()}",
         python=f"{platform.python_implementation()} {platform.python_version()}",
         packages={name: version for name in _PACKAGES if (version := _version(name)) is not None},
-        # Only x86 tells; where nothing is known, the machine is taken to be shared.
+        # Only x86 reports a hypervisor. Otherwise the machine is assumed to be shared, which has the wider
+        # prior of the spread between process launches: a false alarm costs more than a missed slowdown.
         virtual="hypervisor" in flags if flags else True,
         memory_bytes=_memory_bytes(),
         wait_policy=os.environ.get("OMP_WAIT_POLICY"),
@@ -58,32 +66,26 @@ def software_environment() -> Environment:
 
 
 def cpuinfo(text: str) -> dict[str, str]:
-    """The fields of the first processor in the text of ``/proc/cpuinfo``."""
+    """Parse the fields of the first processor from the text of ``/proc/cpuinfo``."""
     first = text.strip().split("\n\n")[0]
     pairs = (line.partition(":") for line in first.splitlines())
     return {key.strip(): value.strip() for key, _, value in pairs}
 
 
 def usable_cores() -> int:
-    """Cores by affinity, cut by the container's quota."""
+    """Return the number of cores available to this process: its affinity, limited by a container's quota."""
     affinity = getattr(os, "sched_getaffinity", None)
     cores = (os.cpu_count() or 1) if affinity is None else len(affinity(0))
-    old = " ".join(_read(_CGROUP / "cpu" / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period"))
-    quota = _quota(_read(_CGROUP / "cpu.max") or old)
-    return cores if quota is None else min(cores, max(1, math.ceil(quota)))
-
-
-def _quota(text: str) -> float | None:
-    """Cores that a quota and its period grant, as in cgroup v2's ``cpu.max``; ``None`` without a limit."""
-    words = text.split()
-    limited = len(words) == 2 and all(word.isdecimal() for word in words)  # noqa: PLR2004 - quota and period
-    if not limited or int(words[1]) == 0:  # without a limit stands ``max``, or -1 in cgroup v1
-        return None
-    return int(words[0]) / int(words[1])
+    cgroup_1 = " ".join(_read(_CGROUP / "cpu" / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period"))
+    # Quota and period in microseconds. An unlimited quota is the word max in cgroup v2, and -1 in v1.
+    fields = (_read(_CGROUP / "cpu.max") or cgroup_1).split()
+    if len(fields) != 2 or not all(field.isdecimal() for field in fields) or int(fields[1]) == 0:  # noqa: PLR2004
+        return cores
+    return min(cores, max(1, math.ceil(int(fields[0]) / int(fields[1]))))
 
 
 def _cpu_model(fields: dict[str, str]) -> str:
-    """The marketing name, and the family and model numbers, since clouds hide the former."""
+    """Return the name of the CPU and its family and model numbers, in case a cloud hides the name."""
     name = fields.get("model name") or platform.processor() or platform.machine() or "unknown"
     numbers = [fields[key] for key in ("cpu family", "model") if key in fields]
     if not numbers and "CPU part" in fields:

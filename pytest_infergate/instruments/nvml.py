@@ -1,6 +1,6 @@
-"""Energy and state of NVIDIA's boards through NVML, where the optional nvidia-ml-py is installed.
+"""Energy and state of NVIDIA boards through NVML, if the optional nvidia-ml-py is installed.
 
-Everything is read, nothing is set.
+The driver is only queried; no setting is changed.
 """
 
 from __future__ import annotations
@@ -12,8 +12,11 @@ from typing import Any, Final
 
 from pytest_infergate.instruments.device import DeviceState
 
+# Interval of power readings while the board rests. Boards without an energy counter report power only, whose
+# integral needs several readings within the rest.
 SAMPLE_SECONDS: Final = 0.1
-"""Between two readings while the board rests."""
+# Bits of NVML's clock event reasons that throttle a busy board (nvml.h). An idle board and a user's clock
+# setting have bits of their own and are not throttling.
 THROTTLING: Final = (
     (0x04, "power cap"),
     (0x08, "hardware slowdown"),
@@ -21,13 +24,13 @@ THROTTLING: Final = (
     (0x40, "hardware thermal slowdown"),
     (0x80, "hardware power brake"),
 )
-"""Bits of NVML's clock event reasons that hold a working board back. Source: nvml.h."""
 
 
 class NvmlMeter:
-    """`Meter` of one board: the driver's energy counter, or its power over time where it has none.
+    """`Meter` of one board: the energy counter of the driver, or the integral of its power without one.
 
-    Power is what the driver sampled last, over a part of the time on some boards; the counter misses nothing.
+    Some boards sample power over a part of the time only (A100 and H100 over 25 %), so that the counter is
+    preferred.
     """
 
     source = "nvml"
@@ -45,26 +48,33 @@ class NvmlMeter:
         self._handle = handle
         self._clock = clock
         self._sleep = sleep
-        self._counting = self._counted() is not None
+        self._has_counter = self._counter() is not None
         self._joules = 0.0
         self._last: tuple[float, float] | None = None
 
     def joules(self) -> float | None:
-        """Energy of the whole board, memory included; of its power, since the first reading."""
-        return self._counted() if self._counting else self._integrated()
+        """Return the energy of the board with its memory; without a counter, since the first reading."""
+        if self._has_counter:
+            return self._counter()
+        watts = _from_thousandths(self._read("nvmlDeviceGetPowerUsage"))
+        if watts is None:
+            return None
+        now = self._clock()
+        if self._last is not None:
+            then, before = self._last
+            self._joules += (now - then) * (watts + before) / 2
+        self._last = now, watts
+        return self._joules
 
     def rest(self, seconds: float) -> None:
-        """Sleep, and go on sampling."""
-        naps = max(1, round(seconds / SAMPLE_SECONDS))
-        for _ in range(naps):
-            self._sleep(seconds / naps)
+        """Sleep for some seconds, and continue to sample power."""
+        intervals = max(1, round(seconds / SAMPLE_SECONDS))
+        for _ in range(intervals):
+            self._sleep(seconds / intervals)
             self.joules()
 
     def state(self) -> DeviceState | None:
-        """Clock, temperature, power limit, what holds the clock down, and who else computes on the board.
-
-        One of the processes on it is taken to be this one, whose number may be another in a container.
-        """
+        """Return clock, temperature, power limit, reasons of throttling and the number of other processes."""
         megahertz = self._read("nvmlDeviceGetClockInfo", self._nvml.NVML_CLOCK_SM)
         sensor = self._nvml.NVML_TEMPERATURE_GPU
         reasons = self._read("nvmlDeviceGetCurrentClocksEventReasons")
@@ -77,69 +87,53 @@ class NvmlMeter:
         return DeviceState(
             clock_hz=None if megahertz is None else megahertz * 1e6,
             celsius=None if celsius is None else float(celsius),
-            power_limit=_thousandth(self._read("nvmlDeviceGetEnforcedPowerLimit")),
-            throttled=tuple(words for bit, words in THROTTLING if bit & (reasons or 0)),
+            power_limit=_from_thousandths(self._read("nvmlDeviceGetEnforcedPowerLimit")),
+            throttled=tuple(reason for bit, reason in THROTTLING if bit & (reasons or 0)),
+            # One process is this one. It cannot be found by its id, which differs inside a container.
             others=None if processes is None else max(0, len(processes) - 1),
         )
 
-    def _counted(self) -> float | None:
-        return _thousandth(self._read("nvmlDeviceGetTotalEnergyConsumption"))
-
-    def _integrated(self) -> float | None:
-        watts = _thousandth(self._read("nvmlDeviceGetPowerUsage"))
-        if watts is None:
-            return None
-        now = self._clock()
-        if self._last is not None:
-            then, before = self._last
-            self._joules += (now - then) * (watts + before) / 2
-        self._last = now, watts
-        return self._joules
+    def _counter(self) -> float | None:
+        return _from_thousandths(self._read("nvmlDeviceGetTotalEnergyConsumption"))
 
     def _read(self, function: str, *arguments: Any) -> Any:
-        """Ask the driver; ``None`` where it, or this version of the library, does not know."""
-        ask = getattr(self._nvml, function, None)
-        if ask is None:
+        """Query the driver; ``None`` if the driver or this version of the library does not support it."""
+        query = getattr(self._nvml, function, None)
+        if query is None:
             return None
         try:
-            return ask(self._handle, *arguments)
+            return query(self._handle, *arguments)
         except self._nvml.NVMLError:
             return None
 
 
 def nvml_meter(uuid: str) -> NvmlMeter | None:
-    """Find the board, or the part of one, with this UUID.
+    """Open the meter of the board, or of the MIG instance, with this UUID.
 
-    ``None`` where nvidia-ml-py or the driver is absent, the board unknown, or its energy not told.
+    ``None`` if nvidia-ml-py or the driver is absent, the board is unknown, or its energy cannot be read.
     """
-    nvml = _library()
-    if nvml is None:
-        return None
+    with warnings.catch_warnings():
+        # The deprecated package pynvml, which has the same module name as nvidia-ml-py, warns on import.
+        warnings.simplefilter("ignore")
+        try:
+            import pynvml as nvml
+        except ImportError:
+            return None
     try:
         nvml.nvmlInit()
     except nvml.NVMLError:
         return None
+    # torch reports bare UUIDs; NVML expects the prefix GPU- for a board and MIG- for an instance of one.
     bare = uuid.removeprefix("GPU-").removeprefix("MIG-")
     for name in (f"GPU-{bare}", f"MIG-{bare}"):
         try:
-            found = NvmlMeter(nvml, nvml.nvmlDeviceGetHandleByUUID(name))
+            meter = NvmlMeter(nvml, nvml.nvmlDeviceGetHandleByUUID(name))
         except nvml.NVMLError:
             continue
-        if found.joules() is not None:
-            return found
+        if meter.joules() is not None:
+            return meter
     return None
 
 
-def _library() -> Any:
-    with warnings.catch_warnings():
-        # A package that only stands in for nvidia-ml-py says so with a warning.
-        warnings.simplefilter("ignore")
-        try:
-            import pynvml
-        except ImportError:
-            return None
-    return pynvml
-
-
-def _thousandth(value: float | None) -> float | None:
+def _from_thousandths(value: float | None) -> float | None:
     return None if value is None else value / 1e3

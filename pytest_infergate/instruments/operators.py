@@ -1,11 +1,13 @@
-"""What one call hands to torch's dispatcher, operator by operator. Needs a loaded torch.
+"""Count the operators that one call dispatches in torch. Imports torch.
 
-Composite operators are taken apart, so that the same work reads the same with and without inference mode.
+Composite operators are decomposed, so that the same work has the same counters with and without inference
+mode.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -25,6 +27,8 @@ from pytest_infergate.instruments.device import DeviceCounters
 from pytest_infergate.instruments.tensors import size_bytes
 
 _COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd  # noqa: SLF001
+# Operators that read no more of their first argument than they write: an embedding does not read its whole
+# table.
 _GATHERS = frozenset(
     (
         "aten::embedding",
@@ -35,19 +39,19 @@ _GATHERS = frozenset(
         "aten::_embedding_bag",
     )
 )
-"""Operators that read no more of their first argument than they write."""
+# Operators that write no more of their first argument than their last argument provides.
 _SCATTERS = frozenset(
     f"aten::{name}_"
     for name in ("index_put", "index_copy", "index_add", "scatter", "scatter_add", "index_fill")
 )
-"""Operators that write no more of their first argument than their last one brings."""
+# Operators that write their first argument without reading it.
 _OVERWRITES = frozenset(("aten::copy_", "aten::fill_", "aten::zero_"))
-"""Operators that write their first argument without reading it."""
+# Operators that only allocate: the memory that they return is not written yet.
 _ALLOCATES = frozenset(
     f"aten::{name}" for name in ("empty", "empty_like", "empty_strided", "empty_permuted", "new_empty")
 )
+# Operators that move no data, although their schema does not declare a view.
 _ALSO_VIEWS = frozenset(("aten::_unsafe_view", "aten::_reshape_alias", "aten::lift_fresh"))
-"""Operators that move nothing, though their schema does not say so."""
 _TOTALS = (
     "flops", "operators", "views", "bytes_read", "bytes_written", "host_device_copies", "dtype_casts",
 )  # fmt: skip
@@ -56,44 +60,43 @@ _ROUND_TRIPS = frozenset((torch.Tensor.cpu, torch.Tensor.cuda, torch.Tensor.toli
 
 
 def counters(call: Callable[[], object], device: str) -> DeviceCounters:
-    """Run one call, on the CPU two, and count its operators; `device` is ``cpu`` or ``cuda``.
-
-    On the CPU what asks for the host or another device by name counts as a copy too: there it costs
-    nothing and dispatches nothing, on an accelerator each one is a copy.
-    """
+    """Run one call, on the CPU two, and count its operators; `device` is a kind such as ``cuda``."""
     with _paths() as path, _autocast(device) as autocast, _Dispatched(path, autocast, device) as seen:
         call()
     totals, work = dict(seen.totals), seen.work()
     if device == "cpu":
+        # On the CPU a call such as x.cpu() dispatches nothing, but is a copy on an accelerator. It is counted
+        # as one, so that a test on the CPU finds the round trip before production does.
         with _paths() as path, _RoundTrips(path) as trips:
             call()
         totals["host_device_copies"] += sum(trips.calls.values())
         work += trips.work()
     if not work and not totals["views"]:
-        text = "no operator of torch was seen: the work is done elsewhere, or by another thread"
+        text = "no operator of torch was observed: the work is done outside torch, or in another thread"
         return DeviceCounters(notes=(Note(code=NoteCode.OPERATORS_UNSEEN, text=text),))
     notes = []
     if seen.uncovered:
         names = ", ".join(sorted(seen.uncovered))
-        text = f"FLOPs leave out {names}: no formula is known, and a custom operator hides what it calls"
+        text = f"FLOPs do not include {names}: no formula is known, or it is a custom operator"
         notes.append(Note(code=NoteCode.FLOPS_UNCOVERED, text=text))
     return DeviceCounters(totals, work, tuple(notes))
 
 
 class _Operator(NamedTuple):
-    """What must be known of an operator before its calls are counted, looked up once."""
+    """Properties of an operator that its counting needs, looked up once."""
 
     name: str
     composite: bool
     view: bool
     formula: Callable[..., int] | None
     writes: tuple[tuple[int, str], ...]
-    """Positions and names of the arguments that it changes."""
+    """Positions and names of the arguments that it writes."""
     outs: frozenset[str]
-    """Names of those that it does not read before."""
+    """Names of the arguments that it writes without reading them."""
     fresh: bool
-    """Whether it returns new memory."""
+    """Whether it returns newly written memory."""
     copies: bool
+    """Whether it copies, to another device, dtype or place."""
 
 
 @functools.cache
@@ -123,7 +126,7 @@ def _described(operator: Any) -> _Operator:
 
 @functools.cache
 def _wraps(kind: type) -> bool:
-    """Whether tensors of a class hold others, to which their operators come down."""
+    """Return whether tensors of a class wrap others, to which their operators are passed on."""
     return is_traceable_wrapper_subclass_type(kind)
 
 
@@ -143,22 +146,22 @@ class _Dispatched(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        return False  # else every operator would load and ask the compiler
+        return False  # otherwise every operator would load torch's compiler
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if any(map(_wraps, types)):
-            return NotImplemented  # it hands its inner tensors to us
-        if not isinstance(func, torch._ops.OpOverload):  # noqa: SLF001 - control flow with branches of its own
+            return NotImplemented  # the wrapper calls the operator again on its inner tensors
+        if not isinstance(func, torch._ops.OpOverload):  # noqa: SLF001 - control flow, whose branches are not operators
             self.uncovered.add(str(func))
             return func(*args, **kwargs)
-        if func.namespace == "prim":  # a tensor that is not of this machine was asked for its device
+        if func.namespace == "prim":  # a query for the device of a tensor, no work
             return func(*args, **kwargs)
         operator = _described(func)
         if operator.composite and not any(tensor.is_nested for tensor in _tensors(args)):
-            # Nested tensors have kernels of their own where others are taken apart.
+            # Nested tensors have kernels of their own for operators that are composite for other tensors.
             with self, self._autocast():
-                return func._op_dk(_COMPOSITE, *args, **kwargs)  # noqa: SLF001 - its own parts, not its decomposition
+                return func._op_dk(_COMPOSITE, *args, **kwargs)  # noqa: SLF001 - the parts of the kernel, not those of a decomposition for the compiler
         result = func(*args, **kwargs)
         if operator.view:
             self.totals["views"] += 1
@@ -167,6 +170,7 @@ class _Dispatched(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
     def _add(self, operator: _Operator, args: Any, kwargs: Any, result: Any) -> None:
+        """Count one call: bytes by the arguments and results of the operator, FLOPs by its formula."""
         place = self._path(), operator.name
         self._calls[place] += 1
         named = (value for name, value in kwargs.items() if name not in operator.outs)
@@ -204,7 +208,7 @@ class _Dispatched(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.totals["host_device_copies"] += given[0].device.type == self._device
 
     def work(self) -> tuple[OperatorWork, ...]:
-        """One row an operator and module path."""
+        """Return one row for each operator and module path."""
         return tuple(
             OperatorWork(
                 operator=operator,
@@ -218,7 +222,7 @@ class _Dispatched(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _tensors(values: Any) -> Iterator[torch.Tensor]:
-    """Tensors among arguments, and in lists among them."""
+    """Yield the tensors among arguments, and in lists among them."""
     for value in values:
         if isinstance(value, torch.Tensor):
             yield value
@@ -227,22 +231,24 @@ def _tensors(values: Any) -> Iterator[torch.Tensor]:
 
 
 def _bytes(values: list[torch.Tensor]) -> int:
-    return sum(map(_moved, values))
-
-
-def _moved(tensor: torch.Tensor) -> int:
-    """Bytes of a tensor, those that an expanded one shows twice counted once."""
-    if tensor.layout is not torch.strided or tensor.is_nested:
-        return size_bytes(tensor)
-    if tensor.is_contiguous():
-        return tensor.nbytes
-    elements = 1
-    for length, stride in zip(tensor.shape, tensor.stride(), strict=True):
-        elements *= length if stride or not length else 1
-    return elements * tensor.element_size()
+    """Return the bytes of tensors in memory: an expanded tensor counts each element once."""
+    total = 0
+    for tensor in values:
+        if tensor.layout is not torch.strided or tensor.is_nested:
+            total += size_bytes(tensor)
+        elif tensor.is_contiguous():
+            total += tensor.nbytes
+        else:
+            sizes = zip(tensor.shape, tensor.stride(), strict=True)
+            # An expanded dimension has stride 0 and repeats one element; an empty dimension leaves nothing.
+            elements = math.prod(length if stride or not length else 1 for length, stride in sizes)
+            total += elements * tensor.element_size()
+    return total
 
 
 class _RoundTrips(TorchFunctionMode):
+    """Counts calls that request the host or another device by name, and that move nothing on the CPU."""
+
     def __init__(self, path: Callable[[], str]) -> None:
         super().__init__()
         self._path = path
@@ -252,15 +258,16 @@ class _RoundTrips(TorchFunctionMode):
         kwargs = kwargs or {}
         named = (*args[1:2], kwargs.get("device")) if func is torch.Tensor.to else ()
         result = func(*args, **kwargs)
-        # Given as text it names a place; a device object was most likely read off another tensor.
+        # A text names a place. A device object was most likely read from another tensor, which is on that
+        # device.
         if func in _ROUND_TRIPS or any(isinstance(value, str) for value in named):
-            left = isinstance(result, torch.Tensor) and result.device.type != args[0].device.type
-            if not left:  # else the dispatcher saw it
+            moved = isinstance(result, torch.Tensor) and result.device.type != args[0].device.type
+            if not moved:  # otherwise the dispatcher has counted it
                 self.calls[f"Tensor.{func.__name__}", self._path()] += 1
         return result
 
     def work(self) -> tuple[OperatorWork, ...]:
-        """One row a method and module path."""
+        """Return one row for each method and module path."""
         return tuple(
             OperatorWork(operator=method, place=path, calls=calls)
             for (method, path), calls in self.calls.items()
@@ -269,10 +276,11 @@ class _RoundTrips(TorchFunctionMode):
 
 @contextmanager
 def _autocast(device: str) -> Iterator[Callable[[], ExitStack]]:
-    """Follow which autocast is on; the callable makes a context in which it is on again.
+    """Track the active autocast; the yielded callable returns a context in which it is active again.
 
-    Within a dispatch mode torch has switched it off, so that the parts of a composite operator would not
-    be cast, and nothing there can tell that it was on.
+    torch switches autocast off inside a dispatch mode. The parts of a composite operator would therefore not
+    be cast, and nothing inside the mode shows whether autocast was on. Its methods are replaced until exit to
+    record that.
     """
     kind: Any = torch.autocast
     enter, leave = kind.__enter__, kind.__exit__
@@ -307,17 +315,19 @@ def _autocast(device: str) -> Iterator[Callable[[], ExitStack]]:
 
 @contextmanager
 def _paths() -> Iterator[Callable[[], str]]:
-    """Follow which module is running; the callable tells its path, empty outside of any module.
+    """Track the running module; the yielded callable returns its path, which is empty outside of all modules.
 
-    The path is as ``named_modules`` has it, ``encoder.layer.3.attention``; that of the outermost module is
-    the name of its class, which also stands before the paths inside any further outermost module.
+    A path is that of ``named_modules``, as in ``encoder.layer.3.attention``. The path of an outermost module
+    is the name of its class, which is also the prefix of the paths inside every outermost module but the
+    first.
     """
     names: dict[int, str] = {}
-    roots: list[torch.nn.Module] = []  # held: ids of the dead return
+    roots: list[torch.nn.Module] = []  # kept alive, because the id of a deleted module may be reused
     stack: list[str] = [""]
     thread = threading.get_ident()
 
     def enter(module: torch.nn.Module, _: Any) -> None:
+        # The hooks are global. A module that runs in another thread would put its path into our stack.
         if threading.get_ident() != thread:
             return
         if id(module) not in names:

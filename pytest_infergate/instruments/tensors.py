@@ -1,4 +1,4 @@
-"""Tensors wherever they are nested: moved, cast, brought home, described. Needs a loaded torch."""
+"""Tensors in nested containers: moving, casting, copying and describing them. Imports torch."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from torch.nn.utils.rnn import PackedSequence
 
 
 def map_tensors(value: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
-    """Rebuild a nest of tuples, lists, mappings, sets and dataclasses with every tensor changed.
+    """Apply `change` to each tensor in nested tuples, lists, mappings, sets and dataclasses.
 
-    Anything else is passed through as the very same object; a container without tensors too.
+    Containers that hold changed tensors are rebuilt with their own type. Everything else is returned as the
+    same object, so that what a model recognises by identity stays recognisable.
     """
     if isinstance(value, torch.Tensor):
         return change(value)
-    if isinstance(value, torch.nn.Module):  # which may be a dataclass as well
+    if isinstance(value, torch.nn.Module):  # a module may also be a dataclass
         return value
     if isinstance(value, Mapping):
         return _map_mapping(value, change)
@@ -30,7 +31,7 @@ def map_tensors(value: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> A
 
 
 def _map_sequence(value: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
-    # These lie on the CPU, wherever the rest does.
+    # torch requires the batch sizes of a packed sequence on the CPU, no matter where its values are.
     fixed = value.batch_sizes if isinstance(value, PackedSequence) else None
     items = [item if item is fixed else map_tensors(item, change) for item in value]
     if all(new is old for new, old in zip(items, value, strict=True)):
@@ -46,9 +47,9 @@ def _map_mapping(value: Mapping[Any, Any], change: Callable[[torch.Tensor], torc
     if type(value) is dict:
         return new
     if not isinstance(value, MutableMapping):
-        make: Any = type(value)  # mappingproxy and its like are made of a dictionary
+        make: Any = type(value)  # such as mappingproxy, which is constructed from a dictionary
         return make(new)
-    # Subclasses hold more than their items (transformers' BatchEncoding and ModelOutput do).
+    # Subclasses may have state besides their items, as BatchEncoding and ModelOutput of transformers do.
     rebuilt: Any = copy.copy(value)
     for key, item in new.items():
         rebuilt[key] = item
@@ -62,37 +63,41 @@ def _map_dataclass(value: Any, change: Callable[[torch.Tensor], torch.Tensor]) -
     if not changed:
         return value
     rebuilt = copy.copy(value)
-    for name in changed:
+    for name in changed:  # past the __setattr__ of frozen dataclasses
         object.__setattr__(rebuilt, name, new[name])
     return rebuilt
 
 
 def tensors(value: Any) -> Iterator[torch.Tensor]:
-    """Every tensor of a nest, in order."""
-    found: list[torch.Tensor] = []
+    """Yield all tensors of nested containers, in order."""
+    collected: list[torch.Tensor] = []
 
-    def note(tensor: torch.Tensor) -> torch.Tensor:
-        found.append(tensor)
+    def collect(tensor: torch.Tensor) -> torch.Tensor:
+        collected.append(tensor)
         return tensor
 
-    map_tensors(value, note)
-    yield from found
+    map_tensors(value, collect)
+    yield from collected
 
 
 def _map_distinct(value: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
-    """Change each tensor once: what was one tensor stays one, as attention over ``x, x, x`` looks for."""
+    """Apply `change` once to each distinct tensor.
+
+    One tensor in several places stays one: attention selects its fast path by the identity of ``x, x, x``.
+    """
     changed: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
-    def once(tensor: torch.Tensor) -> torch.Tensor:
+    def change_once(tensor: torch.Tensor) -> torch.Tensor:
         if id(tensor) not in changed:
-            changed[id(tensor)] = tensor, change(tensor)  # the old one is held: ids of the dead return
+            # The original is kept alive, because the id of a deleted tensor may be reused.
+            changed[id(tensor)] = tensor, change(tensor)
         return changed[id(tensor)][1]
 
-    return map_tensors(value, once)
+    return map_tensors(value, change_once)
 
 
 def to_device(value: Any, device: str, dtype: torch.dtype | None = None) -> Any:
-    """Move every tensor, and cast the floating ones where a dtype is given."""
+    """Move all tensors to a device, and cast floating ones if a dtype is given."""
 
     def move(tensor: torch.Tensor) -> torch.Tensor:
         return tensor.to(device, dtype if dtype is not None and tensor.is_floating_point() else None)
@@ -100,28 +105,28 @@ def to_device(value: Any, device: str, dtype: torch.dtype | None = None) -> Any:
     return _map_distinct(value, move)
 
 
-def held_fast(value: Any) -> Any:
-    """Copy a result where it lies, before the next call may overwrite it (CUDA graphs and caches do)."""
+def clone_tensors(value: Any) -> Any:
+    """Copy a result on its device, before the next call overwrites it (CUDA graphs and caches do)."""
     return _map_distinct(value, torch.clone)
 
 
-def brought_home(value: Any) -> Any:
-    """Copy a result to the CPU as normal tensors that a test may use, change and differentiate through.
+def copy_to_cpu(value: Any) -> Any:
+    """Copy a result to the CPU as normal tensors, which a test may change and differentiate through.
 
-    To be called outside inference mode, in which a copy would be an inference tensor again.
+    To be called outside inference mode, in which the copies would be inference tensors again.
     """
-    return _map_distinct(value, _home)
 
+    def copy_to_cpu(tensor: torch.Tensor) -> torch.Tensor:
+        plain = tensor.detach()
+        if plain.layout is torch._mkldnn:  # type: ignore[attr-defined] # noqa: SLF001 - has no public name
+            plain = plain.to_dense()
+        return plain.to("cpu", copy=True)
 
-def _home(tensor: torch.Tensor) -> torch.Tensor:
-    plain = tensor.detach()
-    if plain.layout is torch._mkldnn:  # type: ignore[attr-defined] # noqa: SLF001 - has no other name
-        plain = plain.to_dense()
-    return plain.to("cpu", copy=True)
+    return _map_distinct(value, copy_to_cpu)
 
 
 def signature(value: Any) -> tuple[tuple[tuple[int, ...], str], ...]:
-    """Shape and dtype of every tensor of a nest; of a nested tensor, the shape of its values."""
+    """Return shape and dtype of each tensor; for a nested tensor, which has no shape, that of its values."""
     return tuple(
         (
             tuple((tensor.values() if tensor.is_nested else tensor).shape),
@@ -132,9 +137,9 @@ def signature(value: Any) -> tuple[tuple[tuple[int, ...], str], ...]:
 
 
 def count_nan(value: Any) -> tuple[int, int]:
-    """How many elements of the floating tensors are NaN, and how many there are."""
+    """Return how many elements of floating and complex tensors are NaN, and how many elements they have."""
     nan = total = 0
-    for tensor in map(_plain, tensors(value)):
+    for tensor in map(_values, tensors(value)):
         floating = tensor.is_floating_point() or tensor.is_complex()
         if floating and tensor.layout is torch.strided and not tensor.is_meta:
             nan += int(torch.isnan(tensor).sum())
@@ -142,27 +147,27 @@ def count_nan(value: Any) -> tuple[int, int]:
     return nan, total
 
 
-def _plain(tensor: torch.Tensor) -> torch.Tensor:
-    """The values of a nested or sparse tensor, which has no shape of its own or cannot be computed with."""
+def _values(tensor: torch.Tensor) -> torch.Tensor:
+    """Return the values of a nested or sparse tensor, which do support arithmetic."""
     if tensor.is_nested:
         return tensor.values()
     if tensor.layout is torch.sparse_coo:
-        return tensor._values()  # noqa: SLF001 - values() wants it coalesced
+        return tensor._values()  # noqa: SLF001 - values() requires a coalesced tensor
     return tensor
 
 
 def size_bytes(tensor: torch.Tensor) -> int:
-    """Bytes that a tensor takes, of a sparse one those of its values and indices."""
+    """Return the bytes of a tensor; for a sparse one, those of its values and indices."""
     if tensor.layout is torch.sparse_coo:
         return tensor._values().nbytes + tensor._indices().nbytes  # noqa: SLF001 - see above
     return tensor.nbytes
 
 
 def devices_of(value: Any) -> frozenset[torch.device]:
-    """Devices on which the tensors of a nest lie."""
+    """Return the devices of all tensors."""
     return frozenset(tensor.device for tensor in tensors(value))
 
 
 def same_device(one: torch.device, other: torch.device) -> bool:
-    """Whether two names mean one device: ``cuda`` and ``cuda:0`` do."""
+    """Return whether two names refer to one device, as ``cuda`` and ``cuda:0`` do."""
     return one.type == other.type and (one.index or 0) == (other.index or 0)

@@ -1,4 +1,4 @@
-"""What torch.compile made of a case: counted by itself, from an empty memory."""
+"""What torch.compile does in a case: its graphs, graph breaks and recompilations."""
 
 from __future__ import annotations
 
@@ -8,33 +8,36 @@ from collections.abc import Mapping
 from pytest_infergate.core.domain.model import Note
 from pytest_infergate.core.domain.notes import NoteCode
 
-REASONS_SHOWN = 3
+MAX_REASONS_SHOWN = 3
 
 
 class Compilation:
-    """Counts what torch.compile does from now on, after it forgot all it had compiled before.
+    """Counts what torch.compile does from now on, after it discards all that it compiled before.
 
-    Without that the figures would depend on which cases ran earlier in this process. Nothing is loaded:
-    where torch.compile was never used, it can only be used for the first time.
+    Otherwise the counters would depend on the cases that ran earlier in this process.
     """
 
     def __init__(self) -> None:
+        # Nothing is imported: without torch._dynamo, torch.compile was not used yet.
         dynamo = sys.modules.get("torch._dynamo")
         if dynamo is not None:
             dynamo.reset()
-        self._graphs = graphs_made()
+        self._graphs = graph_count()
         self._breaks = _breaks()
 
-    def counted(self) -> dict[str, int]:
-        """Graphs, graph breaks and recompiles since; empty where nothing was compiled."""
-        graphs = graphs_made() - self._graphs
-        breaks = sum(self.reasons().values())
+    def counters(self) -> dict[str, int]:
+        """Return graphs, graph breaks and recompiles so far; empty if nothing was compiled."""
+        graphs = graph_count() - self._graphs
+        breaks = sum(self.break_reasons().values())
         if graphs <= 0 and not breaks:
             return {}
-        return {"graphs": graphs, "graph_breaks": breaks, "recompiles": _recompiles()}
+        # GraphCounter of each frame beyond its first, since the reset.
+        frames = getattr(sys.modules.get("torch._dynamo.convert_frame"), "FRAME_COMPILE_COUNTER", {})
+        recompiles = sum(max(0, number - 1) for number in frames.values())
+        return {"graphs": graphs, "graph_breaks": breaks, "recompiles": recompiles}
 
-    def reasons(self) -> dict[str, int]:
-        """Why graphs broke since, and how often."""
+    def break_reasons(self) -> dict[str, int]:
+        """Return the reasons of the graph breaks so far, and how often each occurred."""
         return {
             reason: number - self._breaks.get(reason, 0)
             for reason, number in _breaks().items()
@@ -42,26 +45,27 @@ class Compilation:
         }
 
     def note(self) -> Note | None:
-        """Say why graphs broke."""
-        reasons = sorted(self.reasons().items(), key=lambda pair: -pair[1])
+        """Return a note on the reasons of graph breaks; ``None`` if there were none."""
+        reasons = sorted(self.break_reasons().items(), key=lambda pair: -pair[1])
         if not reasons:
             return None
+        # The first words of a reason identify it; dynamo appends explanations of many lines.
         shown = [
             f"{' '.join(reason.split())[:80]} ({number})"
-            for reason, number in reasons[:REASONS_SHOWN]
+            for reason, number in reasons[:MAX_REASONS_SHOWN]
             if reason
         ]
-        if len(reasons) > REASONS_SHOWN:
-            shown.append(f"and {len(reasons) - REASONS_SHOWN} more reasons")
+        if len(reasons) > MAX_REASONS_SHOWN:
+            shown.append(f"and {len(reasons) - MAX_REASONS_SHOWN} more reasons")
         return Note(
             code=NoteCode.GRAPH_BREAKS,
             text=f"torch.compile broke the graph: {'; '.join(shown)}",
-            hint="TORCH_LOGS=graph_breaks shows the lines",
+            hint="set TORCH_LOGS=graph_breaks to see the lines",
         )
 
 
-def graphs_made() -> int:
-    """Graphs that torch.compile made in this process so far; 0 where it was never loaded."""
+def graph_count() -> int:
+    """Return the number of graphs that torch.compile made in this process so far."""
     utils = sys.modules.get("torch._dynamo.utils")
     return 0 if utils is None else int(utils.counters["stats"]["unique_graphs"])
 
@@ -69,9 +73,3 @@ def graphs_made() -> int:
 def _breaks() -> Mapping[str, int]:
     utils = sys.modules.get("torch._dynamo.utils")
     return {} if utils is None else dict(utils.counters["graph_break"])
-
-
-def _recompiles() -> int:
-    """Compilations of a frame beyond its first, since the reset."""
-    frames = getattr(sys.modules.get("torch._dynamo.convert_frame"), "FRAME_COMPILE_COUNTER", {})
-    return sum(max(0, number - 1) for number in frames.values())

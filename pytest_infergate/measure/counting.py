@@ -1,9 +1,14 @@
-"""The counters of one case: passes of their own, never in a timed call, all from the same random numbers."""
+"""Exact counters of one case, taken in passes of their own and never in a timed call.
+
+A clock on a shared machine cannot see 5 %; a counter sees a single operator.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
+
+import msgspec
 
 from pytest_infergate.core.domain.measurement import Counters
 from pytest_infergate.core.domain.metrics import COUNTERS
@@ -17,102 +22,128 @@ from pytest_infergate.measure.seed import seed_all
 _T = TypeVar("_T")
 _COMPILED = Note(
     code=NoteCode.COMPILED,
-    text="torch.compile is at work in the model or in a part of it: operators, FLOPs and bytes are not "
-    "counted, what the compiler made is",
+    text="torch.compile is active in the model or in a part of it: the counters are those of the compiler; "
+    "operators, FLOPs and bytes are not counted",
 )
 
 
-class Counted(NamedTuple):
-    """What the passes brought."""
+class CountedCall(NamedTuple):
+    """Counters and memory of one call."""
 
     counters: Counters
     memory: DeviceMemory
     notes: tuple[Note, ...]
+    """What could not be counted, and which counters vary."""
 
 
-def counted(
+def count_call(
     call: Callable[[], object],
     device: Device,
     *,
     compiled: Mapping[str, int],
     weights: Mapping[str, int] | None,
     repetitions: int = 1,
-) -> Counted:
-    """Count one call, `repetitions` times; the figures are those of the first, the others prove them exact.
+) -> CountedCall:
+    """Count one call `repetitions` times; the first counts, the others show which counters vary.
 
-    `compiled` is what the compiler counted, empty for an eager model: a compiled one would show the
-    operators that it no longer runs. `weights` are the bytes of the model by dtype, where they are known.
-    A pass that fails loses its counters, and a note says why.
+    `compiled` are the counters of the compiler, empty for an eager model. `weights` are the bytes of the
+    model by dtype, if they are known. If a pass fails, its counters are missing, and a note has the reason.
     """
-    rounds = [_round(call, device, eager=not compiled) for _ in range(repetitions)]
-    operators, allocated = rounds[0]
     fixed = dict(compiled) if weights is None else {**compiled, "weight_bytes": sum(weights.values())}
-    totals = [
-        {**fixed, **seen.totals, **_memory(taken, fixed.get("weight_bytes", 0))} for seen, taken in rounds
-    ]
-    varied = varying(totals)
-    return Counted(
+    rounds: list[tuple[DeviceCounters, DeviceMemory]] = []
+    totals: list[dict[str, int]] = []
+    for _ in range(repetitions):
+        # A compiled model would show the operators that it was traced from, which it does not run any more.
+        operators = (
+            DeviceCounters(notes=(_COMPILED,))
+            if compiled
+            else _attempt(lambda: device.count(call), lambda note: DeviceCounters(notes=(note,)), "operators")
+        )
+        allocated = _attempt(lambda: device.memory(call), lambda note: DeviceMemory(note=note), "memory")
+        counts = {**fixed, **operators.totals}
+        if allocated.allocations is not None:
+            counts["allocations"] = allocated.allocations
+        if allocated.activations is not None:
+            counts["peak_memory_bytes"] = allocated.activations + fixed.get("weight_bytes", 0)
+        rounds.append((operators, allocated))
+        totals.append(counts)
+    operators, allocated = rounds[0]
+    differing = varying_counters(totals)
+    return CountedCall(
         counters=Counters(
             totals=totals[0],
             weights=dict(weights or {}),
             operators=collapsed(operators.work),
             architecture=device.architecture(),
-            varying=varied,
+            varying=differing,
         ),
         memory=allocated,
-        notes=tuple(note for note in (*operators.notes, allocated.note, varies(varied)) if note),
+        notes=tuple(note for note in (*operators.notes, allocated.note, varying_note(differing)) if note),
     )
 
 
-def varies(varied: Mapping[str, tuple[int, int]]) -> Note | None:
-    """Say which counters are not exact; ``None`` where all are."""
+def with_recount(early: CountedCall, late: CountedCall) -> CountedCall:
+    """Mark the counters that a count after the timing does not confirm as varying.
+
+    A later run may find the model in that state, so that these counters are not exact.
+    """
+    differing = dict(early.counters.varying)
+    for name, (low, high) in varying_counters([early.counters.totals, late.counters.totals]).items():
+        known = differing.get(name, (low, high))
+        differing[name] = min(low, known[0]), max(high, known[1])
+    if differing == early.counters.varying:
+        return early
+    kept = [note for note in early.notes if note.code != NoteCode.VARIES]
+    return early._replace(
+        counters=msgspec.structs.replace(early.counters, varying=differing),
+        notes=(*kept, *filter(None, (varying_note(differing),))),
+    )
+
+
+def with_device_work(counters: Counters, repetitions: Sequence[Mapping[str, int]]) -> Counters:
+    """Add the counters of a device's work, if a profiler observed it."""
+    if not repetitions:
+        return counters
+    return msgspec.structs.replace(
+        counters,
+        totals={**counters.totals, **repetitions[0]},
+        varying={**counters.varying, **varying_counters(repetitions)},
+    )
+
+
+def varying_note(varied: Mapping[str, tuple[int, int]]) -> Note | None:
+    """Return a note on the counters that vary; ``None`` if all are exact."""
     if not varied:
         return None
     shown = (f"{COUNTERS[name].text} ({low:,} to {high:,})" for name, (low, high) in varied.items())
     return Note(
         code=NoteCode.VARIES,
-        text=f"{', '.join(shown)} vary from call to call: recorded as such, and not gated",
-        hint="look for state that is carried from call to call, or randomness that is not seeded",
+        text=f"{', '.join(shown)} vary from call to call: they are recorded as varying and not gated",
+        hint="look for state that is kept from call to call, or for randomness that is not seeded",
     )
 
 
-def varying(totals: Sequence[Mapping[str, int]]) -> dict[str, tuple[int, int]]:
-    """Counters that repetitions do not agree on: the least and the most."""
-    found = {}
+def varying_counters(totals: Sequence[Mapping[str, int]]) -> dict[str, tuple[int, int]]:
+    """Return the counters on which repetitions differ, each with its lowest and highest value."""
+    ranges = {}
     for name in totals[0]:
         values = [repetition[name] for repetition in totals if name in repetition]
         if min(values) != max(values):
-            found[name] = min(values), max(values)
-    return found
+            ranges[name] = min(values), max(values)
+    return ranges
 
 
-def _round(call: Callable[[], object], device: Device, *, eager: bool) -> tuple[DeviceCounters, DeviceMemory]:
-    counters = (
-        _attempt(lambda: device.count(call), lambda note: DeviceCounters(notes=(note,)), "operators")
-        if eager
-        else DeviceCounters(notes=(_COMPILED,))
-    )
-    return counters, _attempt(lambda: device.memory(call), lambda note: DeviceMemory(note=note), "memory")
-
-
-def _attempt(take: Callable[[], _T], lost: Callable[[Note], _T], what: str) -> _T:
-    """Take a pass from seeded random numbers; a note instead where it fails."""
+def _attempt(take: Callable[[], _T], failed: Callable[[Note], _T], what: str) -> _T:
+    """Run a pass with seeded random numbers; if it fails, return `failed` of a note."""
+    # The same numbers in each pass, so that a model whose path depends on them has the same counters.
     restore = seed_all()
     try:
         return take()
-    except Exception as error:  # noqa: BLE001 - whatever the model raises when somebody looks
-        text = f"{what} could not be counted: {type(error).__name__}: {memory.message(error).splitlines()[0]}"
-        return lost(
-            Note(code=NoteCode.NOT_COUNTED, text=text, hint="the case is measured and gated without them")
+    except Exception as error:  # noqa: BLE001 - a model may raise anything under an observer
+        text = (
+            f"{what} could not be counted: {type(error).__name__}: {memory.error_text(error).splitlines()[0]}"
         )
+        hint = "the case is measured and gated without these counters"
+        return failed(Note(code=NoteCode.NOT_COUNTED, text=text, hint=hint))
     finally:
         restore()
-
-
-def _memory(taken: DeviceMemory, weights: int) -> dict[str, int]:
-    found = {}
-    if taken.allocations is not None:
-        found["allocations"] = taken.allocations
-    if taken.activations is not None:
-        found["peak_memory_bytes"] = taken.activations + weights
-    return found

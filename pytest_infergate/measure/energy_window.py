@@ -1,4 +1,4 @@
-"""Energy of a call: a window of calls issued back to back, long against the ticks of an energy counter."""
+"""Energy of a call, from a window of calls that is long compared with the updates of an energy counter."""
 
 from __future__ import annotations
 
@@ -12,26 +12,28 @@ from pytest_infergate.core.domain.model import Note
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.instruments.device import Device, DeviceState, Meter
 
+# Energy counters are updated every 20 to 100 ms: two seconds are known to 5 % or better.
 WINDOW_SECONDS: Final = 2.0
-"""A counter moves every 20 to 100 ms."""
+# Calls before the window, so that it does not begin at the power of an idle device.
 LEAD_SECONDS: Final = 0.3
-"""Calls before the window, so that it does not begin with the power of a rest."""
+# Interval of the readings within the window. The device is synchronised before each, so that its queue stays
+# short.
 READING_INTERVAL_SECONDS: Final = 0.1
-"""Between two readings, before which the device is synchronised."""
+# Rest after the window: the power falls while the device settles, and is read as idle power after that.
 SETTLING_SECONDS: Final = 0.3
 IDLE_SECONDS: Final = 0.7
-"""Rest after the window: as much of it is read, after the device has settled."""
+# Share of the time limit of a case that window and rest may take. They displace the sampling of no call, but
+# the limit is what users expect a case to take.
 WINDOW_TIME_SHARE: Final = 0.35
-"""Of the time cap that all of this may take."""
+# A call that takes no measurable time would otherwise be repeated forever.
 MAX_WINDOW_CALLS: Final = 1_000_000
-"""A call that takes no time at all would else be repeated for ever."""
 
-_READ_RAPL = "let the process read /sys/class/powercap/intel-rapl:*/energy_uj, which is root's"
-_READ_NVML = "boards of NVIDIA are read by nvidia-ml-py: pip install 'pytest-infergate[nvidia]'"
+_READ_RAPL = "let the process read /sys/class/powercap/intel-rapl:*/energy_uj, which only root can read"
+_READ_NVML = "NVIDIA boards are read through nvidia-ml-py: pip install 'pytest-infergate[nvidia]'"
 
 
 class EnergyWorkload(NamedTuple):
-    """What is called, and what is known of a call."""
+    """A call, and what is known about it."""
 
     call: Callable[[], object]
     latency: Latency
@@ -40,16 +42,16 @@ class EnergyWorkload(NamedTuple):
 
 
 class EnergyReading(NamedTuple):
-    """What is known of the energy, and what to know about it."""
+    """The energy of a call, if it is known, and notes on it."""
 
     energy: Energy | None = None
     notes: tuple[Note, ...] = ()
 
 
 def measured_energy(load: EnergyWorkload, device: Device, cap: float, *, asked: bool) -> EnergyReading:
-    """Measure the energy of a call where that was asked for, within a share of `cap` seconds; else estimate.
+    """Measure the energy of a call if `asked`, within a share of `cap` seconds; otherwise estimate it.
 
-    An estimate costs nothing, and is there for the CPUs that the table of `core.energy` knows.
+    Estimates exist for the CPUs in the table of `core.domain.energy`, and take no time.
     """
     if not asked:
         return EnergyReading(_estimate(load, device))
@@ -58,35 +60,38 @@ def measured_energy(load: EnergyWorkload, device: Device, cap: float, *, asked: 
         return _without_meter(load, device)
     needed = seconds_needed(load.latency.mean)
     if needed > WINDOW_TIME_SHARE * cap:
-        share = f"{WINDOW_TIME_SHARE:.0%} of the {cap:.3g} s for a case"
-        text = f"energy was not measured: it takes {needed:.1f} s, more than {share}"
-        hint = f"give it {math.ceil(needed / WINDOW_TIME_SHARE)} s with --infer-max-time or max_time in the marker"
-        note = Note(code=NoteCode.ENERGY_SKIPPED, text=text, hint=hint)
+        limit = math.ceil(needed / WINDOW_TIME_SHARE)
+        note = Note(
+            code=NoteCode.ENERGY_SKIPPED,
+            text=f"energy was not measured: it takes {needed:.1f} s, more than {WINDOW_TIME_SHARE:.0%} of "
+            f"the time limit of {cap:.3g} s for a case",
+            hint=f"raise the limit to {limit} s with --infer-max-time, or with max_time in the marker",
+        )
         return EnergyReading(_estimate(load, device), (note,))
     energy, states = _window(load, device, meter)
     if energy is None:
         note = Note(
             code=NoteCode.ENERGY_UNREAD,
-            text=f"energy was not measured: the {meter.source} counter could not be read, or did not move",
-            hint="measure it again",
+            text=f"energy was not measured: the {meter.source} counter could not be read, or did not change",
+            hint="measure again",
         )
         return EnergyReading(_estimate(load, device), (note,))
     return EnergyReading(energy, tuple(_notes(states, meter)))
 
 
 def seconds_needed(each: float) -> float:
-    """How long it takes to measure calls of so many seconds each."""
+    """Return the seconds that lead, window and rest take together for calls of `each` seconds."""
     calls = math.ceil(WINDOW_SECONDS / each - 1e-9) if each > 0 else 0
     return _lead(each) * each + max(WINDOW_SECONDS, calls * each) + SETTLING_SECONDS + IDLE_SECONDS
 
 
 def _lead(each: float) -> int:
-    """Calls of the lead: none where a single one would take most of it or more."""
+    """Return the number of calls of the lead: none if a single one takes much longer than the lead."""
     return min(MAX_WINDOW_CALLS, round(LEAD_SECONDS / max(each, 1e-9)))
 
 
 def _estimate(load: EnergyWorkload, device: Device) -> Energy | None:
-    """What the table says of a CPU; power beside an accelerator is not in it."""
+    """Estimate the energy on a CPU by the table; it has no power of accelerators."""
     if device.asynchronous:
         return None
     return estimated(device.hardware(), load.latency, batch_size=load.batch_size, threads=load.threads)
@@ -95,9 +100,9 @@ def _estimate(load: EnergyWorkload, device: Device) -> Energy | None:
 def _without_meter(load: EnergyWorkload, device: Device) -> EnergyReading:
     energy = _estimate(load, device)
     if energy is not None:
-        text = "energy is an estimate from the power of the processor's class: no meter can be read here"
+        text = "energy is an estimate from the power of this class of processor: no meter can be read here"
         return EnergyReading(energy, (Note(code=NoteCode.ENERGY_ESTIMATED, text=text, hint=_READ_RAPL),))
-    text = f"energy is unknown here: no meter of {device.name} can be read"
+    text = f"energy is unknown: no meter of {device.name} can be read"
     if not device.asynchronous:
         text += f", and the power of {device.hardware().cpu_model} is not in the table"
     hint = _READ_NVML if device.asynchronous else _READ_RAPL
@@ -107,22 +112,22 @@ def _without_meter(load: EnergyWorkload, device: Device) -> EnergyReading:
 def _window(
     load: EnergyWorkload, device: Device, meter: Meter
 ) -> tuple[Energy | None, Sequence[DeviceState]]:
-    """Issue calls for the length of the window, then rest; ``None`` where the counter tells nothing."""
-    turn = max(1, min(MAX_WINDOW_CALLS, round(READING_INTERVAL_SECONDS / max(load.latency.mean, 1e-9))))
+    """Issue calls for the length of the window, then rest; ``None`` if the counter fails or is constant."""
+    block = max(1, min(MAX_WINDOW_CALLS, round(READING_INTERVAL_SECONDS / max(load.latency.mean, 1e-9))))
     states: list[DeviceState] = []
     _issue(load.call, _lead(load.latency.mean))
     device.synchronize()
     before, begin = _reading(meter), device.clock()
     after, calls, seconds = before, 0, 0.0
     while seconds < WINDOW_SECONDS and calls < MAX_WINDOW_CALLS:
-        _issue(load.call, turn)
-        # Asked while an accelerator still works through its queue.
+        _issue(load.call, block)
+        # Before the synchronisation, while an accelerator still works through its queue.
         state = meter.state()
         if state is not None:
             states.append(state)
         device.synchronize()
         after, seconds = _reading(meter), (device.clock() - begin) / 1e9
-        calls += turn
+        calls += block
     if before is None or after is None or seconds <= 0 or after <= before:
         return None, states
     energy = Energy(
@@ -143,7 +148,7 @@ def _issue(call: Callable[[], object], count: int) -> None:
 
 
 def _idle_watts(device: Device, meter: Meter) -> float | None:
-    """Power between calls, as a service has it that waits for requests."""
+    """Return the power in watts right after the window, as of a service that waits for requests."""
     meter.rest(SETTLING_SECONDS)
     before, begin = _reading(meter), device.clock()
     meter.rest(IDLE_SECONDS)
@@ -159,13 +164,15 @@ def _reading(meter: Meter) -> float | None:
 
 
 def _notes(states: Sequence[DeviceState], meter: Meter) -> Iterator[Note]:
-    """What spoils the figure: a clock that was held down, and others on the same board."""
+    """Yield notes on what makes the figure doubtful: a throttled clock, and other processes on the board."""
     reasons = list(dict.fromkeys(reason for state in states for reason in state.throttled))
     if reasons:
-        text = f"the {meter.scope} held its clock down while energy was measured: {', '.join(reasons)}"
-        yield Note(code=NoteCode.THROTTLED, text=text, hint="see to its cooling and its power limit")
+        text = f"the clock of the {meter.scope} was throttled while energy was measured: {', '.join(reasons)}"
+        yield Note(code=NoteCode.THROTTLED, text=text, hint="check its cooling and its power limit")
     others = max((state.others or 0 for state in states), default=0)
     if others:
         noun = "process" if others == 1 else "processes"
-        text = f"{others} other {noun} used the {meter.scope} while energy was measured: theirs is in it"
-        yield Note(code=NoteCode.ENERGY_SHARED, text=text, hint="measure on a board that nobody else uses")
+        text = f"{others} other {noun} used the {meter.scope} while energy was measured: theirs is included"
+        yield Note(
+            code=NoteCode.ENERGY_SHARED, text=text, hint="measure on a board that no other process uses"
+        )

@@ -1,4 +1,4 @@
-"""What must not be going on while a case is timed, and what went on although it must not."""
+"""Conditions that make the times of a case invalid."""
 
 from __future__ import annotations
 
@@ -9,25 +9,26 @@ from collections.abc import AsyncIterator
 
 from pytest_infergate.core.domain.model import Note
 from pytest_infergate.core.domain.notes import NoteCode
-from pytest_infergate.measure.compiler import graphs_made
+from pytest_infergate.measure.compiler import graph_count
 
-_NO_COVERAGE = "switch it off for inference tests, with pytest-cov: --no-cov"
+_NO_COVERAGE = "disable it for inference tests; with pytest-cov, use --no-cov"
 
 
-def active_tracer() -> Note | None:
-    """Name the coverage tracer, debugger or profiler that would slow every Python line, if there is one."""
+def tracer_note() -> Note | None:
+    """Return a note on an active coverage tracer, debugger or profiler, which slows each Python line down."""
     tracer = sys.gettrace() or sys.getprofile()
     if tracer is not None:
         named = tracer if hasattr(tracer, "__qualname__") else type(tracer)
         return _tracing(f"{named.__module__}.{named.__qualname__}")
     monitoring = getattr(sys, "monitoring", None)
     if monitoring is not None:
-        for tool in range(6):
+        for tool in range(6):  # tool ids of PEP 669
             name = monitoring.get_tool(tool)
             if name is not None and monitoring.get_events(tool):
                 return _tracing(str(name))
-    if _torch_profiles():
-        return _tracing("torch.profiler", hint="measure outside the profiler's context")
+    profiling = getattr(sys.modules.get("torch.autograd"), "_profiler_enabled", None)
+    if profiling is not None and profiling():
+        return _tracing("torch.profiler", hint="measure outside the context of the profiler")
     return None
 
 
@@ -35,47 +36,43 @@ def _tracing(name: str, hint: str = _NO_COVERAGE) -> Note:
     return Note(code=NoteCode.TRACER, text=f"a tracer was active while timing: {name}", hint=hint)
 
 
-def _torch_profiles() -> bool:
-    autograd = sys.modules.get("torch.autograd")
-    enabled = getattr(autograd, "_profiler_enabled", None)
-    return enabled is not None and bool(enabled())
-
-
-def unfinished(output: object) -> Note | None:
-    """Say that a call handed out a promise and did its work later, or never."""
+def unfinished_output_note(output: object) -> Note | None:
+    """Return a note if a call returned a coroutine or future, whose work is done later or never."""
     if inspect.isawaitable(output) or isinstance(output, (AsyncIterator, concurrent.futures.Future)):
         if inspect.iscoroutine(output):
-            output.close()  # else Python warns that nobody awaited it
+            output.close()  # otherwise Python warns that it was never awaited
         return Note(
             code=NoteCode.UNFINISHED_OUTPUT,
             text=f"the call returned a {type(output).__name__} before its work was done",
-            hint="give infer a callable that waits for the result, such as one around asyncio.run",
+            hint="pass infer a callable that waits for the result, for instance with asyncio.run",
         )
     return None
 
 
-class Compilations:
-    """Counts graphs that torch.compile makes from now on; 0 where it is never loaded."""
+class GraphCounter:
+    """Counts the graphs that torch.compile makes from now on."""
 
     def __init__(self) -> None:
-        self._begin = graphs_made()
+        self._begin = graph_count()
 
     def since(self) -> int:
-        """Graphs made since the last time this was asked."""
-        begin, self._begin = self._begin, graphs_made()
+        """Return the number of graphs made since the last query."""
+        begin, self._begin = self._begin, graph_count()
         return self._begin - begin
 
 
-def recompiled(warming: int, measuring: int) -> Note | None:
-    """Say that torch.compile was not done when timing began.
-
-    A model that is compiled anew by every call is given up after so many times and runs uncompiled.
-    """
-    limit = _limit()
-    if measuring > 0:
-        text = f"torch.compile made {measuring} more graphs while measuring"
-    elif limit is not None and warming >= limit - 1:
-        text = f"torch.compile made {warming} more graphs while warming up, at a limit of {limit} it gives up"
+def recompiled_note(warm_up_graphs: int, measured_graphs: int) -> Note | None:
+    """Return a note if torch.compile was still compiling when timing began."""
+    # Dynamo stops compiling a function after this many graphs, and the function then runs uncompiled. Where
+    # the warm-up reached the limit, the sampling times an uncompiled model without a further graph.
+    limit = getattr(sys.modules.get("torch._dynamo.config"), "recompile_limit", None)
+    if measured_graphs > 0:
+        text = f"torch.compile made {measured_graphs} more graphs while measuring"
+    elif limit is not None and warm_up_graphs >= limit - 1:
+        text = (
+            f"torch.compile made {warm_up_graphs} more graphs while warming up; "
+            f"it stops compiling at a limit of {limit}"
+        )
     else:
         return None
     return Note(
@@ -83,9 +80,3 @@ def recompiled(warming: int, measuring: int) -> Note | None:
         text=text,
         hint="keep shapes fixed within a case, or mark dynamic dimensions before the first call",
     )
-
-
-def _limit() -> int | None:
-    """How many graphs dynamo makes of one function before it gives up; `None` where it is not known."""
-    config = sys.modules.get("torch._dynamo.config")
-    return getattr(config, "recompile_limit", None)

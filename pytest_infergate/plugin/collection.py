@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pytest_infergate.core.domain.model import Case
     from pytest_infergate.instruments.device import DeviceKind
     from pytest_infergate.paired.selected_case import SelectedCase
-    from pytest_infergate.runner.case_report import Collected
+    from pytest_infergate.runner.case_report import CollectedCases
 
 KINDS = pytest.StashKey["dict[str, DeviceKind]"]()
 
@@ -124,12 +124,12 @@ class CollectedItems:
             if (found := parameter_of(item)) is not None and absence(found.axes.device) is None
         ]
 
-    def found(self) -> Collected:
+    def found(self) -> CollectedCases:
         """What this process collected, for the end of the run."""
         from pytest_infergate.core.domain.model import Note
-        from pytest_infergate.runner.case_report import Collected
+        from pytest_infergate.runner.case_report import CollectedCases
 
-        return Collected(
+        return CollectedCases(
             cases=tuple(self._cases),
             modules=tuple(sorted(self._modules)),
             deselected=tuple(

@@ -132,7 +132,7 @@ def cases_on_record(run: InferenceRun, reported: ReportedCases, scope: Sequence[
     Not expected are times of other hardware, tests outside the scope, and values of axes that no test of
     this run has and the command line did not ask for.
     """
-    classes = {run.device(name).hardware().id for name in run.devices if run.absence(name) is None}
+    classes = {run.device(name).hardware().id for name in run.devices if run.absence_reason(name) is None}
     found = frozenset(reported.collected.cases)
     asked = run.settings
     combinations = {_axes(case) for case in found} | set(

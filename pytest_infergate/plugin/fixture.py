@@ -199,7 +199,7 @@ class Infer:
 
 def result_of(measured: Measured) -> Result:
     """What a test sees of a measured case. Raises `InfeasibleError` where memory ran out."""
-    if measured.exhausted:
+    if measured.out_of_memory:
         raise InfeasibleError(str(measured.result.reason))
     return Result(measured.output, measured.result.measurement, measured.samples, measured.result.price)
 

@@ -32,7 +32,7 @@ class MeasuredCases:
 
     def why_not(self, case: Case, nodeid: str, terms: CaseTerms) -> str | None:
         """Return that the device is absent, or that the time for all cases is spent."""
-        absence = self._run.absence(case.device)
+        absence = self._run.absence_reason(case.device)
         if absence is not None:
             reason: Note | None = Note(code=NoteCode.DEVICE_ABSENT, text=absence)
         else:  # a rerun repeats what was measured, which takes no time
@@ -80,7 +80,7 @@ class MeasuredCases:
         if item.nodeid in self._skipped:
             return self._skipped[item.nodeid]
         measured = self._run.measured.get(item.nodeid)
-        if measured is not None and (report.passed or measured.verdict.failed or measured.exhausted):
+        if measured is not None and (report.passed or measured.verdict.failed or measured.out_of_memory):
             return measured.result
         parameter = parameter_of(item)
         if not report.failed or parameter is None:

@@ -142,13 +142,13 @@ class Measuring:
         if collected.inference and not only_shows:
             collected.refuse_shared_ids()
             self._check(len(collected.inference), machine)
-        reference = self._reference(run, reported, collected.present(run.absence), machine, config)
+        reference = self._reference(run, reported, collected.present(run.absence_reason), machine, config)
         progress = CaseProgress(machine.terminal, collected.inference, reference.forecast)
         hooks = [ItemHooks(self.cases), progress]
         if only_shows:
             return hooks
         if self._settings.list:
-            return [*hooks, CaseListing(machine.terminal, run.absence)]
+            return [*hooks, CaseListing(machine.terminal, run.absence_reason)]
         end = (
             xdist.WorkerHooks(collected)
             if xdist.is_worker(config)

@@ -46,10 +46,10 @@ class WorkerHooks:
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Hand what was collected to the controller."""
-        from pytest_infergate.runner.case_report import packed
+        from pytest_infergate.runner.case_report import as_builtins
 
         output: dict[str, Any] = session.config.workeroutput  # type: ignore[attr-defined]
-        output["infergate"] = packed(self._collected.found())
+        output["infergate"] = as_builtins(self._collected.found())
 
 
 class ControllerHooks:
@@ -63,4 +63,4 @@ class ControllerHooks:
         """Take over what a worker collected."""
         data = getattr(node, "workeroutput", {}).get("infergate")
         if data is not None:
-            self._cases.note_collection(data)
+            self._cases.add_collection(data)

@@ -19,7 +19,7 @@ class CaseReport(Struct, frozen=True, kw_only=True):
     verdict: CaseVerdict
 
 
-class Collected(Struct, frozen=True, kw_only=True):
+class CollectedCases(Struct, frozen=True, kw_only=True):
     """What collection found, as it travels from a worker of pytest-xdist to the controller."""
 
     cases: tuple[Case, ...] = ()
@@ -31,7 +31,7 @@ class Collected(Struct, frozen=True, kw_only=True):
     deselected: tuple[Note, ...] = ()
 
 
-def packed(value: Struct) -> dict[str, Any]:
+def as_builtins(value: Struct) -> dict[str, Any]:
     """As builtins only."""
     return msgspec.to_builtins(value)  # type: ignore[no-any-return]
 
@@ -46,14 +46,14 @@ def case_report(
     path, line, _ = location
     if line is not None and Path(path).as_posix() == result.case.module:
         result = msgspec.structs.replace(result, line=line + 1)
-    return packed(CaseReport(result=result, verdict=verdict))
+    return as_builtins(CaseReport(result=result, verdict=verdict))
 
 
 class ReportedCases:
     """Cases as their reports come in, by node id: a rerun replaces what it repeats."""
 
     def __init__(self) -> None:
-        self.collected = Collected()
+        self.collected = CollectedCases()
         self.skipped = 0
         """Cases that the user's own skips kept from running."""
         self._entries: dict[str, CaseReport] = {}
@@ -63,9 +63,9 @@ class ReportedCases:
         entry = msgspec.convert(data, CaseReport)
         self._entries[entry.result.nodeid] = entry
 
-    def note_collection(self, data: Mapping[str, Any]) -> None:
+    def add_collection(self, data: Mapping[str, Any]) -> None:
         """Take what a worker collected; all workers collect the same."""
-        self.collected = msgspec.convert(data, Collected)
+        self.collected = msgspec.convert(data, CollectedCases)
 
     @property
     def results(self) -> tuple[CaseResult, ...]:

@@ -13,7 +13,7 @@ from pytest_infergate.core.domain.model import Case, Note
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.instruments.device import Device
 from pytest_infergate.measure import memory
-from pytest_infergate.measure.case import Effort, Run, Subject, measure
+from pytest_infergate.measure.case import Effort, MeasuredSubject, Subject, measure
 from pytest_infergate.measure.invocation import Invocation
 
 if TYPE_CHECKING:
@@ -24,9 +24,9 @@ SETTLING_CALLS = 2
 """After these TorchScript has rewritten itself."""
 
 
-def exhausted(error: Exception, case: Case) -> Note:
+def out_of_memory_note(error: Exception, case: Case) -> Note:
     """Say that memory ran out, and where."""
-    words = memory.message(error).strip().splitlines() or [type(error).__name__]
+    words = memory.error_text(error).strip().splitlines() or [type(error).__name__]
     text = f"out of memory on {case.device} at batch size {case.batch_size}: {words[0]}"
     return Note(code=NoteCode.OUT_OF_MEMORY, text=text, hint="use a smaller batch or a bigger device")
 
@@ -52,7 +52,10 @@ def prepared(case: Case, device: Device, invocation: Invocation) -> Iterator[tup
         )
 
 
-def measure_prepared(case: Case, device: Device, effort: Effort, invocation: Invocation) -> Run:
+def measure_invocation(
+    case: Case, device: Device, effort: Effort, invocation: Invocation
+) -> MeasuredSubject:
+    """Measure what a test passed to `infer`."""
     if "torch" not in sys.modules:
         return measure(Subject(invocation.bound(), batch_size=case.batch_size), device, effort)
 
@@ -60,19 +63,21 @@ def measure_prepared(case: Case, device: Device, effort: Effort, invocation: Inv
     from pytest_infergate.measure import soundness
 
     with prepared(case, device, invocation) as (subject, placed):
-        unusual = soundness.unusual()
+        unusual = soundness.torch_state_note()
         run = measure(subject, device, effort, (*placed.notes, *filter(None, (unusual,))))
         invalid = run.invalid
         if invalid is None:
             streamed = run.measurement is not None and run.measurement.stream is not None
             last = run.output if streamed else placed.call()
-            invalid = soundness.unsound(run.output, last, None if placed.moved else device.torch_name)
-        found = (soundness.gradients(run.output), placed.spoiled())
+            invalid = soundness.unsound_output_note(
+                run.output, last, None if placed.moved else device.torch_name
+            )
+        found = (soundness.gradients_note(run.output), placed.spoiled())
     measurement = run.measurement
     if measurement is not None:
         notes = (*measurement.notes, *filter(None, found))
         measurement = msgspec.structs.replace(measurement, notes=notes)
-    return Run(tensors.brought_home(run.output), measurement, run.samples, invalid)
+    return MeasuredSubject(tensors.copy_to_cpu(run.output), measurement, run.samples, invalid)
 
 
 def run_once(invocation: Invocation) -> Any:
@@ -85,7 +90,7 @@ def run_once(invocation: Invocation) -> Any:
 
     with placement.placed(invocation, "cpu") as placed:
         output = _collected(placed.call())
-    return tensors.brought_home(output)
+    return tensors.copy_to_cpu(output)
 
 
 def _collected(output: Any) -> Any:
@@ -93,7 +98,7 @@ def _collected(output: Any) -> Any:
     return list(output) if isinstance(output, Iterator) else output
 
 
-def threads(count: int | None) -> AbstractContextManager[None]:
+def torch_threads(count: int | None) -> AbstractContextManager[None]:
     """Set the number of threads inside a torch operator, restored after; ``None`` leaves it."""
     return nullcontext() if count is None or "torch" not in sys.modules else _threads(count)
 

@@ -29,9 +29,9 @@ from pytest_infergate.instruments.device import Device, DeviceAbsentError, Devic
 from pytest_infergate.instruments.environment import software_environment
 from pytest_infergate.instruments.peaks import peaks
 from pytest_infergate.measure import memory
-from pytest_infergate.measure.case import Effort, Run
+from pytest_infergate.measure.case import Effort, MeasuredSubject
 from pytest_infergate.measure.invocation import Invocation
-from pytest_infergate.runner.prepare import exhausted, measure_prepared, threads
+from pytest_infergate.runner.prepare import measure_invocation, out_of_memory_note, torch_threads
 from pytest_infergate.runner.price_lookup import PriceList
 from pytest_infergate.storage.counter_files import CounterFiles
 from pytest_infergate.storage.store import Store, load_all
@@ -51,7 +51,7 @@ class Measured(NamedTuple):
     verdict: CaseVerdict
 
     @property
-    def exhausted(self) -> bool:
+    def out_of_memory(self) -> bool:
         """Whether memory ran out, so that there is no output."""
         return self.result.outcome is Outcome.INFEASIBLE
 
@@ -141,12 +141,12 @@ class InferenceRun:
         """
         self.cases = cases
         for name in self.settings.require:
-            reason = self.absence(name)
+            reason = self.absence_reason(name)
             if reason is not None:
                 raise ConfigurationError(
                     f"--infer-require={name}: {reason}; attach it, or leave the option out"
                 )
-        reasons = {name: self.absence(name) for name in self.devices}
+        reasons = {name: self.absence_reason(name) for name in self.devices}
         if all(reasons.values()):
             listed = "; ".join(dict.fromkeys(filter(None, reasons.values()))) or "auto found none"
             raise ConfigurationError(f"--infer-devices: none of the devices asked for is there: {listed}")
@@ -190,7 +190,7 @@ class InferenceRun:
             [] if "://" in baseline else [Path(baseline).resolve()]
         )
 
-    def absence(self, name: str) -> str | None:
+    def absence_reason(self, name: str) -> str | None:
         """Why a device cannot be used; ``None`` where it can."""
         try:
             self.device(name)
@@ -284,7 +284,7 @@ class InferenceRun:
         effort = Effort(
             max_seconds=self._max_seconds(terms),
             repetitions=REPETITIONS if self.settings.save else 1,
-            needed=max((stats.samples_needed(max(p, 1 - p)) for p in needed if p is not None), default=0),
+            min_calls=max((stats.samples_needed(max(p, 1 - p)) for p in needed if p is not None), default=0),
             energy=self.settings.energy or "joules_per_item" in terms.budgets,
         )
         begin = time.monotonic()
@@ -320,7 +320,7 @@ class InferenceRun:
             return None
         key = case.device, case.threads
         if key not in self._reached:
-            with threads(case.threads):
+            with torch_threads(case.threads):
                 self._reached[key] = peaks(device)
         return self._reached[key]
 
@@ -344,15 +344,15 @@ class InferenceRun:
         device: Device,
         effort: Effort,
         invocation: Invocation,
-    ) -> tuple[Run | None, Note | None]:
+    ) -> tuple[MeasuredSubject | None, Note | None]:
         """Measure, or say that memory ran out. The error is gone on return, and with it what it held."""
         try:
-            with threads(case.threads):
-                return measure_prepared(case, device, effort, invocation), None
+            with torch_threads(case.threads):
+                return measure_invocation(case, device, effort, invocation), None
         except Exception as error:
             if not memory.is_out_of_memory(error):
                 raise
-            return None, exhausted(error, case)
+            return None, out_of_memory_note(error, case)
 
 
 def _outcome(out_of_memory: Note | None, invalid: Note | None) -> Outcome:

@@ -13,7 +13,7 @@ import pytest
 
 from pytest_infergate.core.domain.model import Case
 from pytest_infergate.measure import memory
-from pytest_infergate.measure.case import Run, Subject
+from pytest_infergate.measure.case import MeasuredSubject, Subject
 from pytest_infergate.measure.invocation import Invocation
 from pytest_infergate.paired import source_tree
 from pytest_infergate.paired.channel import ClosedError, WorkerChannel
@@ -39,7 +39,7 @@ from pytest_infergate.plugin.collection import (
 from pytest_infergate.plugin.fixture import InfeasibleError, Result
 from pytest_infergate.plugin.items import ItemHooks, SeededFixtures
 from pytest_infergate.plugin.modes import CHOOSE_MODE, Mode, read_settings
-from pytest_infergate.runner.prepare import exhausted, prepared, threads
+from pytest_infergate.runner.prepare import out_of_memory_note, prepared, torch_threads
 from pytest_infergate.runner.run import InferenceRun
 from pytest_infergate.storage.baseline_files import FileStore
 from pytest_infergate.worker.serving import Serving
@@ -222,37 +222,37 @@ class WorkerMode:
 
     def _control(self) -> None:
         """Serve the control: fixed work on the first device that is available."""
-        name = next(name for name in self._run.devices if self._run.absence(name) is None)
+        name = next(name for name in self._run.devices if self._run.absence_reason(name) is None)
         self._serving.control(self._run.device(name))
 
     def why_not(self, case: Case, nodeid: str, terms: CaseTerms) -> str | None:  # noqa: ARG002
         """Return why the device is absent."""
-        return self._run.absence(case.device)
+        return self._run.absence_reason(case.device)
 
     def measure(self, case: Case, nodeid: str, terms: CaseTerms, invocation: Invocation) -> Result:  # noqa: ARG002
         """Serve one case as the parent commands."""
         device = self._run.device(case.device)
         try:
-            with threads(case.threads):
+            with torch_threads(case.threads):
                 run = self._served(case, device, invocation)
         except Exception as error:
             if not memory.is_out_of_memory(error):
                 raise
-            reason = exhausted(error, case)
+            reason = out_of_memory_note(error, case)
         else:
             return Result(run.output, run.measurement, run.samples)
         # Outside the handler: the error, and what its frames hold, are gone before the next case.
         self._serving.channel.send(OutOfMemory(reason))
         raise InfeasibleError(str(reason))
 
-    def _served(self, case: Case, device: Device, invocation: Invocation) -> Run:
+    def _served(self, case: Case, device: Device, invocation: Invocation) -> MeasuredSubject:
         if "torch" not in sys.modules:
             return self._serving.serve(Subject(invocation.bound(), batch_size=case.batch_size), device)
         from pytest_infergate.instruments import tensors
 
         with prepared(case, device, invocation) as (subject, _):
             run = self._serving.serve(subject, device)
-        return run._replace(output=tensors.brought_home(run.output))
+        return run._replace(output=tensors.copy_to_cpu(run.output))
 
     def failure(self, nodeid: str) -> None:
         """Return ``None``: the parent judges."""

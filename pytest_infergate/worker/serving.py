@@ -14,17 +14,10 @@ from pytest_infergate.core.gate.paired import GpuState
 from pytest_infergate.instruments.device import Device
 from pytest_infergate.instruments.sampler import time_calls
 from pytest_infergate.measure import guard, memory
-from pytest_infergate.measure.case import (
-    Run,
-    Subject,
-    consumed,
-    count_exactly,
-    first_call,
-    latency_of,
-    memory_of,
-)
+from pytest_infergate.measure.case import MeasuredSubject, Subject, case_memory, count_case, first_call
 from pytest_infergate.measure.compiler import Compilation
-from pytest_infergate.measure.counting import Counted
+from pytest_infergate.measure.counting import CountedCall
+from pytest_infergate.measure.passes import consumed, latency_of
 from pytest_infergate.paired.channel import WorkerChannel
 from pytest_infergate.paired.protocol import (
     BlockTimed,
@@ -63,17 +56,17 @@ class Serving:
     def __init__(self, channel: WorkerChannel) -> None:
         self.channel = channel
 
-    def serve(self, subject: Subject, device: Device) -> Run:
+    def serve(self, subject: Subject, device: Device) -> MeasuredSubject:
         """Call once, then follow commands until the test may go on.
 
         Exceptions of the model pass through; the report of the test carries them to the run.
         """
         compilation = Compilation()
         output, stream, cold_start = first_call(subject.call, device)
-        invalid = guard.unfinished(output) or guard.active_tracer()
+        invalid = guard.unfinished_output_note(output) or guard.tracer_note()
         if invalid is not None:
             self.channel.send(CaseInvalid(invalid))
-            return Run(output, None, invalid=invalid)
+            return MeasuredSubject(output, None, invalid=invalid)
         call = consumed(subject.call) if stream else subject.call
         self.channel.send(Ready())
         blocks = TimedBlocks(call, device)
@@ -86,7 +79,7 @@ class Serving:
             for command in self._commands():
                 match command:
                     case CountWork():
-                        exact = count_exactly(call, subject, device, compilation)
+                        exact = count_case(call, subject, device, compilation)
                         self.channel.send(WorkCounted())
                     case KeepOutput():
                         parity.keep(output, command.path)
@@ -102,7 +95,7 @@ class Serving:
             gc.enable()  # frozen objects stay frozen: collections of the next case have less to look through
         measurement = _measurement(blocks, exact, subject, cold_start) if blocks.times else None
         self.channel.send(SideMeasured(measurement))
-        return Run(output, measurement, tuple(blocks.times))
+        return MeasuredSubject(output, measurement, tuple(blocks.times))
 
     def control(self, device: Device) -> None:
         """Time work that is the same on both sides, in place of a model."""
@@ -125,7 +118,7 @@ class Serving:
 
 
 def _measurement(
-    blocks: TimedBlocks, exact: Counted | None, subject: Subject, cold_start: float
+    blocks: TimedBlocks, exact: CountedCall | None, subject: Subject, cold_start: float
 ) -> Measurement:
     """The figures of one side, which show how long its calls take and are compared with nothing."""
     latency = latency_of(tuple(blocks.times))
@@ -134,7 +127,7 @@ def _measurement(
         throughput=subject.batch_size / latency.mean if latency.mean > 0 else 0.0,
         cold_start=cold_start,
         warm_up=WarmUp(calls=blocks.warmed, seconds=blocks.warm_seconds, steady=True),
-        memory=Memory() if exact is None else memory_of(subject, exact, memory.host_peak()),
+        memory=Memory() if exact is None else case_memory(subject, exact, memory.host_peak()),
         counters=Counters() if exact is None else exact.counters,
         threads=subject.threads,
         notes=() if exact is None else exact.notes,

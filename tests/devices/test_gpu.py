@@ -38,7 +38,7 @@ def device(kind):
 
 @pytest.fixture(autouse=True)
 def untraced(monkeypatch):
-    monkeypatch.setattr(guard, "active_tracer", lambda: None)
+    monkeypatch.setattr(guard, "tracer_note", lambda: None)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ def collections(monkeypatch):
 @pytest.fixture
 def undisturbed(monkeypatch):
     """What is counted takes no longer than it must: one thread, no tracer that would end it."""
-    monkeypatch.setattr(guard, "active_tracer", lambda: None)
+    monkeypatch.setattr(guard, "tracer_note", lambda: None)
     torch = sys.modules["torch"]
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -115,13 +115,16 @@ def test_without_the_library_there_is_no_meter(monkeypatch):
 
 def test_a_library_that_warns_of_its_name_is_used(monkeypatch, tmp_path):
     (tmp_path / "pynvml.py").write_text(
-        "import warnings\nwarnings.warn('use nvidia-ml-py', FutureWarning)\nWARNED = True\n"
+        "import warnings\nwarnings.warn('use nvidia-ml-py', FutureWarning)\n"
+        "class NVMLError(Exception): pass\ninitialised = []\n"
+        "def nvmlInit():\n    initialised.append(True)\n    raise NVMLError\n"
     )
     monkeypatch.delitem(sys.modules, "pynvml", raising=False)
     monkeypatch.syspath_prepend(tmp_path)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert nvml._library().WARNED
+        assert nvml.nvml_meter(UUID) is None
+    assert sys.modules["pynvml"].initialised == [True]
     del sys.modules["pynvml"]
 
 

@@ -131,8 +131,8 @@ def test_an_unsteady_median_is_measured_until_the_cap(device):
 
 
 def test_measures_as_many_calls_as_the_budgets_need(device):
-    assert len(sampled(Model(device, 0.1), max_seconds=100.0, needed=459).calls) >= 459
-    assert len(sampled(Model(device, 0.1), max_seconds=10.0, needed=459).calls) == 100
+    assert len(sampled(Model(device, 0.1), max_seconds=100.0, min_calls=459).calls) >= 459
+    assert len(sampled(Model(device, 0.1), max_seconds=10.0, min_calls=459).calls) == 100
 
 
 @pytest.mark.parametrize("precise", [0.99, 1.01])

@@ -106,7 +106,7 @@ def test_what_holds_no_tensor_is_the_same_object():
     )  # fmt: skip
     for value in values:
         assert tensors.to_device(value, "meta", torch.float16) is value, value
-        assert tensors.brought_home(value) is value, value
+        assert tensors.copy_to_cpu(value) is value, value
         assert list(tensors.tensors(value)) == [], value
 
 
@@ -125,11 +125,11 @@ def test_what_a_mapping_holds_beside_its_items_stays():
 
 def test_fields_that_are_items_stay_the_same():
     output = Output(one(), (one(), one()))
-    home = tensors.brought_home(output)
+    home = tensors.copy_to_cpu(output)
     assert type(home) is Output
     assert home.state is home["state"] is not output.state
     assert [len(home), len(home.states)] == [2, 2]
-    assert "states" not in tensors.brought_home(Output(one()))
+    assert "states" not in tensors.copy_to_cpu(Output(one()))
 
 
 def test_a_module_that_is_a_dataclass_is_no_nest():
@@ -165,7 +165,7 @@ def test_one_tensor_stays_one_tensor():
     args, keywords = tensors.to_device(((tensor, tensor), {"value": tensor}), "cpu", torch.bfloat16)
     assert args[0] is args[1] is keywords["value"]
     assert args[0].dtype == torch.bfloat16
-    first, second = tensors.brought_home([tensor, tensor])
+    first, second = tensors.copy_to_cpu([tensor, tensor])
     assert first is second
 
 
@@ -199,7 +199,7 @@ def test_a_model_output(transformers):
     from transformers.modeling_outputs import BaseModelOutputWithPooling
 
     output = BaseModelOutputWithPooling(last_hidden_state=one(), hidden_states=(one(), one()))
-    home = tensors.brought_home(output)
+    home = tensors.copy_to_cpu(output)
     assert type(home) is type(output)
     assert home.last_hidden_state is home["last_hidden_state"] is home[0]
     assert home.last_hidden_state is not output.last_hidden_state
@@ -210,7 +210,7 @@ def test_a_model_output(transformers):
 def test_what_is_brought_home_is_a_normal_tensor():
     with torch.inference_mode():
         output = {"a": torch.ones(2), "view": torch.ones(4)[::2]}
-    home = tensors.brought_home(output)
+    home = tensors.copy_to_cpu(output)
     for tensor in home.values():
         assert not tensor.is_inference()
         tensor.add_(1).requires_grad_()
@@ -221,7 +221,7 @@ def test_what_is_brought_home_is_a_normal_tensor():
 
 def test_what_is_brought_home_has_no_history():
     weight = torch.nn.Parameter(torch.ones(2))
-    home = tensors.brought_home([weight, weight * 2])
+    home = tensors.copy_to_cpu([weight, weight * 2])
     assert [type(tensor) for tensor in home] == [torch.Tensor] * 2
     assert not any(tensor.requires_grad for tensor in home)
     home[0].add_(1)
@@ -253,9 +253,9 @@ ODD = {
 def test_odd_tensors(make):
     with torch.inference_mode(mode=make not in (ODD["mkldnn"], ODD["jagged"])):
         output = [make()]
-    held = tensors.held_fast(output)
+    held = tensors.clone_tensors(output)
     assert tensors.signature(held) == tensors.signature(output)
-    home = tensors.brought_home(held)[0]
+    home = tensors.copy_to_cpu(held)[0]
     assert not home.is_inference()
     assert home.device.type == "cpu"
     nan, total = tensors.count_nan(output)
@@ -287,7 +287,7 @@ def test_signature_is_shape_and_dtype():
 
 def test_what_is_held_fast_stays_when_the_original_changes():
     buffer = torch.zeros(2)
-    held = tensors.held_fast([buffer, buffer[:1]])
+    held = tensors.clone_tensors([buffer, buffer[:1]])
     buffer.fill_(9)
     assert held[0].tolist() == [0, 0]
     assert held[1].tolist() == [0]

@@ -14,7 +14,7 @@ from pytest_infergate.testing import FakeDevice
 @pytest.fixture(autouse=True)
 def quiet(monkeypatch):
     """No tracer, be the suite run under one, and no page faults but those a test makes up."""
-    monkeypatch.setattr(guard, "active_tracer", lambda: None)
+    monkeypatch.setattr(guard, "tracer_note", lambda: None)
     monkeypatch.setattr(memory, "page_faults", lambda: 0)
 
 
@@ -140,7 +140,7 @@ def test_exceptions_pass_through_and_the_collector_is_restored(device):
 
 def test_a_tracer_ends_it_after_one_call(device, monkeypatch):
     note = Note(code="tracer", text="a tracer was active")
-    monkeypatch.setattr(guard, "active_tracer", lambda: note)
+    monkeypatch.setattr(guard, "tracer_note", lambda: note)
     run = measure(Subject(spending(device, 1.0)), device, Effort(10))
     assert (run.output, run.measurement, run.samples, run.invalid) == ("output", None, (), note)
     assert device.kernels == 1
@@ -311,7 +311,7 @@ def test_items_of_a_stream_are_awaited_on_an_asynchronous_device(accelerator):
 
 def test_a_stream_has_as_many_first_items_as_the_budgets_need(device):
     stream = measure(
-        Subject(streaming(device, 0.01, 0.01, 2)), device, Effort(60, needed=90)
+        Subject(streaming(device, 0.01, 0.01, 2)), device, Effort(60, min_calls=90)
     ).measurement.stream
     assert stream.first_item.count >= 90
 
@@ -371,9 +371,9 @@ def test_a_recompilation_while_measuring_is_invalid(device, monkeypatch):
         calls.append(1)
         graphs[0] += len(calls) in (1, 3, 20)
 
-    monkeypatch.setattr(guard, "graphs_made", lambda: graphs[0])
+    monkeypatch.setattr(guard, "graph_count", lambda: graphs[0])
     run = measure(Subject(call), device, Effort(10))
-    assert run.invalid == guard.recompiled(0, 1)
+    assert run.invalid == guard.recompiled_note(0, 1)
 
 
 def test_compiling_in_the_warm_up_is_what_it_is_for(device, monkeypatch):
@@ -385,5 +385,5 @@ def test_compiling_in_the_warm_up_is_what_it_is_for(device, monkeypatch):
         calls.append(1)
         graphs[0] += len(calls) in (1, 3)
 
-    monkeypatch.setattr(guard, "graphs_made", lambda: graphs[0])
+    monkeypatch.setattr(guard, "graph_count", lambda: graphs[0])
     assert measure(Subject(call), device, Effort(10)).invalid is None

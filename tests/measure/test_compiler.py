@@ -79,7 +79,7 @@ def test_few_reasons_are_shown(monkeypatch, snapshot):
     compilation = Compilation()
     breaks = {"loop\n  in line 3": 7, **{f"reason {number}": number for number in (1, 2, 3)}}
     monkeypatch.setattr(compiler, "_breaks", lambda: breaks)
-    assert compilation.counted()["graph_breaks"] == 13
+    assert compilation.counters()["graph_breaks"] == 13
     assert compilation.note().code == "graph-breaks"
     assert str(compilation.note()) == snapshot
 

@@ -69,8 +69,8 @@ def test_repetitions_that_do_not_agree(device):
 
 
 def test_a_counter_that_a_repetition_lacks():
-    assert varying([{"a": 1, "b": 2}, {"a": 1}]) == {}
-    assert varying([{"a": 1, "b": 2}, {"a": 3}]) == {"a": (1, 3)}
+    assert varying_counters([{"a": 1, "b": 2}, {"a": 1}]) == {}
+    assert varying_counters([{"a": 1, "b": 2}, {"a": 3}]) == {"a": (1, 3)}
 
 
 def test_every_pass_begins_with_the_same_random_numbers(device):

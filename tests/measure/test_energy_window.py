@@ -256,7 +256,7 @@ def test_an_accelerator_without_a_meter_is_not_estimated_from_its_host(bare, sna
 
 @pytest.fixture
 def untraced(monkeypatch):
-    monkeypatch.setattr(guard, "active_tracer", lambda: None)
+    monkeypatch.setattr(guard, "tracer_note", lambda: None)
 
 
 def test_a_case_measures_energy_where_it_is_asked_to(device, untraced):

@@ -24,7 +24,7 @@ if True:  # after the skip
 
 @pytest.fixture(autouse=True)
 def untraced(monkeypatch):
-    monkeypatch.setattr(guard, "active_tracer", lambda: None)
+    monkeypatch.setattr(guard, "tracer_note", lambda: None)
 
 
 def measured(call, seconds=0.1, device=None):
@@ -147,7 +147,7 @@ def test_a_model_that_is_compiled_anew_by_each_call_is_invalid(compiled):
 
 def test_graphs_are_counted(compiled):
     model = compiled(nn.ReLU())
-    compilations = guard.Compilations()
+    compilations = guard.GraphCounter()
     model(torch.ones(2))
     assert compilations.since() == 1
     model(torch.ones(2))
@@ -223,7 +223,7 @@ def test_torch_s_profiler_is_seen(monkeypatch):
     sys.setprofile(None)
     try:
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]):
-            note = guard.active_tracer()
+            note = guard.tracer_note()
     finally:
         sys.setprofile(profiler)
         sys.settrace(tracer)

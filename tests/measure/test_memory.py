@@ -91,9 +91,9 @@ class UnspeakableError(RuntimeError):
 
 def test_an_exception_without_a_text():
     assert not is_out_of_memory(UnspeakableError())
-    assert memory.message(UnspeakableError()) == "UnspeakableError"
-    assert memory.message(RuntimeError()) == "RuntimeError"
-    assert memory.message(RuntimeError(" two\nlines ")) == "two\nlines"
+    assert memory.error_text(UnspeakableError()) == "UnspeakableError"
+    assert memory.error_text(RuntimeError()) == "RuntimeError"
+    assert memory.error_text(RuntimeError(" two\nlines ")) == "two\nlines"
 
 
 def test_peak_memory_is_the_kernel_s(tmp_path, monkeypatch):

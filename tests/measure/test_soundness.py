@@ -59,7 +59,7 @@ def test_gradients_are_noted():
 
 
 def test_torch_as_it_starts_is_not_unusual():
-    assert soundness.unusual() is None
+    assert soundness.torch_state_note() is None
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def restored():
     torch.use_deterministic_algorithms(False)
     torch.backends.mha.set_fastpath_enabled(True)
     torch.backends.mkldnn.enabled = True
-    assert soundness.unusual() is None
+    assert soundness.torch_state_note() is None
 
 
 @pytest.mark.parametrize(
@@ -86,9 +86,9 @@ def restored():
 )
 def test_what_another_test_left_in_torch_is_said(restored, snapshot, set_):
     set_()
-    assert soundness.unusual().text == snapshot
+    assert soundness.torch_state_note().text == snapshot
 
 
 def test_an_open_autocast_is_said():
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert "autocast" in soundness.unusual().text
+        assert "autocast" in soundness.torch_state_note().text

@@ -21,7 +21,7 @@ from inner_results import verdicts
 
 from pytest_infergate.cli import main
 from pytest_infergate.paired import compare_run
-from pytest_infergate.paired.worker_process import FOLDER_VARIABLE, TEMPORARY_PREFIX, temporary_folder
+from pytest_infergate.paired.run_folder import FOLDER_PREFIX, FOLDER_VARIABLE, run_folder
 
 pytestmark = pytest.mark.slow
 
@@ -139,7 +139,7 @@ def belonging(folder):
 
 def left_behind(folder):
     """Folders of paired runs."""
-    return sorted(path.name for path in Path(folder).glob(f"{TEMPORARY_PREFIX}*"))
+    return sorted(path.name for path in Path(folder).glob(f"{FOLDER_PREFIX}*"))
 
 
 def soon(done, seconds=20):
@@ -948,7 +948,7 @@ def test_a_killed_run_takes_its_workers_along_and_the_next_run_clears_up(early, 
     assert len(left_behind(early.temporary)) == 1
     assert len(early.repository.git("worktree", "list").splitlines()) == 2
     monkeypatch.setattr("tempfile.tempdir", str(early.temporary))
-    shutil.rmtree(temporary_folder())  # what a run begins with
+    shutil.rmtree(run_folder())  # what a run begins with
     assert left_behind(early.temporary) == []
     assert len(early.repository.git("worktree", "list").splitlines()) == 1
 

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 COUNTING = """
 
-from pytest_infergate.core.domain.model import OperatorWork
+from pytest_infergate.core.domain.measurement import OperatorWork
 from pytest_infergate.instruments.device import DeviceCounters
 
 

@@ -162,7 +162,7 @@ esac
 exec "{python}" "$@"
 """
 INFERGATE = """#!/bin/sh
-exec "{python}" -c "from pytest_infergate.cli import main; main()" "$@"
+exec "{python}" -c "from pytest_infergate.cli.main import main; main()" "$@"
 """
 
 

@@ -239,6 +239,17 @@ def _spent(cases: Iterable[tuple[str, CaseResult | None]]) -> Spent | None:
     )
 
 
+def picture_label(name: str, place: str) -> str:
+    """Name a case in a picture in `LABEL` characters: what distinguishes it within its test, then its place.
+
+    The right end of a name distinguishes cases, the left end of a place distinguishes machines.
+    """
+    room = LABEL - len(name)
+    if room <= 0:
+        return shorten(name, LABEL)
+    return name + (place if len(place) <= room else place[: room - 1] + ELLIPSIS)
+
+
 def _series(entry: CaseEntry, judged: Judged) -> Series:
     measured = None if judged.result is None else judged.result.measurement
     if measured is None:
@@ -253,15 +264,8 @@ def _series(entry: CaseEntry, judged: Judged) -> Series:
         marks.append(Mark(symbol="expected", seconds=expected))
     marks.append(Mark(symbol="p95", seconds=measured.latency.p95.value))
     marks.append(Mark(symbol="p50", seconds=measured.latency.p50.value))
-    label, place = within_test(entry.row.case), entry.row.place
-    room = LABEL - len(label)
-    if room <= 0:
-        label = shorten(label, LABEL)
-    else:
-        # The right end of a name tells cases apart, the left end of a place tells machines apart.
-        label += place if len(place) <= room else place[: room - 1] + ELLIPSIS
     return Series(
-        label=label,
+        label=picture_label(within_test(entry.row.case), entry.row.place),
         figures=(f"p50 {entry.row.p50}", f"p95 {entry.row.p95}"),
         percentiles=measured.latency.percentiles,
         marks=tuple(marks),

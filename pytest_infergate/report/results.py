@@ -115,7 +115,7 @@ def parse_all(content: str | bytes, where: str) -> tuple[Session, ...]:
         if "truncated" in str(error):
             why = "the JSON ends too early, as if writing it had been cut off"
             raise StorageError(f"{where}: {why}; {_AGAIN}") from None
-        raise StorageError(f"{where}: not JSON: {error}; {_AGAIN}") from None
+        raise StorageError(f"{where}: {error}; {_AGAIN}") from None
     except RecursionError:
         raise StorageError(f"{where}: not a results file: its JSON is nested too deep; {_AGAIN}") from None
     if not sessions:

@@ -4,9 +4,10 @@ import json
 
 import pytest
 from refusals import refused
+from sessions import ASKED, advised, answer
 
 from pytest_infergate.cli import main
-from pytest_infergate.core.advice import planning, sensitivity
+from pytest_infergate.core.advice import planning, recommendation, sensitivity
 from pytest_infergate.core.domain.measurement import Estimate, Latency, Measurement, WarmUp
 from pytest_infergate.core.domain.model import Case, Environment, Hardware
 from pytest_infergate.core.domain.outcome import CaseResult, CaseVerdict, Outcome, Policy, Session, Verdict
@@ -107,6 +108,36 @@ def test_the_gate_fails_where_one_failed(run, files, tmp_path):
     assert code == 1
     assert out.count("  regressed\n") == 1
     assert "2 cores of Other CPU" in out
+
+
+def test_a_gate_that_decided_nothing_says_so_with_a_code_of_its_own(run, files, tmp_path):
+    new = tmp_path / "new.json"
+    found = [measured(0.04, name=f"test_{index}") for index in range(6)]
+    new.write_text(results.render_results(session(*found, kind=Verdict.NO_BASELINE)))
+    code, out, err = run("gate", new)
+    assert (code, err) == (2, "")
+    assert out.splitlines()[-1] == "nothing was decided: 6 cases, 6 no-baseline"
+    assert run("gate", new, files[1])[0] == 0  # the other machine decided a case
+    (tmp_path / "none.json").write_text(results.render_results(session()))
+    assert run("gate", tmp_path / "none.json")[0] == 0
+
+
+def test_advice_that_a_file_holds_is_shown_and_not_made_again(run, files, tmp_path, monkeypatch):
+    """Two machines advised on one model each: both answers are there, and are not added up."""
+    monkeypatch.setattr(recommendation, "advise", None)
+    for file in files:
+        found = results.parse_results(file.read_bytes(), file.name)
+        file.write_text(results.render_results(advised(found, answer(), unanswered=ASKED)))
+    code, out, _ = run("gate", *files)
+    assert code == 0
+    assert out.count("2 x c7i.xlarge (cpu)") == 2
+    assert "\nall " not in out
+    assert out.count("what is it?") == 1
+    page, merged = tmp_path / "page.html", tmp_path / "all.json"
+    assert run("report", *files, "-o", page)[0] == 0
+    assert page.read_text().count('<p class="answer">') == 2
+    assert run("merge", *files, "-o", merged)[0] == 0
+    assert [one.advice.answers for one in results.parse_all(merged.read_bytes(), "all")] == [(answer(),)] * 2
 
 
 def test_the_gate_of_a_merged_file_is_that_of_its_parts(run, files, tmp_path):
@@ -229,7 +260,7 @@ def test_a_page_is_written(run, machines, tmp_path, monkeypatch):
 
 
 def test_a_backlog_is_worked_off(advise):
-    first = advise("--items", "1e6", "--deadline", "2h", form="text").splitlines()[4]
+    first = advise("--items", "1e6", "--deadline", "2h", form="text").splitlines()[5]
     assert first.split()[:2] == ["own", "cuda"]
 
 

@@ -402,7 +402,7 @@ def test_the_command_needs_neither_torch_nor_pytest(hub, results_file):
     hub.pull(7, "a" * 40)
     hub.run(50, "a" * 40)
     gone = ("torch", "numpy", "scipy", "pytest", "_pytest", "pluggy", "jinja2", "tabulate", "filelock")
-    code = f"import sys; sys.modules.update(dict.fromkeys({gone})); from pytest_infergate.cli import main; main()"
+    code = f"import sys; sys.modules.update(dict.fromkeys({gone})); from pytest_infergate.cli.main import main; main()"
     arguments = ["comment", str(results_file), "--repo=owner/name", "--run-id=50"]
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False

@@ -6,15 +6,19 @@ import types
 
 import click
 import jsonschema
+import msgspec
 import pytest
 from refusals import by_arguments, refused
 
 from pytest_infergate import __version__
 from pytest_infergate.cli import main
+from pytest_infergate.cli.exit_codes import gate_exit_code
+from pytest_infergate.core.domain.model import Case
+from pytest_infergate.core.domain.outcome import CaseVerdict, GateResult, Verdict
 from pytest_infergate.errors import StorageError
 from pytest_infergate.storage import baseline_document
 
-SCRIPT = "from pytest_infergate.cli import main; main()"
+SCRIPT = "from pytest_infergate.cli.main import main; main()"
 
 
 def run(capsys, *arguments):
@@ -71,8 +75,42 @@ def test_errors_and_exit_codes(capsys, monkeypatch, error, code, message):
     def fail():
         raise error
 
-    monkeypatch.setitem(sys.modules, "pytest_infergate.report.results", types.SimpleNamespace(schema=fail))
+    monkeypatch.setitem(
+        sys.modules, "pytest_infergate.report.results", types.SimpleNamespace(results_schema=fail)
+    )
     assert run(capsys, "schema") == (code, "", message)
+
+
+def test_the_package_runs_as_a_module():
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest_infergate", "--version"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, f"infergate {__version__}\n")
+
+
+def test_every_command_has_the_name_that_the_reference_has():
+    """Whatever click makes of the names of functions, which differs between its versions."""
+    listed = {"advise", "ci", "comment", "gate", "init", "merge", "prices", "replay", "report", "schema"}
+    assert set(main.infergate.commands) == listed
+    assert set(main.infergate.commands["prices"].commands) == {"list", "import", "refresh"}
+    assert all(name == command.name for name, command in main.infergate.commands.items())
+
+
+def test_exit_codes_of_a_gate():
+    def gate(*verdicts, decided, passed=True):
+        return GateResult(passed=passed, headline="", verdicts=verdicts, decided=decided)
+
+    case = Case(test="t.py::test_a", device="cpu")
+    open_ = CaseVerdict(case=case, nodeid="a", verdict=Verdict.NO_BASELINE, failed=False)
+    failed = msgspec.structs.replace(open_, failed=True)
+    for found, code in (
+        (gate(decided=0), 0),
+        (gate(open_, decided=0), 2),
+        (gate(open_, open_, decided=1), 0),
+        (gate(open_, decided=0, passed=False), 1),
+        (gate(failed, decided=0), 1),
+    ):
+        assert gate_exit_code(found) == code, found
 
 
 def test_arguments_come_from_the_command_line(capsys, monkeypatch):

@@ -103,9 +103,12 @@ def test_other_cases_count_as_they_did_in_the_run(replay):
     assert " equivalent" in replay(settled)[1]
 
 
-def test_launches_that_ran_out_pass(replay):
-    assert replay(OPEN)[0] == 0
-    assert replay(of_case())[0] == 0
+def test_launches_that_ran_out_decide_nothing(replay):
+    for case in (OPEN, of_case()):
+        code, out, _ = replay(case)
+        assert code == 2
+        assert out.splitlines()[-1].startswith("nothing was decided: 1 case")
+    assert replay(OPEN, EQUIVALENT)[0] == 0
 
 
 def test_a_file_without_cases(replay):
@@ -127,7 +130,7 @@ def test_the_level_is_shared_as_in_the_run(replay):
 
     unsteady = of_case("test_a", launches(0.05, 5), spread(0.015))
     assert replay(unsteady, confirming=1)[0] == 1
-    assert replay(unsteady, confirming=20)[0] == 0
+    assert replay(unsteady, confirming=20)[0] == 2
 
 
 def test_a_moved_control_makes_the_run_invalid(replay):
@@ -191,13 +194,13 @@ def test_figures_that_no_run_wrote_are_no_crash(replay):
         {"screen": [{"base": [1e-30], "candidate": [1.0]}, {"base": [1.0], "candidate": [1e-30]}], "confirm": []},
     ):  # fmt: skip
         code, _, err = replay(raw=changed(**fields))
-        assert code in (0, 1, 4), fields
+        assert code in (0, 1, 2, 4), fields
         assert (code == 4) == err.startswith("Error: "), fields
 
 
 def test_any_number_of_cases_in_confirmation(replay):
     for confirming in (-1, 0, 10**6, 10**18):
-        assert replay(REGRESSED, confirming=confirming)[0] in (0, 1), confirming
+        assert replay(REGRESSED, confirming=confirming)[0] in (0, 1, 2), confirming
 
 
 def test_replay_is_a_session_against_the_base(tmp_path):

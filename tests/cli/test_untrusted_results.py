@@ -9,11 +9,14 @@ from pathlib import Path
 import msgspec
 import pytest
 from json_changes import put
+from sessions import SWEEP, answer, given, plan, unmet
 from test_commands_on_results import PRICES, measured, session
 
 from pytest_infergate.cli import main
+from pytest_infergate.cli.exit_codes import ExitCode
 from pytest_infergate.core.advice import planning, sensitivity, sizing
-from pytest_infergate.core.domain.model import Case, Hardware
+from pytest_infergate.core.domain.advice_values import CostPoint, Crossing, Demand, Sensitivity
+from pytest_infergate.core.domain.model import SCHEMA_VERSION, Case, Hardware, Note
 from pytest_infergate.core.domain.outcome import Against, Outcome, Verdict
 from pytest_infergate.report import results
 
@@ -87,12 +90,12 @@ def tell(tmp_path, monkeypatch, capsys):
         out, err = capsys.readouterr()
         assert set(tmp_path.rglob("*")) == before
         written = output.read_text()
-        if code == main.USAGE:
+        if code == ExitCode.USAGE:
             assert out == ""
             assert written == "before"
             assert err.startswith("Error: ")
         elif command == "gate":
-            assert (code in (0, 1), written, err) == (True, "before", "")
+            assert (code in (0, 1, 2), written, err) == (True, "before", "")
         else:
             assert (code, out, err) == (0, "", f"wrote {output}\n")
         assert "Traceback" not in err
@@ -142,18 +145,21 @@ UNREADABLE = {
     "cores beyond all": token("1" + "0" * 40, "cases", 0, "hardware", "cores"),
     "deep": token("[" * 100_000 + "]" * 100_000),
     "half of a character": token(r'"\ud800"', "created"),
-    "newer": changed(put("schema_version", 2)),
-    "newer in a merged file": json.dumps({"schema_version": 2, "sessions": [document()]}),
+    "newer": changed(put("schema_version", SCHEMA_VERSION + 1)),
+    "newer in a merged file": json.dumps({"schema_version": SCHEMA_VERSION + 1, "sessions": [document()]}),
     "no field of ours": changed(put("cases", 0, "colour", 1)),
-    "sessions that are none": json.dumps({"schema_version": 1, "sessions": None}),
-    "a session that is none": json.dumps({"schema_version": 1, "sessions": [1]}),
+    "sessions that are none": json.dumps({"schema_version": SCHEMA_VERSION, "sessions": None}),
+    "a session that is none": json.dumps({"schema_version": SCHEMA_VERSION, "sessions": [1]}),
     "both kinds at once": changed(put("sessions", [])),
-    "a baseline": '{"schema_version": 1, "hardware": {"cpu_model": "x", "cores": 4}}',
+    "a baseline": f'{{"schema_version": {SCHEMA_VERSION}, "hardware": {{"cpu_model": "x", "cores": 4}}}}',
     "a session of version 0": json.dumps(
-        {"schema_version": 1, "sessions": [document(), {**document(), "schema_version": 0}]}
+        {"schema_version": SCHEMA_VERSION, "sessions": [document(), {**document(), "schema_version": 0}]}
     ),
-    "a session of version 2": json.dumps(
-        {"schema_version": 1, "sessions": [document(), {**document(), "schema_version": 2}]}
+    "a newer session": json.dumps(
+        {
+            "schema_version": SCHEMA_VERSION,
+            "sessions": [document(), {**document(), "schema_version": SCHEMA_VERSION + 1}],
+        }
     ),
 }
 
@@ -175,7 +181,8 @@ def test_what_cannot_be_read_is_named_by_file_and_field(tell, snapshot):
 
 
 def test_a_field_that_stands_twice_counts_once(tell):
-    text = WHOLE.replace('"schema_version": 1', '"schema_version": 1, "schema_version": 1')
+    version = f'"schema_version": {SCHEMA_VERSION}'
+    text = WHOLE.replace(version, f"{version}, {version}")
     assert text != WHOLE
     assert tell("merge", text).written == tell("merge", WHOLE).written
 
@@ -243,7 +250,33 @@ def runs(workers, seconds=0.03):
     }
 
 
+def advice(**fields):
+    """Advice that the file holds already, with other fields."""
+    built = msgspec.to_builtins(given(answer(sweeps=(SWEEP,), **fields)))
+    return [put("advice", built)]
+
+
+def figures(value, count):
+    """A plan, and a cost at each demand, of this value."""
+    load = msgspec.structs.replace(plan().load, p95=value, utilisation=value, offered=value, missed=value)
+    absurd = plan(
+        load=load, max_batch=count, max_wait=value, instances=count, usd_per_month=value, usd_per_million=value,
+        usd_per_month_with_spare=value, usd_per_hour=value, cold_start=value, weights_bytes=count,
+        streams_per_instance=count,
+    )  # fmt: skip
+    costs = tuple(CostPoint(rate=value, usd_per_month=(value, None)) for _ in range(2))
+    return advice(
+        plans=(absurd,), considered=(absurd, absurd), costs=costs, limit=value, enough=value, scale_up=value
+    )
+
+
 ABSURD = {
+    "advice of nothing": figures(0.0, 0),
+    "advice below zero": figures(-1.0, -1),
+    "advice beyond all": figures(LARGEST, 2**63 - 1),
+    "advice of next to nothing": figures(SMALLEST, 1),
+    "advice without a demand that can be drawn": advice(demand=Demand(rate=SMALLEST * 2**60)),
+    "advice without a deployment": [put("advice", msgspec.to_builtins(given(unmet())))],
     "no case": [put("cases", []), put("gate", "verdicts", [])],
     "no verdict": [put("gate", "verdicts", [])],
     "verdicts alone": [put("cases", [])],
@@ -425,6 +458,14 @@ def named(name):
     ]
     verdict["budgets"] = [{"budget": {"metric": name, "limit": 1.0}, "verdict": "over-budget", "note": note}]
     data |= {"created": name, "tool_version": name}
+    evil = answer(
+        model=name, deployments=(name,), plans=(plan(instance=name, price=name, deployment=name, device=name),),
+        costs=(), sweeps=(msgspec.structs.replace(SWEEP, deployment=name),),
+        crossings=(Crossing(rate=1.0, below=name, above=name),),
+        sensitivities=(Sensitivity(assumption=name, winner=name),),
+        actions=(Note(code=name, text=name, hint=name),),
+    )  # fmt: skip
+    data["advice"] = msgspec.to_builtins(given(evil, unanswered={name: evil.actions}))
     data["environment"] = {"os": name, "python": name, "packages": {name: name}, "wait_policy": name}
     data["gate"] |= {
         "passed": False,

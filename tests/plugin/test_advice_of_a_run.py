@@ -88,3 +88,22 @@ def test_results_carry_advice_where_a_test_has_a_demand_without_a_report(project
     project.measure("--infer-json=r.json").assert_outcomes(passed=1)
     advice = json.loads((project.path / "r.json").read_text()).get("advice")
     assert (advice is None) == (demand is None)
+
+
+def test_advice_is_simulated_once_and_alike_in_every_report(project, monkeypatch):
+    calls = []
+    advise = recommendation.advise
+    monkeypatch.setattr(recommendation, "advise", lambda *given: calls.append(given) or advise(*given))
+    (project.path / "pyproject.toml").write_text(PRICED)
+    project.test("demand='20/s'")
+    result = project.measure("--infer-json=r.json", "--infer-report=r.html", "--infer-markdown=r.md")
+    assert len(calls) == 1
+    (answer,) = json.loads((project.path / "r.json").read_text())["advice"]["answers"]
+    assert answer["plans"][0]["usd_per_month"] == pytest.approx(262.8)
+    for shown in (
+        result.stdout.str(),
+        (project.path / "r.md").read_text().replace("\\", ""),
+        unescape((project.path / "r.html").read_text()),
+    ):
+        assert "1 x own fake" in shown
+        assert re.search(r"\b263\b", shown)

@@ -196,10 +196,14 @@ class Sample:
         return Comparison(metric="counters", verdict=verdict, evidence="exact", note=note)
 
     @staticmethod
-    def check(metric="p95_ms", limit=60.0, verdict=None, value=43.4, note=None):
+    def check(metric="p95_ms", limit=60.0, verdict=None, value=43.4, note=None, *, missing=""):
         estimate = None if value is None else Estimate(value=value, low=value * 0.9, high=value * 1.1)
         return BudgetCheck(
-            budget=Budget(metric=metric, limit=limit), verdict=verdict, value=estimate, note=note
+            budget=Budget(metric=metric, limit=limit),
+            verdict=verdict,
+            value=estimate,
+            note=note,
+            missing=missing,
         )
 
     @staticmethod

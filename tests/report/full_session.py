@@ -4,11 +4,16 @@ from itertools import pairwise
 
 import msgspec
 
-from pytest_infergate.core.advice.demand import Demand
-from pytest_infergate.core.advice.planning import Plan
-from pytest_infergate.core.advice.queueing import QueueLoad
-from pytest_infergate.core.advice.recommendation import Advice, Sweep
-from pytest_infergate.core.advice.sensitivity import CostPoint, Crossing, Sensitivity
+from pytest_infergate.core.domain.advice_values import (
+    Advice,
+    CostPoint,
+    Crossing,
+    Demand,
+    Plan,
+    QueueLoad,
+    Sensitivity,
+    Sweep,
+)
 from pytest_infergate.core.domain.measurement import Counters, Peaks
 from pytest_infergate.core.domain.outcome import Against, Outcome, Verdict
 

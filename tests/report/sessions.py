@@ -2,11 +2,17 @@
 
 import msgspec
 
-from pytest_infergate.core.advice.demand import Demand
-from pytest_infergate.core.advice.planning import Plan
-from pytest_infergate.core.advice.queueing import QueueLoad
-from pytest_infergate.core.advice.recommendation import Advice, Sweep
-from pytest_infergate.core.advice.sensitivity import CostPoint, Crossing, Sensitivity
+from pytest_infergate.core.domain.advice_values import (
+    Advice,
+    CostPoint,
+    Crossing,
+    Demand,
+    Plan,
+    QueueLoad,
+    Recommendations,
+    Sensitivity,
+    Sweep,
+)
 from pytest_infergate.core.domain.measurement import Counters, Peaks
 from pytest_infergate.core.domain.model import Hardware, Note
 from pytest_infergate.core.domain.outcome import Against, Comparison, Outcome, Verdict
@@ -14,7 +20,8 @@ from pytest_infergate.report import html
 
 COMMIT = "1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d"
 MAIN = Against(revision="main", commit=COMMIT, launches=7, seconds=181.0)
-NOT_DECIDED = "budget p99_ms was not decided: it needs 459 calls and has 120"
+MISSING = "it needs 459 calls and has 120"
+NOT_DECIDED = f"budget p99_ms was not decided: {MISSING}"
 CPU = Hardware(cpu_model="Test CPU", cores=4)
 GPU = Hardware(cpu_model="Test CPU", cores=4, accelerator="NVIDIA L4", accelerator_count=1)
 SWEEP = Sweep(deployment="c7i.xlarge (cpu)", batch_sizes=(1, 8), p50=(0.02, 0.1), throughput=(50.0, 80.0))
@@ -98,7 +105,7 @@ def every_stored_kind(sample):
             sample.check("throughput_per_s", 100.0, Verdict.OVER_BUDGET, value=25.0),
         )),
         pair("over_undecided", Verdict.OVER_BUDGET, failed=True, budgets=(
-            sample.check("p99_ms", 50.0, Verdict.OVER_BUDGET, note=sample.note(NOT_DECIDED, "raise --infer-max-time", code="budget-not-decided")),
+            sample.check("p99_ms", 50.0, Verdict.OVER_BUDGET, note=sample.note(NOT_DECIDED, "raise --infer-max-time", code="budget-not-decided"), missing=MISSING),
         )),
         pair("lost", Verdict.REGRESSED, {"outcome": Outcome.INFEASIBLE, "reason": sample.note("batch 256 ran out of memory")}, failed=True),
         pair("suspect", Verdict.SUSPECTED, comparisons=(sample.time(Verdict.SUSPECTED, 0.3), sample.counter())),
@@ -274,7 +281,7 @@ def plan(**fields):
 
 
 CARD = plan(
-    offer="g6.xlarge (cuda)",
+    deployment="g6.xlarge (cuda)",
     instance="g6.xlarge",
     price="aws/g6.xlarge in us-east-1, on demand, as of 2026-07-20",
     device="cuda",
@@ -310,6 +317,16 @@ def answer(**fields):
     return Advice(**{**known, **fields})
 
 
+def given(*answers, unanswered=None):
+    """Advice as a session carries it."""
+    return Recommendations(answers=answers, unanswered=unanswered or {})
+
+
+def advised(session, *answers, unanswered=None):
+    """The session with such advice."""
+    return msgspec.structs.replace(session, advice=given(*answers, unanswered=unanswered))
+
+
 def unmet():
     """An answer where no plan meets the limit."""
     return answer(
@@ -341,7 +358,7 @@ def with_everything(sample):
         ),
     ]
     answers = [answer(sweeps=(SWEEP,)), answer(model="b.py::test_other"), unmet()]
-    return html.render_html(sample.session(pairs), advice=answers, settings={"--infer-devices": "cpu"})
+    return html.render_html(advised(sample.session(pairs), *answers), settings={"--infer-devices": "cpu"})
 
 
 def every_page(sample):

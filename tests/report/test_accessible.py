@@ -7,10 +7,10 @@ from collections import Counter
 
 import pytest
 from pages import Page, section, table
-from sessions import SWEEP, answer, regressed
+from sessions import SWEEP, advised, answer, regressed
 
 from pytest_infergate.core.advice.bottleneck import Bottleneck
-from pytest_infergate.report import html
+from pytest_infergate.report import html, html_cases
 from pytest_infergate.report.charts import line_charts
 
 TEXT, SHAPES = 4.5, 3.0
@@ -61,7 +61,7 @@ def test_no_list_of_facts_is_empty(pages):
 
 
 def test_the_names_of_percentiles_stay_small_in_headers(sample):
-    found = table(html.render_html(sample.session(), advice=[answer()]), "The best plan of each machine")
+    found = table(html.render_html(advised(sample.session(), answer())), "The best plan of each machine")
     assert found.header[:6] == ["Plan", "Device", "Batch", "Wait", "p95", "Used"]
 
 
@@ -84,7 +84,6 @@ def test_words_do_not_run_into_the_smaller_ones_after_them(pages):
         assert not RUN_TOGETHER.findall(outside_of_notes), name
 
 
-@pytest.mark.xfail(reason="a note without a hint runs into the name of its case", strict=True)
 def test_notes_do_not_run_into_the_names_of_their_cases(pages):
     assert not RUN_TOGETHER.findall(section(pages["stored"].markup, "notes"))
 
@@ -201,5 +200,5 @@ def test_a_picture_names_what_tells_cases_apart_before_their_machine():
         ("x" * 27, " on 1 x NVIDIA L4", "x" * 27 + "…"),
         ("cuda-compile-float16-b32-t2-x", " on 1 x NVIDIA L4", "…da-compile-float16-b32-t2-x"),
     ):
-        assert html._beside(label, place) == shown
-        assert len(shown) <= html.LABEL
+        assert html_cases.picture_label(label, place) == shown
+        assert len(shown) <= html_cases.LABEL

@@ -4,57 +4,65 @@ import itertools
 import re
 
 import msgspec
-from sessions import ASKED, CPU, GPU, SMALL, answer, plan, unmet
+from sessions import ASKED, CPU, GPU, SMALL, advised, answer, given, plan, unmet
 
 from pytest_infergate.core.advice import planning, recommendation, sensitivity
-from pytest_infergate.core.advice.demand import Demand
 from pytest_infergate.core.advice.deployments import Deployment, PricedDeployment
-from pytest_infergate.core.advice.planning import Question, Scaled
-from pytest_infergate.core.advice.sensitivity import CostPoint
+from pytest_infergate.core.advice.planning import Question
 from pytest_infergate.core.advice.service_times import ServiceTimes
+from pytest_infergate.core.domain.advice_values import CostPoint, Demand, Scaled, Sweep
 from pytest_infergate.core.domain.instance_types import Instance
 from pytest_infergate.core.domain.model import Note
 from pytest_infergate.report import advice, html
+from pytest_infergate.report.advice_pages import advice_markdown, advice_text
 from pytest_infergate.report.charts import line_charts
 
 SAME = Note(code="stale", text="prices are 100 days old", hint="infergate prices refresh")
 
 
 def test_no_plan_has_neither_a_runner_up_nor_a_table():
-    text = advice.advice_text([unmet()])
+    text = advice_text(given(unmet()))
     assert "USD" not in text.partition("assumed:")[0]
     assert unmet().binding.hint in text
 
 
 def test_several_models_are_summed_up_first():
-    lines = advice.advice_text([answer(), SMALL, unmet()]).splitlines()
-    assert re.split(r" {2,}", lines[0]) == list(advice.SUMMARY)
-    assert re.split(r" {2,}", lines[1]) == [
-        "tests/test_a.py::test_model", "2 x c7i.xlarge (cpu)", "83.0 ms", "261", "1.98", "> 500/s", "141/s",
+    lines = advice_text(given(answer(), SMALL, unmet())).splitlines()
+    assert re.split(r" {2,}", lines[0]) == [column.header for column in advice.SUMMARY_COLUMNS]
+    assert re.split(r" {2,}", lines[2]) == [
+        "tests/test_a.py::test_model", "2 x c7i.xlarge (cpu)", "50.0/s", "83.0 ms", "261", "1.98", "> 500/s", "141/s",
     ]  # fmt: skip
-    assert re.split(r" {2,}", lines[2])[-1] == "> 500/s"  # it changes below that demand alone
-    assert re.split(r" {2,}", lines[3])[2:] == ["-", "-", "-", "-", "-"]
+    assert re.split(r" {2,}", lines[3])[-1] == "> 500/s"  # it changes below that demand alone
+    assert re.split(r" {2,}", lines[4])[2:] == ["50.0/s", "-", "-", "-", "-", "-"]
 
 
 def test_the_models_are_added_up_where_each_has_a_plan():
-    assert advice.summary_rows([answer(), SMALL])[-1] == ("all", "", "", "521", "", "", "")
-    assert [row[0] for row in advice.summary_rows([answer(), unmet()])] == [answer().model] * 2
-    assert advice.summary_rows([answer(enough=66.0), SMALL])[0][-2] == "66.0/s"
-    assert advice.summary_rows([answer(costs=(), crossings=()), SMALL])[0][-2:] == ("-", "-")
+    total = advice.summary_rows([answer(), SMALL])[-1]
+    assert [column.cell(total) for column in advice.SUMMARY_COLUMNS] == ["all", "", "", "", "521", "", "", ""]
+    assert [row.total for row in advice.summary_rows([answer(), SMALL, unmet()])] == [False] * 3
+    assert advice.summary_rows([answer(enough=66.0), SMALL])[0].enough == "66.0/s"
+    unknown = advice.summary_rows([answer(costs=(), crossings=()), SMALL])[0]
+    assert (unknown.enough, unknown.cheapest) == ("-", "-")
 
 
-def test_one_model_needs_no_summary():
-    assert advice.summary_rows([answer()]) == []
+def test_two_answers_for_one_model_are_not_added_up():
+    """Results of several machines hold one for each, and only one of them will be deployed."""
+    assert not any(row.total for row in advice.summary_rows([answer(), answer()]))
+
+
+def test_one_model_needs_no_sum():
+    assert len(advice.summary_rows([answer()])) == 1
     assert advice.shared([answer()]) == []
+    assert "enough up to" not in advice_text(given(answer()))
 
 
 def test_a_note_of_several_models_or_of_one_stands_once():
     both = [answer(notes=(SAME, SAME)), msgspec.structs.replace(SMALL, notes=(SAME,))]
     for answers in (both, both[:1]):
-        for text in (advice.advice_text(answers), advice.advice_markdown(answers).replace("\\", "")):
+        for text in (advice_text(given(*answers)), advice_markdown(given(*answers)).replace("\\", "")):
             assert text.count(SAME.text) == 1
             assert text.count(answer().actions[0].text) == 1
-    text = advice.advice_text(both)
+    text = advice_text(given(*both))
     assert text.index(SAME.text) > text.index("test_small")
 
 
@@ -62,14 +70,15 @@ def test_what_must_be_known_is_asked_once():
     asked = advice.questions(ASKED)
     assert len(asked) == 2
     assert asked[0].startswith("tests/test_c.py::test_c and 1 more: ")
-    for text in (advice.advice_text([answer()], ASKED), advice.advice_markdown([answer()], ASKED)):
+    asked = given(answer(), unanswered=ASKED)
+    for text in (advice_text(asked), advice_markdown(asked)):
         assert text.count("what is it?") == 1
-    assert "what is it?" not in advice.advice_text([answer()])
+    assert "what is it?" not in advice_text(given(answer()))
 
 
 def test_markdown_has_a_table_and_no_markup_of_others():
     hostile = answer(model="tests/`a`|<b>.py::test_*x*", plans=(plan(instance="**big** | @all <img>"),))
-    text = advice.advice_markdown([hostile])
+    text = advice_markdown(given(hostile))
     assert text.startswith("### ``tests/`a`|<b>.py::test_*x*``\n")
     assert "<img>" not in text
     assert "| @all" not in text
@@ -111,17 +120,13 @@ def test_the_demand_that_was_asked_for_is_marked():
 
 
 def test_batches_are_drawn_where_several_were_measured():
-    sweep = recommendation.Sweep(
-        deployment="c7i.xlarge (cpu)", batch_sizes=(1, 8), p50=(0.02, 0.1), throughput=(50.0, 80.0)
-    )
+    sweep = Sweep(deployment="c7i.xlarge (cpu)", batch_sizes=(1, 8), p50=(0.02, 0.1), throughput=(50.0, 80.0))
     batches = line_charts.charts(answer(sweeps=(sweep,)))[-1]
     assert batches.cells == (
         ("c7i.xlarge (cpu)", "1", "20.0 ms", "50.0/s"),
         ("c7i.xlarge (cpu)", "8", "100 ms", "80.0/s"),
     )
-    single = recommendation.Sweep(
-        deployment="c7i.xlarge (cpu)", batch_sizes=(1,), p50=(0.02,), throughput=(50.0,)
-    )
+    single = Sweep(deployment="c7i.xlarge (cpu)", batch_sizes=(1,), p50=(0.02,), throughput=(50.0,))
     assert len(line_charts.charts(answer(sweeps=(single,)))) == 2
 
 
@@ -140,7 +145,8 @@ def test_axes_have_few_round_ticks():
 def test_more_offers_than_styles_begin_again():
     names = tuple(f"offer {index}" for index in range(8))
     many = answer(
-        offers=names, costs=tuple(CostPoint(rate=rate, usd_per_month=(100.0,) * 8) for rate in (1.0, 10.0))
+        deployments=names,
+        costs=tuple(CostPoint(rate=rate, usd_per_month=(100.0,) * 8) for rate in (1.0, 10.0)),
     )
     assert [line.style for line in line_charts.charts(many)[0].lines] == [0, 1, 2, 3, 4, 5, 0, 1]
 
@@ -149,7 +155,7 @@ def test_more_offers_than_styles_begin_again():
 
 
 def page(sample, *answers):
-    return html.render_html(sample.session([sample.pair()]), advice=answers)
+    return html.render_html(advised(sample.session([sample.pair()]), *answers))
 
 
 def test_the_page_leads_with_the_plan(sample):
@@ -163,12 +169,12 @@ def test_the_page_leads_with_the_plan(sample):
 def test_the_page_has_the_column_of_hours_where_it_has_figures(sample):
     scaled = plan(scaled=Scaled(instances=(1,) * 12 + (2,) * 12, usd_per_month=197.0))
     text = page(sample, answer(plans=(scaled,)), answer())
-    assert text.count(f">{advice.SCALED_HEADER}</th>") == 1
+    assert text.count(">USD/month scaled</th>") == 1
 
 
 def test_a_page_of_advice_begins_with_it(sample):
     session = sample.session([sample.pair()], headline="passed: 1 of 1 case decided", decided=1)
-    text = html.render_html(session, advice=[answer()], leading=True)
+    text = html.render_html(advised(session, answer()), leading=True)
     (title,) = re.findall("<title>(.*)</title>", text)
     (heading,) = re.findall("<h1>(.*)</h1>", text)
     assert title == heading == advice.verdict(answer())
@@ -177,14 +183,14 @@ def test_a_page_of_advice_begins_with_it(sample):
 
 
 def test_a_page_of_several_models_has_them_in_a_table(sample):
-    text = html.render_html(sample.session(), advice=[answer(notes=(SAME,)), SMALL], leading=True)
+    text = html.render_html(advised(sample.session(), answer(notes=(SAME,)), SMALL), leading=True)
     assert f"<h1>{advice.headline([answer(), SMALL])}</h1>" in text
     assert text.index('<a class="id" href="#a2">tests/test_b.py::test_small</a>') < text.index('id="a1"')
     assert len(re.findall(r'<article class="card" id="a\d">', text)) == 2
 
 
 def test_a_report_asks_for_what_must_be_known(sample):
-    text = html.render_html(sample.session([sample.pair()]), unanswered=ASKED)
+    text = html.render_html(advised(sample.session([sample.pair()]), unanswered=ASKED))
     assert "tests/test_c.py::test_c and 1 more: what is it?" in text
     assert '<a href="#advice">' in text
     assert text.count("<h1>") == text.count('<h2 id="advice">') == 1
@@ -197,9 +203,10 @@ def test_hostile_names_stay_text(sample):
     for name in sample.hostile:
         asked = {name: (Note(code="unknown-machine", text=name, hint=name),)}
         evil = answer(
-            model=name, offers=(name, "other"), plans=(plan(instance=name, price=name, offer=name),)
+            model=name, deployments=(name, "other"), plans=(plan(instance=name, price=name, deployment=name),)
         )
-        text = html.render_html(sample.session(), advice=[evil, unmet()], unanswered=asked, leading=True)
+        session = advised(sample.session(), evil, unmet(), unanswered=asked)
+        text = html.render_html(session, leading=True)
         assert [part for part in HARMFUL if part in text] == [], name
         assert text.encode()
 

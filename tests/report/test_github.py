@@ -5,6 +5,7 @@ import re
 
 import msgspec
 from markdown_it import MarkdownIt
+from sessions import ASKED, SMALL, advised, answer, unmet
 
 from pytest_infergate.core.domain.outcome import Outcome, Verdict
 from pytest_infergate.report import github
@@ -176,7 +177,7 @@ def test_one_table_has_only_what_changed(sample):
     assert table[0] == "| case | verdict | was | now | change | what |"
     assert [re.search(r"\[(.)\]", line)[1] for line in table[2:]] == ["a", "b", "c", "f"]
     assert [cell.strip() for cell in table[2].split("|")[2:6]] == [
-        "❌ regressed", "40.0 ms", "60.0 ms", "+50.0 % (+46.0 % to +54.0 %)",
+        "❌ regressed", "40.0 ms", "60.0 ms", r"\+50.0 % \(\+46.0 % to \+54.0 %\)",
     ]  # fmt: skip
     assert len(all_cases(page)) == 2 + 7
 
@@ -200,6 +201,16 @@ def test_a_column_without_a_figure_is_not_there(sample):
         lines = all_cases(github.markdown_summary(sample.session([pair])))
         assert lines[0].endswith(header)
         assert len(lines) == 3
+
+
+def test_advice_of_a_run_is_a_part_of_the_page(sample, snapshot):
+    several = advised(sample.session(), answer(), SMALL, unmet(), unanswered=ASKED)
+    assert folded(github.markdown_summary(several))["Where to run it"] == snapshot
+    assert "Where to run it" not in folded(github.markdown_summary(sample.session()))
+    many = advised(sample.session(), *(answer(model=f"t.py::test_{index}") for index in range(25)))
+    lines = folded(github.comment(many, (1, 1)))["Where to run it"].splitlines()
+    assert len(lines) == 2 + github.COMMENT_ROWS + 2
+    assert re.findall(r"\d+", lines[-1]) == ["6"]  # their sum is a line, too
 
 
 def test_nothing_changed_is_no_table(sample):

@@ -9,6 +9,7 @@ import msgspec
 from pages import Page, section, table, tables
 from sessions import (
     MAIN,
+    advised,
     answer,
     counting,
     every_paired_kind,
@@ -88,7 +89,7 @@ def test_every_table_is_captioned_and_every_picture_described(pages):
 
 
 def test_the_page_begins_with_what_failed(sample):
-    page = html.render_html(regressed(sample), settings={"--infer-devices": "cpu"}, advice=[answer()])
+    page = html.render_html(advised(regressed(sample), answer()), settings={"--infer-devices": "cpu"})
     sections = re.findall(r'<h2 id="(\w+)">', page)
     assert sections[:3] == ["failed", "advice", "cases"]
     assert sections[-2:] == ["environment", "read"]

@@ -3,7 +3,9 @@
 import re
 
 import pytest
-from full_session import advised, full
+from full_session import advised as answers
+from full_session import full
+from sessions import advised
 
 from pytest_infergate.report import html
 from pytest_infergate.report.charts import line_charts
@@ -13,9 +15,8 @@ LIMIT = 500_000
 
 
 def page(sample, count, *, paired=False):
-    return html.render_html(
-        full(sample, count, paired=paired), settings={"--infer-devices": "cpu"}, advice=advised(1)
-    )
+    session = advised(full(sample, count, paired=paired), *answers(1))
+    return html.render_html(session, settings={"--infer-devices": "cpu"})
 
 
 def test_two_hundred_cases_with_every_section_stay_under_half_a_megabyte(sample):

@@ -8,8 +8,10 @@ import jsonschema
 import msgspec
 import pytest
 from json_changes import put
+from sessions import ASKED, SWEEP, advised, answer, unmet
 
 from pytest_infergate.core.domain.measurement import Counters, Energy, Estimate, OperatorWork, Peaks
+from pytest_infergate.core.domain.model import SCHEMA_VERSION
 from pytest_infergate.core.domain.outcome import Outcome, Verdict
 from pytest_infergate.core.domain.records import CounterKey, CounterRecord, Tally
 from pytest_infergate.core.gate import counter_changes
@@ -98,6 +100,7 @@ def sessions(sample):
                 )
             ]
         ),
+        "advice": advised(sample.many(1), answer(sweeps=(SWEEP,)), unmet(), unanswered=ASKED),
     }
 
 
@@ -124,10 +127,32 @@ def test_what_was_written_is_what_is_read(sample):
     )
 
 
+def test_advice_is_read_as_it_was_written(sample):
+    """Demands that a deployment cannot serve have no cost: such gaps keep their place."""
+    session = advised(sample.session(), answer(sweeps=(SWEEP,)), unmet(), unanswered=ASKED)
+    read = results.parse_results(results.render_results(session), "r.json")
+    assert read.advice == session.advice
+    assert read.advice.answers[0].costs[-1].usd_per_month == (None, 587.5)
+
+
+def test_advice_whose_parts_do_not_fit_together_is_refused(sample):
+    data = json.loads(results.render_results(advised(sample.session(), answer(sweeps=(SWEEP,)))))
+    for change in (
+        put("advice", "answers", 0, "costs", 1, "usd_per_month", [1.0]),
+        put("advice", "answers", 0, "sweeps", 0, "throughput", [1.0]),
+        put("advice", "answers", 0, "plans", 0, "scaled", {"instances": [], "usd_per_month": 1.0}),
+        put("advice", "answers", 0, "demand", "rate", 0.0),
+    ):
+        broken = json.loads(json.dumps(data))
+        change(broken)
+        with pytest.raises(StorageError, match=r"^r\.json: \$\.advice\.answers\["):
+            results.parse_results(json.dumps(broken), "r.json")
+
+
 def test_the_text_is_sorted_indented_and_ends_in_a_newline(sample):
     text = results.render_results(sample.session())
     assert text.startswith('{\n "cases": [],\n "created": "2026-07-01T12:00:00Z",\n')
-    assert '\n "schema_version": 1,\n' in text
+    assert f'\n "schema_version": {SCHEMA_VERSION},\n' in text
     assert text.endswith("}\n")
 
 
@@ -197,7 +222,7 @@ CHANGES = {
     "a text for a number": put("cases", 0, "measurement", "throughput", "fast"),
     "an unknown outcome": put("cases", 0, "outcome", "great"),
     "an unknown field": put("cases", 0, "extra", 1),
-    "a newer version": put("schema_version", 2),
+    "a newer version": put("schema_version", SCHEMA_VERSION + 1),
     "a version that is a text": put("schema_version", "1"),
     "a version before the first": put("schema_version", 0),
     "no version": lambda data: data.pop("schema_version"),
@@ -256,8 +281,8 @@ def test_a_huge_file_is_refused_before_it_is_read(monkeypatch):
 def test_the_schema_says_what_it_is_and_refuses_other_files():
     schema = json.loads(results.results_schema())
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
-    assert "version 1" in schema["title"]
+    assert f"version {SCHEMA_VERSION}" in schema["title"]
     assert "seconds" in schema["description"]
     assert not valid("{}")
-    assert not valid('{"schema_version": 2}')
+    assert not valid(f'{{"schema_version": {SCHEMA_VERSION + 1}}}')
     assert "``" not in results.results_schema()

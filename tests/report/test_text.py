@@ -2,7 +2,22 @@ from __future__ import annotations
 
 import re
 
-from sessions import NOT_DECIDED, every_paired_kind, hostile_paired, judged, paired, time, uncompared
+import msgspec
+from sessions import (
+    ASKED,
+    MISSING,
+    NOT_DECIDED,
+    SMALL,
+    answer,
+    every_paired_kind,
+    given,
+    hostile_paired,
+    judged,
+    paired,
+    time,
+    uncompared,
+    unmet,
+)
 
 from pytest_infergate.core.domain.outcome import Outcome, Verdict
 from pytest_infergate.report import rows, text
@@ -24,7 +39,7 @@ def expensive(sample):
 
 def undecided(sample):
     note = sample.note(NOT_DECIDED, code="budget-not-decided")
-    check = sample.check("p99_ms", 50.0, Verdict.OVER_BUDGET, note=note)
+    check = sample.check("p99_ms", 50.0, Verdict.OVER_BUDGET, note=note, missing=MISSING)
     return [sample.pair(verdict=Verdict.OVER_BUDGET, failed=True, budgets=(check,))]
 
 
@@ -161,6 +176,31 @@ def test_only_a_paired_run_begins_with_what_it_is_compared_with(sample):
     assert text.terminal_summary(session).startswith(text.base_lines(session) + "\n\ncase ")
     assert "main (merge base 1a2b3c4)" in text.base_lines(session)
     assert text.base_lines(sample.session([sample.pair()])) == ""
+
+
+def test_advice_of_a_run(snapshot):
+    """Columns give way to names, so that the table keeps its width."""
+    several = given(answer(), SMALL, unmet(), unanswered=ASKED)
+    assert text.advice_lines(None) == ""
+    assert text.advice_lines(several, 140) == snapshot(name="wide")
+    assert text.advice_lines(several, 80) == snapshot(name="narrow")
+    assert text.advice_lines(given(unanswered=ASKED)) == snapshot(name="without an answer")
+    for width in (60, 80, 100, 140):
+        assert max(map(len, text.advice_lines(given(answer(), SMALL), width).splitlines())) <= max(80, width)
+
+
+def test_advice_comes_before_the_outcome(sample):
+    session = msgspec.structs.replace(sample.session([sample.pair()]), advice=given(answer()))
+    blocks = text.terminal_summary(session).split("\n\n")
+    assert blocks[-2] == text.advice_lines(session.advice)
+    assert blocks[-1] == session.gate.headline
+
+
+def test_many_models_are_cut_and_counted():
+    many = given(*(answer(model=f"t.py::test_{index}") for index in range(text.ROWS_SHOWN + 2)))
+    lines = text.advice_lines(many).splitlines()
+    assert len(lines) == 1 + 2 + text.ROWS_SHOWN + 1
+    assert re.findall(r"\d+", lines[-1]) == ["3"]  # their sum is a line, too
 
 
 def test_nothing_that_a_terminal_obeys_is_printed(sample):

@@ -148,14 +148,14 @@ def test_every_explanation_begins_with_its_verdict(sample):
 def test_a_case_without_a_verdict(sample, snapshot):
     result = sample.result(outcome=Outcome.SKIPPED, reason=sample.note(hint="unset it"))
     message = wording.explain_result(result)
-    assert message.cures == ("unset it",)
+    assert message.hints == ("unset it",)
     assert [message.title, wording.explain_result(sample.result()).title] == snapshot
 
 
 def offered(verdict, result=None):
     """The tolerance that a message offers."""
-    cures = wording.explain(verdict, result).cures
-    return [hint.partition("tolerance=")[2].rstrip(")") for hint in cures if "tolerance=" in hint]
+    found = wording.explain(verdict, result).hints
+    return [hint.partition("tolerance=")[2].rstrip(")") for hint in found if "tolerance=" in hint]
 
 
 def test_the_tolerance_offered_is_the_next_step_above_the_effect(sample):
@@ -356,7 +356,7 @@ def test_no_message_holds_what_a_terminal_would_obey(sample):
     for session in (sample.hostile_session(), hostile_paired(sample)):
         for result, verdict in zip(session.cases, session.gate.verdicts, strict=True):
             message = wording.explain(verdict, result)
-            texts = [message.title, *message.cures]
+            texts = [message.title, *message.hints]
             texts += [words for section in message.sections for line in section.lines for words in line]
             texts += [words for section in message.sections for words in (section.text, section.verdict)]
             assert all(words.isprintable() for words in texts)

@@ -86,5 +86,5 @@ class MeasuredCases:
         if not report.failed or parameter is None:
             return None
         case = case_of(item, parameter.axes)
-        reason = Note(code=NoteCode.TEST_FAILED, text="the test itself failed", hint="mend the test first")
+        reason = Note(code=NoteCode.TEST_FAILED, text="the test itself failed", hint="fix the test first")
         return self._run.unmeasured(case, item.nodeid, parameter.terms, Outcome.FAILED, reason)

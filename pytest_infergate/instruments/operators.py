@@ -77,7 +77,10 @@ def counters(call: Callable[[], object], device: str) -> DeviceCounters:
     notes = []
     if seen.uncovered:
         names = ", ".join(sorted(seen.uncovered))
-        text = f"FLOPs do not include {names}: no formula is known, or it is a custom operator"
+        text = (
+            f"FLOPs do not include {names}: no formula is known, "
+            "and calls inside of a custom operator cannot be observed"
+        )
         notes.append(Note(code=NoteCode.FLOPS_UNCOVERED, text=text))
     return DeviceCounters(totals, work, tuple(notes))
 

@@ -56,7 +56,7 @@ class Compilation:
             if reason
         ]
         if len(reasons) > MAX_REASONS_SHOWN:
-            shown.append(f"and {len(reasons) - MAX_REASONS_SHOWN} more reasons")
+            shown.append(f"and {len(reasons) - MAX_REASONS_SHOWN} more")
         return Note(
             code=NoteCode.GRAPH_BREAKS,
             text=f"torch.compile broke the graph: {'; '.join(shown)}",

@@ -7,6 +7,7 @@ import inspect
 import sys
 from collections.abc import AsyncIterator
 
+from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.model import Note
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.measure.compiler import graph_count
@@ -67,10 +68,10 @@ def recompiled_note(warm_up_graphs: int, measured_graphs: int) -> Note | None:
     # the warm-up reached the limit, the sampling times an uncompiled model without a further graph.
     limit = getattr(sys.modules.get("torch._dynamo.config"), "recompile_limit", None)
     if measured_graphs > 0:
-        text = f"torch.compile made {measured_graphs} more graphs while measuring"
+        text = f"torch.compile made {units.plural(measured_graphs, 'more graph')} while measuring"
     elif limit is not None and warm_up_graphs >= limit - 1:
         text = (
-            f"torch.compile made {warm_up_graphs} more graphs while warming up; "
+            f"torch.compile made {units.plural(warm_up_graphs, 'more graph')} while warming up; "
             f"it stops compiling at a limit of {limit}"
         )
     else:

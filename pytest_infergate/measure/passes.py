@@ -82,7 +82,7 @@ def asynchronous_times(
         invalid = Note(
             code=NoteCode.NO_KERNEL,
             text=f"the call launched no kernel on {device.name}",
-            hint="pass the module itself, or move the model to infer.device inside the callable",
+            hint="pass infer the module itself, or move the model to infer.device inside the callable",
         )
     return AsynchronousTimes(
         enqueue=median(times) / 1e9,

@@ -24,7 +24,8 @@ def unsound_output_note(first: Any, last: Any, device: str | None) -> Note | Non
             return Note(
                 code=NoteCode.WRONG_DEVICE,
                 text=f"the output is on {others[0]}, but the device of the case is {expected.type}",
-                hint="pass the module itself, or move model and inputs to infer.device inside the callable",
+                hint="pass infer the module itself, or move model and inputs to infer.device inside the "
+                "callable",
             )
     nan, total = tensors.count_nan(first)
     if nan:
@@ -75,5 +76,5 @@ def gradients_note(output: Any) -> Note | None:
     return Note(
         code=NoteCode.GRADIENTS_ON,
         text="gradients were recorded while timing",
-        hint="wrap the call in torch.inference_mode(), or pass the module itself",
+        hint="wrap the call in torch.inference_mode(), or pass infer the module itself",
     )

@@ -52,9 +52,7 @@ def prepared(case: Case, device: Device, invocation: Invocation) -> Iterator[tup
         )
 
 
-def measure_invocation(
-    case: Case, device: Device, effort: Effort, invocation: Invocation
-) -> MeasuredSubject:
+def measure_invocation(case: Case, device: Device, effort: Effort, invocation: Invocation) -> MeasuredSubject:
     """Measure what a test passed to `infer`."""
     if "torch" not in sys.modules:
         return measure(Subject(invocation.bound(), batch_size=case.batch_size), device, effort)

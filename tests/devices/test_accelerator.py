@@ -9,7 +9,7 @@ pytestmark = pytest.mark.torch
 
 if True:  # after the skip
     from pytest_infergate.devices.accelerator import Accelerator, AcceleratorKind
-    from pytest_infergate.devices.visibility import BackendStatus, absence
+    from pytest_infergate.devices.visibility import BackendStatus, absence_reason
     from pytest_infergate.instruments.device import Device, DeviceAbsentError, DeviceWork
 
 
@@ -60,7 +60,7 @@ def test_the_reason_is_read_from_torch_and_the_environment(backend):
         expected = BackendStatus("CUDA", built=True, devices=devices, variable=variable, visible=visible)
         with pytest.raises(DeviceAbsentError) as caught:
             backend(*seen).open(name)
-        assert str(caught.value) == absence("cuda", int(name[5:] or 0), expected), seen
+        assert str(caught.value) == absence_reason("cuda", int(name[5:] or 0), expected), seen
 
 
 @pytest.fixture

@@ -47,13 +47,13 @@ def test_unknown_clocks_take_nothing():
 
 
 @pytest.mark.parametrize(
-    ("share", "user_specified"), [(0.0, False), (0.05, False), (0.051, True), (1.0, True)]
+    ("share", "noted"), [(0.0, False), (0.05, False), (0.051, True), (1.0, True)]
 )
-def test_a_twentieth_is_noticeable(share, told):
-    assert bool(interference.contention_notes(share)) is told
+def test_a_twentieth_is_noticeable(share, noted):
+    assert bool(interference.contention_notes(share)) is noted
 
 
-def test_the_note_names_the_cure(snapshot):
+def test_the_note_has_a_hint(snapshot):
     (note,) = interference.contention_notes(0.52)
     assert note.code == "cpu-contention"
     assert str(note) == snapshot

@@ -479,7 +479,8 @@ def test_operators_of_others_are_counted_and_noted():
     assert calls(seen) == {("infergate_tests::square", ""): 1}
     assert seen.totals["bytes_written"] == 4 * 4 * 4
     assert [note.text for note in seen.notes] == [
-        "FLOPs leave out infergate_tests::square: no formula is known, and a custom operator hides what it calls"
+        "FLOPs do not include infergate_tests::square: no formula is known, and calls inside of a custom operator "
+        "cannot be observed"
     ]
 
 
@@ -487,7 +488,7 @@ def test_branches_within_an_operator_are_noted():
     x = torch.rand(4, 4)
     seen = counted(lambda: torch.cond(x.sum() > 0, lambda a: a @ a, lambda a: a + 1, (x,)))
     (note,) = seen.notes
-    assert note.text.startswith("FLOPs leave out cond: no formula is known")
+    assert note.text.startswith("FLOPs do not include cond: no formula is known")
 
 
 class Squared(torch.autograd.Function):

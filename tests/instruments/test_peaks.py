@@ -62,11 +62,11 @@ def test_each_probe_takes_about_as_long_as_was_told(device):
 
 def test_a_slow_probe_is_repeated_all_the_same(device):
     probing(device, copy=takes(device, 5.0))
-    assert device.kernels == 1 + module.LEAST_REPETITIONS
+    assert device.kernels == 1 + module.MIN_REPETITIONS
 
 
 def test_it_ends_for_a_probe_that_takes_no_time(device, monkeypatch):
-    monkeypatch.setattr(module, "MOST_REPETITIONS", 100)
+    monkeypatch.setattr(module, "MAX_REPETITIONS", 100)
     assert probing(device, copy=lambda: None) is None
 
 
@@ -108,7 +108,7 @@ def small(monkeypatch):
     """Buffers and matrices that cost no time."""
     monkeypatch.setattr(module, "ELEMENTS", 1 << 14)
     monkeypatch.setattr(module, "SIDE", 64)
-    monkeypatch.setattr(module, "WIDE_SIDE", 64)
+    monkeypatch.setattr(module, "MANY_THREADS_SIDE", 64)
 
 
 @pytest.mark.torch

@@ -40,14 +40,14 @@ def device():
     return FakeDevice()
 
 
-def sampled(model, expected=None, max_seconds=10.0, needed=0, reference_work=None):
+def sampled(model, expected=None, max_seconds=10.0, min_calls=0, reference_work=None):
     return sample(
         model,
         model.device,
         reference_work or {},
         expected if expected is not None else model.seconds[0],
         max_seconds=max_seconds,
-        needed=needed,
+        min_calls=min_calls,
     )
 
 
@@ -71,7 +71,7 @@ def test_time_calls_picks_by_device():
         assert time_calls(Model(device, 0.5), device, 2) == [0.5, 0.5]
 
 
-def test_a_turn_begins_with_every_yardstick(device):
+def test_a_block_begins_with_every_reference_workload(device):
     model = Model(device, 1.0)
     reference_work = {"one": model.reference("one"), "two": model.reference("two", 0.002)}
     samples = sampled(model, max_seconds=2.5, reference_work=reference_work)
@@ -81,21 +81,21 @@ def test_a_turn_begins_with_every_yardstick(device):
     assert samples.issued == 3
 
 
-def test_the_first_call_of_a_turn_is_dropped(device):
-    # Two calls a turn and one more, which the yardsticks made slow.
+def test_the_first_call_of_a_block_is_dropped(device):
+    # Two calls a block and one more, which the reference workloads made slow.
     model = Model(device, 5.0, 0.0125, 0.0125)
     samples = sampled(model, expected=0.0125, max_seconds=12.0)
     assert samples.calls == (0.0125,) * 6
     assert samples.issued == 9
 
 
-@pytest.mark.parametrize(("expected", "per_turn"), [(0.1, 1), (0.02, 1), (0.0125, 3), (0.001, 26)])
-def test_length_of_a_turn(device, expected, per_interval):
+@pytest.mark.parametrize(("expected", "per_interval"), [(0.1, 1), (0.02, 1), (0.0125, 3), (0.001, 26)])
+def test_length_of_a_block(device, expected, per_interval):
     model = Model(device, expected)
     assert sampled(model, max_seconds=0.0).issued == per_interval
 
 
-def test_a_turn_of_tiny_calls_is_bounded(device):
+def test_a_block_of_tiny_calls_is_bounded(device):
     assert (
         sampled(Model(device, 1e-9), expected=1e-9, max_seconds=0.0).issued
         == sampler.MAX_CALLS_PER_INTERVAL + 1
@@ -106,7 +106,7 @@ def test_a_turn_of_tiny_calls_is_bounded(device):
     )
 
 
-def test_makes_one_turn_where_no_time_is_left(device):
+def test_makes_one_block_where_no_time_is_left(device):
     assert len(sampled(Model(device, 9.0), max_seconds=0.0).calls) == 1
 
 

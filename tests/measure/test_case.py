@@ -6,7 +6,7 @@ import pytest
 from pytest_infergate.core.domain.model import Note
 from pytest_infergate.instruments import sampler
 from pytest_infergate.instruments.device import DeviceMemory
-from pytest_infergate.measure import case, guard, memory, warmup
+from pytest_infergate.measure import guard, memory, passes, warmup
 from pytest_infergate.measure.case import Effort, Subject, measure
 from pytest_infergate.testing import FakeDevice
 
@@ -198,7 +198,7 @@ def test_many_page_faults_are_noted(device, monkeypatch, snapshot, faults, noted
     assert [str(note) for note in run.measurement.notes] == snapshot
 
 
-def test_the_first_touch_of_the_yardsticks_is_none_of_the_model_s_page_faults(device, monkeypatch):
+def test_the_first_touch_of_the_reference_work_is_none_of_the_model_s_page_faults(device, monkeypatch):
     counted = [0]
     touched = []
 
@@ -232,7 +232,7 @@ def test_what_the_device_says_of_its_memory_is_passed_on(device, monkeypatch):
     assert codes(run) == ["memory-unseen"]
 
 
-def test_no_memory_for_the_yardsticks_is_not_the_model_s_fault(device, monkeypatch):
+def test_no_memory_for_the_reference_work_is_not_the_model_s_fault(device, monkeypatch):
     def exhausted():
         raise MemoryError
 
@@ -242,7 +242,7 @@ def test_no_memory_for_the_yardsticks_is_not_the_model_s_fault(device, monkeypat
     assert device.released == 1
 
 
-def test_other_errors_of_the_yardsticks_pass_through(device, monkeypatch):
+def test_other_errors_of_the_reference_work_pass_through(device, monkeypatch):
     monkeypatch.setattr(device, "reference_work", lambda: {"broken": lambda: 1 // 0})
     with pytest.raises(ZeroDivisionError):
         measure(Subject(spending(device, 0.01)), device, Effort(1))
@@ -320,7 +320,7 @@ def test_it_ends_for_a_stream_that_takes_no_time(device, monkeypatch):
     few_calls(monkeypatch)
     monkeypatch.setattr(device, "reference_work", dict)
     stream = measure(Subject(lambda: iter([1])), device, Effort(10)).measurement.stream
-    assert stream.first_item.count == case.MOST_STREAMS
+    assert stream.first_item.count == passes.MAX_STREAM_CALLS
 
 
 # Results that are not there yet

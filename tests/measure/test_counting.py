@@ -6,7 +6,7 @@ import pytest
 
 from pytest_infergate.core.domain.measurement import OperatorWork
 from pytest_infergate.instruments.device import DeviceCounters, DeviceMemory
-from pytest_infergate.measure.counting import counted, varying
+from pytest_infergate.measure.counting import count_call, varying_counters
 from pytest_infergate.testing import FakeDevice
 
 
@@ -19,7 +19,7 @@ def device():
 
 
 def take(device, call=lambda: None, compiled=None, weights=None, repetitions=1):
-    return counted(call, device, compiled=compiled or {}, weights=weights, repetitions=repetitions)
+    return count_call(call, device, compiled=compiled or {}, weights=weights, repetitions=repetitions)
 
 
 def test_the_counters_of_a_module(device):

@@ -87,7 +87,7 @@ def test_python_s_numbers_too():
 # Yardsticks
 
 
-def test_yardsticks_run():
+def test_reference_work_run():
     reference_work = torch_reference_work("cpu")
     assert list(reference_work) == ["compute", "copy", "dispatch", "threads"]
     with torch.inference_mode():
@@ -97,7 +97,7 @@ def test_yardsticks_run():
         reference()
 
 
-def test_yardsticks_do_not_depend_on_the_default_dtype():
+def test_reference_work_do_not_depend_on_the_default_dtype():
     torch.set_default_dtype(torch.float64)
     try:
         assert torch_reference_work("cpu")["compute"]().dtype == torch.float32

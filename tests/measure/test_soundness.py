@@ -5,11 +5,11 @@ pytestmark = pytest.mark.torch
 
 if True:  # after the skip
     from pytest_infergate.measure import soundness
-    from pytest_infergate.measure.soundness import gradients, unsound
+    from pytest_infergate.measure.soundness import gradients_note, unsound_output_note
 
 
 def words(first, last=None, device="cpu"):
-    note = unsound(first, first if last is None else last, device)
+    note = unsound_output_note(first, first if last is None else last, device)
     return None if note is None else (note.code, note.text)
 
 
@@ -34,7 +34,7 @@ def test_a_device_that_moves_nothing_expects_none():
 
 def test_nan_is_counted():
     output = [torch.tensor([1.0, float("nan")]), torch.tensor([complex(float("nan"), 0)])]
-    assert words(output)[0] == "nan"
+    assert words(output)[0] == "nan-output"
     assert "2 of 3" in words(output)[1]
     assert words(torch.tensor([float("inf")])) is None
 
@@ -52,10 +52,10 @@ def test_values_may_change():
 
 def test_gradients_are_noted():
     weight = torch.nn.Parameter(torch.ones(2))
-    assert gradients([1, {"a": weight * 2}]).code == "gradients-on"
+    assert gradients_note([1, {"a": weight * 2}]).code == "gradients-on"
     with torch.no_grad():
-        assert gradients(weight * 2) is None
-    assert gradients(None) is None
+        assert gradients_note(weight * 2) is None
+    assert gradients_note(None) is None
 
 
 def test_torch_as_it_starts_is_not_unusual():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypedDict
@@ -117,16 +117,34 @@ def advice_content(sessions: Sequence[Session], form: str, options: AdviseOption
     a table of prices that cannot be read.
     """
     from pytest_infergate.advising import advise
+    from pytest_infergate.config.toml import pricing_of
     from pytest_infergate.core.advice.demand import Backlog
+    from pytest_infergate.report import advice_pages
+    from pytest_infergate.report.results import formatted_json
 
-    pricing = _pricing(options)
+    configured, utilisation = pricing_of(Path.cwd()), options["utilisation"]
+    if utilisation is not None and not 0 < utilisation <= 1:
+        raise ConfigurationError(
+            f"--utilisation: {utilisation:g} is no share above 0 and up to 1, such as 0.6"
+        )
+    pricing = dataclasses.replace(
+        configured,
+        table=configured.table if options["prices"] is None else options["prices"],
+        utilisation=configured.utilisation if utilisation is None else utilisation,
+        regions=configured.regions if options["region"] is None else (options["region"],),
+    )
     asked = _question(options, pricing.utilisation)
     offers = _offers(sessions, options, pricing)
     advise.require_offers(offers)
-    if isinstance(asked, Backlog):
-        return _backlog_content(asked, offers, form)
-    given = advise.answer_questions(offers, dict.fromkeys(offers, asked))
-    return _rendered(given, sessions, form)
+    if not isinstance(asked, Backlog):
+        return _rendered(advise.answer_questions(offers, dict.fromkeys(offers, asked)), sessions, form)
+    with _naming("--deadline"):
+        jobs = advise.plan_backlogs(asked, offers)
+    if form == "json":
+        return formatted_json({"items": asked.items, "deadline": asked.deadline, "jobs": jobs})
+    if form != "text":
+        raise ConfigurationError(f"--format: a backlog is told as text or json, not as {form}")
+    return "\n\n".join(advice_pages.backlog_text(asked, found, model) for model, found in jobs.items())
 
 
 @contextmanager
@@ -136,24 +154,6 @@ def _naming(option: str) -> Iterator[None]:
         yield
     except ValueError as error:
         raise ConfigurationError(f"{option}: {error}") from None
-
-
-def _pricing(options: AdviseOptions) -> Pricing:
-    """Prices as the project configures them, overridden by the command line."""
-    from pytest_infergate.config.toml import pricing_of
-
-    utilisation = options["utilisation"]
-    if utilisation is not None and not 0 < utilisation <= 1:
-        raise ConfigurationError(
-            f"--utilisation: {utilisation:g} is no share above 0 and up to 1, such as 0.6"
-        )
-    configured = pricing_of(Path.cwd())
-    return dataclasses.replace(
-        configured,
-        table=configured.table if options["prices"] is None else options["prices"],
-        utilisation=configured.utilisation if utilisation is None else utilisation,
-        regions=configured.regions if options["region"] is None else (options["region"],),
-    )
 
 
 def _question(options: AdviseOptions, utilisation: float) -> Question | Backlog:
@@ -238,22 +238,6 @@ def _pairs(texts: Iterable[str], option: str, example: str) -> Iterator[tuple[st
         if not (machine and equals and value):
             raise ConfigurationError(f"{option}: {text!r} is not such as {example}")
         yield machine, value
-
-
-def _backlog_content(work: Backlog, offers: Mapping[str, ModelOffers], form: str) -> str:
-    from pytest_infergate.advising import advise
-
-    with _naming("--deadline"):
-        jobs = advise.plan_backlogs(work, offers)
-    if form == "json":
-        from pytest_infergate.report.results import formatted_json
-
-        return formatted_json({"items": work.items, "deadline": work.deadline, "jobs": jobs})
-    if form != "text":
-        raise ConfigurationError(f"--format: a backlog is told as text or json, not as {form}")
-    from pytest_infergate.report.advice_pages import backlog_text
-
-    return "\n\n".join(backlog_text(work, found, model) for model, found in jobs.items())
 
 
 def _rendered(given: Recommendations, sessions: Sequence[Session], form: str) -> str:

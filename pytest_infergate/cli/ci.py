@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from pytest_infergate.cli import git_base
+from pytest_infergate.cli.exit_codes import ExitCode
 from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.outcome import Session
 from pytest_infergate.errors import ConfigurationError, InfergateError, StorageError
 from pytest_infergate.git import repository_top
 from pytest_infergate.report import github, results
 
-USAGE: Final = 4
 SUMMARY_LIMIT: Final = 2**20
 """Bytes that GitHub takes of a step, whoever wrote them."""
 LEAST_SUMMARY: Final = 8_192
@@ -32,11 +32,12 @@ _ENDINGS: Final = {
     1: "a test failed",
     2: "interrupted",
     3: "pytest itself broke",
-    USAGE: "bad usage, see its output",
+    ExitCode.USAGE: "bad usage, see its output",
     5: "no test was collected",
 }
 
-Tell = Callable[[str], None]
+Echo = Callable[[str], None]
+"""Prints a line."""
 
 
 class GateRequest(NamedTuple):
@@ -74,28 +75,29 @@ class GateRun(NamedTuple):
         return "passed" if self.session.gate.verdicts else "none"
 
 
-def run_gate(request: GateRequest, environment: Mapping[str, str], folder: Path, tell: Tell) -> int:
-    """Run pytest in a folder, tell the CI service what came of it, and return the exit code.
+def run_gate(request: GateRequest, environment: Mapping[str, str], folder: Path, echo: Echo) -> int:
+    """Run pytest in a folder, publish the outcome to the CI service, and return the exit code.
 
-    The code is pytest's; where pytest says 0 and nothing proves it, 1. Raises `InfergateError` where nothing
-    could be run, after the service was told.
+    The code is pytest's, or 1 where pytest returned 0 without any proof. Raises `InfergateError` where
+    nothing could be run, after it was published.
     """
     try:
         arguments = _arguments(request)
-        command = [*_command(request, _against(request, environment, folder, tell)), *arguments]
+        command = [*_command(request, _against(request, environment, folder, echo)), *arguments]
         results_file = folder / request.json
         before = _signature(results_file)
         outcome = _outcome(launched(command, folder), results_file, before)
     except InfergateError as error:
-        _publish(GateRun(USAGE, lead=str(error)), environment, folder, (), tell)
+        _publish(GateRun(ExitCode.USAGE, lead=str(error)), environment, folder, (), echo)
         raise
-    _publish(outcome, environment, folder, arguments, tell)
+    _publish(outcome, environment, folder, arguments, echo)
     if outcome.lead:
-        tell(f"infergate: {outcome.lead}")
+        echo(f"infergate: {outcome.lead}")
     return outcome.code
 
 
 def _arguments(request: GateRequest) -> list[str]:
+    """Arguments for pytest. Raises `ConfigurationError` for options that this command sets itself."""
     try:
         arguments = [*shlex.split(request.arguments), *request.rest]
     except ValueError as error:
@@ -107,33 +109,29 @@ def _arguments(request: GateRequest) -> list[str]:
     return arguments
 
 
-def _against(request: GateRequest, environment: Mapping[str, str], folder: Path, tell: Tell) -> str | None:
-    """What to compare with, its history fetched; ``None`` for the baseline on record."""
+def _against(request: GateRequest, environment: Mapping[str, str], folder: Path, echo: Echo) -> str | None:
+    """Revision to compare with, its history fetched; ``None`` for the baseline on record."""
+
+    def note(text: str) -> None:
+        echo(f"infergate: {text}")
+
     if request.against == "none" or (request.save and not request.against):
-        tell("infergate: comparing with the baseline on record")
+        note("comparing with the baseline on record")
         return None
-    if request.against not in ("", "auto"):
-        return _named(git_base.named_base(request.against, folder, _told(tell)), tell)
-    asked = git_base.base_request(environment)
-    if not asked.event and request.against == "auto":
-        return "auto"  # without an event it is the branch's upstream, as pytest has it
-    found = git_base.event_base(asked, folder, _told(tell))
-    if found is not None:
-        return _named(found, tell)
-    why = f"this {asked.event} names" if asked.event else "there is"
-    tell(f"infergate: {why} nothing to compare with: comparing with the baseline on record")
-    return None
-
-
-def _named(found: git_base.Base, tell: Tell) -> str:
+    if request.against in ("", "auto"):
+        asked = git_base.base_request(environment)
+        if not asked.event and request.against == "auto":
+            return "auto"  # pytest takes the upstream of the branch
+        found = git_base.event_base(asked, folder, note)
+        if found is None:
+            why = f"this {asked.event} names" if asked.event else "there is"
+            note(f"{why} nothing to compare with: comparing with the baseline on record")
+            return None
+    else:
+        found = git_base.named_base(request.against, folder, note)
     place = f"merge base {found.commit[:7]}"
-    short = found.revision == found.commit
-    tell(f"infergate: comparing with {place if short else f'{found.revision} ({place})'}")
+    note(f"comparing with {place if found.revision == found.commit else f'{found.revision} ({place})'}")
     return found.revision
-
-
-def _told(tell: Tell) -> Tell:
-    return lambda words: tell(f"infergate: {words}")
 
 
 def _command(request: GateRequest, against: str | None) -> list[str]:
@@ -181,9 +179,9 @@ def _outcome(code: int, path: Path, before: tuple[int, int] | None) -> GateRun:
 
 
 def _publish(
-    outcome: GateRun, environment: Mapping[str, str], folder: Path, arguments: Sequence[str], tell: Tell
+    outcome: GateRun, environment: Mapping[str, str], folder: Path, arguments: Sequence[str], echo: Echo
 ) -> None:
-    """Tell the CI service: annotations, summary, outputs. What it cannot take is a warning."""
+    """Write annotations, summary and outputs of the CI service; what cannot be written is a warning."""
     on_github = environment.get("GITHUB_ACTIONS") == "true"
     problems = [
         *_summarised(outcome, environment),
@@ -193,10 +191,10 @@ def _publish(
         problems.append("no inference test was selected: nothing was measured")
     if on_github:
         for line in _commands(outcome, folder, arguments):
-            tell(line)
+            echo(line)
     for problem in problems:
         words = github.command("warning", problem, title="infergate")
-        tell(words if on_github else f"infergate: warning: {problem}")
+        echo(words if on_github else f"infergate: warning: {problem}")
 
 
 def _commands(outcome: GateRun, folder: Path, arguments: Sequence[str]) -> Iterator[str]:

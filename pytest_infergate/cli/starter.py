@@ -1,11 +1,10 @@
-"""The `init` command: what a repository needs for the gate, shown first, written where nothing stands."""
+"""Files that a repository needs for the gate: shown first, and written where there is none yet."""
 
 from __future__ import annotations
 
 import difflib
 import os
 import re
-from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path, PurePosixPath
 from typing import Final, NamedTuple
@@ -30,7 +29,7 @@ class StarterFile(NamedTuple):
 
 
 class StarterPlan(NamedTuple):
-    """What will be written, and what the user is told."""
+    """What will be written, and what is left to the user."""
 
     top: Path
     files: tuple[StarterFile, ...]
@@ -51,23 +50,27 @@ def plan_starter(folder: Path) -> StarterPlan:
     tests = "tests" if (top / "tests").is_dir() or not (top / "test").is_dir() else "test"
     wanted = [
         StarterFile(WORKFLOWS / "infergate.yml", _workflow(top, tests)),
-        StarterFile(WORKFLOWS / "infergate-report.yml", _pinned(_starter("infergate-report.yml"))),
+        StarterFile(WORKFLOWS / "infergate-report.yml", _template("infergate-report.yml")),
     ]
     test = PurePosixPath(tests, "test_inference.py")
     example = PurePosixPath(tests, "inference_example.py")
-    if not (_stands(top, test) or _stands(top, example)):  # one is of no use without the other
+    written = _template("test_inference.txt")
+    if (top / tests / "__init__.py").is_file():
+        # pytest then imports the test as a module of a package, and does not put its folder on the path.
+        written = written.replace(_FIRST_IMPORT, f"from {tests}.inference_example import")
+    if not (_exists(top, test) or _exists(top, example)):  # one is of no use without the other
         wanted += [
-            StarterFile(test, _test(top, tests)),
-            StarterFile(example, _starter("inference_example.txt")),
+            StarterFile(test, written),
+            StarterFile(example, _template("inference_example.txt")),
         ]
-    settings = _starter("pyproject.txt").replace("tests/", f"{tests}/")
-    configured = any(_stands(top, name) for name in ("pyproject.toml", "setup.py", "setup.cfg"))
+    settings = _template("pyproject.txt").replace("tests/", f"{tests}/")
+    configured = any(_exists(top, name) for name in ("pyproject.toml", "setup.py", "setup.cfg"))
     if not configured:
         wanted.append(StarterFile(PurePosixPath("pyproject.toml"), settings))
-    existing = [name for name in (*(file.path for file in wanted), test, example) if _stands(top, name)]
+    existing = [name for name in (*(file.path for file in wanted), test, example) if _exists(top, name)]
     return StarterPlan(
         top=top,
-        files=tuple(file for file in wanted if not _stands(top, file.path)),
+        files=tuple(file for file in wanted if not _exists(top, file.path)),
         existing=tuple(dict.fromkeys(existing)),
         snippet=settings if configured else "",
     )
@@ -75,7 +78,10 @@ def plan_starter(folder: Path) -> StarterPlan:
 
 def preview(plan: StarterPlan) -> str:
     """Everything that will be written, line by line, and what to do next."""
-    blocks = ["\n".join(_listing(file)) for file in plan.files]
+    blocks = []
+    for file in plan.files:
+        lines = difflib.unified_diff([], file.text.splitlines(), "/dev/null", str(file.path), lineterm="")
+        blocks.append("\n".join(line for line in lines if not line.startswith("@@")))
     if not plan.files:
         blocks.append(f"There is nothing to write in {plan.top}.")
     if plan.existing:
@@ -94,7 +100,7 @@ def preview(plan: StarterPlan) -> str:
 
 
 def write_files(plan: StarterPlan) -> list[PurePosixPath]:
-    """Write the files of a plan; what stands there meanwhile is not overwritten. Raises `StorageError`."""
+    """Write the files of a plan. Raises `StorageError` for a file that exists by now."""
     written = []
     for file in plan.files:
         target = plan.top / file.path
@@ -110,45 +116,23 @@ def write_files(plan: StarterPlan) -> list[PurePosixPath]:
     return written
 
 
-def _listing(file: StarterFile) -> Iterable[str]:
-    lines = difflib.unified_diff([], file.text.splitlines(), "/dev/null", str(file.path), lineterm="")
-    return [line for line in lines if not line.startswith("@@")]
-
-
-def _stands(top: Path, name: str | PurePosixPath) -> bool:
+def _exists(top: Path, name: str | PurePosixPath) -> bool:
     return os.path.lexists(top / name)
 
 
-def _starter(name: str) -> str:
-    return (files("pytest_infergate") / "starter" / name).read_text(encoding="utf-8")
-
-
-def _pinned(text: str) -> str:
+def _template(name: str) -> str:
+    """A file of the package, which installs this version of it."""
+    text = (files("pytest_infergate") / "starter" / name).read_text(encoding="utf-8")
     return _PINNED.sub(f"pytest-infergate=={__version__}", text)
 
 
 def _workflow(top: Path, tests: str) -> str:
-    """The measuring workflow, which installs what the repository says it needs."""
-    wanted = "--editable . " if _installable(top) else ""
-    wanted += "--requirement requirements.txt " if (top / "requirements.txt").is_file() else ""
-    text = _pinned(_starter("infergate.yml")).replace(_INSTALLED, wanted)
-    return text.replace("-- tests\n", f"-- {tests}\n")
-
-
-def _installable(top: Path) -> bool:
-    """Whether pip can install the repository itself."""
+    """The measuring workflow, which installs the repository and its requirements."""
     try:
         project = (top / "pyproject.toml").read_text(encoding="utf-8", errors="replace")
     except OSError:
         project = ""
-    return (top / "setup.py").is_file() or bool(
-        re.search(r"^\s*\[(project|build-system)\]", project, re.MULTILINE)
-    )
-
-
-def _test(top: Path, tests: str) -> str:
-    """The first test, which finds its model as pytest finds the folder of tests."""
-    text = _starter("test_inference.txt")
-    if (top / tests / "__init__.py").is_file():
-        text = text.replace(_FIRST_IMPORT, f"from {tests}.inference_example import")
-    return text
+    described = re.search(r"^\s*\[(project|build-system)\]", project, re.MULTILINE) is not None
+    wanted = "--editable . " if described or (top / "setup.py").is_file() else ""
+    wanted += "--requirement requirements.txt " if (top / "requirements.txt").is_file() else ""
+    return _template("infergate.yml").replace(_INSTALLED, wanted).replace("-- tests\n", f"-- {tests}\n")

@@ -6,16 +6,12 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
-T = TypeVar("T")
-
-
-def _always(rows: Sequence[object]) -> bool:  # noqa: ARG001 - one form for every condition
-    return True
+_T = TypeVar("_T")
 
 
 @dataclasses.dataclass(frozen=True)
-class Column(Generic[T]):
-    """One column of a table of `T`.
+class Column(Generic[_T]):
+    """One column of a table of `_T`.
 
     `cell` reads the text of a row, which is safe to print but not escaped for a format. `shown` decides from
     all rows of a table whether it has the column.
@@ -23,14 +19,14 @@ class Column(Generic[T]):
 
     key: str
     header: str
-    cell: Callable[[T], str]
+    cell: Callable[[_T], str]
     left: bool = False
     """Whether cells are aligned left, as words are; figures are aligned right."""
     title: str = ""
     """Header on a page, which has more room than a terminal; empty: the same."""
     label: str = ""
     """Text in front of the cell on a page that is too narrow for headers; empty: the title."""
-    shown: Callable[[Sequence[T]], bool] = _always
+    shown: Callable[[Sequence[_T]], bool] = lambda _: True
 
     @property
     def page_header(self) -> str:
@@ -43,6 +39,6 @@ class Column(Generic[T]):
         return self.label or self.page_header
 
 
-def shown_columns(columns: Sequence[Column[T]], rows: Sequence[T]) -> tuple[Column[T], ...]:
+def shown_columns(columns: Sequence[Column[_T]], rows: Sequence[_T]) -> tuple[Column[_T], ...]:
     """Return the columns that a table of these rows has."""
     return tuple(column for column in columns if column.shown(rows))

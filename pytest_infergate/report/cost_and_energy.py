@@ -43,12 +43,8 @@ class CostAndEnergy(Struct, frozen=True, kw_only=True):
     """What the figures rest on, a sentence each; empty without figures."""
 
 
-def _any_known(read: Callable[[CostAndEnergy], str]) -> Callable[[Sequence[CostAndEnergy]], bool]:
-    return lambda rows: any(read(row) != units.UNKNOWN for row in rows)
-
-
 def _spending_column(key: str, title: str, read: Callable[[CostAndEnergy], str]) -> Column[CostAndEnergy]:
-    return Column(key, title, read, shown=_any_known(read))
+    return Column(key, title, read, shown=lambda rows: any(read(row) != units.UNKNOWN for row in rows))
 
 
 SPENDING_COLUMNS: Final = (

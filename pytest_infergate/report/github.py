@@ -19,7 +19,6 @@ from pytest_infergate.report.markdown import CELL, block, code, cut, details, es
 from pytest_infergate.report.rows import (
     CASE,
     VERDICT,
-    Judged,
     Row,
     case_columns,
     grouped_notes,
@@ -39,10 +38,10 @@ COMMENT_BYTES: Final = 65_000
 MARKER: Final = "<!-- infergate -->"
 """First line of a comment, by which it is found again."""
 ROWS: Final = 200
-"""Rows of a table, the gravest first."""
+"""Rows of a table, the most severe first."""
 COMMENT_ROWS: Final = 20
-_TOLD: Final = 10
-"""Cases that are told in full."""
+_EXPLAINED: Final = 10
+"""Cases that are explained in full."""
 _LISTED: Final = 12
 _NAME: Final = 100
 _MESSAGE: Final = 4_000
@@ -78,7 +77,7 @@ MEANINGS: Final = {
 
 
 class PagePart(NamedTuple):
-    """A part of a page that is there whole or not at all."""
+    """A part of a page that is shown whole or left out."""
 
     name: str
     text: str
@@ -93,14 +92,12 @@ def annotate(
     that failed as a whole is an error without a place.
     """
     failing = [
-        judged
-        for judged in paired_with_verdicts(session)
-        if judged.verdict is not None and judged.verdict.failed
+        parts for parts in paired_with_verdicts(session) if parts.verdict is not None and parts.verdict.failed
     ]
     lines = []
-    for judged in failing[:most]:
-        shown = row(judged)
-        file, line = places.get(judged.subject.nodeid, ("", None))
+    for parts in failing[:most]:
+        shown = row(parts)
+        file, line = places.get(parts.subject.nodeid, ("", None))
         lines.append(
             command(
                 "error",
@@ -155,13 +152,20 @@ def markdown_summary(
     `lead` is what went wrong beside the cases, and comes before them. Sections that do not fit are left out
     whole, and named.
     """
-    pairs = [(judged, row(judged)) for judged in paired_with_verdicts(session)]
+    pairs = [(parts, row(parts)) for parts in paired_with_verdicts(session)]
     every = [shown for _, shown in pairs]
-    changed = [shown for judged, shown in pairs if _has_changed(judged, shown)]
-    failed = [shown for judged, shown in pairs if judged.verdict is not None and judged.verdict.failed]
+    failed = [shown for parts, shown in pairs if parts.verdict is not None and parts.verdict.failed]
+    changed = [
+        shown
+        for parts, shown in pairs
+        if shown.failed
+        or shown.accepted
+        or shown.verdict in _CHANGED
+        or (parts.result is not None and parts.result.outcome is Outcome.FAILED)
+    ]
     reasons = (
         f"{code(shorten(shown.nodeid, _NAME))}{escaped(shown.place)}\n\n{block(_explained(shown.message))}"
-        for shown in failed[:_TOLD]
+        for shown in failed[:_EXPLAINED]
     )
     folded = (
         ("why, and what next", "\n\n".join(reasons)),
@@ -187,7 +191,7 @@ def comment(
     lead: str = "",
     limit: int = COMMENT_BYTES,
 ) -> str:
-    """What stands at a pull request, found again by its marker; `order` are the run's id and attempt."""
+    """The comment at a pull request, found again by its marker; `order` are the run's id and attempt."""
     head = _marked(order)
     page = markdown_summary(
         session, artifact_url=artifact_url, lead=lead, limit=limit - len(head), rows=COMMENT_ROWS
@@ -196,14 +200,14 @@ def comment(
 
 
 def without_results(reason: str, *, artifact_url: str = "", order: tuple[int, int] | None = None) -> str:
-    """The page or comment of a run that left no results, which is no pass."""
+    """The page or comment of a run that left no results, which does not count as passed."""
     head = "" if order is None else _marked(order)
     where = link("Look at the run.", artifact_url)
     return f"{head}### {_FAILED} No result: {_sentence(reason)}\n\nNothing was decided. {where}\n"
 
 
 def order_of(body: str) -> tuple[int, int] | None:
-    """The run that a comment is of; ``None`` for a comment of somebody else."""
+    """The run that a comment is of; ``None`` for a comment that infergate did not write."""
     if not body.startswith(MARKER):
         return None
     found = _ORDER.match(body[len(MARKER) :].lstrip("\r\n"))
@@ -235,32 +239,27 @@ def _size(text: str) -> int:
 
 
 def _head(session: Session, artifact_url: str, lead: str) -> str:
-    gate = session.gate
+    """The outcome, why the run fails, and what it was compared with."""
+    gate, against = session.gate, session.against
     mark = _FAILED if lead or not gate.passed else (_FINE if gate.decided else _WORTH)
     blocks = [f"### {mark} {_sentence(lead or gate.headline)}"]
     if lead:
         blocks.append(_sentence(gate.headline))
-    blocks += [_bullets(map(_sentence, gate.reasons)), _opponent(session)]
+    blocks.append(_bullets(map(_sentence, gate.reasons)))
+    if against is not None:
+        took = f"{units.plural(against.launches, 'launch')}, {units.duration(against.seconds)}"
+        other = wording.described_base(against)
+        if against.commit is not None and against.revision == against.commit:
+            other = f"the merge base {against.commit[:7]}"
+        blocks.append(f"Against {_sentence(other)}, call by call: {took}")
+        accepted = (
+            f"accepted by a commit: {code(shorten(plain(pattern), _NAME))}: "
+            f"{_sentence(reason) or 'no reason was given'}"
+            for pattern, reason in against.accepted.items()
+        )
+        blocks.append(_bullets(accepted))
     blocks.append(link("Report and results", artifact_url) if artifact_url else "")
     return "\n\n".join(filter(None, blocks))
-
-
-def _opponent(session: Session) -> str:
-    """What was compared with what, and which changes a commit accepts."""
-    against = session.against
-    if against is None:
-        return ""
-    took = f"{units.plural(against.launches, 'launch')}, {units.duration(against.seconds)}"
-    other = wording.described_base(against)
-    if against.commit is not None and against.revision == against.commit:
-        other = f"the merge base {against.commit[:7]}"
-    lines = [f"Against {_sentence(other)}, call by call: {took}"]
-    accepted = [
-        f"accepted by a commit: {code(shorten(plain(pattern), _NAME))}: "
-        f"{_sentence(reason) or 'no reason was given'}"
-        for pattern, reason in against.accepted.items()
-    ]
-    return "\n\n".join(filter(None, [*lines, _bullets(accepted)]))
 
 
 def _sentence(text: str) -> str:
@@ -276,30 +275,13 @@ def _bullets(lines: Iterable[str]) -> str:
     return "\n".join(shown)
 
 
-def _has_changed(judged: Judged, shown: Row) -> bool:
-    failed = judged.result is not None and judged.result.outcome is Outcome.FAILED
-    return shown.failed or shown.accepted or failed or shown.verdict in _CHANGED
-
-
-def _what(shown: Row) -> str:
-    """What the verdict rests on; the verdict itself has a column of its own."""
-    return shown.message.title if shown.verdict is None else shown.message.summary
-
-
-def _change(shown: Row) -> str:
-    time = shown.time
-    if time is None:
-        return ""
-    return time.change if time.interval == units.UNKNOWN else f"{time.change} ({time.interval})"
-
-
 _CHANGE_COLUMNS: Final[tuple[Column[Row], ...]] = (
     CASE,
     VERDICT,
     Column("was", "was", lambda shown: "" if shown.time is None else shown.time.was),
     Column("now", "now", lambda shown: "" if shown.time is None else shown.time.now),
-    Column("change", "change", _change),
-    Column("what", "what", _what, left=True),
+    Column("change", "change", lambda shown: "" if shown.time is None else shown.time.text),
+    Column("what", "what", lambda shown: shown.finding, left=True),
 )
 
 

@@ -46,7 +46,7 @@ class Machine(NamedTuple):
     cases: int
 
 
-class Answer(NamedTuple):
+class AdviceEntry(NamedTuple):
     """Advice for one model, and its pictures."""
 
     advice: Advice
@@ -78,9 +78,8 @@ def render_html(session: Session, *, settings: Mapping[str, str] | None = None, 
         .get_template("report.html")
         .render(
             style=Markup(style),  # noqa: S704 - the package's own style sheet without any foreign text
-            style_hash=_style_source(style),
+            style_hash="sha256-" + base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
             gate=session.gate,
-            gate_kind=_gate_kind(session.gate),
             against=session.against,
             opponent="" if session.against is None else wording.described_base(session.against),
             took="" if session.against is None else units.duration(session.against.seconds),
@@ -122,7 +121,7 @@ def _advice(given: Recommendations, gate: GateResult, *, leading: bool) -> dict[
         "advice_words": advice,
         "headline": advice.headline(answers) if leading else gate.headline,
         "answers": [
-            Answer(
+            AdviceEntry(
                 advice=answer,
                 name=split_name(plain(answer.model)),
                 columns=shown_columns(advice.PLAN_COLUMNS, answer.plans),
@@ -147,17 +146,6 @@ def _jinja() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-
-
-def _style_source(style: str) -> str:
-    """Source expression of a style sheet in a content policy."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-
-
-def _gate_kind(gate: GateResult) -> str:
-    if not gate.passed:
-        return "bad"
-    return "warn" if gate.nothing_decided else "good"
 
 
 def _changes(gate: GateResult) -> list[tuple[str, list[str]]]:

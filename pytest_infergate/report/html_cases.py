@@ -17,7 +17,7 @@ from pytest_infergate.report.charts.latency_strips import Mark, Picture, Series
 from pytest_infergate.report.charts.line_charts import Held
 from pytest_infergate.report.columns import shown_columns
 from pytest_infergate.report.cost_and_energy import SPENDING_COLUMNS, bases, cost_and_energy
-from pytest_infergate.report.rows import Judged, Row, row
+from pytest_infergate.report.rows import CaseParts, Row, row
 from pytest_infergate.report.sanitize import ELLIPSIS, plain, shorten, within_test
 
 NAME: Final = 160
@@ -128,10 +128,10 @@ def _axes(entry: CaseEntry) -> tuple[object, ...]:
     return case.params, case.device, case.runtime, case.dtype or "", case.batch_size, case.threads or 0
 
 
-def grouped_cases(judged: Iterable[Judged]) -> tuple[Group, ...]:
+def grouped_cases(parts: Iterable[CaseParts]) -> tuple[Group, ...]:
     """Group cases by test, in the order of the most severe case of each."""
-    tests: dict[str, list[Judged]] = {}
-    for one in judged:
+    tests: dict[str, list[CaseParts]] = {}
+    for one in parts:
         tests.setdefault(one.subject.case.test, []).append(one)
     groups = []
     for index, (test, cases) in enumerate(tests.items(), 1):
@@ -156,10 +156,10 @@ def grouped_cases(judged: Iterable[Judged]) -> tuple[Group, ...]:
     return tuple(groups)
 
 
-def _entry(judged: Judged, anchor: str) -> CaseEntry:
-    shown = row(judged)
+def _entry(parts: CaseParts, anchor: str) -> CaseEntry:
+    shown = row(parts)
     label = within_test(shown.case) + shown.place
-    result = judged.result
+    result = parts.result
     found = None if result is None else bottleneck(result)
     held = None
     if result is not None and found is not None:
@@ -178,7 +178,7 @@ def _entry(judged: Judged, anchor: str) -> CaseEntry:
         name=split_name(shorten(shown.nodeid, NAME)),
         anchor=anchor,
         label=label,
-        latency=_latency(judged),
+        latency=_latency(parts),
         work={
             name: counter.show(totals[name])
             for name, counter in metrics.COUNTERS.items()
@@ -188,14 +188,14 @@ def _entry(judged: Judged, anchor: str) -> CaseEntry:
     )
 
 
-def _latency(judged: Judged) -> tuple[Figure, ...]:
+def _latency(parts: CaseParts) -> tuple[Figure, ...]:
     """Cells of the table beside a picture: calls, percentiles with bounds, first call, expected, limits."""
-    result = judged.result
+    result = parts.result
     if result is None or result.measurement is None:
         return ()
     latency = result.measurement.latency
     limits = []
-    for check in _checks(judged):
+    for check in _checks(parts):
         metric = wording.budget_metric(check.budget.metric)
         limit = wording.formatted(metric, check.budget.limit, result)
         limits.append(f"{plain(check.budget.metric)} {limit}")
@@ -203,7 +203,7 @@ def _latency(judged: Judged) -> tuple[Figure, ...]:
         Figure(f"{latency.count:,}"),
         *(Figure(units.seconds(one.value), _bounds(one)) for one in (latency.p50, latency.p95, latency.p99)),
         Figure(units.seconds(result.measurement.cold_start)),
-        Figure(units.seconds(_expected(judged))),
+        Figure(units.seconds(_expected(parts))),
         Figure(", ".join(limits) or units.UNKNOWN),
     )
 
@@ -216,13 +216,13 @@ def _bounds(estimate: Estimate) -> str:
     return f"{low} or more" if estimate.high is None else f"{low} to {high}"
 
 
-def _checks(judged: Judged) -> tuple[BudgetCheck, ...]:
-    return () if judged.verdict is None else judged.verdict.budgets
+def _checks(parts: CaseParts) -> tuple[BudgetCheck, ...]:
+    return () if parts.verdict is None else parts.verdict.budgets
 
 
-def _expected(judged: Judged) -> float | None:
+def _expected(parts: CaseParts) -> float | None:
     """The median that the baseline lets expect, in seconds."""
-    comparisons = () if judged.verdict is None else judged.verdict.comparisons
+    comparisons = () if parts.verdict is None else parts.verdict.comparisons
     return next((item.baseline for item in comparisons if item.metric == "p50"), None)
 
 
@@ -250,16 +250,16 @@ def picture_label(name: str, place: str) -> str:
     return name + (place if len(place) <= room else place[: room - 1] + ELLIPSIS)
 
 
-def _series(entry: CaseEntry, judged: Judged) -> Series:
-    measured = None if judged.result is None else judged.result.measurement
+def _series(entry: CaseEntry, parts: CaseParts) -> Series:
+    measured = None if parts.result is None else parts.result.measurement
     if measured is None:
         return Series(label=entry.label, figures=(), percentiles=())
     marks = [
         Mark(symbol="limit", seconds=check.budget.limit * LIMITED[check.budget.metric])
-        for check in _checks(judged)
+        for check in _checks(parts)
         if check.budget.metric in LIMITED
     ]
-    expected = _expected(judged)
+    expected = _expected(parts)
     if expected is not None:
         marks.append(Mark(symbol="expected", seconds=expected))
     marks.append(Mark(symbol="p95", seconds=measured.latency.p95.value))

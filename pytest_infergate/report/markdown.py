@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 from pytest_infergate.report.columns import Column
 from pytest_infergate.report.sanitize import ELLIPSIS, plain
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 CELL: Final = 240
 """Characters of a cell or a sentence."""
@@ -26,11 +26,7 @@ _ADDRESS = re.compile(r"https?://[^\s<>\"'`\\|]+")
 
 def escaped(text: str) -> str:
     """Text that reads as it is written."""
-    return _MARKUP.sub(_escape, plain(text).strip())
-
-
-def _escape(found: re.Match[str]) -> str:
-    return f"\\{found[0]}{_BREAK if found[0] in '@#' else ''}"
+    return _MARKUP.sub(lambda found: f"\\{found[0]}{_BREAK if found[0] in '@#' else ''}", plain(text).strip())
 
 
 def code(text: str, *, cell: bool = False) -> str:
@@ -57,14 +53,16 @@ def _longest(lines: Iterable[str]) -> int:
 
 
 def markdown_table(
-    columns: Sequence[Column[T]], rows: Iterable[T], formatted: Mapping[str, Callable[[T], str]] | None = None
+    columns: Sequence[Column[_T]],
+    rows: Iterable[_T],
+    formatted: Mapping[str, Callable[[_T], str]] | None = None,
 ) -> str:
     """A table.
 
     `formatted` gives the Markdown of a cell by the key of its column; other cells are escaped.
     """
 
-    def cell(column: Column[T], row: T) -> str:
+    def cell(column: Column[_T], row: _T) -> str:
         if formatted is not None and column.key in formatted:
             return formatted[column.key](row)
         return escaped(cut(plain(column.cell(row)), CELL))

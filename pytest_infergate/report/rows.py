@@ -38,6 +38,11 @@ class TimeChange(Struct, frozen=True, kw_only=True):
     paired: bool
     """Whether both sides were measured in this run; else the baseline is a stored one."""
 
+    @property
+    def text(self) -> str:
+        """``+8.7 % (+7.7 % to +9.7 %)``."""
+        return self.change if self.interval == units.UNKNOWN else f"{self.change} ({self.interval})"
+
 
 class Row(Struct, frozen=True, kw_only=True):
     """One case as people read it; every text is safe to print but not escaped for HTML."""
@@ -88,6 +93,11 @@ class Row(Struct, frozen=True, kw_only=True):
         if self.verdict is None:
             return NOT_JUDGED
         return f"{self.verdict.value} (accepted)" if self.accepted else self.verdict.value
+
+    @property
+    def finding(self) -> str:
+        """What the verdict rests on, for a table that has a column of verdicts."""
+        return self.message.title if self.verdict is None else self.message.summary
 
     @property
     def outcome(self) -> str:
@@ -164,7 +174,7 @@ class NoteGroup(Struct, frozen=True, kw_only=True):
     nodeids: tuple[str, ...]
 
 
-class Judged(NamedTuple):
+class CaseParts(NamedTuple):
     """The two halves of a case, what was measured and what was decided. One of them may be missing."""
 
     result: CaseResult | None
@@ -179,7 +189,7 @@ class Judged(NamedTuple):
         return subject
 
 
-def paired_with_verdicts(session: Session) -> tuple[Judged, ...]:
+def paired_with_verdicts(session: Session) -> tuple[CaseParts, ...]:
     """Pair results with verdicts in the order of the gate, the most severe first; nothing is dropped.
 
     Cases that occur twice on one machine are paired in the order of the file.
@@ -192,9 +202,9 @@ def paired_with_verdicts(session: Session) -> tuple[Judged, ...]:
     pairs = []
     for verdict in session.gate.verdicts:
         indices = waiting.get((verdict.nodeid, verdict.case, verdict.machine))
-        pairs.append(Judged(session.cases[indices.popleft()] if indices else None, verdict))
+        pairs.append(CaseParts(session.cases[indices.popleft()] if indices else None, verdict))
     left = sorted(index for indices in waiting.values() for index in indices)
-    return (*pairs, *(Judged(session.cases[index], None) for index in left))
+    return (*pairs, *(CaseParts(session.cases[index], None) for index in left))
 
 
 def rows(session: Session) -> tuple[Row, ...]:
@@ -202,10 +212,10 @@ def rows(session: Session) -> tuple[Row, ...]:
     return tuple(map(row, paired_with_verdicts(session)))
 
 
-def row(judged: Judged) -> Row:
+def row(parts: CaseParts) -> Row:
     """Format one case."""
-    result, verdict = judged
-    subject = judged.subject
+    result, verdict = parts
+    subject = parts.subject
     figures = {}
     if result is not None and result.measurement is not None:
         measured = result.measurement
@@ -282,9 +292,9 @@ def budget_parts(checks: Sequence[BudgetCheck], result: CaseResult | None = None
 def grouped_notes(session: Session) -> tuple[NoteGroup, ...]:
     """Every note of a session once, those of most cases first."""
     groups: dict[Note, dict[str, None]] = {}
-    for judged in paired_with_verdicts(session):
-        for note in _notes(*judged):
-            groups.setdefault(note, {})[plain(judged.subject.nodeid)] = None
+    for parts in paired_with_verdicts(session):
+        for note in _notes(*parts):
+            groups.setdefault(note, {})[plain(parts.subject.nodeid)] = None
     ordered = sorted(groups.items(), key=lambda pair: -len(pair[1]))
     return tuple(
         NoteGroup(

@@ -10,7 +10,7 @@ from tabulate import tabulate
 from pytest_infergate.report.columns import Column
 from pytest_infergate.report.sanitize import shorten
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 LEAST_NAME = 16
 """Characters that a name in the first column keeps, however narrow the terminal."""
@@ -18,7 +18,7 @@ _GUTTER = 2
 """Spaces that tabulate puts between columns."""
 
 
-def text_table(columns: Sequence[Column[T]], rows: Sequence[T], width: int | None = None) -> str:
+def text_table(columns: Sequence[Column[_T]], rows: Sequence[_T], width: int | None = None) -> str:
     """Lay rows out below their headers and a rule.
 
     With a `width` names in the first column are cut to the room that the other columns leave.
@@ -39,7 +39,7 @@ def text_table(columns: Sequence[Column[T]], rows: Sequence[T], width: int | Non
     return "\n".join(line.rstrip() for line in text.splitlines())
 
 
-def room_for_names(columns: Sequence[Column[T]], rows: Sequence[T], width: int) -> int:
+def room_for_names(columns: Sequence[Column[_T]], rows: Sequence[_T], width: int) -> int:
     """Characters that the columns after the first leave for names; negative where they do not fit."""
     taken = (max(len(column.header), *(len(column.cell(row)) for row in rows)) for column in columns[1:])
     return width - sum(longest + _GUTTER for longest in taken)

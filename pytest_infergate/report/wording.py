@@ -113,11 +113,13 @@ def budget_metric(name: str) -> Metric:
     try:
         return metrics.metric(name)
     except KeyError:
-        return Metric(plain(name), plain(name), None, 1, _bare)
-
-
-def _bare(value: float | None) -> str:
-    return units.UNKNOWN if value is None else f"{value:,.6g}"
+        return Metric(
+            name=plain(name),
+            text=plain(name),
+            read=None,
+            scale=1,
+            show=lambda value: units.UNKNOWN if value is None else f"{value:,.6g}",
+        )
 
 
 def formatted(metric: Metric, value: float | None, result: CaseResult | None) -> str:
@@ -235,15 +237,15 @@ def _time_section(
     allowed = "" if row.tolerance is None else f", allowed {units.percent(row.tolerance)}"
     change = "" if row.effect is None else f"{units.percent(row.effect)}{allowed}"
     detectable = units.percent(row.smallest_detectable) if row.smallest_detectable is not None else ""
+    low, high = units.percent(row.low), units.percent(row.high)
     bounded = row.low is not None and row.high is not None
     if row.evidence == "paired":
         launches = f", {units.plural(row.sessions, 'launch')} of both" if row.sessions else ""
-        interval = f"99 % interval {units.percent(row.low)} to {units.percent(row.high)}" if bounded else ""
         figures = {
             "now": metric.show(row.candidate) if row.candidate is not None else "",
             "on the base": f"{metric.show(row.baseline)}{launches}" if row.baseline is not None else "",
             "change": change,
-            "how sure": interval,
+            "how sure": f"99 % interval {low} to {high}" if bounded else "",
             "smallest detectable": f"{detectable}, in 9 of 10 runs" if detectable else "",
         }
     else:
@@ -251,26 +253,21 @@ def _time_section(
         calls = "" if measurement is None else units.plural(measurement.latency.count, "call")
         sessions = f", from {units.plural(row.sessions, 'session')}"
         seen = f"a true {detectable} would be called regressed in 9 of 10 runs" if detectable else ""
+        level = ""
+        if row.evidence == "stored":
+            level = f", each bound at {_CASE_LEVEL} confidence"
+            if row.verdict is Verdict.REGRESSED:
+                level = f"; the chance of a false alarm anywhere in the run is {_RUN_LEVEL}"
         figures = {
             "measured": f"{metric.show(row.candidate)}{f', median of {calls}' if calls else ''}",
             "expected": f"{metric.show(row.baseline)}{sessions}" if row.baseline is not None else "",
             "change": change,
-            "how sure": _certainty(row) if bounded else "",
+            "how sure": f"between {low} and {high}{level}" if bounded else "",
             "smallest detectable": seen,
         }
     figures |= {"the model's work": _work(exact), "note": note}
     text = f"{metric.text}, call by call" if row.evidence == "paired" else metric.text
     return _section(text, row.verdict.value, figures)
-
-
-def _certainty(row: Comparison) -> str:
-    """The bounds of a stored comparison, with the confidence level of `core.gate.stored`."""
-    between = f"between {units.percent(row.low)} and {units.percent(row.high)}"
-    if row.evidence != "stored":
-        return between
-    if row.verdict is Verdict.REGRESSED:
-        return f"{between}; the chance of a false alarm anywhere in the run is {_RUN_LEVEL}"
-    return f"{between}, each bound at {_CASE_LEVEL} confidence"
 
 
 def _work(exact: Sequence[Comparison]) -> str:

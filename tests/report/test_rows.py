@@ -5,7 +5,7 @@ from sessions import MISSING, NOT_DECIDED, differs, judged, time, uncompared
 from pytest_infergate.core.domain.measurement import Estimate, Latency, Measurement, Memory, WarmUp
 from pytest_infergate.core.domain.outcome import Outcome, Verdict
 from pytest_infergate.report import cost_and_energy, rows
-from pytest_infergate.report.rows import Judged, Row
+from pytest_infergate.report.rows import CaseParts, Row
 
 
 def shown(row: Row) -> tuple[str, ...]:
@@ -45,10 +45,10 @@ def test_results_and_verdicts_are_paired_and_none_is_dropped(sample):
     verdicts = (sample.verdict(case=three), sample.verdict(case=one), sample.verdict(case=one))
     session = sample.session([(first, None), (lonely, None), (again, None), *((None, v) for v in verdicts)])
     assert rows.paired_with_verdicts(session) == (
-        Judged(None, verdicts[0]),
-        Judged(first, verdicts[1]),
-        Judged(again, verdicts[2]),
-        Judged(lonely, None),
+        CaseParts(None, verdicts[0]),
+        CaseParts(first, verdicts[1]),
+        CaseParts(again, verdicts[2]),
+        CaseParts(lonely, None),
     )
     assert [row.word for row in rows.rows(session)][-1] == "not judged"
 
@@ -64,7 +64,7 @@ def test_extreme_figures_are_shown_without_failing(sample):
             warm_up=WarmUp(calls=0, seconds=0.0, steady=False),
             memory=Memory(activations=10**18),
         )
-        row = rows.row(Judged(sample.result(measurement=measurement), None))
+        row = rows.row(CaseParts(sample.result(measurement=measurement), None))
         assert row.peak_memory == "1000000 TB"
         assert row.p50, value
         assert "inf" not in row.p50
@@ -186,7 +186,7 @@ def test_hostile_names_are_spelt_out(sample):
 
 
 def time_of(pair):
-    return rows.row(rows.Judged(*pair)).time
+    return rows.row(rows.CaseParts(*pair)).time
 
 
 def test_a_row_says_what_was_and_what_is(sample):

@@ -1,7 +1,7 @@
-"""The `comment` command: results of a stranger's run become one comment at a pull request.
+"""Results of a run, which may come from a fork, become one comment at its pull request.
 
-What the artifact holds is hostile: it is read within limits, and nothing of it chooses where the comment
-goes. Which run, which commit and which pull request these are, the service's API says.
+The content of the artifact is untrusted: it is read within limits, and does not influence where the comment
+goes. Run, commit and pull request come from the API of the service.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pytest_infergate.report.sanitize import plain
 _T = TypeVar("_T")
 
 BOT: Final = "github-actions[bot]"
-"""Who a workflow's own token writes as."""
+"""Login of the token that a workflow has."""
 LARGEST_ARTIFACT: Final = 32 * 10**6
 """Bytes of results that are read; five thousand cases have about 15 MB."""
 LARGEST_ANSWER: Final = 16 * 10**6
@@ -46,13 +46,13 @@ class ApiError(InfergateError):
 
 
 class Login(msgspec.Struct):
-    """Who owns or wrote something."""
+    """Login of an owner or author."""
 
     login: str
 
 
 class Repository(msgspec.Struct):
-    """Where a branch lives."""
+    """Repository of a branch."""
 
     full_name: str
     owner: Login
@@ -81,7 +81,7 @@ class WorkflowRun(msgspec.Struct):
 
 
 class Head(msgspec.Struct):
-    """Where a pull request stands."""
+    """Newest commit of a pull request."""
 
     sha: str
 
@@ -110,14 +110,14 @@ class PublishedComment(NamedTuple):
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirect would carry the token elsewhere."""
+    """Handler without redirects, which would send the token to another address."""
 
     def redirect_request(self, *_: Any, **__: Any) -> None:
-        """Follow none."""
+        """Refuse every redirect."""
 
 
 class Api:
-    """The REST API of one repository. The token is sent to its address alone, and shown nowhere."""
+    """The REST API of one repository. The token is sent to its address only and never printed."""
 
     def __init__(self, address: str, repository: str, token: str) -> None:
         if not token:
@@ -169,7 +169,7 @@ class Api:
 
 
 def _refusal(method: str, error: urllib.error.HTTPError) -> str:
-    """What a status means here, with the service's own words."""
+    """What a status means here, with the message of the service."""
     try:
         said = msgspec.json.decode(error.read(LARGEST_ANSWER), type=dict[str, Any]).get("message", "")
     except (OSError, msgspec.DecodeError, http.client.HTTPException):
@@ -215,8 +215,8 @@ def _pull_request(api: Api, run: WorkflowRun) -> int | str:
         return "the repository or branch of the run is gone"
     head = quote(f"{run.head_repository.owner.login}:{run.head_branch}", safe="")
     pulls = api.read(f"/pulls?state=open&head={head}&per_page={PAGE}", list[Pull])
-    told = {pull.number for pull in run.pull_requests}
-    ours = [pull for pull in pulls if not told or pull.number in told]
+    named = {pull.number for pull in run.pull_requests}
+    ours = [pull for pull in pulls if not named or pull.number in named]
     if not ours:
         return f"there is no open pull request of {plain(run.head_branch)}"
     current = [pull.number for pull in ours if pull.head.sha == run.head_sha]
@@ -244,7 +244,7 @@ def _body(files: Sequence[Path], run: WorkflowRun) -> tuple[str, str]:
 
 
 def merged_results(files: Iterable[Path]) -> Session:
-    """Read results that nobody vouches for. Raises `StorageError`, which repeats nothing of their content."""
+    """Read untrusted results. Raises `StorageError`, which repeats nothing of their content."""
     named = []
     room = LARGEST_ARTIFACT
     for path in files:
@@ -275,7 +275,7 @@ def _content(path: Path, room: int) -> bytes:
 
 
 def _settled(api: Api, number: int, order: tuple[int, int], body: str, author: str) -> str:
-    """Make the pull request carry one comment, that of the newest run; what was done."""
+    """Leave one comment at the pull request, that of the newest run; return what was done."""
     ours = _ours(api, number, author)
     posted = not ours
     if posted:
@@ -295,30 +295,25 @@ def _settled(api: Api, number: int, order: tuple[int, int], body: str, author: s
 
 
 def _ours(api: Api, number: int, author: str) -> list[tuple[tuple[int, int], Comment]]:
-    """Comments with the marker, written by us and not by somebody who copied it; the run of each."""
-    return [
-        (found, comment)
-        for comment in _comments(api, number)
-        if comment.user is not None
-        and comment.user.login == author
-        and (found := github.order_of(comment.body or "")) is not None
-    ]
-
-
-def _delete(api: Api, comments: Iterable[Comment]) -> None:
-    for comment in comments:
-        api.write("DELETE", f"/issues/comments/{comment.id}")
-
-
-def _comments(api: Api, number: int) -> list[Comment]:
-    """Every comment of a pull request, oldest first."""
+    """Comments with the marker, oldest first, each with its run; not those of others, who may copy it."""
     comments: list[Comment] = []
     for page in range(1, PAGES + 1):
         found = api.read(f"/issues/{number}/comments?per_page={PAGE}&page={page}", list[Comment])
         comments += found
         if len(found) < PAGE:
             break
-    return sorted(comments, key=lambda comment: comment.id)
+    return [
+        (order, comment)
+        for comment in sorted(comments, key=lambda comment: comment.id)
+        if comment.user is not None
+        and comment.user.login == author
+        and (order := github.order_of(comment.body or "")) is not None
+    ]
+
+
+def _delete(api: Api, comments: Iterable[Comment]) -> None:
+    for comment in comments:
+        api.write("DELETE", f"/issues/comments/{comment.id}")
 
 
 def api_of(repository: str, environment: Mapping[str, str]) -> Api:

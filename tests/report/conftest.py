@@ -4,6 +4,17 @@ import math
 
 import pytest
 
+from pytest_infergate.core.domain.advice_values import (
+    Advice,
+    CostPoint,
+    Crossing,
+    Demand,
+    Plan,
+    QueueLoad,
+    Recommendations,
+    Sensitivity,
+    Sweep,
+)
 from pytest_infergate.core.domain.measurement import (
     Counters,
     Energy,
@@ -319,7 +330,33 @@ class Sample:
             environment=environment,
             cases=session.cases,
             gate=session.gate,
+            advice=cls.hostile_advice(),
         )
+
+    @staticmethod
+    def hostile_advice():
+        """An answer of hostile texts for each of them."""
+        load = QueueLoad(requests=1, mean=0.1, p50=0.1, p95=0.1, p99=0.1, utilisation=0.5, mean_batch=1.0)
+        answers = []
+        for text in HOSTILE:
+            best = Plan(
+                deployment=text, instance=text, price=text, usd_per_hour=1.0, user_specified=False, device=text,
+                runtime=text, dtype=text, hardware=text, max_batch=1, max_wait=0.0, instances=1,
+                usd_per_month=730.0, usd_per_month_with_spare=1460.0, usd_per_million=1.0, load=load,
+            )  # fmt: skip
+            answers.append(
+                Advice(
+                    model=text, demand=Demand(rate=1.0), utilisation=0.5, deployments=(text, f"{text}2"),
+                    plans=(best, best), considered=(best,),
+                    sweeps=(Sweep(deployment=text, batch_sizes=(1, 2), p50=(0.1, 0.2), throughput=(1.0, 2.0)),),
+                    crossings=(Crossing(rate=2.0, below=text, above=text),),
+                    costs=tuple(CostPoint(rate=rate, usd_per_month=(730.0, None)) for rate in (1.0, 9.0)),
+                    sensitivities=(Sensitivity(assumption=text, winner=text),),
+                    notes=(Note(code=text, text=text, hint=text),),
+                )
+            )  # fmt: skip
+        questions = {text: (Note(code=text, text=text, hint=text),) for text in HOSTILE}
+        return Recommendations(answers=tuple(answers), unanswered=questions)
 
 
 def _inverse_normal(p):

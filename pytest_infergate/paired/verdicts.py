@@ -12,6 +12,7 @@ from pytest_infergate.core.domain.outcome import CaseResult, CaseVerdict, Compar
 from pytest_infergate.core.gate import decide, paired
 from pytest_infergate.paired.selected_case import SelectedCase
 from pytest_infergate.paired.trial import Trial
+from pytest_infergate.runner.case_result import case_result
 
 if TYPE_CHECKING:
     from pytest_infergate.runner.run import InferenceRun
@@ -32,8 +33,8 @@ class Judge(NamedTuple):
         """Judge one case; `accepted` is the note of a commit that accepts its changes."""
         outcome, reason = _outcome(trial)
         measured = msgspec.structs.replace(
-            self.run.result(case.case, case.nodeid, case.terms, outcome),
-            hardware=self.run.device(case.case.device).hardware(),
+            case_result(case.case, case.nodeid, case.terms, outcome),
+            hardware=self.run.devices.open(case.case.device).hardware(),
             measurement=trial.measurements.get("candidate"),
             reason=reason,
             budgets=(),  # threads wait differently in paired workers: their times meet no budget

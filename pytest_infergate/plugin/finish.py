@@ -132,11 +132,13 @@ def cases_on_record(run: InferenceRun, reported: ReportedCases, scope: Sequence[
     Not expected are times of other hardware, tests outside the scope, and values of axes that no test of
     this run has and the command line did not ask for.
     """
-    classes = {run.device(name).hardware().id for name in run.devices if run.absence_reason(name) is None}
+    devices = run.devices
+    available = [name for name in devices.names if devices.absence_reason(name) is None]
+    classes = {devices.open(name).hardware().id for name in available}
     found = frozenset(reported.collected.cases)
     asked = run.settings
     combinations = {_axes(case) for case in found} | set(
-        itertools.product(run.devices, ("eager",), asked.dtypes or (None,), asked.threads or (None,))
+        itertools.product(devices.names, ("eager",), asked.dtypes or (None,), asked.threads or (None,))
     )
     timed = {name: frozenset(entry.case for entry in kept.cases) for name, kept in run.baselines.items()}
     comparable = run.records.keys() | {case for name in classes & timed.keys() for case in timed[name]}
@@ -229,7 +231,7 @@ def _record(run: InferenceRun, session: Session, modules: Collection[str]) -> li
         run.store.record(history)
         recorded += len(history.cases)
     torch = session.environment.packages.get("torch")
-    counted = [record for result in sound if (record := counter_changes.record(result, torch)) is not None]
+    counted = [record for result in sound if (record := counter_changes.counter_record(result, torch)) is not None]
     gone = [
         case
         for case in session.gate.missing

@@ -15,6 +15,7 @@ from pytest_infergate.plugin.collection import case_of, parameter_of
 from pytest_infergate.plugin.fixture import Result, result_of
 from pytest_infergate.report import junit, text
 from pytest_infergate.runner.case_report import case_report
+from pytest_infergate.runner.case_result import case_result
 from pytest_infergate.runner.run import InferenceRun
 
 CAUGHT = (
@@ -32,14 +33,14 @@ class MeasuredCases:
 
     def why_not(self, case: Case, nodeid: str, terms: CaseTerms) -> str | None:
         """Return that the device is absent, or that the time for all cases is spent."""
-        absence = self._run.absence_reason(case.device)
+        absence = self._run.devices.absence_reason(case.device)
         if absence is not None:
             reason: Note | None = Note(code=NoteCode.DEVICE_ABSENT, text=absence)
         else:  # a rerun repeats what was measured, which takes no time
             reason = None if nodeid in self._run.measured else self._run.out_of_time()
         if reason is None:
             return None
-        self._skipped[nodeid] = self._run.unmeasured(case, nodeid, terms, Outcome.SKIPPED, reason)
+        self._skipped[nodeid] = case_result(case, nodeid, terms, Outcome.SKIPPED, reason)
         return str(reason)
 
     def measure(self, case: Case, nodeid: str, terms: CaseTerms, invocation: Invocation) -> Result:
@@ -87,4 +88,4 @@ class MeasuredCases:
             return None
         case = case_of(item, parameter.axes)
         reason = Note(code=NoteCode.TEST_FAILED, text="the test itself failed", hint="fix the test first")
-        return self._run.unmeasured(case, item.nodeid, parameter.terms, Outcome.FAILED, reason)
+        return case_result(case, item.nodeid, parameter.terms, Outcome.FAILED, reason)

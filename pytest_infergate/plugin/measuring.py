@@ -122,7 +122,7 @@ class Measuring:
 
     def parameters(self, marker: Marker, test: str) -> Sequence[Parameter]:
         """Return each case that the command line asks for and the marker allows."""
-        return parameters(marker, test, self._settings, self.run.devices)
+        return parameters(marker, test, self._settings, self.run.devices.names)
 
     def start(self) -> Sequence[object]:
         """Let the controller of pytest-xdist, which collects nothing, check what its workers will need."""
@@ -142,13 +142,14 @@ class Measuring:
         if collected.inference and not only_shows:
             collected.refuse_shared_ids()
             self._check(len(collected.inference), machine)
-        reference = self._reference(run, reported, collected.present(run.absence_reason), machine, config)
+        present = collected.present(run.devices.absence_reason)
+        reference = self._reference(run, reported, present, machine, config)
         progress = CaseProgress(machine.terminal, collected.inference, reference.forecast)
         hooks = [ItemHooks(self.cases), progress]
         if only_shows:
             return hooks
         if self._settings.list:
-            return [*hooks, CaseListing(machine.terminal, run.absence_reason)]
+            return [*hooks, CaseListing(machine.terminal, run.devices.absence_reason)]
         end = (
             xdist.WorkerHooks(collected)
             if xdist.is_worker(config)

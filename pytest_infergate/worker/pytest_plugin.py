@@ -199,7 +199,7 @@ class WorkerMode:
 
     def parameters(self, marker: Marker, test: str) -> Sequence[Parameter]:
         """Return the cases that the parent has."""
-        return parameters(marker, test, self._settings, self._run.devices)
+        return parameters(marker, test, self._settings, self._run.devices.names)
 
     def start(self) -> Sequence[object]:
         """Return nothing: the parent has checked everything."""
@@ -222,16 +222,17 @@ class WorkerMode:
 
     def _control(self) -> None:
         """Serve the control: fixed work on the first device that is available."""
-        name = next(name for name in self._run.devices if self._run.absence_reason(name) is None)
-        self._serving.control(self._run.device(name))
+        devices = self._run.devices
+        name = next(name for name in devices.names if devices.absence_reason(name) is None)
+        self._serving.control(devices.open(name))
 
     def why_not(self, case: Case, nodeid: str, terms: CaseTerms) -> str | None:  # noqa: ARG002
         """Return why the device is absent."""
-        return self._run.absence_reason(case.device)
+        return self._run.devices.absence_reason(case.device)
 
     def measure(self, case: Case, nodeid: str, terms: CaseTerms, invocation: Invocation) -> Result:  # noqa: ARG002
         """Serve one case as the parent commands."""
-        device = self._run.device(case.device)
+        device = self._run.devices.open(case.device)
         try:
             with torch_threads(case.threads):
                 run = self._served(case, device, invocation)

@@ -14,7 +14,7 @@ from pytest_infergate.core.domain.measurement import Counters
 from pytest_infergate.core.domain.metrics import COUNTERS
 from pytest_infergate.core.domain.model import Note
 from pytest_infergate.core.domain.notes import NoteCode
-from pytest_infergate.core.gate.counter_changes import collapsed
+from pytest_infergate.core.domain.places import collapse_places
 from pytest_infergate.instruments.device import Device, DeviceCounters, DeviceMemory
 from pytest_infergate.measure import memory
 from pytest_infergate.measure.seed import seed_all
@@ -73,7 +73,7 @@ def count_call(
         counters=Counters(
             totals=totals[0],
             weights=dict(weights or {}),
-            operators=collapsed(operators.work),
+            operators=collapse_places(operators.work),
             architecture=device.architecture(),
             varying=differing,
         ),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.model import Note, Struct
 from pytest_infergate.core.domain.notes import NoteCode
-from pytest_infergate.core.gate import paired
+from pytest_infergate.core.gate import launch_location, paired
 from pytest_infergate.core.gate.paired import Stage
 from pytest_infergate.paired.trial import Trial, decision, log_ratios
 
@@ -51,9 +51,11 @@ class InterimAnalysis:
             trial.waiting and trial.stage is Stage.SCREEN and self._stage(trial) is Stage.CONFIRM
             for trial in waiting
         )
+        # Counting has also found the cases whose times cannot be compared, which no longer wait.
         undecided = [trial for trial in waiting if trial.waiting]
         for trial in undecided:
             trial.stage = self._stage(trial)
+        # Before any case stops: all notes name the same time that the run would still need.
         spent, left = self._clock() - self._begin, self._seconds_left()
         for trial in undecided:
             if trial.stage is not Stage.DONE:
@@ -62,7 +64,10 @@ class InterimAnalysis:
     def _pool_spreads(self, screened: Sequence[Trial]) -> None:
         """Keep, for the cases that have an analysis of the screen now, the spread of all other cases."""
         for analysis in {len(trial.screen) for trial in screened}.intersection(paired.SCREEN_ANALYSES):
-            spreads = paired.spreads_of_others([log_ratios(trial, analysis) for trial in self._trials])
+            # As many launches of every case, decided or not: a choice by outcome would bias the spread.
+            spreads = launch_location.spreads_of_others(
+                [log_ratios(trial, analysis) for trial in self._trials]
+            )
             for trial, spread in zip(self._trials, spreads, strict=True):
                 if trial in screened and len(trial.screen) == analysis:
                     trial.other_spreads[analysis] = spread
@@ -82,6 +87,7 @@ class InterimAnalysis:
     def _time_limit_note(self, trial: Trial, spent: float, left: float) -> Note | None:
         """Why a case stops, if the launches to its next analysis do not fit its time or the run's."""
         needed = trial.seconds + _seconds_to_next_analysis(trial)
+        # A launch between two analyses decides nothing: it is all of them or none.
         if trial.launches and needed > trial.spec.max_seconds:
             return Note(
                 code=NoteCode.TIME_LIMIT,
@@ -99,7 +105,7 @@ class InterimAnalysis:
 
     def _seconds_left(self) -> float:
         waiting = [trial for trial in self._trials if trial.waiting]
-        launches = max(map(_launches_to_next_analysis, waiting), default=0)
+        launches = max(map(_launches_to_next_analysis, waiting), default=0)  # cases share launches
         return sum(map(_seconds_to_next_analysis, waiting)) + launches * self._overhead
 
     def progress(self, launches: int) -> Progress:

@@ -231,7 +231,9 @@ def _record(run: InferenceRun, session: Session, modules: Collection[str]) -> li
         run.store.record(history)
         recorded += len(history.cases)
     torch = session.environment.packages.get("torch")
-    counted = [record for result in sound if (record := counter_changes.counter_record(result, torch)) is not None]
+    counted = [
+        record for result in sound if (record := counter_changes.counter_record(result, torch)) is not None
+    ]
     gone = [
         case
         for case in session.gate.missing

@@ -93,7 +93,7 @@ def _wider_tolerances(regressed: Sequence[Comparison], given: Collection[str]) -
         if row.metric == counter_changes.PEAK:
             name = "memory"
         elif row.evidence == "exact" and row.metric not in given:
-            name = counter_changes.ALL
+            name = counter_changes.ALL_COUNTERS
         if row.effect is not None:
             effects[name] = max(row.effect, effects.get(name, row.effect))
     # Rounding first keeps 15.000000000000002 % from being rounded up to 20 %.

@@ -143,7 +143,7 @@ def _summary(
     """The findings that decided a case, in a few words each."""
     leading = FAILING | {verdict.verdict}
     rows = [row for row in comparisons if row.verdict in leading]
-    exact = [row for row in rows if row.evidence == "exact" and row.metric != counter_changes.ALL]
+    exact = [row for row in rows if row.evidence == "exact" and row.metric != counter_changes.ALL_COUNTERS]
     parts = [text for row in rows if row not in exact[1:] and (text := _comparison_summary(row))]
     if exact[1:]:
         parts.append(units.plural(len(exact) - 1, "more counter"))
@@ -165,7 +165,7 @@ def _comparison_summary(row: Comparison) -> str:
     because = "" if row.note is None else f": {plain(row.note.text)}"
     allowed = "" if row.tolerance is None else f", allowed {units.percent(row.tolerance)}"
     was, now = metric.show(row.baseline), metric.show(row.candidate)
-    if row.metric == counter_changes.ALL:
+    if row.metric == counter_changes.ALL_COUNTERS:
         return "" if row.note is None else plain(row.note.text)
     if row.evidence == "parity":
         return f"it does not compute what the base does{because}"
@@ -201,13 +201,13 @@ def _comparison_sections(
     rows: Sequence[Comparison], explained: AbstractSet[Verdict], result: CaseResult | None
 ) -> Iterator[MetricSection]:
     """The times one by one, the counters of one verdict together."""
-    exact = [row for row in rows if row.evidence == "exact" and row.metric != counter_changes.ALL]
+    exact = [row for row in rows if row.evidence == "exact" and row.metric != counter_changes.ALL_COUNTERS]
     shown: set[Verdict] = set()
     for row in rows:
         if row.verdict not in explained:
             continue
         note = "" if row.note is None else plain(row.note.text)
-        if row.metric == counter_changes.ALL:
+        if row.metric == counter_changes.ALL_COUNTERS:
             yield _section("exact counters", row.verdict.value, {"why": note})
         elif row.evidence == "parity":
             yield _section("outputs", row.verdict.value, {"difference": note})
@@ -284,7 +284,7 @@ def _counter_change(row: Comparison) -> str:
     show = compared_metric(row.metric).show
     allowed = ""
     if row.metric == counter_changes.PEAK:
-        least = units.bytes_(counter_changes.LEAST_BYTES)
+        least = units.bytes_(counter_changes.MIN_PEAK_CHANGE_BYTES)
         allowed = f", allowed {units.percent(row.tolerance)} or {least}, whichever is more"
     elif row.tolerance:
         allowed = f", allowed {units.percent(row.tolerance)}"

@@ -1,4 +1,4 @@
-"""Baselines as files beside the code: one a hardware class, made for review."""
+"""Baselines as files next to the code: one file for each hardware class, laid out for review."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from pytest_infergate.storage.folder import check_writable, locked, unreadable
 __all__ = ["DEFAULT_FOLDER", "FileStore", "atomic_write"]
 
 DEFAULT_FOLDER = ".infergate/baselines"
-"""Where baselines are kept, relative to the rootdir."""
+"""Folder of the baselines, relative to the rootdir."""
+# Ids become file names; a class from elsewhere must not lead out of the folder.
 _SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 class FileStore:
-    """One file ``<folder>/<hardware id>.json`` a class, written atomically and under a lock."""
+    """Files ``<folder>/<hardware class>.json``, which are written atomically and under a lock."""
 
     def __init__(self, folder: str | os.PathLike[str] = DEFAULT_FOLDER) -> None:
         self.folder = Path(folder)
 
     def classes(self) -> tuple[str, ...]:
-        """Ids of the hardware classes that have a file, sorted."""
+        """Return the ids of the hardware classes that have a file, sorted."""
         try:
             names = [path.stem for path in self.folder.iterdir() if path.suffix == ".json"]
         except FileNotFoundError:
@@ -37,7 +38,7 @@ class FileStore:
         return tuple(sorted(name for name in names if not name.startswith(".")))
 
     def load(self, hardware_class: str) -> Baseline | None:
-        """Read and validate the file of one class; ``None`` where there is none."""
+        """Read and validate the file of a hardware class; ``None`` if there is none."""
         path = self._path(hardware_class)
         try:
             data = path.read_bytes()
@@ -48,13 +49,14 @@ class FileStore:
         baseline = baseline_document.decode_baseline(data, str(path))
         if baseline.hardware.id != hardware_class:
             raise StorageError(
-                f"{path}: `$.hardware` is of class {baseline.hardware.id}, not of the one that the file is "
-                f"named after; rename it to {baseline.hardware.id}.json, or {baseline_document.RESTORE_HINT}"
+                f"{path}: `$.hardware` must be of the class in the name of the file, got "
+                f"{baseline.hardware.id}. Hint: rename it to {baseline.hardware.id}.json, or "
+                f"{baseline_document.RESTORE_HINT}"
             )
         return baseline
 
     def record(self, session: Baseline) -> None:
-        """Join one session in; a file whose content stays the same is not written."""
+        """Merge a session into its file. A file whose content does not change is not written."""
         path = self._path(session.hardware.id)
         baseline_document.check_session(session)
         with locked(self.folder):
@@ -64,13 +66,13 @@ class FileStore:
                 atomic_write(path, text)
 
     def check_writable(self) -> None:
-        """Make the folder, lock it, and put a file there for a moment."""
+        """Create the folder, lock it, and write and remove a file."""
         check_writable(self.folder)
 
     def _path(self, hardware_class: str) -> Path:
         if not _SAFE_ID.fullmatch(hardware_class):
             raise StorageError(
-                f"{self.folder}: {hardware_class!r} is no hardware class: letters, digits, '.', '_', '-', "
-                "and first a letter or digit; move such a file out of the folder of baselines"
+                f"{self.folder}: a hardware class must consist of letters, digits, '.', '_' and '-', and "
+                f"start with a letter or digit, got {hardware_class!r}. Hint: move the file out of the folder"
             )
         return self.folder / f"{hardware_class}.json"

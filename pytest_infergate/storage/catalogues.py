@@ -51,7 +51,19 @@ def import_catalog(
         )
     where = str(path)
     header, rows = table_rows(table_text(path), where)
-    places = _column_places(header, where)
+    check_currency(header, where)
+    places = {
+        ours: header.index(theirs)
+        for ours, names in _ALIASES.items()
+        for theirs in reversed(names)
+        if theirs in header
+    }
+    missing = [column for column in _NEEDED if column not in places]
+    if missing:
+        names = " or ".join(_ALIASES[missing[0]])
+        raise StorageError(
+            f"{where}: line 1: a catalogue of prices must have a column {names}. Hint: name another file"
+        )
     defaults = {"provider": provider or path.stem.lower(), "as_of": as_of, "source": path.name}
     cells = (
         {ours: row.cells[index] or defaults.get(ours, "") for ours, index in places.items()} for row in rows
@@ -165,24 +177,6 @@ class _UnusableError(Exception):
     """A row cannot be a price; the text is one of the reasons above."""
 
 
-def _column_places(header: Sequence[str], where: str) -> dict[str, int]:
-    """Return the index of each of our columns in a catalogue."""
-    check_currency(header, where)
-    places = {
-        ours: header.index(theirs)
-        for ours, names in _ALIASES.items()
-        for theirs in reversed(names)
-        if theirs in header
-    }
-    missing = [column for column in _NEEDED if column not in places]
-    if missing:
-        names = " or ".join(_ALIASES[missing[0]])
-        raise StorageError(
-            f"{where}: line 1: a catalogue of prices must have a column {names}. Hint: name another file"
-        )
-    return places
-
-
 def _instances(
     rows: Iterable[Mapping[str, str]], where: str
 ) -> tuple[tuple[Instance, ...], tuple[Note, ...]]:
@@ -214,8 +208,7 @@ def _instances(
     ]
     instances, spot_notes = drop_high_spot(_with_cpu_models(joined), where)
     notes = (
-        *_left_out_notes(+left_out, where),
-        *_contradiction_notes(on_demand.values(), where),
+        *_doubts(+left_out, on_demand.values(), where),
         *spot_notes,
         *instance_types.price_doubts(instances),
     )
@@ -276,15 +269,12 @@ def _with_cpu_models(instances: Iterable[Instance]) -> list[Instance]:
     ]
 
 
-def _left_out_notes(counts: Counter[str], where: str) -> Iterator[Note]:
-    if counts:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
-        text = f"{where}: {units.plural(counts.total(), 'row')} left out: {reasons}"
+def _doubts(left_out: Counter[str], offers: Iterable[Sequence[Instance]], where: str) -> Iterator[Note]:
+    """Yield notes about rows left out, and about two on-demand prices of one instance in one region."""
+    if left_out:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.most_common())
+        text = f"{where}: {units.plural(left_out.total(), 'row')} left out: {reasons}"
         yield Note(code=NoteCode.PRICES_LEFT_OUT, text=text)
-
-
-def _contradiction_notes(offers: Iterable[Sequence[Instance]], where: str) -> Iterator[Note]:
-    """Yield a note if a catalogue has two on-demand prices of one instance in one region."""
     doubtful = [group for group in offers if len({instance.usd_per_hour for instance in group}) > 1]
     if doubtful:
         first = doubtful[0]

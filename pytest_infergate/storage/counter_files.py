@@ -1,7 +1,8 @@
-"""Exact counters in text made for review: a file a test module, a counter a line, sorted.
+"""Exact counters as text, laid out for review: a file for each test module, one counter on a line, sorted.
 
-A case begins at the margin, so that git shows it above each part of a diff, and ends with the number of
-its lines, so that a merge or a cut that lost some is seen.
+A case starts at the margin, so that git shows it in the header of each part of a diff. It ends with the
+number of its lines, so that lines lost in a merge or a truncated file are noticed. Files of version 0.1 have
+the same grammar.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ import msgspec
 
 from pytest_infergate.core.domain.measurement import OperatorWork
 from pytest_infergate.core.domain.model import Case
+from pytest_infergate.core.domain.places import count_places
 from pytest_infergate.core.domain.records import CounterKey, CounterRecord, Tally
-from pytest_infergate.core.gate.counter_changes import count_places, merged
+from pytest_infergate.core.gate.counter_changes import merge_records
 from pytest_infergate.errors import StorageError
 from pytest_infergate.storage.atomic import atomic_write, unwritable
 from pytest_infergate.storage.baseline_document import RESTORE_HINT, text_of
@@ -32,36 +34,39 @@ SUFFIX = ".txt"
 _HEAD = "infergate counters"
 _CASE, _EVERYWHERE, _WITH = "case ", "  everywhere", "  with "
 _END = re.compile(r"  end of ([0-9]{1,9}) lines")
-_ONE_SIDE = "take one side with `git checkout --ours {source}`, then run again with --infer-save"
-_VARIES = "varies"
 _LAST = "end"
+_VARIES = "varies"
+# Keeping both sides would leave two values of a counter, and a wrong number of lines.
+_KEEP_ONE_SIDE = "keep one side with `git checkout --ours {source}`, then run again with --infer-save"
 _PART = re.compile(r"[\w-][\w. +=@-]*")
 _COUNTER = re.compile(r"    ([a-z_]+(?: \w+)?) ([0-9]{1,24}|varies)")
+# The calls of an operator in all places are written for readers only: they follow from the other lines.
 _SUM = re.compile(r"    \S*[.:]\S* [0-9]+")
-"""Calls of an operator in all places: for the eye, it follows from the rest."""
 _OPERATOR = re.compile(
     r"    (\S+): ([0-9]{1,15}) calls?, ([0-9]{1,24}) flops, ([0-9]{1,24}) bytes(?: in (.+))?"
 )
 _PREAMBLE = """\
-# Exact counters of {module}: what one call of each case does.
-# Written by pytest --infer-save. Review a change here as you review code.
-# Bytes in bytes; one multiplication and addition are two flops; figures of an operator "in" several
-# places, as layer.{{0-5}}, are those of each.
+# Exact counters of {module}: the work of one call of each case.
+# Written by pytest --infer-save. Review a change here like a change of code.
+# Sizes are in bytes; a multiplication and an addition are two flops. The figures of an operator "in" several
+# places, for example layer.{{0-5}}, are those of each place.
 """
 
 
 class CounterFiles:
-    """The counters on record below one folder, which need not exist."""
+    """The recorded counters below a folder, which need not exist."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def load(self) -> dict[Case, CounterRecord]:
-        """Every record. Raises `StorageError` for a file that cannot be read, naming file and line."""
+        """Read all records. Raises `StorageError` with file and line if a file cannot be read."""
         records: dict[Case, CounterRecord] = {}
         try:
             if self.folder.exists() and not self.folder.is_dir():
-                raise StorageError(f"{self.folder} is no folder; choose another place for the counters")
+                raise StorageError(
+                    f"{self.folder} must be a folder. Hint: choose another one for the counters"
+                )
             paths = sorted(path for path in self.folder.rglob(f"*{SUFFIX}") if path.is_file())
         except OSError as error:
             raise unreadable(self.folder, error) from error
@@ -69,70 +74,66 @@ class CounterFiles:
             records |= _read(path)
         return records
 
-    def record(self, records: Iterable[CounterRecord], gone: Iterable[Case] = ()) -> int:
-        """Join records in and take cases out; returns how many files changed.
+    def record(self, records: Iterable[CounterRecord], removed: Iterable[Case] = ()) -> int:
+        """Merge records in and remove cases; return how many files changed.
 
-        A file whose content stays the same is not touched, one without a case left is removed.
-        Raises `StorageError`.
+        A file whose content does not change is not written, and a file without cases is deleted. Raises
+        `StorageError`.
         """
-        lost = frozenset(gone)
-        by_module: dict[str, list[CounterRecord]] = {case.module: [] for case in lost}
+        gone = frozenset(removed)
+        by_module: dict[str, list[CounterRecord]] = {case.module: [] for case in gone}
         for record in records:
             by_module.setdefault(record.case.module, []).append(record)
+        changed = 0
         with locked(self.folder):
-            return sum(self._rewrite(module, new, lost) for module, new in sorted(by_module.items()))
+            for module, new in sorted(by_module.items()):
+                path = self.folder / file_name(module)
+                before = _read(path) if path.exists() else {}
+                after = {case: record for case, record in before.items() if case not in gone}
+                for record in new:
+                    merged = merge_records(after.pop(record.case, None), record)
+                    if merged.tallies:
+                        after[record.case] = merged
+                if after != before:
+                    _write(path, module, after)
+                    changed += 1
+        return changed
 
     def check_writable(self) -> None:
-        """Raise `StorageError` where `record` would fail."""
+        """Raise `StorageError` if `record` would fail."""
         check_writable(self.folder)
-
-    def _rewrite(self, module: str, new: Iterable[CounterRecord], gone: frozenset[Case]) -> bool:
-        path = self.folder / file_name(module)
-        before = _read(path) if path.exists() else {}
-        after = {case: record for case, record in before.items() if case not in gone}
-        for record in new:
-            joined = merged(after.pop(record.case, None), record)
-            if joined.tallies:
-                after[record.case] = joined
-        if after == before:
-            return False
-        if after:
-            atomic_write(path, encode_counters(module, after))
-            return True
-        try:
-            path.unlink()
-        except OSError as error:
-            raise unwritable(path, error) from error
-        return True
 
 
 def file_name(module: str) -> str:
-    """Where the counters of a test module stand, ``tests/test_model.py.txt``: never outside the folder."""
+    """Return the file of a test module below the folder: ``tests/test_model.py.txt``.
+
+    A module whose path is too long or might lead out of the folder has its hash in the name.
+    """
     data = module.encode("utf-8", "backslashreplace")
-    if all(map(_PART.fullmatch, module.split("/"))) and len(data) < 200:  # noqa: PLR2004 - of 255
+    if all(map(_PART.fullmatch, module.split("/"))) and len(data) < 200:  # noqa: PLR2004 - file systems allow 255
         return f"{module}{SUFFIX}"
-    words = re.sub(r"[^A-Za-z0-9]+", "-", module)[-60:].strip("-") or "module"
-    return f"{words}-{hashlib.sha256(data).hexdigest()[:8]}{SUFFIX}"
+    readable = re.sub(r"[^A-Za-z0-9]+", "-", module)[-60:].strip("-") or "module"
+    return f"{readable}-{hashlib.sha256(data).hexdigest()[:8]}{SUFFIX}"
 
 
 def encode_counters(module: str, records: Mapping[Case, CounterRecord]) -> str:
-    """Lay records out as text."""
-    lines = [_PREAMBLE.format(module=_line(module)), f"{_HEAD} {COUNTERS_VERSION}\n"]
+    """Return the text of the records of a test module."""
+    lines = [_PREAMBLE.format(module=_json(module)), f"{_HEAD} {COUNTERS_VERSION}\n"]
     for case in sorted(records, key=lambda case: case.order):
-        body = [line for tally in records[case].tallies for line in _tally_lines(tally)]
-        lines += [f"\n{_CASE}{_line(case)}\n", *body, f"  end of {len(body)} lines\n"]
+        body = []
+        for tally in records[case].tallies:
+            body.append(f"{_EVERYWHERE if tally.key == CounterKey() else _WITH + _json(tally.key)}\n")
+            body += [f"    {name} {figure}\n" for name, figure in sorted(_figures(tally).items())]
+            for row in tally.operators:
+                calls = f"{row.calls} call{'' if row.calls == 1 else 's'}"
+                place = f" in {json.dumps(row.place, ensure_ascii=False)[1:-1]}" if row.place else ""
+                body.append(f"    {row.operator}: {calls}, {row.flops} flops, {row.bytes} bytes{place}\n")
+        lines += [f"\n{_CASE}{_json(case)}\n", *body, f"  end of {len(body)} lines\n"]
     return "".join((*lines, f"\n{_LAST}\n"))
 
 
-def _tally_lines(tally: Tally) -> list[str]:
-    return [
-        f"{_EVERYWHERE if tally.key == CounterKey() else _WITH + _line(tally.key)}\n",
-        *(f"    {name} {figure}\n" for name, figure in sorted(_figures(tally).items())),
-        *map(_operator_line, tally.operators),
-    ]
-
-
 def _figures(tally: Tally) -> dict[str, int | str]:
+    """Return the counters of a tally, and the calls of each operator in all places."""
     figures: dict[str, int | str] = {
         name: _VARIES if value is None else value for name, value in tally.counters.items()
     }
@@ -142,28 +143,32 @@ def _figures(tally: Tally) -> dict[str, int | str]:
     return figures | sums
 
 
-def _operator_line(row: OperatorWork) -> str:
-    calls = f"{row.calls} call{'' if row.calls == 1 else 's'}"
-    place = f" in {json.dumps(row.place, ensure_ascii=False)[1:-1]}" if row.place else ""
-    return f"    {row.operator}: {calls}, {row.flops} flops, {row.bytes} bytes{place}\n"
-
-
-def _line(value: Any) -> str:
+def _json(value: Any) -> str:
     return json.dumps(msgspec.to_builtins(value), ensure_ascii=False)
 
 
 def decode_counters(data: bytes, source: str) -> dict[Case, CounterRecord]:
-    """Read what `encode` wrote. Raises `StorageError` naming `source`, the line and the cure."""
+    """Read the text of `encode_counters`.
+
+    `source` names the file in errors. Raises `StorageError` with the line and a hint.
+    """
     reader = _Reader(source)
-    for number, line in enumerate(text_of(data, source, _ONE_SIDE).split("\n"), 1):
-        line = line.rstrip("\r")  # noqa: PLW2901 - of an editor on Windows
+    for number, line in enumerate(text_of(data, source, _KEEP_ONE_SIDE).split("\n"), 1):
+        line = line.rstrip("\r")  # noqa: PLW2901 - editors on Windows add it
         if line.strip() and not line.startswith("#"):
             reader.read(number, line)
     return reader.records(number)
 
 
+class _Lines(NamedTuple):
+    """The lines of a case under one key."""
+
+    counters: dict[str, int | None]
+    operators: dict[tuple[str, str], OperatorWork]
+
+
 class _Reader:
-    """Lines of one file, put together."""
+    """Reads one file line by line."""
 
     def __init__(self, source: str) -> None:
         self._source = source
@@ -171,59 +176,37 @@ class _Reader:
         self._case: Case | None = None
         self._key: CounterKey | None = None
         self._lines = 0
-        """Of the case so far."""
+        """Lines of the case so far."""
         self._found: dict[Case, dict[CounterKey, _Lines]] = {}
 
     def read(self, number: int, line: str) -> None:
-        """Take one line that says something."""
+        """Read a line that is neither blank nor a comment."""
         if not self._versioned:
             self._read_version(number, line)
         elif self._ended:
-            raise self._wrong(number, "something stands after the end")
-        elif line == _LAST:
-            self._check_ended(number)
-            self._ended = True
-        elif line.startswith(_CASE):
-            self._check_ended(number)
-            self._begin(self._parsed(line.removeprefix(_CASE), Case, number), number)
+            raise self._wrong(number, f"nothing may follow {_LAST!r}")
+        elif line == _LAST or line.startswith(_CASE):
+            if self._case is not None:
+                raise self._wrong(number, "the case before this line has no end")
+            if line == _LAST:
+                self._ended = True
+                return
+            case = self._parsed(line.removeprefix(_CASE), Case, number)
+            if case in self._found:
+                raise self._wrong(number, "the file contains this case twice")
+            self._case, self._key, self._lines = case, None, 0
+            self._found[case] = {}
         elif self._case is None:
             raise self._wrong(number, "this line belongs to no case")
         else:
             self._read_line(self._case, number, line)
 
-    def _read_line(self, case: Case, number: int, line: str) -> None:
-        """Take one line of a case."""
-        end = _END.fullmatch(line)
-        if end is not None:
-            if int(end[1]) != self._lines:
-                raise self._wrong(number, f"the case has {self._lines} lines, not {end[1]}")
-            self._case = None
-            return
-        self._lines += 1
-        if line == _EVERYWHERE or line.startswith(_WITH):
-            text = "{}" if line == _EVERYWHERE else line.removeprefix(_WITH)
-            self._key = self._parsed(text, CounterKey, number)
-        elif self._key is None:
-            raise self._wrong(number, "this line stands under no key")
-        elif not _SUM.fullmatch(line):
-            self._read_counter(self._found[case].setdefault(self._key, _Lines({}, {})), number, line)
-
-    def _begin(self, case: Case, number: int) -> None:
-        if case in self._found:
-            raise self._wrong(number, "the case stands here twice")
-        self._case, self._key, self._lines = case, None, 0
-        self._found[case] = {}
-
-    def _check_ended(self, number: int) -> None:
-        if self._case is not None:
-            raise self._wrong(number, "the case before has no end")
-
     def records(self, number: int) -> dict[Case, CounterRecord]:
-        """What the lines make together; `number` is that of the last."""
+        """Return the records of all lines; `number` is that of the last line."""
         if not self._versioned:
-            raise self._wrong(number, f"it does not begin with {_HEAD!r} and a version")
+            raise self._wrong(number, f"the file must start with {_HEAD!r} and a version")
         if not self._ended:
-            raise self._wrong(number, f"it does not close with {_LAST!r}")
+            raise self._wrong(number, f"the file must close with {_LAST!r}")
         return {
             case: CounterRecord(
                 case=case,
@@ -238,11 +221,30 @@ class _Reader:
     def _read_version(self, number: int, line: str) -> None:
         version = re.fullmatch(rf"{_HEAD} ([1-9][0-9]{{0,8}})", line)
         if version is None:
-            raise self._wrong(number, f"it does not begin with {_HEAD!r} and a version")
+            raise self._wrong(number, f"the file must start with {_HEAD!r} and a version")
         if int(version[1]) > COUNTERS_VERSION:
-            known = f"this pytest-infergate reads up to {COUNTERS_VERSION}; upgrade it"
-            raise StorageError(f"{self._source} has version {version[1]}, {known}")
+            raise StorageError(
+                f"{self._source}: the version must be at most {COUNTERS_VERSION}, got {version[1]}, which a "
+                "newer infergate wrote. Hint: upgrade pytest-infergate"
+            )
         self._versioned = True
+
+    def _read_line(self, case: Case, number: int, line: str) -> None:
+        """Read a line of a case."""
+        end = _END.fullmatch(line)
+        if end is not None:
+            if int(end[1]) != self._lines:
+                raise self._wrong(number, f"the case must have {end[1]} lines, got {self._lines}")
+            self._case = None
+            return
+        self._lines += 1
+        if line == _EVERYWHERE or line.startswith(_WITH):
+            text = "{}" if line == _EVERYWHERE else line.removeprefix(_WITH)
+            self._key = self._parsed(text, CounterKey, number)
+        elif self._key is None:
+            raise self._wrong(number, f"a line {_EVERYWHERE!r} or {_WITH!r} must come first in a case")
+        elif not _SUM.fullmatch(line):
+            self._read_counter(self._found[case].setdefault(self._key, _Lines({}, {})), number, line)
 
     def _read_counter(self, lines: _Lines, number: int, line: str) -> None:
         counter, operator = _COUNTER.fullmatch(line), _OPERATOR.fullmatch(line)
@@ -250,7 +252,7 @@ class _Reader:
             name, value = counter.groups()
             figure = None if value == _VARIES else int(value)
             if lines.counters.setdefault(name, figure) != figure:
-                raise self._wrong(number, f"{name} stands here twice, with two values")
+                raise self._wrong(number, f"the case has two values of {name}")
         elif operator is not None:
             name, calls, flops, bytes_, place = operator.groups()
             row = OperatorWork(
@@ -261,13 +263,13 @@ class _Reader:
                 bytes=int(bytes_),
             )
             if lines.operators.setdefault((name, row.place), row) != row:
-                raise self._wrong(number, f"{name} stands here twice in one place, with two values")
+                raise self._wrong(number, f"the case has two values of {name} in one place")
         else:
-            raise self._wrong(number, "it reads neither as a counter nor as an operator")
+            raise self._wrong(number, "the line is neither a counter nor an operator")
 
     def _parsed(self, text: str, kind: type[_T], number: int) -> _T:
         try:
-            # The standard library reads the escapes of names that are no text, as file systems have them.
+            # The standard library reads escapes of bytes that are not text, which names of files may contain.
             return msgspec.convert(json.loads(text), kind)
         except json.JSONDecodeError as error:
             raise self._wrong(number, error.msg) from error
@@ -275,12 +277,7 @@ class _Reader:
             raise self._wrong(number, str(error)) from error
 
     def _wrong(self, number: int, what: str) -> StorageError:
-        return StorageError(f"{self._source}, line {number}: {what}; {RESTORE_HINT}")
-
-
-class _Lines(NamedTuple):
-    counters: dict[str, int | None]
-    operators: dict[tuple[str, str], OperatorWork]
+        return StorageError(f"{self._source}, line {number}: {what}. Hint: {RESTORE_HINT}")
 
 
 def _read(path: Path) -> dict[Case, CounterRecord]:
@@ -289,3 +286,13 @@ def _read(path: Path) -> dict[Case, CounterRecord]:
     except OSError as error:
         raise unreadable(path, error) from error
     return decode_counters(data, str(path))
+
+
+def _write(path: Path, module: str, records: Mapping[Case, CounterRecord]) -> None:
+    if records:
+        atomic_write(path, encode_counters(module, records))
+        return
+    try:
+        path.unlink()
+    except OSError as error:
+        raise unwritable(path, error) from error

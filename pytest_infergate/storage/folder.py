@@ -1,4 +1,4 @@
-"""A folder that several sessions may write at once."""
+"""A folder that several sessions may write to at the same time."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from pytest_infergate.errors import StorageError
 from pytest_infergate.storage.atomic import unwritable
 from pytest_infergate.storage.baseline_document import RESTORE_HINT
 
+# Saving takes milliseconds, so a lock that is held for longer than this belongs to a process that hangs.
 LOCK_SECONDS = 60.0
-"""How long a session waits for another that is saving; saving takes milliseconds."""
+"""Time to wait for another session that is saving."""
 
 
 def check_writable(folder: Path) -> None:
-    """Make the folder, lock it, and put a file there for a moment. Raises `StorageError`."""
+    """Create the folder, lock it, and write and remove a file. Raises `StorageError` if that fails."""
     with locked(folder):
         probe = folder / ".probe"
         try:
@@ -29,22 +30,30 @@ def check_writable(folder: Path) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder against other sessions that save, in this process or another.
+    """Lock the folder against other sessions, in this process or another, and create it if it is missing.
 
-    Raises `StorageError` where it cannot be made or locked.
+    Raises `StorageError` if it cannot be created or locked.
     """
-    _make(folder)
-    path = folder / ".lock"
+    path, ignore = folder / ".lock", folder / ".gitignore"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not ignore.exists():
+            # The folder is committed for review; its lock must not be.
+            ignore.write_bytes(b"# The lock and unfinished files of infergate, and this file.\n.*\n")
+    except OSError as error:
+        raise unwritable(folder, error) from error
     lock = FileLock(path, timeout=LOCK_SECONDS)
     try:
         lock.acquire()
     except Timeout as error:
-        text = f"{path} was held by another process for {LOCK_SECONDS:.0f} s; wait for that session to end"
-        raise StorageError(text) from error
+        raise StorageError(
+            f"{path} was locked by another process for {LOCK_SECONDS:.0f} s. "
+            "Hint: wait for that session to end"
+        ) from error
     except OSError as error:
         raise unwritable(path, error) from error
     except NotImplementedError as error:
-        raise StorageError(f"cannot lock {path}: {error}; keep it on a local disk") from error
+        raise StorageError(f"cannot lock {path}: {error}. Hint: keep the folder on a local disk") from error
     try:
         yield
     finally:
@@ -52,17 +61,8 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def unreadable(path: Path, error: OSError) -> StorageError:
-    """Say why a file cannot be read, and the cure."""
-    why = error.strerror or error
-    return StorageError(f"cannot read {path}: {why}; make it readable for this user, or {RESTORE_HINT}")
-
-
-def _make(folder: Path) -> None:
-    """Make the folder, and keep its lock out of version control."""
-    ignore = folder / ".gitignore"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not ignore.exists():
-            ignore.write_bytes(b"# The lock and unfinished files of infergate, and this file.\n.*\n")
-    except OSError as error:
-        raise unwritable(folder, error) from error
+    """Return the error for a file that cannot be read, with a hint."""
+    reason = error.strerror or error
+    return StorageError(
+        f"cannot read {path}: {reason}. Hint: make it readable for this user, or {RESTORE_HINT}"
+    )

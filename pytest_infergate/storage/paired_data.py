@@ -1,4 +1,4 @@
-"""A file of raw turns: what a paired run measured, to be decided again without measuring."""
+"""Files of paired data: the times of a paired run, from which it can be decided again without measuring."""
 
 from __future__ import annotations
 
@@ -6,20 +6,23 @@ from pathlib import Path
 
 import msgspec
 
+from pytest_infergate.core.domain.launch_times import Launch
 from pytest_infergate.core.domain.model import Case, Struct
 from pytest_infergate.core.domain.outcome import Against
 from pytest_infergate.core.domain.version_1 import upgraded
-from pytest_infergate.core.gate.paired import Launch, PairedTerms, Spread
+from pytest_infergate.core.gate.launch_location import Spread
+from pytest_infergate.core.gate.paired import PairedTerms
 from pytest_infergate.errors import StorageError
 
 PAIRED_DATA_VERSION = 2
-MOST_BYTES = 256 * 1024**2
-LEAST_SECONDS, MOST_SECONDS = 1e-10, 86_400.0
-MOST_RATIO = 1e6
+MAX_DATA_BYTES = 256 * 1024**2
+# Bounds within which logarithms, sums and ratios of times stay finite, far beyond what a clock can measure.
+MIN_SECONDS, MAX_SECONDS = 1e-10, 86_400.0
+MAX_SHARE = 1e6
 
 
 class PairedCaseData(Struct, frozen=True, kw_only=True):
-    """The launches of one case, in the order in which they were made."""
+    """The process launches of one case in the order in which they were made."""
 
     case: Case
     nodeid: str
@@ -27,77 +30,96 @@ class PairedCaseData(Struct, frozen=True, kw_only=True):
     screen: tuple[Launch, ...] = ()
     confirm: tuple[Launch, ...] = ()
     others: dict[int, Spread] = msgspec.field(default_factory=dict)
-    """By look of the screen, the spread of the other cases when it was taken."""
+    """Spread of the other cases by interim analysis of the screen, as it was at that time."""
 
 
 class PairedData(Struct, frozen=True, kw_only=True):
-    """Everything that a paired run timed; seconds a call."""
+    """All times of a paired run, in seconds per call."""
 
     schema_version: int = PAIRED_DATA_VERSION
     against: Against
     confirming: int = 0
-    """Cases that went into confirmation, among which its level is shared."""
+    """Number of cases that went into confirmation, which share its level."""
     control: tuple[Launch, ...] = ()
     cases: tuple[PairedCaseData, ...]
 
 
-def encode_paired_data(turns: PairedData) -> str:
-    """As JSON, times to ten digits after the point, a launch a line; what UTF-8 cannot say is spelled out."""
-    rounded = msgspec.convert(_sound(msgspec.to_builtins(turns)), PairedData)
+def encode_paired_data(data: PairedData) -> str:
+    """Return the JSON text, with times rounded to ten decimal places and one line for each launch."""
+    rounded = msgspec.convert(_rounded(msgspec.to_builtins(data)), PairedData)
     document = {"schema_version": PAIRED_DATA_VERSION, **msgspec.to_builtins(rounded)}
     return msgspec.json.encode(document).decode().replace('{"base"', '\n{"base"') + "\n"
 
 
-def _sound(value: object) -> object:
+def _rounded(value: object) -> object:
     if isinstance(value, float):
         return round(value, 10)
     if isinstance(value, str):
+        # Ids may contain bytes of file names that are not text, which UTF-8 cannot encode.
         return value.encode("utf-8", "backslashreplace").decode()
     if isinstance(value, dict):
-        return {_sound(key): _sound(part) for key, part in value.items()}
-    return [_sound(part) for part in value] if isinstance(value, (list, tuple)) else value
+        return {_rounded(key): _rounded(part) for key, part in value.items()}
+    return [_rounded(part) for part in value] if isinstance(value, (list, tuple)) else value
 
 
 class _Versioned(msgspec.Struct):
     schema_version: int = 1
-    """Files of version 0.1 do not state it."""
+    """Files of version 0.1 do not contain it."""
 
 
 def read_paired_data(path: Path) -> PairedData:
-    """Read a file of turns. Raises `StorageError` naming file and field for anything else."""
+    """Read a file of paired data. Raises `StorageError` with file, field and a hint for any other file."""
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise StorageError(f"{path} is larger than {MOST_BYTES:,} bytes: no file of turns is")
-        data = path.read_bytes()
+        if path.stat().st_size > MAX_DATA_BYTES:
+            raise StorageError(
+                f"{path}: a file of paired data must have at most {MAX_DATA_BYTES:,} bytes. "
+                "Hint: name another file"
+            )
+        text = path.read_bytes()
     except OSError as error:
-        raise StorageError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise StorageError(
+            f"cannot read {path}: {error.strerror or error}. Hint: name another file"
+        ) from error
     try:
-        version = msgspec.json.decode(data, type=_Versioned).schema_version
+        version = msgspec.json.decode(text, type=_Versioned).schema_version
         if not 1 <= version <= PAIRED_DATA_VERSION:
-            raise StorageError(f"{path} is of version {version}; this infergate reads {PAIRED_DATA_VERSION}")
-        turns = (
-            msgspec.convert(upgraded(msgspec.json.decode(data)), PairedData, str_keys=True)
+            raise StorageError(
+                f"{path}: `$.schema_version` must be at least 1 and at most {PAIRED_DATA_VERSION}, got "
+                f"{version}. Hint: upgrade pytest-infergate"
+            )
+        data = (
+            msgspec.convert(upgraded(msgspec.json.decode(text)), PairedData, str_keys=True)
             if version == 1
-            else msgspec.json.decode(data, type=PairedData)
+            else msgspec.json.decode(text, type=PairedData)
         )
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise StorageError(
-            f"{path} is no file of turns: {error}; write one with --infer-paired-data"
+            f"{path} is not a file of paired data: {error}. Hint: write one with --infer-paired-data"
         ) from error
-    for case in turns.cases:
-        if not (0 <= case.plan.tolerance < MOST_RATIO and 0 <= case.plan.floor < MOST_RATIO):
-            raise StorageError(f"{path}: {case.nodeid}: tolerance and floor are shares of 0 or more")
-        if not all(0 <= one.squares <= MOST_RATIO and one.degrees >= 0 for one in case.others.values()):
-            raise StorageError(f"{path}: {case.nodeid}: the spread of others is a sum of 0 or more")
+    for case in data.cases:
+        if not (0 <= case.plan.tolerance < MAX_SHARE and 0 <= case.plan.floor < MAX_SHARE):
+            raise _wrong(path, case.nodeid, "tolerance and floor must be shares of 0 or more")
+        if not all(
+            0 <= spread.squares <= MAX_SHARE and spread.degrees >= 0 for spread in case.others.values()
+        ):
+            raise _wrong(path, case.nodeid, "the spread of other cases must be a sum of 0 or more")
         _check(path, case.nodeid, (*case.screen, *case.confirm))
-    _check(path, "the control", turns.control)
-    return turns
+    _check(path, "the control", data.control)
+    return data
 
 
 def _check(path: Path, name: str, launches: tuple[Launch, ...]) -> None:
     for launch in launches:
-        if len(launch.base) != len(launch.candidate) or not launch.base:
-            raise StorageError(f"{path}: {name}: a launch has {len(launch.base)} turns of the base and "
-                               f"{len(launch.candidate)} of the candidate; they come in pairs")  # fmt: skip
-        if not all(LEAST_SECONDS <= seconds <= MOST_SECONDS for seconds in (*launch.base, *launch.candidate)):
-            raise StorageError(f"{path}: {name}: a turn is not a time above zero")
+        base, candidate = len(launch.base), len(launch.candidate)
+        if base != candidate or not base:
+            raise _wrong(
+                path,
+                name,
+                f"times must come in pairs, got {base} of the base and {candidate} of the candidate",
+            )
+        if not all(MIN_SECONDS <= seconds <= MAX_SECONDS for seconds in (*launch.base, *launch.candidate)):
+            raise _wrong(path, name, f"times must be {MIN_SECONDS:g} to {MAX_SECONDS:g} seconds")
+
+
+def _wrong(path: Path, name: str, what: str) -> StorageError:
+    return StorageError(f"{path}: {name}: {what}. Hint: write the file again with --infer-paired-data")

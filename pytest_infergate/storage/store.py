@@ -1,4 +1,4 @@
-"""Where baselines are kept: the seam that files, object stores and databases implement."""
+"""The interface of stores, which keep baselines in files, object stores or databases."""
 
 from __future__ import annotations
 
@@ -8,33 +8,34 @@ from pytest_infergate.core.domain.records import Baseline
 
 
 class Store(Protocol):
-    """Keeps one `Baseline` a hardware class, found by ``Hardware.id``.
+    """Keeps one `Baseline` for each hardware class, identified by ``Hardware.id``.
 
-    Every method raises `StorageError`, with what, where and the cure, where the place cannot be read or
-    written or holds something else. ``pytest_infergate.testing.StoreContract`` says the rest in tests.
+    Every method raises `StorageError` with what is wrong, where, and a hint if the place cannot be read or
+    written or contains something else. ``pytest_infergate.testing.StoreContract`` tests an implementation.
     """
 
     def classes(self) -> tuple[str, ...]:
-        """Ids of the hardware classes on record, sorted; empty where nothing was recorded yet."""
+        """Return the ids of the recorded hardware classes, sorted; empty if nothing is recorded."""
         ...
 
     def load(self, hardware_class: str) -> Baseline | None:
-        """Everything known of one hardware class; ``None`` where nothing is."""
+        """Return the baseline of a hardware class; ``None`` if there is none."""
         ...
 
     def record(self, session: Baseline) -> None:
-        """Join one session's cases of one hardware class in, as `core.baseline.merge` does.
+        """Merge a session of one hardware class into its baseline, like `merge_baselines`.
 
-        Recording a session twice changes nothing, and sessions recorded at the same time are all kept.
+        Recording a session twice has no further effect. Sessions that are recorded at the same time are all
+        kept.
         """
         ...
 
     def check_writable(self) -> None:
-        """Raise `StorageError` where `record` would fail, so that it is known before anything is measured."""
+        """Raise `StorageError` if `record` would fail, so that a run stops before it measures anything."""
         ...
 
 
 def load_all(store: Store) -> dict[str, Baseline]:
-    """Every hardware class on record, by id."""
+    """Return the baselines of all recorded hardware classes by id."""
     loaded = {hardware_class: store.load(hardware_class) for hardware_class in store.classes()}
     return {hardware_class: baseline for hardware_class, baseline in loaded.items() if baseline is not None}

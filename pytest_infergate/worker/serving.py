@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from statistics import mean, median
 from typing import Final
 
+from pytest_infergate.core.domain.launch_times import GpuState
 from pytest_infergate.core.domain.measurement import Counters, Measurement, Memory, WarmUp
-from pytest_infergate.core.gate.paired import GpuState
 from pytest_infergate.instruments.device import Device
 from pytest_infergate.instruments.sampler import time_calls
 from pytest_infergate.measure import guard, memory
@@ -62,6 +62,7 @@ class Serving:
         Exceptions of the model pass through; the report of the test carries them to the run.
         """
         compilation = Compilation()
+        # The outputs that are compared are those of this call, from the same seed on both sides.
         output, stream, cold_start = first_call(subject.call, device)
         invalid = guard.unfinished_output_note(output) or guard.tracer_note()
         if invalid is not None:
@@ -106,7 +107,7 @@ class Serving:
                 reference()
 
         blocks = TimedBlocks(call, device)
-        time_calls(call, device, 1)
+        time_calls(call, device, 1)  # in place of the first call of a model
         self.channel.send(Ready())
         for command in self._commands():
             self.channel.send(blocks.execute(command))
@@ -164,6 +165,7 @@ class TimedBlocks:
         begin = time.perf_counter()
         times: list[float] = []
         while (elapsed := time.perf_counter() - begin) < seconds or not times:
+            # Twice as many calls each time: few looks at the clock, and no long batch after the end.
             times += time_calls(self._call, self._device, max(1, min(len(times), MAX_WARM_UP_CALLS_SERVED)))
         latency = latency_of(tuple(times))
         self.times += times[:KEPT_CALLS]
@@ -193,6 +195,7 @@ class TimedBlocks:
         times = time_calls(self._call, self._device, calls + dropped)[dropped:]
         if len(self.times) < KEPT_CALLS:
             self.times += times
+        # After the block, not during it: a query takes time of its own.
         if self._meter is not None and time.perf_counter() - self._queried >= GPU_STATE_SECONDS:
             self._queried = time.perf_counter()
             state = self._meter.state()

@@ -4,7 +4,7 @@ import gc
 
 import pytest
 
-from pytest_infergate.core.gate.paired import GpuState
+from pytest_infergate.core.domain.launch_times import GpuState
 from pytest_infergate.instruments.device import DeviceState
 from pytest_infergate.measure.case import Subject
 from pytest_infergate.paired.protocol import (
@@ -143,7 +143,7 @@ def blocks(device):
 
 
 def test_a_block_has_the_state_of_its_accelerator(card):
-    card.energy_meter.seen = HOT
+    card.energy_meter.reported_state = HOT
     block = blocks(card).time_block(2)
     assert block.seconds == pytest.approx(0.003, rel=0.01)
     assert block.gpu_state == GpuState(clock_hz=1.2e9, throttled=HOT.throttled)
@@ -151,10 +151,10 @@ def test_a_block_has_the_state_of_its_accelerator(card):
 
 def test_the_driver_is_not_queried_at_every_block(card, monkeypatch):
     monkeypatch.setattr(serving, "GPU_STATE_SECONDS", 3600.0)
-    card.energy_meter.seen = HOT
+    card.energy_meter.reported_state = HOT
     timing = blocks(card)
     first = timing.time_block(2)
-    card.energy_meter.seen = DeviceState(clock_hz=2e9)
+    card.energy_meter.reported_state = DeviceState(clock_hz=2e9)
     assert timing.time_block(2).gpu_state == first.gpu_state
     monkeypatch.setattr(serving, "GPU_STATE_SECONDS", 0.0)
     assert timing.time_block(2).gpu_state == GpuState(clock_hz=2e9)
@@ -169,5 +169,5 @@ def test_an_accelerator_without_a_state(card):
 def test_a_processor_is_not_queried():
     device = FakeDevice()
     device.energy_meter = FakeMeter(device.fake_clock, source="rapl", scope="package")
-    device.energy_meter.seen = HOT
+    device.energy_meter.reported_state = HOT
     assert blocks(device).time_block(2).gpu_state is None

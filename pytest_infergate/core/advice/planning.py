@@ -1,7 +1,7 @@
 """Deployment plans: one deployment with a server configuration and an instance count, simulated and priced.
 
-Every plan is simulated as a queue, because throughput alone ignores the time that requests wait for each other and
-for a batch to fill.
+Every plan is simulated as a queue, because throughput alone ignores the time that requests wait for each
+other and for a batch to fill.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-T = TypeVar("T", int, float)
+_T = TypeVar("_T", int, float)
 
 
 def integer_between(low: int, high: int) -> int | None:
@@ -13,7 +13,9 @@ def integer_between(low: int, high: int) -> int | None:
     return (low + high) // 2 if high - low > 1 else None
 
 
-def last_that_holds(holds: Callable[[T], bool], low: T, high: T, middle: Callable[[T, T], T | None]) -> T:
+def last_that_holds(
+    holds: Callable[[_T], bool], low: _T, high: _T, middle: Callable[[_T, _T], _T | None]
+) -> _T:
     """Halve the range between `low`, which holds, and `high`, which does not, and return the lower end.
 
     Neither end is evaluated. `middle` returns a value strictly between two others, or ``None`` once the range

@@ -14,6 +14,8 @@ from pytest_infergate.core.domain.measurement import Estimate
 # At 99 %, an upper bound needs 7 calls for p50, 44 for p90, 90 for p95 and 459 for p99 (docs/method.md).
 CONFIDENCE = 0.99
 """One-sided confidence of every percentile bound that is shown or judged."""
+POWER = 0.9
+"""Probability with which a slowdown of the smallest detectable effect is called regressed."""
 
 
 def quantile(ordered: Sequence[float], p: float) -> float:

@@ -1,4 +1,4 @@
-"""How a session becomes history: pure functions from a session's results to baselines."""
+"""Baselines from the results of a session, and the merging of baselines. Pure functions."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from pytest_infergate.core.domain.records import Baseline, BaselineCase, Baselin
 from pytest_infergate.core.domain.units import round_significant
 from pytest_infergate.core.gate.stored import CONTENDED
 
+# The smallest detectable slowdown drops with the number of sessions: at a spread of 2.7 % between sessions,
+# from 82 % with 6 to 19 % with 12 (docs/method.md).
 SESSIONS_KEPT = 12
-"""Sessions a baseline keeps of each case."""
+"""Number of sessions that a baseline keeps of each case."""
 
 
 def baselines_from_results(
     results: Iterable[CaseResult], created: str, packages: Mapping[str, str]
 ) -> dict[str, Baseline]:
-    """Turn the valid measurements of one session into one baseline a hardware class, by class id.
+    """Return one baseline for each hardware class of the valid measurements of a session, by class id.
 
-    Failed, invalid, infeasible and skipped cases are left out, and times of zero. Figures keep five
-    significant digits.
+    Failed, invalid, infeasible and skipped cases are left out, and so are times of zero. Figures are rounded
+    to five significant digits.
     """
     hardware: dict[str, Hardware] = {}
     cases: dict[str, list[BaselineCase]] = {}
@@ -51,43 +53,40 @@ def baselines_from_results(
 
 
 def merge_baselines(old: Baseline | None, new: Baseline, keep: int = SESSIONS_KEPT) -> Baseline:
-    """Join two baselines of one hardware class: order-free, idempotent, the last `keep` sessions a case.
+    """Merge two baselines of one hardware class, with the last `keep` sessions of each case.
 
-    Raises `ValueError` where the classes differ.
+    The result does not depend on the order of the two, and merging a baseline twice has no further effect.
+    Raises `ValueError` if the hardware classes differ.
     """
     if old is None:
         old = Baseline(hardware=new.hardware)
     if old.hardware != new.hardware:
-        raise ValueError(f"cannot merge {new.hardware.id} into {old.hardware.id}")
+        raise ValueError(
+            f"baselines must be of one hardware class, got {old.hardware.id} and {new.hardware.id}"
+        )
+
+    def rank(point: BaselinePoint) -> tuple[int, str]:
+        # A total order over points of one session, so that the same one is kept whichever comes first.
+        return point.count, repr((point.p50, sorted(point.reference_work.items())))
+
     points: dict[Case, dict[str, BaselinePoint]] = {}
     for entry in (*old.cases, *new.cases):
         sessions = points.setdefault(entry.case, {})
         for point in entry.sessions:
-            sessions[point.created] = max(sessions.get(point.created, point), point, key=_rank)
+            sessions[point.created] = max(sessions.get(point.created, point), point, key=rank)
     cases = [
         BaselineCase(case=case, sessions=tuple(sessions[key] for key in sorted(sessions)[-keep:]))
         for case, sessions in points.items()
     ]
-    named = {point.created for entry in cases for point in entry.sessions}
+    used = {point.created for entry in cases for point in entry.sessions}
     packages = dict(old.packages)
     for created, versions in new.packages.items():
-        packages[created] = max(packages.get(created, versions), versions, key=_versions)
+        packages[created] = max(
+            packages.get(created, versions), versions, key=lambda named: sorted(named.items())
+        )
     return Baseline(
         hardware=new.hardware,
-        cases=tuple(sorted(cases, key=_order)),
-        packages={created: packages[created] for created in sorted(named & packages.keys())},
+        # By name and contents: a user's parameter may look like a batch size, so that two cases share a name.
+        cases=tuple(sorted(cases, key=lambda entry: (entry.case.name, repr(entry.case)))),
+        packages={created: packages[created] for created in sorted(used & packages.keys())},
     )
-
-
-def _order(entry: BaselineCase) -> tuple[str, str]:
-    """By name; two cases may share one, as a user's parameter may read like a batch size."""
-    return entry.case.name, repr(entry.case)
-
-
-def _rank(point: BaselinePoint) -> tuple[int, str]:
-    """Order points of one session, so that the same one stays whichever comes first."""
-    return point.count, repr((point.p50, sorted(point.reference_work.items())))
-
-
-def _versions(packages: Mapping[str, str]) -> list[tuple[str, str]]:
-    return sorted(packages.items())

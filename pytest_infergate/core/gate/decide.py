@@ -1,9 +1,9 @@
-"""From evidence to one decision. The only place that says pass or fail."""
+"""From evidence to the verdict of a case and of a run. No other module decides pass or fail."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 import msgspec
@@ -22,11 +22,14 @@ from pytest_infergate.core.domain.outcome import (
     Policy,
     Verdict,
 )
-from pytest_infergate.core.domain.records import Baseline, BaselinePoint, CounterRecord
+from pytest_infergate.core.domain.records import Baseline, CounterRecord
 from pytest_infergate.core.gate import budgets, counter_changes, stored
+from pytest_infergate.core.gate.renames import renamed_cases
 
 SEVERITY = {verdict: rank for rank, verdict in enumerate(Verdict)}
-"""Rank of each verdict; the gravest is 0."""
+"""Rank of each verdict; that of the most severe is 0."""
+# By default a run fails only on evidence against the code; what could not be decided does not fail it,
+# because stored timing on a shared machine leaves much undecided.
 FAILING = frozenset({Verdict.REGRESSED, Verdict.OVER_BUDGET, Verdict.MISMATCH})
 STRICTLY_FAILING = FAILING | {
     Verdict.INVALID,
@@ -43,10 +46,11 @@ UNDECIDED = frozenset({Verdict.SUSPECTED, Verdict.INCONCLUSIVE, Verdict.INCOMPAR
 
 
 def fails(verdict: Verdict, policy: Policy, mode: GateMode | None = None) -> bool:
-    """Map a verdict to pass or fail: the one function that does.
+    """Return whether a verdict fails its case. No other function maps verdicts to pass or fail.
 
-    `mode` is the marker's own gate and wins over the policy's. A run that records a baseline forgives
-    everything but a broken budget and a failing verdict that has nothing to do with the old baseline.
+    `mode` is the gate of the marker, which overrides that of the policy. A run that records a baseline
+    tolerates every verdict except exceeded budgets and outputs that differ, which no new baseline can
+    justify.
     """
     if (mode or policy.gate) is not GateMode.FAIL:
         return False
@@ -64,28 +68,25 @@ def judge(
     records: Mapping[Case, CounterRecord] | None = None,
     cases: int = 1,
 ) -> CaseVerdict:
-    """Judge one case.
+    """Judge one case against baselines and recorded counters.
 
-    `baselines` holds every hardware class on record, by id, `records` the counters on record; `cases` is
-    how many cases this run judges, among which the chance of a false alarm is shared.
+    `baselines` contains every recorded hardware class by id, `records` the recorded counters, and `cases` is
+    the number of cases in the run, which share the probability of a false alarm.
     """
-    history = _history(result, baselines)
+    baseline = None if result.hardware is None else baselines.get(result.hardware.id)
+    history = () if baseline is None else baseline.history(result.case)
     measurement = result.measurement
-    comparisons: tuple[Comparison, ...] = ()
-    checks: tuple[BudgetCheck, ...] = ()
-    notes: tuple[Note, ...] = () if result.reason is None else (result.reason,)
     if result.outcome is Outcome.MEASURED and measurement is not None:
-        elsewhere = "" if history else _elsewhere(result, baselines)
-        if elsewhere:
-            time = stored.incomparable(measurement, elsewhere)
+        recorded = [other.hardware for other in baselines.values() if other.history(result.case)]
+        differences = sorted(result.hardware.difference(other) for other in recorded if result.hardware)
+        if differences and differences[0] and not history:
+            time = stored.incomparable(measurement, differences[0])
         else:
             given = result.tolerance.get("p50")
-            allowed = policy.time_tolerance if given is None else given
-            time = stored.compare_time(history, measurement, allowed, cases)
+            tolerance = policy.time_tolerance if given is None else given
+            time = stored.compare_time(history, measurement, tolerance, cases)
         before = (records or {}).get(result.case)
-        now = counter_changes.record(result, environment.packages.get("torch"))
-        exact = counter_changes.compare_counters(before, now, result.tolerance, policy.memory_tolerance)
-        comparisons = (time, *(map(_without_advice, exact) if policy.saving else exact))
+        exact = _compare_counters(before, result, policy, environment, recording=policy.saving)
         band = launch_spread.launch_band(history, virtual=environment.virtual)
         checks = tuple(
             budgets.check_budget(
@@ -100,17 +101,16 @@ def judge(
             for budget in result.budgets
         )
         notes = measurement.notes if result.price is None else (*measurement.notes, *result.price.notes)
-        verdicts = [row.verdict for row in comparisons]
-        verdicts += [check.verdict for check in checks if check.verdict is not None]
-    elif result.outcome in (Outcome.INVALID, Outcome.INFEASIBLE):
-        infeasible = Verdict.REGRESSED if history else Verdict.INFEASIBLE
-        why = result.reason or Note(code=result.outcome.value, text=f"the case is {result.outcome.value}")
-        checks = tuple(budgets.not_checked(budget, why.text, why.hint) for budget in result.budgets)
-        verdicts = [Verdict.INVALID if result.outcome is Outcome.INVALID else infeasible]
-        verdicts += [Verdict.OVER_BUDGET for _ in checks]
-    else:
-        verdicts = [Verdict.NOT_MEASURED]
-    return _concluded(result, verdicts, policy, comparisons=comparisons, checks=checks, notes=notes)
+        return _conclude(result, [], policy, comparisons=(time, *exact), checks=checks, notes=notes)
+    notes = () if result.reason is None else (result.reason,)
+    if result.outcome not in (Outcome.INVALID, Outcome.INFEASIBLE):
+        return _conclude(result, [Verdict.NOT_MEASURED], policy, notes=notes)
+    # A case that the baseline measured and that now runs out of memory has become worse.
+    infeasible = Verdict.REGRESSED if history else Verdict.INFEASIBLE
+    verdict = Verdict.INVALID if result.outcome is Outcome.INVALID else infeasible
+    why = result.reason or Note(code=result.outcome.value, text=f"the case is {result.outcome.value}")
+    checks = tuple(budgets.not_checked(budget, why.text, why.hint) for budget in result.budgets)
+    return _conclude(result, [verdict], policy, checks=checks, notes=notes)
 
 
 def judge_paired(
@@ -123,54 +123,67 @@ def judge_paired(
     mismatch: Note | None = None,
     accepted: Note | None = None,
 ) -> CaseVerdict:
-    """Judge one case of a paired run from its time, and the counters that both sides took beside it.
+    """Judge one case of a paired run by its time and by the counters of both sides.
 
-    `time` is ``None`` for a case that was not measured, `mismatch` says that the sides computed different
-    things, `accepted` that the user takes whatever the verdict is. Absolute times of paired workers are held
-    against no budget.
+    `time` is ``None`` for a case that was not measured. `mismatch` describes outputs that differ between the
+    sides, `accepted` is the note of a commit that accepts the case whatever its verdict is. Absolute times of
+    paired workers are not compared with budgets.
     """
+    if result.outcome is Outcome.MEASURED and time is not None:
+        comparisons = [time]
+        before = counter_changes.counter_record(base, environment.packages.get("torch"))
+        if before is not None:
+            comparisons += _compare_counters(before, result, policy, environment, recording=True)
+        if mismatch is not None:
+            comparisons.append(
+                Comparison(metric="outputs", verdict=Verdict.MISMATCH, evidence="parity", note=mismatch)
+            )
+        notes = () if result.measurement is None else result.measurement.notes
+        return _conclude(result, [], policy, comparisons=tuple(comparisons), notes=notes, accepted=accepted)
+    verdict = Verdict.INVALID if result.outcome is Outcome.INVALID else Verdict.NOT_MEASURED
     if result.outcome is Outcome.INFEASIBLE:
         measured = base.outcome is Outcome.MEASURED and base.measurement is not None
-        verdicts = [Verdict.REGRESSED if measured else Verdict.INFEASIBLE]
-    elif result.outcome is Outcome.INVALID:
-        verdicts = [Verdict.INVALID]
-    elif result.outcome is not Outcome.MEASURED or time is None:
-        verdicts = [Verdict.NOT_MEASURED]
-    else:
-        torch = environment.packages.get("torch")
-        before, now = (counter_changes.record(side, torch) for side in (base, result))
-        exact = (
-            counter_changes.compare_counters(before, now, result.tolerance, policy.memory_tolerance)
-            if before
-            else []
-        )
-        comparisons = (time, *(map(_without_advice, exact)))
-        if mismatch is not None:
-            differs = Comparison(metric="outputs", verdict=Verdict.MISMATCH, evidence="parity", note=mismatch)
-            comparisons = (*comparisons, differs)
-        notes = () if result.measurement is None else result.measurement.notes
-        verdicts = [row.verdict for row in comparisons]
-        return _concluded(result, verdicts, policy, comparisons=comparisons, notes=notes, accepted=accepted)
+        verdict = Verdict.REGRESSED if measured else Verdict.INFEASIBLE
     notes = () if result.reason is None else (result.reason,)
-    return _concluded(result, verdicts, policy, notes=notes, accepted=accepted)
+    return _conclude(result, [verdict], policy, notes=notes, accepted=accepted)
 
 
 def accepted_note(case: Case, nodeid: str, patterns: Mapping[str, str]) -> Note | None:
-    """The reason for which a commit accepts what became of a case; ``None`` where none does.
+    """Return a note with the reason for which a commit accepts a case; ``None`` if no pattern matches.
 
-    A pattern, with ``*`` and ``?``, is that of a case's id, of its test, or of the name alone.
+    A pattern with ``*`` and ``?`` matches the id of a case, its test, or the name alone.
     """
     names = (nodeid, case.test, nodeid.rpartition("::")[2])
     for pattern, reason in patterns.items():
-        literal = pattern.replace("[", "[[]")  # brackets are those of ids
+        literal = pattern.replace("[", "[[]")  # ids contain brackets, so brackets match themselves
         if any(fnmatchcase(name, literal) for name in names):
             return Note(code=NoteCode.ACCEPTED, text=f"accepted: {reason or 'no reason was given'}")
     return None
 
 
-def _concluded(
+def _compare_counters(
+    before: CounterRecord | None,
     result: CaseResult,
-    verdicts: list[Verdict],
+    policy: Policy,
+    environment: Environment,
+    *,
+    recording: bool,
+) -> tuple[Comparison, ...]:
+    """Compare counters. With `recording`, rows are without the note that suggests to record the case.
+
+    A run that saves records it anyway, and a paired run cannot.
+    """
+    now = counter_changes.counter_record(result, environment.packages.get("torch"))
+    rows = counter_changes.compare_counters(before, now, result.tolerance, policy.memory_tolerance)
+    return tuple(
+        msgspec.structs.replace(row, note=None) if recording and row.verdict is Verdict.IMPROVED else row
+        for row in rows
+    )
+
+
+def _conclude(
+    result: CaseResult,
+    verdicts: Sequence[Verdict],
     policy: Policy,
     *,
     comparisons: tuple[Comparison, ...] = (),
@@ -178,12 +191,14 @@ def _concluded(
     notes: tuple[Note, ...] = (),
     accepted: Note | None = None,
 ) -> CaseVerdict:
-    """Join everything that was found of a case into its one verdict."""
-    # A run that saves forgives some verdicts: the one that fails the case names it.
-    failing = [verdict for verdict in verdicts if fails(verdict, policy, result.gate)]
+    """Join all verdicts about a case, those of its comparisons and budgets included, into one."""
+    found = [*verdicts, *(row.verdict for row in comparisons)]
+    found += [check.verdict for check in checks if check.verdict is not None]
+    # A run that records tolerates some verdicts: the verdict of the case is the one that fails it.
+    failing = [verdict for verdict in found if fails(verdict, policy, result.gate)]
     if comparisons and comparisons[0].verdict not in UNCOMPARED:
-        # Counters that could not be compared take nothing from a time that was.
-        verdicts = [verdict for verdict in verdicts if verdict not in UNCOMPARED]
+        # The time comes first. If it was compared, counters that could not be compared do not matter.
+        found = [verdict for verdict in found if verdict not in UNCOMPARED]
     if accepted is not None and failing:
         notes = (*notes, accepted)
     else:
@@ -191,7 +206,7 @@ def _concluded(
     return CaseVerdict(
         case=result.case,
         nodeid=result.nodeid,
-        verdict=min(failing or verdicts, key=SEVERITY.__getitem__),
+        verdict=min(failing or found, key=SEVERITY.__getitem__),
         failed=(bool(failing) and accepted is None) or result.outcome is Outcome.FAILED,
         comparisons=comparisons,
         budgets=checks,
@@ -199,30 +214,10 @@ def _concluded(
     )
 
 
-def _without_advice(row: Comparison) -> Comparison:
-    """A row without the note that says to record, in a run that does."""
-    return msgspec.structs.replace(row, note=None) if row.verdict is Verdict.IMPROVED else row
-
-
-def _history(result: CaseResult, baselines: Mapping[str, Baseline]) -> tuple[BaselinePoint, ...]:
-    if result.hardware is None or result.hardware.id not in baselines:
-        return ()
-    return baselines[result.hardware.id].history(result.case)
-
-
-def _elsewhere(result: CaseResult, baselines: Mapping[str, Baseline]) -> str:
-    """Why baselines of this case on other hardware do not apply; empty where there are none."""
-    if result.hardware is None:
-        return ""
-    others = [baseline for baseline in baselines.values() if baseline.history(result.case)]
-    differences = sorted({result.hardware.difference(baseline.hardware) for baseline in others})
-    return differences[0] if differences else ""
-
-
 def is_decided(verdict: CaseVerdict) -> bool:
-    """Whether the evidence settled the case: all of it, or the budgets alone where there is no baseline.
+    """Return whether the evidence settled the case, or its budgets alone did if there is no baseline.
 
-    A budget that could not be checked fails the case and decides nothing.
+    A budget that could not be checked fails the case but does not decide it.
     """
     if verdict.verdict is Verdict.OVER_BUDGET:
         return any(check.verdict is verdict.verdict and check.note is None for check in verdict.budgets)
@@ -241,12 +236,11 @@ def gate_session(
     selected: int | None = None,
     interrupted: bool = False,
 ) -> GateResult:
-    """Join the verdicts of a run into its one result.
+    """Decide a run from the verdicts of its cases.
 
-    `known` are the cases on record, `expected` those of them that this run would have met had nothing
-    changed: what of these is not among the verdicts is missing. `selected` is how many cases the run set
-    out to measure, where that differs from the verdicts: cases that never reported are then a reason to
-    fail.
+    `known` are the recorded cases, `expected` those of them that this run would contain if nothing had
+    changed; expected cases without a verdict are missing. `selected` is the number of cases that the run was
+    to measure, if it is not the number of verdicts; cases that never reported fail the run.
     """
     ordered = tuple(sorted(verdicts, key=lambda verdict: (SEVERITY[verdict.verdict], verdict.case.order)))
     known = frozenset(known)
@@ -254,30 +248,29 @@ def gate_session(
     unknown = (v.case for v in ordered if v.case not in known and v.verdict is not Verdict.NOT_MEASURED)
     new = sorted(unknown, key=lambda case: case.order)
     missing = sorted(frozenset(expected or ()) - present, key=lambda case: case.order)
-    pairs = _renamed(missing, new)
-    count = sum(map(is_decided, ordered))
+    decided = sum(map(is_decided, ordered))
     wanted = len(ordered) if selected is None else selected
-    reasons = _reasons(ordered, count, policy, wanted)
+    reasons = _reasons(ordered, decided, policy, wanted)
     if interrupted:
         reasons.append("the run was interrupted")
     if policy.strict and policy.gate is GateMode.FAIL and not policy.saving and missing:
-        reasons.append(f"{units.plural(len(missing), 'case')} of the baseline not met by this run (strict)")
+        reasons.append(f"{units.plural(len(missing), 'case')} of the baseline missing from this run (strict)")
     result = GateResult(
         passed=not reasons,
         headline="",
         reasons=tuple(reasons),
         verdicts=ordered,
-        decided=count,
+        decided=decided,
         new=tuple(new),
         missing=tuple(missing),
-        renamed=tuple(pairs),
+        renamed=tuple(renamed_cases(missing, new)),
         deselected=deselected,
     )
     return msgspec.structs.replace(result, headline=_headline(result, wanted))
 
 
 def merge_gate_results(results: Sequence[GateResult], names: Sequence[str]) -> GateResult:
-    """Decide once over runs on several machines, named by `names`: what failed on one fails."""
+    """Join the results of runs on several machines, given by `names`: what failed on one machine fails."""
     ordered = tuple(
         sorted(
             (verdict for result in results for verdict in result.verdicts),
@@ -302,98 +295,53 @@ def merge_gate_results(results: Sequence[GateResult], names: Sequence[str]) -> G
     return msgspec.structs.replace(merged, headline=_headline(merged, len(ordered)))
 
 
-def _reasons(ordered: Sequence[CaseVerdict], count: int, policy: Policy, wanted: int) -> list[str]:
-    measured = [v for v in ordered if v.verdict not in (Verdict.NOT_MEASURED, Verdict.INVALID)]
+def _reasons(ordered: Sequence[CaseVerdict], decided: int, policy: Policy, wanted: int) -> list[str]:
+    """Return the reasons for which a run fails that lie in its verdicts, and in those that are missing."""
+    failed = Counter(verdict.verdict for verdict in ordered if verdict.failed)
     reasons = [
-        f"{units.plural(number, 'case')} {verdict.value}"
-        for verdict, number in sorted(
-            Counter(item.verdict for item in ordered if item.failed).items(),
-            key=lambda pair: SEVERITY[pair[0]],
-        )
+        f"{units.plural(failed[verdict], 'case')} {verdict.value}"
+        for verdict in sorted(failed, key=SEVERITY.__getitem__)
     ]
     if policy.gate is not GateMode.FAIL:
         return reasons
-    if wanted and not measured:
+    if wanted and all(v.verdict in (Verdict.NOT_MEASURED, Verdict.INVALID) for v in ordered):
         reasons.append(f"nothing was measured although {units.plural(wanted, 'case')} had been selected")
     elif wanted > len(ordered):
         reasons.append(f"{wanted - len(ordered)} of {units.plural(wanted, 'selected case')} never reported")
-    if policy.min_decided is not None and wanted:
-        asked = units.percent(policy.min_decided, signed=False, decimals=0)
-        if count / wanted < policy.min_decided:
-            reasons.append(
-                f"{count} of {units.plural(wanted, 'case')} decided, --infer-min-decided asks for {asked}"
-            )
+    if policy.min_decided is not None and wanted and decided / wanted < policy.min_decided:
+        share = units.percent(policy.min_decided, signed=False, decimals=0)
+        cases = units.plural(wanted, "case")
+        reasons.append(f"{decided} of {cases} decided, --infer-min-decided requires {share}")
     return reasons
 
 
 def _headline(result: GateResult, wanted: int) -> str:
-    """One sentence: the outcome, how much was decided, and what keeps the rest from it."""
-    word = "passed" if result.passed else "FAILED"
+    """Return one sentence with the result, the number of decided cases, and the notable groups."""
+    outcome = "passed" if result.passed else "FAILED"
     if not result.verdicts:
-        return f"{word}: no inference case ran"
+        return f"{outcome}: no inference case ran"
     cases = units.plural(max(wanted, len(result.verdicts)), "case")
     parts = [f"{result.decided} of {cases} decided"]
     if result.nothing_decided:
-        # Nothing speaks against the run, but nothing speaks for it either: "passed" would claim a proof.
-        word, parts = "nothing was decided", [cases]
-    groups = Counter(
-        _group(item) for item in result.verdicts if item.failed or not is_decided(item) or _notable(item)
-    )
-    parts += [f"{number} {words}" for words, number in groups.most_common()]
-    return f"{word}: {', '.join(parts)}"
+        # Nothing speaks against the run, but nothing speaks for it either: "passed" would claim evidence.
+        outcome, parts = "nothing was decided", [cases]
+    groups: Counter[str] = Counter()
+    for verdict in result.verdicts:
+        notable = verdict.verdict in FAILING | {Verdict.SUSPECTED, Verdict.IMPROVED}
+        if not (verdict.failed or notable) and is_decided(verdict):
+            continue
+        group = str(verdict.verdict.value)
+        if verdict.verdict is Verdict.INCOMPARABLE:
+            rows = [row for row in verdict.comparisons if row.verdict is Verdict.INCOMPARABLE]
+            group = ": ".join((group, *[row.note.text for row in rows if row.note][:1]))
+        if verdict.verdict in UNDECIDED and exactly_equal(verdict):
+            group += " (exact counters unchanged)"
+        groups[group] += 1
+    parts += [f"{number} {group}" for group, number in groups.most_common()]
+    return f"{outcome}: {', '.join(parts)}"
 
 
-def _notable(item: CaseVerdict) -> bool:
-    return item.verdict in FAILING | {Verdict.SUSPECTED, Verdict.IMPROVED}
-
-
-def _group(item: CaseVerdict) -> str:
-    words = str(item.verdict.value)
-    if item.verdict is Verdict.INCOMPARABLE:
-        reasons = [row.note.text for row in item.comparisons if row.verdict is item.verdict and row.note]
-        words = f"{words}: {reasons[0]}" if reasons else words
-    if item.verdict in UNDECIDED and exactly_equal(item):
-        words += " (exact counters unchanged)"
-    return words
-
-
-def exactly_equal(item: CaseVerdict) -> bool:
-    """Whether exact counters were compared, and none of them moved."""
-    exact = [row for row in item.comparisons if row.evidence == "exact"]
+def exactly_equal(verdict: CaseVerdict) -> bool:
+    """Return whether exact counters were compared and none of them changed."""
+    exact = [row for row in verdict.comparisons if row.evidence == "exact"]
     return bool(exact) and all(row.candidate is not None and row.candidate == row.baseline for row in exact)
-
-
-def _renamed(missing: Sequence[Case], new: Sequence[Case]) -> list[tuple[Case, Case]]:
-    """Pair cases that differ in their test only, where each is the only candidate of the other.
-
-    A test that moved keeps its name, which is the stronger sign; a test that was renamed keeps its file.
-    """
-    pairs: dict[Case, Case] = {}
-    for same in (_name, _path):
-        taken = frozenset(pairs.values())
-        after = _groups((case for case in new if case not in taken), same)
-        before = _groups((case for case in missing if case not in pairs), same)
-        for key, olds in before.items():
-            news = after.get(key, [])
-            if len(olds) == len(news) == 1:
-                pairs[olds[0]] = news[0]
-    return [(old, pairs[old]) for old in missing if old in pairs]
-
-
-def _groups(cases: Iterable[Case], same: Callable[[Case], str]) -> dict[object, list[Case]]:
-    groups: dict[object, list[Case]] = {}
-    for case in cases:
-        groups.setdefault((_axes(case), same(case)), []).append(case)
-    return groups
-
-
-def _path(case: Case) -> str:
-    return case.module
-
-
-def _name(case: Case) -> str:
-    return case.test.partition("::")[2]
-
-
-def _axes(case: Case) -> tuple[object, ...]:
-    return case.params, case.device, case.runtime, case.dtype, case.batch_size, case.threads

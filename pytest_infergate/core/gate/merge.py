@@ -1,4 +1,4 @@
-"""Results of several machines put together: in any order, any number of times, never against each other."""
+"""Merged results of several machines. The order of the sessions does not matter, nor does a repeated one."""
 
 from __future__ import annotations
 
@@ -13,41 +13,48 @@ from pytest_infergate.core.gate import decide
 
 
 def merge_sessions(named: Iterable[tuple[str, Session]]) -> tuple[Session, ...]:
-    """Return every session once, in an order that does not hang on how they were given.
+    """Return every distinct session once, in an order that does not depend on the order of the input.
 
-    `named` pairs the name of a file with a session of it. Raises `ValueError` where two different sessions
-    measured the same case on the same class of hardware: nobody could say which of them counts.
+    `named` contains sessions with the names of their files. Raises `ValueError` if two different sessions
+    measured the same case on the same class of hardware, because there is no rule for which of them counts.
     """
     unique: dict[bytes, tuple[str, Session]] = {}
     for name, session in named:
         unique.setdefault(msgspec.json.encode(session, order="sorted"), (name, session))
-    ordered = [named for _, named in sorted(unique.items(), key=lambda item: _order(item[1][1], item[0]))]
+    ordered = sorted(unique.items(), key=lambda item: (machines(item[1][1]), item[1][1].created, item[0]))
     seen: dict[tuple[str, Case], tuple[str, Session]] = {}
-    for name, session in ordered:
+    for _, (name, session) in ordered:
         measured = set(_measured(session))
-        for key in sorted(measured & seen.keys(), key=lambda found: (found[0], found[1].order)):
-            raise ValueError(_contradiction(key, seen[key], (name, session)))
+        for hardware, case in sorted(measured & seen.keys(), key=lambda key: (key[0], key[1].order)):
+            first, earlier = seen[hardware, case]
+            raise ValueError(
+                f"{case.name} was measured twice on {hardware} with different results: in {first} "
+                f"({earlier.created}) and in {name} ({session.created}). Hint: leave out one of the files"
+            )
         seen |= dict.fromkeys(measured, (name, session))
-    return tuple(session for _, session in ordered)
+    return tuple(session for _, (_, session) in ordered)
 
 
 def flat_session(sessions: Sequence[Session]) -> Session:
-    """Show sessions as one: all cases, each verdict with its machine, and one decision over all of them.
+    """Join sessions into one with all cases, each verdict with its machine, and one decision about all.
 
-    A case that one machine skipped, because its device is another's, is left out there. The environment
-    holds what all machines share. Raises `ValueError` where there is no session.
+    A case that a machine skipped because it needs another device is left out if another machine measured it.
+    The environment contains what all machines have in common. Raises `ValueError` without any session.
     """
     if not sessions:
-        raise ValueError("there is no session to show")
+        raise ValueError("there must be at least one session")
     if len(sessions) == 1:
         return sessions[0]
     measured = {case for session in sessions for _, case in _measured(session)}
-    gates = [msgspec.structs.replace(one.gate, verdicts=_placed(one, measured)) for one in sessions]
+    gates = [
+        msgspec.structs.replace(session.gate, verdicts=_placed_verdicts(session, measured))
+        for session in sessions
+    ]
     first, *others = sessions
     return Session(
         tool_version=max(session.tool_version for session in sessions),
         created=max(session.created for session in sessions),
-        environment=_shared([session.environment for session in sessions]),
+        environment=_common_environment([session.environment for session in sessions]),
         cases=tuple(
             result
             for session in sessions
@@ -60,24 +67,10 @@ def flat_session(sessions: Sequence[Session]) -> Session:
     )
 
 
-def _joined_advice(sessions: Iterable[Session]) -> Recommendations | None:
-    """Put the advice of several sessions side by side: each rests on the machines of its own session."""
-    stored = [session.advice for session in sessions if session.advice is not None]
-    unanswered: dict[str, tuple[Note, ...]] = {}
-    for model, notes in (item for advice in stored for item in advice.unanswered.items()):
-        unanswered[model] = tuple(dict.fromkeys((*unanswered.get(model, ()), *notes)))
-    answers = tuple(answer for advice in stored for answer in advice.answers)
-    return Recommendations(answers=answers, unanswered=unanswered) if stored else None
-
-
 def machines(session: Session) -> str:
-    """Name the hardware of a session, in words."""
+    """Return a description of the hardware of a session."""
     found = dict.fromkeys(result.hardware.text for result in session.cases if result.hardware is not None)
     return " and ".join(found) or "a machine without a measured case"
-
-
-def _order(session: Session, content: bytes) -> tuple[object, ...]:
-    return machines(session), session.created, content
 
 
 def _measured(session: Session) -> Iterable[tuple[str, Case]]:
@@ -88,28 +81,19 @@ def _measured(session: Session) -> Iterable[tuple[str, Case]]:
     )
 
 
-def _contradiction(key: tuple[str, Case], first: tuple[str, Session], second: tuple[str, Session]) -> str:
-    hardware, case = key
-    return (
-        f"{case.name} was measured twice on {hardware}: in {first[0]} ({first[1].created}) and in "
-        f"{second[0]} ({second[1].created}), with different contents; leave one of them out"
-    )
-
-
-def _placed(session: Session, measured: Container[Case]) -> tuple[CaseVerdict, ...]:
-    """Verdicts of a session, each with the class of hardware that its case ran on."""
-    places = {(one.nodeid, one.case): one.hardware for one in session.cases}
+def _placed_verdicts(session: Session, measured: Container[Case]) -> tuple[CaseVerdict, ...]:
+    """Return the verdicts of a session, each with the id of the hardware class that its case ran on."""
+    hardware = {(result.nodeid, result.case): result.hardware for result in session.cases}
     placed = []
     for verdict in session.gate.verdicts:
-        hardware = places.get((verdict.nodeid, verdict.case))
-        if hardware is not None or verdict.failed or verdict.case not in measured:
-            machine = "" if hardware is None else hardware.id
-            placed.append(msgspec.structs.replace(verdict, machine=machine))
+        place = hardware.get((verdict.nodeid, verdict.case))
+        if place is not None or verdict.failed or verdict.case not in measured:
+            placed.append(msgspec.structs.replace(verdict, machine="" if place is None else place.id))
     return tuple(placed)
 
 
-def _shared(environments: Sequence[Environment]) -> Environment:
-    """What all environments have in common; where they differ, nothing."""
+def _common_environment(environments: Sequence[Environment]) -> Environment:
+    """Return what all environments have in common; values that differ are left empty."""
     first, *others = environments
     packages = {
         name: version
@@ -126,3 +110,13 @@ def _shared(environments: Sequence[Environment]) -> Environment:
         memory_bytes=memory.pop() if len(memory) == 1 else None,
         wait_policy=policies.pop() if len(policies) == 1 else None,
     )
+
+
+def _joined_advice(sessions: Iterable[Session]) -> Recommendations | None:
+    """Join the advice of several sessions. Each advice is about the machines of its own session."""
+    stored = [session.advice for session in sessions if session.advice is not None]
+    unanswered: dict[str, tuple[Note, ...]] = {}
+    for model, notes in (item for advice in stored for item in advice.unanswered.items()):
+        unanswered[model] = tuple(dict.fromkeys((*unanswered.get(model, ()), *notes)))
+    answers = tuple(answer for advice in stored for answer in advice.answers)
+    return Recommendations(answers=answers, unanswered=unanswered) if stored else None

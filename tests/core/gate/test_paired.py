@@ -7,22 +7,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_infergate.core.domain.launch_times import Launch
 from pytest_infergate.core.domain.model import Note
 from pytest_infergate.core.domain.outcome import Verdict
 from pytest_infergate.core.gate import paired
+from pytest_infergate.core.gate.launch_location import Spread, location, spreads_of_others
 from pytest_infergate.core.gate.paired import (
     CONFIRM_ANALYSES,
     SCREEN_ANALYSES,
     Decision,
-    Launch,
     PairedTerms,
-    Spread,
     Stage,
     comparison,
     decide,
     launches_to_next_analysis,
-    location,
-    spreads_of_others,
 )
 
 PLAN = PairedTerms()
@@ -385,6 +383,6 @@ def test_a_slowdown_is_caught_though_one_launch_in_twenty_is_wild():
 def test_every_look_is_planned():
     assert SCREEN_ANALYSES == (3, 5, 7, 10, 15)
     assert CONFIRM_ANALYSES == (5, 7, 10, 15)
-    multipliers = [paired.location(near(0, 5)).half_width(level) / location(near(0, 5)).error
+    multipliers = [location(near(0, 5)).half_width(level) / location(near(0, 5)).error
                    for level in (paired.SUSPECT, paired.EQUIVALENT, paired.REGRESSED, paired.REFUTED)]  # fmt: skip
     assert multipliers == pytest.approx([2.09, 2.81, 6.42, 3.06], abs=0.01)

@@ -7,14 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_infergate.core.domain.launch_times import GpuState, Launch
 from pytest_infergate.core.domain.model import Note
 from pytest_infergate.core.domain.outcome import Verdict
 from pytest_infergate.core.gate import paired
 from pytest_infergate.core.gate.paired import (
     CONTROL_MOVED,
     Decision,
-    GpuState,
-    Launch,
     PairedTerms,
     Stage,
     comparison,

@@ -27,6 +27,7 @@ from pytest_infergate.config.toml import (
 )
 from pytest_infergate.errors import ConfigurationError
 
+
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """What the command line, the ini file and `[tool.infergate]` say, parsed."""

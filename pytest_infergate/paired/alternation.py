@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from typing import Final, NamedTuple, Protocol
 
-from pytest_infergate.core.gate.paired import GpuState, Launch
+from pytest_infergate.core.domain.launch_times import GpuState, Launch
 from pytest_infergate.paired.protocol import BlockTimed
 
 MIN_PAIRS: Final = 20
@@ -48,7 +48,7 @@ class SamplingPlan(NamedTuple):
     """The interleaved blocks of a case, planned once so that all its launches are alike."""
 
     calls: int
-    """In a block."""
+    """In a block. Blocks of one length in every launch keep the launches comparable."""
     min_pairs: int
     """Pairs of blocks that are taken in any case; 0 if there is no time for one."""
     max_pairs: int
@@ -66,6 +66,7 @@ def calls_per_block(seconds: float) -> int:
 def sampling_plan(seconds: float, allowed: float, *, confirming: bool = False) -> SamplingPlan:
     """Plan the blocks of a case, given the seconds of a call and the seconds that a launch may take."""
     calls = calls_per_block(seconds)
+    # A call that is shorter than the clock's resolution would otherwise have room for any number of pairs.
     pair_seconds = 2 * max(seconds * calls, BLOCK_SECONDS / 2)
     limit = CONFIRM_SECONDS if confirming else LAUNCH_SECONDS
     typical = max(MIN_PAIRS_OF_LONG_CALLS, int(limit / pair_seconds))
@@ -105,13 +106,10 @@ def alternate(base: TimedSide, candidate: TimedSide, plan: SamplingPlan, rng: ra
             base_gpu_states=tuple(gpu_states[True]),
             candidate_gpu_states=tuple(gpu_states[False]),
         )
+        try:
+            precise = launch.error <= plan.precision
+        except ValueError:  # a time of zero, which makes the case invalid after this launch
+            precise = True
         pairs = len(launch.base)
-        if pairs >= plan.max_pairs or (pairs >= plan.min_pairs and _is_precise(launch, plan.precision)):
+        if pairs >= plan.max_pairs or (pairs >= plan.min_pairs and precise):
             return launch
-
-
-def _is_precise(launch: Launch, precision: float) -> bool:
-    try:
-        return launch.error <= precision
-    except ValueError:  # a time of zero, which makes the case invalid later
-        return True

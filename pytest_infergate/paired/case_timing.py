@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Final
 
 from pytest_infergate.core.domain import units
+from pytest_infergate.core.domain.launch_times import Launch
 from pytest_infergate.core.domain.model import Note
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.gate import paired
-from pytest_infergate.core.gate.paired import Launch, Stage
+from pytest_infergate.core.gate.paired import Stage
 from pytest_infergate.paired.alternation import alternate, sampling_plan
 from pytest_infergate.paired.paired_worker import PairedWorker, Side, ask, receive_answer
 from pytest_infergate.paired.protocol import (
@@ -57,6 +58,7 @@ class CaseTimer:
         for worker in workers:
             receive_answer(worker, Ready)
             worker.suspend()
+        # Equal numbers of calls leave both sides equally warm.
         first = _warmed_up(workers[0], None)
         _warmed_up(workers[1], first.calls)
         launch = alternate(base, other, sampling_plan(first.seconds, CONTROL_SECONDS), self.rng)
@@ -69,6 +71,7 @@ class CaseTimer:
     def both_sides(self, base: PairedWorker, candidate: PairedWorker, trial: Trial) -> None:
         """Time interleaved blocks of both sides; in the first launch, count and compare outputs before."""
         if trial.launches == 0:
+            # Counts have no noise, and both sides can count at the same time: once is enough.
             for worker in (base, candidate):
                 worker.send(CountWork())
             for worker in (base, candidate):
@@ -76,6 +79,7 @@ class CaseTimer:
             self._compare_outputs("base", base, trial)
             self._compare_outputs("candidate", candidate, trial)
         first, second = self.in_random_order((base, candidate))
+        # From here on one process runs at a time.
         for worker in (base, candidate):
             worker.suspend()
         warm = _warmed_up(first, trial.warm_up_calls)
@@ -86,7 +90,7 @@ class CaseTimer:
     def one_side(self, side: Side, worker: PairedWorker, trial: Trial) -> tuple[float, ...]:
         """Time blocks of a side whose counterpart runs before or after it; empty if there is no time."""
         begin = self.clock()
-        if trial.launches == 0:
+        if trial.launches == 0:  # true for both sides of the first launch
             ask(worker, CountWork(), WorkCounted)
             self._compare_outputs(side, worker, trial)
         warm = _warmed_up(worker, trial.warm_up_calls)
@@ -98,7 +102,8 @@ class CaseTimer:
         return times
 
     def in_random_order(self, workers: Sequence[PairedWorker]) -> list[PairedWorker]:
-        """Shuffle processes: the one that begins finds other memory and cores than the one that follows."""
+        """Shuffle processes."""
+        # Whichever goes first finds other memory, caches and cores: a fixed order would favour one side.
         return self.rng.sample(list(workers), len(workers))
 
     def _compare_outputs(self, side: Side, worker: PairedWorker, trial: Trial) -> None:
@@ -133,6 +138,7 @@ def _fits_time_limit(trial: Trial, warm: WarmedUp) -> bool:
     if trial.warm_up_calls is not None:
         return True
     trial.warm_up_calls = warm.calls
+    # Without other cases to learn from, nothing is decided in fewer launches than these.
     launches = paired.MIN_LAUNCHES_UNPOOLED
     warm_up_seconds = 2 * warm.calls * warm.seconds
     allowed = trial.spec.max_seconds / launches - warm_up_seconds

@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from pytest_infergate.core.domain.launch_times import Launch
 from pytest_infergate.core.domain.model import Note
 from pytest_infergate.core.domain.notes import NoteCode
-from pytest_infergate.core.gate.paired import Launch
 from pytest_infergate.paired.case_events import (
     finish_test,
     on_unexpected_event,
@@ -77,7 +77,8 @@ def run_launches(
     the first launch cannot be made, and whatever `start` and `check` raise.
     """
     trials = [Trial(spec) for spec in specs]
-    timer = CaseTimer(terms.folder, random.Random(terms.seed), clock)  # noqa: S311 - shuffles, keeps no secret
+    rng = random.Random(terms.seed)  # noqa: S311 - it shuffles, and keeps no secret
+    timer = CaseTimer(terms.folder, rng, clock)
     launcher = Launcher(start, trials, timer, check, control_worker=terms.control_worker)
     analysis = InterimAnalysis(trials, terms.max_seconds, clock)
     interrupted = False
@@ -86,6 +87,7 @@ def run_launches(
             begin, timed = clock(), sum(trial.seconds for trial in trials)
             launcher.launch(waiting)
             timed = sum(trial.seconds for trial in trials) - timed
+            # What remains is start-up, imports and fixtures, which each further launch takes again.
             analysis.after_launch(waiting, max(0.0, clock() - begin - timed))
             report(analysis.progress(launcher.launches))
     except KeyboardInterrupt:
@@ -121,7 +123,7 @@ class Launcher:
         self.launches += 1
         before = [trial.launches for trial in trials]
         separate = [trial for trial in trials if trial.separate]
-        together = self._shuffled([trial for trial in trials if not trial.separate])
+        together = shuffled_modules([trial for trial in trials if not trial.separate], self._rng)
         try:
             while together:
                 together = self._launch_pair(together)
@@ -141,17 +143,6 @@ class Launcher:
                     code=NoteCode.NO_TIMINGS, text="a launch ended without a time of both sides"
                 )
 
-    def _shuffled(self, trials: Sequence[Trial]) -> list[Trial]:
-        """Test files in another order each launch, and cases within them, whose fixtures are built once."""
-        modules: dict[str, list[Trial]] = {}
-        for trial in trials:
-            modules.setdefault(trial.spec.nodeid.partition("::")[0], []).append(trial)
-        groups = list(modules.values())
-        self._rng.shuffle(groups)
-        for group in groups:
-            self._rng.shuffle(group)
-        return [trial for group in groups for trial in group]
-
     def _launch_pair(self, trials: list[Trial]) -> list[Trial]:
         """Run cases in one pair of processes; returns those that remain after a process was lost."""
         pair = WorkerPair(self._start, self._new_seed(), self._timer)
@@ -162,6 +153,7 @@ class Launcher:
             for index, trial in enumerate(trials):
                 remaining = trials[index + 1 :]
                 try:
+                    # pytest keeps the fixtures that the next case needs.
                     pair.run_case(trial, remaining[0].spec.nodeid if remaining else None)
                 except WorkerLostError as error:
                     on_worker_lost(error, trial)
@@ -187,7 +179,7 @@ class Launcher:
             worker = self._start(side, seed)
             try:
                 worker.handshake()
-                worker.send(RunCase(trial.spec.nodeid, None))
+                worker.send(RunCase(trial.spec.nodeid, None))  # its process ends with this case
                 if reaches_infer(side, worker, trial):
                     times[side] = self._timer.one_side(side, worker, trial)
                     worker.resume()
@@ -203,9 +195,24 @@ class Launcher:
         if len(modules) == len(sides):
             self._check(modules["base"], modules["candidate"])
             self._checked = True
+        # Nothing alternates here: more of the machine's drift remains than with both sides at once.
         if len(times) == len(sides) and all(times.values()):
             trial.add(Launch(base=times["base"], candidate=times["candidate"]))
 
     def _new_seed(self) -> int:
-        """Of both sides of a launch: the same hashes and stack on both, others in the next launch."""
+        # Both sides of a launch have the same hashes and place of the stack, the next launch has others: what
+        # these do to the speed becomes a part of the spread between launches, and not a bias of one side.
         return self._rng.randrange(1, 2**32)
+
+
+def shuffled_modules(trials: Sequence[Trial], rng: random.Random) -> list[Trial]:
+    """Shuffle test files, and the cases of each; the cases of a file stay together."""
+    # The first case of a process finds other caches than the last. The fixtures of a file are built once.
+    modules: dict[str, list[Trial]] = {}
+    for trial in trials:
+        modules.setdefault(trial.spec.nodeid.partition("::")[0], []).append(trial)
+    groups = list(modules.values())
+    rng.shuffle(groups)
+    for group in groups:
+        rng.shuffle(group)
+    return [trial for group in groups for trial in group]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from pytest_infergate.core.domain.launch_times import Launch
 from pytest_infergate.core.domain.measurement import Measurement
 from pytest_infergate.core.domain.model import Note
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.gate import paired
-from pytest_infergate.core.gate.paired import Launch, PairedTerms, Spread, Stage
+from pytest_infergate.core.gate.launch_location import Spread
+from pytest_infergate.core.gate.paired import PairedTerms, Stage
 from pytest_infergate.paired.alternation import SamplingPlan
 from pytest_infergate.paired.paired_worker import Side
 from pytest_infergate.paired.protocol import CasesCollected, PhaseReported
@@ -88,6 +90,7 @@ def decision(trial: Trial, confirming: int) -> paired.Decision:
 
     Raises `ValueError` for times that are not above 0.
     """
+    # Launches of the screen were chosen for looking slow: they cannot confirm what made them be chosen.
     return paired.decide(
         [launch.difference for launch in trial.screen],
         [launch.difference for launch in trial.confirm],

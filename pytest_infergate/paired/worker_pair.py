@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from pytest_infergate.core.domain.launch_times import Launch
 from pytest_infergate.core.domain.model import Note
 from pytest_infergate.core.domain.notes import NoteCode
-from pytest_infergate.core.gate.paired import Launch
 from pytest_infergate.paired.case_events import finish_test, on_unexpected_event, reaches_infer
 from pytest_infergate.paired.case_timing import CaseTimer, time_without_base
 from pytest_infergate.paired.paired_worker import (
@@ -44,6 +44,7 @@ class WorkerPair:
         """
         sides: tuple[Side, ...] = ("base", "candidate")
         try:
+            # The side that is started second finds the memory that is left.
             for side in self._timer.rng.sample(sides, 2):
                 self._sides[side] = self._started(side)
             try:
@@ -57,6 +58,7 @@ class WorkerPair:
                 )
                 for trial in trials:
                     trial.no_base = note
+            # Only now, so that both import at the same time.
             self._collected["candidate"] = self._sides["candidate"].handshake()
             yield
         finally:
@@ -86,9 +88,11 @@ class WorkerPair:
         sides = self._sides_of(trial)
         if not sides:
             return
+        # Both build their model at the same time; the second one finds the memory that is left.
         for worker in self._timer.in_random_order(list(sides.values())):
             worker.send(RunCase(trial.spec.nodeid, next_nodeid))
         inside = {side: worker for side, worker in sides.items() if reaches_infer(side, worker, trial)}
+        # Building a model is not a part of the time of a case, which the user limits.
         begin = self._timer.clock()
         try:
             if len(inside) == 2:  # noqa: PLR2004 - both sides
@@ -99,6 +103,7 @@ class WorkerPair:
             on_unexpected_event(error, sides, trial)
             inside = {side: worker for side, worker in inside.items() if worker is not error.worker}
         trial.seconds += self._timer.clock() - begin
+        # One after the other: what the tests do after infer may need the memory and cores of both.
         for side, worker in sides.items():
             worker.resume()
             if side in inside:
@@ -107,13 +112,14 @@ class WorkerPair:
             trial.reports = []
 
     def _sides_of(self, trial: Trial) -> dict[Side, PairedWorker]:
-        """The sides that have a case, the candidate first; why another one does not is noted."""
+        """The sides that have a case; why another one does not is noted."""
         nodeid, collected = trial.spec.nodeid, self._collected["candidate"]
         if nodeid not in collected.nodeids:
             trial.lost = unstable_id_note(nodeid, collected)
             return {}
         if trial.no_base is None and nodeid not in self._collected["base"].nodeids:
             trial.no_base = not_collected_note(nodeid, self._collected["base"])
+        # The candidate comes first: its reports are complete even if the base is lost while it ends its test.
         sides: tuple[Side, ...] = ("candidate",) if trial.no_base is not None else ("candidate", "base")
         return {side: self._sides[side] for side in sides}
 

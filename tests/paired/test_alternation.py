@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from pytest_infergate.core.gate.paired import GpuState, Launch
+from pytest_infergate.core.domain.launch_times import GpuState, Launch
 from pytest_infergate.paired.alternation import (
     CONFIRM_PRECISION,
     LAUNCH_PRECISION,

@@ -36,7 +36,7 @@ class BaseSetup:
         self._config = config
         self.python = sys.executable
         self.revision: Revision | None = None
-        if not hasattr(os, "killpg"):
+        if not hasattr(os, "killpg"):  # by which a side is suspended with its children
             raise ConfigurationError("--infer-against needs a system with process groups: Linux or macOS")
         if settings.against is not None:
             self.revision = resolve(settings.against, config.rootpath)
@@ -97,7 +97,8 @@ class BaseSetup:
             if self.revision is not None:
                 target = stack.enter_context(worktree(self.revision, run_folder))
                 overlay(self.top, target, [*files, *self._listed_overlay()])
-                self._run_setup_command(target / self._inside(self._config.rootpath))
+                if self._settings.setup is not None:
+                    run_setup(self._settings.setup, target / self._inside(self._config.rootpath))
             collect = self._collect_command(target, modules)
             roles: tuple[Role, ...] = ("base", "candidate", "control")
             yield {role: self._worker_spec(role, run_folder, collect) for role in roles}
@@ -107,18 +108,6 @@ class BaseSetup:
         if self.revision is None:
             return []
         return [self._inside(self._config.rootpath) / path for path in self._settings.overlay]
-
-    def _run_setup_command(self, folder: Path) -> None:
-        command = self._settings.setup
-        if command is None:
-            return
-        done = subprocess.run(command, shell=True, cwd=folder, capture_output=True, check=False)  # noqa: S602 - the user's own, from pyproject.toml
-        if done.returncode:
-            lines = os.fsdecode(done.stderr or done.stdout).strip().splitlines()[-3:]
-            raise ConfigurationError(
-                f"setup of [tool.infergate] failed on the base with exit code {done.returncode}: "
-                f"{' / '.join(lines) or 'it printed nothing'}"
-            )
 
     def _collect_command(self, target: Path, modules: Sequence[str]) -> CollectCases:
         """The first command to a worker of the candidate."""
@@ -136,6 +125,7 @@ class BaseSetup:
             remap=False,
             own_folder="",
             cache=config.pluginmanager.has_plugin("cacheprovider"),
+            # An empty entry is the current folder, which is another one in a worker.
             sys_path=tuple(path or str(Path.cwd()) for path in sys.path),
             project_path=tuple(path for path in sys.path if source_tree.within(path, self.top) is not None),
             modules=tuple(modules),
@@ -152,6 +142,7 @@ class BaseSetup:
             arguments = tuple(source_tree.remap_argument(argument, source, target) for argument in arguments)
             folder = target / self._inside(folder)
             folder.mkdir(parents=True, exist_ok=True)
+        # Tests of both sides run at the same time, and may write files of one name.
         own_folder = run_folder / f"own-{role}"
         own_folder.mkdir(exist_ok=True)
         return WorkerSpec(
@@ -181,6 +172,7 @@ class BaseSetup:
                 f"--infer-against: the base loaded {base.leaked} of the working tree instead of its own: "
                 f"install the project with `pip install --editable .`, {alternative}"
             )
+        # Any module of its own makes the base other code; another interpreter is a difference by itself.
         own = source_tree.modules_of_base(base.modules, [*overlaid, *self._listed_overlay()])
         if own or self.other_python:
             return
@@ -194,6 +186,17 @@ class BaseSetup:
             "--infer-against: both sides ran the same code: no file of the repository was loaded but tests, "
             "which are the candidate's on both sides. Move the model out of the test file, or compare "
             "interpreters with --infer-against-python"
+        )
+
+
+def run_setup(command: str, folder: Path) -> None:
+    """Run the set-up command of the settings on the base. Raises `ConfigurationError` if it fails."""
+    done = subprocess.run(command, shell=True, cwd=folder, capture_output=True, check=False)  # noqa: S602 - the user's own, from pyproject.toml
+    if done.returncode:
+        lines = os.fsdecode(done.stderr or done.stdout).strip().splitlines()[-3:]
+        raise ConfigurationError(
+            f"setup of [tool.infergate] failed on the base with exit code {done.returncode}: "
+            f"{' / '.join(lines) or 'it printed nothing'}"
         )
 
 

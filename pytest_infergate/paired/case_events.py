@@ -41,7 +41,7 @@ def record(event: Event, side: Side, trial: Trial) -> None:
                 trial.no_base = trial.no_base or event.note
         case PhaseReported() if candidate:
             trial.incoming_reports.append(event)
-        case PhaseReported() if event.outcome != "passed":
+        case PhaseReported() if event.outcome != "passed":  # of the base, whose reports are not shown
             text = f"the test {event.outcome} on the base: {event.reason}"
             lose_base(trial, Note(code=NoteCode.BASE_FAILED, text=text))
         case Done() if candidate:
@@ -79,7 +79,7 @@ def on_unexpected_event(
 ) -> None:
     """Follow a side whose model failed while it was timed to the end of its test."""
     side = next(side for side, worker in sides.items() if worker is error.worker)
-    error.worker.resume()
+    error.worker.resume()  # it may have been suspended between two blocks
     _record_to_end(side, error.worker, error.event, trial)
     if side == "base":
         lose_base(

@@ -50,25 +50,22 @@ class Channel(Generic[Sent, Received]):
         message, `MessageError` for a line that is not a message.
         """
         deadline = None if seconds is None else time.monotonic() + seconds
+        ready = select.poll()  # select() itself refuses descriptors above 1023
+        ready.register(self._end, select.POLLIN)
         while b"\n" not in self._buffer:
-            self._fill(deadline)
+            wait = None if deadline is None else 1000 * max(0.0, deadline - time.monotonic())
+            if not ready.poll(wait):
+                raise SilentError("the other process did not answer in time")
+            try:
+                data = self._end.recv(1 << 16)
+            except OSError as error:
+                raise ClosedError(f"the other process is gone: {error.strerror or error}") from error
+            if not data or len(self._buffer) > MAX_MESSAGE_BYTES:
+                raise ClosedError("the other process is gone")
+            self._buffer += data
         line, _, rest = bytes(self._buffer).partition(b"\n")
         self._buffer = bytearray(rest)
         return self._decode(line)
-
-    def _fill(self, deadline: float | None) -> None:
-        wait = None if deadline is None else max(0.0, deadline - time.monotonic())
-        ready = select.poll()  # select() itself refuses descriptors above 1023
-        ready.register(self._end, select.POLLIN)
-        if not ready.poll(None if wait is None else 1000 * wait):
-            raise SilentError("the other process did not answer in time")
-        try:
-            data = self._end.recv(1 << 16)
-        except OSError as error:
-            raise ClosedError(f"the other process is gone: {error.strerror or error}") from error
-        if not data or len(self._buffer) > MAX_MESSAGE_BYTES:
-            raise ClosedError("the other process is gone")
-        self._buffer += data
 
     def finish_sending(self) -> None:
         """Close this end for sending: after the messages on their way the other end is closed."""

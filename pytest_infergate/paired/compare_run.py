@@ -68,6 +68,7 @@ def interruptible() -> Iterator[None]:
         raise KeyboardInterrupt
 
     before: dict[int, Any] = {}
+    # Only the main thread may set handlers. Without them the workers of a cancelled job would be left behind.
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) is signal.SIG_DFL:
@@ -117,7 +118,7 @@ def run_paired(
     judged = [
         judge.judge(case, trial, decide.accepted_note(case.case, case.nodeid, accepted))
         for case, trial in zip(cases, found.trials, strict=True)
-        if not (found.interrupted and trial.waiting)
+        if not (found.interrupted and trial.waiting)  # half of the evidence would be another verdict
     ]
     against = msgspec.structs.replace(
         base_setup.against(),

@@ -115,8 +115,9 @@ def _started(start: Callable[[int], PairedWorker], workers: int) -> Iterator[lis
 def _measured_at_once(workers: Sequence[PairedWorker], case: RunCase) -> ConcurrentRun | Note:
     for worker in workers:
         worker.send(case)
-    inside = [worker for worker in workers if _reaches_infer(worker)]
+    inside = [worker for worker in workers if isinstance(_stop(worker, worker.receive()), Ready)]
     answers: list[CalledConcurrently] = []
+    # One worker fewer would leave the others more of the machine: they are timed together or not at all.
     if len(inside) == len(workers):
         inside = list(_ask_all(inside, RunWarmUp(None), WarmedUp))
     if len(inside) == len(workers):
@@ -124,12 +125,13 @@ def _measured_at_once(workers: Sequence[PairedWorker], case: RunCase) -> Concurr
         inside, answers = list(called), list(called.values())
     for worker in inside:
         worker.send(Finish())
-        _follow_to_end(worker, worker.receive())
+        _stop(worker, worker.receive())
     if len(answers) < len(workers):
         text = f"the test did not reach its end in {len(workers)} workers at once"
         return Note(code=NoteCode.CONCURRENT_RUN_FAILED, text=text)
     return ConcurrentRun(
         workers=len(workers),
+        # The workers begin and end at slightly different times, so that their own rates are added up.
         throughput=sum(one.calls / one.seconds for one in answers) * answers[0].batch_size,
         calls=sum(one.calls for one in answers),
         mean=stats.mean([one.mean for one in answers]),
@@ -147,18 +149,12 @@ def _ask_all(
     events = [worker.receive() for worker in workers]
     for worker, event in zip(workers, events, strict=True):
         if not isinstance(event, answer):
-            _follow_to_end(worker, event)
+            _stop(worker, event)
     return {worker: event for worker, event in zip(workers, events, strict=True) if isinstance(event, answer)}
 
 
-def _reaches_infer(worker: PairedWorker) -> bool:
-    """Wait until a test is inside of `infer`; false if it ended before."""
-    while not isinstance(event := worker.receive(), Ready):
-        if isinstance(event, Done):
-            return False
-    return True
-
-
-def _follow_to_end(worker: PairedWorker, event: Event) -> None:
-    while not isinstance(event, Done):
+def _stop(worker: PairedWorker, event: Event) -> Event:
+    """Follow a test, from an event on, until it is inside of `infer` or has ended; the last event."""
+    while not isinstance(event, (Ready, Done)):
         event = worker.receive()
+    return event

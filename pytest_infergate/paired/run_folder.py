@@ -21,6 +21,7 @@ FOLDER_PREFIX: Final = "infergate-paired-"
 def run_folder() -> Path:
     """Make the folder of this run, with its process id in the name; first clean up after runs that ended."""
     place = Path(tempfile.gettempdir()).resolve()
+    # A run that was killed cannot clean up after itself, and its suspended workers never end.
     for folder in place.glob(f"{FOLDER_PREFIX}*"):
         _clean_up(folder)
     return Path(tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{os.getpid()}-", dir=place))

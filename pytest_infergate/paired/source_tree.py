@@ -67,6 +67,7 @@ def within(path: str, folder: Path) -> Path | None:
         inside = Path(path).resolve().relative_to(folder)
     except (ValueError, OSError):
         return None
+    # An environment inside of the project belongs to no revision.
     return None if {"site-packages", "dist-packages"} & set(inside.parts) else inside
 
 
@@ -101,6 +102,7 @@ def loaded_modules(source: Path, target: Path) -> LoadedModules:
         # Modules made by code, for example torch.ops, name a file that does not exist.
         if not isinstance(file, str) or not Path(file).is_absolute() or name.partition(".")[0] == _PLUGIN:
             continue
+        # The worktree of the base may be inside of the candidate, so it is tried first.
         for modules, folder in ((base, target), (candidate, source)):
             inside = within(file, folder)
             if inside is not None:

@@ -77,6 +77,7 @@ class WorkerProcess:
         self.spec = spec
         ours, theirs = socket.socketpair()
         self._channel = channel.run_channel(ours)
+        # A file, not a pipe: the run does not read while the process is timed, and a full pipe would stop it.
         self._log = tempfile.TemporaryFile(dir=spec.run_folder)  # noqa: SIM115 - open as long as the worker
         try:
             self._process = subprocess.Popen(  # noqa: S603 - this interpreter, or the one that the user named
@@ -195,6 +196,7 @@ class WorkerProcess:
 
     def _lost(self, how: str) -> WorkerLostError:
         """The error for a lost process, with how it ended and the reason in its output."""
+        # The connection may break shortly before the exit code is known.
         try:
             code = self._process.wait(timeout=1 if how == "ended" else 0)
         except subprocess.TimeoutExpired:
@@ -207,6 +209,7 @@ class WorkerProcess:
         end = self._log.seek(0, os.SEEK_END)
         self._log.seek(max(0, end - _LOG_BYTES))
         lines = self._log.read().decode(errors="replace").strip().splitlines()
+        # The last error explains more than the last line, which is often pytest's summary.
         errors = [line for line in lines if line.startswith(_ERROR_PREFIXES) or "Error" in line]
         reason = "".join(f": {line.removeprefix('E  ').strip('! ')}" for line in (errors or lines)[-1:])
         text = f"the process of the {self.spec.role} {how}{reason}"
@@ -226,7 +229,7 @@ def worker_environment(spec: WorkerSpec, seed: int) -> dict[str, str]:
     return {
         **({**THREADS, **MALLOC} if spec.variables is None else spec.variables),
         **inherited,
-        "PYTHONHASHSEED": str(seed % 4294967295),
+        "PYTHONHASHSEED": str(seed % 4294967295),  # the largest that Python takes
         "PWD": str(spec.folder),
         FOLDER_VARIABLE: str(spec.run_folder),
         "PYTEST_INFERGATE_PADDING": "x" * max(0, padding),

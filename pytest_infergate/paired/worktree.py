@@ -172,12 +172,13 @@ def _is_pointer(path: Path) -> bool:
 
 def _add_submodules(top: Path, commit: str, folder: Path) -> None:
     """Fill in the submodules that are checked out in the user's tree, at the commits of the base."""
+    # `git submodule update` would write to the user's configuration and may need the network.
     for line in _output(top, "ls-tree", "-rz", "--full-tree", commit).split("\0"):
         entry, _, name = line.partition("\t")
         if not entry.startswith(_SUBMODULE_MODE) or not (top / name / ".git").exists():
             continue
         wanted = entry.split()[2]
-        with tempfile.TemporaryDirectory(dir=folder.parent) as index:
+        with tempfile.TemporaryDirectory(dir=folder.parent) as index:  # in place of the user's own index
             checkout = (f"--work-tree={folder / name}", "checkout", "--force", wanted, "--", ".")
             done = run_git(top / name, *checkout, GIT_INDEX_FILE=f"{index}/index")
         if not done.succeeded:

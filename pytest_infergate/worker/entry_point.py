@@ -27,6 +27,7 @@ _PR_SET_PDEATHSIG = 1
 def serve(descriptor: int) -> None:
     """Run pytest as the worker of the run that has the other end of a socket."""
     _end_with_parent()
+    # Standard output belongs to the model and its tests, which may print anything.
     channel = worker_channel(socket.socket(fileno=descriptor))
     # Children of the model must not keep this end open when this process ends.
     os.set_inheritable(descriptor, False)
@@ -38,6 +39,7 @@ def serve(descriptor: int) -> None:
     source, target = Path(collect.source), Path(collect.target)
     # Another interpreter keeps its own path, on which the project must come first.
     sys.path[:] = collect.sys_path or [*collect.project_path, *sys.path]
+    # Editable installs and PYTHONPATH lead to the candidate, from wherever the process is started.
     if collect.remap:
         sys.path[:] = source_tree.remap(sys.path, source, target)
         source_tree.remap_finders(source, target)

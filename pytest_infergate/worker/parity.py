@@ -19,7 +19,7 @@ DEFAULT_TOLERANCE: Final = 0.1
 
 def keep(output: Any, path: str) -> None:
     """Write the tensors of an output to a file, in the order in which they are nested."""
-    if "torch" not in sys.modules:
+    if "torch" not in sys.modules:  # without it there are no tensors, and importing it takes seconds
         Path(path).touch()
         return
     import torch
@@ -98,6 +98,7 @@ def _floating_difference(old: torch.Tensor, new: torch.Tensor, tolerance: float)
         return None
     scale = float(before[finite].abs().max())
     largest = float((before - after)[finite].abs().max())
+    # An output of zeros must stay one: its scale tolerates nothing.
     if largest <= tolerance * scale:
         return None
     share = "" if scale == 0 else f", {largest / scale:.1%} of the largest value"

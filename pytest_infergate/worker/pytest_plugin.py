@@ -66,14 +66,14 @@ _QUIET = {
     "newfirst": False,
     "stepwise": False,
 }
-"""Options of pytest and its plugins that write files, ask people, or end a run early."""
+"""Options of pytest and its plugins that write files, wait for input, or end a session early."""
 _ABSENT = (
     *("rerunfailures", "pytest_rerunfailures", "flaky", "flaky.flaky_pytest_plugin"),
     *("randomly", "pytest_randomly"),
 )
-"""Plugins that run a failed test again, for which nobody waits here, or draw a seed in each process."""
+"""Plugins that run a failed test again, which the parent does not expect, or draw a seed in each process."""
 KEPT_CHARACTERS = 1_000_000
-"""Of what a test printed, in each section of its report."""
+"""Characters of the end of a test's output, in each section of its report: a message has a limit."""
 
 
 class WorkerPlugin:
@@ -125,7 +125,7 @@ class WorkerPlugin:
         self.channel.send(CasesCollected(nodeids, self._errors))
 
     def serve(self, items: Sequence[pytest.Item], control: Callable[[], None]) -> None:
-        """Run the cases that the run asks for, until it asks to leave or has ended."""
+        """Run the cases that the parent asks for, until it asks to leave or has ended."""
         self.served = True
         by_id: dict[str | None, pytest.Item] = {self._nodeid(item): item for item in items}
         while True:
@@ -152,7 +152,7 @@ class WorkerPlugin:
                     raise MessageError(f"{type(command).__name__} cannot be executed outside of infer")
 
     def _nodeid(self, item: pytest.Item) -> str:
-        """As it is in the run, also where a parameter is a path of the tree."""
+        """The node id as the parent has it, even if a parameter is a path of the tree."""
         return item.nodeid.replace(str(self._target), str(self._source))
 
     def send(self, config: pytest.Config, report: pytest.TestReport) -> None:

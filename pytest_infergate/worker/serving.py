@@ -165,7 +165,7 @@ class TimedBlocks:
         begin = time.perf_counter()
         times: list[float] = []
         while (elapsed := time.perf_counter() - begin) < seconds or not times:
-            # Twice as many calls each time: few looks at the clock, and no long batch after the end.
+            # Twice as many calls each time, so that the clock is read rarely.
             times += time_calls(self._call, self._device, max(1, min(len(times), MAX_WARM_UP_CALLS_SERVED)))
         latency = latency_of(tuple(times))
         self.times += times[:KEPT_CALLS]

@@ -62,7 +62,7 @@ class MachineLock:
 
     def _unusable(self, error: Exception) -> StorageError:
         return StorageError(
-            f"{self.path} cannot be used to lock the machine: {error}. Hint: delete it, or set TMPDIR"
+            f"cannot lock the machine with {self.path}: {error}. Hint: delete it, or set TMPDIR"
         )
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""Cases as they travel on test reports, also between processes of pytest-xdist."""
+"""Results and verdicts of cases on test reports, which carry them to the controller of pytest-xdist."""
 
 from __future__ import annotations
 
@@ -13,66 +13,68 @@ from pytest_infergate.core.domain.outcome import CaseResult, CaseVerdict
 
 
 class CaseReport(Struct, frozen=True, kw_only=True):
-    """One case as it travels on a test report: turned into builtins, for pytest-xdist."""
+    """One case on a test report."""
 
     result: CaseResult
     verdict: CaseVerdict
 
 
 class CollectedCases(Struct, frozen=True, kw_only=True):
-    """What collection found, as it travels from a worker of pytest-xdist to the controller."""
+    """The result of a collection, as a worker of pytest-xdist sends it to the controller."""
 
     cases: tuple[Case, ...] = ()
-    """Before ``-k`` and its like took any away."""
+    """All cases, before options such as ``-k`` deselected any."""
     modules: tuple[str, ...] = ()
-    """Every test file of which tests were collected, inference tests or not."""
+    """All test files with collected tests, inference tests or not."""
     selected: int = 0
-    """How many were left after that."""
+    """Number of cases that remained."""
     deselected: tuple[Note, ...] = ()
 
 
 def as_builtins(value: Struct) -> dict[str, Any]:
-    """As builtins only."""
+    """Convert a value to builtins, the only types that pytest-xdist serialises."""
     return msgspec.to_builtins(value)  # type: ignore[no-any-return]
 
 
 def case_report(
     result: CaseResult, verdict: CaseVerdict, location: tuple[str, int | None, str]
 ) -> dict[str, Any]:
-    """A case as a test report carries it, with the line of its test.
+    """Return a case for a test report, with the line of its test.
 
-    `location` is pytest's: the file below the rootdir that has the test's body, and its line from 0.
+    `location` is that of pytest: the file with the body of the test, relative to the rootdir, and its line
+    from 0.
     """
     path, line, _ = location
+    # The body of an inherited test may be in another file, in which an annotation of the line would be wrong.
     if line is not None and Path(path).as_posix() == result.case.module:
         result = msgspec.structs.replace(result, line=line + 1)
     return as_builtins(CaseReport(result=result, verdict=verdict))
 
 
 class ReportedCases:
-    """Cases as their reports come in, by node id: a rerun replaces what it repeats."""
+    """Collects the cases of incoming reports by node id. A rerun replaces the case that it repeats."""
 
     def __init__(self) -> None:
         self.collected = CollectedCases()
         self.skipped = 0
-        """Cases that the user's own skips kept from running."""
+        """Number of cases that were skipped by the user's own marks."""
         self._entries: dict[str, CaseReport] = {}
 
     def add(self, data: Mapping[str, Any]) -> None:
-        """Take what a report carried."""
+        """Add the case of a report."""
         entry = msgspec.convert(data, CaseReport)
         self._entries[entry.result.nodeid] = entry
 
     def add_collection(self, data: Mapping[str, Any]) -> None:
-        """Take what a worker collected; all workers collect the same."""
+        """Add the collection of a worker; all workers have the same."""
         self.collected = msgspec.convert(data, CollectedCases)
 
     @property
     def results(self) -> tuple[CaseResult, ...]:
-        """In order of node id."""
+        """Results, sorted by node id."""
         return tuple(self._entries[nodeid].result for nodeid in sorted(self._entries))
 
     @property
     def verdicts(self) -> tuple[CaseVerdict, ...]:
-        """In order of node id."""
+        """Verdicts, sorted by node id."""
         return tuple(self._entries[nodeid].verdict for nodeid in sorted(self._entries))

@@ -1,10 +1,10 @@
-"""One call of a user's model prepared for measuring: placement, threads, and running out of memory."""
+"""Prepares what a test passed to `infer`: placement of the model, threads, and notes on its state."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -20,20 +20,21 @@ if TYPE_CHECKING:
     from pytest_infergate.measure.placement import Placed
 
 
+# The profiling executor of TorchScript observes the first call and rewrites the graph in the second. Counted
+# before, such a model would have other counters than in its later calls.
 SETTLING_CALLS = 2
-"""After these TorchScript has rewritten itself."""
 
 
 def out_of_memory_note(error: Exception, case: Case) -> Note:
-    """Say that memory ran out, and where."""
-    words = memory.error_text(error).strip().splitlines() or [type(error).__name__]
-    text = f"out of memory on {case.device} at batch size {case.batch_size}: {words[0]}"
-    return Note(code=NoteCode.OUT_OF_MEMORY, text=text, hint="use a smaller batch or a bigger device")
+    """Return a note on a case that ran out of memory."""
+    lines = memory.error_text(error).strip().splitlines() or [type(error).__name__]
+    text = f"out of memory on {case.device} at batch size {case.batch_size}: {lines[0]}"
+    return Note(code=NoteCode.OUT_OF_MEMORY, text=text, hint="use a smaller batch or a larger device")
 
 
 @contextmanager
 def prepared(case: Case, device: Device, invocation: Invocation) -> Iterator[tuple[Subject, Placed]]:
-    """Make ready what a test handed to `infer`. Needs a loaded torch."""
+    """Prepare the model that a test passed to `infer`, and restore it on exit. Imports torch."""
     import torch
 
     from pytest_infergate.measure import placement
@@ -53,7 +54,8 @@ def prepared(case: Case, device: Device, invocation: Invocation) -> Iterator[tup
 
 
 def measure_invocation(case: Case, device: Device, effort: Effort, invocation: Invocation) -> MeasuredSubject:
-    """Measure what a test passed to `infer`."""
+    """Measure a case, with notes on what makes its figures doubtful or invalid."""
+    # A suite without torch is measured without importing it.
     if "torch" not in sys.modules:
         return measure(Subject(invocation.bound(), batch_size=case.batch_size), device, effort)
 
@@ -61,25 +63,23 @@ def measure_invocation(case: Case, device: Device, effort: Effort, invocation: I
     from pytest_infergate.measure import soundness
 
     with prepared(case, device, invocation) as (subject, placed):
-        unusual = soundness.torch_state_note()
-        run = measure(subject, device, effort, (*placed.notes, *filter(None, (unusual,))))
-        invalid = run.invalid
+        before = (*placed.notes, *filter(None, (soundness.torch_state_note(),)))
+        measured = measure(subject, device, effort, before)
+        measurement, invalid = measured.measurement, measured.invalid
         if invalid is None:
-            streamed = run.measurement is not None and run.measurement.stream is not None
-            last = run.output if streamed else placed.call()
-            invalid = soundness.unsound_output_note(
-                run.output, last, None if placed.moved else device.torch_name
-            )
-        found = (soundness.gradients_note(run.output), placed.spoiled())
-    measurement = run.measurement
-    if measurement is not None:
-        notes = (*measurement.notes, *filter(None, found))
-        measurement = msgspec.structs.replace(measurement, notes=notes)
-    return MeasuredSubject(tensors.copy_to_cpu(run.output), measurement, run.samples, invalid)
+            streamed = measurement is not None and measurement.stream is not None
+            last = measured.output if streamed else placed.call()
+            # The output of a module that was moved may be on another device, if the module moves it.
+            device_name = None if placed.moved else device.torch_name
+            invalid = soundness.unsound_output_note(measured.output, last, device_name)
+        after = filter(None, (soundness.gradients_note(measured.output), placed.spoiled()))
+        if measurement is not None:
+            measurement = msgspec.structs.replace(measurement, notes=(*measurement.notes, *after))
+    return MeasuredSubject(tensors.copy_to_cpu(measured.output), measurement, measured.samples, invalid)
 
 
 def run_once(invocation: Invocation) -> Any:
-    """Call the model once on the CPU, as the fixture does where nothing is measured."""
+    """Call the model once on the CPU and return its output, as in a run that does not measure."""
     if "torch" not in sys.modules:
         return _collected(invocation.bound()())
 
@@ -92,17 +92,16 @@ def run_once(invocation: Invocation) -> Any:
 
 
 def _collected(output: Any) -> Any:
-    """A stream as the list of its items."""
+    """Return a stream as the list of its items, and anything else unchanged."""
     return list(output) if isinstance(output, Iterator) else output
 
 
-def torch_threads(count: int | None) -> AbstractContextManager[None]:
-    """Set the number of threads inside a torch operator, restored after; ``None`` leaves it."""
-    return nullcontext() if count is None or "torch" not in sys.modules else _threads(count)
-
-
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def torch_threads(count: int | None) -> Iterator[None]:
+    """Set the number of threads of torch's operators until exit; ``None`` leaves it unchanged."""
+    if count is None or "torch" not in sys.modules:
+        yield
+        return
     import torch
 
     before = torch.get_num_threads()

@@ -183,7 +183,7 @@ def test_an_unread_counter_leaves_the_estimate(bare):
 
 
 def test_a_clock_that_was_held_down_is_noted(device, snapshot):
-    device.energy_meter.seen = DeviceState(throttled=("power cap", "hardware slowdown"))
+    device.energy_meter.reported_state = DeviceState(throttled=("power cap", "hardware slowdown"))
     (note,) = measured_energy(load(device), device, 10, asked=True).notes
     assert note.code == "throttled"
     assert str(note) == snapshot
@@ -191,14 +191,14 @@ def test_a_clock_that_was_held_down_is_noted(device, snapshot):
 
 @pytest.mark.parametrize("others", [1, 3])
 def test_others_on_the_board_are_noted(device, others, snapshot):
-    device.energy_meter.seen = DeviceState(others=others)
+    device.energy_meter.reported_state = DeviceState(others=others)
     (note,) = measured_energy(load(device), device, 10, asked=True).notes
     assert note.code == "energy-shared"
     assert str(note) == snapshot
 
 
 def test_a_board_in_order_needs_no_note(device):
-    device.energy_meter.seen = DeviceState(clock_hz=1.7e9, celsius=60.0, power_limit=700.0, others=0)
+    device.energy_meter.reported_state = DeviceState(clock_hz=1.7e9, celsius=60.0, power_limit=700.0, others=0)
     assert measured_energy(load(device), device, 10, asked=True).notes == ()
 
 

@@ -320,22 +320,22 @@ def test_only_the_module_that_changed_is_rewritten(files, folder):
 
 def test_gone_cases_are_taken_out(files, folder):
     files.record([FIRST, SECOND])
-    assert files.record([], gone=[FIRST.case]) == 1
+    assert files.record([], removed=[FIRST.case]) == 1
     assert files.load() == {SECOND.case: SECOND}
-    assert files.record([], gone=[FIRST.case]) == 0
+    assert files.record([], removed=[FIRST.case]) == 0
 
 
 def test_a_file_without_cases_is_removed(files, folder):
     files.record([FIRST, record(case(module="test_other.py"))])
-    assert files.record([], gone=[FIRST.case]) == 1
+    assert files.record([], removed=[FIRST.case]) == 1
     assert names(folder) == ["test_other.py.txt"]
-    assert files.record([], gone=[case(module="never.py")]) == 0
+    assert files.record([], removed=[case(module="never.py")]) == 0
     assert names(folder) == ["test_other.py.txt"]
 
 
 def test_a_case_that_is_gone_and_measured_stays(files):
     files.record([FIRST])
-    files.record([FIRST], gone=[FIRST.case])
+    files.record([FIRST], removed=[FIRST.case])
     assert files.load() == {FIRST.case: FIRST}
 
 
@@ -503,7 +503,7 @@ def test_what_cannot_be_read_is_named_and_never_overwritten(files, folder):
         for attempt in (
             files.load,
             lambda: files.record([FIRST]),
-            lambda: files.record([], gone=[FIRST.case]),
+            lambda: files.record([], removed=[FIRST.case]),
         ):
             with pytest.raises(StorageError) as caught:
                 pytest.fail(f"{content}: {attempt()}")
@@ -587,7 +587,7 @@ def test_a_file_that_cannot_be_removed(files, folder, monkeypatch):
 
     monkeypatch.setattr(Path, "unlink", refuse)
     with pytest.raises(StorageError, match=r"test_model.py.txt.*Permission denied"):
-        files.record([], gone=[FIRST.case])
+        files.record([], removed=[FIRST.case])
 
 
 # Several writers

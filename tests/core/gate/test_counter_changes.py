@@ -11,16 +11,10 @@ from pytest_infergate.core.domain.measurement import Counters, OperatorWork
 from pytest_infergate.core.domain.metrics import COUNTERS
 from pytest_infergate.core.domain.model import Note
 from pytest_infergate.core.domain.outcome import Cause, Comparison, Outcome, Verdict
+from pytest_infergate.core.domain.places import MAX_PLACES
 from pytest_infergate.core.domain.records import CounterKey, CounterRecord, Tally
 from pytest_infergate.core.gate import counter_changes
-from pytest_infergate.core.gate.counter_changes import (
-    CAUSES_KEPT,
-    MOST_PLACES,
-    collapsed,
-    count_places,
-    expanded,
-    merged,
-)
+from pytest_infergate.core.gate.counter_changes import MAX_CAUSES, merge_records
 
 MIB = 1024**2
 EVERYWHERE = CounterKey()
@@ -44,7 +38,7 @@ def on_record(*tallies):
 def taken(found, *, torch="2.13.0", hardware=HARDWARE, **fields):
     """The record of a measured case with these counters."""
     measured = measurement(counters=found, **fields)
-    return counter_changes.record(result(measurement=measured, hardware=hardware), torch)
+    return counter_changes.counter_record(result(measurement=measured, hardware=hardware), torch)
 
 
 def found_under(record):
@@ -178,12 +172,13 @@ def test_without_totals_there_are_still_operators():
 def test_only_measured_cases_have_a_record():
     for outcome in [outcome for outcome in Outcome if outcome is not Outcome.MEASURED]:
         assert (
-            counter_changes.record(result(outcome, measurement=measurement(counters=EVERY)), "2.13.0") is None
+            counter_changes.counter_record(result(outcome, measurement=measurement(counters=EVERY)), "2.13.0")
+            is None
         ), outcome
 
 
 def test_without_a_measurement_there_is_no_record():
-    assert counter_changes.record(result(measurement=None), "2.13.0") is None
+    assert counter_changes.counter_record(result(measurement=None), "2.13.0") is None
 
 
 # --- records joined ----------------------------------------------------------------------------------
@@ -191,7 +186,7 @@ def test_without_a_measurement_there_is_no_record():
 
 def test_the_first_record_is_taken_as_it_is():
     new = on_record(tally(EVERYWHERE, flops=1), tally(operators=2), tally(MACHINE, allocations=3))
-    assert merged(None, new) == new
+    assert merge_records(None, new) == new
 
 
 def test_tallies_are_sorted_by_machine():
@@ -202,7 +197,7 @@ def test_tallies_are_sorted_by_machine():
         SOFTWARE,
         EVERYWHERE,
     ]
-    joined = merged(None, on_record(*(tally(key, operators=1) for key in keys)))
+    joined = merge_records(None, on_record(*(tally(key, operators=1) for key in keys)))
     assert [each.key for each in joined.tallies] == [
         EVERYWHERE,
         SOFTWARE,
@@ -214,8 +209,8 @@ def test_tallies_are_sorted_by_machine():
 
 def test_what_holds_nothing_is_not_kept():
     empty, rows = tally(EVERYWHERE), tally(SOFTWARE, [work()])
-    assert merged(None, on_record(empty, rows, tally(MACHINE))) == on_record(rows)
-    assert merged(None, on_record(empty)) == on_record()
+    assert merge_records(None, on_record(empty, rows, tally(MACHINE))) == on_record(rows)
+    assert merge_records(None, on_record(empty)) == on_record()
 
 
 def test_new_figures_take_the_place_of_any_torch_on_the_same_machine():
@@ -226,7 +221,7 @@ def test_new_figures_take_the_place_of_any_torch_on_the_same_machine():
             tally(replace(MACHINE, torch=torch), allocations=9),
         )
         new = on_record(tally(EVERYWHERE, flops=1), tally(operators=2), tally(MACHINE, allocations=3))
-        assert merged(old, new) == new, torch
+        assert merge_records(old, new) == new, torch
 
 
 def test_figures_of_another_machine_stay():
@@ -236,7 +231,7 @@ def test_figures_of_another_machine_stay():
         CounterKey(torch="2.13.0"),
     ]:
         kept = tally(elsewhere, operators=9)
-        joined = merged(on_record(tally(operators=1), kept), on_record(tally(operators=2)))
+        joined = merge_records(on_record(tally(operators=1), kept), on_record(tally(operators=2)))
         assert sorted(joined.tallies, key=lambda each: each.counters["operators"]) == [
             tally(operators=2),
             kept,
@@ -245,7 +240,7 @@ def test_figures_of_another_machine_stay():
 
 def test_what_goes_everywhere_is_no_machine_of_its_own():
     unknown, everywhere = tally(CounterKey(torch="2.13.0"), operators=1), tally(EVERYWHERE, flops=1)
-    assert set(map(repr, merged(on_record(unknown), on_record(everywhere)).tallies)) == {
+    assert set(map(repr, merge_records(on_record(unknown), on_record(everywhere)).tallies)) == {
         repr(unknown),
         repr(everywhere),
     }
@@ -253,8 +248,8 @@ def test_what_goes_everywhere_is_no_machine_of_its_own():
 
 def test_a_record_joined_again_changes_nothing():
     old = on_record(tally(replace(SOFTWARE, architecture="AVX512"), operators=9))
-    once = merged(old, taken(EVERY))
-    assert merged(once, taken(EVERY)) == once
+    once = merge_records(old, taken(EVERY))
+    assert merge_records(once, taken(EVERY)) == once
 
 
 # --- verdicts ----------------------------------------------------------------------------------------
@@ -393,14 +388,14 @@ def test_peak_memory_is_tolerated_as_memory():
 def test_recording_anew_settles_what_is_no_longer_counted():
     before, now = taken(counted(flops=1, allocations=2)), taken(counted(flops=1))
     assert [row.verdict for row in compared(before, now)] == [Verdict.EQUIVALENT, Verdict.INCOMPARABLE]
-    assert compared(merged(before, now), now) == (one("flops", 1, 1),)
+    assert compared(merge_records(before, now), now) == (one("flops", 1, 1),)
 
 
 def test_recording_anew_settles_that_nothing_is_counted():
     before, now = taken(counted(flops=1, operators=2, allocations=2)), taken(Counters(architecture="AVX2"))
     assert [row.verdict for row in compared(before, now)] == [Verdict.INCOMPARABLE]
-    assert merged(before, now) == on_record()
-    assert compared(merged(before, now), now) == ()
+    assert merge_records(before, now) == on_record()
+    assert compared(merge_records(before, now), now) == ()
 
 
 # --- what does not compare ---------------------------------------------------------------------------
@@ -642,16 +637,16 @@ def test_equal_shares_are_sorted_by_operator_and_place():
 
 
 def test_only_so_many_causes_are_kept():
-    now = [work(place=f"part{index:02}") for index in range(CAUSES_KEPT + 1)]
+    now = [work(place=f"part{index:02}") for index in range(MAX_CAUSES + 1)]
     found = causes([], now)
-    assert [cause.place for cause in found] == [f"part{index:02}" for index in range(CAUSES_KEPT)]
-    assert {cause.share for cause in found} == {1 / (CAUSES_KEPT + 1)}
+    assert [cause.place for cause in found] == [f"part{index:02}" for index in range(MAX_CAUSES)]
+    assert {cause.share for cause in found} == {1 / (MAX_CAUSES + 1)}
 
 
 def test_places_beyond_the_bound_are_moved_as_one():
-    many = f"layers.{{0-{MOST_PLACES}}}"
+    many = f"layers.{{0-{MAX_PLACES}}}"
     (cause,) = causes([work(place=many)], [work(place=many, calls=3)])
-    assert cause == Cause(operator="aten::addmm", place=many, change=2 * (MOST_PLACES + 1), share=1.0)
+    assert cause == Cause(operator="aten::addmm", place=many, change=2 * (MAX_PLACES + 1), share=1.0)
 
 
 MIXED = [
@@ -771,94 +766,7 @@ def test_operators_of_the_software_explain_counters_of_every_key():
     ]
 
 
-# --- places ------------------------------------------------------------------------------------------
-
-
-def together(*paths, **fields):
-    return [row.place for row in collapsed(work(place=path, **fields) for path in paths)]
-
-
-def test_places_that_differ_in_a_number_stand_together():
-    for paths, label in [
-        (["layers.0"], ["layers.0"]),
-        (["layers.0", "layers.1"], ["layers.{0-1}"]),
-        (["layers.10", "layers.9", "layers.8"], ["layers.{8-10}"]),
-        (["layers.0", "layers.2"], ["layers.{0,2}"]),
-        (["layers.0", "layers.1", "layers.2", "layers.4"], ["layers.{0-2,4}"]),
-        (["0.a", "1.a", "0.b"], ["0.b", "{0-1}.a"]),
-        (["a.0.b.0", "a.0.b.1", "a.1.b.0", "a.1.b.1"], ["a.{0-1}.b.{0-1}"]),
-        # Three corners of a square are no product of two sets.
-        (["0.0", "0.1", "1.0"], ["0.1", "{0-1}.0"]),
-        (["0.1.2", "3.1.2"], ["{0,3}.1.2"]),
-        (["", "0", "1"], ["", "{0-1}"]),
-        (["a.0", "b.0"], ["a.0", "b.0"]),
-        (["a.0", "a.0.b"], ["a.0", "a.0.b"]),
-        # Only what reads back as itself is a number.
-        (["a.00", "a.01"], ["a.00", "a.01"]),
-        (["a.0", "a.01"], ["a.0", "a.01"]),
-        (["a.-1", "a.+1"], ["a.+1", "a.-1"]),
-        (["a.²", "a.٣"], ["a.²", "a.٣"]),
-        (["a.999998", "a.999999"], ["a.{999998-999999}"]),
-        (["a.1000000", "a.1000001"], ["a.1000000", "a.1000001"]),
-        (["a.x1", "a.x2"], ["a.x1", "a.x2"]),
-        ([], []),
-    ]:
-        assert together(*paths, calls=2) == label, (paths, label)
-
-
-def test_places_that_do_different_things_stand_apart():
-    for other in [
-        work(place="layers.1", calls=2),
-        work(place="layers.1", flops=1),
-        work(place="layers.1", bytes=1),
-        work("aten::mul", "layers.1"),
-    ]:
-        rows = (work(place="layers.0"), other)
-        assert collapsed(rows) == tuple(sorted(rows)), other
-
-
-def test_places_together_keep_the_figures_of_each():
-    rows = [work(place=f"layers.{index}", calls=2, flops=30, bytes=400) for index in range(3)]
-    assert collapsed(rows) == (work(place="layers.{0-2}", calls=2, flops=30, bytes=400),)
-
-
-def test_a_label_is_read_back():
-    for place, paths in [
-        ("", [""]),
-        ("encoder", ["encoder"]),
-        ("layers.3", ["layers.3"]),
-        ("layers.{0-2,4}.mlp", ["layers.0.mlp", "layers.1.mlp", "layers.2.mlp", "layers.4.mlp"]),
-        ("{0-1}.{3,5}", ["0.3", "0.5", "1.3", "1.5"]),
-        ("{7}", ["7"]),
-        # Braces of a name are no label.
-        ("{}", ["{}"]),
-        ("{a}", ["{a}"]),
-        ("{0-}", ["{0-}"]),
-        ("{0,}", ["{0,}"]),
-        ("{0 -1}", ["{0 -1}"]),
-        ("{-1}", ["{-1}"]),
-        ("{5-3}", ["{5-3}"]),
-        ("{0,5-3}", ["{0,5-3}"]),
-        ("{3-3}", ["3"]),
-        ("x{0-1}", ["x{0-1}"]),
-        ("{0-1}x", ["{0-1}x"]),
-        ("{0-1000000}", ["{0-1000000}"]),
-        ("{0-1}\n", ["{0-1}\n"]),
-    ]:
-        assert expanded(place) == tuple(paths), (place, paths)
-        assert count_places(place) == len(paths), (place, paths)
-
-
-def test_no_label_asks_for_more_places_than_the_bound():
-    for place, count, told in [
-        (f"{{0-{MOST_PLACES - 1}}}", MOST_PLACES, MOST_PLACES),
-        (f"{{0-{MOST_PLACES}}}", MOST_PLACES + 1, 1),
-        ("{0-99}.{0-99}", 10_000, 10_000),
-        ("{0-99}.{0-100}", 10_100, 1),
-        (".".join(["{0-999999}"] * 10), 10**60, 1),
-    ]:
-        assert count_places(place) == count, (place, count, told)
-        assert len(expanded(place)) == told, (place, count, told)
+# --- laws ------------------------------------------------------------------------------------------
 
 
 ODD = ["", "a", "b c", "{}", "{a}", "{0-", "0}", "01", "é", "\n", "1000000", "{0-x}"]
@@ -876,23 +784,6 @@ operator_rows = st.lists(
     max_size=40,
     unique_by=lambda row: (row.operator, row.place),
 )
-
-
-def apart(rows):
-    return Counter(replace(row, place=place) for row in rows for place in expanded(row.place))
-
-
-@given(operator_rows)
-def test_what_stands_together_reads_back_as_what_stood_apart(rows):
-    assert apart(collapsed(rows)) == Counter(rows)
-
-
-@given(operator_rows, st.randoms())
-def test_order_does_not_matter_and_again_changes_nothing(rows, random):
-    once = collapsed(rows)
-    assert collapsed(random.sample(rows, len(rows))) == once
-    assert collapsed(once) == once
-    assert sum(count_places(row.place) for row in once) == len(rows)
 
 
 totals = st.fixed_dictionaries(
@@ -925,7 +816,7 @@ def test_causes_share_what_moved_and_none_moved_the_other_way(before, now):
         change = row.candidate - row.baseline
         assert all(cause.change * change > 0 for cause in row.causes)
         assert list(row.causes) == sorted(row.causes, key=lambda cause: -cause.share)
-        if 0 < len(row.causes) < CAUSES_KEPT:
+        if 0 < len(row.causes) < MAX_CAUSES:
             assert sum(cause.share for cause in row.causes) == pytest.approx(1.0)
 
 

@@ -76,7 +76,7 @@ def on_record(*points, of=None, hardware=HARDWARE):
 
 
 COUNTED = measurement(counters=counted(flops=1000, operators=10, peak_memory_bytes=50_000_000))
-RECORDED = {case(): counter_changes.record(result(measurement=COUNTED), "2.13.0")}
+RECORDED = {case(): counter_changes.counter_record(result(measurement=COUNTED), "2.13.0")}
 BIGGER = counted(flops=1000, operators=10, peak_memory_bytes=55_000_000)
 NOTHING_MOVED = dict.fromkeys(("flops", "operators", "peak_memory_bytes"), Verdict.EQUIVALENT)
 
@@ -168,7 +168,7 @@ def test_no_counters_no_row():
 
 def test_a_record_without_memory():
     less = measurement(counters=counted(flops=1000, operators=10))
-    records = {case(): counter_changes.record(result(measurement=less), "2.13.0")}
+    records = {case(): counter_changes.counter_record(result(measurement=less), "2.13.0")}
     verdict = judged(result(measurement=COUNTED), before=on_record(), records=records)
     assert rows(verdict)["counters"] is Verdict.NO_BASELINE
 

@@ -56,13 +56,13 @@ def hot(base, candidate, reason="hardware thermal slowdown", turns=20):
     )
 
 
-def test_a_board_held_back_on_both_sides_alike_says_nothing():
+def test_a_board_throttled_externally_on_both_sides_alike_says_nothing():
     for base, candidate in [(0, 0), (20, 20), (0, 2), (10, 8)]:
         row = paired.compared([hot(base, candidate)] * 5, (), PairedTerms(), confirming=0)
         assert (row.verdict, row.note) == (Verdict.EQUIVALENT, None), (base, candidate)
 
 
-def test_a_board_held_back_on_one_side_makes_the_times_invalid(snapshot):
+def test_a_board_throttled_externally_on_one_side_makes_the_times_invalid(snapshot):
     notes = []
     for base, candidate in [(0, 3), (20, 0)]:
         row = paired.compared([hot(base, candidate)] * 5, (), PairedTerms(), confirming=0)
@@ -77,7 +77,7 @@ def test_a_power_cap_is_of_the_work_itself():
     assert row.verdict is Verdict.EQUIVALENT
 
 
-def test_without_a_board_nothing_is_held_back():
+def test_without_a_board_nothing_is_throttled_externally():
     assert paired.throttled([Launch(base=(0.01,), candidate=(0.01,))]) is None
     assert paired.throttled([]) is None
 

@@ -110,8 +110,8 @@ class CollectedItems:
         shared = next((nodeid for nodeid, count in counts.items() if count > 1), None)
         if shared is not None:
             raise pytest.UsageError(
-                f"two inference cases share the id {shared}: give their parameters distinct ids, "
-                "or choose a rootdir above both files"
+                f"inference cases must have distinct ids, got {shared} twice. "
+                "Hint: give the parameters distinct ids, or choose a rootdir above both files"
             )
 
     def present(self, absence: Callable[[str], str | None]) -> list[SelectedCase]:

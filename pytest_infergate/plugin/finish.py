@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
@@ -13,6 +13,7 @@ import pytest
 
 from pytest_infergate import __version__
 from pytest_infergate.advising.advise import advise_run
+from pytest_infergate.config.settings import Settings
 from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.model import Case
 from pytest_infergate.core.domain.outcome import Against, Session
@@ -101,7 +102,7 @@ def conclude(
 ) -> Session:
     """Join everything into the value that every report renders.
 
-    `interrupted` says that the run did not reach its end.
+    `interrupted` says that the run did not reach its end, in which case it cannot pass.
     """
     # The user's own skips took some of the selected cases away, but those that reported were there.
     selected = max(len(reported.results), reported.collected.selected - reported.skipped)
@@ -184,44 +185,39 @@ def write_outputs(
     """
     done: list[str] = []
     problems: list[str] = []
-    for attempt in (_write_json, _write_html, _write_markdown, functools.partial(_record, modules=modules)):
+    for path, content in rendered_reports(run.settings, session):
         try:
-            done += attempt(run, session)
-        except StorageError as error:  # noqa: PERF203 - each attempt fails for itself
+            atomic_write(path, content)
+            done.append(f"wrote {path}")
+        except StorageError as error:  # noqa: PERF203 - one that fails does not prevent the others
+            problems.append(str(error))
+    if run.settings.save:
+        try:
+            done += record_baseline(run, session, modules)
+        except StorageError as error:
             problems.append(str(error))
     return done, problems
 
 
-def _write_json(run: InferenceRun, session: Session) -> list[str]:
-    if run.settings.json is None:
-        return []
-    from pytest_infergate.report import results
+def rendered_reports(settings: Settings, session: Session) -> Iterator[tuple[Path, str]]:
+    """Render the reports that are asked for, each with the file that it belongs into."""
+    # Imported here, because most runs write no report.
+    if settings.json is not None:
+        from pytest_infergate.report.results import render_results
 
-    atomic_write(run.settings.json, results.render_results(session))
-    return [f"wrote {run.settings.json}"]
+        yield settings.json, render_results(session)
+    if settings.report is not None:
+        from pytest_infergate.report.html import render_html
 
+        yield settings.report, render_html(session, settings=settings.given)
+    if settings.markdown is not None:
+        from pytest_infergate.report.github import markdown_summary
 
-def _write_html(run: InferenceRun, session: Session) -> list[str]:
-    if run.settings.report is None:
-        return []
-    from pytest_infergate.report import html
-
-    atomic_write(run.settings.report, html.render_html(session, settings=run.settings.given))
-    return [f"wrote {run.settings.report}"]
-
-
-def _write_markdown(run: InferenceRun, session: Session) -> list[str]:
-    if run.settings.markdown is None:
-        return []
-    from pytest_infergate.report import github
-
-    atomic_write(run.settings.markdown, github.markdown_summary(session))
-    return [f"wrote {run.settings.markdown}"]
+        yield settings.markdown, markdown_summary(session)
 
 
-def _record(run: InferenceRun, session: Session, modules: Collection[str]) -> list[str]:
-    if not run.settings.save:
-        return []
+def record_baseline(run: InferenceRun, session: Session, modules: Collection[str]) -> list[str]:
+    """Record times and counters of the cases that did not fail; return what was done, a line each."""
     failed = {verdict.case for verdict in session.gate.verdicts if verdict.failed}
     sound = [result for result in session.cases if result.case not in failed]
     recorded = 0

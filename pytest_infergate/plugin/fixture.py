@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class LatencyFigures(NamedTuple):
-    """Wall time of one call, the device synchronised before and after; seconds."""
+    """Wall time of one call in seconds. The device is synchronised before and after each call."""
 
     p50: float
     p90: float
@@ -27,11 +27,11 @@ class LatencyFigures(NamedTuple):
     p99: float
     mean: float
     samples: tuple[float, ...]
-    """Every timed call, in order."""
+    """All timed calls, in order."""
 
 
 class Result:
-    """What `infer` returns: the output of the first call, and the figures where they were measured."""
+    """The result of a call of `infer`: the output of the model, and its figures if the run measured."""
 
     def __init__(
         self,
@@ -41,28 +41,32 @@ class Result:
         price: Price | None = None,
     ) -> None:
         self.output = output
-        """As normal tensors on the CPU; of a stream, the list of its items."""
+        """Output of the first call, with tensors on the CPU; for a stream, the list of its items."""
         self._measurement = measurement
         self._samples = samples
         self._price = price
 
     @property
     def measured(self) -> bool:
-        """Whether this run measured; plain ``pytest`` does not."""
+        """Whether the case was measured. Without options of infergate, pytest runs the model once."""
         return self._measurement is not None
 
     @property
     def measurement(self) -> Measurement:
-        """Every figure. This and all below raise `NotMeasuredError` where nothing was measured."""
+        """All figures of the case.
+
+        This property and those below raise `NotMeasuredError` if the case was not measured.
+        """
         if self._measurement is None:
             raise NotMeasuredError(
-                "this run did not measure; run pytest with --infer-devices=cpu, or ask result.measured first"
+                "this run did not measure. "
+                "Hint: run pytest with --infer-devices=cpu, or check result.measured first"
             )
         return self._measurement
 
     @property
     def latency(self) -> LatencyFigures:
-        """Wall time of one call, in seconds."""
+        """Wall time of one call in seconds."""
         latency: Latency = self.measurement.latency
         return LatencyFigures(
             p50=latency.p50.value,
@@ -75,39 +79,39 @@ class Result:
 
     @property
     def throughput(self) -> float:
-        """Items a second, calls issued back to back."""
+        """Items per second, with calls issued back to back."""
         return self.measurement.throughput
 
     @property
     def memory(self) -> Memory:
-        """Weights and allocator peaks, in bytes."""
+        """Weights and peaks of the allocator in bytes."""
         return self.measurement.memory
 
     @property
     def counters(self) -> Mapping[str, int]:
-        """Exact counters by name, as ``flops`` and ``operators``; those that could be taken."""
+        """Exact counters by name, for example ``flops``; only those that the device can count."""
         return MappingProxyType(self.measurement.counters.totals)
 
     @property
     def cold_start(self) -> float:
-        """Seconds of the first call."""
+        """Duration of the first call in seconds."""
         return self.measurement.cold_start
 
     @property
     def stream(self) -> Stream | None:
-        """Time to the first item and between items; ``None`` where the call returned at once."""
+        """Time to the first item and between items in seconds; ``None`` if the output is not a stream."""
         return self.measurement.stream
 
     @property
     def energy(self) -> Energy | None:
-        """Joules of a call and where they come from; ``None`` where nothing tells them."""
+        """Energy of a call in joules, with its source; ``None`` if it was not measured."""
         return self.measurement.energy
 
     @property
     def cost(self) -> float | None:
-        """US dollars for a million items, at the utilisation of `[tool.infergate]`: 0.6 where it says none.
+        """US dollars for a million items, at the utilisation set in `[tool.infergate]` (default: 0.6).
 
-        ``None`` where nobody said what the machine stands for, or it is another machine.
+        ``None`` if no instance type or price is configured for the machine.
         """
         measurement = self.measurement
         if self._price is None:
@@ -127,13 +131,13 @@ class InferTwiceError(InfergateError):
 
 
 class InfeasibleError(InfergateError):
-    """The case ran out of memory: nothing of it can be shown to the test."""
+    """The case ran out of memory, so that there is no output for the test."""
 
 
 class Infer:
-    """The `infer` fixture: call it once with the model and its arguments.
+    """The `infer` fixture, which a test calls once with the model and its arguments.
 
-    The attributes tell a test its case: `device`, `batch_size`, `dtype`, `runtime`, `threads`.
+    Its attributes describe the case: `device`, `batch_size`, `dtype`, `runtime`, `threads`.
     """
 
     def __init__(self, case: Case, measure: Callable[[Invocation], Result]) -> None:
@@ -146,17 +150,17 @@ class Infer:
 
     @property
     def device(self) -> str:
-        """Where this case runs, as torch spells it: ``cpu``, ``cuda:1``."""
+        """Name of the device in the form that torch uses: ``cpu``, ``cuda:1``."""
         return self.case.device
 
     @property
     def batch_size(self) -> int:
-        """Items in the batch that the test should build."""
+        """Number of items in the batch that the test is to build."""
         return self.case.batch_size
 
     @property
     def dtype(self) -> torch.dtype | None:
-        """The dtype that the model is cast to; ``None`` leaves it as it came."""
+        """The dtype that the model is cast to; ``None`` if it keeps its own."""
         if self.case.dtype is None:
             return None
         import torch
@@ -166,27 +170,28 @@ class Infer:
 
     @property
     def runtime(self) -> str:
-        """What executes the model."""
+        """Name of what executes the model: ``eager``."""
         return self.case.runtime
 
     @property
     def threads(self) -> int | None:
-        """Threads inside an operator; ``None`` leaves torch's own choice."""
+        """Number of threads inside an operator; ``None`` if torch chooses it."""
         return self.case.threads
 
     def __call__(self, model: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Result:
-        """Run `model(*args, **kwargs)` on this case's device and measure it.
+        """Run `model(*args, **kwargs)` on the device of the case and measure it.
 
-        A module (or a bound method or partial of one) is put on the device with its tensor arguments, in
-        eval and inference mode, and is left as it was found. Any other callable runs as it is.
-        Raises what the model raises, `InferTwiceError` on the second call of a test, and `InfeasibleError`,
-        which ends the test as a skip, where memory runs out.
+        A module, or a bound method or partial of one, is moved to the device with its tensor arguments, runs
+        in eval and inference mode, and is restored afterwards. Any other callable runs as it is.
+
+        Raises what the model raises, `InferTwiceError` at the second call in a test, and `InfeasibleError`,
+        which skips the test, if memory runs out.
         """
         __tracebackhide__ = True
         if self.called:
             raise InferTwiceError(
-                "infer was called twice in one test: a test measures one thing; "
-                "split it, or parametrise it with pytest.mark.parametrize"
+                "infer must be called once in a test, got a second call. "
+                "Hint: split the test, or use pytest.mark.parametrize"
             )
         self.called = True
         try:
@@ -198,14 +203,14 @@ class Infer:
 
 
 def result_of(measured: Measured) -> Result:
-    """What a test sees of a measured case. Raises `InfeasibleError` where memory ran out."""
+    """Return what a test gets of a measured case. Raises `InfeasibleError` if memory ran out."""
     if measured.out_of_memory:
         raise InfeasibleError(str(measured.result.reason))
     return Result(measured.output, measured.result.measurement, measured.samples, measured.result.price)
 
 
 def _without_ours(frames: TracebackType | None) -> TracebackType | None:
-    """Drop the frames between the test and the model."""
+    """Drop the frames of this package between the test and the model."""
     while frames is not None and frames.tb_frame.f_globals.get("__name__", "").startswith(
         "pytest_infergate."
     ):

@@ -23,16 +23,16 @@ RESTORE_SEED = pytest.StashKey[Callable[[], None]]()
 INFER = pytest.StashKey["Infer"]()
 """The `Infer` of an item, whatever the test itself got under that name."""
 NO_TESTCASE = (
-    "an inference test cannot be a method of unittest.TestCase, which takes no fixtures: "
-    "make it a function, or a method of a plain class"
+    "an inference test must be a function or a method of a plain class, got a method of unittest.TestCase, "
+    "which takes no fixtures"
 )
 NEVER_CALLED = (
-    "infer was never called: a test marked inference must call infer(model, inputs) once; "
-    "without the marker it is an ordinary test"
+    "infer must be called once in an inference test, got no call. "
+    "Hint: call infer(model, inputs), or remove the marker"
 )
 NO_ARGUMENT = (
-    "infer must be an argument of the test or of a fixture that is one: "
-    "asked for by name while the test runs, it has no case"
+    "infer must be an argument of the test, or of a fixture that is: "
+    "requested by name while the test runs, it has no case"
 )
 
 

@@ -19,8 +19,8 @@ from pytest_infergate.runner.case_result import case_result
 from pytest_infergate.runner.run import InferenceRun
 
 CAUGHT = (
-    "infer raised and the test caught it, so that nothing was measured: "
-    "test the error apart, in a test without the marker, by calling the model itself"
+    "infer raised an exception that the test caught, so nothing was measured. "
+    "Hint: test the exception in a test without infer, which calls the model itself"
 )
 
 

@@ -112,7 +112,10 @@ class Measuring:
         location = self._settings.baseline
         store = self._config.hook.pytest_infergate_store(config=self._config, location=location)
         if store is None:
-            raise pytest.UsageError(f"--infer-baseline: no plugin offers a store for {location}")
+            raise pytest.UsageError(
+                f"--infer-baseline: no plugin offers a store for {location}. "
+                "Hint: install the plugin of that store, or use a folder"
+            )
         return InferenceRun(self._settings, list(self._kinds.values()), store)
 
     @cached_property

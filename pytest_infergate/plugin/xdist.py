@@ -26,15 +26,15 @@ def is_controller(config: pytest.Config) -> bool:
 def refuse_distributed(settings: Settings) -> None:
     """Refuse in the controller, which can show why, what its workers cannot do."""
     if settings.list:
-        raise pytest.UsageError("--infer-list lists in one process: leave out -n")
+        raise pytest.UsageError("--infer-list must run in one process. Hint: leave out -n")
     if settings.paired:
-        raise pytest.UsageError("--infer-against has the machine to itself: leave out -n, or give -n0")
+        raise pytest.UsageError("--infer-against must run in one process. Hint: leave out -n, or use -n0")
     if settings.workers:
-        raise pytest.UsageError("--infer-workers has the machine to itself: leave out -n, or give -n0")
+        raise pytest.UsageError("--infer-workers must run in one process. Hint: leave out -n, or use -n0")
     if settings.xdist == "refuse":
         raise pytest.UsageError(
-            "--infer-xdist=refuse: timing beside other workers is refused; run without -n, "
-            "or with --infer-xdist=lock to let each case have the machine alone"
+            "--infer-xdist=refuse does not allow timing beside other workers. Hint: leave out -n, "
+            "or use --infer-xdist=lock, which gives each case the machine to itself"
         )
 
 

@@ -39,9 +39,8 @@ from pytest_infergate.plugin.collection import (
 from pytest_infergate.plugin.fixture import InfeasibleError, Result
 from pytest_infergate.plugin.items import ItemHooks, SeededFixtures
 from pytest_infergate.plugin.modes import CHOOSE_MODE, Mode, read_settings
+from pytest_infergate.runner.open_devices import OpenDevices
 from pytest_infergate.runner.prepare import out_of_memory_note, prepared, torch_threads
-from pytest_infergate.runner.run import InferenceRun
-from pytest_infergate.storage.baseline_files import FileStore
 from pytest_infergate.worker.serving import Serving
 
 if TYPE_CHECKING:
@@ -189,7 +188,7 @@ class WorkerMode:
         self._plugin = plugin
         self._config = config
         self._settings = settings
-        self._run = InferenceRun(settings, list(device_kinds(config).values()), FileStore(settings.baseline))
+        self._devices = OpenDevices(settings.devices, device_kinds(config).values())
         self._serving = Serving(plugin.channel)
 
     @property
@@ -199,7 +198,7 @@ class WorkerMode:
 
     def parameters(self, marker: Marker, test: str) -> Sequence[Parameter]:
         """Return the cases that the parent has."""
-        return parameters(marker, test, self._settings, self._run.devices.names)
+        return parameters(marker, test, self._settings, self._devices.names)
 
     def start(self) -> Sequence[object]:
         """Return nothing: the parent has checked everything."""
@@ -222,17 +221,16 @@ class WorkerMode:
 
     def _control(self) -> None:
         """Serve the control: fixed work on the first device that is available."""
-        devices = self._run.devices
-        name = next(name for name in devices.names if devices.absence_reason(name) is None)
-        self._serving.control(devices.open(name))
+        present = (name for name in self._devices.names if self._devices.absence_reason(name) is None)
+        self._serving.control(self._devices.open(next(present)))
 
     def why_not(self, case: Case, nodeid: str, terms: CaseTerms) -> str | None:  # noqa: ARG002
         """Return why the device is absent."""
-        return self._run.devices.absence_reason(case.device)
+        return self._devices.absence_reason(case.device)
 
     def measure(self, case: Case, nodeid: str, terms: CaseTerms, invocation: Invocation) -> Result:  # noqa: ARG002
         """Serve one case as the parent commands."""
-        device = self._run.devices.open(case.device)
+        device = self._devices.open(case.device)
         try:
             with torch_threads(case.threads):
                 run = self._served(case, device, invocation)

@@ -393,7 +393,7 @@ def test_two_cases_with_one_id_are_refused(project):
     )
     result = project.measure()
     assert result.ret == 4
-    result.stderr.fnmatch_lines(["ERROR: two inference cases share the id *test_model?fake-c-a-b?: give *"])
+    result.stderr.fnmatch_lines(["ERROR: inference cases must have distinct ids, got *test_model?fake-c-a-b? twice. Hint: *"])
 
 
 def test_a_tracer_makes_the_case_invalid(project):
@@ -488,7 +488,7 @@ def test_lost_tests_fail_a_strict_run(project):
     result = project.measure("--infer-strict")
     assert result.ret == 1
     result.stdout.fnmatch_lines(
-        ["*test_it.py::test_model?fake?*", "*1 case of the baseline not met by this run*"]
+        ["*test_it.py::test_model?fake?*", "*1 case of the baseline missing from this run (strict)"]
     )
     assert project.measure().ret == 0
 

@@ -325,7 +325,7 @@ def test_strict_and_a_least_share_fail_what_was_not_decided(project):
     result = project.measure("--infer-min-decided=80%")
     result.assert_outcomes(passed=1)
     assert result.ret == 1
-    result.stdout.fnmatch_lines(["*0 of 1 case decided, --infer-min-decided asks for 80 %"])
+    result.stdout.fnmatch_lines(["*0 of 1 case decided, --infer-min-decided requires 80 %"])
 
 
 def test_reports_are_written_and_named(project):

@@ -1,6 +1,7 @@
 """`infergate advise` and input that cannot be right, or that is right and easily misread."""
 
 import json
+from datetime import date
 
 import msgspec
 import pytest
@@ -108,14 +109,14 @@ def test_prices_that_cannot_be_are_refused(run, cpu, write, tmp_path, snapshot):
 def test_a_price_older_than_ninety_days_is_doubted(answer, gpu, write, monkeypatch):
     table = write(TABLE, "own.csv")
     for today, old in (("2026-10-18", False), ("2026-10-19", True), ("2027-01-01", True)):
-        monkeypatch.setattr(advise, "today", lambda today=today: today)
+        monkeypatch.setattr(advise, "today", lambda today=today: date.fromisoformat(today))
         found = answer(gpu, *ASKED, "--prices", table, "--instance", "cuda=lab/card")
         assert ("prices-old" in codes(found)) == old, today
         assert "2026-07-20" in found["plans"][0]["price"]
 
 
 def test_the_price_of_an_own_machine_never_ages(answer, gpu, monkeypatch):
-    monkeypatch.setattr(advise, "today", lambda: "2099-01-01")
+    monkeypatch.setattr(advise, "today", lambda: date(2099, 1, 1))
     assert "prices-old" not in codes(answer(gpu, *ASKED, *PRICES))
 
 

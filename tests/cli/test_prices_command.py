@@ -1,6 +1,7 @@
 """``infergate prices``: list, import, refresh."""
 
 import sys
+from datetime import date
 
 import pytest
 from refusals import by_arguments, refused
@@ -14,7 +15,7 @@ HEADER = "provider,region,name,vcpus,usd_per_hour,as_of"
 
 @pytest.fixture(autouse=True)
 def summer(monkeypatch):
-    monkeypatch.setattr(prices, "today", lambda: "2026-07-21")
+    monkeypatch.setattr(prices, "today", lambda: date(2026, 7, 21))
 
 
 def run(capsys, *arguments):
@@ -28,7 +29,7 @@ def test_the_list_has_what_comes_with_infergate(capsys, snapshot):
     code, out, err = run(capsys, "list")
     assert code == 0
     lines = out.splitlines()
-    assert len(lines) == 2 + len(prices.default()[0])
+    assert len(lines) == 2 + len(prices.default_prices()[0])
     assert "2026-07-20" in next(line for line in lines if line.startswith("aws/c7i.xlarge"))
     assert err == snapshot
 
@@ -94,7 +95,7 @@ def test_a_catalogue_becomes_a_table(capsys, tmp_path):
     assert note.startswith(f"note: {catalogue}: 1 row ")
     assert written == f"wrote {output}: 1 instance"
     ((one,), notes) = prices.read_prices(output)
-    assert (one.full_name, one.as_of, one.accelerator, notes) == ("aws/g6.xlarge", "2026-07-01", "L4", ())
+    assert (one.full_name, one.as_of, one.accelerator, notes) == ("aws/g6.xlarge", date(2026, 7, 1), "L4", ())
 
 
 def test_a_catalogue_may_be_of_another_provider(capsys, tmp_path):
@@ -105,9 +106,7 @@ def test_a_catalogue_may_be_of_another_provider(capsys, tmp_path):
 
 
 def test_fresh_prices_become_a_table(capsys, monkeypatch, tmp_path):
-    made = (
-        Instance(provider="aws", region="r", name="x", vcpus=4, memory_gib=None, usd_per_hour=1.0, as_of=""),
-    )
+    made = (Instance(provider="aws", region="r", name="x", vcpus=4, memory_gib=None, usd_per_hour=1.0),)
     asked = []
     monkeypatch.setattr(catalogues, "refresh", lambda providers: (asked.append(providers), (made, ()))[1])
     assert run(capsys, "refresh", "--provider", "aws", "-o", tmp_path / "one.csv")[0] == 0

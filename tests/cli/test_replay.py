@@ -15,6 +15,7 @@ from pytest_infergate.core.gate.paired import PairedTerms
 from pytest_infergate.report import text
 from pytest_infergate.storage.atomic import atomic_write
 from pytest_infergate.storage.paired_data import (
+    PAIRED_DATA_VERSION,
     PairedCaseData,
     PairedData,
     encode_paired_data,
@@ -170,7 +171,8 @@ def test_a_long_name_is_cut(replay):
 
 
 def test_what_is_not_a_file_of_turns_is_refused(replay, tmp_path, snapshot):
-    contents = ("", "{}", "nonsense", '{"schema_version": 2}', "[" * 100_000)
+    newer = f'{{"schema_version": {PAIRED_DATA_VERSION + 1}}}'
+    contents = ("", "{}", "nonsense", newer, "[" * 100_000)
     paths = [tmp_path / f"{index}.json" for index in range(len(contents))]
     for path, content in zip(paths, contents, strict=True):
         path.write_text(content)

@@ -71,7 +71,7 @@ class CollectedItems:
             marker = parse_marker(marks, device_kinds(metafunc.config))
         except ConfigurationError as error:
             invalid = f"{metafunc.definition.nodeid}: {error}"
-        if invalid is not None:  # outside the handler, so that pytest shows no second error
+        if invalid is not None:  # outside the handler, or pytest would show the caught error too
             pytest.fail(invalid, pytrace=False)
         cases = self._parametrised(marker, metafunc.definition.nodeid)
         if "infer" not in metafunc.fixturenames:
@@ -141,8 +141,8 @@ class CollectedItems:
 
 
 def device_kinds(config: pytest.Config) -> dict[str, DeviceKind]:
-    """Every kind of device that plugins and conftest files offer, by its name; asked for once."""
-    if KINDS not in config.stash:
+    """Return the kinds of device that plugins and conftest files offer, by name."""
+    if KINDS not in config.stash:  # looked up once: a kind may find its devices when it is made
         offers: list[list[DeviceKind]] = config.hook.pytest_infergate_devices(config=config)
         config.stash[KINDS] = {kind.kind: kind for offer in reversed(offers) for kind in offer}
     return config.stash[KINDS]
@@ -156,7 +156,7 @@ def _takes_infer(metafunc: pytest.Metafunc) -> bool:
     for found in reversed(chain):
         if getattr(found.func, "__module__", "").startswith("pytest_infergate."):
             return True
-        if "infer" not in found.argnames:  # it replaces ours and does not wrap it
+        if "infer" not in found.argnames:  # it replaces this fixture instead of wrapping it
             return False
     return False
 

@@ -71,7 +71,7 @@ class FinishHooks:
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Decide once, write the reports, record the baseline, set the exit code."""
         if session.exitstatus in (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.INTERNAL_ERROR):
-            return  # the run ended before it began
+            return  # no test ran: pytest has reported why, and an empty result would hide it
         if self._collected is not None:
             self._reported.collected = self._collected.found()
         collected = self._reported.collected
@@ -104,7 +104,7 @@ def conclude(
 
     `interrupted` says that the run did not reach its end, in which case it cannot pass.
     """
-    # The user's own skips took some of the selected cases away, but those that reported were there.
+    # Cases that the user's own marks skip need not report, but another run of their test may have reported.
     selected = max(len(reported.results), reported.collected.selected - reported.skipped)
     session = Session(
         tool_version=__version__,
@@ -200,7 +200,7 @@ def write_outputs(
 
 
 def rendered_reports(settings: Settings, session: Session) -> Iterator[tuple[Path, str]]:
-    """Render the reports that are asked for, each with the file that it belongs into."""
+    """Render each report that the options request, with the path of its file."""
     # Imported here, because most runs write no report.
     if settings.json is not None:
         from pytest_infergate.report.results import render_results

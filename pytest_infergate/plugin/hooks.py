@@ -68,7 +68,10 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Register what the mode needs for the items that were collected."""
+    """Register what the mode needs for the items that were collected.
+
+    First of all plugins, since the terminal collects the lines of `pytest_report_collectionfinish` here.
+    """
     collected = session.config.stash[COLLECTED]
     collected.note_selected(session.items)
     with _usage_errors():
@@ -82,7 +85,7 @@ def _register(config: pytest.Config, plugins: Iterable[object]) -> None:
 
 @contextmanager
 def _usage_errors() -> Iterator[None]:
-    """Turn what is wrong before the first test into an error that pytest shows without a traceback."""
+    """Turn an error before the first test into a usage error: no traceback, exit code 4."""
     try:
         yield
     except InfergateError as error:

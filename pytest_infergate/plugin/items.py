@@ -91,17 +91,18 @@ class ItemHooks:
         from pytest_infergate.measure.seed import seed_all
         from pytest_infergate.plugin.fixture import InfeasibleError
 
-        seed_all()  # once more: fixtures drew numbers, or were there already
+        # Once more: how many numbers the fixtures drew depends on which of them existed already.
+        seed_all()
         infeasible = wrong = result = None
         try:
             result = yield
         except InfeasibleError as error:
             infeasible = str(error)
         except NotMeasuredError:
-            raise  # the line of the test that asked shows best what to change
+            raise  # with its traceback, which shows the line of the test to change
         except InfergateError as error:
             wrong = str(error)
-        # Outside the handlers, so that pytest does not show one error during the handling of another.
+        # Outside the handlers, or pytest would show each message twice, as an error during another one.
         infer = item.stash.get(INFER, None)
         if wrong is None:
             wrong = NEVER_CALLED if infer is None or not infer.called else self._cases.failure(item.nodeid)
@@ -120,10 +121,10 @@ class ItemHooks:
 
 
 class SeededFixtures:
-    """Seed each fixture by its name: a model must not depend on which test asked for it first."""
+    """Seed each fixture by its name: a model must not depend on which test requested it first."""
 
     def __init__(self) -> None:
-        # Judging loads it after the first case. Loaded now, it is seeded for every case alike.
+        # Judging the first case imports it, and only an imported module is seeded: from now on for all cases.
         importlib.import_module("numpy.random")
 
     @pytest.hookimpl(wrapper=True)

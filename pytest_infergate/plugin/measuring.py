@@ -49,7 +49,7 @@ class Reference(Protocol):
 
 
 class StoredReference:
-    """Compare the cases of a run with baselines; measure with several workers first, where asked for."""
+    """Compare the cases of a run with baselines; measure several workers at once before, if requested."""
 
     def __init__(
         self,

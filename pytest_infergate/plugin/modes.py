@@ -87,7 +87,7 @@ class Inactive:
 def chosen_mode(config: pytest.Config) -> Mode:
     """Choose by the options. Raises `ConfigurationError` for invalid ones."""
     if not any(config.getoption(option.ini) or config.getini(option.ini) for option in OPTIONS):
-        return Inactive(config)  # before anything else is imported: most sessions end here
+        return Inactive(config)  # most sessions: settings, and what parses them, are never imported
     settings = read_settings(config)
     if not settings.measuring:
         return Inactive(config)

@@ -91,7 +91,7 @@ def replayed_reports(outcomes: PairedOutcomes, nodeid: str, config: pytest.Confi
     """The reports of the candidate's worker, with the verdict in place of a pass that it forbids."""
     result, verdict = outcomes.results[nodeid], outcomes.verdicts[nodeid]
     reports = [_unpacked(serialised, config) for serialised in outcomes.reports[nodeid]]
-    if not reports:  # its process died before it reported anything
+    if not reports:  # the process ended before its first report
         reports = [_blank(nodeid, when) for when in ("setup", "call", "teardown")]
     settled = min(reports, key=lambda report: (report.passed, report.when != "call"))
     if verdict.failed and settled.passed:

@@ -37,9 +37,9 @@ class Terminal:
             reporter.write_line(words)
 
     def status(self, words: str) -> None:
-        """Show words behind the cursor, which stays where it is; an empty string wipes them.
+        """Show words after the cursor, which keeps its place; an empty string erases them.
 
-        In a log, where nothing can be wiped, nothing is shown.
+        Only on a terminal: a log cannot be erased.
         """
         reporter = self._reporter()
         if reporter is None or not reporter.isatty:

@@ -13,6 +13,7 @@ the smaller.
 
 Survivors that are accepted are listed in mutants.toml, each with a reason. The run fails if fewer than 90 %
 are killed, if a survivor is not listed, or if an entry of the list matches no line of the core.
+The script itself needs Python 3.11.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The passes of the counters, on a device that counts what it is told."""
+"""The passes of the counters, on a device whose counters are set."""
 
 import random
 
@@ -6,7 +6,12 @@ import pytest
 
 from pytest_infergate.core.domain.measurement import OperatorWork
 from pytest_infergate.instruments.device import DeviceCounters, DeviceMemory
-from pytest_infergate.measure.counting import count_call, varying_counters
+from pytest_infergate.measure.counting import (
+    count_call,
+    varying_counters,
+    with_device_work,
+    with_recount,
+)
 from pytest_infergate.testing import FakeDevice
 
 
@@ -105,3 +110,45 @@ def test_memory_that_fails_is_noted(device):
     assert taken.notes[0].code == "not-counted"
     assert "RuntimeError: RuntimeError" in taken.notes[0].text
     assert taken.counters.totals == {"flops": 6, "operators": 2}
+
+
+# A count after the timing, and the work of a device
+
+
+def test_a_count_that_confirms_the_first_changes_nothing(device):
+    early = take(device)
+    assert with_recount(early, take(device)) is early
+
+
+def test_what_a_later_count_does_not_confirm_varies(device):
+    early = take(device)
+    device.counters = DeviceCounters({"flops": 9, "operators": 2})
+    late = take(device)
+    taken = with_recount(early, late)
+    assert taken.counters.totals == early.counters.totals
+    assert taken.counters.varying == {"flops": (6, 9)}
+    assert [note.code for note in taken.notes] == ["varies"]
+
+
+def test_a_range_of_repetitions_is_widened_by_the_later_count_and_noted_once(device):
+    figures = iter([5, 7, 6])
+    device.count = lambda call: DeviceCounters({"operators": next(figures)})
+    early = take(device, repetitions=2)
+    assert early.counters.varying == {"operators": (5, 7)}
+    inside = with_recount(early, take(device))
+    assert inside is early
+    device.count = lambda call: DeviceCounters({"operators": 9})
+    taken = with_recount(early, take(device))
+    assert taken.counters.varying == {"operators": (5, 9)}
+    (note,) = taken.notes
+    assert "5 to 9" in note.text
+
+
+def test_the_work_of_a_device_is_that_of_the_first_repetition(device):
+    counters = take(device).counters
+    assert with_device_work(counters, ()) is counters
+    work = with_device_work(
+        counters, [{"kernel_launches": 3, "memcpys": 1}, {"kernel_launches": 4, "memcpys": 1}]
+    )
+    assert work.totals == {**counters.totals, "kernel_launches": 3, "memcpys": 1}
+    assert work.varying == {"kernel_launches": (3, 4)}

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-import functools from collections.abc import Callable from typing import Any, NamedTuple
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 
-class Invocation(NamedTuple): """A callable and its arguments."""
+class Invocation(NamedTuple):
+    """A callable and its arguments."""
 
-target: Callable[..., Any] args: tuple[Any, ...] = () kwargs: dict[str, Any] = {} # noqa: RUF012 - never changed
+    target: Callable[..., Any]
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = {}  # noqa: RUF012 - never changed
 
-def bound(self) -> Callable[[], Any]: """Return a call without arguments. A partial adds C code only between the clock
-and the target.""" return functools.partial(self.target, *self.args, **self.kwargs)
+    def bound(self) -> Callable[[], Any]:
+        """Return a call without arguments. A partial adds C code only between the clock and the target."""
+        return functools.partial(self.target, *self.args, **self.kwargs)

@@ -1,11 +1,19 @@
 """A machine-wide lock: inference cases hold it exclusively, all other tests of such a run share it.
 
-A lock among inference cases only is not enough: beside ordinary tests, a case measures 1.6 to 1.9 times too slow. """
+A lock among inference cases only is not enough: beside ordinary tests, a case measures 1.6 to 1.9 times too
+slow.
+"""
 
 from __future__ import annotations
 
-import getpass import os import sqlite3 import tempfile from collections.abc import Callable, Iterator from contextlib
-import contextmanager from pathlib import Path from typing import Literal
+import getpass
+import os
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
 
 from pytest_infergate.errors import ConfigurationError, StorageError
 
@@ -16,36 +24,71 @@ SILENT_WAIT_SECONDS = 5.0
 HELD_VARIABLE = "PYTEST_INFERGATE_LOCK"
 
 
-class MachineLock: """The lock of this user on this machine. The system releases it when its holder dies.
+class MachineLock:
+    """The lock of this user on this machine. The system releases it when its holder dies.
 
-Raises `StorageError` if the file of the lock cannot be used. """
+    Raises `StorageError` if the file of the lock cannot be used.
+    """
 
-def __init__(self, path: Path | None = None) -> None: from filelock import ReadWriteLock
+    def __init__(self, path: Path | None = None) -> None:
+        from filelock import ReadWriteLock
 
-self.path = path or _default_path() try: self._lock = ReadWriteLock(self.path, is_singleton=False) except (OSError,
-sqlite3.Error) as error: raise self._unusable(error) from error
+        self.path = path or _default_path()
+        try:
+            self._lock = ReadWriteLock(self.path, is_singleton=False)
+        except (OSError, sqlite3.Error) as error:
+            raise self._unusable(error) from error
 
-def check(self) -> None: """Check before any test runs that the lock can be acquired in this run.
+    def check(self) -> None:
+        """Check before any test runs that the lock can be acquired in this run.
 
-Raises `ConfigurationError` inside a test of another measuring run, and `StorageError` if the file of the lock cannot be
-used. """ from filelock import Timeout
+        Raises `ConfigurationError` inside a test of another measuring run, and `StorageError` if the file of
+        the lock cannot be used.
+        """
+        from filelock import Timeout
 
-if os.environ.get(HELD_VARIABLE) == str(self.path): raise ConfigurationError( "a pytest run inside a test of a measuring
-run cannot measure: it would wait forever for the " "lock of the outer run. Hint: add --infer-disable to the inner run"
-) try: self._lock.acquire_read(timeout=0) except Timeout: return except (OSError, sqlite3.Error) as error: raise
-self._unusable(error) from error self._lock.release()
+        if os.environ.get(HELD_VARIABLE) == str(self.path):
+            raise ConfigurationError(
+                "a pytest run inside a test of a measuring run cannot measure: it would wait forever for the "
+                "lock of the outer run. Hint: add --infer-disable to the inner run"
+            )
+        try:
+            self._lock.acquire_read(timeout=0)
+        except Timeout:
+            return
+        except (OSError, sqlite3.Error) as error:
+            raise self._unusable(error) from error
+        self._lock.release()
 
-def _unusable(self, error: Exception) -> StorageError: return StorageError( f"cannot lock the machine with {self.path}:
-{error}. Hint: delete it, or set TMPDIR" )
+    def _unusable(self, error: Exception) -> StorageError:
+        return StorageError(
+            f"cannot lock the machine with {self.path}: {error}. Hint: delete it, or set TMPDIR"
+        )
 
-@contextmanager def held(self, how: Literal["alone", "shared"], waiting: Callable[[str], None]) -> Iterator[None]:
-"""Hold the lock; `waiting` is called once with a message if acquiring it takes long.""" from filelock import Timeout
+    @contextmanager
+    def held(self, how: Literal["alone", "shared"], waiting: Callable[[str], None]) -> Iterator[None]:
+        """Hold the lock; `waiting` is called once with a message if acquiring it takes long."""
+        from filelock import Timeout
 
-# Several processes of pytest-xdist share the lock, so that their ordinary tests still run in # parallel. acquire =
-self._lock.acquire_write if how == "alone" else self._lock.acquire_read try: acquire(timeout=SILENT_WAIT_SECONDS) except
-Timeout: waiting("infergate: waiting for another inference run on this machine to finish") acquire(timeout=-1)
-os.environ[HELD_VARIABLE] = str(self.path) try: yield finally: os.environ.pop(HELD_VARIABLE, None) self._lock.release()
+        # Several processes of pytest-xdist share the lock, so that their ordinary tests still run in
+        # parallel.
+        acquire = self._lock.acquire_write if how == "alone" else self._lock.acquire_read
+        try:
+            acquire(timeout=SILENT_WAIT_SECONDS)
+        except Timeout:
+            waiting("infergate: waiting for another inference run on this machine to finish")
+            acquire(timeout=-1)
+        os.environ[HELD_VARIABLE] = str(self.path)
+        try:
+            yield
+        finally:
+            os.environ.pop(HELD_VARIABLE, None)
+            self._lock.release()
 
 
-def _default_path() -> Path: try: user = getpass.getuser() except (OSError, KeyError): user = "anyone" return
-Path(tempfile.gettempdir()) / f"infergate-{''.join(filter(str.isalnum, user))}.lock"
+def _default_path() -> Path:
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):
+        user = "anyone"
+    return Path(tempfile.gettempdir()) / f"infergate-{''.join(filter(str.isalnum, user))}.lock"

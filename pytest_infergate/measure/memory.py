@@ -2,47 +2,85 @@
 
 from __future__ import annotations
 
-import errno import sys from pathlib import Path
+import errno
+import sys
+from pathlib import Path
 
-_CLEAR_REFS = Path("/proc/self/clear_refs") _STATUS = Path("/proc/self/status")
+_CLEAR_REFS = Path("/proc/self/clear_refs")
+_STATUS = Path("/proc/self/status")
 # What messages of RuntimeError contain in lower case if memory ran out: only some backends of torch raise an
 # exception type of their own.
-_OUT_OF_MEMORY = ( "can't allocate memory", # torch on Linux and macOS "not enough memory", # torch on Windows "out of
-memory", # cuda, hip, xpu, mps, triton "_alloc_failed", # CUBLAS_STATUS_, CUDNN_STATUS_, CUSOLVER_STATUS_,
-HIPBLAS_STATUS_; CUFFT "out_of_device_memory", # level zero "out_of_host_memory", "error_out_of_resources", # level
-zero; triton's "out of resource" is a limit of a kernel "invalid buffer size", # mps, if a tensor exceeds the largest
-buffer "bad_alloc", "failed to allocate memory", )
+_OUT_OF_MEMORY = (
+    "can't allocate memory",  # torch on Linux and macOS
+    "not enough memory",  # torch on Windows
+    "out of memory",  # cuda, hip, xpu, mps, triton
+    "_alloc_failed",  # CUBLAS_STATUS_, CUDNN_STATUS_, CUSOLVER_STATUS_, HIPBLAS_STATUS_; CUFFT
+    "out_of_device_memory",  # level zero
+    "out_of_host_memory",
+    "error_out_of_resources",  # level zero; triton's "out of resource" is a limit of a kernel
+    "invalid buffer size",  # mps, if a tensor exceeds the largest buffer
+    "bad_alloc",
+    "failed to allocate memory",
+)
 
 
-def reset_host_peak() -> bool: """Reset the peak resident memory of this process in the kernel; return whether that is
-possible.""" try: _CLEAR_REFS.write_text("5", encoding="ascii") except OSError: return False return True
+def reset_host_peak() -> bool:
+    """Reset the peak resident memory of this process in the kernel; return whether that is possible."""
+    try:
+        _CLEAR_REFS.write_text("5", encoding="ascii")
+    except OSError:
+        return False
+    return True
 
 
-def host_peak() -> int | None: """Return the peak resident bytes of this process since the last reset; `None` except on
-Linux.""" try: lines = _STATUS.read_text(encoding="ascii", errors="replace").splitlines() except OSError: return None
-return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), None)
+def host_peak() -> int | None:
+    """Return the peak resident bytes of this process since the last reset; `None` except on Linux."""
+    try:
+        lines = _STATUS.read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), None)
 
 
-def page_faults() -> int | None: """Return the number of minor page faults of this process so far; `None` on Windows."""
-if sys.platform == "win32": return None import resource
+def page_faults() -> int | None:
+    """Return the number of minor page faults of this process so far; `None` on Windows."""
+    if sys.platform == "win32":
+        return None
+    import resource
 
-return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-
-
-def is_out_of_memory(error: BaseException) -> bool: """Return whether an exception, or one of its causes, means that
-memory ran out.
-
-Recognised are Python itself, the operating system, and all devices and libraries of torch. """ seen: set[int] = set() #
-a chain of causes may be circular cause: BaseException | None = error while cause is not None and id(cause) not in seen:
-if _means_out_of_memory(cause): return True seen.add(id(cause)) cause = cause.__cause__ return False
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 
-def _means_out_of_memory(error: BaseException) -> bool: if isinstance(error, MemoryError): return True if
-isinstance(error, OSError): return error.errno == errno.ENOMEM torch_error = getattr(sys.modules.get("torch"),
-"OutOfMemoryError", None) if torch_error is not None and isinstance(error, torch_error): return True text =
-error_text(error).lower() return isinstance(error, RuntimeError) and any(part in text for part in _OUT_OF_MEMORY)
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an exception, or one of its causes, means that memory ran out.
+
+    Recognised are Python itself, the operating system, and all devices and libraries of torch.
+    """
+    seen: set[int] = set()  # a chain of causes may be circular
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        if _means_out_of_memory(cause):
+            return True
+        seen.add(id(cause))
+        cause = cause.__cause__
+    return False
 
 
-def error_text(error: BaseException) -> str: """Return the text of an exception; the name of its type if the text is
-empty or raises.""" try: return str(error).strip() or type(error).__name__ except Exception: # noqa: BLE001 - __str__ of
-a user's exception may raise anything return type(error).__name__
+def _means_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError):
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    torch_error = getattr(sys.modules.get("torch"), "OutOfMemoryError", None)
+    if torch_error is not None and isinstance(error, torch_error):
+        return True
+    text = error_text(error).lower()
+    return isinstance(error, RuntimeError) and any(part in text for part in _OUT_OF_MEMORY)
+
+
+def error_text(error: BaseException) -> str:
+    """Return the text of an exception; the name of its type if the text is empty or raises."""
+    try:
+        return str(error).strip() or type(error).__name__
+    except Exception:  # noqa: BLE001 - __str__ of a user's exception may raise anything
+        return type(error).__name__

@@ -2,149 +2,256 @@
 
 from __future__ import annotations
 
-import copy import functools import types from collections import Counter from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress from typing import Any, NamedTuple
+import copy
+import functools
+import types
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from typing import Any, NamedTuple
 
-import torch from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+import torch
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-from pytest_infergate.core.domain.model import Note from pytest_infergate.core.domain.notes import NoteCode from
-pytest_infergate.errors import InfergateError from pytest_infergate.instruments import tensors from
-pytest_infergate.measure.invocation import Invocation from pytest_infergate.measure.restore import contents_restored,
-module_restored, version
-
-
-class NotAnInstanceError(InfergateError): """A class of modules was passed instead of one of its instances."""
-
-
-class Placed(NamedTuple): """A call that runs on the case's device."""
-
-call: Callable[[], Any] from_host: Callable[[], Any] | None """The same call including copies of inputs and outputs;
-`None` if nothing is copied.""" weights: dict[str, int] | None """Bytes of parameters and buffers by dtype; `None` for a
-plain callable, or if a module hides them.""" moved: bool = False """Whether model and inputs were moved, so that an
-output elsewhere is due to the module itself.""" scripted: bool = False """Whether it contains TorchScript, which is
-optimised during its first calls.""" notes: tuple[Note, ...] = () spoiled: Callable[[], Note | None] = lambda: None
-"""Called after all calls; returns a note if they changed their own inputs."""
+from pytest_infergate.core.domain.model import Note
+from pytest_infergate.core.domain.notes import NoteCode
+from pytest_infergate.errors import InfergateError
+from pytest_infergate.instruments import tensors
+from pytest_infergate.measure.invocation import Invocation
+from pytest_infergate.measure.restore import contents_restored, module_restored, version
 
 
-def module_of(target: object) -> torch.nn.Module | None: """Return the module of a target: itself, the owner of a bound
-method, or that of a partial's function.""" if isinstance(target, torch.nn.Module): return target if isinstance(target,
-functools.partial): return module_of(target.func) owner = getattr(target, "__self__", None) return owner if
-isinstance(owner, torch.nn.Module) else None
+class NotAnInstanceError(InfergateError):
+    """A class of modules was passed instead of one of its instances."""
 
 
-@contextmanager def placed(invocation: Invocation, device: str | None, dtype: str | None = None) -> Iterator[Placed]:
-"""Prepare a module, or a bound method or partial of one, on a device in eval and inference mode.
+class Placed(NamedTuple):
+    """A call that runs on the case's device."""
 
-On exit the caller's module and tensors are restored (see `restore`). A plain callable is not changed: nothing is moved
-and no mode is set. Raises `NotAnInstanceError` for a class of modules, which each call would construct. """ target,
-args, kwargs = invocation if isinstance(target, type) and issubclass(target, torch.nn.Module): name = target.__name__
-raise NotAnInstanceError( f"infer must be called with a module, got the class {name}. Hint: infer({name}(...), x)" )
-module = module_of(target) if module is None or device is None: yield _unchanged(invocation) return kind = None if dtype
-is None else getattr(torch, dtype) own = module if kind is None and _can_be_restored(module, device) else
-_copied(module) entry = _with_module(target, own, device, kind) on_host = Invocation(entry, *tensors.to_device((args,
-kwargs), "cpu", kind)) on_device = Invocation(entry, *tensors.to_device((args, kwargs), device, kind)) inputs =
-[*tensors.tensors(on_device[1:]), *tensors.tensors(_bound(entry))] # Only the caller's own tensors are restored; copies
-on another device are not needed afterwards. callers = {id(tensor) for tensor in tensors.tensors((args, kwargs,
-_bound(target)))} versions = [(tensor, version(tensor)) for tensor in inputs] with ( contents_restored(tensor for tensor
-in inputs if id(tensor) in callers), nullcontext() if own is not module else module_restored(module), ): _prepare(own,
-device, kind)
-
-def from_host() -> Any: arrived = Invocation(entry, *tensors.to_device(on_host[1:], device)) return
-tensors.to_device(arrived.bound()(), "cpu")
-
-with torch.inference_mode(): yield Placed( on_device.bound(), None if torch.device(device).type == "cpu" else from_host,
-weight_bytes(own), moved=True, scripted=_scripted(own), spoiled=lambda: _changed_inputs(versions), )
+    call: Callable[[], Any]
+    from_host: Callable[[], Any] | None
+    """The same call including copies of inputs and outputs; `None` if nothing is copied."""
+    weights: dict[str, int] | None
+    """Bytes of parameters and buffers by dtype; `None` for a plain callable, or if a module hides them."""
+    moved: bool = False
+    """Whether model and inputs were moved, so that an output elsewhere is due to the module itself."""
+    scripted: bool = False
+    """Whether it contains TorchScript, which is optimised during its first calls."""
+    notes: tuple[Note, ...] = ()
+    spoiled: Callable[[], Note | None] = lambda: None
+    """Called after all calls; returns a note if they changed their own inputs."""
 
 
-def _unchanged(invocation: Invocation) -> Placed: """Return the call of a plain callable, with a note if a module inside
-of it is in training mode.""" target = invocation.target inside = list(_modules_within(target, set())) scripted =
-isinstance(target, torch.jit.ScriptFunction) or any(map(_scripted, inside)) notes: tuple[Note, ...] = () if
-any(module.training for module in inside): text = "a module inside the callable was in training mode" notes =
-(Note(code=NoteCode.TRAINING_MODE, text=text, hint="call .eval() on it before measuring"),) return
-Placed(invocation.bound(), None, None, scripted=scripted, notes=notes)
+def module_of(target: object) -> torch.nn.Module | None:
+    """Return the module of a target: itself, the owner of a bound method, or that of a partial's function."""
+    if isinstance(target, torch.nn.Module):
+        return target
+    if isinstance(target, functools.partial):
+        return module_of(target.func)
+    owner = getattr(target, "__self__", None)
+    return owner if isinstance(owner, torch.nn.Module) else None
 
 
-def _with_module( target: Any, module: torch.nn.Module, device: str, dtype: torch.dtype | None ) -> Callable[..., Any]:
-"""Return the target with its module replaced, and with the tensors among partial arguments moved.""" if
-isinstance(target, functools.partial): args, keywords = tensors.to_device((target.args, dict(target.keywords)), device,
-dtype) return functools.partial(_with_module(target.func, module, device, dtype), *args, **keywords) if
-isinstance(target, torch.nn.Module): return module function = getattr(target, "__func__", None) if function is None:
-return getattr(module, target.__name__) # type: ignore[no-any-return] return types.MethodType(function, module)
+@contextmanager
+def placed(invocation: Invocation, device: str | None, dtype: str | None = None) -> Iterator[Placed]:
+    """Prepare a module, or a bound method or partial of one, on a device in eval and inference mode.
+
+    On exit the caller's module and tensors are restored (see `restore`). A plain callable is not changed:
+    nothing is moved and no mode is set. Raises `NotAnInstanceError` for a class of modules, which each call
+    would construct.
+    """
+    target, args, kwargs = invocation
+    if isinstance(target, type) and issubclass(target, torch.nn.Module):
+        name = target.__name__
+        raise NotAnInstanceError(
+            f"infer must be called with a module, got the class {name}. Hint: infer({name}(...), x)"
+        )
+    module = module_of(target)
+    if module is None or device is None:
+        yield _unchanged(invocation)
+        return
+    kind = None if dtype is None else getattr(torch, dtype)
+    own = module if kind is None and _can_be_restored(module, device) else _copied(module)
+    entry = _with_module(target, own, device, kind)
+    on_host = Invocation(entry, *tensors.to_device((args, kwargs), "cpu", kind))
+    on_device = Invocation(entry, *tensors.to_device((args, kwargs), device, kind))
+    inputs = [*tensors.tensors(on_device[1:]), *tensors.tensors(_bound(entry))]
+    # Only the caller's own tensors are restored; copies on another device are not needed afterwards.
+    callers = {id(tensor) for tensor in tensors.tensors((args, kwargs, _bound(target)))}
+    versions = [(tensor, version(tensor)) for tensor in inputs]
+    with (
+        contents_restored(tensor for tensor in inputs if id(tensor) in callers),
+        nullcontext() if own is not module else module_restored(module),
+    ):
+        _prepare(own, device, kind)
+
+        def from_host() -> Any:
+            arrived = Invocation(entry, *tensors.to_device(on_host[1:], device))
+            return tensors.to_device(arrived.bound()(), "cpu")
+
+        with torch.inference_mode():
+            yield Placed(
+                on_device.bound(),
+                None if torch.device(device).type == "cpu" else from_host,
+                weight_bytes(own),
+                moved=True,
+                scripted=_scripted(own),
+                spoiled=lambda: _changed_inputs(versions),
+            )
 
 
-def _bound(target: object) -> list[Any]: """Return the arguments bound by a partial and by the partials inside of it."""
-if not isinstance(target, functools.partial): return [] return [target.args, target.keywords, _bound(target.func)]
+def _unchanged(invocation: Invocation) -> Placed:
+    """Return the call of a plain callable, with a note if a module inside of it is in training mode."""
+    target = invocation.target
+    inside = list(_modules_within(target, set()))
+    scripted = isinstance(target, torch.jit.ScriptFunction) or any(map(_scripted, inside))
+    notes: tuple[Note, ...] = ()
+    if any(module.training for module in inside):
+        text = "a module inside the callable was in training mode"
+        notes = (Note(code=NoteCode.TRAINING_MODE, text=text, hint="call .eval() on it before measuring"),)
+    return Placed(invocation.bound(), None, None, scripted=scripted, notes=notes)
 
 
-def _can_be_restored(module: torch.nn.Module, device: str) -> bool: """Return whether a module can be run and restored;
-otherwise a copy of it runs.""" # The state of TorchScript cannot be read, and a lazy module cannot return to its state
-before the first # input. if _scripted(module) or any(map(is_lazy, module.modules())): return False # Tensors that wrap
-others are replaced when they move, instead of getting another storage. wrap = any(is_traceable_wrapper_subclass(tensor)
-for tensor in module.parameters()) return not wrap or _is_on(module, device)
+def _with_module(
+    target: Any, module: torch.nn.Module, device: str, dtype: torch.dtype | None
+) -> Callable[..., Any]:
+    """Return the target with its module replaced, and with the tensors among partial arguments moved."""
+    if isinstance(target, functools.partial):
+        args, keywords = tensors.to_device((target.args, dict(target.keywords)), device, dtype)
+        return functools.partial(_with_module(target.func, module, device, dtype), *args, **keywords)
+    if isinstance(target, torch.nn.Module):
+        return module
+    function = getattr(target, "__func__", None)
+    if function is None:
+        return getattr(module, target.__name__)  # type: ignore[no-any-return]
+    return types.MethodType(function, module)
 
 
-def _scripted(module: torch.nn.Module) -> bool: return any(isinstance(part, torch.jit.ScriptModule) for part in
-module.modules())
+def _bound(target: object) -> list[Any]:
+    """Return the arguments bound by a partial and by the partials inside of it."""
+    if not isinstance(target, functools.partial):
+        return []
+    return [target.args, target.keywords, _bound(target.func)]
 
 
-def is_lazy(module: torch.nn.Module) -> bool: """Return whether a module has parameters whose shapes are unknown until
-its first input.""" own = (*module._parameters.values(), *module._buffers.values()) # noqa: SLF001 - buffers() would
-recurse return any(tensor is not None and torch.nn.parameter.is_lazy(tensor) for tensor in own)
+def _can_be_restored(module: torch.nn.Module, device: str) -> bool:
+    """Return whether a module can be run and restored; otherwise a copy of it runs."""
+    # The state of TorchScript cannot be read, and a lazy module cannot return to its state before the first
+    # input.
+    if _scripted(module) or any(map(is_lazy, module.modules())):
+        return False
+    # Tensors that wrap others are replaced when they move, instead of getting another storage.
+    wrap = any(is_traceable_wrapper_subclass(tensor) for tensor in module.parameters())
+    return not wrap or _is_on(module, device)
 
 
-def _copied(module: torch.nn.Module) -> torch.nn.Module: """Return a deep copy, including attributes computed with
-gradients, which torch refuses to copy.""" computed = { id(value): value.detach().clone() for part in module.modules()
-for value in vars(part).values() if isinstance(value, torch.Tensor) and not value.is_leaf } return copy.deepcopy(module,
-computed)
+def _scripted(module: torch.nn.Module) -> bool:
+    return any(isinstance(part, torch.jit.ScriptModule) for part in module.modules())
 
 
-def _prepare(module: torch.nn.Module, device: str, dtype: torch.dtype | None) -> None: """Set eval mode, and move the
-module only if necessary: some modules refuse to be moved.""" with suppress(NotImplementedError): # an exported program
-has the mode of its export module.eval() if dtype is not None: module.to(device=device, dtype=dtype) elif not
-_is_on(module, device): module.to(device)
+def is_lazy(module: torch.nn.Module) -> bool:
+    """Return whether a module has parameters whose shapes are unknown until its first input."""
+    own = (*module._parameters.values(), *module._buffers.values())  # noqa: SLF001 - buffers() would recurse
+    return any(tensor is not None and torch.nn.parameter.is_lazy(tensor) for tensor in own)
 
 
-def _is_on(module: torch.nn.Module, device: str) -> bool: """Return whether a module has parameters or buffers, and all
-of them are on a device.""" state = [*module.parameters(), *module.buffers()] expected = torch.device(device) return
-bool(state) and all(tensors.same_device(tensor.device, expected) for tensor in state)
+def _copied(module: torch.nn.Module) -> torch.nn.Module:
+    """Return a deep copy, including attributes computed with gradients, which torch refuses to copy."""
+    computed = {
+        id(value): value.detach().clone()
+        for part in module.modules()
+        for value in vars(part).values()
+        if isinstance(value, torch.Tensor) and not value.is_leaf
+    }
+    return copy.deepcopy(module, computed)
 
 
-def _changed_inputs(versions: list[tuple[torch.Tensor, int | None]]) -> Note | None: if all(version(tensor) == before
-for tensor, before in versions): return None return Note( code=NoteCode.INPUTS_CHANGED, text="the model changed its
-inputs in place, so that each call computed with the previous result", hint="clone them inside the model, or measure a
-callable that creates them in each call", )
+def _prepare(module: torch.nn.Module, device: str, dtype: torch.dtype | None) -> None:
+    """Set eval mode, and move the module only if necessary: some modules refuse to be moved."""
+    with suppress(NotImplementedError):  # an exported program has the mode of its export
+        module.eval()
+    if dtype is not None:
+        module.to(device=device, dtype=dtype)
+    elif not _is_on(module, device):
+        module.to(device)
 
 
-def weight_bytes(module: torch.nn.Module) -> dict[str, int] | None: """Return the bytes of parameters and buffers by
-dtype, shared ones once; `None` if a module hides some.
-
-Quantised modules hide their packed weights, and lazy modules all weights until their first call. """ parts =
-list(module.modules()) if any(is_lazy(part) for part in parts): return None plain = [part for part in parts if not
-isinstance(part, torch.jit.ScriptModule)] if any(isinstance(value, torch.ScriptObject) for part in plain for value in
-vars(part).values()): return None distinct = {_identity(tensor): tensor for tensor in
-(*module.parameters(), *module.buffers())} sizes: Counter[str] = Counter() for tensor in distinct.values():
-sizes[str(tensor.dtype).removeprefix("torch.")] += tensors.size_bytes(tensor) return dict(sorted(sizes.items()))
+def _is_on(module: torch.nn.Module, device: str) -> bool:
+    """Return whether a module has parameters or buffers, and all of them are on a device."""
+    state = [*module.parameters(), *module.buffers()]
+    expected = torch.device(device)
+    return bool(state) and all(tensors.same_device(tensor.device, expected) for tensor in state)
 
 
-def _identity(tensor: torch.Tensor) -> object: """Return a key that is equal for tensors of the same memory, whether
-they are one object or two.""" try: pointer = 0 if tensor.is_nested else tensor.data_ptr() except RuntimeError: # sparse
-tensors pointer = 0 return (tensor.device, pointer, tensor.shape, tensor.stride()) if pointer else id(tensor)
+def _changed_inputs(versions: list[tuple[torch.Tensor, int | None]]) -> Note | None:
+    if all(version(tensor) == before for tensor, before in versions):
+        return None
+    return Note(
+        code=NoteCode.INPUTS_CHANGED,
+        text="the model changed its inputs in place, so that each call computed with the previous result",
+        hint="clone them inside the model, or measure a callable that creates them in each call",
+    )
 
 
-def _modules_within(target: Any, seen: set[int]) -> Iterator[torch.nn.Module]: """Yield modules that a callable refers
-to: closures, bound arguments, globals, decorators, attributes.""" if id(target) in seen: return seen.add(id(target)) if
-isinstance(target, torch.nn.Module): yield target elif isinstance(target, types.FunctionType): for value in
-_references(target): yield from _modules_within(value, seen) elif isinstance(target, functools.partial): for value in
-(target.func, *target.args, *target.keywords.values()): yield from _modules_within(value, seen) elif isinstance(target,
-types.MethodType): yield from _modules_within(target.__func__, seen) yield from _attributes(target.__self__) elif not
-isinstance(target, type): yield from _attributes(target)
+def weight_bytes(module: torch.nn.Module) -> dict[str, int] | None:
+    """Return the bytes of parameters and buffers by dtype, shared ones once; `None` if a module hides some.
+
+    Quantised modules hide their packed weights, and lazy modules all weights until their first call.
+    """
+    parts = list(module.modules())
+    if any(is_lazy(part) for part in parts):
+        return None
+    plain = [part for part in parts if not isinstance(part, torch.jit.ScriptModule)]
+    if any(isinstance(value, torch.ScriptObject) for part in plain for value in vars(part).values()):
+        return None
+    distinct = {_identity(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
+    sizes: Counter[str] = Counter()
+    for tensor in distinct.values():
+        sizes[str(tensor.dtype).removeprefix("torch.")] += tensors.size_bytes(tensor)
+    return dict(sorted(sizes.items()))
 
 
-def _references(function: types.FunctionType) -> Iterator[Any]: """Yield what a function closes over and wraps, and the
-modules among the globals that it names.""" for cell in function.__closure__ or (): with suppress(ValueError): # a
-variable that is not assigned yet yield cell.cell_contents yield getattr(function, "__wrapped__", None) for name in
-function.__code__.co_names: value = function.__globals__.get(name) if isinstance(value, torch.nn.Module): yield value
+def _identity(tensor: torch.Tensor) -> object:
+    """Return a key that is equal for tensors of the same memory, whether they are one object or two."""
+    try:
+        pointer = 0 if tensor.is_nested else tensor.data_ptr()
+    except RuntimeError:  # sparse tensors
+        pointer = 0
+    return (tensor.device, pointer, tensor.shape, tensor.stride()) if pointer else id(tensor)
 
 
-def _attributes(owner: Any) -> Iterator[torch.nn.Module]: values = getattr(owner, "__dict__", {}).values() yield from
-(value for value in values if isinstance(value, torch.nn.Module))
+def _modules_within(target: Any, seen: set[int]) -> Iterator[torch.nn.Module]:
+    """Yield modules that a callable refers to: closures, bound arguments, globals, decorators, attributes."""
+    if id(target) in seen:
+        return
+    seen.add(id(target))
+    if isinstance(target, torch.nn.Module):
+        yield target
+    elif isinstance(target, types.FunctionType):
+        for value in _references(target):
+            yield from _modules_within(value, seen)
+    elif isinstance(target, functools.partial):
+        for value in (target.func, *target.args, *target.keywords.values()):
+            yield from _modules_within(value, seen)
+    elif isinstance(target, types.MethodType):
+        yield from _modules_within(target.__func__, seen)
+        yield from _attributes(target.__self__)
+    elif not isinstance(target, type):
+        yield from _attributes(target)
+
+
+def _references(function: types.FunctionType) -> Iterator[Any]:
+    """Yield what a function closes over and wraps, and the modules among the globals that it names."""
+    for cell in function.__closure__ or ():
+        with suppress(ValueError):  # a variable that is not assigned yet
+            yield cell.cell_contents
+    yield getattr(function, "__wrapped__", None)
+    for name in function.__code__.co_names:
+        value = function.__globals__.get(name)
+        if isinstance(value, torch.nn.Module):
+            yield value
+
+
+def _attributes(owner: Any) -> Iterator[torch.nn.Module]:
+    values = getattr(owner, "__dict__", {}).values()
+    yield from (value for value in values if isinstance(value, torch.nn.Module))

@@ -2,53 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping from pathlib import Path from typing import Any
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import msgspec
 
-from pytest_infergate.core.domain.model import Case, Note, Struct from pytest_infergate.core.domain.outcome import
-CaseResult, CaseVerdict
+from pytest_infergate.core.domain.model import Case, Note, Struct
+from pytest_infergate.core.domain.outcome import CaseResult, CaseVerdict
 
 
-class CaseReport(Struct, frozen=True, kw_only=True): """One case on a test report."""
+class CaseReport(Struct, frozen=True, kw_only=True):
+    """One case on a test report."""
 
-result: CaseResult verdict: CaseVerdict
-
-
-class CollectedCases(Struct, frozen=True, kw_only=True): """The result of a collection, as a worker of pytest-xdist
-sends it to the controller."""
-
-cases: tuple[Case, ...] = () """All cases, before options such as ``-k`` deselected any.""" modules: tuple[str, ...] =
-() """All test files with collected tests, inference tests or not.""" selected: int = 0 """Number of cases that
-remained.""" deselected: tuple[Note, ...] = ()
+    result: CaseResult
+    verdict: CaseVerdict
 
 
-def as_builtins(value: Struct) -> dict[str, Any]: """Convert a value to builtins, the only types that pytest-xdist
-serialises.""" return msgspec.to_builtins(value) # type: ignore[no-any-return]
+class CollectedCases(Struct, frozen=True, kw_only=True):
+    """The result of a collection, as a worker of pytest-xdist sends it to the controller."""
+
+    cases: tuple[Case, ...] = ()
+    """All cases, before options such as ``-k`` deselected any."""
+    modules: tuple[str, ...] = ()
+    """All test files with collected tests, inference tests or not."""
+    selected: int = 0
+    """Number of cases that remained."""
+    deselected: tuple[Note, ...] = ()
 
 
-def case_report( result: CaseResult, verdict: CaseVerdict, location: tuple[str, int | None, str] ) -> dict[str, Any]:
-"""Return a case for a test report, with the line of its test.
-
-`location` is that of pytest: the file with the body of the test, relative to the rootdir, and its line from 0. """
-path, line, _ = location # The body of an inherited test may be in another file, in which an annotation of the line
-would be wrong. if line is not None and Path(path).as_posix() == result.case.module: result =
-msgspec.structs.replace(result, line=line + 1) return as_builtins(CaseReport(result=result, verdict=verdict))
+def as_builtins(value: Struct) -> dict[str, Any]:
+    """Convert a value to builtins, the only types that pytest-xdist serialises."""
+    return msgspec.to_builtins(value)  # type: ignore[no-any-return]
 
 
-class ReportedCases: """Collects the cases of incoming reports by node id. A rerun replaces the case that it repeats."""
+def case_report(
+    result: CaseResult, verdict: CaseVerdict, location: tuple[str, int | None, str]
+) -> dict[str, Any]:
+    """Return a case for a test report, with the line of its test.
 
-def __init__(self) -> None: self.collected = CollectedCases() self.skipped = 0 """Number of cases that were skipped by
-the user's own marks.""" self._entries: dict[str, CaseReport] = {}
+    `location` is that of pytest: the file with the body of the test, relative to the rootdir, and its line
+    from 0.
+    """
+    path, line, _ = location
+    # The body of an inherited test may be in another file, in which an annotation of the line would be wrong.
+    if line is not None and Path(path).as_posix() == result.case.module:
+        result = msgspec.structs.replace(result, line=line + 1)
+    return as_builtins(CaseReport(result=result, verdict=verdict))
 
-def add(self, data: Mapping[str, Any]) -> None: """Add the case of a report.""" entry = msgspec.convert(data,
-CaseReport) self._entries[entry.result.nodeid] = entry
 
-def add_collection(self, data: Mapping[str, Any]) -> None: """Add the collection of a worker; all workers have the
-same.""" self.collected = msgspec.convert(data, CollectedCases)
+class ReportedCases:
+    """Collects the cases of incoming reports by node id. A rerun replaces the case that it repeats."""
 
-@property def results(self) -> tuple[CaseResult, ...]: """Results, sorted by node id.""" return
-tuple(self._entries[nodeid].result for nodeid in sorted(self._entries))
+    def __init__(self) -> None:
+        self.collected = CollectedCases()
+        self.skipped = 0
+        """Number of cases that were skipped by the user's own marks."""
+        self._entries: dict[str, CaseReport] = {}
 
-@property def verdicts(self) -> tuple[CaseVerdict, ...]: """Verdicts, sorted by node id.""" return
-tuple(self._entries[nodeid].verdict for nodeid in sorted(self._entries))
+    def add(self, data: Mapping[str, Any]) -> None:
+        """Add the case of a report."""
+        entry = msgspec.convert(data, CaseReport)
+        self._entries[entry.result.nodeid] = entry
+
+    def add_collection(self, data: Mapping[str, Any]) -> None:
+        """Add the collection of a worker; all workers have the same."""
+        self.collected = msgspec.convert(data, CollectedCases)
+
+    @property
+    def results(self) -> tuple[CaseResult, ...]:
+        """Results, sorted by node id."""
+        return tuple(self._entries[nodeid].result for nodeid in sorted(self._entries))
+
+    @property
+    def verdicts(self) -> tuple[CaseVerdict, ...]:
+        """Verdicts, sorted by node id."""
+        return tuple(self._entries[nodeid].verdict for nodeid in sorted(self._entries))

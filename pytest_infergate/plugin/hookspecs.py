@@ -23,7 +23,7 @@ def pytest_infergate_devices(config: pytest.Config) -> Sequence[DeviceKind]:  # 
 
 @pytest.hookspec(firstresult=True)
 def pytest_infergate_store(config: pytest.Config, location: str) -> Store | None:
-    """Return the store of baselines for the value of ``--infer-baseline``, or `None` for the next plugin to try.
+    """Return the store of baselines for the value of ``--infer-baseline``, or `None` to leave it to others.
 
     `location` is an absolute folder, or an address with ``scheme://`` as the user wrote it.
     """

@@ -93,14 +93,14 @@ def measure(
 
     timed = subject._replace(call=consumed(subject.call), from_host=None) if stream else subject
     first_peak = memory.host_peak()
-    compilations = guard.GraphCounter()
+    graphs = guard.GraphCounter()
     with quiet_collector():
         # Counters come before the timing, because the number of calls until here is always the same: a model
         # with state is counted in the same state in each run.
         exact = count_case(timed.call, timed, device, compilation, effort.repetitions)
         memory.reset_host_peak()
         warmed = warm_up(timed.call, device, WARM_UP_SHARE * effort.max_seconds)
-        warm_up_graphs = compilations.since()
+        warm_up_graphs = graphs.since()
         sampling = _sampling(timed, device, effort, warmed, cold_start)
         latency = latency_of(sampling.samples.calls)
         passes = _passes(timed, device, effort, latency)
@@ -110,7 +110,7 @@ def measure(
         streamed = (
             stream_times(subject.call, device, effort.min_calls, effort.max_seconds) if stream else None
         )
-        recompiled = guard.recompiled_note(warm_up_graphs, compilations.since())
+        recompiled = guard.recompiled_note(warm_up_graphs, graphs.since())
         host_peak = max(filter(None, (first_peak, memory.host_peak())), default=None)
     measurement = Measurement(
         latency=latency,

@@ -11,8 +11,9 @@ from typing import Final, NamedTuple
 
 from pytest_infergate.core.advice import deployments, recommendation
 from pytest_infergate.core.advice.demand import Backlog
-from pytest_infergate.core.advice.deployments import Deployment, PricedDeployment
+from pytest_infergate.core.advice.deployments import Deployment
 from pytest_infergate.core.advice.planning import Question
+from pytest_infergate.core.advice.priced_deployments import PricedDeployment, priced_deployments
 from pytest_infergate.core.advice.recommendation import Job
 from pytest_infergate.core.domain import instance_types
 from pytest_infergate.core.domain.advice_values import Demand, Recommendations
@@ -78,7 +79,7 @@ def price_models(
         models.setdefault(deployment.model, []).append(deployment)
     offers = {}
     for model, found in sorted(models.items()):
-        priced, notes = deployments.priced_deployments(found, known, specified)
+        priced, notes = priced_deployments(found, known, specified)
         offers[model] = ModelOffers(tuple(priced), (*notes, *left.get(model, ())))
     return offers
 

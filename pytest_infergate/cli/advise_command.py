@@ -190,7 +190,7 @@ def _question(options: AdviseOptions, utilisation: float) -> Question | Backlog:
         demand=arriving,
         limit=None if limit_ms is None else limit_ms / 1e3,
         utilisation=utilisation,
-        least=options["min_instances"],
+        min_instances=options["min_instances"],
         day=day,
         scale_up=scale_up,
         grid=grid,
@@ -200,7 +200,7 @@ def _question(options: AdviseOptions, utilisation: float) -> Question | Backlog:
 def _offers(sessions: Sequence[Session], options: AdviseOptions, pricing: Pricing) -> dict[str, ModelOffers]:
     """Price the deployments of the results on the machines that project and command line name."""
     from pytest_infergate.advising import advise
-    from pytest_infergate.core.advice import deployments
+    from pytest_infergate.core.advice import deployments, priced_deployments
     from pytest_infergate.core.domain.instance_types import MAX_USD_PER_HOUR
     from pytest_infergate.runner.price_lookup import PriceList
 
@@ -219,7 +219,7 @@ def _offers(sessions: Sequence[Session], options: AdviseOptions, pricing: Pricin
             raise ConfigurationError(f"--price: {text!r} is no price in USD an hour, such as 1.20")
         owned[machine] = advise.own_machine(machine, price)
     measured = dict.fromkeys(
-        name for one in deployments.deployments(sessions) for name in deployments.machine_names(one)
+        name for one in deployments.deployments(sessions) for name in priced_deployments.machine_names(one)
     )
     for option, machine in [*(("--instance", one) for one in named), *(("--price", one) for one in owned)]:
         kind = machine.partition(":")[0]

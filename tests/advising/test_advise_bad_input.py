@@ -27,8 +27,8 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(autouse=True)
 def quick(monkeypatch, tmp_path):
     """Short simulations, in a project that says nothing of prices."""
-    monkeypatch.setattr(planning, "REQUESTS", 100)
-    monkeypatch.setattr(sensitivity, "STEPS", 2)
+    monkeypatch.setattr(planning, "PLAN_REQUESTS", 100)
+    monkeypatch.setattr(sensitivity, "COST_STEPS", 2)
     monkeypatch.chdir(tmp_path)
 
 

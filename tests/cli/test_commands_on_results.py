@@ -207,8 +207,8 @@ PRICES = ("--price", "cpu=0.10", "--price", "cuda=0.80")
 @pytest.fixture
 def advise(run, machines, monkeypatch):
     """Run the command on both machines, with short simulations: answers of the JSON, or what it prints."""
-    monkeypatch.setattr(planning, "REQUESTS", 100)
-    monkeypatch.setattr(sensitivity, "STEPS", 2)
+    monkeypatch.setattr(planning, "PLAN_REQUESTS", 100)
+    monkeypatch.setattr(sensitivity, "COST_STEPS", 2)
 
     def advise(*arguments, form="json"):
         code, out, _ = run("advise", *machines, *arguments, *PRICES, "--format", form)
@@ -251,8 +251,8 @@ def test_every_form_has_the_answer(advise):
 
 
 def test_a_page_is_written(run, machines, tmp_path, monkeypatch):
-    monkeypatch.setattr(planning, "REQUESTS", 100)
-    monkeypatch.setattr(sensitivity, "STEPS", 2)
+    monkeypatch.setattr(planning, "PLAN_REQUESTS", 100)
+    monkeypatch.setattr(sensitivity, "COST_STEPS", 2)
     page = tmp_path / "advice.html"
     code, out, err = run("advise", *machines, "--demand", "2/s", "--format", "html", "-o", page, *PRICES)
     assert (code, out, err) == (0, "", f"wrote {page}\n")

@@ -41,10 +41,10 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """Short simulations, and no wait for the disk: plans and whole files are tested elsewhere."""
-    monkeypatch.setattr(planning, "REQUESTS", 20)
-    monkeypatch.setattr(sensitivity, "STEPS", 2)
-    monkeypatch.setattr(sensitivity, "CLOSE", 1.5)
-    monkeypatch.setattr(sizing, "MOST_REQUESTS", 200)
+    monkeypatch.setattr(planning, "PLAN_REQUESTS", 20)
+    monkeypatch.setattr(sensitivity, "COST_STEPS", 2)
+    monkeypatch.setattr(sensitivity, "CROSSING_PRECISION", 1.5)
+    monkeypatch.setattr(sizing, "MAX_REQUESTS", 200)
     monkeypatch.setattr(os, "fsync", lambda _: None)
 
 

@@ -15,8 +15,8 @@ TITLE = "Where to run it"
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """Short simulations: what they say is tested elsewhere."""
-    monkeypatch.setattr(planning, "REQUESTS", 100)
-    monkeypatch.setattr(sensitivity, "STEPS", 2)
+    monkeypatch.setattr(planning, "PLAN_REQUESTS", 100)
+    monkeypatch.setattr(sensitivity, "COST_STEPS", 2)
 
 
 @pytest.fixture

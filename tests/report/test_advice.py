@@ -7,7 +7,8 @@ import msgspec
 from sessions import ASKED, CPU, GPU, SMALL, advised, answer, given, plan, unmet
 
 from pytest_infergate.core.advice import planning, recommendation, sensitivity
-from pytest_infergate.core.advice.deployments import Deployment, PricedDeployment
+from pytest_infergate.core.advice.deployments import Deployment
+from pytest_infergate.core.advice.priced_deployments import PricedDeployment
 from pytest_infergate.core.advice.planning import Question
 from pytest_infergate.core.advice.service_times import ServiceTimes
 from pytest_infergate.core.domain.advice_values import CostPoint, Demand, Scaled, Sweep
@@ -224,11 +225,11 @@ def test_ids_are_unique_with_several_models(sample):
 
 
 def test_a_real_answer_renders(sample, monkeypatch):
-    monkeypatch.setattr(planning, "REQUESTS", 100)
-    monkeypatch.setattr(sensitivity, "STEPS", 2)
+    monkeypatch.setattr(planning, "PLAN_REQUESTS", 100)
+    monkeypatch.setattr(sensitivity, "COST_STEPS", 2)
     ways = [
         Deployment(
-            model="tests/test_a.py::test_model", device=device, hardware=hardware, uncertain=0.1,
+            model="tests/test_a.py::test_model", device=device, hardware=hardware, launch_band=0.1,
             service=ServiceTimes(batch_sizes=tuple(times), percentiles=tuple((t,) * 101 for t in times.values())),
         )
         for device, hardware, times in (("cpu", CPU, {1: 0.02, 8: 0.12}), ("cuda", GPU, {1: 0.004, 8: 0.006}))

@@ -1,7 +1,8 @@
-"""What holds a case back: launches, copies, memory or arithmetic, told from figures and never guessed.
+"""The bottleneck of a case: launches, copies, memory or arithmetic, if measured figures show it.
 
-The roofline is that of the machine itself, of peaks that were measured. Bytes are those of the inputs and
-results of operators, not traffic to memory: where caches serve them, more is reached than the peak.
+The roofline is that of the machine itself: its peaks are measured, not taken from data sheets. Bytes are
+those of the inputs and results of operators, not the traffic to memory. If caches serve a part of them, more
+than the peak bandwidth is reached.
 """
 
 from __future__ import annotations
@@ -14,38 +15,41 @@ from pytest_infergate.core.domain.model import Struct
 from pytest_infergate.core.domain.outcome import CaseResult, Outcome
 from pytest_infergate.core.domain.stats import positive
 
+# A device that waits for the host computes for a part of the call only, while the host is busy for most of
+# it. Both are required: a call that waits for its own work keeps the host busy too.
 HOST_SHARE: Final = 0.7
-"""Share of a call during which the host issues work, from which on the device may be waiting for it."""
+"""Share of a call during which the host issues work, above which the device may be waiting for it."""
 DEVICE_SHARE: Final = 0.8
-"""Share of a call during which the device computes, up to which it is waiting."""
+"""Share of a call during which the device computes, below which it is waiting."""
 TRANSFER_SHARE: Final = 0.3
-"""Share of a call from host to host, from which on copies are what holds it back."""
+"""Share of a call from host to host that copies take, above which they are the bottleneck."""
 FAR_SHARE: Final = 0.1
-"""Share of a peak below which it is not what holds a case back."""
+"""Share of a peak below which the case is far from it."""
+# Calling an operator takes microseconds by itself, a large part of operators that are shorter than this.
 TINY_OPERATOR: Final = 20e-6
-"""Seconds of an operator, of which a large part is spent on calling it."""
+"""Time of an operator in seconds below which the overhead of calling it matters."""
 
 Kind = Literal["launch", "memory", "compute", "transfer"]
 
 
 class Bottleneck(Struct, frozen=True, kw_only=True):
-    """What holds one case back, and what says so."""
+    """The bottleneck of a case with the evidence for it."""
 
     kind: Kind
     evidence: str
     """One sentence with the figures."""
     intensity: float | None = None
-    """Floating point operations a byte that operators read or write."""
+    """Arithmetic intensity: floating point operations per byte that operators read or write."""
     attained_flops: float | None = None
-    """A second."""
+    """Floating point operations per second."""
     attained_bandwidth: float | None = None
-    """Bytes a second."""
+    """Bytes per second."""
     ridge: float | None = None
-    """Intensity from which on the machine's arithmetic is the limit, and not its memory."""
+    """Intensity from which on arithmetic is the limit of the machine instead of its memory."""
 
 
 class _Roofline(NamedTuple):
-    """Where a case stands below the peaks; `None` where a figure is missing."""
+    """The position of a case below the peaks of its machine; ``None`` if a figure is missing."""
 
     intensity: float | None = None
     flops: float | None = None
@@ -54,20 +58,26 @@ class _Roofline(NamedTuple):
     flops_share: float = 0.0
     bandwidth_share: float = 0.0
 
+    @property
+    def far(self) -> bool:
+        """Whether the case is far below both peaks."""
+        return max(self.flops_share, self.bandwidth_share) < FAR_SHARE
+
 
 def bottleneck(result: CaseResult) -> Bottleneck | None:
-    """Name what holds a case back; ``None`` where the evidence is missing.
-
-    Launches first, then copies, since a roofline means nothing for a device that waits.
-    """
+    """Return the bottleneck of a case; ``None`` if the evidence is missing."""
     measured = result.measurement
     if result.outcome is not Outcome.MEASURED or measured is None:
         return None
     if not positive(measured.latency.p50.value):
         return None
     roofline = _roofline(result, measured)
-    found = _launches(measured) or _transfers(measured)
-    if found is None and not _blind(measured):
+    # Launches and copies come first: a roofline means nothing for a device that waits.
+    found = _waiting(measured)
+    if found is None:
+        host = 0.0 if measured.enqueue is None else measured.enqueue / measured.latency.p50.value
+        if host > HOST_SHARE and measured.device_time is None:
+            return None  # the host is busy all along, and the work of the device cannot be seen
         found = _overhead(measured, roofline) or _limit(roofline)
     if found is None:
         return None
@@ -82,73 +92,54 @@ def bottleneck(result: CaseResult) -> Bottleneck | None:
     )
 
 
-def _host_share(measured: Measurement) -> float | None:
-    return None if measured.enqueue is None else measured.enqueue / measured.latency.p50.value
-
-
-def _blind(measured: Measurement) -> bool:
-    """Whether the host is busy all along, and nobody saw what the device does meanwhile."""
-    return (_host_share(measured) or 0.0) > HOST_SHARE and measured.device_time is None
-
-
-def _launches(measured: Measurement) -> tuple[Kind, str] | None:
-    """An accelerator whose kernels wait for the host: a call that waits for its own work keeps it busy."""
-    host = _host_share(measured)
-    if host is None or measured.device_time is None:
-        return None
-    device = measured.device_time / measured.latency.p50.value
-    if not (host > HOST_SHARE and device < DEVICE_SHARE):
-        return None
-    return "launch", (
-        f"the host issues work for {_share(host)} of the call, the device computes for {_share(device)}: "
-        "kernels wait for launches"
-    )
-
-
-def _transfers(measured: Measurement) -> tuple[Kind, str] | None:
+def _waiting(measured: Measurement) -> tuple[Kind, str] | None:
+    """Detect an accelerator that waits, for launches of kernels or for copies."""
+    call = measured.latency.p50.value
+    if measured.enqueue is not None and measured.device_time is not None:
+        host, device = measured.enqueue / call, measured.device_time / call
+        if host > HOST_SHARE and device < DEVICE_SHARE:
+            return "launch", (
+                f"the host issues work for {_percent(host)} of the call and the device computes for "
+                f"{_percent(device)}: kernels wait for launches"
+            )
     whole = measured.host_to_host
-    if whole is None or not positive(whole):
-        return None
-    share = (whole - measured.latency.p50.value) / whole
-    if not share > TRANSFER_SHARE:
-        return None
-    return "transfer", f"copies between host and device take {_share(share)} of a call from host to host"
+    if whole is not None and positive(whole) and (share := (whole - call) / whole) > TRANSFER_SHARE:
+        text = f"copies between host and device take {_percent(share)} of a call from host to host"
+        return "transfer", text
+    return None
 
 
 def _overhead(measured: Measurement, roofline: _Roofline) -> tuple[Kind, str] | None:
-    """A CPU that calls many operators which do little, far from either peak."""
+    """Detect a CPU that calls many tiny operators, far below both peaks."""
     operators = measured.counters.totals.get("operators", 0)
     if measured.enqueue is not None or not operators or roofline.ridge is None:
         return None
     each = measured.latency.p50.value / operators
-    if each >= TINY_OPERATOR or not _far(roofline):
+    if each >= TINY_OPERATOR or not roofline.far:
         return None
     return "launch", (
         f"overhead: {units.plural(operators, 'operator')} of {units.seconds(each)} each, "
-        f"{_share(roofline.flops_share)} of the peak arithmetic, {_share(roofline.bandwidth_share)} of the "
-        "peak bandwidth"
+        f"{_percent(roofline.flops_share)} of the peak arithmetic, {_percent(roofline.bandwidth_share)} of "
+        "the peak bandwidth"
     )
 
 
 def _limit(roofline: _Roofline) -> tuple[Kind, str] | None:
+    """Return the side of the ridge on which the case lies."""
     if roofline.ridge is None or roofline.intensity is None:
         return None
     computing = roofline.intensity >= roofline.ridge
     share = roofline.flops_share if computing else roofline.bandwidth_share
-    words = (
-        f"{units.significant(roofline.intensity)} FLOP a byte, {'above' if computing else 'below'} the ridge "
-        f"of {units.significant(roofline.ridge)}: {_share(share)} of the peak "
+    text = (
+        f"{units.significant(roofline.intensity)} FLOP per byte, {'above' if computing else 'below'} the "
+        f"ridge of {units.significant(roofline.ridge)}: {_percent(share)} of the peak "
         f"{'arithmetic' if computing else 'bandwidth'} is reached"
     )
-    if _far(roofline):
-        words += ", and neither peak is near"
+    if roofline.far:
+        text += ", far below both peaks"
     elif not computing and share > 1:
-        words += ", since caches serve a part"
-    return ("compute" if computing else "memory"), words
-
-
-def _far(roofline: _Roofline) -> bool:
-    return max(roofline.flops_share, roofline.bandwidth_share) < FAR_SHARE
+        text += ", because caches serve a part"
+    return ("compute" if computing else "memory"), text
 
 
 def _roofline(result: CaseResult, measured: Measurement) -> _Roofline:
@@ -161,8 +152,10 @@ def _roofline(result: CaseResult, measured: Measurement) -> _Roofline:
     seconds = measured.latency.p50.value
     flops, bandwidth = totals["flops"] / seconds, moved / seconds
     reached = _Roofline(intensity=totals["flops"] / moved, flops=flops, bandwidth=bandwidth)
-    peaks = result.peaks
-    peak = None if peaks is None else peaks.flops.get(_dtype(result, measured))
+    weights, peaks = measured.counters.weights, result.peaks
+    # The dtype of most of the weights, if the case has none of its own.
+    dtype = result.case.dtype or max(weights, key=weights.__getitem__, default="")
+    peak = None if peaks is None else peaks.flops.get(dtype)
     if peaks is None or peak is None or not (positive(peak) and positive(peaks.bandwidth)):
         return reached
     return reached._replace(
@@ -172,11 +165,5 @@ def _roofline(result: CaseResult, measured: Measurement) -> _Roofline:
     )
 
 
-def _dtype(result: CaseResult, measured: Measurement) -> str:
-    """The dtype of the case, or that of most of its weights; empty where nobody knows it."""
-    weights = measured.counters.weights
-    return result.case.dtype or max(weights, key=weights.__getitem__, default="")
-
-
-def _share(ratio: float) -> str:
+def _percent(ratio: float) -> str:
     return units.percent(ratio, signed=False, decimals=0)

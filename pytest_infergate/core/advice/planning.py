@@ -13,49 +13,52 @@ from typing import Final
 import msgspec
 
 from pytest_infergate.core.advice import sizing
-from pytest_infergate.core.advice.deployments import Deployment, PricedDeployment
+from pytest_infergate.core.advice.deployments import Deployment
+from pytest_infergate.core.advice.priced_deployments import PricedDeployment
 from pytest_infergate.core.domain import energy, instance_types
 from pytest_infergate.core.domain.advice_values import SCALE_UP, Demand, Electricity, Plan, QueueLoad
 from pytest_infergate.core.domain.instance_types import Instance
 from pytest_infergate.core.domain.model import Struct
 
 WAITS: Final = (0.0, 0.1, 0.25)
-"""Shares of the limit for which a server may wait for its batch to fill."""
-REQUESTS: Final = 5_000
-"""Requests of one simulation."""
+"""Times that a server may wait for its batch to fill, as shares of the limit."""
+# Fewer than for a single question: an advice simulates hundreds of servers and demands.
+PLAN_REQUESTS: Final = 5_000
+"""Number of requests of one simulation."""
 TIE: Final = 0.01
-"""Plans whose cost differs by less than this are worth the same, and the faster one wins."""
+"""Relative difference of costs up to which two plans cost the same, and the faster one wins."""
 
 
 class Question(Struct, frozen=True, kw_only=True):
-    """What is asked for."""
+    """A demand and the conditions that a deployment must meet."""
 
     demand: Demand
     limit: float | None = None
-    """Seconds that 95 % of requests may take, waiting included."""
+    """Seconds within which 95 % of requests must be answered, waiting included."""
     utilisation: float = instance_types.UTILISATION
     """Share of its capacity that a machine may use."""
-    least: int = 1
-    """Instances that run whatever the demand is."""
+    min_instances: int = 1
+    """Number of instances that always run, whatever the demand is."""
     day: tuple[float, ...] = ()
-    """Demand of each hour of a day as a share of `demand`, which is the peak; empty where nobody said."""
+    """Demand of each hour of a day as a share of `demand`, which is the peak; empty if it is unknown."""
     scale_up: float = SCALE_UP
     """Seconds from the order of a machine until it serves."""
     grid: str = "world"
-    """Whose electricity it is, a name of `energy.GRID`."""
+    """Grid of the electricity, a name of `energy.GRID`."""
 
     @property
     def mean_share(self) -> float:
-        """Share of the peak that is asked for on average."""
+        """Mean demand as a share of the peak."""
         return sum(self.day) / len(self.day) if self.day else 1.0
 
 
 def rank(plan: Plan) -> tuple[float, float, int]:
+    """Return the sort key of plans: the cheapest first, then the fastest, then the smallest batch."""
     return plan.usd_per_month, plan.load.p95, plan.max_batch
 
 
-def ties_by_speed(plans: list[Plan]) -> list[Plan]:
-    """Among plans that cost the same as the cheapest, put the fastest first."""
+def fastest_first(plans: list[Plan]) -> list[Plan]:
+    """Sort the plans that cost the same as the first one by speed; the others keep their places."""
     if not plans:
         return plans
     bound = plans[0].usd_per_month * (1 + TIE)
@@ -63,59 +66,59 @@ def ties_by_speed(plans: list[Plan]) -> list[Plan]:
     return sorted(tied, key=lambda plan: plan.load.p95) + plans[len(tied) :]
 
 
-def best(priced: PricedDeployment, question: Question) -> Plan | None:
-    """The cheapest plan of an offer that meets the limit, the fastest where several cost the same."""
-    found: Plan | None = None
+def best_plan(priced: PricedDeployment, question: Question) -> Plan | None:
+    """Return the plan of a deployment that meets the limit and ranks first; ``None`` if none meets it."""
+    best: Plan | None = None
     for max_batch, max_wait in servers(priced.deployment, question):
-        most = None if found is None else found.instances
-        plan = served_plan(priced, question, max_batch, max_wait, most=most)
-        if plan is not None and (found is None or rank(plan) < rank(found)):
-            found = plan
-    return found
+        # More instances than those of the best plan so far would cost more.
+        enough = None if best is None else best.instances
+        plan = served_plan(priced, question, max_batch, max_wait, max_instances=enough)
+        if plan is not None and (best is None or rank(plan) < rank(best)):
+            best = plan
+    return best
 
 
 def plans_of(priced: PricedDeployment, question: Question) -> Iterator[Plan]:
-    """Every plan of an offer that meets the limit, each with as few instances as it takes."""
+    """Yield every plan of a deployment that meets the limit, each with the fewest instances that do."""
     for max_batch, max_wait in servers(priced.deployment, question):
         plan = served_plan(priced, question, max_batch, max_wait)
         if plan is not None:
             yield plan
 
 
-def served_plan(
-    priced: PricedDeployment, question: Question, max_batch: int, max_wait: float, most: int | None = None
-) -> Plan | None:
-    """The plan of an offer with such a server; ``None`` where `most` instances do not meet the limit."""
-    needed = sizing.size_for_limit(
-        question.demand,
-        priced.deployment.service,
-        limit=question.limit,
-        max_batch=max_batch,
-        max_wait=max_wait,
-        workers_per_instance=priced.deployment.workers,
-        utilisation=question.utilisation,
-        most=most,
-        requests=REQUESTS,
-    )
-    if needed.instances is None or needed.load is None:
-        return None
-    return _plan(priced, question, (max_batch, max_wait), needed.instances, needed.load)
-
-
 def servers(deployment: Deployment, question: Question) -> Iterator[tuple[int, float]]:
-    """Largest batches and waits that are worth a try."""
+    """Yield the largest batches and the waiting times that are worth a simulation."""
     for size in deployment.service.batch_sizes:
         for share in WAITS if size > 1 and question.limit is not None else (0.0,):
             yield size, share * (question.limit or 0.0)
 
 
-def _plan(
-    priced: PricedDeployment, question: Question, server: tuple[int, float], needed: int, load: QueueLoad
-) -> Plan:
-    """`server` is its largest batch and the time that it waits for one to fill."""
-    instances = max(needed, question.least)
+def served_plan(
+    priced: PricedDeployment,
+    question: Question,
+    max_batch: int,
+    max_wait: float,
+    max_instances: int | None = None,
+) -> Plan | None:
+    """Return the plan with such a server; ``None`` if `max_instances` do not meet the limit."""
     deployment, instance = priced.deployment, priced.instance
+    needed = sizing.size_for_limit(
+        question.demand,
+        deployment.service,
+        limit=question.limit,
+        max_batch=max_batch,
+        max_wait=max_wait,
+        workers_per_instance=deployment.workers,
+        utilisation=question.utilisation,
+        max_instances=max_instances,
+        requests=PLAN_REQUESTS,
+    )
+    if needed.instances is None or needed.load is None:
+        return None
+    instances = max(needed.instances, question.min_instances)
+    with_spare = max(needed.instances + 1, question.min_instances)
     month = instance_types.usd_per_month(instance.price, instances)
+    rate = question.demand.rate
     return Plan(
         deployment=priced.text,
         instance=priced.name,
@@ -128,17 +131,15 @@ def _plan(
         threads=deployment.threads,
         workers=deployment.workers,
         hardware=deployment.hardware.id,
-        max_batch=server[0],
-        max_wait=server[1],
+        max_batch=max_batch,
+        max_wait=max_wait,
         instances=instances,
         usd_per_month=month,
-        usd_per_month_with_spare=instance_types.usd_per_month(
-            instance.price, max(needed + 1, question.least)
-        ),
-        usd_per_million=month / _items_per_month(question) * 1e6,
-        load=load,
-        electricity=_electricity(deployment, load, question.demand.rate, instances, question.grid),
-        cold_start=dict(deployment.cold_starts).get(server[0]),
+        usd_per_month_with_spare=instance_types.usd_per_month(instance.price, with_spare),
+        usd_per_million=month / (rate * question.mean_share * energy.MONTH_SECONDS) * 1e6,
+        load=needed.load,
+        electricity=_electricity(deployment, needed.load, rate, instances, question.grid),
+        cold_start=dict(deployment.cold_starts).get(max_batch),
         weights_bytes=deployment.weights_bytes,
     )
 
@@ -146,7 +147,7 @@ def _plan(
 def _electricity(
     deployment: Deployment, load: QueueLoad, rate: float, instances: int, grid: str
 ) -> Electricity | None:
-    """Energy by the batch size that is nearest to the mean one; as busy as the simulation was."""
+    """Return the energy of a plan, by the measured batch size nearest to the mean batch of the simulation."""
     if not deployment.energies:
         return None
     _, taken = min(deployment.energies, key=lambda pair: abs(pair[0] - load.mean_batch))
@@ -167,16 +168,13 @@ def _electricity(
     )
 
 
-def _items_per_month(question: Question) -> float:
-    return question.demand.rate * question.mean_share * energy.MONTH_SECONDS
-
-
 def price_text(instance: Instance) -> str:
+    """Return the source of the price of an instance."""
     return instance.text if instance.as_of or instance.region else "own hardware"
 
 
 def at_demand(question: Question, rate: float) -> Question:
-    """The same question at another demand; whole streams where they are periodic."""
+    """Return the question with another demand, rounded to whole streams if it is periodic."""
     demand = question.demand
     if demand.pattern == "periodic":
         each = demand.rate / demand.streams

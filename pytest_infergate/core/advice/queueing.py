@@ -1,4 +1,4 @@
-"""Discrete-event simulation of a batching server: waiting and service of each request."""
+"""Discrete-event simulation of a batching server: waiting and service of every request."""
 
 from __future__ import annotations
 
@@ -8,49 +8,52 @@ from collections.abc import Callable, Sequence
 from heapq import heapreplace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from pytest_infergate.core.advice.service_times import LAST_INTERVAL, PERCENTILES, Curve, ServiceTimes
 from pytest_infergate.core.domain.advice_values import QueueLoad
 from pytest_infergate.core.domain.model import Struct
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
-from pytest_infergate.core.advice.service_times import LAST_INTERVAL, PERCENTILES, Curve, ServiceTimes
 
-WARM_UP_SHARE: Final = 0.1
-"""Share of the requests, the first ones, that no figure counts: they find the queue still empty."""
-GROWTH: Final = 0.05
-"""Seconds by which latency grows in a second where the queue grows without bound."""
-GROWN: Final = 1.5
-"""And the factor from the first half of the requests to the second."""
+# The first requests find an empty queue and are answered faster than those that follow.
+QUEUE_WARM_UP_SHARE: Final = 0.1
+"""Share of the requests, from the first on, that are left out of every latency."""
+# A queue grows without bound if latency grows with time itself. Both conditions are required: a queue that is
+# merely long grows little per second, and one that is short may grow by a large factor.
+MIN_GROWTH: Final = 0.05
+"""Seconds by which latency grows per second in a queue that grows without bound."""
+MIN_GROWTH_RATIO: Final = 1.5
+"""Mean latency of the second half of the requests over that of the first half in such a queue."""
+# Separates the random numbers of service times from those of arrivals with the same seed.
 _SERVICE: Final = 2
-"""Keeps the random numbers of service times apart from those of arrivals of the same seed."""
 Service = Callable[[int, int], float]
-"""Seconds that a batch takes, by its number from 0 on and its size."""
+"""Seconds of a batch, by its number from 0 on and its size."""
 
 
 class Server(Struct, frozen=True, kw_only=True):
-    """Workers that take batches from one queue, in order of arrival.
+    """Workers that take batches from one queue in the order of arrival.
 
-    Raises `ValueError` for counts below 1 and a wait that is negative or not finite.
+    Raises `ValueError` for counts below 1 and for a wait that is negative or not finite.
     """
 
     max_batch: int
     max_wait: float = 0.0
-    """Seconds that the oldest request may wait for its batch to fill while a worker is free."""
+    """Seconds that the oldest request waits at most for its batch to fill while a worker is free."""
     workers: int = 1
-    """Of all instances."""
+    """Number of workers of all instances."""
 
     def __post_init__(self) -> None:
         if self.max_batch < 1:
-            raise ValueError(f"batches of at most {self.max_batch}: they must hold at least 1")
+            raise ValueError(f"max_batch must be at least 1, got {self.max_batch}")
         if self.workers < 1:
-            raise ValueError(f"{self.workers} workers: there must be at least 1")
+            raise ValueError(f"workers must be at least 1, got {self.workers}")
         if not (math.isfinite(self.max_wait) and self.max_wait >= 0):
-            raise ValueError(f"a wait of {self.max_wait} s for a batch to fill is not zero or more")
+            raise ValueError(f"max_wait must be 0 s or more and finite, got {self.max_wait} s")
 
 
 class Timeline(NamedTuple):
-    """What a server did: arrivals by request; start, finish and size by batch, in order."""
+    """The work of a server in order: arrivals by request; start, finish and size by batch."""
 
     arrivals: NDArray[np.float64]
     starts: NDArray[np.float64]
@@ -59,28 +62,29 @@ class Timeline(NamedTuple):
 
     @property
     def latencies(self) -> NDArray[np.float64]:
-        """Seconds from arrival to answer, by request."""
+        """Seconds from arrival to answer of each request."""
         import numpy as np
 
         return np.repeat(self.finishes, self.sizes) - self.arrivals
 
 
 def schedule(moments: ArrayLike, service: Service, server: Server) -> Timeline:
-    """Run a server over arrivals: the one place where its rules stand.
+    """Apply the rules of a server to arrivals.
 
     A batch starts as soon as a worker is free and either `max_batch` requests wait or the oldest has waited
-    `max_wait`; a worker that comes free later than that takes at once what waits. Raises `ValueError` for
-    arrivals that do not ascend and service times below 0.
+    for `max_wait`. A worker that becomes free later takes all waiting requests at once, up to `max_batch`.
+    Raises `ValueError` for arrivals that do not ascend and for negative service times.
     """
     import numpy as np
 
     times = np.asarray(moments, dtype=np.float64)
     if times.ndim != 1 or not times.size:
-        raise ValueError("a simulation needs a row of at least one arrival")
+        raise ValueError(f"arrivals must be a sequence of at least one time, got shape {times.shape}")
     if not np.isfinite(times).all() or (np.diff(times) < 0).any():
-        raise ValueError("arrivals must be finite and ascend")
+        raise ValueError("arrivals must be finite and ascending")
     waiting: list[float] = times.tolist()
     count, max_batch, max_wait = len(waiting), server.max_batch, server.max_wait
+    # A heap of the moments at which workers become free; more workers than requests make no difference.
     free = [waiting[0]] * min(server.workers, count)
     starts: list[float] = []
     finishes: list[float] = []
@@ -105,7 +109,7 @@ def schedule(moments: ArrayLike, service: Service, server: Server) -> Timeline:
         number += 1
     begun, done = np.array(starts), np.array(finishes)
     if not (np.isfinite(done).all() and (done >= begun).all()):
-        raise ValueError("a service time is negative or not finite")
+        raise ValueError("service times must be 0 or more and finite")
     return Timeline(times, begun, done, np.diff(np.array(ends), prepend=0))
 
 
@@ -116,13 +120,12 @@ def simulate(
     *,
     seed: int,
     deadline: float | None = None,
-    warm_up: float = WARM_UP_SHARE,
+    warm_up: float = QUEUE_WARM_UP_SHARE,
 ) -> QueueLoad:
-    """Run a server over arrivals, with service times drawn from what was measured.
+    """Simulate a server with service times drawn from measured distributions.
 
-    `deadline` is in seconds; `warm_up` is the share of requests, the first ones, that latencies leave out.
-    Equal seeds draw the same luck for the batch of each number, whatever the server. Raises `ValueError` for
-    a server with larger batches than were measured.
+    `deadline` is in seconds, `warm_up` is the share of requests, from the first on, that latencies leave out.
+    Raises `ValueError` for a server with larger batches than were measured.
     """
     import numpy as np
 
@@ -148,17 +151,31 @@ def replay_queue(
     deadline: float | None = None,
     warm_up: float = 0.0,
 ) -> QueueLoad:
-    """Run a server over recorded arrivals and service times.
+    """Simulate a server with recorded arrivals and service times.
 
-    `seconds` are those of each batch in order, or a function of a batch's number and size. Raises
-    `ValueError` where more batches are made than were recorded.
+    `seconds` are the service times of the batches in order, or a function of the number and size of a batch.
+    Raises `ValueError` if the simulation makes more batches than were recorded.
     """
-    timeline = schedule(moments, seconds if callable(seconds) else _recorded(seconds), server)
-    return _load(timeline, server, deadline=deadline, warm_up=warm_up)
+    if callable(seconds):
+        return _load(schedule(moments, seconds, server), server, deadline=deadline, warm_up=warm_up)
+    recorded = [float(value) for value in seconds]
+    if not all(math.isfinite(value) and value > 0 for value in recorded):
+        raise ValueError("recorded service times must be greater than 0 and finite")
+
+    def service(number: int, _size: int) -> float:
+        if number >= len(recorded):
+            raise ValueError(f"the simulation must make at most {len(recorded)} batches, as many as recorded")
+        return recorded[number]
+
+    return _load(schedule(moments, service, server), server, deadline=deadline, warm_up=warm_up)
 
 
 def _drawn(service: ServiceTimes, seed: int, count: int) -> Service:
-    """Service times by inverse transform of one uniform number for each batch."""
+    """Return service times by inverse transform of one uniform number for each batch.
+
+    Equal seeds draw the same number for a batch whatever the server, so that servers are compared under equal
+    luck.
+    """
     import numpy as np
 
     uniform = np.random.default_rng((seed, _SERVICE)).random(count)
@@ -181,19 +198,6 @@ def _drawn(service: ServiceTimes, seed: int, count: int) -> Service:
     return seconds
 
 
-def _recorded(seconds: Sequence[float]) -> Service:
-    recorded = [float(value) for value in seconds]
-    if not all(math.isfinite(value) and value > 0 for value in recorded):
-        raise ValueError("recorded service times must be above zero and finite")
-
-    def of(number: int, _size: int) -> float:
-        if number >= len(recorded):
-            raise ValueError(f"only {len(recorded)} service times were recorded, and more batches were made")
-        return recorded[number]
-
-    return of
-
-
 def _load(
     timeline: Timeline,
     server: Server,
@@ -206,9 +210,9 @@ def _load(
     import numpy as np
 
     if deadline is not None and not deadline > 0:
-        raise ValueError(f"a deadline of {deadline} s is not above zero")
+        raise ValueError(f"deadline must be greater than 0 s, got {deadline} s")
     if not 0 <= warm_up < 1:
-        raise ValueError(f"a warm-up of {warm_up} is not a share of the requests below 1")
+        raise ValueError(f"warm_up must be a share of at least 0 and less than 1, got {warm_up}")
     skipped = int(warm_up * timeline.arrivals.size)
     latencies = timeline.latencies[skipped:]
     p50, p95, p99 = (float(value) for value in np.quantile(latencies, (0.5, 0.95, 0.99)))
@@ -225,15 +229,15 @@ def _load(
         offered=offered,
         mean_batch=timeline.arrivals.size / timeline.sizes.size,
         interpolated=interpolated,
-        stable=(offered is None or offered < 1) and not _runs_away(timeline.arrivals[skipped:], latencies),
+        stable=(offered is None or offered < 1) and not _grows(timeline.arrivals[skipped:], latencies),
     )
 
 
-def _runs_away(moments: NDArray[np.float64], latencies: NDArray[np.float64]) -> bool:
-    """Whether latency grows with time itself, which a queue that is merely long does not."""
+def _grows(moments: NDArray[np.float64], latencies: NDArray[np.float64]) -> bool:
+    """Return whether latency grows with time itself, so that the queue has no bound."""
     half = latencies.size // 2
     if not half:
         return False
     before, after = float(latencies[:half].mean()), float(latencies[half:].mean())
     span = float(moments[-1] - moments[0]) / 2
-    return span > 0 and after > GROWN * before and after - before > GROWTH * span
+    return span > 0 and after > MIN_GROWTH_RATIO * before and after - before > MIN_GROWTH * span

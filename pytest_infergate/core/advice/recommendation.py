@@ -1,7 +1,4 @@
-"""Where a model should run: `(priced deployments, question) -> Advice`.
-
-A plan ranks only on hardware that was measured.
-"""
+"""Where to run a model: `(priced deployments, question) -> Advice`. Only measured hardware is recommended."""
 
 from __future__ import annotations
 
@@ -13,16 +10,16 @@ import msgspec
 
 from pytest_infergate.core.advice import sizing
 from pytest_infergate.core.advice.demand import Backlog
-from pytest_infergate.core.advice.deployments import PricedDeployment
 from pytest_infergate.core.advice.planning import (
     Question,
     at_demand,
+    fastest_first,
     plans_of,
     price_text,
     rank,
     served_plan,
-    ties_by_speed,
 )
+from pytest_infergate.core.advice.priced_deployments import PricedDeployment
 from pytest_infergate.core.advice.sensitivity import (
     cost_point,
     crossings,
@@ -32,29 +29,30 @@ from pytest_infergate.core.advice.sensitivity import (
 )
 from pytest_infergate.core.domain import instance_types, units
 from pytest_infergate.core.domain.advice_values import Advice, Plan, Scaled, Sweep
+from pytest_infergate.core.domain.bisection import integer_between, last_that_holds
 from pytest_infergate.core.domain.model import Note, Struct
 from pytest_infergate.core.domain.notes import NoteCode
 
-MOST_STREAMS: Final = 1_000
-"""Streams of one instance beyond which nobody asks for the number."""
+MAX_STREAMS_PER_INSTANCE: Final = 1_000
+"""Number of streams of one instance up to which the exact number is searched for."""
 
 
 def advise(question: Question, found: Sequence[PricedDeployment], notes: Sequence[Note] = ()) -> Advice:
-    """Answer for one model. `notes` say what was left out of the offers.
+    """Return the advice for one model. `notes` name the deployments that were left out.
 
-    Raises `ValueError` for offers of different models, or none.
+    Raises `ValueError` for deployments of different models, or without any.
     """
     models = {priced.deployment.model for priced in found}
     if len(models) != 1:
-        raise ValueError("advice is for one model, which needs an offer")
+        raise ValueError(f"advice needs the deployments of exactly one model, got {len(models)} models")
     considered = [list(plans_of(priced, question)) for priced in found]
-    plans = ties_by_speed(sorted((min(each, key=rank) for each in considered if each), key=rank))
-    by_words = {priced.text: priced for priced in found}
+    plans = fastest_first(sorted((min(each, key=rank) for each in considered if each), key=rank))
+    by_text = {priced.text: priced for priced in found}
     if question.day:
-        plans = [_scaled(plan, by_words[plan.deployment], question) for plan in plans]
+        plans = [_scaled(plan, by_text[plan.deployment], question) for plan in plans]
     if question.demand.pattern == "periodic":
-        plans = [_streaming(plan, by_words[plan.deployment], question) for plan in plans]
-    nearest = None if plans else _nearest(found, question)
+        plans = [_with_streams(plan, by_text[plan.deployment], question) for plan in plans]
+    nearest = None if plans else _fastest_unlimited(found, question)
     answer = Advice(
         model=models.pop(),
         demand=question.demand,
@@ -64,7 +62,7 @@ def advise(question: Question, found: Sequence[PricedDeployment], notes: Sequenc
         deployments=tuple(priced.text for priced in found),
         plans=tuple(plans),
         considered=tuple(plan for each in considered for plan in each),
-        sweeps=tuple(map(_sweep, found)),
+        sweeps=tuple(_sweep(priced) for priced in found),
         nearest=nearest,
         binding=None if plans else _binding(nearest, question),
         actions=tuple(_actions(found)),
@@ -82,33 +80,34 @@ def advise(question: Question, found: Sequence[PricedDeployment], notes: Sequenc
     )
 
 
-def _streaming(plan: Plan, priced: PricedDeployment, question: Question) -> Plan:
-    """The same plan with the number of streams that one instance serves: doubled, then narrowed by halves."""
+def _with_streams(plan: Plan, priced: PricedDeployment, question: Question) -> Plan:
+    """Add the largest number of streams that one instance serves with the server of the plan."""
     each = question.demand.rate / question.demand.streams
 
     def fits(streams: int) -> bool:
-        asked = at_demand(question, streams * each)
-        return served_plan(priced, asked, plan.max_batch, plan.max_wait, most=1) is not None
+        changed = at_demand(question, streams * each)
+        return served_plan(priced, changed, plan.max_batch, plan.max_wait, max_instances=1) is not None
 
     low, high = 0, 1
-    while high <= MOST_STREAMS and fits(high):
+    while high <= MAX_STREAMS_PER_INSTANCE and fits(high):
         low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
-    return msgspec.structs.replace(plan, streams_per_instance=low)
+    most = last_that_holds(fits, low, high, integer_between)
+    return msgspec.structs.replace(plan, streams_per_instance=most)
 
 
 def _scaled(plan: Plan, priced: PricedDeployment, question: Question) -> Plan:
-    """The same plan with as many instances as each hour of the day takes."""
+    """Add the number of instances that each hour of the day needs, and their cost."""
 
     def needed(share: float) -> int:
         if share == 0:
-            return question.least
-        asked = at_demand(question, question.demand.rate * share)
-        waits = (plan.max_wait, 0.0)  # few requests may never fill the batch that they wait for
-        each = (served_plan(priced, asked, plan.max_batch, wait, most=plan.instances) for wait in waits)
-        fewest = next((found.instances for found in each if found is not None), plan.instances)
+            return question.min_instances
+        changed = at_demand(question, question.demand.rate * share)
+        # The few requests of a quiet hour may never fill the batch that they wait for.
+        waits = (plan.max_wait, 0.0)
+        served = (
+            served_plan(priced, changed, plan.max_batch, wait, max_instances=plan.instances) for wait in waits
+        )
+        fewest = next((found.instances for found in served if found is not None), plan.instances)
         return min(fewest, plan.instances)
 
     counts = {share: needed(share) for share in set(question.day)}
@@ -120,40 +119,40 @@ def _scaled(plan: Plan, priced: PricedDeployment, question: Question) -> Plan:
     return msgspec.structs.replace(plan, scaled=scaled)
 
 
-def _nearest(found: Iterable[PricedDeployment], question: Question) -> Plan | None:
-    """The fastest plan when nothing limits it; ``None`` where the demand is beyond any number of machines."""
-    plans = (plan for priced in found for plan in _unlimited(priced, question))
-    return min(plans, key=lambda plan: plan.load.p95, default=None)
-
-
-def _unlimited(priced: PricedDeployment, question: Question) -> Iterator[Plan]:
-    """The plans of an offer when nothing limits its latency."""
+def _fastest_unlimited(found: Iterable[PricedDeployment], question: Question) -> Plan | None:
+    """Return the fastest plan without a limit; ``None`` if no number of machines serves the demand."""
+    # A periodic demand has a limit of its own unless it is infinite.
     limit = math.inf if question.demand.pattern == "periodic" else None
-    free = msgspec.structs.replace(question, limit=limit)
-    plans = (served_plan(priced, free, size, 0.0) for size in priced.deployment.service.batch_sizes)
-    return (plan for plan in plans if plan is not None)
+    unlimited = msgspec.structs.replace(question, limit=limit)
+    plans = (
+        served_plan(priced, unlimited, size, 0.0)
+        for priced in found
+        for size in priced.deployment.service.batch_sizes
+    )
+    return min((plan for plan in plans if plan is not None), key=lambda plan: plan.load.p95, default=None)
 
 
 def _binding(nearest: Plan | None, question: Question) -> Note:
+    """Return the reason why no plan meets the limit."""
     if nearest is None:
         return Note(
             code=NoteCode.DEMAND_UNMET,
             text="no number of machines serves this demand",
-            hint="ask for less, or measure larger batches or faster machines",
+            hint="lower the demand, or measure larger batches or faster machines",
         )
     limit = question.limit if question.limit is not None else question.demand.period
+    faster = "a faster machine, or allow more time"
     return Note(
         code=NoteCode.LIMIT_UNMET,
         text=f"no plan answers 95 % of requests within {units.seconds(limit)}: the nearest, {nearest.text} "
-        f"with batches of at most {nearest.max_batch} for {nearest.usd_per_month:,.0f} USD a month, "
+        f"with batches of at most {nearest.max_batch} for {nearest.usd_per_month:,.0f} USD per month, "
         f"takes {units.seconds(nearest.load.p95)}",
-        hint="measure a faster machine, or allow more time"
-        if nearest.max_batch == 1
-        else "measure smaller batch sizes or a faster machine, or allow more time",
+        hint=f"measure {faster}" if nearest.max_batch == 1 else f"measure smaller batch sizes or {faster}",
     )
 
 
 def _sweep(priced: PricedDeployment) -> Sweep:
+    """Return call time and throughput of a deployment by batch size."""
     service = priced.deployment.service
     return Sweep(
         deployment=priced.text,
@@ -166,59 +165,57 @@ def _sweep(priced: PricedDeployment) -> Sweep:
 
 
 def _actions(found: Sequence[PricedDeployment]) -> Iterator[Note]:
-    """What might serve the model better: measured against each other where it was, else to be measured."""
+    """Yield measurements that might show a better deployment."""
     for priced in found:
         deployment = priced.deployment
-        siblings = [
+        cores, sizes = deployment.hardware.cores, deployment.service.batch_sizes
+        same_machine = [
             other.deployment
             for other in found
             if other.deployment.hardware == deployment.hardware
             and other.deployment.device == deployment.device
         ]
-        if len(deployment.service.batch_sizes) == 1:
+        if len(sizes) == 1:
             yield Note(
                 code=NoteCode.ONE_BATCH_SIZE,
-                text=f"only batches of {deployment.service.batch_sizes[0]} were measured on {deployment.device}: whether "
-                "larger ones pay is unknown",
+                text=f"only batches of {sizes[0]} were measured on {deployment.device}: larger ones may pay",
                 hint="give the marker batch_sizes=[1, 8, 32]",
             )
-        if (
-            deployment.device == "cpu"
-            and deployment.hardware.cores > 1
-            and all(one.workers == 1 for one in siblings)
-        ):
+        if deployment.device == "cpu" and cores > 1 and all(other.workers == 1 for other in same_machine):
             yield Note(
                 code=NoteCode.SINGLE_WORKER,
-                text=f"one worker was measured on {units.plural(deployment.hardware.cores, 'core')}",
-                hint=f"see whether several serve more: --infer-workers={deployment.hardware.cores}",
+                text=f"only one worker was measured on {units.plural(cores, 'core')}",
+                hint=f"measure whether several serve more with --infer-workers={cores}",
             )
     if all(priced.deployment.hardware.accelerator is None for priced in found):
         yield Note(
             code=NoteCode.NO_ACCELERATOR,
-            text="no accelerator was measured, so this says nothing of GPUs",
-            hint="run the tests with --infer-devices=cpu,cuda --infer-json=gpu.json on a machine with one, "
-            "and give that file too",
+            text="no accelerator was measured, so the advice does not cover GPUs",
+            hint="run the tests with --infer-devices=cpu,cuda --infer-json=gpu.json on a machine with a GPU, "
+            "and add that file",
         )
 
 
 def _remarks(found: Sequence[PricedDeployment]) -> Iterator[Note]:
+    """Yield what the user must know about the deployments of an advice."""
     for priced in found:
-        yield from priced.deployment.doubts
-        if priced.deployment.dtype is not None:
+        deployment = priced.deployment
+        yield from deployment.doubts
+        if deployment.dtype is not None:
             yield Note(
                 code=NoteCode.ACCURACY,
-                text=f"{priced.deployment.dtype} was asked for: whether it is accurate enough, the test must check",
+                text=f"the model runs in {deployment.dtype}; the test must check whether that is accurate",
             )
         if not priced.user_specified:
             yield Note(
                 code=NoteCode.ASSUMED_INSTANCE,
-                text=f"{priced.deployment.hardware.text} is taken for {priced.instance.full_name}, by its class",
-                hint=f"say --instance {priced.deployment.device}={priced.instance.name} if that is right",
+                text=f"{deployment.hardware.text} is assumed to be {priced.instance.full_name}, by its class",
+                hint=f"confirm it with --instance {deployment.device}={priced.instance.name}",
             )
 
 
 class Job(Struct, frozen=True, kw_only=True):
-    """What working off a backlog takes on one offer."""
+    """A deployment that works off a backlog."""
 
     instance: str
     price: str
@@ -228,16 +225,16 @@ class Job(Struct, frozen=True, kw_only=True):
     max_batch: int
     machine_hours: float
     instances: int
-    """That work at once, to be done before the deadline."""
+    """Number of instances that work at the same time to finish before the deadline."""
     usd: float
     usd_on_spot: float | None = None
-    """On machines that may be taken away, if none is; ``None`` where there is no such price."""
+    """Cost on spot machines if none is taken away; ``None`` without a spot price."""
 
 
 def plan_backlog(work: Backlog, found: Iterable[PricedDeployment]) -> tuple[Job, ...]:
-    """What working off a backlog costs, the cheapest first: machines are paid for while they work.
+    """Return the cost of a backlog on each deployment, the cheapest first. Only working time is paid for.
 
-    Raises `ValueError` where one batch takes longer than the deadline on every offer.
+    Raises `ValueError` if one batch takes longer than the deadline on every deployment.
     """
     jobs = []
     problem: ValueError | None = None

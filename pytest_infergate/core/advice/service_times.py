@@ -12,9 +12,10 @@ from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.model import Struct
 
 PERCENTILES: Final = 101
-"""Percentiles that tell a distribution: the 0th to the 100th."""
+"""Number of percentiles of a distribution: the 0th to the 100th."""
+# Keeps the power of the last line finite if the mean is at one of its ends.
 BEND: Final = 0.005
-"""Least share of the way from the 99th percentile to the maximum that the mean of the slowest calls has."""
+"""Smallest share of the way from the 99th percentile to the maximum where the mean of the last line is."""
 LAST_INTERVAL: Final = PERCENTILES - 2
 """Index of the interval between the 99th percentile and the maximum."""
 
@@ -24,16 +25,17 @@ class Curve(NamedTuple):
 
     values: tuple[float, ...]
     tail: float = 1.0
-    """Power by which the last line, the slowest hundredth of calls, is bent."""
+    """Power that bends the last line, the slowest hundredth of calls."""
 
     @property
     def mean(self) -> float:
         """Mean of the distribution."""
         reach = self.values[-1] - self.values[LAST_INTERVAL]
-        return (_body(self.values) + self.values[LAST_INTERVAL] + reach / (self.tail + 1)) / (PERCENTILES - 1)
+        tail = self.values[LAST_INTERVAL] + reach / (self.tail + 1)
+        return (_sum_before_last(self.values) + tail) / (PERCENTILES - 1)
 
     def quantile(self, u: float) -> float:
-        """The service time that a share `u` of calls stays below."""
+        """Return the service time that a share `u` of calls stays below."""
         position = u * (PERCENTILES - 1)
         below = min(int(position), LAST_INTERVAL)
         share = position - below
@@ -43,67 +45,70 @@ class Curve(NamedTuple):
 
 
 class ServiceTimes(Struct, frozen=True, kw_only=True):
-    """Seconds in which one worker serves a batch, by batch size, as measured.
+    """Seconds in which one worker serves a batch, as measured, by batch size.
 
-    Raises `ValueError` for sizes that do not ascend, and for times that are no percentiles above 0.
+    Raises `ValueError` for batch sizes that do not ascend, and for percentiles that do not ascend from above
+    0.
     """
 
     batch_sizes: tuple[int, ...]
     percentiles: tuple[tuple[float, ...], ...]
-    """Of each size: the 0th to the 100th."""
+    """The 0th to the 100th percentile of each batch size."""
     means: tuple[float, ...] = ()
-    """Of each size, where they are known: they tell how the slowest hundredth of calls is spread."""
+    """Mean of each batch size, if known. It determines how the slowest hundredth of calls is distributed."""
 
     def __post_init__(self) -> None:
         sizes = self.batch_sizes
         if not sizes or sizes[0] < 1 or any(low >= high for low, high in pairwise(sizes)):
-            raise ValueError(f"batch sizes {list(sizes)}: they must be at least one, from 1 on and ascending")
+            raise ValueError(
+                f"batch sizes must be at least one number, ascending from 1 on, got {list(sizes)}"
+            )
         if len(self.percentiles) != len(sizes) or len(self.means) not in (0, len(sizes)):
             curves, means = units.plural(len(self.percentiles), "distribution"), len(self.means)
             wanted = units.plural(len(sizes), "batch size")
-            raise ValueError(f"{curves} and {units.plural(means, 'mean')} for {wanted}")
+            raise ValueError(f"{wanted} must have as many distributions and means, got {curves} and {means}")
         for size, values in zip(sizes, self.percentiles, strict=True):
             if len(values) != PERCENTILES:
-                raise ValueError(f"batch size {size} has {len(values)} percentiles, not {PERCENTILES}")
+                raise ValueError(f"batch size {size} must have {PERCENTILES} percentiles, got {len(values)}")
             ascending = all(low <= high for low, high in pairwise(values))
             if not (values[0] > 0 and ascending and math.isfinite(values[-1])):
-                raise ValueError(f"the percentiles of batch size {size} are not ascending times above zero")
+                raise ValueError(f"percentiles of batch size {size} must be ascending times greater than 0")
         if not all(math.isfinite(mean) and mean > 0 for mean in self.means):
-            raise ValueError(f"means {list(self.means)}: they must be times above zero")
+            raise ValueError(f"means must be times greater than 0, got {list(self.means)}")
 
     @property
     def largest(self) -> int:
-        """Largest batch size that was measured; nothing is known above."""
+        """Largest measured batch size. Nothing is assumed above it."""
         return self.batch_sizes[-1]
 
     def measured(self, batch: int) -> bool:
-        """Whether this very batch size was measured."""
+        """Return whether exactly this batch size was measured."""
         return batch in self.batch_sizes
 
     def interpolated(self, batch: int) -> bool:
-        """Whether the times of a batch size lie between two that were measured.
-
-        A batch below the smallest is taken to be filled up to it, which is an upper bound.
-        """
+        """Return whether the times of a batch size are interpolated between two measured sizes."""
+        # A batch below the smallest measured size is assumed to take as long as that one, an upper bound.
         return self.batch_sizes[0] < batch < self.largest and not self.measured(batch)
 
     def mean(self, batch: int) -> float:
-        """Mean service time of a batch size."""
+        """Return the mean service time of a batch size."""
         return self.curve(batch).mean
 
     def quantile(self, batch: int, u: float) -> float:
-        """Service time that a share `u` of the calls of a batch size stays below."""
+        """Return the service time that a share `u` of the calls of a batch size stays below."""
         if not 0 <= u <= 1:
-            raise ValueError(f"a quantile of {u} is not a share from 0 to 1")
+            raise ValueError(f"a quantile must be a share from 0 to 1, got {u}")
         return self.curve(batch).quantile(u)
 
     def curve(self, batch: int) -> Curve:
-        """Distribution at a batch size, between two measured sizes linear in it, quantile by quantile.
+        """Return the distribution of a batch size; between two measured sizes every quantile is linear in it.
 
-        Raises `ValueError` for a size above the largest that was measured.
+        Raises `ValueError` for a size above the largest measured one.
         """
         if not 1 <= batch <= self.largest:
-            raise ValueError(f"nothing is known of a batch of {batch}: measured were up to {self.largest}")
+            raise ValueError(
+                f"a batch must be at least 1 and at most {self.largest}, as measured, got {batch}"
+            )
         above = bisect_left(self.batch_sizes, batch)
         high = self.batch_sizes[above]
         if batch == high or above == 0:
@@ -119,15 +124,16 @@ def _between(first: float, last: float, share: float) -> float:
     return first + share * (last - first)
 
 
-def _body(values: Sequence[float]) -> float:
-    """Sum of the means of the first 99 of the hundred intervals."""
+def _sum_before_last(values: Sequence[float]) -> float:
+    """Return the sum of the means of the first 99 of the hundred intervals."""
     return math.fsum(values[: LAST_INTERVAL + 1]) - (values[0] + values[LAST_INTERVAL]) / 2
 
 
 def _curve(values: tuple[float, ...], mean: float | None) -> Curve:
-    """Bend the last line so that the whole has its mean; straight, one slow call would weigh too much."""
+    """Bend the last line of a distribution so that the whole has its mean."""
     reach = values[-1] - values[LAST_INTERVAL]
+    # Without the mean the line stays straight, and one slow call has too much weight.
     if mean is None or reach <= 0:
         return Curve(values)
-    place = ((PERCENTILES - 1) * mean - _body(values) - values[LAST_INTERVAL]) / reach
+    place = ((PERCENTILES - 1) * mean - _sum_before_last(values) - values[LAST_INTERVAL]) / reach
     return Curve(values, 1 / min(max(place, BEND), 1 - BEND) - 1)

@@ -173,7 +173,7 @@ def _correctable(
 
 
 def _speed(reference_work: Mapping[str, float], shared: frozenset[str]) -> float:
-    """Return the mean log time of the shared reference workloads, higher on slower machines; 0 without any."""
+    """Return the mean log time of the shared reference workloads, 0 without any; higher is slower."""
     return stats.mean([math.log(reference_work[name]) for name in sorted(shared)]) if shared else 0.0
 
 

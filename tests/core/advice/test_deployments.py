@@ -3,7 +3,7 @@
 import msgspec
 from core_values import ENVIRONMENT, HARDWARE, OTHER_HARDWARE, case, latency, measurement, result
 
-from pytest_infergate.core.advice import deployments
+from pytest_infergate.core.advice import deployments, priced_deployments
 from pytest_infergate.core.domain.instance_types import Instance
 from pytest_infergate.core.domain.measurement import ConcurrentRun, Energy
 from pytest_infergate.core.domain.model import Hardware, Note
@@ -117,7 +117,9 @@ def test_energy_that_no_meter_tells_is_not_known():
 
 
 def offered(*machines, told):
-    made, _ = deployments.priced_deployments(ways(*(timed(hardware=one) for one in machines)), (), told)
+    made, _ = priced_deployments.priced_deployments(
+        ways(*(timed(hardware=one) for one in machines)), (), told
+    )
     return [priced.text for priced in made]
 
 
@@ -130,21 +132,21 @@ def test_a_price_that_is_said_of_several_machines_names_each():
 
 def test_one_price_for_several_machines_is_said(snapshot):
     found = ways(timed(hardware=HARDWARE), timed(hardware=OTHER_HARDWARE))
-    _, (note,) = deployments.priced_deployments(found, (), {"cpu": OWN})
+    _, (note,) = priced_deployments.priced_deployments(found, (), {"cpu": OWN})
     assert f"{OTHER_HARDWARE.id}, {HARDWARE.id}" in note.hint
     assert str(note) == snapshot
-    assert deployments.priced_deployments(found[:1], (), {"cpu": OWN})[1] == ()
+    assert priced_deployments.priced_deployments(found[:1], (), {"cpu": OWN})[1] == ()
 
 
 def test_machines_of_one_kind_are_asked_for_by_their_class():
-    _, notes = deployments.priced_deployments(
+    _, notes = priced_deployments.priced_deployments(
         ways(timed(hardware=HARDWARE), timed(hardware=OTHER_HARDWARE)), (), {}
     )
     assert [
         f"--price {one.id}=USD_PER_HOUR" in note.hint
         for one, note in zip((OTHER_HARDWARE, HARDWARE), notes, strict=True)
     ] == [True, True]
-    _, (alone,) = deployments.priced_deployments(ways(timed(hardware=HARDWARE)), (), {})
+    _, (alone,) = priced_deployments.priced_deployments(ways(timed(hardware=HARDWARE)), (), {})
     assert "--price cpu=USD_PER_HOUR" in alone.hint
 
 

@@ -11,10 +11,18 @@ import numpy as np
 import pytest
 from core_values import ENVIRONMENT, HARDWARE, case, latency, measurement, refusal, result
 
-from pytest_infergate.core.advice import deployments, planning, recommendation, sensitivity, sizing
+from pytest_infergate.core.advice import (
+    deployments,
+    planning,
+    priced_deployments,
+    recommendation,
+    sensitivity,
+    sizing,
+)
 from pytest_infergate.core.advice.demand import Backlog, Demand, arrivals
-from pytest_infergate.core.advice.deployments import Deployment, PricedDeployment
+from pytest_infergate.core.advice.deployments import Deployment
 from pytest_infergate.core.advice.planning import Question
+from pytest_infergate.core.advice.priced_deployments import PricedDeployment
 from pytest_infergate.core.advice.service_times import ServiceTimes
 from pytest_infergate.core.domain import instance_types
 from pytest_infergate.core.domain.instance_types import Instance
@@ -31,8 +39,8 @@ GPU = Hardware(cpu_model="Test CPU", cores=4, accelerator="NVIDIA L4", accelerat
 def short_simulations():
     """What is asserted of plans holds of any number of requests; `ask` keeps its answers for the module."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(planning, "REQUESTS", 1000)
-        patch.setattr(sensitivity, "STEPS", 16)
+        patch.setattr(planning, "PLAN_REQUESTS", 1000)
+        patch.setattr(sensitivity, "COST_STEPS", 16)
         yield
 
 
@@ -48,7 +56,7 @@ def instance(name="c7i.xlarge", usd=0.1785, **fields):
 
 
 def deployment(service, **fields):
-    known = {"model": "tests/test_a.py::test_model", "device": "cpu", "hardware": HARDWARE, "uncertain": 0.1}
+    known = {"model": "tests/test_a.py::test_model", "device": "cpu", "hardware": HARDWARE, "launch_band": 0.1}
     return Deployment(service=service, **{**known, **fields})
 
 
@@ -162,13 +170,13 @@ def test_the_plan_is_the_one_that_a_brute_force_finds(monkeypatch, rates, limits
     requests = 50
     luck = np.random.default_rng((0, 2)).random(requests)
     seconds = [drawn(priced.deployment.service, luck) for priced in made]
-    monkeypatch.setattr(planning, "REQUESTS", requests)
+    monkeypatch.setattr(planning, "PLAN_REQUESTS", requests)
     monkeypatch.setattr(sizing, "ROUNDS", 0)
     none = 0
     for rate in np.geomspace(1, 200, rates):
         for limit in np.geomspace(0.004, 0.5, limits):
             question = Question(demand=Demand(rate=float(rate)), limit=float(limit))
-            plans = [plan for priced in made if (plan := planning.best(priced, question)) is not None]
+            plans = [plan for priced in made if (plan := planning.best_plan(priced, question)) is not None]
             found = min((plan.usd_per_month for plan in plans), default=math.inf)
             wanted = brute_force(made, question.demand, question.limit, luck, seconds)
             if math.isinf(wanted):
@@ -224,7 +232,7 @@ def test_a_spare_is_one_more():
 
 
 def test_a_least_number_of_instances_is_paid_for():
-    winner = ask(least=3).winner
+    winner = ask(min_instances=3).winner
     assert winner.instances == 3
     assert winner.usd_per_month == pytest.approx(219.0)
     assert winner.usd_per_month_with_spare == pytest.approx(219.0)
@@ -243,7 +251,7 @@ def powered(source="nvml", idle=20.0, joules=0.4):
 
 
 def test_energy_counts_what_machines_take_between_calls():
-    plan = planning.best(powered(), Question(demand=Demand(rate=10.0), limit=0.05, grid="FRA"))
+    plan = planning.best_plan(powered(), Question(demand=Demand(rate=10.0), limit=0.05, grid="FRA"))
     busy = plan.load.utilisation
     watts = 100.0 * busy + 20.0 * (1 - busy)  # 0.4 J in each of 250 calls a second
     assert 0 < busy < 1
@@ -257,7 +265,7 @@ def test_energy_counts_what_machines_take_between_calls():
 
 def test_every_instance_takes_energy():
     one, three = (
-        planning.best(powered(), Question(demand=Demand(rate=10.0), limit=0.05, least=least))
+        planning.best_plan(powered(), Question(demand=Demand(rate=10.0), limit=0.05, min_instances=least))
         for least in (1, 3)
     )
     assert three.electricity.kwh_per_month > one.electricity.kwh_per_month
@@ -270,7 +278,7 @@ def test_energy_that_is_not_known_is_not_told():
         powered(joules=0.0, idle=0.0),
         powered(joules=1e308, idle=1e308),
     ]:
-        plan = planning.best(priced, Question(demand=Demand(rate=10.0), limit=0.05))
+        plan = planning.best_plan(priced, Question(demand=Demand(rate=10.0), limit=0.05))
         assert plan.electricity is None, priced
 
 
@@ -289,7 +297,7 @@ def test_each_hour_has_the_machines_that_it_takes():
     own = Question(demand=Demand(rate=160.0), limit=0.2)
     for share, hour in ((0.5, 6), (1.0, 12), (0.25, 18)):
         asked = msgspec.structs.replace(own, demand=Demand(rate=160.0 * share))
-        alone = planning.best(SLOW, asked)
+        alone = planning.best_plan(SLOW, asked)
         assert plan.scaled.instances[hour] >= alone.instances
     assert plan.scaled.instances[0] == 1
     assert plan.scaled.instances[12] == plan.instances > plan.scaled.instances[6] > plan.scaled.instances[18]
@@ -305,7 +313,7 @@ def test_machines_are_paid_for_from_their_order_on():
 
 
 def test_a_least_number_of_instances_never_goes():
-    plan = next(plan for plan in scaled(least=2).plans if plan.instance == "c7i.xlarge")
+    plan = next(plan for plan in scaled(min_instances=2).plans if plan.instance == "c7i.xlarge")
     assert min(plan.scaled.instances) == 2
 
 
@@ -382,7 +390,7 @@ def test_what_the_machines_of_the_best_plan_serve_is_narrowed():
     answer = ask()
     asked = Question(demand=answer.demand, limit=answer.limit, utilisation=answer.utilisation)
     served, beyond = (
-        planning.best(SLOW, msgspec.structs.replace(asked, demand=Demand(rate=share * answer.enough)))
+        planning.best_plan(SLOW, msgspec.structs.replace(asked, demand=Demand(rate=share * answer.enough)))
         for share in (1.0, 1.05)
     )
     assert answer.winner.deployment == SLOW.text
@@ -437,7 +445,7 @@ def test_one_instance_keeps_up_with_so_many_streams():
         assert 1 <= most < 1_000
         for streams, fits in ((most, True), (most + 1, False)):
             alone = planning.served_plan(
-                priced, Question(demand=asked(streams)), plan.max_batch, plan.max_wait, most=1
+                priced, Question(demand=asked(streams)), plan.max_batch, plan.max_wait, max_instances=1
             )
             assert (alone is not None) is fits
     assert ask().winner.streams_per_instance is None
@@ -610,7 +618,7 @@ def test_times_that_are_none_never_advise():
 
 def test_a_virtual_machine_is_less_sure():
     plain, virtual = (
-        deployments.deployments([session(timed(0.02), environment=Environment(virtual=value))])[0].uncertain
+        deployments.deployments([session(timed(0.02), environment=Environment(virtual=value))])[0].launch_band
         for value in (False, True)
     )
     assert virtual > 3 * plain
@@ -623,20 +631,20 @@ TABLE = (
 
 
 def test_an_instance_is_found_by_its_class():
-    (priced,), notes = deployments.priced_deployments([FAST.deployment], TABLE, {})
+    (priced,), notes = priced_deployments.priced_deployments([FAST.deployment], TABLE, {})
     assert (priced.instance.name, priced.user_specified) == ("g6.xlarge", False)
     assert notes == ()
 
 
 def test_what_the_user_says_counts():
-    (priced,), _ = deployments.priced_deployments(
+    (priced,), _ = priced_deployments.priced_deployments(
         [FAST.deployment], TABLE, {"cuda": instance("own", 0.5, vcpus=0)}
     )
     assert (priced.instance.name, priced.user_specified) == ("own", True)
 
 
 def test_another_machine_never_ranks(snapshot):
-    made, (note,) = deployments.priced_deployments([FAST.deployment], TABLE, {"cuda": TABLE[0]})
+    made, (note,) = priced_deployments.priced_deployments([FAST.deployment], TABLE, {"cuda": TABLE[0]})
     assert made == ()
     assert "--price cuda=USD_PER_HOUR" in note.hint
     assert str(note) == snapshot
@@ -645,12 +653,12 @@ def test_another_machine_never_ranks(snapshot):
 def test_the_most_particular_word_counts():
     own = {name: instance(name, vcpus=0) for name in ("any", "this", "that")}
     told = {"cpu": own["any"], HARDWARE.id[:12]: own["this"], HARDWARE.id[:5]: own["that"]}
-    (priced,), _ = deployments.priced_deployments([SLOW.deployment], TABLE, told)
+    (priced,), _ = priced_deployments.priced_deployments([SLOW.deployment], TABLE, told)
     assert priced.instance.name == "this"
 
 
 def test_an_unknown_machine_is_a_question(snapshot):
-    made, (note,) = deployments.priced_deployments([SLOW.deployment], TABLE, {})
+    made, (note,) = priced_deployments.priced_deployments([SLOW.deployment], TABLE, {})
     assert made == ()
     assert "--instance cpu=NAME" in note.hint
     assert str(note) == snapshot
@@ -658,7 +666,7 @@ def test_an_unknown_machine_is_a_question(snapshot):
 
 def test_an_instance_without_the_memory_is_left_out(snapshot):
     heavy = msgspec.structs.replace(SLOW.deployment, host_bytes=9 * 2**30)
-    made, (note,) = deployments.priced_deployments([heavy], TABLE, {"cpu": instance("own", vcpus=0)})
+    made, (note,) = priced_deployments.priced_deployments([heavy], TABLE, {"cpu": instance("own", vcpus=0)})
     assert made == ()
     assert str(note) == snapshot
 

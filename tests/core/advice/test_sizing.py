@@ -654,16 +654,16 @@ def test_a_wait_that_breaks_the_limit_by_itself_makes_it_unreachable(snapshot):
 
 def test_more_instances_than_there_may_be():
     for rate, fields, binding in [(1000, {}, "utilisation"), (50, {"limit": 0.0101}, "limit")]:
-        found = needed(rate, most=2, **fields)
+        found = needed(rate, max_instances=2, **fields)
         assert (found.instances, found.binding, found.load) == (None, binding, None), rate
         assert found.reason.code == "too-many-instances", rate
-        assert needed(rate, most=17, **fields).instances is not None, rate
+        assert needed(rate, max_instances=17, **fields).instances is not None, rate
 
 
 def test_a_demand_beyond_any_plan_needs_too_many_instances(snapshot):
     for rate in (1e12, 1e300):
         assert needed(rate).reason.code == "too-many-instances", rate
-    assert [str(needed(1e12, most=most).reason) for most in (1, 2, None)] == snapshot
+    assert [str(needed(1e12, max_instances=most).reason) for most in (1, 2, None)] == snapshot
 
 
 def test_tiny_simulations_end():

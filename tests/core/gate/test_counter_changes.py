@@ -1,4 +1,3 @@
-from collections import Counter
 from itertools import product
 
 import pytest

@@ -121,7 +121,7 @@ class Serving:
 def _measurement(
     blocks: TimedBlocks, exact: CountedCall | None, subject: Subject, cold_start: float
 ) -> Measurement:
-    """The figures of one side, which show how long its calls take and are compared with nothing."""
+    """The figures of one side. Its times only show how long a call takes: blocks are compared in the run."""
     latency = latency_of(tuple(blocks.times))
     return Measurement(
         latency=latency,

@@ -34,7 +34,7 @@ class BaseSetup:
         settings = run.settings
         self._settings = settings
         self._config = config
-        self.python = sys.executable
+        self.python = sys.executable  # of the base
         self.revision: Revision | None = None
         if not hasattr(os, "killpg"):  # by which a side is suspended with its children
             raise ConfigurationError("--infer-against needs a system with process groups: Linux or macOS")
@@ -208,6 +208,7 @@ def overlay_files(cases: Sequence[SelectedCase], config: pytest.Config, base_set
         if top not in path.parents:
             continue
         found[path.relative_to(top)] = None
+        # pytest reads these in every folder above a test, up to the rootdir.
         for folder in [parent for parent in path.parents if parent == top or top in parent.parents]:
             for name in ("conftest.py", "__init__.py"):
                 file = folder / name
@@ -228,6 +229,6 @@ def case_modules(cases: Sequence[SelectedCase], config: pytest.Config, base_setu
             found[str(path.relative_to(root))] = None
         elif base_setup.top in path.resolve().parents:
             found[os.path.relpath(path.resolve(), root.resolve())] = None
-        else:
+        else:  # outside of what is compared
             found[str(path)] = None
     return list(found)

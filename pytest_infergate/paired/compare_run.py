@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 import threading
 import time
@@ -101,31 +100,32 @@ def run_paired(
     begin = time.monotonic()
     overlaid = overlay_files(cases, config, base_setup)
     accepted = {} if base_setup.revision is None else accepted_trailers(base_setup.revision)
-    folder = run_folder()
     modules = case_modules(cases, config, base_setup)
-    try:
-        with interruptible(), base_setup.ready(overlaid, folder, modules) as specs:
-            found = run_launches(
-                lambda role, seed: WorkerProcess(specs[role], seed),
-                [trial_spec(case) for case in cases],
-                LaunchTerms(folder, run.settings.max_total, control_worker=base_setup.other_python),
-                check=lambda base, candidate: base_setup.check(base, candidate, overlaid),
-                report=report,
-            )
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with run_folder() as folder, interruptible(), base_setup.ready(overlaid, folder, modules) as specs:
+        found = run_launches(
+            lambda role, seed: WorkerProcess(specs[role], seed),
+            [trial_spec(case) for case in cases],
+            LaunchTerms(folder, run.settings.max_total, control_worker=base_setup.other_python),
+            check=lambda base, candidate: base_setup.check(base, candidate, overlaid),
+            report=report,
+        )
+    against = msgspec.structs.replace(
+        base_setup.against(), launches=found.launches, seconds=time.monotonic() - begin, accepted=accepted
+    )
+    return paired_outcomes(run, cases, found, against)
+
+
+def paired_outcomes(
+    run: InferenceRun, cases: Sequence[SelectedCase], found: LaunchesResult, against: Against
+) -> PairedOutcomes:
+    """Judge the cases of all launches, and write their times if a file is asked for."""
     judge = Judge(run, found.confirming, paired.control_moved(found.control))
     judged = [
-        judge.judge(case, trial, decide.accepted_note(case.case, case.nodeid, accepted))
+        judge.judge(case, trial, decide.accepted_note(case.case, case.nodeid, against.accepted))
         for case, trial in zip(cases, found.trials, strict=True)
-        if not (found.interrupted and trial.waiting)  # half of the evidence would be another verdict
+        # An interrupted case has too little evidence, and no verdict is not a failure of the case.
+        if not (found.interrupted and trial.waiting)
     ]
-    against = msgspec.structs.replace(
-        base_setup.against(),
-        launches=found.launches,
-        seconds=time.monotonic() - begin,
-        accepted=accepted,
-    )
     written, problems = write_paired_data(run.settings.paired_data, cases, found, against)
     return PairedOutcomes(
         results={result.nodeid: result for result, _ in judged},

@@ -5,7 +5,6 @@ A machine with several workers is not several machines: its workers share cores,
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -57,18 +56,14 @@ def measure_concurrently(
     nodeids = [case.nodeid for case in cases]
     cores = host_hardware().cores
     found: dict[str, tuple[ConcurrentRun | Note, ...]] = {}
-    folder = run_folder()
-    try:
-        with BaseSetup(run, config).ready([], folder) as specs:
-            for workers in run.settings.workers:
-                # Each worker has its share of the cores, unless the user or the case sets the threads.
-                variables = {"OMP_NUM_THREADS": str(max(1, cores // workers))}
-                spec = specs["candidate"]._replace(role="worker", variables=variables)
-                start = partial(WorkerProcess, spec)
-                for nodeid, one in concurrent_runs(start, nodeids, workers, partial(report, workers)).items():
-                    found[nodeid] = (*found.get(nodeid, ()), one)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with run_folder() as folder, BaseSetup(run, config).ready([], folder) as specs:
+        for workers in run.settings.workers:
+            # Each worker has its share of the cores, unless the user or the case sets the threads.
+            variables = {"OMP_NUM_THREADS": str(max(1, cores // workers))}
+            spec = specs["candidate"]._replace(role="worker", variables=variables)
+            start = partial(WorkerProcess, spec)
+            for nodeid, one in concurrent_runs(start, nodeids, workers, partial(report, workers)).items():
+                found[nodeid] = (*found.get(nodeid, ()), one)
     return found
 
 

@@ -26,6 +26,8 @@ class MessageError(InfergateError):
     """The other process sent a message that is unknown, malformed or not allowed at this point."""
 
 
+# Unknown fields are refused, except in Hello: a message that is half understood could time something else
+# than the run asked for.
 class _Command(Struct, frozen=True, tag_field="do", tag=str.lower):
     pass
 
@@ -118,6 +120,7 @@ class Leave(_Command, frozen=True):
     """End the process after its fixtures are torn down."""
 
 
+# "hello" with these fields is what version 0.1 sends, with protocol 1.
 class Hello(_Event, frozen=True, forbid_unknown_fields=False):
     """The first event. It is read from any version, so that a mismatch can name both."""
 

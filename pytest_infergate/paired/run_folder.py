@@ -7,7 +7,8 @@ import shutil
 import signal
 import sys
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -18,13 +19,21 @@ FOLDER_VARIABLE: Final = "PYTEST_INFERGATE_PAIRED"
 FOLDER_PREFIX: Final = "infergate-paired-"
 
 
-def run_folder() -> Path:
-    """Make the folder of this run, with its process id in the name; first clean up after runs that ended."""
+@contextmanager
+def run_folder() -> Iterator[Path]:
+    """Make the folder of this run, removed on exit; first clean up after runs that ended.
+
+    Its name contains the process id of the run.
+    """
     place = Path(tempfile.gettempdir()).resolve()
     # A run that was killed cannot clean up after itself, and its suspended workers never end.
     for folder in place.glob(f"{FOLDER_PREFIX}*"):
         _clean_up(folder)
-    return Path(tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{os.getpid()}-", dir=place))
+    folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{os.getpid()}-", dir=place))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _clean_up(folder: Path) -> None:

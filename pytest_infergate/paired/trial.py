@@ -72,6 +72,7 @@ class Trial:
     @property
     def waiting(self) -> bool:
         """Whether it needs another launch."""
+        # A difference of outputs does not end a case: its change of speed is still of interest.
         ended = (self.no_base, self.invalid, self.stopped, self.out_of_memory, self.lost)
         return self.stage is not Stage.DONE and not any(ended) and not self.failed
 

@@ -97,7 +97,7 @@ def overlay(source: Path, target: Path, files: Iterable[Path]) -> None:
         origin = source / relative
         if relative.is_absolute() or ".." in relative.parts:
             raise ConfigurationError(f"overlay: {relative} leaves the repository; give a path inside of it")
-        if not os.path.lexists(origin):
+        if not os.path.lexists(origin):  # deleted or ignored: the base keeps its own, if it has one
             continue
         try:
             folder = target
@@ -152,6 +152,7 @@ def _check_large_files(revision: Revision, folder: Path) -> None:
     pattern = f"^{LFS_POINTER.decode()}"
     found = run_git(revision.top, "grep", "--no-color", "-lzI", "-e", pattern, revision.commit).output
     names = [name.partition(":")[2] for name in found.split("\0") if name]
+    # A pointer that the candidate has too is the same on both sides, and no difference.
     missing = [name for name in names if _is_pointer(folder / name) and not _is_pointer(revision.top / name)]
     if missing:
         raise ConfigurationError(

@@ -33,31 +33,44 @@ def left_behind(place, owner):
     return folder
 
 
-def test_the_folder_says_who_made_it(place):
-    made = run_folder()
-    assert made.parent == place
-    assert made.name.startswith(f"{FOLDER_PREFIX}{os.getpid()}-")
-    assert made.is_dir()
-    assert run_folder() != made
-    assert made.is_dir()
+def another_run():
+    """What another run does when it begins and ends."""
+    with run_folder():
+        pass
+
+
+def test_the_folder_names_its_run_and_is_removed_with_it(place):
+    with run_folder() as made:
+        assert made.parent == place
+        assert made.name.startswith(f"{FOLDER_PREFIX}{os.getpid()}-")
+        another_run()
+        assert made.is_dir()
+    assert not list(place.iterdir())
+
+
+def test_the_folder_is_removed_after_an_error(place):
+    with pytest.raises(KeyboardInterrupt), run_folder():
+        raise KeyboardInterrupt
+    assert not list(place.iterdir())
 
 
 def test_the_folder_of_a_dead_run_is_removed(place, dead):
     left = left_behind(place, dead)
-    run_folder()
+    another_run()
     assert not left.exists()
 
 
 @pytest.mark.parametrize("owner", ["living", "", "x", "12x", "-1"])
 def test_other_folders_stay(place, owner):
     left = left_behind(place, os.getppid() if owner == "living" else owner)
-    run_folder()
+    another_run()
     assert (left / "inside" / "output").exists()
 
 
-def test_a_number_that_no_process_can_have_is_no_owner(place):
+def test_a_folder_of_an_impossible_process_is_removed(place):
     left_behind(place, 10**30)
-    assert run_folder().is_dir()
+    another_run()
+    assert not list(place.iterdir())
 
 
 @linux
@@ -73,7 +86,7 @@ def test_processes_of_a_dead_run_are_killed_and_no_others(place, dead):
         try:
             orphan.stdout.readline()
             stranger.stdout.readline()
-            run_folder()
+            another_run()
             assert orphan.wait(5) == -signal.SIGKILL
             assert stranger.poll() is None
         finally:
@@ -95,6 +108,6 @@ def test_git_forgets_the_worktree_of_a_dead_run(place, dead):
     left = left_behind(place, dead)
     git("worktree", "add", "--detach", "-q", str(left / "base---"))
     assert str(left) in git("worktree", "list")
-    run_folder()
+    another_run()
     assert not left.exists()
     assert str(left) not in git("worktree", "list", "--porcelain")

@@ -20,7 +20,7 @@ from pytest_infergate.report import github, results
 SUMMARY_LIMIT: Final = 2**20
 """Bytes that GitHub takes of a step, whoever wrote them."""
 LEAST_SUMMARY: Final = 8_192
-"""Bytes below which a summary is not begun."""
+"""Minimum number of bytes left for a summary to be written."""
 _OWN: Final = {
     "--infer-json": "--json",
     "--infer-report": "--report",
@@ -149,12 +149,13 @@ def _command(request: GateRequest, against: str | None) -> list[str]:
 
 def launched(command: Sequence[str], folder: Path) -> int:
     """Run a command with our own output; its exit code, as a shell has it."""
+    # A process ended by a signal has a negative code here, and 128 plus the signal in a shell.
     code = subprocess.run(command, cwd=folder, check=False).returncode  # noqa: S603 - pytest, and the user's arguments
     return code if code >= 0 else 128 - code
 
 
 def _signature(path: Path) -> tuple[int, int] | None:
-    """What changes when a file is written anew; ``None`` where it is not there."""
+    """A value that changes when a file is replaced; ``None`` without a file."""
     try:
         found = path.stat()
     except OSError:
@@ -163,8 +164,9 @@ def _signature(path: Path) -> tuple[int, int] | None:
 
 
 def _outcome(code: int, path: Path, before: tuple[int, int] | None) -> GateRun:
-    """Judge how pytest ended by what it left; a file that was there before proves nothing."""
+    """Combine the exit code of pytest with the results that it wrote."""
     ending = f"pytest ended with exit code {code}{f' ({_ENDINGS[code]})' if code in _ENDINGS else ''}"
+    # Results of an earlier run, which a failed run leaves behind, must not count as those of this one.
     if _signature(path) in (None, before):
         return GateRun(code or 1, lead=f"{ending} and wrote no results into {path.name}")
     try:
@@ -173,6 +175,7 @@ def _outcome(code: int, path: Path, before: tuple[int, int] | None) -> GateRun:
         return GateRun(code or 1, lead=f"{ending}, and its results cannot be read: {error}")
     if code and session.gate.passed:
         return GateRun(code, session, f"{ending}, for another reason than an inference case")
+    # Another plugin may reset the exit status: the gate decides nevertheless.
     if not code and not session.gate.passed:
         return GateRun(1, session, f"{ending} although the gate failed")
     return GateRun(code, session)
@@ -206,7 +209,7 @@ def _commands(outcome: GateRun, folder: Path, arguments: Sequence[str]) -> Itera
 
 
 def _summarised(outcome: GateRun, environment: Mapping[str, str]) -> Iterator[str]:
-    """Append to the job summary; yield why that could not be done."""
+    """Append to the job summary; yield why that failed."""
     path = environment.get("GITHUB_STEP_SUMMARY", "")
     if not path:
         return
@@ -231,7 +234,7 @@ def _size(path: str) -> int:
 
 
 def _output(outcome: GateRun, path: str) -> Iterator[str]:
-    """Set the outputs of the step; yield why that could not be done."""
+    """Set the outputs of the step; yield why that failed."""
     if not path:
         return
     session = outcome.session
@@ -253,7 +256,7 @@ def _appended(path: str, text: str, what: str) -> Iterator[str]:
 
 
 def artifacts_address(environment: Mapping[str, str]) -> str:
-    """The page where this run's artifacts will be; empty where no service says it."""
+    """Address of the page with the artifacts of this run; empty outside of a CI service."""
     names = ("GITHUB_SERVER_URL", "GITHUB_REPOSITORY", "GITHUB_RUN_ID")
     server, repository, run = (environment.get(name, "") for name in names)
     if server and repository and run:

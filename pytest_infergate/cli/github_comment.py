@@ -205,7 +205,8 @@ def publish(files: Sequence[Path], run_id: int, api: Api, *, author: str = BOT) 
         return PublishedComment(f"{number}: nothing to comment")
     body, problem = _body(files, run)
     done = _settled(api, number, (run.id, run.run_attempt), body, author)
-    left = any(path.exists() for path in files)  # a run that broke before it measured leaves none
+    # A run that failed before it measured leaves no files, which is not the fault of the results.
+    left = any(path.exists() for path in files)
     return PublishedComment(f"{done}; {problem}" if problem else done, usable=not (problem and left))
 
 
@@ -213,12 +214,14 @@ def _pull_request(api: Api, run: WorkflowRun) -> int | str:
     """The number of the open pull request whose head this run is of, or why there is none."""
     if run.head_repository is None or not run.head_branch:
         return "the repository or branch of the run is gone"
+    # The API leaves `pull_requests` of a run empty for a fork: the branch identifies the pull request.
     head = quote(f"{run.head_repository.owner.login}:{run.head_branch}", safe="")
     pulls = api.read(f"/pulls?state=open&head={head}&per_page={PAGE}", list[Pull])
     named = {pull.number for pull in run.pull_requests}
     ours = [pull for pull in pulls if not named or pull.number in named]
     if not ours:
         return f"there is no open pull request of {plain(run.head_branch)}"
+    # Results of an earlier commit would describe code that is not under review any more.
     current = [pull.number for pull in ours if pull.head.sha == run.head_sha]
     if not current:
         return f"the pull request has moved on from {run.head_sha[:7]}"
@@ -260,6 +263,7 @@ def merged_results(files: Iterable[Path]) -> Session:
 
 
 def _content(path: Path, room: int) -> bytes:
+    # A link in an artifact could name any file of the runner.
     if path.is_symlink() or not path.is_file():
         raise StorageError(f"{path.name}: there is no such file in the artifact")
     try:
@@ -276,11 +280,12 @@ def _content(path: Path, room: int) -> bytes:
 
 def _settled(api: Api, number: int, order: tuple[int, int], body: str, author: str) -> str:
     """Leave one comment at the pull request, that of the newest run; return what was done."""
+    # Two runs may comment at the same time: each posts first, and then removes what is not the newest.
     ours = _ours(api, number, author)
     posted = not ours
     if posted:
         api.write("POST", f"/issues/{number}/comments", body)
-        ours = _ours(api, number, author)  # another run may have done the same in between
+        ours = _ours(api, number, author)
     if not ours:
         return f"commented on #{number}"
     if max(found for found, _ in ours) > order:

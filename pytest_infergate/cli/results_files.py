@@ -31,6 +31,7 @@ def read_sessions(files: Iterable[Path]) -> tuple[Session, ...]:
     from pytest_infergate.errors import StorageError
     from pytest_infergate.report.results import parse_all
 
+    # Every file is untrusted: parse_all refuses what it cannot use, and names file and field.
     named = [(str(file), session) for file in files for session in parse_all(file.read_bytes(), str(file))]
     try:
         return merge_sessions(named)

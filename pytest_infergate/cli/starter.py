@@ -104,6 +104,7 @@ def write_files(plan: StarterPlan) -> list[PurePosixPath]:
     written = []
     for file in plan.files:
         target = plan.top / file.path
+        # A folder that links out of the repository would have the file written elsewhere.
         if plan.top.resolve() not in (target.parent.resolve() / target.name).parents:
             raise StorageError(f"{file.path}: its folder is a link out of the repository; remove the link")
         try:

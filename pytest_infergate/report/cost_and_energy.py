@@ -71,6 +71,7 @@ def cost_and_energy(result: CaseResult | None) -> CostAndEnergy:
         if taken.idle_watts is not None and 0 <= taken.idle_watts < math.inf:
             figures["idle"] = f"{units.significant(taken.idle_watts)} W"
         if estimated:
+            # Idle power and CO2e follow from the same estimate.
             figures = {name: ESTIMATED + text for name, text in figures.items() if text != units.UNKNOWN}
         basis.append(_estimate(result.hardware) if estimated else _measured(taken))
         basis.append(f"CO2e is that energy at {emitted.basis}; what a data centre adds is left out.")

@@ -219,6 +219,7 @@ def _marked(order: tuple[int, int]) -> str:
 
 
 def _assembled(head: str, sections: Iterable[PagePart], limit: int) -> str:
+    # In order of importance, so that a page that is too long loses its least important parts.
     kept, left = [head], []
     room = limit - _RESERVE - _size(head)
     for section in sections:

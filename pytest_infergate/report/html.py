@@ -72,6 +72,7 @@ def render_html(session: Session, *, settings: Mapping[str, str] | None = None, 
     tally = Counter((entry.kind, entry.row.word) for entry in ordered)
     machines = Counter(result.hardware for result in session.cases if result.hardware is not None)
     pictures = [group.picture for group in groups if group.picture is not None]
+    # The legend explains only the symbols that a picture uses.
     symbols = {symbol for picture in pictures for strip in picture.strips for symbol, _ in strip.marks}
     return (
         _jinja()

@@ -182,7 +182,7 @@ def _entry(parts: CaseParts, anchor: str) -> CaseEntry:
         work={
             name: counter.show(totals[name])
             for name, counter in metrics.COUNTERS.items()
-            if totals.get(name) and name not in LISTED_ELSEWHERE
+            if totals.get(name) and name not in LISTED_ELSEWHERE  # a count of zero adds a column, not a fact
         },
         held=held,
     )

@@ -17,15 +17,15 @@ _T = TypeVar("_T")
 CELL: Final = 240
 """Characters of a cell or a sentence."""
 _MARKUP = re.compile(r"[\\`*_{}\[\]<>()#+\-!|~@&:=$^]|\.(?!\d)|(?<!\d)\.")
-"""Characters that Markdown reads. A point between digits is none of them, so that figures stay legible."""
+"""Characters with a meaning in Markdown. A point between digits has none, so that figures stay legible."""
 _BREAK = "&#8203;"
-"""A space without width: mentions and references are looked for after Markdown, when a backslash is gone."""
+"""A space without width. GitHub looks for mentions and references after Markdown has removed backslashes."""
 _TICKS = re.compile(r"`+")
 _ADDRESS = re.compile(r"https?://[^\s<>\"'`\\|]+")
 
 
 def escaped(text: str) -> str:
-    """Text that reads as it is written."""
+    """Escape a text, so that it is shown as it is."""
     return _MARKUP.sub(lambda found: f"\\{found[0]}{_BREAK if found[0] in '@#' else ''}", plain(text).strip())
 
 
@@ -34,6 +34,7 @@ def code(text: str, *, cell: bool = False) -> str:
     shown = plain(text).strip()
     if not shown:
         return ""
+    # A span ends at the same number of backticks as it begins with, so one more than inside is safe.
     ticks = "`" * (_longest([shown]) + 1)
     pad = " " if "`" in (shown[0], shown[-1]) else ""
     span = f"{ticks}{pad}{shown}{pad}{ticks}"
@@ -76,12 +77,12 @@ def markdown_table(
 
 
 def details(title: str, body: str) -> str:
-    """A part that is folded; `title` are words of ours, since no Markdown is read in it."""
+    """A folded part; `title` must be trusted, because it is HTML and not Markdown."""
     return f"<details><summary>{title}</summary>\n\n{body}\n\n</details>"
 
 
 def link(words: str, address: str) -> str:
-    """A link with words of ours; the words alone where the address is none of the web."""
+    """A link with a trusted text; only the text if the address is not an http address."""
     return f"[{words}](<{address}>)" if _ADDRESS.fullmatch(address) else words
 
 

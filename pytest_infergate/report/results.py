@@ -101,6 +101,7 @@ def parse_all(content: str | bytes, where: str) -> tuple[Session, ...]:
     """
     text = _decoded(content, where)
     try:
+        # The version first: a newer file would fail at some unknown field, which explains nothing.
         header = msgspec.json.decode(text, type=_Header)
         _check_version(header.schema_version, where)
         kind: type[Session | Merged] = Merged if bytes(header.sessions) else Session

@@ -195,6 +195,7 @@ def paired_with_verdicts(session: Session) -> tuple[CaseParts, ...]:
     Cases that occur twice on one machine are paired in the order of the file.
     """
     several = any(verdict.machine for verdict in session.gate.verdicts)
+    # A machine distinguishes cases only in merged results: other verdicts do not name one.
     waiting: dict[tuple[str, Case, str], deque[int]] = defaultdict(deque)
     for index, result in enumerate(session.cases):
         machine = result.hardware.id if several and result.hardware is not None else ""
@@ -250,6 +251,7 @@ def row(parts: CaseParts) -> Row:
 
 def _time_change(comparisons: Sequence[Comparison]) -> TimeChange | None:
     """The median of a paired run, else that of a stored baseline."""
+    # A paired comparison has less noise than any stored one, so it is the one to show.
     timed = [item for item in comparisons if item.metric == "p50" and item.evidence in ("paired", "stored")]
     if not timed:
         return None

@@ -15,7 +15,7 @@ _LEAST = 8
 
 
 def plain(text: str) -> str:
-    """Spell out what a terminal would obey or a reader could not see.
+    """Escape what a terminal would execute or a reader could not see.
 
     Newlines, escape sequences, marks that turn the writing direction, zero-width characters and lone
     surrogates become backslash escapes; a printable text comes back as it is.
@@ -29,14 +29,14 @@ def plain(text: str) -> str:
 
 
 def without_commands(text: str) -> str:
-    """Break what a CI runner would obey: a line that begins with ``::``, indented or not."""
+    """Break workflow commands of a CI runner: lines that begin with ``::``, indented or not."""
     return re.sub(r"^(\s*):(?=:)", r"\1\\x3a", text, flags=re.MULTILINE)
 
 
 def shorten(name: str, width: int) -> str:
     """Cut a name from the left to at most `width` characters, at a folder or ``::`` where one is near.
 
-    The right end carries the test and its case, which tell two ids apart.
+    The right end contains the test and its case, which distinguish two ids.
     """
     if len(name) <= width:
         return name
@@ -48,7 +48,7 @@ def shorten(name: str, width: int) -> str:
 
 
 def within_test(case: Case) -> str:
-    """What tells a case from its siblings: ``cpu-b8``."""
+    """What distinguishes a case within its test: ``cpu-b8``."""
     return plain(case.name[len(case.test) + 1 : -1])
 
 

@@ -41,6 +41,7 @@ _FLAGGED = FAILING | {Verdict.SUSPECTED, Verdict.INVALID}
 def terminal_summary(session: Session, width: int = WIDTH) -> str:
     """Render the terminal section: blocks separated by an empty line, without a final newline."""
     shown = rows(session)
+    # The outcome comes last, because a terminal shows the end of its output.
     blocks = (
         base_lines(session),
         case_table(shown, width, paired=session.against is not None),
@@ -84,6 +85,7 @@ def case_table(shown: Sequence[Row], width: int = WIDTH, *, paired: bool = False
     columns = case_columns(listed, paired=paired or any(row.paired for row in shown))
     spent = [column for column in columns if column in (ENERGY, COST)]
     fitted = _fit_budgets(columns, listed, width)
+    # A name of fewer characters does not identify a case.
     apart = bool(spent) and room_for_names(columns, fitted, width) < LEAST_NAME
     if apart:
         columns = tuple(column for column in columns if column not in spent)
@@ -155,6 +157,7 @@ def advice_lines(given: Recommendations | None, width: int = WIDTH) -> str:
     if given.answers:
         best = advice.summary_rows(given.answers)
         columns = advice.SUMMARY_COLUMNS
+        # The last columns, the demands that the plan covers, matter least.
         while len(columns) > LEAST_ADVICE and room_for_names(columns, best, width) < LEAST_NAME:
             columns = columns[:-1]
         table = text_table(columns, best[:ROWS_SHOWN], width)

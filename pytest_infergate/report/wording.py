@@ -56,7 +56,7 @@ class Message(Struct, frozen=True, kw_only=True):
 
     @property
     def title(self) -> str:
-        """One sentence that stands alone."""
+        """A complete sentence."""
         return f"{self.verdict}: {self.summary}" if self.summary else self.verdict
 
 
@@ -144,6 +144,7 @@ def _summary(
     leading = FAILING | {verdict.verdict}
     rows = [row for row in comparisons if row.verdict in leading]
     exact = [row for row in rows if row.evidence == "exact" and row.metric != counter_changes.ALL_COUNTERS]
+    # One change of a model moves several counters: the first is named, the others are counted.
     parts = [text for row in rows if row not in exact[1:] and (text := _comparison_summary(row))]
     if exact[1:]:
         parts.append(units.plural(len(exact) - 1, "more counter"))

@@ -11,24 +11,24 @@ from pytest_infergate.core.domain.model import Struct
 from pytest_infergate.report.charts.scale import BOX, LogScale, spanning
 
 STRIP = 58
-"""Height of one case, pixels."""
-TOP = 0
+"""Height of one case in pixels: a line of text above, the outline and its marks below."""
 AXIS = 26
+"""Height of the labels below the strips, in pixels."""
 OUTLINE = 20
-"""Greatest height of an outline."""
+"""Maximum height of an outline, in pixels."""
 BASE = 48
-"""Distance of a strip's base line from its top."""
+"""Distance of a strip's base line from its top, in pixels."""
 _BIN = 5
 """Width of a bin of an outline, in units of the box."""
 _STEPS = 25
-"""Percentiles behind an outline: a hundred draw the same outline to the eye."""
+"""Percentiles behind an outline. With all hundred, paths are longer, and no difference is visible."""
 _KERNEL = (1, 4, 6, 4, 1)
 """Binomial weights that smooth the bins."""
 _MARGIN = 0.02
 """Share of the width that stays empty on either side."""
 _REACH = {"p50": 3.0, "p95": 3.0, "limit": 3.0, "expected": 30.0}
-"""Marks farther from the data than this factor would squeeze it, and are left out. How far a regression is
-from what was expected is what its picture is for."""
+"""Maximum factor between a mark and the data. A mark beyond it would compress the data, and is left out.
+The expected median may be farther away: its distance is what the picture of a regression shows."""
 _SHORTEST = 1e-15
 _LONGEST = 1e15
 """Times beyond these, which only a foreign file can hold, are not drawn."""
@@ -42,11 +42,11 @@ class Mark(Struct, frozen=True, kw_only=True):
 
 
 class Series(Struct, frozen=True, kw_only=True):
-    """What is to be drawn of one case."""
+    """The data of one case to be drawn."""
 
     label: str
     figures: tuple[str, ...]
-    """The most important first; a narrow page shows that one alone."""
+    """The most important first; a narrow page shows only that one."""
     percentiles: tuple[float, ...]
     """Seconds, ascending."""
     marks: tuple[Mark, ...] = ()
@@ -54,7 +54,7 @@ class Series(Struct, frozen=True, kw_only=True):
 
 
 class Strip(Struct, frozen=True, kw_only=True):
-    """One case, placed. Vertical places in pixels, `marks` as symbol and percentage."""
+    """One case with coordinates: vertical ones in pixels, `marks` as symbol and percentage."""
 
     label: str
     figures: tuple[str, ...]
@@ -71,13 +71,13 @@ class Picture(Struct, frozen=True, kw_only=True):
     height: int
     strips: tuple[Strip, ...]
     ticks: tuple[tuple[str, str], ...]
-    """Percentage and words."""
+    """Percentage and label."""
     omitted: bool = False
-    """Whether a limit or an expectation lies too far off to be drawn."""
+    """Whether a limit or an expected median is too far away to be drawn."""
 
 
 def picture(series: Iterable[Series]) -> Picture | None:
-    """Place the cases that have a distribution below one another; ``None`` where none has."""
+    """Stack the cases that have a distribution; ``None`` if no case has one."""
     drawable = [item for item in series if is_drawable(item.percentiles)]
     if not drawable:
         return None
@@ -89,15 +89,15 @@ def picture(series: Iterable[Series]) -> Picture | None:
         min([low, *near]), max([high, *near]), begin=_MARGIN, end=_MARGIN, closest=1.01, room=1.1
     )
     return Picture(
-        height=TOP + STRIP * len(drawable) + AXIS,
-        strips=tuple(_strip(item, TOP + STRIP * index, scale) for index, item in enumerate(drawable)),
+        height=STRIP * len(drawable) + AXIS,
+        strips=tuple(_strip(item, STRIP * index, scale) for index, item in enumerate(drawable)),
         ticks=tuple(zip(_percentages(scale.ticks, scale), map(units.seconds, scale.ticks), strict=True)),
         omitted=len(near) < len(marks),
     )
 
 
 def is_drawable(percentiles: Sequence[float]) -> bool:
-    """Whether these are times in ascending order, two at least, that have a place on a scale."""
+    """Whether these are at least two times in ascending order that a scale can show."""
     return (
         len(percentiles) > 1
         and all(_SHORTEST <= seconds <= _LONGEST for seconds in percentiles)
@@ -106,9 +106,9 @@ def is_drawable(percentiles: Sequence[float]) -> bool:
 
 
 def outline(percentiles: Sequence[float], scale: LogScale) -> str:
-    """The density that equally likely steps between percentiles imply, as path data above a base line.
+    """Return the density between percentiles as path data above a base line.
 
-    Its highest place is `OUTLINE` high whatever the spread, so that every case can be seen.
+    Its maximum is `OUTLINE` high whatever the spread is, so that every case is visible.
     """
     steps = len(percentiles) - 1
     thinned = percentiles[:: steps // _STEPS] if steps % _STEPS == 0 else percentiles
@@ -120,7 +120,7 @@ def outline(percentiles: Sequence[float], scale: LogScale) -> str:
 
 
 def _path(first: int, levels: Sequence[int]) -> str:
-    """Join the tops of bins, each at a whole height; a bin that changes nothing is left out."""
+    """Join the tops of bins, each at an integer height; a bin that changes nothing is left out."""
     path, at, level = [f"M{(first - 1) * _BIN} {OUTLINE}"], first - 1, 0
     for index, (wanted, following) in enumerate(zip(levels, [*levels[1:], 0], strict=True), first):
         if wanted == level == following:
@@ -132,6 +132,7 @@ def _path(first: int, levels: Sequence[int]) -> str:
 
 def _strip(item: Series, top: int, scale: LogScale) -> Strip:
     start, stop = scale.shares([item.percentiles[0], item.percentiles[-1]])
+    # A mark of this case may be near enough to the data of another, and not to its own.
     marks = [mark for mark in item.marks if scale.low <= mark.seconds <= scale.high]
     places = _percentages([mark.seconds for mark in marks], scale)
     return Strip(
@@ -146,12 +147,13 @@ def _strip(item: Series, top: int, scale: LogScale) -> Strip:
 
 
 def _percentages(seconds: Iterable[float], scale: LogScale) -> list[str]:
-    """Where times of the scale stand, as SVG lengths."""
+    """Positions of times on the scale, as SVG lengths."""
     return [f"{100 * share:.1f}%" for share in scale.shares(seconds)]
 
 
 def _bins(places: Sequence[float]) -> list[float]:
     """Spread one unit of weight evenly between each two neighbours; the first bin holds the first place."""
+    # Steps between percentiles are equally likely, so that a short step means a high density.
     origin = math.floor(places[0])
     weights = [0.0] * (math.floor(places[-1]) - origin + 1)
     for start, stop in itertools.pairwise(places):

@@ -14,39 +14,39 @@ from pytest_infergate.core.domain.model import Struct
 from pytest_infergate.report.charts.scale import BOX, LogScale, spanning
 
 HEIGHT: Final = 220
-"""Of the plot, pixels."""
+"""Height of the plot in pixels."""
 FOOT: Final = 26
-"""Below the plot, for the words of the ticks."""
+"""Height of the labels below the plot, in pixels."""
 STYLES: Final = 6
-"""Ways to draw a line, by colour, dashes and shape; further lines begin again."""
+"""Styles of a line, by colour, dashes and shape; further lines start over."""
 MOST_POINTS: Final = 400
-"""Points of a picture; the table has no more either."""
+"""Points of a picture, and rows of its table: a page of more would be slow to open."""
 _LEAST: Final = 1e-100
 _MOST: Final = 1e100
 """Figures beyond these, which only a foreign file can hold, are not drawn."""
 _ROOM: Final = 0.04
-"""Share of an axis that stays empty at its end, and of the upright one at its beginning."""
+"""Share of an axis that stays empty at its end, and of the vertical axis also at its beginning."""
 _LABELS: Final = 0.12
-"""Share of the axis across that is left to the words of the other."""
+"""Share of the horizontal axis that the labels of the vertical one take."""
 
 
 class Line(Struct, frozen=True, kw_only=True):
-    """What is to be drawn of one offer: points in the units of the axes, all above 0."""
+    """The data of one line: points in the units of the axes, all greater than 0."""
 
     label: str
     points: tuple[tuple[float, float], ...]
     joined: bool = True
     bare: bool = False
-    """Whether its points have no shape."""
+    """Whether its points are drawn without a shape."""
 
 
 class Drawn(Struct, frozen=True, kw_only=True):
-    """One line, placed."""
+    """One line with coordinates."""
 
     label: str
     style: int
     path: str
-    """In the stretched box; empty where points are not joined."""
+    """In the stretched box; empty if points are not joined."""
     points: tuple[tuple[str, str], ...]
     """Percentage across, and pixels from the top."""
 
@@ -56,28 +56,28 @@ class Chart(Struct, frozen=True, kw_only=True):
 
     title: str
     across: str
-    """What the axes show."""
+    """Label of the horizontal axis; `up` is that of the vertical one."""
     up: str
     lines: tuple[Drawn, ...]
     columns: tuple[tuple[str, str], ...]
-    """Ticks across: percentage and words."""
+    """Ticks of the horizontal axis: percentage and label."""
     rows: tuple[tuple[str, str], ...]
-    """Ticks up: pixels from the top and words."""
+    """Ticks of the vertical axis: pixels from the top and label."""
     rule: tuple[str, str] | None = None
-    """Percentage and words of an upright line."""
+    """Percentage and label of a vertical line."""
     rule_left: bool = False
-    """Whether its words stand to its left, as there is no room to its right."""
+    """Whether its label is on its left, because there is no room on its right."""
     headers: tuple[str, ...]
     cells: tuple[tuple[str, ...], ...]
-    """The table beside it."""
+    """The same figures as a table."""
     left_out: int = 0
-    """Rows that neither picture nor table has."""
+    """Rows that are in neither picture nor table."""
     foot: int = HEIGHT
     height: int = HEIGHT + FOOT
 
 
 def charts(answer: Advice) -> tuple[Chart, ...]:
-    """The pictures of one answer: cost against demand, cost against latency, what batches give."""
+    """Draw the pictures of one answer: cost by demand, cost by latency, throughput by batch size."""
     made = (_demand(answer), _pareto(answer), _batches(answer))
     return tuple(chart for chart in made if chart is not None)
 
@@ -147,7 +147,8 @@ def _batches(answer: Advice) -> Chart | None:
         )
         for sweep in answer.sweeps
     ]
-    if all(len(line.points) < 2 for line in lines):  # noqa: PLR2004 - one size shows nothing
+    # A single batch size does not show whether larger batches pay.
+    if all(len(line.points) < 2 for line in lines):  # noqa: PLR2004
         return None
     return _chart(
         lines,
@@ -192,6 +193,7 @@ def roofline(cases: Iterable[Held]) -> Chart | None:
         points.setdefault(one.machine, []).append((intensity, flops))
     if not drawable:
         return None
+    # The roofs reach over all cases and their own ridges, with a factor of two on either side.
     every = [intensity for _, intensity, _, ridge in drawable] + [ridge for *_, ridge in drawable]
     low, high = min(every) / 2, max(every) * 2
     lines = [
@@ -237,10 +239,11 @@ def _chart(  # noqa: PLR0913 - a picture has so many parts
     rule: tuple[float, str] | None = None,
     places: Sequence[float] = (),
 ) -> Chart | None:
-    """Place lines on axes that hold all of them; ``None`` where there is no point.
+    """Draw lines on axes that contain all of them; ``None`` if there is no point.
 
-    `places` are ticks across, in place of round ones.
+    `words` format the ticks of both axes. `places` replace the round ticks of the horizontal axis.
     """
+    # Results files of other machines may hold any figure: zero, a negative one, or one beyond all axes.
     lines = [
         msgspec.structs.replace(line, points=tuple(point for point in line.points if _placeable(*point)))
         for line in lines

@@ -112,8 +112,8 @@ class PriceList:
             return instance_types.find_instance(self.instances, configured)
         except ValueError as error:
             raise ConfigurationError(
-                f"pyproject.toml: {_INSTANCES} {device}: {error}; infergate prices list shows all instance "
-                "types, --infer-prices adds others"
+                f"pyproject.toml: {_INSTANCES} {device}: {error} (infergate prices list shows all instance "
+                "types, --infer-prices adds others)"
             ) from None
 
     def _hint(self, device: str, machine: Hardware) -> str:

@@ -4,6 +4,7 @@ What is refused there, and with which words, is in `test_bad_input`.
 """
 
 import json
+from datetime import date
 
 import pytest
 from inner_results import failures
@@ -29,7 +30,7 @@ lab,attic,small,4,fake,,,0.4,2026-07-20
 
 @pytest.fixture(autouse=True)
 def summer(monkeypatch):
-    monkeypatch.setattr(prices, "today", lambda: "2026-07-21")
+    monkeypatch.setattr(prices, "today", lambda: date(2026, 7, 21))
 
 
 @pytest.fixture
@@ -159,9 +160,9 @@ def test_a_discount_is_taken_off(price_list):
 
 
 def test_an_old_price_carries_its_doubt(price_list, monkeypatch):
-    monkeypatch.setattr(prices, "today", lambda: "2026-12-24")
+    monkeypatch.setattr(prices, "today", lambda: date(2026, 12, 24))
     (note,) = price_list({"cpu": "small"}).price("cpu", FOUR).notes
-    assert (note.code, note.text) == ("prices-old", "the price of lab/small is 157 days old, of 2026-07-20")
+    assert (note.code, note.text) == ("prices-old", "the price of lab/small is 157 days old, as of 2026-07-20")
 
 
 def test_prices_far_apart_carry_their_doubt(price_list):
@@ -208,7 +209,7 @@ def test_what_the_user_named_is_looked_up_before_anything_is_measured(price_list
 
 @pytest.fixture
 def priced(project):
-    """A project whose fake device may stand for an instance; a call of 10 ms, so 100 items a second."""
+    """A project whose fake device may be configured as an instance; a call of 10 ms, so 100 items a second."""
 
     def write(instances='fake = "lab/small"'):
         (project.path / "own.csv").write_text(OWN, encoding="utf-8")
@@ -312,7 +313,7 @@ def test_the_cpu_beside_an_accelerator_stands_for_no_instance_without_one(priced
     project.run("--infer-devices=cpu").assert_outcomes(passed=1)
 
 
-def test_a_cost_that_nobody_knows_is_not_decided_and_says_the_cure(priced, snapshot):
+def test_an_unknown_cost_is_not_decided_and_has_a_hint(priced, snapshot):
     failed = {}
     for instances, test in (
         ("", "budget={'usd_per_million': 1e9}"),
@@ -328,9 +329,9 @@ def test_a_cost_that_nobody_knows_is_not_decided_and_says_the_cure(priced, snaps
 
 
 def test_a_doubtful_price_is_noted(priced, monkeypatch):
-    monkeypatch.setattr(prices, "today", lambda: "2026-12-24")
+    monkeypatch.setattr(prices, "today", lambda: date(2026, 12, 24))
     project = priced()
     project.test()
     result = project.measure()
     result.assert_outcomes(passed=1)
-    result.stdout.fnmatch_lines(["*the price of lab/small is 157 days old, of 2026-07-20 (compare it *"])
+    result.stdout.fnmatch_lines(["*the price of lab/small is 157 days old, as of 2026-07-20 (compare it *"])

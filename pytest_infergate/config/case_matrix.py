@@ -1,4 +1,4 @@
-"""Which cases a test has: what the command line asks for, narrowed by the marker. Pure."""
+"""The cases of a test: the axes that the command line requests, narrowed by the marker."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _T = TypeVar("_T")
 
 
 class Axes(NamedTuple):
-    """One value on every axis, and how pytest's id shows it; or why a test has no case in this run."""
+    """One value of every axis and the id that pytest shows, or the reason why a test has no case."""
 
     id: str
     device: str = ""
@@ -21,30 +21,30 @@ class Axes(NamedTuple):
     batch_size: int = 1
     threads: int | None = None
     deselected: str | None = None
-    """The reason; ``None`` for a case."""
+    """Reason why the test has no case in this run; ``None`` for a case."""
 
 
 def axes(marker: Marker, settings: Settings, devices: tuple[str, ...]) -> list[Axes]:
-    """Cross the axes. `devices` is what the command line asks for with ``auto`` resolved.
+    """Return the product of all axes. `devices` are the requested ones, with ``auto`` resolved.
 
-    Without measuring there is one case: the CPU and the first value on every other axis.
+    A run that does not measure has one case: the CPU and the first value of every other axis.
     """
     if not settings.measuring:
         return list(
             _cross(("cpu",), _first(marker.dtypes), _first(marker.batch_sizes), _first(marker.threads))
         )
-    on = _narrowed(devices, marker.devices) or ()
+    both_devices = _narrowed(devices, marker.devices) or ()
     dtypes = _narrowed(settings.dtypes, marker.dtypes)
     threads = _narrowed(settings.threads, marker.threads)
-    for name, both, asked, allowed in (
-        ("devices", on, devices, marker.devices),
+    for name, both, requested, allowed in (
+        ("devices", both_devices, devices, marker.devices),
         ("dtypes", dtypes, settings.dtypes, marker.dtypes),
         ("threads", threads, settings.threads, marker.threads),
     ):
         if both == ():
-            reason = f"{name}: {_listed(asked)} asked for, the marker allows {_listed(allowed)}"
+            reason = f"{name}: {_listed(requested)} requested, the marker allows {_listed(allowed)}"
             return [Axes("deselected", deselected=reason)]
-    return list(_cross(on, dtypes, marker.batch_sizes, threads))
+    return list(_cross(both_devices, dtypes, marker.batch_sizes, threads))
 
 
 def _cross(
@@ -56,24 +56,26 @@ def _cross(
     for device, dtype, batch_size, count in itertools.product(
         devices, dtypes or (None,), batch_sizes or (1,), threads or (None,)
     ):
-        words = [device]
+        # Axes that neither the marker nor an option sets are left out of the id.
+        parts = [device]
         if dtype is not None:
-            words.append(dtype)
+            parts.append(dtype)
         if batch_sizes is not None:
-            words.append(f"b{batch_size}")
+            parts.append(f"b{batch_size}")
         if count is not None:
-            words.append(f"t{count}")
-        yield Axes("-".join(words), device, dtype, batch_size, count)
+            parts.append(f"t{count}")
+        yield Axes("-".join(parts), device, dtype, batch_size, count)
 
 
 def _first(values: tuple[_T, ...] | None) -> tuple[_T, ...] | None:
     return None if values is None else values[:1]
 
 
-def _narrowed(asked: tuple[_T, ...] | None, allowed: tuple[_T, ...] | None) -> tuple[_T, ...] | None:
-    if asked is None or allowed is None:
-        return asked if allowed is None else allowed
-    return tuple(value for value in asked if value in allowed)
+def _narrowed(requested: tuple[_T, ...] | None, allowed: tuple[_T, ...] | None) -> tuple[_T, ...] | None:
+    """Return the values that are both requested and allowed; ``None`` means any value."""
+    if requested is None or allowed is None:
+        return requested if allowed is None else allowed
+    return tuple(value for value in requested if value in allowed)
 
 
 def _listed(values: tuple[object, ...] | None) -> str:

@@ -1,4 +1,4 @@
-"""What applies to one test: command line, marker, `[tool.infergate]`, ini file and defaults, resolved once."""
+"""The terms of one test: command line, marker, `[tool.infergate]`, ini file and defaults, resolved once."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class CaseTerms:
     unit: str | None
     """Name of one element of a batch."""
     parity: float | None
-    """Tolerance of the outputs in a paired run as a share of the largest value; ``None`` is that of the dtype."""
+    """Tolerance of the outputs in a paired run, a share of the largest value; ``None``: that of the dtype."""
     compare_outputs: bool
     """Whether a paired run compares outputs at all."""
 
@@ -41,8 +41,8 @@ class CaseTerms:
 def case_terms(settings: Settings, marker: Marker, test: str) -> CaseTerms:
     """Resolve the terms of a test, named by its node id without parameters.
 
-    The command line overrides the marker, the marker overrides `[tool.infergate]`, the table overrides the ini
-    file. Budgets and tolerances are combined metric by metric.
+    The command line overrides the marker, the marker overrides `[tool.infergate]`, the table overrides the
+    ini file. Budgets and tolerances are combined metric by metric.
     """
 
     def resolved(name: str, marked: _T | None, default: _T) -> _T:

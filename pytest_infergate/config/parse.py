@@ -1,4 +1,4 @@
-"""The text of an option, ini value or marker argument, parsed into a value."""
+"""Parsers of option values, ini values and marker arguments."""
 
 from __future__ import annotations
 
@@ -7,36 +7,68 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from pytest_infergate.core.domain import units
+from pytest_infergate.core.domain.spelling import did_you_mean, not_one_of
+from pytest_infergate.errors import ConfigurationError
 
 DTYPES = ("bfloat16", "float16", "float32", "float64")
+# These counters have another name in tolerances: flops and memory.
+_TOLERATED_ELSEWHERE = ("gflops", "peak_memory_bytes")
+_FLAGS = {
+    "1": True,
+    "true": True,
+    "yes": True,
+    "on": True,
+    "0": False,
+    "false": False,
+    "no": False,
+    "off": False,
+}
 
 
 def _words(text: str) -> tuple[str, ...]:
     words = tuple(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
     if not words:
-        raise ValueError("the list is empty")
+        raise ValueError(f"a list must have at least one value, got {text!r}")
     return words
 
 
 def parse_devices(text: str) -> tuple[str, ...]:
-    """Parse ``cpu,cuda:1``; the first device of a kind needs no number."""
+    """Parse ``cpu,cuda:1``. The number 0 is dropped, so that ``cuda:0`` and ``cuda`` are one device."""
     names = []
     for word in _words(text):
         kind, colon, index = word.partition(":")
         if colon and not index.isdecimal():
-            raise ValueError(f"{word!r} has no number after the colon; write {kind}:0")
+            raise ValueError(
+                f"a device must have a number after the colon, got {word!r}. Hint: write {kind}:0"
+            )
         names.append(kind if not colon or int(index) == 0 else f"{kind}:{int(index)}")
     return tuple(dict.fromkeys(names))
 
 
+def check_kinds(devices: Iterable[str], known: Iterable[str], where: str) -> None:
+    """Raise `ConfigurationError` for a device of an unknown kind; `where` says where it is configured."""
+    kinds = sorted(known)
+    for device in devices:
+        kind = device.partition(":")[0]
+        if kind not in kinds:
+            hint = ". Hint: a GPU of NVIDIA or AMD is cuda" if kind == "gpu" else did_you_mean(kind, kinds)
+            raise ConfigurationError(f"{where} must be one of {', '.join(kinds)}, got {device!r}{hint}")
+
+
 def parse_dtypes(text: str) -> tuple[str, ...]:
     """Parse ``float32,bfloat16``."""
-    return tuple(one_of(word, DTYPES) for word in _words(text))
+    return tuple(one_of(word, DTYPES, "dtype") for word in _words(text))
 
 
 def parse_counts(text: str) -> tuple[int, ...]:
     """Parse ``1,2,4``."""
-    return tuple(_count(word) for word in _words(text))
+    counts = []
+    for word in _words(text):
+        number = int(word) if word.isdecimal() else 0
+        if number < 1:
+            raise ValueError(f"a count must be a whole number of 1 or more, got {word!r}")
+        counts.append(number)
+    return tuple(counts)
 
 
 def parse_seconds(text: str) -> float:
@@ -45,23 +77,27 @@ def parse_seconds(text: str) -> float:
 
 
 def parse_share(value: str | float) -> float:
-    """Parse ``5%`` or ``0.05``; a bare number above 1 is refused since nobody knows what it means."""
+    """Parse ``5%`` or ``0.05``.
+
+    Raises `ValueError` for a bare number above 1, which could be a factor or per cent.
+    """
     text = str(value).strip()
     try:
         number = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
     except ValueError:
         number = math.nan
     if isinstance(value, bool) or not math.isfinite(number) or number < 0:
-        raise ValueError(f"{value!r} is not a share such as '5%' or 0.05")
+        raise ValueError(f"a share must be a number of 0 or more, got {value!r}. Hint: write '5%' or 0.05")
     if number > 1 and not text.endswith("%"):
-        raise ValueError(f"{value!r} is above 1; write '{text}%' or {number / 100:g}")
+        percent = f"'{text}%' or {number / 100:g}"
+        raise ValueError(f"a share above 1 must have a per cent sign, got {value!r}. Hint: write {percent}")
     return number
 
 
 def parse_tolerances(value: str | float | Mapping[str, Any]) -> Mapping[str, float | None]:
-    """Parse ``5%`` (of p50), ``p50=5%,operators=off`` or a table by metric; off is ``None``.
+    """Parse ``5%`` (of p50), ``p50=5%,operators=off`` or a table by metric; ``off`` is ``None``.
 
-    Beside ``p50`` and ``memory`` each exact counter has its name, and ``counters`` is all of them.
+    Metrics are ``p50``, ``memory``, each exact counter, and ``counters`` for all of them.
     """
     if isinstance(value, str) and "=" in value:
         pairs = [word.partition("=") for word in _words(value)]
@@ -71,78 +107,68 @@ def parse_tolerances(value: str | float | Mapping[str, Any]) -> Mapping[str, flo
     from pytest_infergate.core.domain.metrics import COUNTERS
 
     known = ("p50", "memory", "counters", *(name for name in COUNTERS if name not in _TOLERATED_ELSEWHERE))
-    return {one_of(name, known): _tolerance(name, number) for name, number in value.items()}
+    tolerances: dict[str, float | None] = {}
+    for name, tolerance in value.items():
+        off = tolerance is False or (isinstance(tolerance, str) and tolerance.strip() == "off")
+        if one_of(name, known, "tolerance") == "p50" and off:
+            hint = "gate=False in the marker reports without failing"
+            raise ValueError(f"p50 must have a tolerance, got {tolerance!r}. Hint: {hint}")
+        tolerances[name] = None if off else parse_share(tolerance)
+    return tolerances
 
 
-_TOLERATED_ELSEWHERE = ("gflops", "peak_memory_bytes")
-"""Counters that go by another name where they are tolerated: flops, memory."""
+def parse_budgets(limits: Any) -> dict[str, float]:
+    """Parse a table of limits by metric.
 
+    Raises `ValueError` with the metric, what is allowed and the nearest name.
+    """
+    from pytest_infergate.core.domain.metrics import metric_names
 
-def _tolerance(name: str, value: Any) -> float | None:
-    if value is False or (isinstance(value, str) and value.strip() == "off"):
-        if name == "p50":
-            raise ValueError("p50 cannot be off; gate=False in the marker reports without failing")
-        return None
-    return parse_share(value)
+    if not isinstance(limits, Mapping):
+        raise ValueError(f"budgets must be a table like {{'p95_ms': 40}}, got {limits!r}")  # noqa: TRY004
+    for name, limit in limits.items():
+        one_of(name, metric_names(), "budget")
+        if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not 0 <= limit < math.inf:
+            raise ValueError(f"budget {name} must be a number of 0 or more, got {limit!r}")
+    return {name: float(limit) for name, limit in limits.items()}
 
 
 def parse_min_decided(text: str) -> float:
+    """Parse a share of at most 100 %."""
     value = parse_share(text)
     if value > 1:
-        raise ValueError(f"{text!r} is more than all cases")
+        raise ValueError(f"the share of decided cases must be at most 100%, got {text!r}")
     return value
 
 
-def one_of(word: Any, known: Collection[str]) -> str:
-    """Return a known word; raise `ValueError` naming what is allowed for any other."""
+def one_of(word: Any, known: Collection[str], what: str = "value") -> str:
+    """Return a known word. Raises `ValueError` with what is allowed for any other."""
     if word in known:
         return str(word)
-    raise ValueError(f"unknown {word!r}: allowed are {', '.join(sorted(known))}{nearest(str(word), known)}")
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """``; did you mean 'float16'?``, or nothing where no known word is near."""
-    import difflib
-
-    matches = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {matches[0]!r}?" if matches else ""
-
-
-def _count(value: Any) -> int:
-    number = int(value) if str(value).isdecimal() and not isinstance(value, bool) else 0
-    if number < 1:
-        raise ValueError(f"{value!r} is not a whole number of 1 or more")
-    return number
+    raise ValueError(not_one_of(what, word, known))
 
 
 def parse_demand_text(text: str) -> Any:
-    """Parse ``50/s`` into a `core.demand.Demand`."""
+    """Parse ``50/s`` into a `Demand`."""
     from pytest_infergate.core.advice.demand import parse_demand
 
     return parse_demand(text)
 
 
 def parse_folder(text: str) -> str:
+    """Parse a folder. Raises `ValueError` for an address with ``scheme://``."""
     if "://" in text:
-        raise ValueError(f"{text!r} is an address; exact counters stand in a folder beside the code")
+        raise ValueError(f"exact counters must be in a folder next to the code, got the address {text!r}")
     return text
 
 
 def parse_choice(*known: str) -> Callable[[str], str]:
+    """Return a parser that accepts only known words."""
     return lambda text: one_of(text, known)
 
 
 def parse_flag(text: str) -> bool:
-    known = {
-        "1": True,
-        "true": True,
-        "yes": True,
-        "on": True,
-        "0": False,
-        "false": False,
-        "no": False,
-        "off": False,
-    }
-    if text.lower() not in known:
-        raise ValueError(f"{text!r} is not true or false")
-    return known[text.lower()]
+    """Parse ``true``, ``false`` or another usual word for them."""
+    if text.lower() not in _FLAGS:
+        raise ValueError(f"a flag must be true or false, got {text!r}")
+    return _FLAGS[text.lower()]

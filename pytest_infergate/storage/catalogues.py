@@ -77,6 +77,12 @@ def refresh(providers: Sequence[str] = PROVIDERS) -> tuple[tuple[Instance, ...],
     Raises `StorageError` if the package gpuhunt or the network is missing, or no catalogue can be used.
     """
     versions, items = _fetched(providers)
+
+    def day(version: str) -> str:
+        # Versions begin with the day of the catalogue: 20260715-3.
+        stamp = re.match(r"(\d{4})(\d{2})(\d{2})", version)
+        return "-".join(stamp.groups()) if stamp else today().isoformat()
+
     cells = (
         {
             "provider": item.provider,
@@ -89,7 +95,7 @@ def refresh(providers: Sequence[str] = PROVIDERS) -> tuple[tuple[Instance, ...],
             "accelerator_memory_gib": item.gpu_memory,
             "usd_per_hour": item.price,
             "spot": item.spot,
-            "as_of": _catalogue_day(versions.get(item.provider, "")),
+            "as_of": day(versions.get(item.provider, "")),
             "source": f"gpuhunt {versions.get(item.provider, '')}".strip(),
         }
         for item in items
@@ -129,12 +135,6 @@ def _fetched(providers: Sequence[str]) -> tuple[dict[str, str], list[Any]]:
             f"gpuhunt has no prices of {', '.join(providers)}. Hint: check the network, or name others"
         )
     return {name: loaded.version for name, loaded in catalog.catalog.items()}, items
-
-
-def _catalogue_day(version: str) -> str:
-    """Return the day at the start of the version of a catalogue, ``20260715-3``, or else today."""
-    stamp = re.match(r"(\d{4})(\d{2})(\d{2})", version)
-    return "-".join(stamp.groups()) if stamp else today().isoformat()
 
 
 # Rows of catalogues

@@ -204,11 +204,6 @@ def drop_high_spot(
 # Infergate's own columns
 
 
-def _parse_price(text: str) -> float | None:
-    price = parse_amount(text)
-    return None if price is None or price > MAX_USD_PER_HOUR else price
-
-
 def _parse_count(text: str) -> int | None:
     digits = text.isascii() and text.isdecimal() and len(text) <= MAX_COUNT_DIGITS
     return int(text) if digits else None
@@ -223,7 +218,10 @@ class _Cell(NamedTuple):
 
 
 _NAME = _Cell(str, "a name")
-_PRICE = _Cell(_parse_price, f"a price greater than 0 and at most {MAX_USD_PER_HOUR:,.0f}, for example 0.526")
+_PRICE = _Cell(
+    lambda text: price if (price := parse_amount(text)) and price <= MAX_USD_PER_HOUR else None,
+    f"a price greater than 0 and at most {MAX_USD_PER_HOUR:,.0f}, for example 0.526",
+)
 _CELLS: Final[Mapping[str, _Cell]] = {
     "provider": _NAME,
     "region": _NAME,

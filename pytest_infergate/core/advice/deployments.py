@@ -172,6 +172,12 @@ def _deployment(measured: Sequence[MeasuredCase]) -> Deployment:
     case = result.case
     if result.hardware is None:
         raise ValueError("a deployment needs the hardware that it was measured on")
+
+    def plausible(taken: Energy) -> bool:
+        if not (taken.seconds > 0 and taken.batch_size > 0):
+            return False
+        return 0 < energy.watts(taken) <= MAX_WATTS and 0 <= (taken.idle_watts or 0.0) <= MAX_WATTS
+
     metered = ((one.result.case.batch_size, one.measurement.energy) for one in found)
     return Deployment(
         model=model_name(case),
@@ -187,7 +193,7 @@ def _deployment(measured: Sequence[MeasuredCase]) -> Deployment:
         host_bytes=largest.memory.host_peak,
         weights_bytes=largest.memory.weights,
         cold_starts=tuple((one.result.case.batch_size, one.measurement.cold_start) for one in found),
-        energies=tuple((size, taken) for size, taken in metered if taken is not None and _plausible(taken)),
+        energies=tuple((size, taken) for size, taken in metered if taken is not None and plausible(taken)),
         doubts=tuple(_doubts(found)),
     )
 
@@ -230,13 +236,6 @@ def _doubts(found: Sequence[MeasuredCase]) -> Iterator[Note]:
             notes.setdefault(code, []).append(Note(code=code, text=text))
     for same in notes.values():
         yield msgspec.structs.replace(same[0], text=f"{same[0].text}{_more(len(same) - 1)}")
-
-
-def _plausible(taken: Energy) -> bool:
-    """Return whether a meter can have measured such an energy."""
-    if not (taken.seconds > 0 and taken.batch_size > 0):
-        return False
-    return 0 < energy.watts(taken) <= MAX_WATTS and 0 <= (taken.idle_watts or 0.0) <= MAX_WATTS
 
 
 def _service_times(by_size: Mapping[int, Measurement]) -> ServiceTimes:

@@ -60,14 +60,6 @@ def _dollars(value: float | None) -> str:
     return units.UNKNOWN if value is None else f"{units.dollars(value)} USD"
 
 
-def _per_month(price: Price, throughput: float, demand: float | None) -> float | None:
-    if demand is None:
-        return None
-    return instance_types.usd_per_month(
-        price.usd_per_hour, instance_types.instances_for_throughput(demand, throughput, price.utilisation)
-    )
-
-
 # What a metric needs completes the sentence "it needs ...".
 _MODULE = "a torch module; the weights of a plain callable cannot be seen"
 _STREAM = "a call that returns a generator or iterator"
@@ -104,7 +96,10 @@ METRICS: dict[str, Metric] = {
                dollars=lambda price, throughput, _: instance_types.usd_per_million(
                    price.usd_per_hour, throughput, price.utilisation)),
         Metric("usd_per_month", "cost per month", None, 1, _dollars, timed=True, needs=_DEMAND,
-               dollars=_per_month),
+               dollars=lambda price, throughput, demand: None if demand is None else
+               instance_types.usd_per_month(
+                   price.usd_per_hour,
+                   instance_types.instances_for_throughput(demand, throughput, price.utilisation))),
         Metric("joules_per_item", "energy per item",
                lambda m: None if m.energy is None else energy.per_item(m.energy), 1, units.joules,
                timed=True, needs=_ENERGY),

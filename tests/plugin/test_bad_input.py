@@ -393,7 +393,9 @@ def test_two_cases_with_one_id_are_refused(project):
     )
     result = project.measure()
     assert result.ret == 4
-    result.stderr.fnmatch_lines(["ERROR: inference cases must have distinct ids, got *test_model?fake-c-a-b? twice. Hint: *"])
+    result.stderr.fnmatch_lines(
+        ["ERROR: inference cases must have distinct ids, got *test_model?fake-c-a-b? twice. Hint: *"]
+    )
 
 
 def test_a_tracer_makes_the_case_invalid(project):

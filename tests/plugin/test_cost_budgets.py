@@ -162,7 +162,10 @@ def test_a_discount_is_taken_off(price_list):
 def test_an_old_price_carries_its_doubt(price_list, monkeypatch):
     monkeypatch.setattr(prices, "today", lambda: date(2026, 12, 24))
     (note,) = price_list({"cpu": "small"}).price("cpu", FOUR).notes
-    assert (note.code, note.text) == ("prices-old", "the price of lab/small is 157 days old, as of 2026-07-20")
+    assert (note.code, note.text) == (
+        "prices-old",
+        "the price of lab/small is 157 days old, as of 2026-07-20",
+    )
 
 
 def test_prices_far_apart_carry_their_doubt(price_list):

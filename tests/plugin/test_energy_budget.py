@@ -57,7 +57,7 @@ def test_without_a_meter_nothing_is_decided_and_an_estimate_is_only_shown(projec
     project.test("budget={'joules_per_item': 10}", "assert infer(model).energy.source == 'estimate'")
     result = project.measure()
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*not decided: it needs an energy meter *J is an estimate*"])
+    result.stdout.fnmatch_lines(["*not decided: it needs a readable energy meter*J is an estimate*"])
     result.stdout.fnmatch_lines(["*gate_estimates = true in [[]tool.infergate]*"])
     result.stdout.fnmatch_lines(["case * energy/item *", "test_it.py::test_model* ~* mJ *"])
 

@@ -116,7 +116,6 @@ def test_an_estimate_has_no_ticks():
 def test_idle_power_counts_at_a_demand():
     # 200 items a second at most: at 50 a quarter of the time at 100 W, the rest at 20 W, which is 40 W.
     assert energy.joules_per_item_at(measured(), 50, 200) == pytest.approx(40 / 50)
-    assert energy.joules_per_month(measured(), 50, 200) == pytest.approx(40 * 730 * 3600)
 
 
 def test_at_full_use_nothing_is_idle():
@@ -134,7 +133,6 @@ def test_a_rate_that_cannot_be_is_refused(snapshot):
 
 def test_without_idle_power_nothing_is_known_at_a_demand():
     assert energy.joules_per_item_at(measured(idle_watts=None), 50, 200) is None
-    assert energy.joules_per_month(measured(idle_watts=None), 50, 200) is None
 
 
 @given(st.floats(0.01, 0.99), st.floats(1.001, 1.01))

@@ -1,10 +1,10 @@
 import pytest
 from core_values import counted, exact, latency, measurement
 
-from pytest_infergate.config.parse import nearest
 from pytest_infergate.core.domain import metrics
 from pytest_infergate.core.domain.measurement import Energy, Memory, Stream
 from pytest_infergate.core.domain.outcome import Price
+from pytest_infergate.core.domain.spelling import did_you_mean
 
 # Every budget that the design promises.
 UPPER = [
@@ -172,8 +172,8 @@ def test_an_unknown_name_is_refused():
 
 def test_nearest_name():
     for name, hint in [("p95", "'p95_ms'"), ("trougput_per_s", "'throughput_per_s'")]:
-        assert hint in nearest(name, metrics.metric_names()), name
-    assert nearest("zzz", metrics.metric_names()) == ""
+        assert hint in did_you_mean(name, metrics.metric_names()), name
+    assert did_you_mean("zzz", metrics.metric_names()) == ""
 
 
 def test_names_are_sorted_and_single():

@@ -15,6 +15,7 @@ pytestmark = [
 ]
 
 if True:  # after the skip
+    import counting
     from counting import counters, counting_device, measured
     from torch import nn
 
@@ -177,6 +178,11 @@ def test_counting_an_eager_model_loads_no_compiler():
         "import sys; sys.path[:0] = sys.argv[1:]; import test_compiler;"
         "test_compiler.count_eager_models(); print('torch._dynamo' in sys.modules)"
     )
-    arguments = [sys.executable, "-c", lines, *map(str, Path(__file__).parents[:2])]
+    arguments = [
+        sys.executable,
+        "-c",
+        lines,
+        *{str(Path(file).parent) for file in (__file__, counting.__file__)},
+    ]
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "False", done.stderr

@@ -77,7 +77,8 @@ def parse_demand(text: str, streams: int | None = None) -> Demand:
     if isinstance(streams, bool) or not isinstance(streams, int) or streams < 1:
         raise ValueError(f"streams must be a whole number of 1 or more, got {streams!r}")
     if kind != "periodic":
-        raise ValueError(f"a demand of streams must be periodic, got {text!r}. Hint: write {rate}:periodic")
+        several = units.plural(streams, "stream")
+        raise ValueError(f"a demand of {several} must be periodic, got {text!r}. Hint: write {rate}:periodic")
     if streams > MAX_STREAMS:
         raise ValueError(
             f"streams must be at most {MAX_STREAMS:,}, got {streams:,}. Hint: more streams arrive like "
@@ -170,7 +171,7 @@ def _requests_per_second(rate: str, pattern: str, text: str) -> float:
     if unit not in RATE_UNITS:
         similar = get_close_matches(unit, _SPELLINGS, n=1)
         hint = f". Hint: did you mean {_SPELLINGS[similar[0]]!r}?" if similar else ""
-        raise ValueError(f"the unit of a demand must be one of {allowed}, got {text!r}{hint}")
+        raise ValueError(f"the unit of a demand must be one of {allowed}, got {unit!r} in {text!r}{hint}")
     each = value / RATE_UNITS[unit]
     if not MIN_RATE <= each <= MAX_RATE:
         raise ValueError(f"a demand must be between {MIN_RATE:g}/s and {MAX_RATE:g}/s, got {text!r}")

@@ -64,9 +64,12 @@ class ServiceTimes(Struct, frozen=True, kw_only=True):
                 f"batch sizes must be at least one number, ascending from 1 on, got {list(sizes)}"
             )
         if len(self.percentiles) != len(sizes) or len(self.means) not in (0, len(sizes)):
-            curves, means = units.plural(len(self.percentiles), "distribution"), len(self.means)
             wanted = units.plural(len(sizes), "batch size")
-            raise ValueError(f"{wanted} must have as many distributions and means, got {curves} and {means}")
+            curves, means = len(self.percentiles), units.plural(len(self.means), "mean")
+            raise ValueError(
+                f"{wanted} must have as many distributions and as many or no means, got "
+                f"{units.plural(curves, 'distribution')} and {means}"
+            )
         for size, values in zip(sizes, self.percentiles, strict=True):
             if len(values) != PERCENTILES:
                 raise ValueError(f"batch size {size} must have {PERCENTILES} percentiles, got {len(values)}")

@@ -76,12 +76,12 @@ def runs(workers, seconds=0.03):
 
 def test_a_crew_has_two_workers_or_more():
     crews = tuple(map(runs, (-1, 0, 1, 2)))
-    assert [one.workers for one in ways(timed(crews=crews))] == [1, 2]
+    assert [one.workers for one in ways(timed(concurrent_runs=crews))] == [1, 2]
 
 
 def test_a_crew_whose_times_no_clock_tells_is_none():
     for seconds in [5e-324, 1e308]:
-        assert [one.workers for one in ways(timed(crews=(runs(2, seconds),)))] == [1], seconds
+        assert [one.workers for one in ways(timed(concurrent_runs=(runs(2, seconds),)))] == [1], seconds
 
 
 def metered(**fields):

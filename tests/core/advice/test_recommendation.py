@@ -171,7 +171,7 @@ def test_the_plan_is_the_one_that_a_brute_force_finds(monkeypatch, rates, limits
     luck = np.random.default_rng((0, 2)).random(requests)
     seconds = [drawn(priced.deployment.service, luck) for priced in made]
     monkeypatch.setattr(planning, "PLAN_REQUESTS", requests)
-    monkeypatch.setattr(sizing, "ROUNDS", 0)
+    monkeypatch.setattr(sizing, "MIN_ROUNDS", 0)
     none = 0
     for rate in np.geomspace(1, 200, rates):
         for limit in np.geomspace(0.004, 0.5, limits):
@@ -571,7 +571,7 @@ def runs(workers, mean, size=1):
 
 def test_workers_at_once_are_ways_of_their_own():
     memory = Memory(host_peak=100)
-    alone, two = deployments.deployments([session(timed(0.02, crews=(runs(2, 0.03),), memory=memory))])
+    alone, two = deployments.deployments([session(timed(0.02, concurrent_runs=(runs(2, 0.03),), memory=memory))])
     assert (alone.workers, two.workers) == (1, 2)
     assert two.service.mean(1) == pytest.approx(0.03)
     assert (alone.host_bytes, two.host_bytes) == (100, 200)
@@ -581,14 +581,14 @@ def test_workers_at_once_are_ways_of_their_own():
 def test_energy_is_that_of_one_worker_by_batch_size():
     taken = Energy(joules=1.0, source="nvml", scope="board", seconds=2.0, calls=100, batch_size=8)
     found = deployments.deployments(
-        [session(timed(0.01, crews=(runs(2, 0.03),)), timed(0.05, 8, energy=taken))]
+        [session(timed(0.01, concurrent_runs=(runs(2, 0.03),)), timed(0.05, 8, energy=taken))]
     )
     assert [deployment.energies for deployment in found] == [((8, taken),), ()]
 
 
 def test_workers_that_were_not_measured_are_not_multiplied():
     broken = ConcurrentRun(workers=4, throughput=1.0, calls=1, mean=0.1, percentiles=())
-    assert [one.workers for one in deployments.deployments([session(timed(0.02, crews=(broken,)))])] == [1]
+    assert [one.workers for one in deployments.deployments([session(timed(0.02, concurrent_runs=(broken,)))])] == [1]
 
 
 def test_two_workers_on_one_machine_serve_more():

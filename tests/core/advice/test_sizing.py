@@ -62,7 +62,7 @@ def test_a_batch_below_the_smallest_is_filled_up_to_it():
 
 def test_nothing_is_known_beyond_the_largest():
     for batch in (0, -1, 17):
-        assert f"batch of {batch}:" in refusal(BATCHES.mean, batch)
+        assert f"at most 16, as measured, got {batch}" in refusal(BATCHES.mean, batch)
 
 
 def test_a_quantile_is_a_share():
@@ -524,7 +524,7 @@ def test_recorded_times_are_above_zero_and_finite():
 
 
 def test_a_record_holds_a_time_for_each_batch():
-    assert "only 1 service times" in refusal(replay_queue, [0.0, 1.0], [0.5], Server(max_batch=1))
+    assert "at most 1 batches" in refusal(replay_queue, [0.0, 1.0], [0.5], Server(max_batch=1))
 
 
 def test_a_simulation_checks_its_deadline_and_warm_up(snapshot):
@@ -537,7 +537,7 @@ def test_a_simulation_checks_its_deadline_and_warm_up(snapshot):
 
 
 def test_batches_larger_than_measured_are_refused():
-    assert "batch of 2:" in refusal(simulate, [0.0], TEN_MS, Server(max_batch=2), seed=0)
+    assert "at most 1, as measured, got 2" in refusal(simulate, [0.0], TEN_MS, Server(max_batch=2), seed=0)
 
 
 # Instances
@@ -660,6 +660,14 @@ def test_more_instances_than_there_may_be():
         assert needed(rate, max_instances=17, **fields).instances is not None, rate
 
 
+def test_a_machine_that_is_always_busy_is_not_enough():
+    """At a utilisation of 1, what fills one machine exactly needs two, also where only one is allowed."""
+    assert needed(100, utilisation=1.0).instances == 2
+    assert needed(100, utilisation=1.0, max_instances=2).instances == 2
+    found = needed(100, utilisation=1.0, max_instances=1)
+    assert (found.instances, found.binding, found.reason.code) == (None, "utilisation", "too-many-instances")
+
+
 def test_a_demand_beyond_any_plan_needs_too_many_instances(snapshot):
     for rate in (1e12, 1e300):
         assert needed(rate).reason.code == "too-many-instances", rate
@@ -701,7 +709,7 @@ def test_one_stream_never_waits_for_itself():
 def test_streams_that_begin_anew_stay_a_period_apart(streams, count, seed):
     demand = Demand(rate=float(streams), pattern="periodic", streams=streams)
     moments = sizing._moments(demand, count, seed)
-    assert count <= len(moments) < count + sizing.PHASES * streams
+    assert count <= len(moments) < count + sizing.PHASE_DRAWS * streams
     assert (np.diff(moments) >= 0).all()
     # Of one frame more than there are streams, two are of one stream.
     assert (moments[streams:] - moments[:-streams] >= 1 - 1e-9).all()
@@ -713,7 +721,7 @@ def test_a_plan_checks_its_figures(snapshot):
         *({"limit": limit} for limit in (0.0, -1.0, math.nan)),
         *({"percentile": share} for share in (0.0, 1.0, 95)),
         *({"utilisation": share} for share in (0.0, 1.1, math.nan)),
-        {"most": 0},
+        {"max_instances": 0},
         {"requests": 0},
         {"max_batch": 0},
         {"max_batch": 2},

@@ -12,14 +12,7 @@ from typing import Any
 
 from pytest_infergate.config.options import OPTIONS, Option
 from pytest_infergate.config.parse import check_kinds, parse_budgets, parse_tolerances
-from pytest_infergate.config.toml import (
-    Pricing,
-    Table,
-    by_pattern,
-    parse_overlay,
-    parse_pricing,
-    read_table,
-)
+from pytest_infergate.config.toml import Pricing, Table, by_pattern, parse_overlay, parse_pricing, read_table
 from pytest_infergate.errors import ConfigurationError
 
 _AS_PARSED = (

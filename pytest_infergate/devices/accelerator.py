@@ -86,9 +86,9 @@ class Accelerator:
 
     def count(self, call: Callable[[], object]) -> DeviceCounters:
         """Count operators in torch's dispatcher."""
-        from pytest_infergate.instruments import operators
+        from pytest_infergate.instruments import operator_counters
 
-        return operators.counters(call, self._device.type)
+        return operator_counters.counters(call, self._device.type)
 
     def memory(self, call: Callable[[], object]) -> DeviceMemory:
         """Return the peaks of torch's caching allocator: allocated above the start, and reserved."""
@@ -166,7 +166,7 @@ class Accelerator:
 
     def cpu_times(self) -> CpuTimes | None:
         """Return the processor time as the system accounts it, including time stolen by the hypervisor."""
-        from pytest_infergate.instruments.interference import cpu_times
+        from pytest_infergate.instruments.cpu_contention import cpu_times
 
         return cpu_times()
 
@@ -184,7 +184,7 @@ class Accelerator:
 
     def probes(self) -> Probes:
         """Return products in float32 and the half dtypes, and a copy."""
-        from pytest_infergate.instruments.peaks import torch_probes
+        from pytest_infergate.instruments.peak_rates import torch_probes
 
         return torch_probes(str(self._device))
 

@@ -52,9 +52,9 @@ class Cpu:
 
     def count(self, call: Callable[[], object]) -> DeviceCounters:
         """Count operators in torch's dispatcher, and copies between devices by the names in calls."""
-        from pytest_infergate.instruments import operators
+        from pytest_infergate.instruments import operator_counters
 
-        return operators.counters(call, "cpu")
+        return operator_counters.counters(call, "cpu")
 
     def memory(self, call: Callable[[], object]) -> DeviceMemory:
         """Return the peak of the running sum of allocator events, which is deterministic.
@@ -89,7 +89,7 @@ class Cpu:
 
     def cpu_times(self) -> CpuTimes | None:
         """Return the processor time as the system accounts it, including time stolen by the hypervisor."""
-        from pytest_infergate.instruments.interference import cpu_times
+        from pytest_infergate.instruments.cpu_contention import cpu_times
 
         return cpu_times()
 
@@ -101,7 +101,7 @@ class Cpu:
 
     def probes(self) -> Probes:
         """Return a product in float32, and a copy that is larger than the caches."""
-        from pytest_infergate.instruments.peaks import torch_probes
+        from pytest_infergate.instruments.peak_rates import torch_probes
 
         return torch_probes("cpu")
 

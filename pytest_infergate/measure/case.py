@@ -10,11 +10,10 @@ from typing import Any, NamedTuple
 from pytest_infergate.core.domain.measurement import Latency, Measurement, Memory, WarmUp
 from pytest_infergate.core.domain.model import Note
 from pytest_infergate.core.domain.notes import NoteCode
-from pytest_infergate.instruments import interference
+from pytest_infergate.instruments import cpu_contention
 from pytest_infergate.instruments.device import Device
 from pytest_infergate.instruments.sampler import Samples, quiet_collector, sample, time_calls
-from pytest_infergate.measure import guard, memory
-from pytest_infergate.measure.compiler import Compilation
+from pytest_infergate.measure import memory, timing_guard
 from pytest_infergate.measure.counting import CountedCall, count_call, with_device_work, with_recount
 from pytest_infergate.measure.energy_window import EnergyReading, EnergyWorkload, measured_energy
 from pytest_infergate.measure.passes import (
@@ -28,6 +27,7 @@ from pytest_infergate.measure.passes import (
     latency_of,
     stream_times,
 )
+from pytest_infergate.measure.torch_compile import Compilation
 from pytest_infergate.measure.warmup import warm_up
 
 # Share of the time limit that the warm-up may take. A model that is not steady by then is measured as it is,
@@ -87,13 +87,13 @@ def measure(
     memory.reset_host_peak()
     compilation = Compilation()
     output, stream, cold_start = first_call(subject.call, device)
-    invalid = guard.unfinished_output_note(output) or guard.tracer_note()
+    invalid = timing_guard.unfinished_output_note(output) or timing_guard.tracer_note()
     if invalid is not None:
         return MeasuredSubject(output, None, invalid=invalid)
 
     timed = subject._replace(call=consumed(subject.call), from_host=None) if stream else subject
     first_peak = memory.host_peak()
-    graphs = guard.GraphCounter()
+    graphs = timing_guard.GraphCounter()
     with quiet_collector():
         # Counters come before the timing, because the number of calls until here is always the same: a model
         # with state is counted in the same state in each run.
@@ -110,7 +110,7 @@ def measure(
         streamed = (
             stream_times(subject.call, device, effort.min_calls, effort.max_seconds) if stream else None
         )
-        recompiled = guard.recompiled_note(warm_up_graphs, graphs.since())
+        recompiled = timing_guard.recompiled_note(warm_up_graphs, graphs.since())
         host_peak = max(filter(None, (first_peak, memory.host_peak())), default=None)
     measurement = Measurement(
         latency=latency,
@@ -218,7 +218,7 @@ def _sampling(
     return _Sampling(
         samples,
         page_faults=page_faults,
-        contention=interference.contention(clocks, clocks_after, subject.threads or 1),
+        contention=cpu_contention.contention(clocks, clocks_after, subject.threads or 1),
     )
 
 
@@ -268,7 +268,7 @@ def _passes(subject: Subject, device: Device, effort: Effort, latency: Latency) 
 
 
 def _notes(warmed: WarmUp, sampling: _Sampling, passes: _Passes) -> Iterator[Note]:
-    yield from interference.contention_notes(sampling.contention)
+    yield from cpu_contention.contention_notes(sampling.contention)
     yield from passes.energy.notes
     faults = sampling.page_faults
     if faults is not None and faults >= MANY_PAGE_FAULTS:

@@ -17,9 +17,9 @@ import pytest
 from pytest_infergate.core.domain.outcome import Against
 from pytest_infergate.errors import ConfigurationError
 from pytest_infergate.paired import source_tree
-from pytest_infergate.paired.paired_worker import Role
 from pytest_infergate.paired.protocol import CollectCases, ModulesListed
 from pytest_infergate.paired.selected_case import SelectedCase
+from pytest_infergate.paired.worker_handle import Role
 from pytest_infergate.paired.worker_process import WorkerSpec
 from pytest_infergate.paired.worktree import Revision, exists, overlay, resolve, worktree
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 from pytest_infergate.core.domain.model import Note
 from pytest_infergate.core.domain.notes import NoteCode
-from pytest_infergate.paired.paired_worker import PairedWorker, Side, UnexpectedEventError, WorkerLostError
 from pytest_infergate.paired.protocol import (
     CaseInvalid,
     Done,
@@ -18,6 +17,7 @@ from pytest_infergate.paired.protocol import (
     SideMeasured,
 )
 from pytest_infergate.paired.trial import Trial
+from pytest_infergate.paired.worker_handle import PairedWorker, Side, UnexpectedEventError, WorkerLostError
 
 
 def record(event: Event, side: Side, trial: Trial) -> None:

@@ -15,7 +15,6 @@ from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.gate import paired
 from pytest_infergate.core.gate.paired import Stage
 from pytest_infergate.paired.alternation import alternate, sampling_plan
-from pytest_infergate.paired.paired_worker import PairedWorker, Side, ask, receive_answer
 from pytest_infergate.paired.protocol import (
     CompareOutput,
     CountWork,
@@ -32,6 +31,7 @@ from pytest_infergate.paired.protocol import (
     WorkCounted,
 )
 from pytest_infergate.paired.trial import Trial
+from pytest_infergate.paired.worker_handle import PairedWorker, Side, ask, receive_answer
 
 CONTROL_SECONDS: Final = 6.0
 """Seconds that the interleaved blocks of the control may take in a launch."""

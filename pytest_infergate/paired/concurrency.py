@@ -18,7 +18,6 @@ from pytest_infergate.core.domain.model import Note
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.instruments.environment import host_hardware
 from pytest_infergate.paired.base_setup import BaseSetup
-from pytest_infergate.paired.paired_worker import Answer, PairedWorker, WorkerLostError, end_workers
 from pytest_infergate.paired.protocol import (
     CallConcurrently,
     CalledConcurrently,
@@ -33,6 +32,7 @@ from pytest_infergate.paired.protocol import (
 )
 from pytest_infergate.paired.run_folder import run_folder
 from pytest_infergate.paired.selected_case import SelectedCase
+from pytest_infergate.paired.worker_handle import Answer, PairedWorker, WorkerLostError, end_workers
 from pytest_infergate.paired.worker_process import WorkerProcess
 
 if TYPE_CHECKING:

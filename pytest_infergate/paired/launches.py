@@ -23,7 +23,9 @@ from pytest_infergate.paired.case_events import (
 )
 from pytest_infergate.paired.case_timing import CaseTimer
 from pytest_infergate.paired.interim_analysis import InterimAnalysis, Progress
-from pytest_infergate.paired.paired_worker import (
+from pytest_infergate.paired.protocol import ListModules, ModulesListed, RunCase
+from pytest_infergate.paired.trial import Trial, TrialSpec
+from pytest_infergate.paired.worker_handle import (
     Side,
     Start,
     UnexpectedEventError,
@@ -31,8 +33,6 @@ from pytest_infergate.paired.paired_worker import (
     ask,
     end_workers,
 )
-from pytest_infergate.paired.protocol import ListModules, ModulesListed, RunCase
-from pytest_infergate.paired.trial import Trial, TrialSpec
 from pytest_infergate.paired.worker_pair import WorkerPair
 
 

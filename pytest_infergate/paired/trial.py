@@ -12,8 +12,8 @@ from pytest_infergate.core.gate import paired
 from pytest_infergate.core.gate.launch_location import Spread
 from pytest_infergate.core.gate.paired import PairedTerms, Stage
 from pytest_infergate.paired.alternation import SamplingPlan
-from pytest_infergate.paired.paired_worker import Side
 from pytest_infergate.paired.protocol import CasesCollected, PhaseReported
+from pytest_infergate.paired.worker_handle import Side
 
 
 class TrialSpec(NamedTuple):

@@ -10,7 +10,9 @@ from pytest_infergate.core.domain.model import Note
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.paired.case_events import finish_test, on_unexpected_event, reaches_infer
 from pytest_infergate.paired.case_timing import CaseTimer, time_without_base
-from pytest_infergate.paired.paired_worker import (
+from pytest_infergate.paired.protocol import CasesCollected, ListModules, ModulesListed, RunCase
+from pytest_infergate.paired.trial import Trial, not_collected_note, unstable_id_note
+from pytest_infergate.paired.worker_handle import (
     PairedWorker,
     Role,
     Side,
@@ -20,8 +22,6 @@ from pytest_infergate.paired.paired_worker import (
     ask,
     end_workers,
 )
-from pytest_infergate.paired.protocol import CasesCollected, ListModules, ModulesListed, RunCase
-from pytest_infergate.paired.trial import Trial, not_collected_note, unstable_id_note
 
 
 class WorkerPair:

@@ -15,7 +15,6 @@ from typing import Final, NamedTuple
 from pytest_infergate import __version__
 from pytest_infergate.errors import ConfigurationError
 from pytest_infergate.paired import channel
-from pytest_infergate.paired.paired_worker import Role, WorkerLostError, ask
 from pytest_infergate.paired.protocol import (
     PROTOCOL_VERSION,
     BlockTimed,
@@ -29,6 +28,7 @@ from pytest_infergate.paired.protocol import (
     TimeBlock,
 )
 from pytest_infergate.paired.run_folder import FOLDER_VARIABLE
+from pytest_infergate.paired.worker_handle import Role, WorkerLostError, ask
 
 ANSWER_TIMEOUT_SECONDS: Final = 600.0
 """Longest wait for an answer: loading a model may take minutes, and so may one call."""

@@ -76,7 +76,7 @@ class Inactive:
     def measure(self, case: Case, nodeid: str, terms: CaseTerms, invocation: Invocation) -> Result:  # noqa: ARG002
         """Run the model once."""
         from pytest_infergate.plugin.fixture import Result
-        from pytest_infergate.runner.prepare import run_once
+        from pytest_infergate.runtimes.eager import run_once
 
         return Result(run_once(invocation))
 

@@ -21,13 +21,7 @@ from pytest_infergate.report.charts import latency_strips, line_charts
 from pytest_infergate.report.charts.line_charts import Chart
 from pytest_infergate.report.charts.scale import BOX
 from pytest_infergate.report.columns import Column, shown_columns
-from pytest_infergate.report.html_cases import (
-    Name,
-    case_severity,
-    grouped_cases,
-    moved_counters,
-    split_name,
-)
+from pytest_infergate.report.html_cases import Name, case_severity, grouped_cases, moved_counters, split_name
 from pytest_infergate.report.rows import (
     COST,
     ENERGY,

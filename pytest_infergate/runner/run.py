@@ -25,15 +25,15 @@ from pytest_infergate.core.domain.records import Baseline, CounterRecord
 from pytest_infergate.core.gate import decide
 from pytest_infergate.instruments.device import Device, DeviceKind
 from pytest_infergate.instruments.environment import software_environment
-from pytest_infergate.instruments.peaks import peaks
+from pytest_infergate.instruments.peak_rates import peaks
 from pytest_infergate.measure import memory
 from pytest_infergate.measure.case import Effort, MeasuredSubject
 from pytest_infergate.measure.invocation import Invocation
 from pytest_infergate.runner.case_result import case_result
 from pytest_infergate.runner.open_devices import OpenDevices
 from pytest_infergate.runner.output_paths import check_output_paths
-from pytest_infergate.runner.prepare import measure_invocation, out_of_memory_note, torch_threads
 from pytest_infergate.runner.price_lookup import PriceList
+from pytest_infergate.runtimes.eager import measure_invocation, out_of_memory_note, torch_threads
 from pytest_infergate.storage.counter_files import CounterFiles
 from pytest_infergate.storage.store import Store, load_all
 

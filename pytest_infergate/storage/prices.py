@@ -217,7 +217,7 @@ class _Cell(NamedTuple):
     allowed: str
 
 
-_NAME = _Cell(str, "a name")
+_NAME = _Cell(str, "filled in")
 _PRICE = _Cell(
     lambda text: price if (price := parse_amount(text)) and price <= MAX_USD_PER_HOUR else None,
     f"a price greater than 0 and at most {MAX_USD_PER_HOUR:,.0f}, for example 0.526",
@@ -226,10 +226,10 @@ _CELLS: Final[Mapping[str, _Cell]] = {
     "provider": _NAME,
     "region": _NAME,
     "name": _NAME,
-    "vcpus": _Cell(lambda text: _parse_count(text) or None, "a whole number of 1 or more"),
+    "vcpus": _Cell(lambda text: _parse_count(text) or None, "a whole number from 1 to 999,999,999"),
     "memory_gib": _Cell(parse_amount, "a number greater than 0"),
     "accelerator": _NAME,
-    "accelerator_count": _Cell(_parse_count, "a whole number of 0 or more"),
+    "accelerator_count": _Cell(_parse_count, "a whole number from 0 to 999,999,999"),
     "cpu_model": _NAME,
     "usd_per_hour": _PRICE,
     "spot_usd_per_hour": _PRICE,

@@ -40,7 +40,7 @@ from pytest_infergate.plugin.fixture import InfeasibleError, Result
 from pytest_infergate.plugin.items import ItemHooks, SeededFixtures
 from pytest_infergate.plugin.modes import CHOOSE_MODE, Mode, read_settings
 from pytest_infergate.runner.open_devices import OpenDevices
-from pytest_infergate.runner.prepare import out_of_memory_note, prepared, torch_threads
+from pytest_infergate.runtimes.eager import out_of_memory_note, prepared, torch_threads
 from pytest_infergate.worker.serving import Serving
 
 if TYPE_CHECKING:

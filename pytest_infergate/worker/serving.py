@@ -13,11 +13,11 @@ from pytest_infergate.core.domain.launch_times import GpuState
 from pytest_infergate.core.domain.measurement import Counters, Measurement, Memory, WarmUp
 from pytest_infergate.instruments.device import Device
 from pytest_infergate.instruments.sampler import time_calls
-from pytest_infergate.measure import guard, memory
+from pytest_infergate.measure import memory, timing_guard
 from pytest_infergate.measure.case import MeasuredSubject, Subject, case_memory, count_case, first_call
-from pytest_infergate.measure.compiler import Compilation
 from pytest_infergate.measure.counting import CountedCall
 from pytest_infergate.measure.passes import consumed, latency_of
+from pytest_infergate.measure.torch_compile import Compilation
 from pytest_infergate.paired.channel import WorkerChannel
 from pytest_infergate.paired.protocol import (
     BlockTimed,
@@ -64,7 +64,7 @@ class Serving:
         compilation = Compilation()
         # The outputs that are compared are those of this call, from the same seed on both sides.
         output, stream, cold_start = first_call(subject.call, device)
-        invalid = guard.unfinished_output_note(output) or guard.tracer_note()
+        invalid = timing_guard.unfinished_output_note(output) or timing_guard.tracer_note()
         if invalid is not None:
             self.channel.send(CaseInvalid(invalid))
             return MeasuredSubject(output, None, invalid=invalid)

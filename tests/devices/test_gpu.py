@@ -16,12 +16,12 @@ if True:  # after the skip
 
     from pytest_infergate.devices.accelerator import AcceleratorKind
     from pytest_infergate.instruments.device import DeviceAbsentError
-    from pytest_infergate.measure import guard
+    from pytest_infergate.measure import timing_guard
     from pytest_infergate.measure.case import Effort, Subject, measure
     from pytest_infergate.measure.invocation import Invocation
     from pytest_infergate.measure.memory import is_out_of_memory
+    from pytest_infergate.measure.output_checks import unsound_output_note
     from pytest_infergate.measure.placement import placed
-    from pytest_infergate.measure.soundness import unsound_output_note
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def device(kind):
 
 @pytest.fixture(autouse=True)
 def untraced(monkeypatch):
-    monkeypatch.setattr(guard, "tracer_note", lambda: None)
+    monkeypatch.setattr(timing_guard, "tracer_note", lambda: None)
 
 
 @pytest.fixture

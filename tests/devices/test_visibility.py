@@ -7,7 +7,9 @@ def reason(name="cuda", devices=0, visible=None, *, built=True, problem=None):
     kind, _, index = name.partition(":")
     label = {"cuda": "CUDA", "xpu": "XPU", "mps": "MPS"}[kind]
     variable = {"cuda": "CUDA_VISIBLE_DEVICES", "xpu": "ZE_AFFINITY_MASK", "mps": ""}[kind]
-    return absence_reason(kind, int(index or 0), BackendStatus(label, built, devices, variable, visible, problem))
+    return absence_reason(
+        kind, int(index or 0), BackendStatus(label, built, devices, variable, visible, problem)
+    )
 
 
 def test_a_device_that_is_there():

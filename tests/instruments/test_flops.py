@@ -20,7 +20,7 @@ if True:  # after the skip
     from torch.nn import functional
 
     from pytest_infergate.instruments import flops as formulas
-    from pytest_infergate.instruments import operators
+    from pytest_infergate.instruments import operator_counters
 
 DTYPES = (torch.float32, torch.bfloat16)
 
@@ -452,8 +452,8 @@ def test_gradients_change_no_figure(make):
     model.eval()
     figure = flops(lambda: model(*args))
     with torch.no_grad():
-        assert operators.counters(lambda: model(*args), "cpu").totals["flops"] == figure
-    assert operators.counters(lambda: model(*args), "cpu").totals["flops"] == figure
+        assert operator_counters.counters(lambda: model(*args), "cpu").totals["flops"] == figure
+    assert operator_counters.counters(lambda: model(*args), "cpu").totals["flops"] == figure
     assert figure > 0
 
 

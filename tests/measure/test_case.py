@@ -6,7 +6,7 @@ import pytest
 from pytest_infergate.core.domain.model import Note
 from pytest_infergate.instruments import sampler
 from pytest_infergate.instruments.device import DeviceMemory
-from pytest_infergate.measure import guard, memory, passes, warmup
+from pytest_infergate.measure import memory, passes, timing_guard, warmup
 from pytest_infergate.measure.case import Effort, Subject, measure
 from pytest_infergate.testing import FakeDevice
 
@@ -14,7 +14,7 @@ from pytest_infergate.testing import FakeDevice
 @pytest.fixture(autouse=True)
 def quiet(monkeypatch):
     """No tracer, be the suite run under one, and no page faults but those a test makes up."""
-    monkeypatch.setattr(guard, "tracer_note", lambda: None)
+    monkeypatch.setattr(timing_guard, "tracer_note", lambda: None)
     monkeypatch.setattr(memory, "page_faults", lambda: 0)
 
 
@@ -140,7 +140,7 @@ def test_exceptions_pass_through_and_the_collector_is_restored(device):
 
 def test_a_tracer_ends_it_after_one_call(device, monkeypatch):
     note = Note(code="tracer", text="a tracer was active")
-    monkeypatch.setattr(guard, "tracer_note", lambda: note)
+    monkeypatch.setattr(timing_guard, "tracer_note", lambda: note)
     run = measure(Subject(spending(device, 1.0)), device, Effort(10))
     assert (run.output, run.measurement, run.samples, run.invalid) == ("output", None, (), note)
     assert device.kernels == 1
@@ -371,9 +371,9 @@ def test_a_recompilation_while_measuring_is_invalid(device, monkeypatch):
         calls.append(1)
         graphs[0] += len(calls) in (1, 3, 20)
 
-    monkeypatch.setattr(guard, "graph_count", lambda: graphs[0])
+    monkeypatch.setattr(timing_guard, "graph_count", lambda: graphs[0])
     run = measure(Subject(call), device, Effort(10))
-    assert run.invalid == guard.recompiled_note(0, 1)
+    assert run.invalid == timing_guard.recompiled_note(0, 1)
 
 
 def test_compiling_in_the_warm_up_is_what_it_is_for(device, monkeypatch):
@@ -385,5 +385,5 @@ def test_compiling_in_the_warm_up_is_what_it_is_for(device, monkeypatch):
         calls.append(1)
         graphs[0] += len(calls) in (1, 3)
 
-    monkeypatch.setattr(guard, "graph_count", lambda: graphs[0])
+    monkeypatch.setattr(timing_guard, "graph_count", lambda: graphs[0])
     assert measure(Subject(call), device, Effort(10)).invalid is None

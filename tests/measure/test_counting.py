@@ -6,12 +6,7 @@ import pytest
 
 from pytest_infergate.core.domain.measurement import OperatorWork
 from pytest_infergate.instruments.device import DeviceCounters, DeviceMemory
-from pytest_infergate.measure.counting import (
-    count_call,
-    varying_counters,
-    with_device_work,
-    with_recount,
-)
+from pytest_infergate.measure.counting import count_call, varying_counters, with_device_work, with_recount
 from pytest_infergate.testing import FakeDevice
 
 

@@ -7,7 +7,7 @@ import pytest
 from pytest_infergate.core.domain.measurement import Energy
 from pytest_infergate.core.domain.model import Hardware
 from pytest_infergate.instruments.device import DeviceState, Meter
-from pytest_infergate.measure import energy_window, guard
+from pytest_infergate.measure import energy_window, timing_guard
 from pytest_infergate.measure.case import Effort, Subject, latency_of, measure
 from pytest_infergate.measure.energy_window import EnergyWorkload, measured_energy, seconds_needed
 from pytest_infergate.testing import FakeDevice, FakeMeter
@@ -198,7 +198,9 @@ def test_others_on_the_board_are_noted(device, others, snapshot):
 
 
 def test_a_board_in_order_needs_no_note(device):
-    device.energy_meter.reported_state = DeviceState(clock_hz=1.7e9, celsius=60.0, power_limit=700.0, others=0)
+    device.energy_meter.reported_state = DeviceState(
+        clock_hz=1.7e9, celsius=60.0, power_limit=700.0, others=0
+    )
     assert measured_energy(load(device), device, 10, requested=True).notes == ()
 
 
@@ -256,7 +258,7 @@ def test_an_accelerator_without_a_meter_is_not_estimated_from_its_host(bare, sna
 
 @pytest.fixture
 def untraced(monkeypatch):
-    monkeypatch.setattr(guard, "tracer_note", lambda: None)
+    monkeypatch.setattr(timing_guard, "tracer_note", lambda: None)
 
 
 def test_a_case_measures_energy_where_it_is_asked_to(device, untraced):

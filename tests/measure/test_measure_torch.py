@@ -13,7 +13,7 @@ if True:  # after the skip
 
     from pytest_infergate.devices.cpu import Cpu
     from pytest_infergate.instruments.reference_work import torch_reference_work
-    from pytest_infergate.measure import guard
+    from pytest_infergate.measure import timing_guard
     from pytest_infergate.measure.case import Effort, Subject, measure
     from pytest_infergate.measure.invocation import Invocation
     from pytest_infergate.measure.memory import is_out_of_memory
@@ -24,7 +24,7 @@ if True:  # after the skip
 
 @pytest.fixture(autouse=True)
 def untraced(monkeypatch):
-    monkeypatch.setattr(guard, "tracer_note", lambda: None)
+    monkeypatch.setattr(timing_guard, "tracer_note", lambda: None)
 
 
 def measured(call, seconds=0.1, device=None):
@@ -147,7 +147,7 @@ def test_a_model_that_is_compiled_anew_by_each_call_is_invalid(compiled):
 
 def test_graphs_are_counted(compiled):
     model = compiled(nn.ReLU())
-    compilations = guard.GraphCounter()
+    compilations = timing_guard.GraphCounter()
     model(torch.ones(2))
     assert compilations.since() == 1
     model(torch.ones(2))
@@ -223,7 +223,7 @@ def test_torch_s_profiler_is_seen(monkeypatch):
     sys.setprofile(None)
     try:
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]):
-            note = guard.tracer_note()
+            note = timing_guard.tracer_note()
     finally:
         sys.setprofile(profiler)
         sys.settrace(tracer)

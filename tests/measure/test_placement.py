@@ -124,7 +124,9 @@ def test_a_generator_is_consumed_in_inference_mode():
 
 
 def test_a_class_of_modules_is_refused():
-    message = r"^infer must be called with a module, got the class Linear. Hint: infer\(Linear\(\.\.\.\), x\)$"
+    message = (
+        r"^infer must be called with a module, got the class Linear. Hint: infer\(Linear\(\.\.\.\), x\)$"
+    )
     with pytest.raises(NotAnInstanceError, match=message), placed(Invocation(nn.Linear, (2, 2)), "cpu"):
         pass
 

@@ -20,7 +20,7 @@ if True:  # after the skip
     from torch.nn import functional
 
     from pytest_infergate.core.domain.outcome import Verdict
-    from pytest_infergate.instruments import operators
+    from pytest_infergate.instruments import operator_counters
 
 WIDTH, HEADS, WORDS, STEPS = 32, 4, 100, 16
 ATTENTION = "layers.{0-2}.attention"
@@ -239,7 +239,7 @@ def on_fakes(model, words):
 
 def accelerator():
     device = counting_device()
-    device.count = lambda call: operators.counters(call, "cuda")
+    device.count = lambda call: operator_counters.counters(call, "cuda")
     device.memory = lambda call: type(device).memory(device, lambda: None)
     return device
 

@@ -6,7 +6,6 @@ from pytest_infergate.core.domain.measurement import ConcurrentRun
 from pytest_infergate.core.domain.model import Note
 from pytest_infergate.paired import concurrency
 from pytest_infergate.paired.concurrency import SECONDS, concurrent_runs
-from pytest_infergate.paired.paired_worker import WorkerLostError
 from pytest_infergate.paired.protocol import (
     CallConcurrently,
     CalledConcurrently,
@@ -20,6 +19,7 @@ from pytest_infergate.paired.protocol import (
     SideMeasured,
     WarmedUp,
 )
+from pytest_infergate.paired.worker_handle import WorkerLostError
 
 REPORT = PhaseReported(when="call", outcome="failed", serialised="")
 

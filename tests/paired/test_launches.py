@@ -13,7 +13,6 @@ from pytest_infergate.core.gate.paired import PairedTerms, Stage
 from pytest_infergate.errors import ConfigurationError
 from pytest_infergate.paired.alternation import MIN_PAIRS
 from pytest_infergate.paired.launches import LaunchTerms, run_launches
-from pytest_infergate.paired.paired_worker import WorkerLostError, ask
 from pytest_infergate.paired.protocol import (
     BlockTimed,
     CaseInvalid,
@@ -40,6 +39,7 @@ from pytest_infergate.paired.protocol import (
 )
 from pytest_infergate.paired.source_tree import LoadedModules
 from pytest_infergate.paired.trial import TrialSpec, decision
+from pytest_infergate.paired.worker_handle import WorkerLostError, ask
 
 CASE = "test_a.py::test_one"
 OTHER = "test_b.py::test_two"

@@ -14,7 +14,6 @@ import pytest
 from pytest_infergate import __version__
 from pytest_infergate.errors import ConfigurationError
 from pytest_infergate.paired import worker_process
-from pytest_infergate.paired.paired_worker import UnexpectedEventError, WorkerLostError, ask
 from pytest_infergate.paired.protocol import (
     PROTOCOL_VERSION,
     BlockTimed,
@@ -28,6 +27,7 @@ from pytest_infergate.paired.protocol import (
     WorkCounted,
 )
 from pytest_infergate.paired.run_folder import FOLDER_VARIABLE
+from pytest_infergate.paired.worker_handle import UnexpectedEventError, WorkerLostError, ask
 from pytest_infergate.paired.worker_process import WorkerProcess, WorkerSpec, worker_environment
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")

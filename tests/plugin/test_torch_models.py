@@ -2,7 +2,7 @@
 
 import pytest
 
-from pytest_infergate.instruments import interference
+from pytest_infergate.instruments import cpu_contention
 
 pytestmark = pytest.mark.torch
 
@@ -117,7 +117,7 @@ def test_plain_pytest_puts_a_module_into_eval_and_leaves_it(project, cpu):
 @pytest.mark.nightly
 def test_a_real_slowdown_is_red_from_a_baseline_of_one_session(cpu, monkeypatch):
     # Fifty times slower is fifty times slower on any machine, but a busy one says that it does not know.
-    monkeypatch.setattr(interference, "contention", lambda *_: 0.0)
+    monkeypatch.setattr(cpu_contention, "contention", lambda *_: 0.0)
     source = """
         import time, torch
         model = torch.nn.Linear(64, 64)

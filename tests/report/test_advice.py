@@ -8,8 +8,8 @@ from sessions import ASKED, CPU, GPU, SMALL, advised, answer, given, plan, unmet
 
 from pytest_infergate.core.advice import planning, recommendation, sensitivity
 from pytest_infergate.core.advice.deployments import Deployment
-from pytest_infergate.core.advice.priced_deployments import PricedDeployment
 from pytest_infergate.core.advice.planning import Question
+from pytest_infergate.core.advice.priced_deployments import PricedDeployment
 from pytest_infergate.core.advice.service_times import ServiceTimes
 from pytest_infergate.core.domain.advice_values import CostPoint, Demand, Scaled, Sweep
 from pytest_infergate.core.domain.instance_types import Instance

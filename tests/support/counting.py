@@ -6,12 +6,12 @@ from pytest_infergate.core.domain.model import Case
 from pytest_infergate.core.domain.outcome import CaseResult, Outcome
 from pytest_infergate.core.gate import counter_changes as core
 from pytest_infergate.devices.cpu import Cpu
-from pytest_infergate.instruments import operators
+from pytest_infergate.instruments import operator_counters
 from pytest_infergate.measure.case import Effort, Subject, measure
 from pytest_infergate.measure.invocation import Invocation
 from pytest_infergate.measure.placement import placed
-from pytest_infergate.runner.prepare import SETTLING_CALLS
 from pytest_infergate.runner.run import REPETITIONS
+from pytest_infergate.runtimes.eager import SETTLING_CALLS
 from pytest_infergate.testing import FakeDevice
 
 ONE_PASS = "cuda"
@@ -21,7 +21,7 @@ ONE_PASS = "cuda"
 def counted(call, device="cpu"):
     """Count one call in inference mode."""
     with torch.inference_mode():
-        return operators.counters(call, device)
+        return operator_counters.counters(call, device)
 
 
 def flops(call):

@@ -195,7 +195,9 @@ def select_instances(
         known = sorted({instance.region for instance in found})
         found = tuple(instance for instance in found if instance.region in regions)
         if not found:
-            raise ValueError(f"no instance is in region {', '.join(regions)}. Hint: known are {', '.join(known)}")
+            raise ValueError(
+                f"no instance is in region {', '.join(regions)}. Hint: known are {', '.join(known)}"
+            )
     return found
 
 

@@ -1,4 +1,4 @@
-"""Prepares what a test passed to `infer`: placement of the model, threads, and notes on its state."""
+"""The eager runtime: places a model on the device of its case, sets threads, and calls it as PyTorch does."""
 
 from __future__ import annotations
 
@@ -60,10 +60,10 @@ def measure_invocation(case: Case, device: Device, effort: Effort, invocation: I
         return measure(Subject(invocation.bound(), batch_size=case.batch_size), device, effort)
 
     from pytest_infergate.instruments import tensors
-    from pytest_infergate.measure import soundness
+    from pytest_infergate.measure import output_checks
 
     with prepared(case, device, invocation) as (subject, placed):
-        before = (*placed.notes, *filter(None, (soundness.torch_state_note(),)))
+        before = (*placed.notes, *filter(None, (output_checks.torch_state_note(),)))
         measured = measure(subject, device, effort, before)
         measurement, invalid = measured.measurement, measured.invalid
         if invalid is None:
@@ -71,8 +71,8 @@ def measure_invocation(case: Case, device: Device, effort: Effort, invocation: I
             last = measured.output if streamed else placed.call()
             # The output of a module that was moved may be on another device, if the module moves it.
             device_name = None if placed.moved else device.torch_name
-            invalid = soundness.unsound_output_note(measured.output, last, device_name)
-        after = filter(None, (soundness.gradients_note(measured.output), placed.spoiled()))
+            invalid = output_checks.unsound_output_note(measured.output, last, device_name)
+        after = filter(None, (output_checks.gradients_note(measured.output), placed.spoiled()))
         if measurement is not None:
             measurement = msgspec.structs.replace(measurement, notes=(*measurement.notes, *after))
     return MeasuredSubject(tensors.copy_to_cpu(measured.output), measurement, measured.samples, invalid)

@@ -21,7 +21,7 @@ if True:  # after the skip
     from torch.testing._internal.two_tensor import TwoTensor
     from torch.utils._python_dispatch import _get_current_dispatch_mode
 
-    from pytest_infergate.instruments import operators
+    from pytest_infergate.instruments import operator_counters
 
 
 def left_behind():
@@ -87,7 +87,7 @@ def test_composite_operators_are_taken_apart():
     model = nn.Linear(8, 4)
     expected = {("aten::addmm", "Linear"): 1}
     assert calls(counted(lambda: model(X))) == expected
-    assert calls(operators.counters(lambda: model(X), "cpu")) == expected
+    assert calls(operator_counters.counters(lambda: model(X), "cpu")) == expected
 
 
 def test_the_same_work_in_every_mode():
@@ -96,7 +96,7 @@ def test_the_same_work_in_every_mode():
     ).eval()
     seen = counted(lambda: model(X.unsqueeze(0)))
     with torch.no_grad():
-        assert operators.counters(lambda: model(X.unsqueeze(0)), "cpu").totals == seen.totals
+        assert operator_counters.counters(lambda: model(X.unsqueeze(0)), "cpu").totals == seen.totals
 
 
 # Places
@@ -505,7 +505,7 @@ class Squared(torch.autograd.Function):
 def test_functions_with_a_gradient_of_their_own():
     assert totals(lambda: Squared.apply(X))["flops"] == 2 * 4 * 4 * 8
     x = X.clone().requires_grad_()
-    assert operators.counters(lambda: Squared.apply(x), "cpu").totals["flops"] == 2 * 4 * 4 * 8
+    assert operator_counters.counters(lambda: Squared.apply(x), "cpu").totals["flops"] == 2 * 4 * 4 * 8
 
 
 def test_gradients_inside_the_callable():
@@ -515,7 +515,7 @@ def test_gradients_inside_the_callable():
     def call():
         return torch.autograd.grad((x @ weight).sum(), [x, weight])
 
-    assert operators.counters(call, "cpu").totals["flops"] == 3 * 2 * 4 * 8 * 4
+    assert operator_counters.counters(call, "cpu").totals["flops"] == 3 * 2 * 4 * 8 * 4
 
 
 def test_function_transforms():
@@ -851,9 +851,9 @@ def test_autocast_inside_the_model_casts_what_it_casts_without_us(name):
             model(x)
 
     with torch.no_grad():
-        alone = operators.counters(call, "cpu")
+        alone = operator_counters.counters(call, "cpu")
     with torch.inference_mode():
-        apart = operators.counters(call, "cpu")
+        apart = operator_counters.counters(call, "cpu")
     assert apart.totals["dtype_casts"] > 0
     assert calls(apart) == calls(alone)
     assert apart.totals == alone.totals
@@ -863,7 +863,7 @@ def test_autocast_around_the_call_counts_too_and_stays_as_it_was():
     enter = torch.autocast.__enter__
     model, x = nn.Linear(8, 8), torch.randn(2, 8)
     with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
-        seen = operators.counters(lambda: model(x), "cpu")
+        seen = operator_counters.counters(lambda: model(x), "cpu")
         assert torch.is_autocast_enabled("cpu")
     assert seen.totals["dtype_casts"] == 3
     assert torch.autocast.__enter__ is enter
@@ -878,7 +878,7 @@ def test_autocast_that_is_switched_off_inside_casts_nothing():
             model(x)
 
     with torch.inference_mode():
-        assert operators.counters(call, "cpu").totals["dtype_casts"] == 0
+        assert operator_counters.counters(call, "cpu").totals["dtype_casts"] == 0
 
 
 # What is put somewhere
@@ -896,11 +896,11 @@ def test_autocast_that_is_switched_off_inside_casts_nothing():
 def test_a_row_put_into_a_cache_writes_a_row(put):
     cache, row = torch.zeros(1000, 8), torch.ones(1, 8)
     with torch.inference_mode():
-        work = operators.counters(lambda: put(cache, row), "cpu").work
+        work = operator_counters.counters(lambda: put(cache, row), "cpu").work
     moved = next(found for found in work if found.operator.endswith(("copy_", "put_", "scatter_")))
     assert moved.bytes < 200
 
 
 def test_views_alone_are_no_work_and_no_mystery():
-    seen = operators.counters(X.t, "cpu")
+    seen = operator_counters.counters(X.t, "cpu")
     assert (seen.totals["operators"], seen.totals["views"], seen.notes) == (0, 1, ())

@@ -19,9 +19,9 @@ if True:  # after the skip
     from counting import counters, counting_device, measured
     from torch import nn
 
-    from pytest_infergate.measure import compiler
-    from pytest_infergate.measure.compiler import Compilation
+    from pytest_infergate.measure import torch_compile
     from pytest_infergate.measure.seed import seed_all
+    from pytest_infergate.measure.torch_compile import Compilation
 
 FIGURES = ("graphs", "graph_breaks", "recompiles")
 X = torch.ones(4, 8)
@@ -79,7 +79,7 @@ def test_a_value_that_python_looks_at_breaks_the_graph():
 def test_few_reasons_are_shown(monkeypatch, snapshot):
     compilation = Compilation()
     breaks = {"loop\n  in line 3": 7, **{f"reason {number}": number for number in (1, 2, 3)}}
-    monkeypatch.setattr(compiler, "_breaks", lambda: breaks)
+    monkeypatch.setattr(torch_compile, "_breaks", lambda: breaks)
     assert compilation.counters()["graph_breaks"] == 13
     assert compilation.note().code == "graph-breaks"
     assert str(compilation.note()) == snapshot

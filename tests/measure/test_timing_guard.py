@@ -4,7 +4,7 @@ import types
 
 import pytest
 
-from pytest_infergate.measure import guard
+from pytest_infergate.measure import timing_guard
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +21,7 @@ def untraced():
 @pytest.fixture
 def alone():
     """Skip where a tool of the suite's own monitors."""
-    if guard.tracer_note() is not None:
+    if timing_guard.tracer_note() is not None:
         pytest.skip("the suite runs under a monitoring tool")
 
 
@@ -35,7 +35,7 @@ class Tracer:
 
 
 def test_nothing_traces(alone):
-    assert guard.tracer_note() is None
+    assert timing_guard.tracer_note() is None
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_nothing_traces(alone):
 )
 def test_a_trace_function_is_named(snapshot, one, name):
     sys.settrace(one)
-    note = guard.tracer_note()
+    note = timing_guard.tracer_note()
     sys.settrace(None)
     assert note.code == "tracer"
     assert note.text.endswith(name)
@@ -54,7 +54,7 @@ def test_a_trace_function_is_named(snapshot, one, name):
 
 def test_a_profile_function_is_named():
     sys.setprofile(tracer)
-    note = guard.tracer_note()
+    note = timing_guard.tracer_note()
     sys.setprofile(None)
     assert note.code == "tracer"
     assert note.text.endswith("test_guard.tracer")
@@ -65,11 +65,11 @@ def test_a_monitoring_tool_is_named_while_it_wants_events(alone):
     tool = 4
     sys.monitoring.use_tool_id(tool, "spy")
     try:
-        assert guard.tracer_note() is None
+        assert timing_guard.tracer_note() is None
         sys.monitoring.set_events(tool, sys.monitoring.events.PY_START)
-        assert guard.tracer_note().text.endswith("spy")
+        assert timing_guard.tracer_note().text.endswith("spy")
         sys.monitoring.set_events(tool, 0)
-        assert guard.tracer_note() is None
+        assert timing_guard.tracer_note() is None
     finally:
         sys.monitoring.free_tool_id(tool)
 
@@ -78,7 +78,7 @@ def test_a_monitoring_tool_is_named_while_it_wants_events(alone):
 def test_torch_s_profiler_is_a_tracer(alone, monkeypatch, enabled, code):
     fake = types.SimpleNamespace(_profiler_enabled=lambda: enabled)
     monkeypatch.setitem(sys.modules, "torch.autograd", fake)
-    note = guard.tracer_note()
+    note = timing_guard.tracer_note()
     assert (note and note.code) == code
     if note is not None:
         assert note.text.endswith("torch.profiler")
@@ -90,7 +90,7 @@ def test_a_coroutine_is_closed_and_refused():
         """Nobody awaits it."""
 
     coroutine = late()
-    assert guard.unfinished_output_note(coroutine).code == "unfinished-output"
+    assert timing_guard.unfinished_output_note(coroutine).code == "unfinished-output"
     with pytest.raises(RuntimeError, match="cannot reuse"):
         coroutine.send(None)
 
@@ -100,14 +100,14 @@ def test_an_awaitable_object_is_refused():
         def __await__(self):
             yield
 
-    assert guard.unfinished_output_note(Late()).code == "unfinished-output"
+    assert timing_guard.unfinished_output_note(Late()).code == "unfinished-output"
 
 
 @pytest.mark.parametrize(
     "output", [None, 1.0, "text", [], {}, iter([]), asyncio], ids=lambda value: type(value).__name__
 )
 def test_anything_else_is_finished(output):
-    assert guard.unfinished_output_note(output) is None
+    assert timing_guard.unfinished_output_note(output) is None
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def dynamo(monkeypatch):
 
 
 def test_compilations_are_counted_from_where_it_begins(dynamo):
-    compilations = guard.GraphCounter()
+    compilations = timing_guard.GraphCounter()
     assert compilations.since() == 0
     dynamo["unique_graphs"] += 2
     assert compilations.since() == 2
@@ -129,20 +129,20 @@ def test_compilations_are_counted_from_where_it_begins(dynamo):
 def test_without_a_compiler_nothing_was_compiled(monkeypatch):
     monkeypatch.delitem(sys.modules, "torch._dynamo.utils", raising=False)
     monkeypatch.delitem(sys.modules, "torch._dynamo.config", raising=False)
-    assert guard.GraphCounter().since() == 0
-    assert guard.recompiled_note(100, 0) is None
+    assert timing_guard.GraphCounter().since() == 0
+    assert timing_guard.recompiled_note(100, 0) is None
 
 
 def test_when_compiling_makes_a_case_invalid(dynamo, snapshot):
     notes = {}
     for warming, measuring in ((0, 0), (6, 0), (7, 0), (0, 1), (7, 1)):
-        notes[warming, measuring] = guard.recompiled_note(warming, measuring)
+        notes[warming, measuring] = timing_guard.recompiled_note(warming, measuring)
     assert [given for given, note in notes.items() if note is None] == [(0, 0), (6, 0)]
     assert {note.code for note in notes.values() if note} == {"recompiled"}
     assert "\n".join(f"{given}: {note}" for given, note in notes.items()) == snapshot
 
 
 def test_counters_that_were_cleared_meanwhile_count_nothing(dynamo):
-    compilations = guard.GraphCounter()
+    compilations = timing_guard.GraphCounter()
     dynamo["unique_graphs"] = 0
-    assert guard.recompiled_note(0, compilations.since()) is None
+    assert timing_guard.recompiled_note(0, compilations.since()) is None

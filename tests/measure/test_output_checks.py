@@ -4,8 +4,8 @@ torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
 
 if True:  # after the skip
-    from pytest_infergate.measure import soundness
-    from pytest_infergate.measure.soundness import gradients_note, unsound_output_note
+    from pytest_infergate.measure import output_checks
+    from pytest_infergate.measure.output_checks import gradients_note, unsound_output_note
 
 
 def words(first, last=None, device="cpu"):
@@ -59,7 +59,7 @@ def test_gradients_are_noted():
 
 
 def test_torch_as_it_starts_is_not_unusual():
-    assert soundness.torch_state_note() is None
+    assert output_checks.torch_state_note() is None
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def restored():
     torch.use_deterministic_algorithms(False)
     torch.backends.mha.set_fastpath_enabled(True)
     torch.backends.mkldnn.enabled = True
-    assert soundness.torch_state_note() is None
+    assert output_checks.torch_state_note() is None
 
 
 @pytest.mark.parametrize(
@@ -86,9 +86,9 @@ def restored():
 )
 def test_what_another_test_left_in_torch_is_said(restored, snapshot, set_):
     set_()
-    assert soundness.torch_state_note().text == snapshot
+    assert output_checks.torch_state_note().text == snapshot
 
 
 def test_an_open_autocast_is_said():
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert "autocast" in soundness.torch_state_note().text
+        assert "autocast" in output_checks.torch_state_note().text

@@ -1,9 +1,9 @@
 import pytest
 
 from pytest_infergate.core.domain.measurement import Peaks
-from pytest_infergate.instruments import peaks as module
+from pytest_infergate.instruments import peak_rates as module
 from pytest_infergate.instruments.device import Probe, Probes
-from pytest_infergate.instruments.peaks import peaks
+from pytest_infergate.instruments.peak_rates import peaks
 from pytest_infergate.testing import FakeDevice
 
 

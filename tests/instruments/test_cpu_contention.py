@@ -1,6 +1,6 @@
 import pytest
 
-from pytest_infergate.instruments import interference
+from pytest_infergate.instruments import cpu_contention
 from pytest_infergate.instruments.device import CpuTimes
 
 STAT = """cpu  406410 505 53345 631163 5918 3 1297 25727 100 7
@@ -11,12 +11,12 @@ intr 5 0
 
 
 def test_busy_is_all_but_idle_and_waiting_and_counts_stolen_time():
-    assert interference.busy_ticks(STAT) == 406410 + 505 + 53345 + 3 + 1297 + 25727
+    assert cpu_contention.busy_ticks(STAT) == 406410 + 505 + 53345 + 3 + 1297 + 25727
 
 
 @pytest.mark.parametrize("text", ["", "cpu 1 2 3", "intr 1 2 3 4 5 6 7 8 9"])
 def test_a_file_that_tells_nothing_is_no_answer(text):
-    assert interference.busy_ticks(text) is None
+    assert cpu_contention.busy_ticks(text) is None
 
 
 def times(wall, machine, own, cores=2):
@@ -37,32 +37,30 @@ def times(wall, machine, own, cores=2):
 )
 def test_what_others_took_from_the_case(cores, threads, machine, own, taken):
     before, after = times(5.0, 100.0, 50.0, cores), times(15.0, 100.0 + machine, 50.0 + own, cores)
-    assert interference.contention(before, after, threads) == pytest.approx(taken)
+    assert cpu_contention.contention(before, after, threads) == pytest.approx(taken)
 
 
 def test_unknown_clocks_take_nothing():
-    assert interference.contention(None, times(1, 1, 1), 2) is None
-    assert interference.contention(times(1, 1, 1), times(1, 1, 1), 2) is None
-    assert interference.contention_notes(None) == ()
+    assert cpu_contention.contention(None, times(1, 1, 1), 2) is None
+    assert cpu_contention.contention(times(1, 1, 1), times(1, 1, 1), 2) is None
+    assert cpu_contention.contention_notes(None) == ()
 
 
-@pytest.mark.parametrize(
-    ("share", "noted"), [(0.0, False), (0.05, False), (0.051, True), (1.0, True)]
-)
+@pytest.mark.parametrize(("share", "noted"), [(0.0, False), (0.05, False), (0.051, True), (1.0, True)])
 def test_a_twentieth_is_noticeable(share, noted):
-    assert bool(interference.contention_notes(share)) is noted
+    assert bool(cpu_contention.contention_notes(share)) is noted
 
 
 def test_the_note_has_a_hint(snapshot):
-    (note,) = interference.contention_notes(0.52)
+    (note,) = cpu_contention.contention_notes(0.52)
     assert note.code == "cpu-contention"
     assert str(note) == snapshot
 
 
 def test_the_clocks_of_this_machine(monkeypatch, tmp_path):
-    clocks = interference.cpu_times()
+    clocks = cpu_contention.cpu_times()
     if clocks is not None:
         assert clocks.cores >= 1
         assert clocks.machine > 0
-    monkeypatch.setattr(interference, "_STAT", tmp_path / "none")
-    assert interference.cpu_times() is None
+    monkeypatch.setattr(cpu_contention, "_STAT", tmp_path / "none")
+    assert cpu_contention.cpu_times() is None

@@ -33,16 +33,16 @@ def decode(text):
 def test_the_layout():
     assert baseline_document.encode_baseline(history(2)) == (
         "{\n"
-        '  "schema_version": 1,\n'
+        '  "schema_version": 2,\n'
         '  "hardware": {"cpu_model": "Test CPU", "isa": ["avx2"], "cores": 4},\n'
         '  "cases": [\n'
         '    {"case": {"test": "a.py::test_a", "device": "cpu", "batch_size": 8}, "sessions": [\n'
-        '      {"created": "2026-01-01T00:00:00Z", "p50": 0.001, "count": 120, "yardsticks": {"gemm": 0.001}}\n'
-        '     ,{"created": "2026-01-02T00:00:00Z", "p50": 0.002, "count": 120, "yardsticks": {"gemm": 0.001}}\n'
+        '      {"created": "2026-01-01T00:00:00Z", "p50": 0.001, "count": 120, "reference_work": {"gemm": 0.001}}\n'
+        '     ,{"created": "2026-01-02T00:00:00Z", "p50": 0.002, "count": 120, "reference_work": {"gemm": 0.001}}\n'
         "    ]}\n"
         '   ,{"case": {"test": "b.py::test_b", "device": "cpu", "batch_size": 8}, "sessions": [\n'
-        '      {"created": "2026-01-01T00:00:00Z", "p50": 0.001, "count": 120, "yardsticks": {"gemm": 0.001}}\n'
-        '     ,{"created": "2026-01-02T00:00:00Z", "p50": 0.002, "count": 120, "yardsticks": {"gemm": 0.001}}\n'
+        '      {"created": "2026-01-01T00:00:00Z", "p50": 0.001, "count": 120, "reference_work": {"gemm": 0.001}}\n'
+        '     ,{"created": "2026-01-02T00:00:00Z", "p50": 0.002, "count": 120, "reference_work": {"gemm": 0.001}}\n'
         "    ]}\n"
         "  ],\n"
         '  "packages": {\n'
@@ -117,11 +117,11 @@ def test_both_sides_of_a_git_conflict_are_a_baseline(tmp_path, sessions):
 
 
 GOOD = baseline_document.encode_baseline(history(2))
-RESTORE = "restore it from version control, or delete it and record anew with --infer-save"
+RESTORE = "restore it from version control, or delete it and record it again with --infer-save"
 
 UNREADABLE = {
     "empty": "",
-    "truncated": GOOD[:280],
+    "truncated": GOOD[:290],
     "truncated in a name": GOOD[:255],
     "no JSON": "cases: []",
     "two documents": GOOD + GOOD,
@@ -132,7 +132,7 @@ UNREADABLE = {
     "boolean": "true",
     "null": "null",
     "infinite number": GOOD.replace("0.001,", "1e999,", 1),
-    "no hardware": '{"schema_version": 1}',
+    "no hardware": '{"schema_version": 2}',
     "unknown field": GOOD.replace('"count": 120', '"count": 120, "colour": 3', 1),
     "unknown field at the top": GOOD.replace('"cases"', '"casse"', 1),
     "wrong type": GOOD.replace("0.002", '"fast"', 1),
@@ -140,15 +140,15 @@ UNREADABLE = {
     "zero time": GOOD.replace("0.002", "0", 1),
     "time below zero": GOOD.replace("0.002", "-0.002", 1),
     "NaN": GOOD.replace("0.002", "NaN", 1),
-    "yardstick of zero": GOOD.replace('"gemm": 0.001', '"gemm": 0', 1),
+    "a reference time of zero": GOOD.replace('"gemm": 0.001', '"gemm": 0', 1),
     "no calls": GOOD.replace("120", "0", 1),
     "a figure of another file": GOOD.replace('"count": 120', '"count": 120, "peak_memory": 4096', 1),
     "no time": GOOD.replace("2026-01-01T00:00:00Z", "yesterday", 1),
     "no batch": GOOD.replace('"batch_size": 8', '"batch_size": 0', 1),
     "no cores": GOOD.replace('"cores": 4', '"cores": 0'),
-    "newer": GOOD.replace('"schema_version": 1', '"schema_version": 2, "new": {}'),
-    "version zero": GOOD.replace('"schema_version": 1', '"schema_version": 0'),
-    "version as text": GOOD.replace('"schema_version": 1', '"schema_version": "1"'),
+    "newer": GOOD.replace('"schema_version": 2', '"schema_version": 3, "new": {}'),
+    "version zero": GOOD.replace('"schema_version": 2', '"schema_version": 0'),
+    "version as text": GOOD.replace('"schema_version": 2', '"schema_version": "1"'),
     "conflict": GOOD.replace("  ],\n", "<<<<<<< HEAD\n  ],\n=======\n  ],\n>>>>>>> side\n"),
     "half resolved": GOOD.replace("  ],\n", "  ],\n=======\n"),
     "half resolved of three": GOOD.replace("  ],\n", "  ],\n||||||| 1a2b3c4\n"),
@@ -181,8 +181,8 @@ def test_windows_line_ends_are_read():
     assert decode(GOOD.replace("\n", "\r\n")) == decode(GOOD)
 
 
-def test_a_file_without_version_is_the_first():
-    assert decode(GOOD.replace('  "schema_version": 1,\n', "")) == decode(GOOD)
+def test_a_file_without_version_is_of_today():
+    assert decode(GOOD.replace('  "schema_version": 2,\n', "")) == decode(GOOD)
 
 
 def test_a_case_that_stands_twice_is_joined():
@@ -202,7 +202,7 @@ def test_the_published_schema_refuses_what_the_reader_refuses():
     validator = jsonschema.Draft202012Validator(json.loads(baseline_document.baseline_schema()))
     assert validator.is_valid(json.loads(GOOD))
     for name in (
-        *("unknown field", "zero time", "no calls", "yardstick of zero"),
+        *("unknown field", "zero time", "no calls", "a reference time of zero"),
         *("no time", "newer", "version zero"),
     ):
         assert not validator.is_valid(json.loads(UNREADABLE[name])), name
@@ -210,4 +210,4 @@ def test_the_published_schema_refuses_what_the_reader_refuses():
 
 def test_the_published_schema_is_one():
     jsonschema.Draft202012Validator.check_schema(json.loads(baseline_document.baseline_schema()))
-    assert json.loads(baseline_document.baseline_schema())["title"] == "infergate baseline, version 1"
+    assert json.loads(baseline_document.baseline_schema())["title"] == "infergate baseline, version 2"

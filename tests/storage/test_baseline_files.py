@@ -110,7 +110,7 @@ def test_paths_never_leave_the_folder(store, folder, snapshot):
 DAMAGED = {
     "truncated": baseline_document.encode_baseline(SESSION)[:200].encode(),
     "conflict": b"<<<<<<< HEAD\n" + baseline_document.encode_baseline(SESSION).encode(),
-    "newer": baseline_document.encode_baseline(SESSION).replace('_version": 1', '_version": 2').encode(),
+    "newer": baseline_document.encode_baseline(SESSION).replace('_version": 2', '_version": 3').encode(),
     "no text": b"\xff\xfe\x00",
     "nonsense": baseline_document.encode_baseline(SESSION).replace("0.0125", "-1").encode(),
     "empty": b"",

@@ -40,7 +40,7 @@ HOSTILE = (
     "{0-5}",
     " ",
 )
-RESTORE = "; restore it from version control, or delete it and record anew with --infer-save"
+RESTORE = ". Hint: restore it from version control, or delete it and record it again with --infer-save"
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX only")
 not_root = pytest.mark.skipif(getattr(os, "geteuid", lambda: 0)() == 0, reason="root may do anything")
 needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
@@ -84,10 +84,10 @@ def names(folder):
 # The text
 
 GOLDEN = """\
-# Exact counters of "tests/test_model.py": what one call of each case does.
-# Written by pytest --infer-save. Review a change here as you review code.
-# Bytes in bytes; one multiplication and addition are two flops; figures of an operator "in" several
-# places, as layer.{0-5}, are those of each.
+# Exact counters of "tests/test_model.py": the work of one call of each case.
+# Written by pytest --infer-save. Review a change here like a change of code.
+# Sizes are in bytes; a multiplication and an addition are two flops. The figures of an operator "in" several
+# places, for example layer.{0-5}, are those of each place.
 infergate counters 1
 
 case {"test": "tests/test_model.py::test_a", "device": "cpu", "batch_size": 8}
@@ -732,7 +732,7 @@ def test_lines_of_both_sides_in_one_case_are_refused(repository):
         record(case(), tally(**dict.fromkeys([*names, *more], 1))) for more in ([], ["aa"], ["am"])
     )
     assert repository.branches([common], [ours], [theirs]).returncode == 0
-    with pytest.raises(StorageError, match=r"line 25: .*17 .*16"):
+    with pytest.raises(StorageError, match=r"line 25: .*16 .*17"):
         repository.load()
 
 

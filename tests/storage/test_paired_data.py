@@ -218,8 +218,8 @@ def test_foreign_json_is_refused(path, snapshot):
 
 
 def test_another_version_is_refused_although_its_fields_are_new(path, snapshot):
-    versions = [document(schema_version=version) for version in (0, 2, 10**30, -1)]
-    assert told(path, *map(json.dumps, [*versions, document(schema_version=2, devices=["cpu"])])) == snapshot
+    versions = [document(schema_version=version) for version in (0, 3, 10**30, -1)]
+    assert told(path, *map(json.dumps, [*versions, document(schema_version=3, devices=["cpu"])])) == snapshot
 
 
 def test_turns_come_in_pairs(path, snapshot):
@@ -268,7 +268,7 @@ def test_the_figures_of_a_plan_and_of_a_spread_are_checked(path, snapshot):
 def test_a_file_that_is_too_large_is_refused(path, monkeypatch):
     path.write_text(encode_paired_data(some()))
     read_paired_data(path)
-    monkeypatch.setattr(paired_data, "MOST_BYTES", 100)
+    monkeypatch.setattr(paired_data, "MAX_DATA_BYTES", 100)
     refused(path)
 
 

@@ -3,6 +3,7 @@
 import csv
 import sys
 import types
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -59,7 +60,7 @@ def test_our_own_table_is_sound():
 
 
 def test_our_own_table_has_what_people_rent():
-    instances, _ = prices.default()
+    instances, _ = prices.default_prices()
     names = {one.name for one in instances}
     assert {"c7i.xlarge", "c7a.xlarge", "c7g.xlarge", "c8g.xlarge", "m7i.xlarge"} <= names
     assert {"n2-standard-4", "c3-standard-4", "Standard_D4s_v5"} <= names
@@ -70,13 +71,13 @@ def test_our_own_table_has_what_people_rent():
 
 def test_prices_as_published():
     for name, price, spot, as_of in [
-        ("aws/c7i.xlarge", 0.1785, None, "2026-07-20"),
-        ("aws/g6e.xlarge", 1.861, 0.9154, "2026-07-20"),
-        ("gcp/g2-standard-4", 0.76, 0.23, "2026-06-23"),
-        ("azure/Standard_NC24ads_A100_v4", 3.673, None, "2026-06-18"),
-        ("lambda/gpu_1x_h100_sxm5", 4.29, None, ""),
+        ("aws/c7i.xlarge", 0.1785, None, date(2026, 7, 20)),
+        ("aws/g6e.xlarge", 1.861, 0.9154, date(2026, 7, 20)),
+        ("gcp/g2-standard-4", 0.76, 0.23, date(2026, 6, 23)),
+        ("azure/Standard_NC24ads_A100_v4", 3.673, None, date(2026, 6, 18)),
+        ("lambda/gpu_1x_h100_sxm5", 4.29, None, None),
     ]:
-        one = instance_types.find_instance(prices.default()[0], name)
+        one = instance_types.find_instance(prices.default_prices()[0], name)
         assert (one.usd_per_hour, one.spot_usd_per_hour, one.as_of) == (price, spot, as_of), (
             name,
             price,
@@ -86,12 +87,12 @@ def test_prices_as_published():
 
 
 def test_our_own_table_is_in_the_form_that_is_written(tmp_path):
-    instances, _ = prices.default()
+    instances, _ = prices.default_prices()
     prices.write_prices(tmp_path / "out.csv", instances)
     ours = Path(prices.__file__).parents[1] / "data" / "prices.csv"
     with ours.open(newline="") as one, (tmp_path / "out.csv").open(newline="") as other:
         before, after = list(csv.reader(one)), list(csv.reader(other))
-    assert before[0] == after[0] == list(prices.COLUMNS)
+    assert before[0] == after[0] == list(prices.CSV_COLUMNS)
     assert sorted(before) == sorted(after)
 
 
@@ -117,7 +118,7 @@ def test_a_row_is_read(table):
                 cpu_model="AMD 7R13",
                 usd_per_hour=1.5,
                 spot_usd_per_hour=0.5,
-                as_of="2026-01-02",
+                as_of=date(2026, 1, 2),
                 source="invoice",
             ),
         ),
@@ -165,7 +166,7 @@ def test_a_cell_that_cannot_be_is_refused(table, snapshot):
         *(("0.1785", text) for text in usd),
         *((",4,", f",{text},") for text in ("", "1234567890", "0", "4.5", "-4", "٤")),
         *(("aws", ""), ("us-east-1", "  "), ("c7i.xlarge", "")),
-        *(("2026-07-20", text) for text in ("20.7.2026", "2026-02-30", "20260720")),
+        *(("2026-07-20", text) for text in ("20.7.2026", "2026-02-30", "2026-13-45", "20260720")),
     ]
     rows = [ROW.replace(before, after, 1) for before, after in cells]
     assert {row: refused(table(HEADER, row)) for row in rows} == snapshot
@@ -188,7 +189,7 @@ def test_a_file_that_cannot_be_read(tmp_path):
 def test_a_file_that_is_too_large(table, monkeypatch):
     path = table(HEADER, ROW)
     prices.read_prices(path)
-    monkeypatch.setattr(prices, "MOST_BYTES", 10)
+    monkeypatch.setattr(prices, "MAX_TABLE_BYTES", 10)
     assert "10 B" in refused(path)
 
 
@@ -208,7 +209,7 @@ def test_a_spot_price_above_the_one_on_demand_is_dropped(table, snapshot):
 def test_the_users_row_wins(table):
     path = table(HEADER, ROW.replace("0.1785", "0.1"), ROW.replace("us-east-1", "eu-west-1"))
     instances, notes = prices.load_prices([path])
-    assert len(instances) == len(prices.default()[0]) + 1
+    assert len(instances) == len(prices.default_prices()[0]) + 1
     assert [one.usd_per_hour for one in instances if one.name == "c7i.xlarge"] == [0.1, 0.1785]
     assert notes == ()
 
@@ -242,7 +243,7 @@ written = st.builds(
     cpu_model=st.none() | names,
     usd_per_hour=st.floats(0.01, 100),
     spot_usd_per_hour=st.none() | st.floats(0.0001, 0.01),
-    as_of=st.dates().map(str),
+    as_of=st.none() | st.dates(),
     source=names,
 )
 
@@ -275,7 +276,7 @@ def test_what_is_written_is_read(tmp_path, instances):
 def test_a_place_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="cannot write"):
-        prices.write_prices(tmp_path / "file" / "out.csv", prices.default()[0])
+        prices.write_prices(tmp_path / "file" / "out.csv", prices.default_prices()[0])
 
 
 # Catalogues of others
@@ -295,7 +296,7 @@ def test_a_catalogue_of_offers(table):
         name="aws.csv",
     )
     instances, notes = catalogues.import_catalog(path, as_of="2026-07-01")
-    shared = {"provider": "aws", "as_of": "2026-07-01", "source": "aws.csv"}
+    shared = {"provider": "aws", "as_of": date(2026, 7, 1), "source": "aws.csv"}
     assert instances == (
         Instance(
             region="eu-west-1", name="c7i.48xlarge", vcpus=192, memory_gib=384.0, cpu_model="Intel 8488C",
@@ -327,7 +328,7 @@ def test_a_catalogue_of_skypilot(table):
         ("lambda/gpu_1x_h100_pcie", "H100-PCIE", 1, None),
         ("lambda/m7i.xlarge", None, 0, 0.08),
     ]
-    assert [one.as_of for one in instances] == ["", ""]
+    assert [one.as_of for one in instances] == [None, None]
     assert notes == ()
 
 
@@ -343,11 +344,11 @@ def test_a_table_of_facts_with_columns_of_its_own(table):
         Instance(
             provider="aws", region="us-east-1", name="g6e.xlarge", vcpus=4, memory_gib=32.0, accelerator="L40S",
             accelerator_count=1, cpu_model="AMD 7R13", usd_per_hour=1.861, spot_usd_per_hour=0.9154,
-            as_of="2026-07-20", source="a, b",
+            as_of=date(2026, 7, 20), source="a, b",
         ),
         Instance(
             provider="lambda", region="us-east-1", name="cpu_4x_general", vcpus=4, memory_gib=16.0,
-            usd_per_hour=0.2, as_of="", source="catalogue",
+            usd_per_hour=0.2, source="catalogue",
         ),
     )  # fmt: skip
     assert notes == ()
@@ -397,8 +398,9 @@ def test_a_file_that_is_no_catalogue_is_refused(table, snapshot):
 
 
 def test_a_day_that_is_none_is_refused(table):
-    with pytest.raises(StorageError, match="'July'"):
-        catalogues.import_catalog(table(GPUHUNT, "a,r,1,4,16,0,,,False,"), as_of="July")
+    for text in ("July", "2026-13-45"):
+        with pytest.raises(StorageError, match=repr(text)):
+            catalogues.import_catalog(table(GPUHUNT, "a,r,1,4,16,0,,,False,"), as_of=text)
 
 
 # gpuhunt
@@ -449,8 +451,8 @@ def test_fresh_prices_carry_the_day_of_the_catalogue(monkeypatch):
     instances, notes = catalogues.refresh(["aws"])
     assert module.Catalog.asked == ["aws"]
     assert [(one.full_name, one.as_of, one.source) for one in instances] == [
-        ("aws/c7i", "2026-07-15", "gpuhunt 20260715-3"),
-        ("aws/g6.xlarge", "2026-07-15", "gpuhunt 20260715-3"),
+        ("aws/c7i", date(2026, 7, 15), "gpuhunt 20260715-3"),
+        ("aws/g6.xlarge", date(2026, 7, 15), "gpuhunt 20260715-3"),
     ]
     assert (instances[1].usd_per_hour, instances[1].spot_usd_per_hour) == (0.8048, 0.3)
     assert notes == ()
@@ -458,8 +460,8 @@ def test_fresh_prices_carry_the_day_of_the_catalogue(monkeypatch):
 
 def test_a_catalogue_without_a_day_is_of_today(monkeypatch):
     monkeypatch.setitem(sys.modules, "gpuhunt", catalogue([offer()], version="latest"))
-    monkeypatch.setattr(prices, "today", lambda: "2026-08-01")
-    assert catalogues.refresh(["aws"])[0][0].as_of == "2026-08-01"
+    monkeypatch.setattr(catalogues, "today", lambda: date(2026, 8, 1))
+    assert catalogues.refresh(["aws"])[0][0].as_of == date(2026, 8, 1)
 
 
 def test_a_provider_that_could_not_be_fetched_is_named(monkeypatch):
@@ -495,4 +497,19 @@ def test_a_provider_without_prices_is_no_table(monkeypatch):
 
 
 def test_today_is_a_day():
-    assert prices.is_day(prices.today())
+    assert isinstance(prices.today(), date)
+
+
+def test_only_days_that_exist_are_days():
+    assert prices.parse_date("2028-02-29") == date(2028, 2, 29)
+    for text in (
+        "2026-13-45",
+        "2026-02-29",
+        "20260720",
+        "2026-7-2",
+        "2026-07-20T00:00:00",
+        "0",
+        "",
+        "2026-W30-1",
+    ):
+        assert prices.parse_date(text) is None, text

@@ -164,9 +164,7 @@ def _check_paired(given: Mapping[str, Any], on_command: Mapping[str, Any]) -> No
             "Hint: leave one of them out"
         )
     if given.get("paired_data") and not paired:
-        raise ConfigurationError(
-            "--infer-paired-data writes the times of a paired run, got no base. Hint: add --infer-against=REV"
-        )
+        raise ConfigurationError("--infer-paired-data requires a paired run. Hint: add --infer-against=REV")
 
 
 def _shown(value: Any) -> str:

@@ -48,11 +48,13 @@ def test_the_command_line_wins_over_the_ini_file(parse):
 def test_no_other_run_is_paired(parse, command):
     found = parse(command)
     assert not found.paired
-    assert (found.against, found.against_python, found.turns) == (None, None, None)
+    assert (found.against, found.against_python, found.paired_data) == (None, None, None)
 
 
 def test_what_was_asked_for_is_given_by_option(parse):
-    found = parse({"against": "main", "turns": "t.json"}, {"against_python": "/old/python", "against": "v1"})
+    found = parse(
+        {"against": "main", "paired_data": "t.json"}, {"against_python": "/old/python", "against": "v1"}
+    )
     assert found.given == {
         "--infer-against": "main",
         "--infer-against-python": "/old/python",
@@ -62,13 +64,13 @@ def test_what_was_asked_for_is_given_by_option(parse):
 
 
 def test_turns_are_written_where_pytest_was_called(parse, tmp_path):
-    assert parse({"against": "main", "turns": "t.json"}).turns == tmp_path / "sub" / "t.json"
-    assert parse({"against_python": "old", "turns": "/tmp/t.json"}).turns == Path("/tmp/t.json")
+    assert parse({"against": "main", "paired_data": "t.json"}).paired_data == tmp_path / "sub" / "t.json"
+    assert parse({"against_python": "old", "paired_data": "/tmp/t.json"}).paired_data == Path("/tmp/t.json")
 
 
 def test_a_run_that_measures_nothing_stays_one(parse):
     """A plain `pytest` of everyday has to pass beside an ini file; --infer-disable wins over all."""
-    assert not parse(ini={"turns": "t.json"}).measuring
+    assert not parse(ini={"paired_data": "t.json"}).measuring
     assert not parse({"disable": True, "against": "main"}).measuring
     assert not parse({"disable": True, "save": True}, {"against": "main"}).measuring
 

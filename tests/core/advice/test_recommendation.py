@@ -56,7 +56,12 @@ def instance(name="c7i.xlarge", usd=0.1785, **fields):
 
 
 def deployment(service, **fields):
-    known = {"model": "tests/test_a.py::test_model", "device": "cpu", "hardware": HARDWARE, "launch_band": 0.1}
+    known = {
+        "model": "tests/test_a.py::test_model",
+        "device": "cpu",
+        "hardware": HARDWARE,
+        "launch_band": 0.1,
+    }
     return Deployment(service=service, **{**known, **fields})
 
 
@@ -571,7 +576,9 @@ def runs(workers, mean, size=1):
 
 def test_workers_at_once_are_ways_of_their_own():
     memory = Memory(host_peak=100)
-    alone, two = deployments.deployments([session(timed(0.02, concurrent_runs=(runs(2, 0.03),), memory=memory))])
+    alone, two = deployments.deployments(
+        [session(timed(0.02, concurrent_runs=(runs(2, 0.03),), memory=memory))]
+    )
     assert (alone.workers, two.workers) == (1, 2)
     assert two.service.mean(1) == pytest.approx(0.03)
     assert (alone.host_bytes, two.host_bytes) == (100, 200)
@@ -588,7 +595,9 @@ def test_energy_is_that_of_one_worker_by_batch_size():
 
 def test_workers_that_were_not_measured_are_not_multiplied():
     broken = ConcurrentRun(workers=4, throughput=1.0, calls=1, mean=0.1, percentiles=())
-    assert [one.workers for one in deployments.deployments([session(timed(0.02, concurrent_runs=(broken,)))])] == [1]
+    assert [
+        one.workers for one in deployments.deployments([session(timed(0.02, concurrent_runs=(broken,)))])
+    ] == [1]
 
 
 def test_two_workers_on_one_machine_serve_more():

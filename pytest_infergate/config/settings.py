@@ -6,7 +6,7 @@ Loaded only if an option is given or a test is an inference test.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -97,16 +97,9 @@ def parse_settings(
     given. `kinds` are the registered kinds of devices. Raises `ConfigurationError` with the option and a
     hint.
     """
-    on_command = {
-        option.name: text if isinstance(text, bool) else _parsed(option, text, option.flag)
-        for option in OPTIONS
-        if (text := command.get(option.name)) not in (None, False)
-    }
-    in_ini = {
-        option.name: _parsed(option, ini[option.name], f"ini value {option.ini}")
-        for option in OPTIONS
-        if ini.get(option.name)
-    }
+    on_command = _parsed(command, lambda option: option.flag)
+    # An option that the ini file sets to nothing is not set.
+    in_ini = _parsed({name: text or None for name, text in ini.items()}, lambda o: f"ini value {o.ini}")
     given = {**in_ini, **on_command}
     values = {option.name: given.get(option.name, option.default) for option in OPTIONS}
     check_kinds(values["devices"], {*kinds, "auto"}, "--infer-devices: device")
@@ -180,8 +173,14 @@ def _shown(value: Any) -> str:
     return "yes" if value is True else str(value)
 
 
-def _parsed(option: Option, text: Any, where: str) -> Any:
-    try:
-        return option.parse(text)
-    except ValueError as error:
-        raise ConfigurationError(f"{where}: {error}") from None
+def _parsed(texts: Mapping[str, Any], where: Callable[[Option], str]) -> dict[str, Any]:
+    """Parse the options that are given; `where` names the source of an option in errors."""
+    values = {}
+    for option in OPTIONS:
+        text = texts.get(option.name)
+        try:
+            if text is not None and text is not False:
+                values[option.name] = text if text is True else option.parse(text)
+        except ValueError as error:
+            raise ConfigurationError(f"{where(option)}: {error}") from None
+    return values

@@ -101,28 +101,36 @@ def served_plan(
     max_instances: int | None = None,
 ) -> Plan | None:
     """Return the plan with such a server; ``None`` if `max_instances` do not meet the limit."""
-    deployment, instance = priced.deployment, priced.instance
     needed = sizing.size_for_limit(
         question.demand,
-        deployment.service,
+        priced.deployment.service,
         limit=question.limit,
         max_batch=max_batch,
         max_wait=max_wait,
-        workers_per_instance=deployment.workers,
+        workers_per_instance=priced.deployment.workers,
         utilisation=question.utilisation,
         max_instances=max_instances,
         requests=PLAN_REQUESTS,
     )
     if needed.instances is None or needed.load is None:
         return None
-    instances = max(needed.instances, question.min_instances)
-    with_spare = max(needed.instances + 1, question.min_instances)
+    return _plan(priced, question, (max_batch, max_wait), needed.instances, needed.load)
+
+
+def _plan(
+    priced: PricedDeployment, question: Question, server: tuple[int, float], needed: int, load: QueueLoad
+) -> Plan:
+    """Return a plan with its costs; `server` is the largest batch and the time that it waits to fill."""
+    deployment, instance = priced.deployment, priced.instance
+    max_batch, max_wait = server
+    instances = max(needed, question.min_instances)
+    with_spare = max(needed + 1, question.min_instances)
     month = instance_types.usd_per_month(instance.price, instances)
     rate = question.demand.rate
     return Plan(
         deployment=priced.text,
         instance=priced.name,
-        price=price_text(instance),
+        price=price_source(instance),
         usd_per_hour=instance.price,
         user_specified=priced.user_specified,
         device=deployment.device,
@@ -137,8 +145,8 @@ def served_plan(
         usd_per_month=month,
         usd_per_month_with_spare=instance_types.usd_per_month(instance.price, with_spare),
         usd_per_million=month / (rate * question.mean_share * energy.MONTH_SECONDS) * 1e6,
-        load=needed.load,
-        electricity=_electricity(deployment, needed.load, rate, instances, question.grid),
+        load=load,
+        electricity=_electricity(deployment, load, rate, instances, question.grid),
         cold_start=dict(deployment.cold_starts).get(max_batch),
         weights_bytes=deployment.weights_bytes,
     )
@@ -168,7 +176,7 @@ def _electricity(
     )
 
 
-def price_text(instance: Instance) -> str:
+def price_source(instance: Instance) -> str:
     """Return the source of the price of an instance."""
     return instance.text if instance.as_of or instance.region else "own hardware"
 

@@ -15,7 +15,7 @@ from pytest_infergate.core.advice.planning import (
     at_demand,
     fastest_first,
     plans_of,
-    price_text,
+    price_source,
     rank,
     served_plan,
 )
@@ -252,7 +252,7 @@ def plan_backlog(work: Backlog, found: Iterable[PricedDeployment]) -> tuple[Job,
         jobs.append(
             Job(
                 instance=priced.name,
-                price=price_text(priced.instance),
+                price=price_source(priced.instance),
                 usd_per_hour=priced.instance.price,
                 device=priced.deployment.device,
                 max_batch=size,

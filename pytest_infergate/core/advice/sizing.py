@@ -98,12 +98,11 @@ def size_for_limit(  # noqa: PLR0913 - a plan has so many parts
     """
     server = Server(max_batch=max_batch, max_wait=max_wait, workers=workers_per_instance)
     target = _target(demand, limit, percentile)
-    _check_utilisation(utilisation)
-    if requests < 1:
-        raise ValueError(f"requests must be at least 1, got {requests}")
     most = MAX_INSTANCES if max_instances is None else max_instances
-    if most < 1:
-        raise ValueError(f"max_instances must be at least 1, got {most}")
+    _check_utilisation(utilisation)
+    for name, count in (("requests", requests), ("max_instances", most)):
+        if count < 1:
+            raise ValueError(f"{name} must be at least 1, got {count}")
     least = _least_by_load(demand, service, server, utilisation)
     if least > most:
         return _too_many(most, "utilisation")

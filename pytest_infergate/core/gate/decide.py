@@ -102,15 +102,21 @@ def judge(
         )
         notes = measurement.notes if result.price is None else (*measurement.notes, *result.price.notes)
         return _conclude(result, [], policy, comparisons=(time, *exact), checks=checks, notes=notes)
+    verdict = _unmeasured(result, measured_before=bool(history))
+    checks = ()
+    if verdict is not Verdict.NOT_MEASURED:
+        why = result.reason or Note(code=result.outcome.value, text=f"the case is {result.outcome.value}")
+        checks = tuple(budgets.not_checked(budget, why.text, why.hint) for budget in result.budgets)
     notes = () if result.reason is None else (result.reason,)
-    if result.outcome not in (Outcome.INVALID, Outcome.INFEASIBLE):
-        return _conclude(result, [Verdict.NOT_MEASURED], policy, notes=notes)
-    # A case that the baseline measured and that now runs out of memory has become worse.
-    infeasible = Verdict.REGRESSED if history else Verdict.INFEASIBLE
-    verdict = Verdict.INVALID if result.outcome is Outcome.INVALID else infeasible
-    why = result.reason or Note(code=result.outcome.value, text=f"the case is {result.outcome.value}")
-    checks = tuple(budgets.not_checked(budget, why.text, why.hint) for budget in result.budgets)
     return _conclude(result, [verdict], policy, checks=checks, notes=notes)
+
+
+def _unmeasured(result: CaseResult, *, measured_before: bool) -> Verdict:
+    """Return the verdict of a case without a valid measurement."""
+    if result.outcome is Outcome.INFEASIBLE:
+        # A case that could be measured before and now runs out of memory has become worse.
+        return Verdict.REGRESSED if measured_before else Verdict.INFEASIBLE
+    return Verdict.INVALID if result.outcome is Outcome.INVALID else Verdict.NOT_MEASURED
 
 
 def judge_paired(
@@ -140,10 +146,8 @@ def judge_paired(
             )
         notes = () if result.measurement is None else result.measurement.notes
         return _conclude(result, [], policy, comparisons=tuple(comparisons), notes=notes, accepted=accepted)
-    verdict = Verdict.INVALID if result.outcome is Outcome.INVALID else Verdict.NOT_MEASURED
-    if result.outcome is Outcome.INFEASIBLE:
-        measured = base.outcome is Outcome.MEASURED and base.measurement is not None
-        verdict = Verdict.REGRESSED if measured else Verdict.INFEASIBLE
+    measured = base.outcome is Outcome.MEASURED and base.measurement is not None
+    verdict = _unmeasured(result, measured_before=measured)
     notes = () if result.reason is None else (result.reason,)
     return _conclude(result, [verdict], policy, notes=notes, accepted=accepted)
 

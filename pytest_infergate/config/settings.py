@@ -106,34 +106,40 @@ def parse_settings(
     check_kinds(values["require"], kinds, "--infer-require: device")
     asked = any(option.asks and given.get(option.name) for option in OPTIONS)
     measuring = (asked or bool(on_command.keys() - {"disable"})) and not values["disable"]
-    table = read_table(rootdir / "pyproject.toml") if measuring else Table()
+    table = Table()
     if measuring:
+        table = read_table(rootdir / "pyproject.toml")
         _check_paired(given, on_command)
-    baseline = values["baseline"]
-    # Output files are relative to the folder in which pytest was called, like those of other plugins.
-    outputs: dict[str, Any] = {
-        name: None if values[name] is None else invocation_dir / values[name]
-        for name in ("report", "json", "markdown", "paired_data")
-    }
     return Settings(
         measuring=measuring,
         rootdir=rootdir,
         command=on_command,
         ini=in_ini,
-        baseline=baseline if "://" in baseline else str(rootdir / baseline),
-        counters=rootdir / values["counters"],
-        # An ini file may set these to nothing.
-        against=values["against"] or None,
-        against_python=values["against_python"] or None,
         budgets=by_pattern("budgets", table.budgets, parse_budgets),
         tolerances=by_pattern("tolerances", table.tolerances, parse_tolerances),
         overlay=parse_overlay(table.overlay),
         setup=table.setup,
         pricing=parse_pricing(table, values["prices"], rootdir, kinds),
         gate_estimates=table.gate_estimates,
-        **outputs,
+        **_located(values, rootdir, invocation_dir),
         **{name: values[name] for name in _AS_PARSED},
     )
+
+
+def _located(values: Mapping[str, Any], rootdir: Path, invocation_dir: Path) -> dict[str, Any]:
+    """Return the settings that name places: absolute paths, addresses and revisions."""
+    baseline = values["baseline"]
+    # Recorded files belong to the project, and output files to the folder in which pytest was called, like
+    # those of other plugins.
+    outputs = ("report", "json", "markdown", "paired_data")
+    return {
+        "baseline": baseline if "://" in baseline else str(rootdir / baseline),
+        "counters": rootdir / values["counters"],
+        # An ini file may set these to nothing.
+        "against": values["against"] or None,
+        "against_python": values["against_python"] or None,
+        **{name: None if values[name] is None else invocation_dir / values[name] for name in outputs},
+    }
 
 
 def _check_paired(given: Mapping[str, Any], on_command: Mapping[str, Any]) -> None:

@@ -106,11 +106,8 @@ def size_for_limit(  # noqa: PLR0913 - a plan has so many parts
     least = _least_by_load(demand, service, server, utilisation)
     if least > most:
         return _too_many(most, "utilisation")
-    sizes = {1, max_batch, *(size for size in service.batch_sizes if size <= max_batch)}
-    fastest = min(service.quantile(size, target.share) for size in sizes)
-    if target.deadline is not None and fastest > target.deadline:
-        text = f"{_percent(target.share)} of calls take up to {units.seconds(fastest)} without any waiting"
-        return target.unreachable(text, "measure a faster machine, or allow more time")
+    if (too_slow := _too_slow(service, target, max_batch)) is not None:
+        return too_slow
     places = least * workers_per_instance * max_batch
     moments = _moments(demand, max(requests, min(MIN_ROUNDS * places, MAX_REQUESTS)), seed)
     loads: dict[int, QueueLoad] = {}
@@ -123,6 +120,16 @@ def size_for_limit(  # noqa: PLR0913 - a plan has so many parts
     # With a worker for each request, no request waits for a worker.
     unlimited = max(least, math.ceil(moments.size / workers_per_instance))
     return _search(enough, loads, target, least=least, unlimited=unlimited, most=most)
+
+
+def _too_slow(service: ServiceTimes, target: _Target, max_batch: int) -> Needed | None:
+    """Return the answer if even the fastest calls miss the deadline without any waiting."""
+    sizes = {1, max_batch, *(size for size in service.batch_sizes if size <= max_batch)}
+    fastest = min(service.quantile(size, target.share) for size in sizes)
+    if target.deadline is None or fastest <= target.deadline:
+        return None
+    text = f"{_percent(target.share)} of calls take up to {units.seconds(fastest)} without any waiting"
+    return target.unreachable(text, "measure a faster machine, or allow more time")
 
 
 def _least_by_load(demand: Demand, service: ServiceTimes, server: Server, utilisation: float) -> int:

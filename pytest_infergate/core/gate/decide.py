@@ -77,16 +77,14 @@ def judge(
     history = () if baseline is None else baseline.history(result.case)
     measurement = result.measurement
     if result.outcome is Outcome.MEASURED and measurement is not None:
-        recorded = [other.hardware for other in baselines.values() if other.history(result.case)]
-        differences = sorted(result.hardware.difference(other) for other in recorded if result.hardware)
-        if differences and differences[0] and not history:
-            time = stored.incomparable(measurement, differences[0])
-        else:
-            given = result.tolerance.get("p50")
-            tolerance = policy.time_tolerance if given is None else given
-            time = stored.compare_time(history, measurement, tolerance, cases)
-        before = (records or {}).get(result.case)
-        exact = _compare_counters(before, result, policy, environment, recording=policy.saving)
+        given = result.tolerance.get("p50")
+        time = stored.compare_time(
+            history, measurement, policy.time_tolerance if given is None else given, cases
+        )
+        if not history and (reason := _other_hardware(result, baselines.values())):
+            time = stored.incomparable(measurement, reason)
+        recorded = (records or {}).get(result.case)
+        exact = _compare_counters(recorded, result, policy, environment, recording=policy.saving)
         band = launch_spread.launch_band(history, virtual=environment.virtual)
         checks = tuple(
             budgets.check_budget(
@@ -103,12 +101,19 @@ def judge(
         notes = measurement.notes if result.price is None else (*measurement.notes, *result.price.notes)
         return _conclude(result, [], policy, comparisons=(time, *exact), checks=checks, notes=notes)
     verdict = _unmeasured(result, measured_before=bool(history))
-    checks = ()
-    if verdict is not Verdict.NOT_MEASURED:
-        why = result.reason or Note(code=result.outcome.value, text=f"the case is {result.outcome.value}")
-        checks = tuple(budgets.not_checked(budget, why.text, why.hint) for budget in result.budgets)
+    why = result.reason or Note(code=result.outcome.value, text=f"the case is {result.outcome.value}")
+    unchecked = () if verdict is Verdict.NOT_MEASURED else result.budgets
+    checks = tuple(budgets.not_checked(budget, why.text, why.hint) for budget in unchecked)
     notes = () if result.reason is None else (result.reason,)
     return _conclude(result, [verdict], policy, checks=checks, notes=notes)
+
+
+def _other_hardware(result: CaseResult, baselines: Iterable[Baseline]) -> str:
+    """Return why the baselines of a case on other hardware do not apply; empty if there are none."""
+    if result.hardware is None:
+        return ""
+    recorded = [baseline.hardware for baseline in baselines if baseline.history(result.case)]
+    return min(map(result.hardware.difference, recorded), default="")
 
 
 def _unmeasured(result: CaseResult, *, measured_before: bool) -> Verdict:

@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 import msgspec
 
 from pytest_infergate.core.domain import launch_spread, units
+from pytest_infergate.core.domain.measurement import Measurement
 from pytest_infergate.core.domain.model import Case, Environment, Note
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.outcome import (
@@ -86,18 +87,7 @@ def judge(
         recorded = (records or {}).get(result.case)
         exact = _compare_counters(recorded, result, policy, environment, recording=policy.saving)
         band = launch_spread.launch_band(history, virtual=environment.virtual)
-        checks = tuple(
-            budgets.check_budget(
-                budget,
-                measurement,
-                band,
-                price=result.price,
-                demand=result.demand,
-                unpriced=result.unpriced,
-                estimates=policy.gate_estimates,
-            )
-            for budget in result.budgets
-        )
+        checks = _check_budgets(result, measurement, band, policy)
         notes = measurement.notes if result.price is None else (*measurement.notes, *result.price.notes)
         return _conclude(result, [], policy, comparisons=(time, *exact), checks=checks, notes=notes)
     verdict = _unmeasured(result, measured_before=bool(history))
@@ -106,6 +96,23 @@ def judge(
     checks = tuple(budgets.not_checked(budget, why.text, why.hint) for budget in unchecked)
     notes = () if result.reason is None else (result.reason,)
     return _conclude(result, [verdict], policy, checks=checks, notes=notes)
+
+
+def _check_budgets(
+    result: CaseResult, measurement: Measurement, band: float, policy: Policy
+) -> tuple[BudgetCheck, ...]:
+    return tuple(
+        budgets.check_budget(
+            budget,
+            measurement,
+            band,
+            price=result.price,
+            demand=result.demand,
+            unpriced=result.unpriced,
+            estimates=policy.gate_estimates,
+        )
+        for budget in result.budgets
+    )
 
 
 def _other_hardware(result: CaseResult, baselines: Iterable[Baseline]) -> str:

@@ -15,7 +15,7 @@ import pytest
 
 from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.model import Case
-from pytest_infergate.core.domain.outcome import Against, CaseResult, CaseVerdict
+from pytest_infergate.core.domain.outcome import Against, Judged
 from pytest_infergate.core.gate import decide, paired
 from pytest_infergate.errors import InfergateError
 from pytest_infergate.paired.base_setup import BaseSetup, case_modules, overlay_files
@@ -45,8 +45,7 @@ TYPICAL_OVERHEAD: Final = 8.0
 class PairedOutcomes(NamedTuple):
     """What a paired run decided, by node id, and the reports to be replayed."""
 
-    results: Mapping[str, CaseResult]
-    verdicts: Mapping[str, CaseVerdict]
+    judged: Mapping[str, Judged]
     reports: Mapping[str, Sequence[str]]
     """Of the candidate's tests, as pytest serialises them, in JSON."""
     against: Against
@@ -128,8 +127,7 @@ def paired_outcomes(
     ]
     written, problems = write_paired_data(run.settings.paired_data, cases, found, against)
     return PairedOutcomes(
-        results={result.nodeid: result for result, _ in judged},
-        verdicts={verdict.nodeid: verdict for _, verdict in judged},
+        judged={case.result.nodeid: case for case in judged},
         reports={
             trial.spec.nodeid: [report.serialised for report in trial.reports] for trial in found.trials
         },

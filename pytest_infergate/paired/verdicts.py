@@ -8,7 +8,7 @@ import msgspec
 
 from pytest_infergate.core.domain.model import Note
 from pytest_infergate.core.domain.notes import NoteCode
-from pytest_infergate.core.domain.outcome import CaseResult, CaseVerdict, Comparison, Outcome, Verdict
+from pytest_infergate.core.domain.outcome import Comparison, Judged, Outcome, Verdict
 from pytest_infergate.core.gate import decide, paired
 from pytest_infergate.paired.selected_case import SelectedCase
 from pytest_infergate.paired.trial import Trial
@@ -27,9 +27,7 @@ class Judge(NamedTuple):
     control: Note | None
     """Why no time of this run can be compared, if the control shows that."""
 
-    def judge(
-        self, case: SelectedCase, trial: Trial, accepted: Note | None
-    ) -> tuple[CaseResult, CaseVerdict]:
+    def judge(self, case: SelectedCase, trial: Trial, accepted: Note | None) -> Judged:
         """Judge one case; `accepted` is the note of a commit that accepts its changes."""
         outcome, reason = _outcome(trial)
         measured = msgspec.structs.replace(
@@ -58,7 +56,7 @@ class Judge(NamedTuple):
             mismatch=mismatch,
             accepted=accepted,
         )
-        return measured, verdict
+        return Judged(result=measured, verdict=verdict)
 
     def _comparison(self, trial: Trial) -> Comparison:
         if trial.no_base is not None:

@@ -205,8 +205,10 @@ class Infer:
 def result_of(measured: Measured) -> Result:
     """Return what a test gets of a measured case. Raises `InfeasibleError` if memory ran out."""
     if measured.out_of_memory:
-        raise InfeasibleError(str(measured.result.reason))
-    return Result(measured.output, measured.result.measurement, measured.samples, measured.result.price)
+        raise InfeasibleError(str(measured.judged.result.reason))
+    return Result(
+        measured.output, measured.judged.result.measurement, measured.samples, measured.judged.result.price
+    )
 
 
 def _without_ours(frames: TracebackType | None) -> TracebackType | None:

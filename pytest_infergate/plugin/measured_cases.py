@@ -52,7 +52,11 @@ class MeasuredCases:
         measured = self._run.measured.get(nodeid)
         if measured is None:
             return CAUGHT
-        return text.failure_message(measured.verdict, measured.result) if measured.verdict.failed else None
+        return (
+            text.failure_message(measured.judged.verdict, measured.judged.result)
+            if measured.judged.verdict.failed
+            else None
+        )
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -68,11 +72,11 @@ class MeasuredCases:
             report.infergate_skipped = True  # type: ignore[attr-defined]
             return report
         measured = self._run.measured.get(item.nodeid)
-        kept = measured is not None and measured.result is result
-        verdict = measured.verdict if kept and measured is not None else self._run.judge(result)
-        report.infergate = case_report(result, verdict, report.location)  # type: ignore[attr-defined]
+        kept = measured is not None and measured.judged.result is result
+        judged = measured.judged if kept and measured is not None else self._run.judge(result)
+        report.infergate = case_report(judged, report.location)  # type: ignore[attr-defined]
         # JUnit takes them from the report of the teardown, which takes them from the item.
-        named = dict(item.user_properties) | dict(junit.properties(result, verdict))
+        named = dict(item.user_properties) | dict(junit.properties(result, judged.verdict))
         item.user_properties[:] = named.items()
         return report
 
@@ -81,8 +85,10 @@ class MeasuredCases:
         if item.nodeid in self._skipped:
             return self._skipped[item.nodeid]
         measured = self._run.measured.get(item.nodeid)
-        if measured is not None and (report.passed or measured.verdict.failed or measured.out_of_memory):
-            return measured.result
+        if measured is not None and (
+            report.passed or measured.judged.verdict.failed or measured.out_of_memory
+        ):
+            return measured.judged.result
         parameter = parameter_of(item)
         if not report.failed or parameter is None:
             return None

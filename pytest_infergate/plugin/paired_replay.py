@@ -70,15 +70,14 @@ class PairedReference:
             )
         if self._outcomes.interrupted:
             locations = {item.nodeid: item.location for item in session.items}
-            for nodeid, result in self._outcomes.results.items():
-                verdict = self._outcomes.verdicts[nodeid]
-                self._reported.add(case_report(result, verdict, locations[nodeid]))
+            for nodeid, judged in self._outcomes.judged.items():
+                self._reported.add(case_report(judged, locations[nodeid]))
             raise KeyboardInterrupt
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> object:
         """Replay an item that workers have run, before any plugin runs it, or runs it again."""
-        if self._outcomes is None or item.nodeid not in self._outcomes.results:
+        if self._outcomes is None or item.nodeid not in self._outcomes.judged:
             return None
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
         for report in replayed_reports(self._outcomes, item.nodeid, item.config):
@@ -89,7 +88,8 @@ class PairedReference:
 
 def replayed_reports(outcomes: PairedOutcomes, nodeid: str, config: pytest.Config) -> list[pytest.TestReport]:
     """The reports of the candidate's worker, with the verdict in place of a pass that it forbids."""
-    result, verdict = outcomes.results[nodeid], outcomes.verdicts[nodeid]
+    judged = outcomes.judged[nodeid]
+    result, verdict = judged.result, judged.verdict
     reports = [_unpacked(serialised, config) for serialised in outcomes.reports[nodeid]]
     if not reports:  # the process ended before its first report
         reports = [_blank(nodeid, when) for when in ("setup", "call", "teardown")]
@@ -100,7 +100,7 @@ def replayed_reports(outcomes: PairedOutcomes, nodeid: str, config: pytest.Confi
     if result.outcome is Outcome.SKIPPED:
         settled.infergate_skipped = True  # type: ignore[attr-defined]
     else:
-        settled.infergate = case_report(result, verdict, settled.location)  # type: ignore[attr-defined]
+        settled.infergate = case_report(judged, settled.location)  # type: ignore[attr-defined]
     properties = junit.properties(result, verdict)
     for report in reports:
         report.user_properties = [*report.user_properties, *properties]

@@ -9,14 +9,7 @@ from typing import Any
 import msgspec
 
 from pytest_infergate.core.domain.model import Case, Note, Struct
-from pytest_infergate.core.domain.outcome import CaseResult, CaseVerdict
-
-
-class CaseReport(Struct, frozen=True, kw_only=True):
-    """One case on a test report."""
-
-    result: CaseResult
-    verdict: CaseVerdict
+from pytest_infergate.core.domain.outcome import CaseResult, CaseVerdict, Judged
 
 
 class CollectedCases(Struct, frozen=True, kw_only=True):
@@ -36,9 +29,7 @@ def as_builtins(value: Struct) -> dict[str, Any]:
     return msgspec.to_builtins(value)  # type: ignore[no-any-return]
 
 
-def case_report(
-    result: CaseResult, verdict: CaseVerdict, location: tuple[str, int | None, str]
-) -> dict[str, Any]:
+def case_report(judged: Judged, location: tuple[str, int | None, str]) -> dict[str, Any]:
     """Return a case for a test report, with the line of its test.
 
     `location` is that of pytest: the file with the body of the test, relative to the rootdir, and its line
@@ -46,9 +37,9 @@ def case_report(
     """
     path, line, _ = location
     # The body of an inherited test may be in another file, in which an annotation of the line would be wrong.
-    if line is not None and Path(path).as_posix() == result.case.module:
-        result = msgspec.structs.replace(result, line=line + 1)
-    return as_builtins(CaseReport(result=result, verdict=verdict))
+    if line is not None and Path(path).as_posix() == judged.result.case.module:
+        judged = msgspec.structs.replace(judged, result=msgspec.structs.replace(judged.result, line=line + 1))
+    return as_builtins(judged)
 
 
 class ReportedCases:
@@ -58,12 +49,12 @@ class ReportedCases:
         self.collected = CollectedCases()
         self.skipped = 0
         """Number of cases that were skipped by the user's own marks."""
-        self._entries: dict[str, CaseReport] = {}
+        self._cases: dict[str, Judged] = {}
 
     def add(self, data: Mapping[str, Any]) -> None:
         """Add the case of a report."""
-        entry = msgspec.convert(data, CaseReport)
-        self._entries[entry.result.nodeid] = entry
+        judged = msgspec.convert(data, Judged)
+        self._cases[judged.result.nodeid] = judged
 
     def add_collection(self, data: Mapping[str, Any]) -> None:
         """Add the collection of a worker; all workers have the same."""
@@ -72,9 +63,9 @@ class ReportedCases:
     @property
     def results(self) -> tuple[CaseResult, ...]:
         """Results, sorted by node id."""
-        return tuple(self._entries[nodeid].result for nodeid in sorted(self._entries))
+        return tuple(self._cases[nodeid].result for nodeid in sorted(self._cases))
 
     @property
     def verdicts(self) -> tuple[CaseVerdict, ...]:
         """Verdicts, sorted by node id."""
-        return tuple(self._entries[nodeid].verdict for nodeid in sorted(self._entries))
+        return tuple(self._cases[nodeid].verdict for nodeid in sorted(self._cases))

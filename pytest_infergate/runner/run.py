@@ -20,7 +20,7 @@ from pytest_infergate.core.domain import metrics, stats, units
 from pytest_infergate.core.domain.measurement import ConcurrentRun, Peaks
 from pytest_infergate.core.domain.model import Case, Environment, Note
 from pytest_infergate.core.domain.notes import NoteCode
-from pytest_infergate.core.domain.outcome import CaseResult, CaseVerdict, GateMode, Outcome, Policy, Price
+from pytest_infergate.core.domain.outcome import CaseResult, GateMode, Judged, Outcome, Policy, Price
 from pytest_infergate.core.domain.records import Baseline, CounterRecord
 from pytest_infergate.core.gate import decide
 from pytest_infergate.instruments.device import Device, DeviceKind
@@ -50,13 +50,12 @@ class Measured(NamedTuple):
     output: Any
     samples: tuple[float, ...]
     """Seconds of each sampled call."""
-    result: CaseResult
-    verdict: CaseVerdict
+    judged: Judged
 
     @property
     def out_of_memory(self) -> bool:
         """Whether memory ran out, so that there is no output."""
-        return self.result.outcome is Outcome.INFEASIBLE
+        return self.judged.result.outcome is Outcome.INFEASIBLE
 
 
 class InferenceRun:
@@ -134,9 +133,9 @@ class InferenceRun:
         text = f"--infer-max-total of {units.duration(limit)} was spent before this case"
         return Note(code=NoteCode.MAX_TOTAL, text=text, hint="raise it, or select fewer cases")
 
-    def judge(self, result: CaseResult) -> CaseVerdict:
+    def judge(self, result: CaseResult) -> Judged:
         """Judge one result under the policy of this run."""
-        return decide.judge(
+        verdict = decide.judge(
             result,
             self.baselines,
             self.policy,
@@ -144,6 +143,7 @@ class InferenceRun:
             records=self.records,
             cases=self.cases,
         )
+        return Judged(result=result, verdict=verdict)
 
     def measure(self, case: Case, nodeid: str, terms: CaseTerms, invocation: Invocation) -> Measured:
         """Measure and judge one case; at the second call, return the result of the first.
@@ -182,7 +182,7 @@ class InferenceRun:
             price=price if isinstance(price, Price) else None,
             unpriced=price if isinstance(price, Note) else None,
         )
-        self.measured[nodeid] = Measured(subject.output, subject.samples, result, self.judge(result))
+        self.measured[nodeid] = Measured(subject.output, subject.samples, self.judge(result))
         return self.measured[nodeid]
 
     def _effort(self, terms: CaseTerms) -> Effort:

@@ -36,7 +36,8 @@ def judged(trial, control=None, accepted=None):
         environment=Environment(),
     )
     case = SimpleNamespace(case=CASE, nodeid=trial.spec.nodeid, terms=TERMS)
-    return Judge(run, 1, control).judge(case, trial, accepted)
+    found = Judge(run, 1, control).judge(case, trial, accepted)
+    return found.result, found.verdict
 
 
 @pytest.fixture

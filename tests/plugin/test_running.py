@@ -366,7 +366,7 @@ def test_deselected_tests_are_told_with_the_reason(project):
     project.test(file="test_other.py")
     result = project.measure()
     result.assert_outcomes(passed=1, deselected=1)
-    result.stdout.fnmatch_lines(["*devices: fake asked for, the marker allows accel*"])
+    result.stdout.fnmatch_lines(["*devices: fake requested, the marker allows accel*"])
 
 
 def test_max_time_bounds_each_case_and_max_total_the_run(project, monkeypatch):

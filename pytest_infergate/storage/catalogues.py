@@ -201,7 +201,7 @@ def _instances(
         raise StorageError(f"{where}: no row has an on-demand price. Hint: name another catalogue")
     # The highest of several prices: a cost that turns out lower does less harm than one that turns out
     # higher.
-    dearest = {key: max(offers, key=lambda one: one.usd_per_hour) for key, offers in on_demand.items()}
+    dearest = {key: max(offers, key=lambda offer: offer.usd_per_hour) for key, offers in on_demand.items()}
     joined = [
         msgspec.structs.replace(instance, spot_usd_per_hour=spot.get(key))
         for key, instance in dearest.items()
@@ -278,7 +278,7 @@ def _doubts(left_out: Counter[str], offers: Iterable[Sequence[Instance]], where:
     doubtful = [group for group in offers if len({instance.usd_per_hour for instance in group}) > 1]
     if doubtful:
         first = doubtful[0]
-        prices = " and ".join(f"{price:g}" for price in sorted({one.usd_per_hour for one in first}))
+        prices = " and ".join(f"{price:g}" for price in sorted({offer.usd_per_hour for offer in first}))
         more = f", and {len(doubtful) - 1} more like it" if doubtful[1:] else ""
         text = f"{where}: {first[0].full_name} in {first[0].region} costs {prices} USD per hour{more}"
         yield Note(

@@ -80,8 +80,8 @@ class CounterFiles:
         A file whose content does not change is not written, and a file without cases is deleted. Raises
         `StorageError`.
         """
-        gone = frozenset(removed)
-        by_module: dict[str, list[CounterRecord]] = {case.module: [] for case in gone}
+        removed_cases = frozenset(removed)
+        by_module: dict[str, list[CounterRecord]] = {case.module: [] for case in removed_cases}
         for record in records:
             by_module.setdefault(record.case.module, []).append(record)
         changed = 0
@@ -89,7 +89,7 @@ class CounterFiles:
             for module, new in sorted(by_module.items()):
                 path = self.folder / file_name(module)
                 before = _read(path) if path.exists() else {}
-                after = {case: record for case, record in before.items() if case not in gone}
+                after = {case: record for case, record in before.items() if case not in removed_cases}
                 for record in new:
                     merged = merge_records(after.pop(record.case, None), record)
                     if merged.tallies:

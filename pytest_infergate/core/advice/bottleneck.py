@@ -73,15 +73,15 @@ def bottleneck(result: CaseResult) -> Bottleneck | None:
         return None
     roofline = _roofline(result, measured)
     # Launches and copies come first: a roofline means nothing for a device that waits.
-    found = _waiting(measured)
-    if found is None:
+    conclusion = _waiting(measured)
+    if conclusion is None:
         host = 0.0 if measured.enqueue is None else measured.enqueue / measured.latency.p50.value
         if host > HOST_SHARE and measured.device_time is None:
             return None  # the host is busy all along, and the work of the device cannot be seen
-        found = _overhead(measured, roofline) or _limit(roofline)
-    if found is None:
+        conclusion = _overhead(measured, roofline) or _limit(roofline)
+    if conclusion is None:
         return None
-    kind, evidence = found
+    kind, evidence = conclusion
     return Bottleneck(
         kind=kind,
         evidence=evidence,

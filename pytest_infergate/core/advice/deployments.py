@@ -94,19 +94,19 @@ def deployments(sessions: Iterable[Session]) -> tuple[Deployment, ...]:
     Paired runs are left out, because their times are valid for their workers only. Cases are left out if
     their test failed, their outputs are wrong or their measurement is invalid.
     """
-    found: dict[tuple[object, ...], list[MeasuredCase]] = {}
+    by_axes: dict[tuple[object, ...], list[MeasuredCase]] = {}
     for result, verdict, session in _cases(sessions):
         measurement, hardware, case = result.measurement, result.hardware, result.case
         if _unusable(result, verdict) or measurement is None or hardware is None:
             continue
         axes = case.device, case.runtime, case.dtype or "", case.threads or 0
-        found.setdefault((case.test, case.params, *axes, hardware.id), []).append(
+        by_axes.setdefault((case.test, case.params, *axes, hardware.id), []).append(
             MeasuredCase(result, measurement, session, verdict)
         )
     made = []
-    for each in sorted(found, key=str):
-        alone = _deployment(found[each])
-        made += [alone, *_concurrent_deployments(alone, found[each])]
+    for key in sorted(by_axes, key=str):
+        alone = _deployment(by_axes[key])
+        made += [alone, *_concurrent_deployments(alone, by_axes[key])]
     return tuple(made)
 
 
@@ -120,9 +120,9 @@ def left_out(sessions: Iterable[Session]) -> dict[str, tuple[Note, ...]]:
     return {
         name: tuple(
             Note(code=NoteCode.LEFT_OUT, text=f"{nodeids[0]} is left out: {reason}{_more(len(nodeids) - 1)}")
-            for reason, nodeids in found.items()
+            for reason, nodeids in by_reason.items()
         )
-        for name, found in reasons.items()
+        for name, by_reason in reasons.items()
     }
 
 
@@ -166,9 +166,9 @@ def _measurable(service: ServiceTimes) -> bool:
 
 def _deployment(measured: Sequence[MeasuredCase]) -> Deployment:
     """Return the deployment of one worker."""
-    by_size = {one.result.case.batch_size: one for one in measured}
-    found = [by_size[size] for size in sorted(by_size)]
-    result, largest = found[-1].result, found[-1].measurement
+    by_size = {entry.result.case.batch_size: entry for entry in measured}
+    ordered = [by_size[size] for size in sorted(by_size)]
+    result, largest = ordered[-1].result, ordered[-1].measurement
     case = result.case
     if result.hardware is None:
         raise ValueError("a deployment needs the hardware that it was measured on")
@@ -178,7 +178,7 @@ def _deployment(measured: Sequence[MeasuredCase]) -> Deployment:
             return False
         return 0 < energy.watts(taken) <= MAX_WATTS and 0 <= (taken.idle_watts or 0.0) <= MAX_WATTS
 
-    metered = ((one.result.case.batch_size, one.measurement.energy) for one in found)
+    metered = ((entry.result.case.batch_size, entry.measurement.energy) for entry in ordered)
     return Deployment(
         model=model_name(case),
         device=case.device,
@@ -186,25 +186,25 @@ def _deployment(measured: Sequence[MeasuredCase]) -> Deployment:
         dtype=case.dtype,
         threads=case.threads,
         hardware=result.hardware,
-        service=_service_times({size: one.measurement for size, one in by_size.items()}),
+        service=_service_times({size: entry.measurement for size, entry in by_size.items()}),
         launch_band=launch_spread.launch_band(
-            (), virtual=any(one.session.environment.virtual for one in measured)
+            (), virtual=any(entry.session.environment.virtual for entry in measured)
         ),
         host_bytes=largest.memory.host_peak,
         weights_bytes=largest.memory.weights,
-        cold_starts=tuple((one.result.case.batch_size, one.measurement.cold_start) for one in found),
+        cold_starts=tuple((entry.result.case.batch_size, entry.measurement.cold_start) for entry in ordered),
         energies=tuple((size, taken) for size, taken in metered if taken is not None and plausible(taken)),
-        doubts=tuple(_doubts(found)),
+        doubts=tuple(_doubts(ordered)),
     )
 
 
 def _concurrent_deployments(alone: Deployment, measured: Sequence[MeasuredCase]) -> Iterator[Deployment]:
     """Yield the deployments of several concurrent workers, at the batch sizes measured with them."""
     by_workers: dict[int, dict[int, ConcurrentRun]] = {}
-    for one in measured:
-        for run in one.measurement.concurrent_runs:
+    for entry in measured:
+        for run in entry.measurement.concurrent_runs:
             if run.workers >= 2:  # noqa: PLR2004 - one worker is not concurrent
-                by_workers.setdefault(run.workers, {})[one.result.case.batch_size] = run
+                by_workers.setdefault(run.workers, {})[entry.result.case.batch_size] = run
     for workers, by_size in sorted(by_workers.items()):
         try:
             service = ServiceTimes(
@@ -222,17 +222,17 @@ def _concurrent_deployments(alone: Deployment, measured: Sequence[MeasuredCase])
             )
 
 
-def _doubts(found: Sequence[MeasuredCase]) -> Iterator[Note]:
+def _doubts(measured: Sequence[MeasuredCase]) -> Iterator[Note]:
     """Yield the reasons to doubt the times of a deployment, each once and with its first case."""
     notes: dict[str, list[Note]] = {}
-    for one in found:
-        for note in one.measurement.notes:
+    for entry in measured:
+        for note in entry.measurement.notes:
             if note.code in DOUBTFUL_NOTES:
-                text = f"{one.result.nodeid}: {note.text}"
+                text = f"{entry.result.nodeid}: {note.text}"
                 notes.setdefault(note.code, []).append(Note(code=note.code, text=text, hint=note.hint))
-        if one.verdict is not None and one.verdict.verdict in DOUBTFUL_VERDICTS:
-            code = one.verdict.verdict.value
-            text = f"{one.result.nodeid} is {code.replace('-', ' ')} in the run that measured it"
+        if entry.verdict is not None and entry.verdict.verdict in DOUBTFUL_VERDICTS:
+            code = entry.verdict.verdict.value
+            text = f"{entry.result.nodeid} is {code.replace('-', ' ')} in the run that measured it"
             notes.setdefault(code, []).append(Note(code=code, text=text))
     for same in notes.values():
         yield msgspec.structs.replace(same[0], text=f"{same[0].text}{_more(len(same) - 1)}")

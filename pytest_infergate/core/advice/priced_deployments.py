@@ -40,7 +40,7 @@ class PricedDeployment(Struct, frozen=True, kw_only=True):
 
 
 def priced_deployments(
-    found: Iterable[Deployment], table: Iterable[Instance], specified: Mapping[str, Instance]
+    deployments: Iterable[Deployment], table: Iterable[Instance], specified: Mapping[str, Instance]
 ) -> tuple[tuple[PricedDeployment, ...], tuple[Note, ...]]:
     """Find a machine to rent for each deployment.
 
@@ -50,10 +50,10 @@ def priced_deployments(
     the reason.
     """
     table = tuple(table)
-    found = tuple(found)
+    deployments = tuple(deployments)
     made: list[PricedDeployment] = []
     notes: list[Note] = []
-    for deployment in found:
+    for deployment in deployments:
         names = machine_names(deployment)
         fitting = [name for name in specified if any(own.startswith(name) for own in names)]
         # The longest name is the most specific: "cuda:1" over "cuda".
@@ -61,7 +61,7 @@ def priced_deployments(
         if instance is None:
             instance = next(iter(instance_types.proposals(deployment.hardware, table)), None)
         if instance is None:
-            notes.append(_unknown_machine(deployment, found, table))
+            notes.append(_unknown_machine(deployment, deployments, table))
         elif (problem := _problem(deployment, instance)) is not None:
             notes.append(problem)
         else:
@@ -81,11 +81,14 @@ def machine_names(deployment: Deployment) -> tuple[str, ...]:
     return deployment.hardware.id, deployment.device, deployment.device.partition(":")[0]
 
 
-def _unknown_machine(deployment: Deployment, found: Sequence[Deployment], table: Sequence[Instance]) -> Note:
+def _unknown_machine(
+    deployment: Deployment, deployments: Sequence[Deployment], table: Sequence[Instance]
+) -> Note:
     """Return a note on a machine without a price, named by its class if several have such a device."""
     kind = deployment.device.partition(":")[0]
     if any(
-        machine_names(other)[2] == kind and other.hardware.id != deployment.hardware.id for other in found
+        machine_names(other)[2] == kind and other.hardware.id != deployment.hardware.id
+        for other in deployments
     ):
         kind = deployment.hardware.id
     similar = (

@@ -37,46 +37,46 @@ MAX_STREAMS_PER_INSTANCE: Final = 1_000
 """Number of streams of one instance up to which the exact number is searched for."""
 
 
-def advise(question: Question, found: Sequence[PricedDeployment], notes: Sequence[Note] = ()) -> Advice:
+def advise(question: Question, candidates: Sequence[PricedDeployment], notes: Sequence[Note] = ()) -> Advice:
     """Return the advice for one model. `notes` name the deployments that were left out.
 
     Raises `ValueError` for deployments of different models, or without any.
     """
-    models = {priced.deployment.model for priced in found}
+    models = {priced.deployment.model for priced in candidates}
     if len(models) != 1:
         raise ValueError(f"advice needs the deployments of exactly one model, got {len(models)} models")
-    considered = [list(plans_of(priced, question)) for priced in found]
+    considered = [list(plans_of(priced, question)) for priced in candidates]
     plans = fastest_first(sorted((min(each, key=rank) for each in considered if each), key=rank))
-    by_text = {priced.text: priced for priced in found}
+    by_text = {priced.text: priced for priced in candidates}
     if question.day:
         plans = [_scaled(plan, by_text[plan.deployment], question) for plan in plans]
     if question.demand.pattern == "periodic":
         plans = [_with_streams(plan, by_text[plan.deployment], question) for plan in plans]
-    nearest = None if plans else _fastest_unlimited(found, question)
+    nearest = None if plans else _fastest_unlimited(candidates, question)
     answer = Advice(
         model=models.pop(),
         demand=question.demand,
         limit=question.limit,
         utilisation=question.utilisation,
         scale_up=question.scale_up,
-        deployments=tuple(priced.text for priced in found),
+        deployments=tuple(priced.text for priced in candidates),
         plans=tuple(plans),
         considered=tuple(plan for each in considered for plan in each),
-        sweeps=tuple(_sweep(priced) for priced in found),
+        sweeps=tuple(_sweep(priced) for priced in candidates),
         nearest=nearest,
         binding=None if plans else _binding(nearest, question),
-        actions=tuple(_actions(found)),
-        notes=tuple(dict.fromkeys((*notes, *_remarks(found)))),
+        actions=tuple(_actions(candidates)),
+        notes=tuple(dict.fromkeys((*notes, *_remarks(candidates)))),
     )
     if not plans:
         return answer
-    costs = tuple(cost_point(rate, found, question) for rate in demands_around(question.demand))
+    costs = tuple(cost_point(rate, candidates, question) for rate in demands_around(question.demand))
     return msgspec.structs.replace(
         answer,
         costs=costs,
-        enough=headroom(plans[0], costs, found, question),
-        crossings=tuple(crossings(costs, found, question, plans[0])),
-        sensitivities=tuple(sensitivities(plans[0], found, question)),
+        enough=headroom(plans[0], costs, candidates, question),
+        crossings=tuple(crossings(costs, candidates, question, plans[0])),
+        sensitivities=tuple(sensitivities(plans[0], candidates, question)),
     )
 
 
@@ -119,14 +119,14 @@ def _scaled(plan: Plan, priced: PricedDeployment, question: Question) -> Plan:
     return msgspec.structs.replace(plan, scaled=scaled)
 
 
-def _fastest_unlimited(found: Iterable[PricedDeployment], question: Question) -> Plan | None:
+def _fastest_unlimited(candidates: Iterable[PricedDeployment], question: Question) -> Plan | None:
     """Return the fastest plan without a limit; ``None`` if no number of machines serves the demand."""
     # A periodic demand has a limit of its own unless it is infinite.
     limit = math.inf if question.demand.pattern == "periodic" else None
     unlimited = msgspec.structs.replace(question, limit=limit)
     plans = (
         served_plan(priced, unlimited, size, 0.0)
-        for priced in found
+        for priced in candidates
         for size in priced.deployment.service.batch_sizes
     )
     return min((plan for plan in plans if plan is not None), key=lambda plan: plan.load.p95, default=None)
@@ -164,14 +164,14 @@ def _sweep(priced: PricedDeployment) -> Sweep:
     )
 
 
-def _actions(found: Sequence[PricedDeployment]) -> Iterator[Note]:
+def _actions(candidates: Sequence[PricedDeployment]) -> Iterator[Note]:
     """Yield measurements that might show a better deployment."""
-    for priced in found:
+    for priced in candidates:
         deployment = priced.deployment
         cores, sizes = deployment.hardware.cores, deployment.service.batch_sizes
         same_machine = [
             other.deployment
-            for other in found
+            for other in candidates
             if other.deployment.hardware == deployment.hardware
             and other.deployment.device == deployment.device
         ]
@@ -187,7 +187,7 @@ def _actions(found: Sequence[PricedDeployment]) -> Iterator[Note]:
                 text=f"only one worker was measured on {units.plural(cores, 'core')}",
                 hint=f"measure whether several serve more with --infer-workers={cores}",
             )
-    if all(priced.deployment.hardware.accelerator is None for priced in found):
+    if all(priced.deployment.hardware.accelerator is None for priced in candidates):
         yield Note(
             code=NoteCode.NO_ACCELERATOR,
             text="no accelerator was measured, so the advice does not cover GPUs",
@@ -196,9 +196,9 @@ def _actions(found: Sequence[PricedDeployment]) -> Iterator[Note]:
         )
 
 
-def _remarks(found: Sequence[PricedDeployment]) -> Iterator[Note]:
+def _remarks(candidates: Sequence[PricedDeployment]) -> Iterator[Note]:
     """Yield what the user must know about the deployments of an advice."""
-    for priced in found:
+    for priced in candidates:
         deployment = priced.deployment
         yield from deployment.doubts
         if deployment.dtype is not None:
@@ -231,14 +231,14 @@ class Job(Struct, frozen=True, kw_only=True):
     """Cost on spot machines if none is taken away; ``None`` without a spot price."""
 
 
-def plan_backlog(work: Backlog, found: Iterable[PricedDeployment]) -> tuple[Job, ...]:
+def plan_backlog(work: Backlog, candidates: Iterable[PricedDeployment]) -> tuple[Job, ...]:
     """Return the cost of a backlog on each deployment, the cheapest first. Only working time is paid for.
 
     Raises `ValueError` if one batch takes longer than the deadline on every deployment.
     """
     jobs = []
     problem: ValueError | None = None
-    for priced in found:
+    for priced in candidates:
         service = priced.deployment.service
         size = max(service.batch_sizes, key=lambda batch: batch / service.mean(batch))
         try:

@@ -40,11 +40,11 @@ def demands_around(demand: Demand) -> list[float]:
     return [demand.rate * 10 ** (COST_DECADES * step / half) for step in range(-half, half + 1)]
 
 
-def cost_point(rate: float, found: Sequence[PricedDeployment], question: Question) -> CostPoint:
+def cost_point(rate: float, candidates: Sequence[PricedDeployment], question: Question) -> CostPoint:
     """Return the cost of serving a rate on each deployment."""
     changed = at_demand(question, rate)
     return CostPoint(
-        rate=changed.demand.rate, usd_per_month=tuple(_lowest_cost(priced, changed) for priced in found)
+        rate=changed.demand.rate, usd_per_month=tuple(_lowest_cost(priced, changed) for priced in candidates)
     )
 
 
@@ -72,28 +72,28 @@ def _cheapest(point: CostPoint, favourites: Sequence[int | None]) -> int | None:
 
 
 def crossings(
-    costs: Sequence[CostPoint], found: Sequence[PricedDeployment], question: Question, winner: Plan
+    costs: Sequence[CostPoint], candidates: Sequence[PricedDeployment], question: Question, winner: Plan
 ) -> Iterator[Crossing]:
     """Yield the demands at which another deployment becomes the cheapest."""
-    own = next(index for index, priced in enumerate(found) if priced.text == winner.deployment)
+    own = next(index for index, priced in enumerate(candidates) if priced.text == winner.deployment)
     before = _cheapest(costs[0], [own])
     for low, high in pairwise(costs):
         after = _cheapest(high, [own, before])
         if before is not None and after is not None and after != before:
 
             def stays(rate: float, leader: int = before) -> bool:
-                return _cheapest(cost_point(rate, found, question), [own, leader]) == leader
+                return _cheapest(cost_point(rate, candidates, question), [own, leader]) == leader
 
             rate = last_that_holds(stays, low.rate, high.rate, _demand_between(question))
-            yield Crossing(rate=rate, below=found[before].text, above=found[after].text)
+            yield Crossing(rate=rate, below=candidates[before].text, above=candidates[after].text)
         before = after
 
 
 def headroom(
-    winner: Plan, costs: Sequence[CostPoint], found: Sequence[PricedDeployment], question: Question
+    winner: Plan, costs: Sequence[CostPoint], candidates: Sequence[PricedDeployment], question: Question
 ) -> float | None:
     """Return the largest demand that the deployment of the best plan serves at the same cost."""
-    index, priced = next(pair for pair in enumerate(found) if pair[1].text == winner.deployment)
+    index, priced = next(pair for pair in enumerate(candidates) if pair[1].text == winner.deployment)
 
     def affordable(usd: float | None) -> bool:
         return usd is not None and usd <= winner.usd_per_month * (1 + TIE)
@@ -124,12 +124,12 @@ def _demand_between(question: Question) -> Callable[[float, float], float | None
 
 
 def sensitivities(
-    winner: Plan, found: Sequence[PricedDeployment], question: Question
+    winner: Plan, candidates: Sequence[PricedDeployment], question: Question
 ) -> Iterator[Sensitivity]:
     """Yield the best deployment if the winner becomes more expensive, and if it becomes slower."""
-    if len(found) < 2:  # noqa: PLR2004 - no other deployment could win
+    if len(candidates) < 2:  # noqa: PLR2004 - no other deployment could win
         return
-    own = next(priced for priced in found if priced.text == winner.deployment)
+    own = next(priced for priced in candidates if priced.text == winner.deployment)
     slowdown = units.percent(math.expm1(own.deployment.launch_band), signed=False, decimals=0)
     expensive = [
         msgspec.structs.replace(
@@ -140,10 +140,10 @@ def sensitivities(
         )
         if priced.name == winner.instance
         else priced
-        for priced in found
+        for priced in candidates
     ]
     # The worst case within the spread between launches: the winner is slower and all others are faster.
-    slower = [_scaled_times(priced, slower=priced.text == own.text) for priced in found]
+    slower = [_scaled_times(priced, slower=priced.text == own.text) for priced in candidates]
     for assumption, changed in (
         (f"its price {units.percent(PRICE_STEP, decimals=0)}", expensive),
         (f"calls {slowdown} slower, as in another launch, and all others faster", slower),

@@ -173,7 +173,7 @@ def select_instances(
     Memory and form factor of the accelerator count if its name states them. Raises `ValueError` with the
     known names if no instance is left.
     """
-    found = tuple(instances)
+    selected = tuple(instances)
     if accelerator is not None:
         wanted = parsed_name(accelerator)
 
@@ -185,20 +185,24 @@ def select_instances(
                 and wanted.form in (None, model.form)
             )
 
-        known = sorted({instance.accelerator for instance in found if instance.accelerator is not None})
-        found = tuple(one for one in found if one.accelerator is not None and matches(one.accelerator))
-        if not found:
+        known = sorted({instance.accelerator for instance in selected if instance.accelerator is not None})
+        selected = tuple(
+            instance
+            for instance in selected
+            if instance.accelerator is not None and matches(instance.accelerator)
+        )
+        if not selected:
             raise ValueError(
                 f"no instance has the accelerator {accelerator!r}. Hint: known are {', '.join(known)}"
             )
     if regions:
-        known = sorted({instance.region for instance in found})
-        found = tuple(instance for instance in found if instance.region in regions)
-        if not found:
+        known = sorted({instance.region for instance in selected})
+        selected = tuple(instance for instance in selected if instance.region in regions)
+        if not selected:
             raise ValueError(
                 f"no instance is in region {', '.join(regions)}. Hint: known are {', '.join(known)}"
             )
-    return found
+    return selected
 
 
 def discounted(instances: Iterable[Instance], discounts: Mapping[str, float]) -> tuple[Instance, ...]:

@@ -1,6 +1,6 @@
 """Places of operators in a model: paths of modules, of which those with equal work share one path.
 
-``encoder.layer.{0-5,7}.attention`` stands for seven paths.
+``encoder.layer.{0-5,7}.attention`` means seven paths.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import msgspec
 
 from pytest_infergate.core.domain.measurement import OperatorWork
 
-# A label in a file from elsewhere could stand for millions of places: {0-999999}.{0-999999}.
+# A label in a file from elsewhere could mean millions of places: {0-999999}.{0-999999}.
 MAX_PLACES = 10_000
-"""Number of places of one path up to which they are told apart."""
+"""Number of places of one path up to which they are listed one by one."""
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,5}")
 _LABEL = re.compile(r"\{[0-9]{1,6}(-[0-9]{1,6})?(,[0-9]{1,6}(-[0-9]{1,6})?)*\}")
 
@@ -57,12 +57,12 @@ def _label(numbers: Iterable[int]) -> str:
 
 
 def count_places(place: str) -> int:
-    """Return the number of places that a path stands for."""
+    """Return the number of places of a path."""
     return math.prod(sum(map(len, runs)) for runs in map(_runs, place.split(".")) if runs)
 
 
 def expand_places(place: str) -> tuple[str, ...]:
-    """Return the places that a path stands for; the path itself if there are more than `MAX_PLACES`."""
+    """Return the places of a path; the path itself if there are more than `MAX_PLACES`."""
     if count_places(place) > MAX_PLACES:
         return (place,)
     options = [

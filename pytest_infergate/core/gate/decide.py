@@ -208,13 +208,13 @@ def _conclude(
     accepted: Note | None = None,
 ) -> CaseVerdict:
     """Join all verdicts about a case, those of its comparisons and budgets included, into one."""
-    found = [*verdicts, *(row.verdict for row in comparisons)]
-    found += [check.verdict for check in checks if check.verdict is not None]
+    every = [*verdicts, *(row.verdict for row in comparisons)]
+    every += [check.verdict for check in checks if check.verdict is not None]
     # A run that records tolerates some verdicts: the verdict of the case is the one that fails it.
-    failing = [verdict for verdict in found if fails(verdict, policy, result.gate)]
+    failing = [verdict for verdict in every if fails(verdict, policy, result.gate)]
     if comparisons and comparisons[0].verdict not in UNCOMPARED:
         # The time comes first. If it was compared, counters that could not be compared do not matter.
-        found = [verdict for verdict in found if verdict not in UNCOMPARED]
+        every = [verdict for verdict in every if verdict not in UNCOMPARED]
     if accepted is not None and failing:
         notes = (*notes, accepted)
     else:
@@ -222,7 +222,7 @@ def _conclude(
     return CaseVerdict(
         case=result.case,
         nodeid=result.nodeid,
-        verdict=min(failing or found, key=SEVERITY.__getitem__),
+        verdict=min(failing or every, key=SEVERITY.__getitem__),
         failed=(bool(failing) and accepted is None) or result.outcome is Outcome.FAILED,
         comparisons=comparisons,
         budgets=checks,

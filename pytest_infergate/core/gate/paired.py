@@ -113,14 +113,14 @@ def decide(
     for analysis in SCREEN_ANALYSES:
         if analysis > len(screen):
             return Decision(stage=Stage.SCREEN)
-        found = location(screen[:analysis], (others or {}).get(analysis))
-        if analysis < MIN_LAUNCHES_UNPOOLED and math.isinf(found.joint_error):
+        effect = location(screen[:analysis], (others or {}).get(analysis))
+        if analysis < MIN_LAUNCHES_UNPOOLED and math.isinf(effect.joint_error):
             continue
-        if found.value + found.half_width(EQUIVALENT) < limit:
-            return Decision(stage=Stage.DONE, verdict=_within_tolerance(found, terms))
-        if found.value > limit and found.value - found.half_width(SUSPECT) > 0:
+        if effect.value + effect.half_width(EQUIVALENT) < limit:
+            return Decision(stage=Stage.DONE, verdict=_within_tolerance(effect, terms))
+        if effect.value > limit and effect.value - effect.half_width(SUSPECT) > 0:
             return _confirmation(confirm, terms, confirming)
-    if found.value > limit:
+    if effect.value > limit:
         return _confirmation(confirm, terms, confirming)
     return Decision(stage=Stage.DONE, verdict=Verdict.INCONCLUSIVE)
 
@@ -131,21 +131,21 @@ def _confirmation(differences: Sequence[float], terms: PairedTerms, confirming: 
     for analysis in CONFIRM_ANALYSES:
         if analysis > len(differences):
             return Decision(stage=Stage.CONFIRM)
-        found = location(differences[:analysis])
-        if found.value > limit and found.value - found.half_width(level) > floor:
+        effect = location(differences[:analysis])
+        if effect.value > limit and effect.value - effect.half_width(level) > floor:
             return Decision(stage=Stage.DONE, verdict=Verdict.REGRESSED)
-        if found.value + found.half_width(REFUTED) < limit:
-            return Decision(stage=Stage.DONE, verdict=_within_tolerance(found, terms))
+        if effect.value + effect.half_width(REFUTED) < limit:
+            return Decision(stage=Stage.DONE, verdict=_within_tolerance(effect, terms))
     return Decision(stage=Stage.DONE, verdict=Verdict.SUSPECTED)
 
 
-def _within_tolerance(found: Location, terms: PairedTerms) -> Verdict:
+def _within_tolerance(effect: Location, terms: PairedTerms) -> Verdict:
     """Return whether a case within its tolerance is faster, slower or neither."""
-    reach = found.half_width(MOVED)
+    reach = effect.half_width(MOVED)
     floor = math.log1p(terms.floor)
-    if found.value + reach < -floor:
+    if effect.value + reach < -floor:
         return Verdict.IMPROVED
-    return Verdict.SLOWER_WITHIN_TOLERANCE if found.value - reach > floor else Verdict.EQUIVALENT
+    return Verdict.SLOWER_WITHIN_TOLERANCE if effect.value - reach > floor else Verdict.EQUIVALENT
 
 
 def launches_to_next_analysis(stage: Stage, screen: int, confirm: int) -> int:
@@ -202,18 +202,18 @@ def comparison(
     launches = confirm or screen
     differences = [launch.difference for launch in launches]
     spread = None if confirm else (others or {}).get(len(screen))
-    found = location(differences, spread) if len(differences) > 1 else None
+    effect = location(differences, spread) if len(differences) > 1 else None
     verdict = decision.verdict or Verdict.INCONCLUSIVE
     base = stats.mean([median(launch.base) for launch in launches]) if launches else None
-    if found is None or base is None:
+    if effect is None or base is None:
         return Comparison(
             metric="p50", verdict=verdict, evidence="paired", tolerance=terms.tolerance, note=stopped
         )
-    reach = found.half_width((1 - INTERVAL_CONFIDENCE) / 2)
-    detectable = reach + found.half_width(1 - stats.POWER)
+    reach = effect.half_width((1 - INTERVAL_CONFIDENCE) / 2)
+    detectable = reach + effect.half_width(1 - stats.POWER)
     note = stopped
     if note is None and verdict in (Verdict.INCONCLUSIVE, Verdict.SUSPECTED):
-        note = _undecided_note(found, terms)
+        note = _undecided_note(effect, terms)
     elif note is None and base < SHORT_CALL_SECONDS:
         text = f"one call takes {units.seconds(base)}, a part of which is the clock and the loop around it"
         note = Note(code=NoteCode.SHORT_CALL, text=text, hint="give one call more work")
@@ -222,10 +222,10 @@ def comparison(
         verdict=verdict,
         evidence="paired",
         baseline=base,
-        candidate=base * (1 + _ratio(found.value)),
-        effect=_ratio(found.value),
-        low=_ratio(found.value - reach),
-        high=_ratio(found.value + reach),
+        candidate=base * (1 + _ratio(effect.value)),
+        effect=_ratio(effect.value),
+        low=_ratio(effect.value - reach),
+        high=_ratio(effect.value + reach),
         tolerance=terms.tolerance,
         smallest_detectable=_ratio(detectable),
         sessions=len(launches),
@@ -238,13 +238,13 @@ def _ratio(difference: float) -> float:
     return math.expm1(min(difference, MAX_RATIO))
 
 
-def _undecided_note(found: Location, terms: PairedTerms) -> Note:
+def _undecided_note(effect: Location, terms: PairedTerms) -> Note:
     """Return a note on the number of launches that would decide a case."""
-    distance = abs(math.log1p(terms.tolerance) - found.value)
+    distance = abs(math.log1p(terms.tolerance) - effect.value)
     needed = None
     if distance > 0:
         # The number after which half of the interval would be narrower than the distance to the tolerance.
-        spread = found.error * math.sqrt(found.degrees + 1)
+        spread = effect.error * math.sqrt(effect.degrees + 1)
         needed = math.ceil((stats.student_quantile(1 - EQUIVALENT, 30) * spread / distance) ** 2)
     possible = needed is not None and 0 < needed <= MAX_NEEDED_LAUNCHES
     wanted = f"about {needed} launches" if possible else "no number of launches"
@@ -278,11 +278,11 @@ def control_moved(control: Sequence[Launch]) -> Note | None:
     """Return a note if identical code differed between the sides, so that no time of the run is valid."""
     if len(control) < 2:  # noqa: PLR2004 - a single launch has no interval
         return None
-    found = location([launch.difference for launch in control])
-    if abs(found.value) <= max(CONTROL_MOVED, found.half_width(CONTROL_LEVEL)):
+    effect = location([launch.difference for launch in control])
+    if abs(effect.value) <= max(CONTROL_MOVED, effect.half_width(CONTROL_LEVEL)):
         return None
     return Note(
         code=NoteCode.CONTROL_MOVED,
-        text=f"identical code differed by {units.percent(math.expm1(found.value))} between the two sides",
+        text=f"identical code differed by {units.percent(math.expm1(effect.value))} between the two sides",
         hint="this machine treats the two processes differently: measure on another one, or later",
     )

@@ -1,7 +1,7 @@
 """Advice from measured results: `(sessions, questions, prices) -> Recommendations`.
 
-A run is advised on once, when it is concluded, and `infergate advise` answers questions about stored results.
-Both price the measured deployments here, so that they agree.
+The plugin advises on a run once, when it finishes, and `infergate advise` answers questions about stored
+results. Both use the functions of this module, so that they agree.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ OWN: Final = "own"
 
 
 class ModelOffers(NamedTuple):
-    """What can be deployed of one model, and notes on what was left out."""
+    """The priced deployments of one model, and notes on those that were left out."""
 
     priced: tuple[PricedDeployment, ...]
     notes: tuple[Note, ...]
 
 
 def advise_run(session: Session, prices: PriceList, demand: Demand | None) -> Recommendations | None:
-    """Advise on each model of a run that has a demand; ``None`` where no model has one.
+    """Advise on each model of a run that has a demand; ``None`` if no model has one.
 
     `demand` applies to every model; without it each model has the demand of its own test. There is no
-    latency limit, because a budget on p95 is that of a single caller. A paired run gets no advice: its times
-    hold for its own workers only.
+    latency limit, because a budget for p95 applies to a single caller. A paired run gets no advice, because
+    its times are only valid for its own workers.
 
-    Raises `StorageError` for a price table that cannot be read, `ConfigurationError` for an instance that is
-    not in it.
+    Raises `StorageError` for a price table that cannot be read, and `ConfigurationError` for an instance type
+    that is not in the table.
     """
     if session.against is not None:
         return None
@@ -70,37 +70,37 @@ def price_models(
 ) -> dict[str, ModelOffers]:
     """Price the measured deployments of each model.
 
-    `known` is the price table. `specified` names the instance of a machine by device or by the beginning of
-    its hardware class; other machines are looked up by their class.
+    `known` is the price table. `specified` maps a device, or the beginning of a hardware class, to an
+    instance type; other machines are looked up by their class.
     """
     left = deployments.left_out(sessions)
     models: dict[str, list[Deployment]] = {model: [] for model in left}
     for deployment in deployments.deployments(sessions):
         models.setdefault(deployment.model, []).append(deployment)
     offers = {}
-    for model, found in sorted(models.items()):
-        priced, notes = priced_deployments(found, known, specified)
+    for model, measured in sorted(models.items()):
+        priced, notes = priced_deployments(measured, known, specified)
         offers[model] = ModelOffers(tuple(priced), (*notes, *left.get(model, ())))
     return offers
 
 
 def require_offers(offers: Mapping[str, ModelOffers]) -> None:
-    """Raise `ConfigurationError` where no deployment of any model has a price."""
+    """Raise `ConfigurationError` if no deployment of any model has a price."""
     if any(each.priced for each in offers.values()):
         return
     notes = list(dict.fromkeys(note for each in offers.values() for note in each.notes))
     questions = [str(note) for note in notes if note.hint]
     if questions:
         raise ConfigurationError("; ".join(questions))
-    why = "".join(f"; {note}" for note in notes[:1])
+    reason = "".join(f": {note}" for note in notes[:1])
     raise ConfigurationError(
-        "the results hold no case whose times can be used: run the tests with --infer-json, "
-        f"without --infer-against{why}"
+        f"the results contain no case with usable times{reason}. Hint: run the tests with --infer-json and "
+        "without --infer-against"
     )
 
 
 def answer_questions(offers: Mapping[str, ModelOffers], questions: Mapping[str, Question]) -> Recommendations:
-    """Answer the question about each model that has a price; the notes of the others say what is missing."""
+    """Answer the question about each model with a price; others get notes on what is missing."""
     answers = []
     unanswered = {}
     for model, (priced, notes) in offers.items():
@@ -111,13 +111,13 @@ def answer_questions(offers: Mapping[str, ModelOffers], questions: Mapping[str, 
             continue
         rented = [each.instance for each in priced if each.instance.provider != OWN]
         old = instance_types.stale_price_note(rented, today())
-        doubts = (*notes, *(() if old is None else (old,)))
-        answers.append(recommendation.advise(questions[model], priced, doubts))
+        all_notes = (*notes, *(() if old is None else (old,)))
+        answers.append(recommendation.advise(questions[model], priced, all_notes))
     return Recommendations(answers=tuple(answers), unanswered=unanswered)
 
 
 def plan_backlogs(work: Backlog, offers: Mapping[str, ModelOffers]) -> dict[str, tuple[Job, ...]]:
-    """Plan a backlog for each model that has a price. Raises `ValueError` for a deadline that is too near."""
+    """Plan a backlog for each model with a price. Raises `ValueError` for a deadline that is too early."""
     return {
         model: recommendation.plan_backlog(work, each.priced) for model, each in offers.items() if each.priced
     }
@@ -126,7 +126,7 @@ def plan_backlogs(work: Backlog, offers: Mapping[str, ModelOffers]) -> dict[str,
 def configured_machines(
     instances: Mapping[str, str | float], known: Sequence[Instance]
 ) -> dict[str, Instance]:
-    """Instances of the table ``[tool.infergate.instances]``, by device."""
+    """Return the instance types of the table ``[tool.infergate.instances]``, by device."""
     where = "pyproject.toml: [tool.infergate.instances]"
     return {
         device: own_machine(device, value) if isinstance(value, float) else named_machine(value, known, where)
@@ -135,17 +135,17 @@ def configured_machines(
 
 
 def named_machine(name: str, known: Sequence[Instance], where: str) -> Instance:
-    """Look an instance up. Raises `ConfigurationError`, which begins with `where`, for an unknown name."""
+    """Find an instance type by name. Raises `ConfigurationError`, which begins with `where`, if unknown."""
     try:
         return instance_types.find_instance(known, name)
     except ValueError as error:
         raise ConfigurationError(
-            f"{where}: {error}; infergate prices list shows what there is, --prices FILE adds to it"
+            f"{where}: {error} (infergate prices list shows all instance types, --prices FILE adds others)"
         ) from None
 
 
 def own_machine(machine: str, usd_per_hour: float) -> Instance:
-    """Make the instance of a machine that the user owns."""
+    """Return an instance for a machine that the user owns."""
     return Instance(
         provider=OWN,
         region="",

@@ -1,4 +1,4 @@
-"""The ``advise`` command: options become a question about results, and the answers are rendered."""
+"""The ``advise`` command: parse a question from options, answer it from results, and render the answer."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from pytest_infergate.core.domain.outcome import Session
 
 DEVICE_KINDS: Final = ("cpu", "cuda", "mps", "xpu")
-"""Devices that may be given a price although none of the results is of one."""
+"""Devices that may have a price although no result was measured on them."""
 
 
 class AdviseOptions(TypedDict):
-    """Options of the command as click parses them; ``None`` where not given."""
+    """Options of the command as click parses them; ``None`` if not given."""
 
     demand: str | None
     streams: int | None
@@ -48,61 +48,64 @@ class AdviseOptions(TypedDict):
 
 @click.command("advise")
 @FILES
-@click.option("--demand", metavar="RATE", help="Requests that arrive: 50/s, 3/min, 30/s:periodic.")
-@click.option("--streams", type=click.IntRange(min=1), help="Streams of a periodic demand, such as cameras.")
-@click.option("--items", metavar="COUNT", help="Items of a backlog, in place of a demand: 1e6.")
-@click.option("--deadline", metavar="TIME", help="When the backlog must be done: 2h.")
+@click.option("--demand", metavar="RATE", help="Rate at which requests arrive: 50/s, 3/min, 30/s:periodic.")
 @click.option(
-    "--p95-ms", "limit_ms", type=float, metavar="MS", help="95 % of requests are to be answered within."
+    "--streams",
+    type=click.IntRange(min=1),
+    help="Number of streams of a periodic demand, for example of cameras.",
+)
+@click.option("--items", metavar="COUNT", help="Number of items of a backlog, instead of a demand: 1e6.")
+@click.option("--deadline", metavar="TIME", help="Time within which the backlog must be finished: 2h.")
+@click.option(
+    "--p95-ms", "limit_ms", type=float, metavar="MS", help="Time within which 95 % of requests are answered."
 )
 @click.option(
     "--utilisation",
     type=float,
     default=None,
-    help="Share of its capacity that a machine may use. [default: 0.6]",
+    help="Maximum utilisation of a machine, as a share of its capacity. [default: 0.6]",
 )
 @click.option(
     "--min-instances",
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="Instances that run whatever the demand is.",
+    help="Minimum number of instances, whatever the demand is.",
 )
 @click.option(
     "--day",
     metavar="24 NUMBERS",
-    help="Demand of each hour of a day, of which --demand is the peak: 2,1,...,9.",
+    help="Demand of each hour of a day, scaled to a peak of --demand: 2,1,...,9.",
 )
 @click.option(
-    "--scale-up", metavar="TIME", help="From the order of a machine until it serves. [default: 5min]"
+    "--scale-up", metavar="TIME", help="Time from ordering a machine until it serves. [default: 5min]"
 )
-@click.option(
-    "--grid", default="world", show_default=True, help="Whose electricity CO2e is told of: DEU, FRA, USA."
-)
+@click.option("--grid", default="world", show_default=True, help="Electricity grid for CO2e: DEU, FRA, USA.")
 @click.option(
     "--instance",
     "instances",
     multiple=True,
     metavar="DEVICE=NAME",
-    help="What a measured machine is: cpu=c7i.xlarge. Device, or the beginning of a hardware class.",
+    help="Instance type of a measured machine, by device or beginning of its hardware class: cpu=c7i.xlarge.",
 )
 @click.option(
-    "--price", "usd_per_hour", multiple=True, metavar="DEVICE=USD", help="What an own machine costs an hour."
+    "--price", "usd_per_hour", multiple=True, metavar="DEVICE=USD", help="Price per hour of your own machine."
 )
 @click.option(
-    "--prices", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Table of own prices."
+    "--prices", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Table of your own prices."
 )
-@click.option("--region", default=None, help="Region of prices that are looked up by class.")
+@click.option("--region", default=None, help="Use only prices of this region.")
 @click.option(
     "--format",
     "form",
     type=click.Choice(["text", "markdown", "json", "html"]),
     default="text",
     show_default=True,
+    help="Format of the advice.",
 )
 @OUTPUT
 def advise_command(files: tuple[Path, ...], form: str, output: Path | None, **options: Any) -> None:
-    """Say where each model should run for a demand, and what that costs."""
+    """Recommend where to run each model for a demand, with the cost."""
     from pytest_infergate.report.sanitize import without_commands
 
     keep_inputs(files, output)
@@ -111,10 +114,10 @@ def advise_command(files: tuple[Path, ...], form: str, output: Path | None, **op
 
 
 def advice_content(sessions: Sequence[Session], form: str, options: AdviseOptions) -> str:
-    """Answer in a form: ``text``, ``markdown``, ``json`` or ``html``.
+    """Render the answer as ``text``, ``markdown``, ``json`` or ``html``.
 
-    Raises `ConfigurationError` for what cannot be asked, or answered with these results; `StorageError` for
-    a table of prices that cannot be read.
+    Raises `ConfigurationError` for an invalid question or one that these results cannot answer, and
+    `StorageError` for a price table that cannot be read.
     """
     from pytest_infergate.advising import advise
     from pytest_infergate.config.toml import pricing_of
@@ -125,7 +128,7 @@ def advice_content(sessions: Sequence[Session], form: str, options: AdviseOption
     configured, utilisation = pricing_of(Path.cwd()), options["utilisation"]
     if utilisation is not None and not 0 < utilisation <= 1:
         raise ConfigurationError(
-            f"--utilisation: {utilisation:g} is no share above 0 and up to 1, such as 0.6"
+            f"--utilisation must be greater than 0 and at most 1, got {utilisation:g}. Hint: try 0.6"
         )
     pricing = dataclasses.replace(
         configured,
@@ -133,23 +136,23 @@ def advice_content(sessions: Sequence[Session], form: str, options: AdviseOption
         utilisation=configured.utilisation if utilisation is None else utilisation,
         regions=configured.regions if options["region"] is None else (options["region"],),
     )
-    asked = _question(options, pricing.utilisation)
+    question = _question(options, pricing.utilisation)
     offers = _offers(sessions, options, pricing)
     advise.require_offers(offers)
-    if not isinstance(asked, Backlog):
-        return _rendered(advise.answer_questions(offers, dict.fromkeys(offers, asked)), sessions, form)
+    if not isinstance(question, Backlog):
+        return _rendered(advise.answer_questions(offers, dict.fromkeys(offers, question)), sessions, form)
     with _naming("--deadline"):
-        jobs = advise.plan_backlogs(asked, offers)
+        jobs = advise.plan_backlogs(question, offers)
     if form == "json":
-        return formatted_json({"items": asked.items, "deadline": asked.deadline, "jobs": jobs})
+        return formatted_json({"items": question.items, "deadline": question.deadline, "jobs": jobs})
     if form != "text":
-        raise ConfigurationError(f"--format: a backlog is told as text or json, not as {form}")
-    return "\n\n".join(advice_pages.backlog_text(asked, found, model) for model, found in jobs.items())
+        raise ConfigurationError(f"--format must be text or json for a backlog, got {form}")
+    return "\n\n".join(advice_pages.backlog_text(question, each, model) for model, each in jobs.items())
 
 
 @contextmanager
 def _naming(option: str) -> Iterator[None]:
-    """Turn the error of a parser into one that names the option."""
+    """Convert the `ValueError` of a parser into an error that names the option."""
     try:
         yield
     except ValueError as error:
@@ -157,7 +160,7 @@ def _naming(option: str) -> Iterator[None]:
 
 
 def _question(options: AdviseOptions, utilisation: float) -> Question | Backlog:
-    """Parse what is to be served. Raises `ConfigurationError` that names the option."""
+    """Parse the demand or the backlog. Raises `ConfigurationError` that names the option."""
     from pytest_infergate.core.advice.demand import parse_backlog, parse_day, parse_demand
     from pytest_infergate.core.advice.planning import Question
     from pytest_infergate.core.domain import energy, units
@@ -165,21 +168,27 @@ def _question(options: AdviseOptions, utilisation: float) -> Question | Backlog:
 
     demand, items, limit_ms = options["demand"], options["items"], options["limit_ms"]
     if demand is not None and items is not None:
-        raise ConfigurationError("--demand and --items exclude each other: what arrives, or what lies there")
+        raise ConfigurationError(
+            "--demand and --items are mutually exclusive: use one for arrivals, the other for a backlog"
+        )
     if limit_ms is not None and not 0 < limit_ms < math.inf:
-        raise ConfigurationError(f"--p95-ms: {limit_ms:g} is no number of milliseconds above 0, such as 100")
+        raise ConfigurationError(
+            f"--p95-ms must be greater than 0 and finite, got {limit_ms:g}. Hint: write for example 100"
+        )
     if items is not None:
         if options["deadline"] is None:
-            raise ConfigurationError("--items needs a --deadline, such as 2h")
+            raise ConfigurationError("--items requires --deadline. Hint: write for example --deadline 2h")
         with _naming("--items, --deadline"):
             return parse_backlog(items, options["deadline"])
     if demand is None:
-        raise ConfigurationError("say what is to be served: --demand 50/s, or --items 1e6 --deadline 2h")
+        raise ConfigurationError(
+            "no demand is given. Hint: write for example --demand 50/s, or --items 1e6 --deadline 2h"
+        )
     if options["day"] is None and options["scale_up"] is not None:
-        raise ConfigurationError("--scale-up: machines come and go only where --day says when")
+        raise ConfigurationError("--scale-up requires --day. Hint: give the demand of each hour with --day")
     grid = options["grid"]
     if grid not in energy.GRID:
-        raise ConfigurationError(f"--grid: no factor of {grid!r} is known, only of {', '.join(energy.GRID)}")
+        raise ConfigurationError(f"--grid must be one of {', '.join(energy.GRID)}, got {grid!r}")
     with _naming("--demand"):
         arriving = parse_demand(demand, options["streams"])
     with _naming("--day"):
@@ -198,37 +207,45 @@ def _question(options: AdviseOptions, utilisation: float) -> Question | Backlog:
 
 
 def _offers(sessions: Sequence[Session], options: AdviseOptions, pricing: Pricing) -> dict[str, ModelOffers]:
-    """Price the deployments of the results on the machines that project and command line name."""
+    """Price the measured deployments on the machines that the project and the command line specify."""
     from pytest_infergate.advising import advise
     from pytest_infergate.core.advice import deployments, priced_deployments
     from pytest_infergate.core.domain.instance_types import MAX_USD_PER_HOUR
     from pytest_infergate.runner.price_lookup import PriceList
 
-    known = PriceList(pricing).instances
+    prices = PriceList(pricing) if options["region"] is None else PriceList(pricing, "--region")
+    known = prices.instances
     named = {
         machine: advise.named_machine(name, known, "--instance")
         for machine, name in _pairs(options["instances"], "--instance", "cpu=c7i.xlarge")
     }
-    owned: dict[str, Instance] = {}
+    own: dict[str, Instance] = {}
     for machine, text in _pairs(options["usd_per_hour"], "--price", "cpu=1.20"):
         try:
             price = float(text)
         except ValueError:
             price = math.nan
         if not 0 < price <= MAX_USD_PER_HOUR:
-            raise ConfigurationError(f"--price: {text!r} is no price in USD an hour, such as 1.20")
-        owned[machine] = advise.own_machine(machine, price)
+            raise ConfigurationError(
+                f"--price must be a number of USD per hour, greater than 0 and at most {MAX_USD_PER_HOUR:g}, "
+                f"got {text!r}. Hint: write for example cpu=1.20"
+            )
+        own[machine] = advise.own_machine(machine, price)
     measured = dict.fromkeys(
-        name for one in deployments.deployments(sessions) for name in priced_deployments.machine_names(one)
+        name
+        for deployment in deployments.deployments(sessions)
+        for name in priced_deployments.machine_names(deployment)
     )
-    for option, machine in [*(("--instance", one) for one in named), *(("--price", one) for one in owned)]:
+    specified = [*(("--instance", machine) for machine in named), *(("--price", machine) for machine in own)]
+    for option, machine in specified:
         kind = machine.partition(":")[0]
         if measured and kind not in DEVICE_KINDS and not any(name.startswith(machine) for name in measured):
             raise ConfigurationError(
-                f"{option}: {machine!r} is no machine that was measured: {', '.join(measured)}"
+                f"{option}: {machine!r} does not match any measured machine. "
+                f"Hint: known are {', '.join(measured)}"
             )
     configured = advise.configured_machines(pricing.instances, known)
-    return advise.price_models(sessions, known, {**configured, **named, **owned})
+    return advise.price_models(sessions, known, {**configured, **named, **own})
 
 
 def _pairs(texts: Iterable[str], option: str, example: str) -> Iterator[tuple[str, str]]:
@@ -236,7 +253,9 @@ def _pairs(texts: Iterable[str], option: str, example: str) -> Iterator[tuple[st
     for text in texts:
         machine, equals, value = (part.strip() for part in text.partition("="))
         if not (machine and equals and value):
-            raise ConfigurationError(f"{option}: {text!r} is not such as {example}")
+            raise ConfigurationError(
+                f"{option} must be DEVICE=VALUE, got {text!r}. Hint: write for example {example}"
+            )
         yield machine, value
 
 

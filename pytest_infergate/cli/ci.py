@@ -1,4 +1,4 @@
-"""The `ci` command: one run of the gate as a CI service wants it, and the same anywhere else."""
+"""The ``ci`` command: run the gate, and publish its outcome to the CI service if there is one."""
 
 from __future__ import annotations
 
@@ -18,56 +18,56 @@ from pytest_infergate.git import repository_top
 from pytest_infergate.report import github, results
 
 SUMMARY_LIMIT: Final = 2**20
-"""Bytes that GitHub takes of a step, whoever wrote them."""
-LEAST_SUMMARY: Final = 8_192
-"""Minimum number of bytes left for a summary to be written."""
-_OWN: Final = {
+"""Bytes that GitHub accepts for the summary of a step, including those of other programs."""
+MIN_SUMMARY: Final = 8_192
+"""Minimum number of free bytes; with fewer, no summary is written."""
+_RESERVED: Final = {
     "--infer-json": "--json",
     "--infer-report": "--report",
     "--infer-markdown": "--markdown",
     "--infer-against": "--against",
 }
-"""Options of pytest that this command sets itself, by its own."""
+"""Options of pytest that this command sets, with the option of this command that replaces them."""
 _ENDINGS: Final = {
     1: "a test failed",
     2: "interrupted",
-    3: "pytest itself broke",
-    ExitCode.USAGE: "bad usage, see its output",
+    3: "internal error of pytest",
+    ExitCode.USAGE: "usage error, see its output",
     5: "no test was collected",
 }
 
 Echo = Callable[[str], None]
-"""Prints a line."""
+"""Function that prints a line."""
 
 
 class GateRequest(NamedTuple):
-    """What the user asks for; empty where not given."""
+    """The options of the command; empty if not given."""
 
     devices: str = ""
     against: str = ""
-    """A revision; ``auto`` or empty: of the event; ``none``: the baseline on record."""
+    """A revision, ``auto`` or empty for the base of the event, or ``none`` for the stored baseline."""
     baseline: str = ""
     report: str = ""
     json: str = "results.json"
     markdown: str = ""
     save: bool = False
     arguments: str = ""
-    """For pytest, as a shell would split them."""
+    """Arguments for pytest, as a single text that is split like in a shell."""
     rest: tuple[str, ...] = ()
-    """For pytest, split already."""
+    """Arguments for pytest."""
 
 
 class GateRun(NamedTuple):
-    """How a run ended."""
+    """The outcome of a run."""
 
     code: int
     session: Session | None = None
     lead: str = ""
-    """What went wrong beside the cases."""
+    """A problem of the run that is not one of a case; empty without a problem."""
 
     @property
     def verdict(self) -> str:
-        """``passed``, ``failed``, ``none``: nothing was measured, ``error``: there are no results."""
+        """``passed``, ``failed``, ``none`` if nothing was measured, or ``error`` if there are no results."""
         if self.session is None:
             return "error"
         if self.code:
@@ -78,8 +78,8 @@ class GateRun(NamedTuple):
 def run_gate(request: GateRequest, environment: Mapping[str, str], folder: Path, echo: Echo) -> int:
     """Run pytest in a folder, publish the outcome to the CI service, and return the exit code.
 
-    The code is pytest's, or 1 where pytest returned 0 without any proof. Raises `InfergateError` where
-    nothing could be run, after it was published.
+    The code is that of pytest, or 1 if pytest returned 0 without results that passed. Raises `InfergateError`
+    if nothing could be run, after this was published.
     """
     try:
         arguments = _arguments(request)
@@ -97,41 +97,43 @@ def run_gate(request: GateRequest, environment: Mapping[str, str], folder: Path,
 
 
 def _arguments(request: GateRequest) -> list[str]:
-    """Arguments for pytest. Raises `ConfigurationError` for options that this command sets itself."""
+    """Return the arguments for pytest. Raises `ConfigurationError` for options that this command sets."""
     try:
         arguments = [*shlex.split(request.arguments), *request.rest]
     except ValueError as error:
-        raise ConfigurationError(f"--arguments: {request.arguments!r}: {error}") from None
+        raise ConfigurationError(
+            f"--arguments cannot be split: {str(error)[:1].lower()}{str(error)[1:]} in {request.arguments!r}"
+        ) from None
     for argument in arguments:
         name = argument.partition("=")[0]
-        if name in _OWN:
-            raise ConfigurationError(f"{name} is set by this command: give it {_OWN[name]} instead")
+        if name in _RESERVED:
+            raise ConfigurationError(f"{name} is set by this command. Hint: use {_RESERVED[name]} instead")
     return arguments
 
 
 def _against(request: GateRequest, environment: Mapping[str, str], folder: Path, echo: Echo) -> str | None:
-    """Revision to compare with, its history fetched; ``None`` for the baseline on record."""
+    """Return the revision to compare with, and fetch its history; ``None`` for the stored baseline."""
 
     def note(text: str) -> None:
         echo(f"infergate: {text}")
 
     if request.against == "none" or (request.save and not request.against):
-        note("comparing with the baseline on record")
+        note("comparing with the stored baseline")
         return None
     if request.against in ("", "auto"):
         asked = git_base.base_request(environment)
         if not asked.event and request.against == "auto":
-            return "auto"  # pytest takes the upstream of the branch
-        found = git_base.event_base(asked, folder, note)
-        if found is None:
-            why = f"this {asked.event} names" if asked.event else "there is"
-            note(f"{why} nothing to compare with: comparing with the baseline on record")
+            return "auto"  # pytest uses the upstream of the branch
+        base = git_base.event_base(asked, folder, note)
+        if base is None:
+            source = f"this {asked.event} has" if asked.event else "there is"
+            note(f"{source} no base to compare with: comparing with the stored baseline")
             return None
     else:
-        found = git_base.named_base(request.against, folder, note)
-    place = f"merge base {found.commit[:7]}"
-    note(f"comparing with {place if found.revision == found.commit else f'{found.revision} ({place})'}")
-    return found.revision
+        base = git_base.named_base(request.against, folder, note)
+    place = f"merge base {base.commit[:7]}"
+    note(f"comparing with {place if base.revision == base.commit else f'{base.revision} ({place})'}")
+    return base.revision
 
 
 def _command(request: GateRequest, against: str | None) -> list[str]:
@@ -148,34 +150,34 @@ def _command(request: GateRequest, against: str | None) -> list[str]:
 
 
 def launched(command: Sequence[str], folder: Path) -> int:
-    """Run a command with our own output; its exit code, as a shell has it."""
+    """Run a command without capturing its output, and return its exit code as a shell would."""
     # A process ended by a signal has a negative code here, and 128 plus the signal in a shell.
     code = subprocess.run(command, cwd=folder, check=False).returncode  # noqa: S603 - pytest, and the user's arguments
     return code if code >= 0 else 128 - code
 
 
 def _signature(path: Path) -> tuple[int, int] | None:
-    """A value that changes when a file is replaced; ``None`` without a file."""
+    """Return a value that changes if a file is replaced; ``None`` without a file."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return found.st_ino, found.st_mtime_ns
+    return status.st_ino, status.st_mtime_ns
 
 
 def _outcome(code: int, path: Path, before: tuple[int, int] | None) -> GateRun:
-    """Combine the exit code of pytest with the results that it wrote."""
+    """Combine the exit code of pytest with the results that pytest wrote."""
     ending = f"pytest ended with exit code {code}{f' ({_ENDINGS[code]})' if code in _ENDINGS else ''}"
-    # Results of an earlier run, which a failed run leaves behind, must not count as those of this one.
+    # Results of an earlier run, which remain if this run failed, must not count as those of this run.
     if _signature(path) in (None, before):
-        return GateRun(code or 1, lead=f"{ending} and wrote no results into {path.name}")
+        return GateRun(code or 1, lead=f"{ending} and wrote no results to {path.name}")
     try:
         session = results.parse_results(path.read_bytes(), path.name)
     except (OSError, StorageError) as error:
         return GateRun(code or 1, lead=f"{ending}, and its results cannot be read: {error}")
     if code and session.gate.passed:
-        return GateRun(code, session, f"{ending}, for another reason than an inference case")
-    # Another plugin may reset the exit status: the gate decides nevertheless.
+        return GateRun(code, session, f"{ending}, although all inference cases passed")
+    # Another plugin may reset the exit status, but a failed gate must fail the job.
     if not code and not session.gate.passed:
         return GateRun(1, session, f"{ending} although the gate failed")
     return GateRun(code, session)
@@ -184,20 +186,20 @@ def _outcome(code: int, path: Path, before: tuple[int, int] | None) -> GateRun:
 def _publish(
     outcome: GateRun, environment: Mapping[str, str], folder: Path, arguments: Sequence[str], echo: Echo
 ) -> None:
-    """Write annotations, summary and outputs of the CI service; what cannot be written is a warning."""
+    """Write annotations, summary and outputs for the CI service; a failure to write them is a warning."""
     on_github = environment.get("GITHUB_ACTIONS") == "true"
     problems = [
         *_summarised(outcome, environment),
         *_output(outcome, environment.get("GITHUB_OUTPUT", "")),
     ]
     if outcome.verdict == "none":
-        problems.append("no inference test was selected: nothing was measured")
+        problems.append("no inference test was selected, so nothing was measured")
     if on_github:
         for line in _commands(outcome, folder, arguments):
             echo(line)
     for problem in problems:
-        words = github.command("warning", problem, title="infergate")
-        echo(words if on_github else f"infergate: warning: {problem}")
+        warning = github.command("warning", problem, title="infergate")
+        echo(warning if on_github else f"infergate: warning: {problem}")
 
 
 def _commands(outcome: GateRun, folder: Path, arguments: Sequence[str]) -> Iterator[str]:
@@ -209,13 +211,13 @@ def _commands(outcome: GateRun, folder: Path, arguments: Sequence[str]) -> Itera
 
 
 def _summarised(outcome: GateRun, environment: Mapping[str, str]) -> Iterator[str]:
-    """Append to the job summary; yield why that failed."""
+    """Append to the job summary; yield a message if that fails."""
     path = environment.get("GITHUB_STEP_SUMMARY", "")
     if not path:
         return
     room = SUMMARY_LIMIT - _size(path)
-    if room < LEAST_SUMMARY:
-        yield f"the job summary holds {units.bytes_(_size(path))} already: there is no room for more"
+    if room < MIN_SUMMARY:
+        yield f"the job summary already has {units.bytes_(_size(path))}: there is no room for more"
         return
     address = artifacts_address(environment)
     if outcome.session is None:
@@ -234,7 +236,7 @@ def _size(path: str) -> int:
 
 
 def _output(outcome: GateRun, path: str) -> Iterator[str]:
-    """Set the outputs of the step; yield why that failed."""
+    """Set the outputs of the step; yield a message if that fails."""
     if not path:
         return
     session = outcome.session
@@ -256,7 +258,7 @@ def _appended(path: str, text: str, what: str) -> Iterator[str]:
 
 
 def artifacts_address(environment: Mapping[str, str]) -> str:
-    """Address of the page with the artifacts of this run; empty outside of a CI service."""
+    """Return the address of the artifacts of this run; empty outside of a CI service."""
     names = ("GITHUB_SERVER_URL", "GITHUB_REPOSITORY", "GITHUB_RUN_ID")
     server, repository, run = (environment.get(name, "") for name in names)
     if server and repository and run:
@@ -268,9 +270,9 @@ def artifacts_address(environment: Mapping[str, str]) -> str:
 def source_lines(
     session: Session, folder: Path, arguments: Sequence[str] = ()
 ) -> dict[str, tuple[str, int | None]]:
-    """File and line of each case by its node id, as the repository has them; those not found are left out.
+    """Return file and line of each case by node id, relative to the repository; unknown files are left out.
 
-    Node ids begin at pytest's rootdir, which lies above an argument of the run, or above the folder.
+    Node ids are relative to the rootdir of pytest, which is above an argument of the run or above the folder.
     """
     here = folder.resolve()
     root = (repository_top(here) or here).resolve()
@@ -278,10 +280,10 @@ def source_lines(
     starts = [*(path.resolve() for path in given if path.exists()), here]
     folders = dict.fromkeys(above for start in starts for above in (start, *start.parents))
     inside = [above for above in folders if above == root or root in above.parents]
-    found = {}
+    lines = {}
     for result in session.cases:
         files = ((above / result.case.module).resolve() for above in inside)
         file = next((path for path in files if path.is_file() and root in path.parents), None)
         if file is not None:
-            found[result.nodeid] = (file.relative_to(root).as_posix(), result.line)
-    return found
+            lines[result.nodeid] = (file.relative_to(root).as_posix(), result.line)
+    return lines

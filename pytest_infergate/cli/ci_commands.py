@@ -16,50 +16,60 @@ from pytest_infergate.cli.exit_codes import ExitCode
     "--against",
     default="",
     metavar="REV",
-    help="Revision to compare with call by call: auto for that of the "
-    "event (default), none for the baseline on record, latest-tag for the last release.",
+    help="Revision to compare with call by call: auto for the base of the event (default), "
+    "none for the stored baseline, latest-tag for the last tag.",
 )
-@click.option("--devices", default="", metavar="NAMES", help="As --infer-devices of pytest.")
-@click.option("--baseline", default="", metavar="FOLDER", help="As --infer-baseline of pytest.")
+@click.option("--devices", default="", metavar="NAMES", help="Passed to pytest as --infer-devices.")
+@click.option("--baseline", default="", metavar="FOLDER", help="Passed to pytest as --infer-baseline.")
 @click.option(
-    "--save", is_flag=True, help="Record this session into the baseline; compares with no revision."
+    "--save", is_flag=True, help="Record this session in the baseline instead of comparing with a revision."
 )
 @click.option("--report", default="", metavar="FILE", help="HTML report to write.")
 @click.option("--json", default="results.json", show_default=True, metavar="FILE", help="Results to write.")
 @click.option(
-    "--markdown", default="", metavar="FILE", help="Summary to write, beside that of the CI service."
+    "--markdown",
+    default="",
+    metavar="FILE",
+    help="Markdown summary to write, in addition to that of the CI service.",
 )
-@click.option("--arguments", default="", help="Arguments for pytest in one text, split as a shell does.")
+@click.option("--arguments", default="", help="Arguments for pytest as a single text, split like in a shell.")
 @click.argument("rest", nargs=-1, type=click.UNPROCESSED, metavar="[-- PYTEST ARGUMENTS]")
-def ci_command(**asked: Any) -> int:
-    """Run the gate in CI: find the base, fetch its history, run pytest, tell the service. Exits as pytest."""
+def ci_command(**options: Any) -> int:
+    """Run the gate in CI: find the base, fetch its history, run pytest, and publish the outcome.
+
+    The exit code is that of pytest.
+    """
     from pytest_infergate.cli.ci import GateRequest, run_gate
 
-    return run_gate(GateRequest(**asked), os.environ, Path.cwd(), click.echo)
+    return run_gate(GateRequest(**options), os.environ, Path.cwd(), click.echo)
 
 
 @click.command("comment")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--repo", required=True, metavar="OWNER/NAME", help="Repository of the pull request.")
 @click.option(
-    "--run-id", required=True, type=click.IntRange(min=1), help="Id of the run that left the results."
+    "--run-id", required=True, type=click.IntRange(min=1), help="Id of the workflow run that measured."
 )
-@click.option(
-    "--author", default="github-actions[bot]", show_default=True, help="Login that the token writes as."
-)
+@click.option("--author", default="github-actions[bot]", show_default=True, help="Login of the token.")
 def comment_command(files: tuple[Path, ...], repo: str, run_id: int, author: str) -> int:
-    """Write results of a run as the one comment at its pull request. Takes its token from GITHUB_TOKEN."""
+    """Write results of a workflow run as a single comment on its pull request.
+
+    The token is read from GITHUB_TOKEN.
+    """
     from pytest_infergate.cli.github_comment import api_of, publish
 
-    done = publish(files, run_id, api_of(repo, os.environ), author=author)
-    click.echo(done.text)
-    return ExitCode.DONE if done.usable else ExitCode.USAGE
+    published = publish(files, run_id, api_of(repo, os.environ), author=author)
+    click.echo(published.text)
+    return ExitCode.DONE if published.usable else ExitCode.USAGE
 
 
 @click.command("init")
 @click.option("--yes", is_flag=True, help="Write without asking.")
 def init_command(*, yes: bool) -> None:
-    """Set the gate up in a repository: workflows for GitHub and a first test. Overwrites nothing."""
+    """Set up the gate in a repository: workflows for GitHub and a first test.
+
+    Existing files are not changed.
+    """
     from pytest_infergate.cli.starter import plan_starter, preview, write_files
 
     plan = plan_starter(Path.cwd())

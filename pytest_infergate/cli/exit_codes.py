@@ -10,22 +10,22 @@ if TYPE_CHECKING:
 
 
 class ExitCode(enum.IntEnum):
-    """What a command returns to the shell."""
+    """The exit code of a command."""
 
     DONE = 0
     FAILED = 1
     """The gate failed."""
     UNDECIDED = 2
-    """There are cases, and none of them was decided."""
+    """There are cases, but none of them was decided."""
     USAGE = 4
-    """Bad arguments, or input that cannot be used."""
+    """Invalid arguments or invalid input."""
     INTERRUPTED = 130
     PIPE_CLOSED = 141
-    """The reader of the output went away (``| head``): 128 + SIGPIPE, as of any command."""
+    """The reader of the output was closed (``| head``): 128 + SIGPIPE, as for any command."""
 
 
 def gate_exit_code(gate: GateResult) -> ExitCode:
-    """Return the exit code of a command that decides."""
+    """Return the exit code of a command that decides about cases."""
     if not gate.passed or any(verdict.failed for verdict in gate.verdicts):
         return ExitCode.FAILED
     return ExitCode.UNDECIDED if gate.nothing_decided else ExitCode.DONE

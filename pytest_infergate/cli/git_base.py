@@ -1,4 +1,4 @@
-"""The base that a run in CI compares with: read from the event, and fetched up to the merge base."""
+"""Find the base of a run in CI from its event, and fetch the history up to the merge base."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pytest_infergate.errors import ConfigurationError
 from pytest_infergate.git import run_git
 
 LATEST_TAG: Final = "latest-tag"
-"""In place of a revision: the last tag before HEAD."""
+"""Value of ``--against`` for the last tag before HEAD."""
 # Each fetch costs a round trip, and the whole history of a large repository costs minutes.
 STEPS: Final = (50, 200, 800)
 """Numbers of commits by which a shallow clone is deepened, one after another, before all of it is fetched."""
@@ -25,36 +25,36 @@ _NAME_A_BASE = "name the base with --against=REV, or use the stored baseline wit
 
 
 class Point(NamedTuple):
-    """A place in history that the candidate may be compared with."""
+    """A commit that the candidate may be compared with, by name."""
 
     name: str
-    """A branch, a tag, a hash, or any other revision that git reads."""
+    """A branch, a tag, a hash, or any other revision of git."""
     branch: bool = False
     """Whether it is a branch of the remote, which may have moved since the last fetch."""
 
 
 class BaseRequest(NamedTuple):
-    """What an event asks for."""
+    """The bases that an event asks for."""
 
     event: str = ""
-    """Its name, as users know it; empty without an event."""
+    """Name of the event, as users know it; empty without an event."""
     points: tuple[Point, ...] = ()
-    """In order of preference: the first one that is available is compared with."""
+    """Candidates for the base, in order of preference."""
     must: bool = False
-    """Whether the run must fail if none of them is available: a baseline instead would check less."""
+    """Whether the run must fail if no point is available, because a stored baseline would check less."""
 
 
 class Base(NamedTuple):
     """The base of a run in CI."""
 
     revision: str
-    """For ``--infer-against``."""
+    """Value for ``--infer-against``."""
     commit: str
     """Full hash of the merge base with HEAD."""
 
 
 def base_request(environment: Mapping[str, str]) -> BaseRequest:
-    """Read what to compare with from the variables of GitHub Actions or GitLab CI.
+    """Read the possible bases from the variables of GitHub Actions or GitLab CI.
 
     Raises `ConfigurationError` for an event whose checkout is the base itself.
     """
@@ -71,12 +71,12 @@ def _github_request(event: str, environment: Mapping[str, str]) -> BaseRequest:
         with Path(environment.get("GITHUB_EVENT_PATH", "")).open("rb") as file:
             payload = json.loads(file.read(EVENT_BYTES))
     except (OSError, ValueError, RecursionError):
-        pass  # The variables may be enough.
+        pass  # The variables may be sufficient.
     if event == "pull_request_target":
         raise ConfigurationError(
-            "pull_request_target checks out the base and has access to its secrets: the gate would compare "
-            "the base with itself, or run the code of a fork with your rights. Hint: run this workflow on "
-            "pull_request"
+            "the event must not be pull_request_target, which checks out the base and has access to its "
+            "secrets: the gate would compare the base with itself, or run the code of a fork with your "
+            "permissions. Hint: run this workflow on pull_request"
         )
     if event == "pull_request":
         branch = environment.get("GITHUB_BASE_REF") or _text(payload, "pull_request", "base", "ref")
@@ -111,7 +111,7 @@ def _gitlab_request(environment: Mapping[str, str]) -> BaseRequest:
 
 
 def _push_request(before: str, branch: str, default: str) -> BaseRequest:
-    """A push is compared with the branch before it; a new branch with where it left the default branch."""
+    """Compare a push with the branch before the push, or a new branch with the default branch."""
     new = set(before) == {"0"}
     points = [Point(before)] if _HASH.fullmatch(before) and not new else []
     if default not in ("", branch):
@@ -120,22 +120,22 @@ def _push_request(before: str, branch: str, default: str) -> BaseRequest:
 
 
 def _text(payload: Any, *keys: str) -> str:
-    """A string inside the payload of an event, which the sender of a request may have shaped; or empty."""
+    """Return a string of the payload of an event; empty if it is missing. The payload is untrusted."""
     for key in keys:
         payload = payload.get(key) if isinstance(payload, dict) else None
     return payload if isinstance(payload, str) else ""
 
 
 def event_base(request: BaseRequest, folder: Path, report: Callable[[str], None]) -> Base | None:
-    """Find the merge base of HEAD and the first point that is available, fetching as much as that needs.
+    """Find the merge base of HEAD and the first point that is available, and fetch the necessary history.
 
-    `report` is called before each fetch of history. Returns ``None`` if the event asks for no base, or pushed
-    nothing new. Raises `ConfigurationError` if a base is asked for and not available: comparing with less
+    `report` is called before each fetch of history. Returns ``None`` if the event has no base or pushed
+    nothing new. Raises `ConfigurationError` if a required base is not available: a comparison with less
     would be a green build of unchecked code.
     """
     if not request.points:
         if request.must:
-            raise ConfigurationError(f"this {request.event} names no base. Hint: {_NAME_A_BASE}")
+            raise ConfigurationError(f"this {request.event} has no base. Hint: {_NAME_A_BASE}")
         return None
     clone = Clone(folder)
     failures, nothing_new = [], False
@@ -154,9 +154,9 @@ def event_base(request: BaseRequest, folder: Path, report: Callable[[str], None]
 
 
 def named_base(revision: str, folder: Path, report: Callable[[str], None]) -> Base:
-    """Find the merge base of HEAD and a revision that the user names, or the last tag before HEAD.
+    """Find the merge base of HEAD and a revision of the user, or the last tag before HEAD.
 
-    Raises `ConfigurationError` if the revision is neither in the clone nor at its remote.
+    Raises `ConfigurationError` if the revision is neither in the clone nor in its remote.
     """
     clone = Clone(folder)
     found = _merge_base(clone, Point(clone.latest_tag() if revision == LATEST_TAG else revision), report)
@@ -166,10 +166,10 @@ def named_base(revision: str, folder: Path, report: Callable[[str], None]) -> Ba
 
 
 def _merge_base(clone: Clone, point: Point, report: Callable[[str], None]) -> Base | str:
-    """The merge base of HEAD and a point, or the reason why it is unknown."""
+    """Return the merge base of HEAD and a point, or the reason why it is unknown."""
     tip = clone.tip(point)
     if tip is None:
-        return f"{point.name!r} is neither in this clone nor at the remote{clone.reason}"
+        return f"{point.name!r} is neither in this clone nor in its remote{clone.reason}"
     commit = clone.merge_base(tip)
     for step in (*STEPS, None) if clone.shallow else ():
         if commit is not None and not clone.cut_before(commit):
@@ -184,12 +184,12 @@ def _merge_base(clone: Clone, point: Point, report: Callable[[str], None]) -> Ba
 
 
 class Clone:
-    """The user's clone and its remote. Commits and tags are fetched; branches, index and files stay."""
+    """The clone of the user and its remote. Only fetches: branches, index and files stay unchanged."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.reason = ""
-        """The failure of the last command that failed, in brackets."""
+        """The error of the last command that failed, in parentheses."""
         if self._output("rev-parse", "--is-inside-work-tree") != "true":
             raise ConfigurationError(
                 f"{folder} is not inside a git clone{self.reason}. Hint: run the command in one, install git "
@@ -197,18 +197,18 @@ class Clone:
             )
         head = self.commit("HEAD")
         if head is None:
-            raise ConfigurationError("the repository has no commit. Hint: commit something first")
+            raise ConfigurationError("the repository has no commit. Hint: make a first commit")
         self.head = head
         remotes = (self._output("remote") or "").split()
         self.remote = "origin" if "origin" in remotes or not remotes else remotes[0]
 
     @property
     def shallow(self) -> bool:
-        """Whether the clone has only a part of the history."""
+        """Whether a part of the history is missing in the clone."""
         return self._output("rev-parse", "--is-shallow-repository") == "true"
 
     def tip(self, point: Point) -> str | None:
-        """The commit of a point, fetched if it is missing or may have moved."""
+        """Return the commit of a point, and fetch it if it is missing or may have moved."""
         self.reason = ""
         if point.branch:
             reference = f"refs/heads/{point.name}"
@@ -223,13 +223,13 @@ class Clone:
         return found
 
     def commit(self, revision: str) -> str | None:
-        """The hash of a commit that the clone has."""
+        """Return the hash of a commit in the clone; ``None`` if it is missing."""
         wanted = f"{revision}^{{commit}}"
         found = self._output("rev-parse", "--verify", "--quiet", "--end-of-options", wanted)
         return found.splitlines()[-1] if found else None
 
     def merge_base(self, tip: str) -> str | None:
-        """The merge base of a commit and HEAD, as far as the clone knows."""
+        """Return the merge base of a commit and HEAD in the history that the clone has."""
         return self._output("merge-base", tip, self.head)
 
     def cut_before(self, commit: str) -> bool:
@@ -242,16 +242,16 @@ class Clone:
         return not edges.isdisjoint((self._output("rev-list", f"{commit}..{self.head}") or "").split())
 
     def deepen(self, step: int | None, point: Point, tip: str) -> None:
-        """Fetch `step` more commits behind HEAD and a tip, or all of them for ``None``."""
+        """Fetch `step` more commits before HEAD and a tip, or all of them for ``None``."""
         depth = "--unshallow" if step is None else f"--deepen={step}"
         other = f"refs/heads/{point.name}" if point.branch else tip
-        # The remote refuses the whole request if one commit, made in the clone, is unknown to it.
+        # The remote refuses the whole request if it does not know one of the commits.
         for references in ((self.head, other), (self.head,), (other,), ()):
             if self._fetch((depth,), references):
                 return
 
     def latest_tag(self) -> str:
-        """The last tag before HEAD, without tags of HEAD itself. Raises `ConfigurationError`."""
+        """Return the last tag before HEAD, without tags of HEAD itself. Raises `ConfigurationError`."""
         describe = ("describe", "--tags", "--abbrev=0", "HEAD~1")
         found = self._output(*describe)
         if found is None:
@@ -262,17 +262,17 @@ class Clone:
         if found is None:
             raise ConfigurationError(
                 f"--against={LATEST_TAG}: there is no tag before HEAD{self.reason}. "
-                "Hint: make a tag, or name a revision"
+                "Hint: create a tag, or name a revision"
             )
         return found
 
     def readable_name(self, point: Point, tip: str) -> str:
-        """A name that git reads as the tip: that of the point if possible, otherwise the hash."""
+        """Return a revision that is the tip: the name of the point if possible, otherwise the hash."""
         name = f"{self.remote}/{point.name}" if point.branch else point.name
         return name if self.commit(name) == tip else tip
 
     def _fetched(self, reference: str) -> str | None:
-        """The commit of a reference or hash of the remote, fetched; without history into a shallow clone."""
+        """Fetch a reference or hash of the remote, and return its commit. Shallow clones stay shallow."""
         depth = ("--depth=1",) if self.shallow else ()
         if _INVALID_REFERENCE.search(reference) or not self._fetch(depth, (reference,)):
             return None
@@ -283,9 +283,9 @@ class Clone:
         return self._output("fetch", *quiet, *options, self.remote, *references) is not None
 
     def _output(self, *arguments: str) -> str | None:
-        """The output of a git command, or ``None`` if it fails; its reason is kept if it has one."""
-        done = run_git(self.folder, *arguments)
-        if done.succeeded:
-            return done.output
-        self.reason = done.reason or self.reason
+        """Return the output of a git command; ``None`` if it fails, with the error in `reason`."""
+        result = run_git(self.folder, *arguments)
+        if result.succeeded:
+            return result.output
+        self.reason = result.reason or self.reason
         return None

@@ -1,7 +1,7 @@
-"""Results of a run, which may come from a fork, become one comment at its pull request.
+"""Publish results of a workflow run as a single comment on its pull request.
 
-The content of the artifact is untrusted: it is read within limits, and does not influence where the comment
-goes. Run, commit and pull request come from the API of the service.
+The run may be that of a fork, so its artifact is untrusted: it is read within limits, and does not influence
+where the comment is written. Run, commit and pull request are read from the API of the service.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ _T = TypeVar("_T")
 
 BOT: Final = "github-actions[bot]"
 """Login of the token that a workflow has."""
-LARGEST_ARTIFACT: Final = 32 * 10**6
-"""Bytes of results that are read; five thousand cases have about 15 MB."""
-LARGEST_ANSWER: Final = 16 * 10**6
-SECONDS: Final = 30
-"""Until an answer of the API counts as missing."""
+MAX_ARTIFACT: Final = 32 * 10**6
+"""Maximum number of bytes of results; five thousand cases have about 15 MB."""
+MAX_RESPONSE: Final = 16 * 10**6
+"""Maximum number of bytes of a response of the API that are read."""
+TIMEOUT_SECONDS: Final = 30
 PAGE: Final = 100
 PAGES: Final = 50
-"""Pages of comments that are looked through."""
+"""Maximum number of pages of comments that are searched."""
 _QUIET = ("cancelled", "skipped", "stale")
-"""Ends of a run that say nothing of the change."""
-_GRANT = "give the job permissions: `actions: read` and `pull-requests: write`"
+"""Conclusions of a run that do not depend on the change."""
+_GRANT = "grant the job the permissions `actions: read` and `pull-requests: write`"
 
 
 class ApiError(InfergateError):
-    """The service's API refused, or could not be reached."""
+    """The API of the service refused a request, or could not be reached."""
 
 
 class Login(msgspec.Struct):
@@ -59,7 +59,7 @@ class Repository(msgspec.Struct):
 
 
 class Number(msgspec.Struct):
-    """A pull request as a run names it."""
+    """A reference of a run to a pull request."""
 
     number: int
 
@@ -75,7 +75,7 @@ class WorkflowRun(msgspec.Struct):
     conclusion: str | None = None
     head_branch: str | None = None
     head_repository: Repository | None = None
-    """``None`` where the fork is gone."""
+    """``None`` if the fork was deleted."""
     pull_requests: list[Number] = []
     """Empty for a fork."""
 
@@ -94,7 +94,7 @@ class Pull(msgspec.Struct):
 
 
 class Comment(msgspec.Struct):
-    """A comment at a pull request."""
+    """A comment on a pull request."""
 
     id: int
     body: str | None = None
@@ -102,11 +102,11 @@ class Comment(msgspec.Struct):
 
 
 class PublishedComment(NamedTuple):
-    """What was done."""
+    """The outcome of publishing."""
 
     text: str
     usable: bool = True
-    """Whether results that were there could be read."""
+    """``False`` if there were results that could not be read."""
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -122,13 +122,13 @@ class Api:
     def __init__(self, address: str, repository: str, token: str) -> None:
         if not token:
             raise ConfigurationError(
-                "there is no token: set GITHUB_TOKEN (in a workflow env: GITHUB_TOKEN: ${{ github.token }}), "
-                f"and {_GRANT}"
+                "GITHUB_TOKEN must be set. Hint: in a workflow, write env: GITHUB_TOKEN: ${{ github.token }}"
+                f", and {_GRANT}"
             )
         if urlsplit(address).scheme not in ("http", "https"):
-            raise ConfigurationError(f"GITHUB_API_URL: {address!r} is no address of the web")
+            raise ConfigurationError(f"GITHUB_API_URL must be an http or https address, got {address!r}")
         if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository, re.ASCII):
-            raise ConfigurationError(f"--repo: {repository!r} is not such as owner/name")
+            raise ConfigurationError(f"--repo must be OWNER/NAME, got {repository!r}")
         self._base = f"{address.rstrip('/')}/repos/{repository}"
         self._token = token
         self._opener = urllib.request.build_opener(_NoRedirect)
@@ -138,10 +138,10 @@ class Api:
         try:
             return msgspec.json.decode(self._sent("GET", path, None), type=kind)
         except msgspec.DecodeError as error:
-            raise ApiError(f"the API answered {path} with what cannot be read: {error}") from None
+            raise ApiError(f"the API returned an invalid response to {path}: {error}") from None
 
     def write(self, method: str, path: str, body: str | None = None) -> None:
-        """Send a comment's body, or delete it. Raises `ApiError`."""
+        """Send a request that changes a comment, with the body of the comment if given. Raises `ApiError`."""
         self._sent(method, path, None if body is None else json.dumps({"body": body}).encode())
 
     def _sent(self, method: str, path: str, data: bytes | None) -> bytes:
@@ -158,8 +158,8 @@ class Api:
             },
         )
         try:
-            with self._opener.open(request, timeout=SECONDS) as answer:
-                content: bytes = answer.read(LARGEST_ANSWER)
+            with self._opener.open(request, timeout=TIMEOUT_SECONDS) as response:
+                content: bytes = response.read(MAX_RESPONSE)
         except urllib.error.HTTPError as error:
             raise ApiError(_refusal(method, error)) from None
         except (OSError, http.client.HTTPException) as error:
@@ -169,87 +169,90 @@ class Api:
 
 
 def _refusal(method: str, error: urllib.error.HTTPError) -> str:
-    """What a status means here, with the message of the service."""
+    """Explain an HTTP error, with the message of the service and a hint."""
     try:
-        said = msgspec.json.decode(error.read(LARGEST_ANSWER), type=dict[str, Any]).get("message", "")
+        message = msgspec.json.decode(error.read(MAX_RESPONSE), type=dict[str, Any]).get("message", "")
     except (OSError, msgspec.DecodeError, http.client.HTTPException):
-        said = ""
-    words = f" ({plain(str(said))[:200]})" if said else ""
+        message = ""
+    text = f" ({plain(str(message))[:200]})" if message else ""
     if error.code == http.HTTPStatus.UNAUTHORIZED:
-        return f"the API does not know the token{words}: set GITHUB_TOKEN to the one of this workflow"
+        return f"the API rejected the token{text}. Hint: set GITHUB_TOKEN to the token of this workflow"
     if error.code in (http.HTTPStatus.FORBIDDEN, http.HTTPStatus.NOT_FOUND):
         what = "read" if method == "GET" else "write"
-        return f"the token may not {what} this{words}: {_GRANT}; for a fork, in a workflow on workflow_run"
+        hint = f"{_GRANT}; for a fork, in a workflow on workflow_run"
+        return f"the token has no permission to {what}{text}. Hint: {hint}"
     if 300 <= error.code < 400:  # noqa: PLR2004 - redirects
         return (
-            "the API has moved, and a redirect is not followed with a token: name the repository as it is now"
+            "the API redirects to another address, where the token is not sent. Hint: use the current name "
+            "of the repository"
         )
-    return f"the API answered {error.code}{words}; try again"
+    return f"the API returned status {error.code}{text}. Hint: try again"
 
 
 def publish(files: Sequence[Path], run_id: int, api: Api, *, author: str = BOT) -> PublishedComment:
-    """Write or renew the one comment at the pull request of a run.
+    """Write or update the comment on the pull request of a run.
 
-    Left alone are runs of other events, runs that were cancelled, pull requests that have moved on, and what
-    a newer run has written. Raises `ApiError` where the token may not, or nothing can be reached.
+    There is no comment for runs of other events, for cancelled runs, and if the pull request has newer
+    commits. A comment of a newer run is not changed. Raises `ApiError` if the API refuses a request or cannot
+    be reached.
     """
     run = api.read(f"/actions/runs/{run_id}", WorkflowRun)
     if run.event != "pull_request":
         return PublishedComment(
-            f"run {run_id} was started by {plain(run.event)}, not by a pull request: nothing to comment"
+            f"run {run_id} was started by {plain(run.event)}, not by a pull request, so no comment is written"
         )
     if run.conclusion in _QUIET:
-        return PublishedComment(f"run {run_id} was {run.conclusion}: nothing to comment")
+        return PublishedComment(f"run {run_id} was {run.conclusion}, so no comment is written")
     number = _pull_request(api, run)
     if isinstance(number, str):
-        return PublishedComment(f"{number}: nothing to comment")
+        return PublishedComment(f"{number}, so no comment is written")
     body, problem = _body(files, run)
-    done = _settled(api, number, (run.id, run.run_attempt), body, author)
-    # A run that failed before it measured leaves no files, which is not the fault of the results.
-    left = any(path.exists() for path in files)
-    return PublishedComment(f"{done}; {problem}" if problem else done, usable=not (problem and left))
+    action = _settled(api, number, (run.id, run.run_attempt), body, author)
+    # A run that failed before it measured has no files, which is not an error of this command.
+    present = any(path.exists() for path in files)
+    return PublishedComment(f"{action}; {problem}" if problem else action, usable=not (problem and present))
 
 
 def _pull_request(api: Api, run: WorkflowRun) -> int | str:
-    """The number of the open pull request whose head this run is of, or why there is none."""
+    """Return the number of the open pull request whose head was measured, or the reason why there is none."""
     if run.head_repository is None or not run.head_branch:
-        return "the repository or branch of the run is gone"
+        return "the repository or branch of the run was deleted"
     # The API leaves `pull_requests` of a run empty for a fork: the branch identifies the pull request.
     head = quote(f"{run.head_repository.owner.login}:{run.head_branch}", safe="")
     pulls = api.read(f"/pulls?state=open&head={head}&per_page={PAGE}", list[Pull])
-    named = {pull.number for pull in run.pull_requests}
-    ours = [pull for pull in pulls if not named or pull.number in named]
-    if not ours:
-        return f"there is no open pull request of {plain(run.head_branch)}"
-    # Results of an earlier commit would describe code that is not under review any more.
-    current = [pull.number for pull in ours if pull.head.sha == run.head_sha]
+    numbers = {pull.number for pull in run.pull_requests}
+    matching = [pull for pull in pulls if not numbers or pull.number in numbers]
+    if not matching:
+        return f"there is no open pull request for branch {plain(run.head_branch)}"
+    # Results of an earlier commit describe code that is no longer under review.
+    current = [pull.number for pull in matching if pull.head.sha == run.head_sha]
     if not current:
-        return f"the pull request has moved on from {run.head_sha[:7]}"
+        return f"the pull request has newer commits than {run.head_sha[:7]}"
     if len(current) > 1:
         listed = ", ".join(f"#{number}" for number in sorted(current))
-        return f"{listed} have the same head, and the run does not say which of them it is of"
+        return f"{listed} have the same head, and the run does not name one of them"
     return current[0]
 
 
 def _body(files: Sequence[Path], run: WorkflowRun) -> tuple[str, str]:
-    """The comment, and why the artifact could not be used."""
+    """Return the comment, and why the artifact could not be used; empty if it could."""
     order = (run.id, run.run_attempt)
-    ended = run.conclusion or "no conclusion yet"
+    conclusion = run.conclusion or "no conclusion yet"
     try:
         session = merged_results(files)
     except StorageError as error:
-        reason = f"the run ended with {ended}, and left no results that can be used"
+        reason = f"the run ended with {conclusion} and has no usable results"
         return github.without_results(reason, artifact_url=run.html_url, order=order), plain(str(error))
     lead = ""
     if run.conclusion != "success" and session.gate.passed:
-        lead = f"The run ended with {ended}, whatever its results say"
+        lead = f"The run ended with {conclusion}, although its results passed"
     return github.comment(session, order, artifact_url=run.html_url, lead=lead), ""
 
 
 def merged_results(files: Iterable[Path]) -> Session:
-    """Read untrusted results. Raises `StorageError`, which repeats nothing of their content."""
+    """Read untrusted results. Raises `StorageError` without any of their content."""
     named = []
-    room = LARGEST_ARTIFACT
+    room = MAX_ARTIFACT
     for path in files:
         content = _content(path, room)
         room -= len(content)
@@ -259,28 +262,26 @@ def merged_results(files: Iterable[Path]) -> Session:
     try:
         return flat_session(merge_sessions(named))
     except (ValueError, RecursionError) as error:
-        raise StorageError(f"the results cannot be put together: {error}") from None
+        raise StorageError(f"the results cannot be merged: {error}") from None
 
 
 def _content(path: Path, room: int) -> bytes:
-    # A link in an artifact could name any file of the runner.
+    # A link in an artifact could point to any file of the runner.
     if path.is_symlink() or not path.is_file():
-        raise StorageError(f"{path.name}: there is no such file in the artifact")
+        raise StorageError(f"{path.name}: the artifact does not contain this file")
     try:
         with path.open("rb") as file:
             content = file.read(room + 1)
     except OSError as error:
         raise StorageError(f"{path.name}: {error.strerror or error}") from None
     if len(content) > room:
-        raise StorageError(
-            f"{path.name}: larger than {LARGEST_ARTIFACT / 1e6:.0f} MB, which no honest run writes"
-        )
+        raise StorageError(f"{path.name}: results must have at most {MAX_ARTIFACT / 1e6:.0f} MB in total")
     return content
 
 
 def _settled(api: Api, number: int, order: tuple[int, int], body: str, author: str) -> str:
-    """Leave one comment at the pull request, that of the newest run; return what was done."""
-    # Two runs may comment at the same time: each posts first, and then removes what is not the newest.
+    """Keep a single comment, that of the newest run, on the pull request; return a description."""
+    # Two runs may comment at the same time: each posts first, then removes all but the newest comment.
     ours = _ours(api, number, author)
     posted = not ours
     if posted:
@@ -291,16 +292,16 @@ def _settled(api: Api, number: int, order: tuple[int, int], body: str, author: s
     if max(found for found, _ in ours) > order:
         mine = [comment for found, comment in ours if posted and found == order]
         _delete(api, mine)
-        return f"a newer run has commented on #{number}: left alone"
+        return f"#{number} has a comment of a newer run, which is not changed"
     found, first = ours[0]
     _delete(api, [comment for _, comment in ours[1:]])
     if not posted or found != order:
         api.write("PATCH", f"/issues/comments/{first.id}", body)
-    return f"{'commented on' if posted else 'renewed the comment on'} #{number}"
+    return f"{'commented on' if posted else 'updated the comment on'} #{number}"
 
 
 def _ours(api: Api, number: int, author: str) -> list[tuple[tuple[int, int], Comment]]:
-    """Comments with the marker, oldest first, each with its run; not those of others, who may copy it."""
+    """Return comments of `author` with the marker, which others may copy; oldest first, each with its run."""
     comments: list[Comment] = []
     for page in range(1, PAGES + 1):
         found = api.read(f"/issues/{number}/comments?per_page={PAGE}&page={page}", list[Comment])
@@ -322,6 +323,6 @@ def _delete(api: Api, comments: Iterable[Comment]) -> None:
 
 
 def api_of(repository: str, environment: Mapping[str, str]) -> Api:
-    """The API that a workflow's variables name. Raises `ConfigurationError` without a token."""
+    """Return the API that the variables of a workflow name. Raises `ConfigurationError` without a token."""
     address = environment.get("GITHUB_API_URL") or "https://api.github.com"
     return Api(address, repository, environment.get("GITHUB_TOKEN", ""))

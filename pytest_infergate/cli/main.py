@@ -45,7 +45,7 @@ for _command in (
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command and exit with an `ExitCode`; `ci` exits as pytest does."""
+    """Run the command and exit with an `ExitCode`; ``ci`` exits with the code of pytest."""
     try:
         code = _invoke(sys.argv[1:] if arguments is None else list(arguments))
         sys.stdout.flush()
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (click.Abort, KeyboardInterrupt):
         code = ExitCode.INTERRUPTED
     except OSError as error:
-        # Python flushes the output once more as it exits, and would report the same error again.
+        # Python flushes the output again when it exits, and would report the same error again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = ExitCode.PIPE_CLOSED
         if not isinstance(error, BrokenPipeError):

@@ -1,4 +1,4 @@
-"""Commands on tables of prices: list, import and refresh."""
+"""Commands for price tables: list, import and refresh."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _TABLE = click.option(
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
     required=True,
-    help="Table to write, as CSV.",
+    help="Price table to write, as CSV.",
 )
 
 
 @click.group("prices", no_args_is_help=False)
 def prices_command() -> None:
-    """List prices of machines, or make a table of them."""
+    """List prices of machines, or write a price table."""
 
 
 @prices_command.command("list")
@@ -37,32 +37,39 @@ def prices_command() -> None:
     "files",
     multiple=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Table of own prices, over those that come with infergate; may be repeated.",
+    help="Table of your own prices, which take precedence over the included ones; may be repeated.",
 )
 def list_command(accelerator: str | None, regions: tuple[str, ...], files: tuple[Path, ...]) -> None:
-    """List the prices that are known, in US dollars an hour."""
+    """List the known prices, in US dollars per hour."""
     from pytest_infergate.core.domain import instance_types
     from pytest_infergate.report.price_table import price_table
     from pytest_infergate.storage.prices import load_prices, today
 
     known, notes = load_prices(files)
-    found = _selected(known, accelerator, regions)
-    ordered = sorted(found, key=lambda one: (one.accelerator or "", one.accelerator_count, one.usd_per_hour))
+    selected = _selected(known, accelerator, regions)
+    ordered = sorted(
+        selected,
+        key=lambda instance: (
+            instance.accelerator or "",
+            instance.accelerator_count,
+            instance.usd_per_hour,
+        ),
+    )
     click.echo(price_table(ordered))
-    old = instance_types.stale_price_note(found, today())
+    old = instance_types.stale_price_note(selected, today())
     _show_notes((*notes, *(() if old is None else (old,))))
 
 
 @prices_command.command("import")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--provider", metavar="NAME", help="Whose prices these are, where the rows do not say.")
-@click.option("--as-of", metavar="DAY", help="Of when they are, where the rows do not say: 2026-07-20.")
+@click.option("--provider", metavar="NAME", help="Provider of rows that do not name one.")
+@click.option("--as-of", metavar="DAY", help="Date of rows that do not have one: 2026-07-20.")
 @_REGIONS
 @_TABLE
 def import_command(
     file: Path, provider: str | None, as_of: str | None, regions: tuple[str, ...], output: Path
 ) -> None:
-    """Make a table of prices from a catalogue of somebody else: one row an offer, as CSV."""
+    """Write a price table from the catalogue of another tool: a CSV file with one row per offer."""
     from pytest_infergate.storage.catalogues import import_catalog
 
     _write_table(import_catalog(file, provider, as_of or ""), regions, output)
@@ -75,23 +82,26 @@ def import_command(
 @_REGIONS
 @_TABLE
 def refresh_command(providers: tuple[str, ...], regions: tuple[str, ...], output: Path) -> None:
-    """Make a table of today's prices, over the network. Needs pip install 'pytest-infergate[prices]'."""
+    """Write a price table of current prices from the network.
+
+    Requires pip install 'pytest-infergate[prices]'.
+    """
     from pytest_infergate.storage.catalogues import PROVIDERS, refresh
 
     _write_table(refresh(providers or PROVIDERS), regions, output)
 
 
 def _write_table(
-    found: tuple[tuple[Instance, ...], tuple[Note, ...]], regions: Sequence[str], output: Path
+    catalog: tuple[tuple[Instance, ...], tuple[Note, ...]], regions: Sequence[str], output: Path
 ) -> None:
     from pytest_infergate.core.domain.units import plural
     from pytest_infergate.storage.prices import write_prices
 
-    instances, notes = found
-    kept = _selected(instances, None, regions)
-    write_prices(output, kept)
+    instances, notes = catalog
+    selected = _selected(instances, None, regions)
+    write_prices(output, selected)
     _show_notes(notes)
-    click.echo(f"wrote {output}: {plural(len(kept), 'instance')}", err=True)
+    click.echo(f"wrote {output}: {plural(len(selected), 'instance')}", err=True)
 
 
 def _selected(

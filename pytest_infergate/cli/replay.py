@@ -1,4 +1,4 @@
-"""A paired run decided again from its turns: the times alone, without counters and outputs."""
+"""Decide a paired run again from its recorded times, without counters and outputs."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from pytest_infergate.core.gate import decide, paired
 from pytest_infergate.storage.paired_data import PairedCaseData, PairedData
 
 
-def decide_again(turns: PairedData) -> Session:
-    """Decide every case of a file of turns as the run did."""
+def decide_again(data: PairedData) -> Session:
+    """Decide every case of paired data in the same way as the run."""
     policy = Policy()
-    control = paired.control_moved(turns.control)
-    verdicts = [_judged(case, turns, policy, control) for case in turns.cases]
+    control = paired.control_moved(data.control)
+    verdicts = [_judged(case, data, policy, control) for case in data.cases]
     return Session(
         tool_version=__version__,
         created="",
         environment=Environment(),
         cases=(),
-        gate=decide.gate_session(verdicts, policy, known=[case.case for case in turns.cases]),
-        against=turns.against,
+        gate=decide.gate_session(verdicts, policy, known=[case.case for case in data.cases]),
+        against=data.against,
     )
 
 
-def _judged(case: PairedCaseData, turns: PairedData, policy: Policy, control: Note | None) -> CaseVerdict:
+def _judged(case: PairedCaseData, data: PairedData, policy: Policy, control: Note | None) -> CaseVerdict:
     time = paired.compared(
         case.screen,
         case.confirm,
         case.plan,
-        confirming=turns.confirming,
+        confirming=data.confirming,
         others=case.others,
         control=control,
     )
-    side = CaseResult(case=case.case, nodeid=case.nodeid, outcome=Outcome.MEASURED)
-    accepted = decide.accepted_note(case.case, case.nodeid, turns.against.accepted)
-    return decide.judge_paired(side, side, time, policy, Environment(), accepted=accepted)
+    result = CaseResult(case=case.case, nodeid=case.nodeid, outcome=Outcome.MEASURED)
+    accepted = decide.accepted_note(case.case, case.nodeid, data.against.accepted)
+    return decide.judge_paired(result, result, time, policy, Environment(), accepted=accepted)

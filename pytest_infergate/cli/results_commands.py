@@ -14,7 +14,7 @@ from pytest_infergate.cli.results_files import FILES, OUTPUT, keep_inputs, read_
 @FILES
 @OUTPUT
 def merge_command(files: tuple[Path, ...], output: Path | None) -> None:
-    """Put results of several machines into one file. Order and repetition change nothing."""
+    """Merge results of several machines into one file. Order and repetition do not matter."""
     from pytest_infergate.report import results
 
     write_output(results.render_merged(read_sessions(files)), output)
@@ -23,9 +23,9 @@ def merge_command(files: tuple[Path, ...], output: Path | None) -> None:
 @click.command("gate")
 @FILES
 def gate_command(files: tuple[Path, ...]) -> int:
-    """Decide once over results of several machines.
+    """Decide about the results of all machines together.
 
-    Exit code 1 where any of them failed, 2 where there are cases and none was decided.
+    The exit code is 1 if a case failed, and 2 if there are cases but none was decided.
     """
     from pytest_infergate.core.gate.merge import flat_session
     from pytest_infergate.report import text
@@ -46,7 +46,7 @@ def gate_command(files: tuple[Path, ...]) -> int:
     help="File to write.",
 )
 def report_command(files: tuple[Path, ...], output: Path) -> None:
-    """Write the HTML page of results of one machine or several."""
+    """Write an HTML page with the results of one or more machines."""
     from pytest_infergate.core.gate.merge import flat_session
     from pytest_infergate.report import html
 
@@ -57,9 +57,9 @@ def report_command(files: tuple[Path, ...], output: Path) -> None:
 @click.command("replay")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def replay_command(file: Path) -> int:
-    """Decide a paired run again, from the turns that --infer-paired-data wrote. Measures nothing.
+    """Decide a paired run again, from a file of --infer-paired-data, without measuring.
 
-    Exit code 1 where a case fails, 2 where there are cases and none was decided.
+    The exit code is 1 if a case fails, and 2 if there are cases but none was decided.
     """
     from pytest_infergate.cli.replay import decide_again
     from pytest_infergate.report import text

@@ -1,4 +1,4 @@
-"""Results files of the commands: arguments, reading, and writing the outcome."""
+"""Arguments for results files and output, and functions that read and write them."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ OUTPUT: Final = click.option(
     "-o",
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="File to write, in place of the terminal.",
+    help="File to write instead of the terminal.",
 )
 
 
 def read_sessions(files: Iterable[Path]) -> tuple[Session, ...]:
-    """Read results files of several machines and put them together.
+    """Read and merge results files of one or more machines.
 
-    Raises `StorageError` for a file that cannot be used, and for files that contradict each other.
+    Raises `StorageError` for an invalid file, and for files that contradict each other.
     """
     from pytest_infergate.core.gate.merge import merge_sessions
     from pytest_infergate.errors import StorageError
     from pytest_infergate.report.results import parse_all
 
-    # Every file is untrusted: parse_all refuses what it cannot use, and names file and field.
+    # Files are untrusted: `parse_all` refuses invalid ones, and names file and field.
     named = [(str(file), session) for file in files for session in parse_all(file.read_bytes(), str(file))]
     try:
         return merge_sessions(named)
@@ -40,13 +40,15 @@ def read_sessions(files: Iterable[Path]) -> tuple[Session, ...]:
 
 
 def keep_inputs(files: Iterable[Path], output: Path | None) -> None:
-    """Refuse to write a report over one of the results that it shows."""
+    """Raise a usage error if the output would overwrite one of the results files."""
     if output is not None and output.exists() and any(output.samefile(file) for file in files):
-        raise click.UsageError(f"-o {output} is one of the results: choose another file")
+        raise click.UsageError(
+            f"-o must not be one of the results files, got {output}. Hint: choose another file"
+        )
 
 
 def write_output(content: str, output: Path | None) -> None:
-    """Write a file, or print what a CI runner must not take for its own commands."""
+    """Write a file, or print the content without anything that a CI runner would take for a command."""
     if output is None:
         from pytest_infergate.report.sanitize import without_commands
 

@@ -1,4 +1,4 @@
-"""Files that a repository needs for the gate: shown first, and written where there is none yet."""
+"""The ``init`` command: files that a repository needs for the gate. Existing files are not changed."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ from pytest_infergate.storage.atomic import unwritable
 
 WORKFLOWS: Final = PurePosixPath(".github/workflows")
 _INSTALLED = "--editable . "
-"""Of the starter's workflow: what is installed beside infergate."""
+"""Part of the workflow: what is installed in addition to infergate."""
 _PINNED = re.compile(r"pytest-infergate==[\w.]+")
 _FIRST_IMPORT = "from inference_example import"
 
 
 class StarterFile(NamedTuple):
-    """A file to write, below the top of the repository."""
+    """A file to write, with its path in the repository."""
 
     path: PurePosixPath
     text: str
 
 
 class StarterPlan(NamedTuple):
-    """What will be written, and what is left to the user."""
+    """The files to write, and what the user must do."""
 
     top: Path
     files: tuple[StarterFile, ...]
     existing: tuple[PurePosixPath, ...]
-    """Left alone."""
+    """Files that exist and are not changed."""
     snippet: str
-    """To paste into the ``pyproject.toml`` that is there; empty where it is written."""
+    """Settings to add to an existing ``pyproject.toml``; empty if the file is written."""
 
 
 def plan_starter(folder: Path) -> StarterPlan:
-    """Work out what a repository lacks. Raises `ConfigurationError` outside of a git repository."""
+    """Find the files that a repository lacks. Raises `ConfigurationError` outside of a git repository."""
     top = repository_top(folder)
     if top is None:
         raise ConfigurationError(
-            f"{folder} is not inside a git repository, and the gate compares commits: "
-            "run `git init` there, or go to one"
+            f"{folder} is not inside a git repository, which the gate needs to compare commits. "
+            "Hint: run `git init`, or change to a repository"
         )
     tests = "tests" if (top / "tests").is_dir() or not (top / "test").is_dir() else "test"
     wanted = [
@@ -56,9 +56,9 @@ def plan_starter(folder: Path) -> StarterPlan:
     example = PurePosixPath(tests, "inference_example.py")
     written = _template("test_inference.txt")
     if (top / tests / "__init__.py").is_file():
-        # pytest then imports the test as a module of a package, and does not put its folder on the path.
+        # pytest then imports the test as a module of a package, and does not add its folder to sys.path.
         written = written.replace(_FIRST_IMPORT, f"from {tests}.inference_example import")
-    if not (_exists(top, test) or _exists(top, example)):  # one is of no use without the other
+    if not (_exists(top, test) or _exists(top, example)):  # neither is useful without the other
         wanted += [
             StarterFile(test, written),
             StarterFile(example, _template("inference_example.txt")),
@@ -77,36 +77,38 @@ def plan_starter(folder: Path) -> StarterPlan:
 
 
 def preview(plan: StarterPlan) -> str:
-    """Everything that will be written, line by line, and what to do next."""
+    """Render the content of all files to write, and the next steps."""
     blocks = []
     for file in plan.files:
         lines = difflib.unified_diff([], file.text.splitlines(), "/dev/null", str(file.path), lineterm="")
         blocks.append("\n".join(line for line in lines if not line.startswith("@@")))
     if not plan.files:
-        blocks.append(f"There is nothing to write in {plan.top}.")
+        blocks.append(f"All files exist already in {plan.top}.")
     if plan.existing:
         blocks.append(
-            "\n".join(["Exists already and is left alone:", *(f"  {path}" for path in plan.existing)])
+            "\n".join(["These files exist and are not changed:", *(f"  {path}" for path in plan.existing)])
         )
     if plan.snippet:
-        blocks.append(f"To paste into pyproject.toml, if wanted:\n\n{plan.snippet.rstrip()}")
+        blocks.append(f"Optional settings for your pyproject.toml:\n\n{plan.snippet.rstrip()}")
     if plan.files:
         blocks.append(
-            "Next: look at it with `pytest --infer-devices=cpu`, commit it on a branch, and open a pull "
+            "Next steps: run `pytest --infer-devices=cpu`, commit the files on a branch, and open a pull "
             "request. Comments begin when the report workflow is on the default branch. "
-            "Runs leave results.json and report.html: list them in .gitignore."
+            "Runs write results.json and report.html: add them to .gitignore."
         )
     return "\n\n".join(blocks)
 
 
 def write_files(plan: StarterPlan) -> list[PurePosixPath]:
-    """Write the files of a plan. Raises `StorageError` for a file that exists by now."""
+    """Write the files of a plan. Raises `StorageError` for a file that exists in the meantime."""
     written = []
     for file in plan.files:
         target = plan.top / file.path
-        # A folder that links out of the repository would have the file written elsewhere.
+        # If a folder is a link to a place outside of the repository, the file would be written there.
         if plan.top.resolve() not in (target.parent.resolve() / target.name).parents:
-            raise StorageError(f"{file.path}: its folder is a link out of the repository; remove the link")
+            raise StorageError(
+                f"{file.path}: its folder must not be a link out of the repository. Hint: remove the link"
+            )
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             with target.open("x", encoding="utf-8", newline="\n") as stream:
@@ -122,13 +124,13 @@ def _exists(top: Path, name: str | PurePosixPath) -> bool:
 
 
 def _template(name: str) -> str:
-    """A file of the package, which installs this version of it."""
+    """Return a file of the package, with the version of infergate replaced by this one."""
     text = (files("pytest_infergate") / "starter" / name).read_text(encoding="utf-8")
     return _PINNED.sub(f"pytest-infergate=={__version__}", text)
 
 
 def _workflow(top: Path, tests: str) -> str:
-    """The measuring workflow, which installs the repository and its requirements."""
+    """Return the workflow that measures, which installs the repository and its requirements."""
     try:
         project = (top / "pyproject.toml").read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -1,4 +1,4 @@
-"""Advice in words, and the columns of its tables."""
+"""Advice as sentences, and the columns of its tables."""
 
 from __future__ import annotations
 
@@ -16,12 +16,18 @@ from pytest_infergate.report.columns import Column
 from pytest_infergate.report.sanitize import plain
 
 ASSUMPTIONS: Final = (
-    "Service time is not latency under load: requests wait for each other, and that was simulated.",
-    "Leave room: a real server took a sixth longer at 30 and 50 % load, and three times as long at 70 %.",
-    "A request is one item of a batch. Network, pre- and post-processing count where the callable has them.",
-    "One model a machine; what is fixed for the peak is paid for around the clock, 730 hours a month.",
-    "“Used” is the share of what full batches would serve; “with spare” has one machine more than it takes.",
-    "Prices are on demand. Spot machines, which may be taken away, never alone serve a latency limit.",
+    "p95 includes the time that requests wait, which is simulated from the measured service times.",
+    (
+        "The p95 of a real server was a sixth longer than predicted at 30 and 50 % load, and three times as "
+        "long at 70 %: plan a margin."
+    ),
+    (
+        "A request is one item of a batch. Network time, pre-processing and post-processing are included "
+        "only if the measured callable includes them."
+    ),
+    "Each machine serves one model. A fixed number of machines is paid for 730 hours per month.",
+    "“Used” is the share of the throughput with full batches. “With spare” includes one additional machine.",
+    "Prices are on demand. Spot machines can be reclaimed, so they alone never serve a latency limit.",
 )
 """Assumptions behind every answer."""
 
@@ -36,7 +42,7 @@ class SummaryRow(Struct, frozen=True, kw_only=True):
     usd_per_month: str = units.UNKNOWN
     usd_per_million: str = units.UNKNOWN
     enough: str = units.UNKNOWN
-    """Demand up to which the machines of the plan serve."""
+    """Demand up to which the machines of the plan are sufficient."""
     cheapest: str = units.UNKNOWN
     """Demand up to which no other plan costs less."""
     total: bool = False
@@ -49,7 +55,7 @@ SUMMARY_COLUMNS: Final[tuple[Column[SummaryRow], ...]] = (
     Column("p95", "p95", lambda row: row.p95),
     Column("usd_per_month", "USD/month", lambda row: row.usd_per_month),
     Column("usd_per_million", "USD/million", lambda row: row.usd_per_million),
-    Column("enough", "enough up to", lambda row: row.enough),
+    Column("enough", "serves up to", lambda row: row.enough),
     Column("cheapest", "cheapest up to", lambda row: row.cheapest),
 )
 PLAN_COLUMNS: Final[tuple[Column[Plan], ...]] = (
@@ -74,30 +80,30 @@ JOB_COLUMNS: Final[tuple[Column[Job], ...]] = (
     Column("device", "device", lambda job: plain(job.device), left=True),
     Column("batch", "batch", lambda job: str(job.max_batch)),
     Column("machine_hours", "machine-hours", lambda job: units.significant(job.machine_hours)),
-    Column("instances", "at once", lambda job: str(job.instances)),
+    Column("instances", "machines", lambda job: str(job.instances)),
     Column("usd", "USD", lambda job: units.dollars(job.usd)),
-    Column("usd_on_spot", "on spot", lambda job: units.dollars(job.usd_on_spot)),
+    Column("usd_on_spot", "USD on spot", lambda job: units.dollars(job.usd_on_spot)),
 )
 
 
 def headline(answers: Sequence[Advice]) -> str:
-    """Heading of a page of advice."""
+    """Return the heading of a page of advice."""
     if len(answers) == 1:
         return verdict(answers[0])
     return f"Where to run {units.plural(len(answers), 'model')}"
 
 
 def summary_rows(answers: Sequence[Advice]) -> list[SummaryRow]:
-    """One row for each answer, and their sum where there is one plan for each of several models."""
-    found = []
+    """Return one row for each answer, and a total if each of several models has a plan."""
+    result = []
     for answer in answers:
         plan, demand = answer.winner, units.rate(answer.demand.rate)
         if plan is None:
-            found.append(SummaryRow(model=answer.model, plan="none meets the limit", demand=demand))
+            result.append(SummaryRow(model=answer.model, plan="none meets the limit", demand=demand))
             continue
         above = [crossing for crossing in answer.crossings if crossing.rate > answer.demand.rate]
         beyond = f"> {units.rate(answer.costs[-1].rate)}" if answer.costs else units.UNKNOWN
-        found.append(
+        result.append(
             SummaryRow(
                 model=answer.model,
                 plan=f"{plan.text} ({_device(plan)})",
@@ -110,49 +116,49 @@ def summary_rows(answers: Sequence[Advice]) -> list[SummaryRow]:
             )
         )
     winners = [answer.winner.usd_per_month for answer in answers if answer.winner is not None]
-    # Results of several machines may hold two answers for one model, of which only one would be deployed.
+    # Results of several machines may contain two answers for one model, of which only one would be deployed.
     distinct = len({answer.model for answer in answers}) == len(answers)
     if distinct and len(winners) == len(answers) > 1:
         empty = dict.fromkeys(("p95", "usd_per_million", "enough", "cheapest"), "")
         month = units.dollars(sum(winners))
-        found.append(SummaryRow(model="all", usd_per_month=month, total=True, **empty))
-    return found
+        result.append(SummaryRow(model="all", usd_per_month=month, total=True, **empty))
+    return result
 
 
 def shared(answers: Sequence[Advice]) -> list[str]:
-    """Remarks common to all answers, where there are several."""
+    """Return the remarks that several answers have in common; empty for a single answer."""
     first, *others = map(remarks, answers) if answers[1:] else [[]]
     return [line for line in first if all(line in other for other in others)]
 
 
 def questions(unanswered: Mapping[str, Sequence[Note]]) -> list[str]:
-    """What is missing to answer for the other models: each question once."""
+    """List why models have no advice: each reason once, with its models."""
     models: dict[str, list[str]] = {}
     for model, notes in unanswered.items():
         for note in notes:
             models.setdefault(plain(str(note)), []).append(plain(model))
     return [
-        f"{f'{named[0]} and {len(named) - 1} more' if named[1:] else named[0]}: {text}"
-        for text, named in models.items()
+        f"{f'{names[0]} and {len(names) - 1} more' if names[1:] else names[0]}: {text}"
+        for text, names in models.items()
     ]
 
 
 def question(answer: Advice) -> str:
-    """The demand and limits of an answer."""
+    """Describe the demand and the limits of an answer."""
     limit = "" if answer.limit is None else f", 95 % within {units.seconds(answer.limit)}"
     return (
-        f"{demands.demand_text(answer.demand)}{limit}, machines used to at most "
-        f"{units.percent(answer.utilisation, signed=False, decimals=0)} of their capacity"
+        f"{demands.demand_text(answer.demand)}{limit}, utilisation of each machine at most "
+        f"{units.percent(answer.utilisation, signed=False, decimals=0)}"
     )
 
 
 def verdict(answer: Advice) -> str:
-    """The recommendation in one sentence."""
+    """Return the recommendation as one sentence."""
     winner = answer.winner
     if winner is None:
         return "No plan meets the limit." if answer.binding is None else f"{_sentence(answer.binding.text)}."
     return (
-        f"Run it on {winner.text} ({_device(winner)}): {usd(winner.usd_per_month)} a month, "
+        f"Run it on {winner.text} ({_device(winner)}): {usd(winner.usd_per_month)} per month, "
         f"{usd(winner.usd_per_million)} per million {_noun(answer)}."
     )
 
@@ -162,23 +168,20 @@ def _noun(answer: Advice) -> str:
 
 
 def findings(answer: Advice) -> list[str]:
-    """Sentences behind the verdict: how fast, which alternatives, what would change it, how certain it is."""
+    """Return the sentences below the verdict: latency, alternatives, sensitivities, first call, energy."""
     winner = answer.winner
     if winner is None:
-        return [] if answer.binding is None else [f"Next: {answer.binding.hint}."]
+        return [] if answer.binding is None else [f"Hint: {answer.binding.hint}."]
     lines = [_speed(winner, answer)]
     if winner.streams_per_instance is not None:
-        most = winner.streams_per_instance
-        streams = units.plural(most, "such stream") if most else "no such stream"
-        spread = "" if most or winner.instances == 1 else ", but frames of a stream may go to any of them"
-        lines.append(f"One {winner.instance} alone keeps up with {streams}{spread}.")
+        lines.append(_streams(winner, winner.streams_per_instance))
     if answer.runner_up is not None and answer.saving is not None:
         other = answer.runner_up
-        more = f"as much, with a p95 of {units.seconds(other.load.p95)}"
+        more = f"the same cost, with a p95 of {units.seconds(other.load.p95)}"
         if answer.saving > TIE * winner.usd_per_month:
             more = f"{usd(answer.saving)} more"
         lines.append(
-            f"Runner-up: {other.text} ({_device(other)}), {usd(other.usd_per_month)} a month: {more}."
+            f"Runner-up: {other.text} ({_device(other)}), {usd(other.usd_per_month)} per month: {more}."
         )
     if answer.enough is not None:
         serves = "serves" if winner.instances == 1 else "serve"
@@ -186,21 +189,29 @@ def findings(answer: Advice) -> list[str]:
     served = {plan.deployment for plan in answer.plans}
     late = [deployment for deployment in answer.deployments if deployment not in served]
     if late:
-        lines.append(f"Not in time with any number of machines: {', '.join(late)}.")
+        goal = "serve this demand" if answer.limit is None else "meet the latency limit"
+        lines.append(f"Cannot {goal} at any scale: {', '.join(late)}.")
     lines += _changes(answer, winner)
     if winner.cold_start is not None:
         weights = winner.weights_bytes
-        before = "" if weights is None else f" once its {units.bytes_(weights)} of weights are loaded"
+        before = "" if weights is None else f" after its {units.bytes_(weights)} of weights are loaded"
         lines.append(f"The first call in a new process takes {units.seconds(winner.cold_start)}{before}.")
     if winner.electricity is not None:
         lines.append(_electricity(winner.electricity))
     elif any(plan.electricity is not None for plan in answer.considered):
-        lines.append("Energy of this plan is not known, only that of one worker.")
+        lines.append("The energy of this plan is unknown: energy was only measured with a single worker.")
     return lines
 
 
+def _streams(winner: Plan, streams: int) -> str:
+    if streams:
+        return f"One {winner.instance} alone serves up to {units.plural(streams, 'such stream')}."
+    spread = "" if winner.instances == 1 else "; its frames must be spread over several machines"
+    return f"One {winner.instance} alone cannot serve a whole stream of this kind{spread}."
+
+
 def _changes(answer: Advice, winner: Plan) -> Iterable[str]:
-    """What would cost least at another demand, by the hour, or under other assumptions."""
+    """Yield the cheapest plan for another demand, scaled hourly, and under other assumptions."""
     if answer.crossings:
         parts: list[str] = []
         for crossing in answer.crossings:
@@ -209,14 +220,14 @@ def _changes(answer: Advice, winner: Plan) -> Iterable[str]:
         yield _sentence(", ".join(parts)) + f", above that {answer.crossings[-1].above}."
     elif len(answer.deployments) > 1 and answer.costs:
         low, high = answer.costs[0].rate, answer.costs[-1].rate
-        yield f"Nothing else costs less from {units.rate(low)} to {units.rate(high)}."
+        yield f"No other deployment costs less between {units.rate(low)} and {units.rate(high)}."
     plan = answer.scaled_winner
     if plan is not None and plan.scaled is not None:
         few, many = min(plan.scaled.instances), max(plan.scaled.instances)
         name = f"{few} to {many} x {plan.instance}" if few < many else plan.text
         yield (
-            f"Scaled by the hour, {name} ({_device(plan)}) costs least: {usd(plan.scaled.usd_per_month)} "
-            f"a month, machines ordered {units.duration(answer.scale_up)} ahead."
+            f"Scaled hourly, {name} ({_device(plan)}) costs least: {usd(plan.scaled.usd_per_month)} per "
+            f"month, with machines ordered {units.duration(answer.scale_up)} in advance."
         )
     for item in answer.sensitivities:
         outcome = f"{item.winner} would cost least"
@@ -229,52 +240,52 @@ def _changes(answer: Advice, winner: Plan) -> Iterable[str]:
 
 def _speed(winner: Plan, answer: Advice) -> str:
     load = winner.load
-    allowed = "" if answer.limit is None else f" of the {units.seconds(answer.limit)} allowed"
+    limit = "" if answer.limit is None else f" (limit {units.seconds(answer.limit)})"
     periodic = answer.demand.pattern == "periodic" and load.missed is not None
-    late = "after the next had come" if answer.limit is None else "later than that"
+    late = "later than the next frame" if answer.limit is None else "later than the limit"
     missed = f", {units.percent(load.missed, signed=False)} of frames {late}" if periodic else ""
-    wait = "" if not winner.max_wait else f", waiting up to {units.seconds(winner.max_wait)} for them"
-    marked = " Part of it is interpolated between measured batch sizes." if load.interpolated else ""
+    wait = "" if not winner.max_wait else f", which wait up to {units.seconds(winner.max_wait)} for requests"
+    note = " Some service times are interpolated between measured batch sizes." if load.interpolated else ""
     return (
-        f"p95 {units.seconds(load.p95)}{allowed}{missed}; batches of at most {winner.max_batch}{wait}; "
-        f"{_used(load)} of its capacity used, busy "
-        f"{units.percent(load.utilisation, signed=False, decimals=0)} of the time.{marked}"
+        f"p95 {units.seconds(load.p95)}{limit}{missed}; batches of at most {winner.max_batch}{wait}; "
+        f"{_used(load)} of the capacity used, busy "
+        f"{units.percent(load.utilisation, signed=False, decimals=0)} of the time.{note}"
     )
 
 
 def _used(load: QueueLoad) -> str:
-    """Share of what full batches would serve; a machine that serves small batches is busier than that."""
+    """Format the used share of the throughput with full batches; small batches keep a machine busier."""
     return units.percent(load.offered, signed=False, decimals=0)
 
 
-def _electricity(taken: Electricity) -> str:
-    how = (
-        "estimated from the processor's class"
-        if taken.source == "estimate"
-        else f"measured by {taken.source}, of the {taken.scope} alone"
+def _electricity(electricity: Electricity) -> str:
+    source = (
+        "estimated from the class of the processor"
+        if electricity.source == "estimate"
+        else f"measured by {electricity.source} for the {electricity.scope} only"
     )
     return (
-        f"Energy, idle time included: {units.joules(taken.joules_per_item)} an item, "
-        f"{units.significant(taken.kwh_per_month)} kWh a month, "
-        f"{units.grams(taken.grams_co2e_per_month)} CO2e at {taken.basis}; {how}. "
-        "It is in the price of a rented machine, and should be in that of an own one."
+        f"Energy, including idle time: {units.joules(electricity.joules_per_item)} per item, "
+        f"{units.significant(electricity.kwh_per_month)} kWh per month, "
+        f"{units.grams(electricity.grams_co2e_per_month)} CO2e at {electricity.basis}; {source}. "
+        "The price of a rented machine includes electricity, and the price of your own machine should."
     )
 
 
-def remarks(answer: Advice, but: Collection[str] = ()) -> list[str]:
-    """Measurements to try next and notes, without those of `but`."""
+def remarks(answer: Advice, excluded: Collection[str] = ()) -> list[str]:
+    """Return suggested measurements and notes, without those in `excluded`."""
     lines = dict.fromkeys(plain(str(note)) for note in (*answer.actions, *answer.notes))
-    return [line for line in lines if line not in but]
+    return [line for line in lines if line not in excluded]
 
 
 def usd(value: float) -> str:
-    """``1,234 USD``, ``12.3 USD``."""
+    """Format an amount: ``1,234 USD``, ``12.3 USD``."""
     return f"{units.dollars(value)} USD"
 
 
 def price(plan: Plan) -> str:
-    """``g6.xlarge 0.805 USD an hour: aws/g6.xlarge in us-east-1, on demand, as of 2026-07-20``."""
-    return f"{plan.instance} {usd(plan.usd_per_hour)} an hour: {plan.price}"
+    """Format the price of a plan: ``g6.xlarge 0.805 USD per hour: aws/g6.xlarge in us-east-1, on demand``."""
+    return f"{plan.instance} {usd(plan.usd_per_hour)} per hour: {plan.price}"
 
 
 def _device(plan: Plan) -> str:

@@ -16,7 +16,7 @@ from pytest_infergate.report.text_table import text_list, text_table
 
 
 def advice_text(given: Recommendations) -> str:
-    """Every answer, what is missing to answer for the other models, and what all answers rest on."""
+    """Render every answer, why other models have none, and the assumptions."""
     common = advice.shared(given.answers)
     blocks = []
     if given.answers[1:]:
@@ -29,13 +29,13 @@ def advice_text(given: Recommendations) -> str:
             prices = dict.fromkeys(plain(advice.price(plan)) for plan in answer.plans)
             blocks.append(text_list("prices", list(prices)))
         blocks.append(text_list("notes", advice.remarks(answer, common)))
-    blocks.append(text_list("notes on all", common))
-    blocks.append(text_list("not answered", advice.questions(given.unanswered)))
-    return "\n\n".join(filter(None, [*blocks, text_list("assumed", advice.ASSUMPTIONS)]))
+    blocks.append(text_list("notes on all models", common))
+    blocks.append(text_list("no advice for", advice.questions(given.unanswered)))
+    return "\n\n".join(filter(None, [*blocks, text_list("assumptions", advice.ASSUMPTIONS)]))
 
 
 def advice_markdown(given: Recommendations) -> str:
-    """Every answer below a heading of its own."""
+    """Render every answer below a heading of its own."""
     common = advice.shared(given.answers)
     blocks = []
     if given.answers[1:]:
@@ -50,9 +50,10 @@ def advice_markdown(given: Recommendations) -> str:
         if answer.plans:
             blocks.append(markdown_table(shown_columns(advice.PLAN_COLUMNS, answer.plans), answer.plans))
         blocks.append(_bullets(advice.remarks(answer, common)))
-    for title, lines in (("On all", common), ("Not answered", advice.questions(given.unanswered))):
+    missing = advice.questions(given.unanswered)
+    for title, lines in (("Notes on all models", common), ("No advice for", missing)):
         blocks += [f"### {title}", _bullets(lines)] if lines else []
-    blocks += ["### Assumed", _bullets(advice.ASSUMPTIONS)]
+    blocks += ["### Assumptions", _bullets(advice.ASSUMPTIONS)]
     return "\n\n".join(filter(None, blocks)) + "\n"
 
 
@@ -61,9 +62,9 @@ def _bullets(lines: Iterable[str]) -> str:
 
 
 def backlog_text(work: Backlog, jobs: Sequence[Job], model: str) -> str:
-    """What working off a backlog of one model takes, for the terminal."""
-    title = f"{plain(model)}\n  {units.significant(work.items)} items within {units.duration(work.deadline)}"
+    """Render the options for a backlog of one model."""
+    title = f"{plain(model)}\n  {units.count(work.items)} items within {units.duration(work.deadline)}"
     blocks = [title, text_table(advice.JOB_COLUMNS, jobs)]
     if any(job.usd_on_spot is not None for job in jobs):
-        blocks.append("Spot machines may be taken away, and what they were at is done again.")
+        blocks.append("Spot machines can be reclaimed; work that is interrupted must be repeated.")
     return "\n\n".join(blocks)

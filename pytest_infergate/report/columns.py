@@ -21,7 +21,7 @@ class Column(Generic[_T]):
     header: str
     cell: Callable[[_T], str]
     left: bool = False
-    """Whether cells are aligned left, as words are; figures are aligned right."""
+    """Whether cells are aligned left, for text; figures are aligned right."""
     title: str = ""
     """Header on a page, which has more room than a terminal; empty: the same."""
     label: str = ""

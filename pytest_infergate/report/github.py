@@ -1,6 +1,6 @@
-"""What GitHub and GitLab show of a session: annotations beside the code, a job summary, a comment.
+"""Workflow annotations, job summaries and comments for GitHub and GitLab.
 
-Loads no table library: the job that publishes a comment installs little.
+This module must not import tabulate: the job that publishes a comment does not install it.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ from pytest_infergate.report.rows import (
 from pytest_infergate.report.sanitize import called, plain, shorten
 from pytest_infergate.report.wording import Message
 
-MOST_ANNOTATIONS: Final = 9
-"""GitHub shows ten errors of a step; the rest is counted in a notice."""
+MAX_ANNOTATIONS: Final = 9
+"""GitHub shows ten annotations of a step; further failures are counted in a notice."""
 SUMMARY_BYTES: Final = 1_000_000
-"""GitHub takes 1 MiB of a step."""
+"""GitHub accepts 1 MiB per step."""
 COMMENT_BYTES: Final = 65_000
-"""GitHub takes 65,536 characters."""
+"""GitHub accepts 65,536 characters."""
 MARKER: Final = "<!-- infergate -->"
-"""First line of a comment, by which it is found again."""
+"""First line of a comment, which identifies it in later runs."""
 ROWS: Final = 200
-"""Rows of a table, the most severe first."""
+"""Maximum number of rows of a table."""
 COMMENT_ROWS: Final = 20
 _EXPLAINED: Final = 10
-"""Cases that are explained in full."""
+"""Maximum number of cases that are explained in full."""
 _LISTED: Final = 12
 _NAME: Final = 100
 _MESSAGE: Final = 4_000
-"""Characters of an annotation."""
+"""Maximum number of characters of an annotation."""
 _RESERVE: Final = 300
-"""Bytes kept free for the sentence that says what was left out."""
+"""Bytes reserved for the sentence on what was left out."""
 _CHANGED = FAILING | {
     Verdict.INVALID,
     Verdict.INFEASIBLE,
@@ -59,43 +59,43 @@ _FAILED, _WORTH, _FINE = "❌", "⚠️", "✅"
 _ORDER = re.compile(r"<!-- run (\d{1,18})\.(\d{1,9}) -->")
 
 MEANINGS: Final = {
-    Verdict.REGRESSED: "slower, bigger or more work than before, beyond what is tolerated and the noise",
-    Verdict.OVER_BUDGET: "a limit that the test promises is broken, or could not be checked",
-    Verdict.MISMATCH: "the model computes something else than before",
-    Verdict.INVALID: "the measurement does not count, for the reason that is given",
-    Verdict.INFEASIBLE: "it does not fit into memory",
-    Verdict.SUSPECTED: "it looks slower, and the evidence is not enough to say so for certain",
-    Verdict.INCONCLUSIVE: "neither a change nor its absence could be shown: it proves nothing",
-    Verdict.INCOMPARABLE: "what is on record is of other hardware or software, so nothing was compared",
-    Verdict.NO_BASELINE: "there is nothing to compare with yet, as with every new test",
-    Verdict.SLOWER_WITHIN_TOLERANCE: "slower for certain, by less than what is tolerated",
+    Verdict.REGRESSED: "slower, larger or more work than before, beyond the tolerance and the noise",
+    Verdict.OVER_BUDGET: "a budget of the test is exceeded, or could not be checked",
+    Verdict.MISMATCH: "the outputs of the model differ from those of the base",
+    Verdict.INVALID: "the measurement does not count, for the stated reason",
+    Verdict.INFEASIBLE: "the case does not fit into memory",
+    Verdict.SUSPECTED: "it looks slower, but the evidence is not sufficient",
+    Verdict.INCONCLUSIVE: "neither a change nor its absence could be shown",
+    Verdict.INCOMPARABLE: "the baseline is from other hardware or software, so nothing was compared",
+    Verdict.NO_BASELINE: "there is nothing to compare with yet, as for every new test",
+    Verdict.SLOWER_WITHIN_TOLERANCE: "certainly slower, but within the tolerance",
     Verdict.IMPROVED: "faster, smaller or less work than before",
-    Verdict.EQUIVALENT: "as before, within what is tolerated",
-    Verdict.NOT_MEASURED: "skipped, or failed before it was measured",
+    Verdict.EQUIVALENT: "unchanged, within the tolerance",
+    Verdict.NOT_MEASURED: "skipped, or failed before the measurement",
 }
-"""Each verdict for readers who have never seen one."""
+"""An explanation of each verdict for readers who see it for the first time."""
 
 
 class PagePart(NamedTuple):
-    """A part of a page that is shown whole or left out."""
+    """A part of a page, which is shown completely or not at all."""
 
     name: str
     text: str
 
 
 def annotate(
-    session: Session, places: Mapping[str, tuple[str, int | None]], most: int = MOST_ANNOTATIONS
+    session: Session, places: Mapping[str, tuple[str, int | None]], limit: int = MAX_ANNOTATIONS
 ) -> str:
-    """Workflow commands, a line each: an error at the test of each failing case, up to `most` of them.
+    """Render one workflow command per line: an error for each of the first `limit` failing cases.
 
-    `places` are files and lines by node id, as the repository has them. Empty where nothing failed; a run
-    that failed as a whole is an error without a place.
+    `places` maps node ids to file and line, relative to the repository. A run that fails without a failing
+    case is one error without a place. Empty if nothing failed.
     """
     failing = [
         parts for parts in paired_with_verdicts(session) if parts.verdict is not None and parts.verdict.failed
     ]
     lines = []
-    for parts in failing[:most]:
+    for parts in failing[:limit]:
         shown = row(parts)
         file, line = places.get(parts.subject.nodeid, ("", None))
         lines.append(
@@ -104,25 +104,26 @@ def annotate(
                 "\n".join(_explained(shown.message)),
                 file=plain(file),
                 line="" if line is None else str(line),
-                title=f"{shown.word}: {shorten(shown.nodeid, _NAME)}{shown.place}",
+                title=f"{shown.verdict_text}: {shorten(shown.nodeid, _NAME)}{shown.place}",
             )
         )
-    if len(failing) > most:
-        lines.append(command("notice", f"and {len(failing) - most} more", title="infergate"))
+    if len(failing) > limit:
+        more = units.plural(len(failing) - limit, "more failing case")
+        lines.append(command("notice", f"and {more}", title="infergate"))
     if not failing and not session.gate.passed:
-        words = [session.gate.headline, *session.gate.reasons]
-        lines.append(command("error", "\n".join(map(plain, words)), title="infergate"))
+        texts = [session.gate.headline, *session.gate.reasons]
+        lines.append(command("error", "\n".join(map(plain, texts)), title="infergate"))
     return "\n".join(lines)
 
 
 def command(name: str, message: str, **properties: str) -> str:
-    """One workflow command, on one line whatever it says: ``::error file=a.py,line=3::it broke``."""
-    given = ",".join(
+    """Render one workflow command as a single line: ``::error file=a.py,line=3::it broke``."""
+    encoded = ",".join(
         f"{key}={_data(value).replace(':', '%3A').replace(',', '%2C')}"
         for key, value in properties.items()
         if value
     )
-    return f"::{name}{' ' if given else ''}{given}::{_data(cut(message, _MESSAGE))}"
+    return f"::{name}{' ' if encoded else ''}{encoded}::{_data(cut(message, _MESSAGE))}"
 
 
 def _data(text: str) -> str:
@@ -130,12 +131,12 @@ def _data(text: str) -> str:
 
 
 def _explained(message: Message) -> list[str]:
-    """A case in plain lines: what was measured, what is allowed, how sure, what next."""
+    """Render the message of a case as lines of plain text."""
     lines = [message.title]
     for section in message.sections:
         lines.append(f"{section.text}: {section.verdict}")
         lines += [f"  {label}: {text}" for label, text in section.lines]
-    lines += [f"next: {hint}" for hint in message.hints]
+    lines += [f"hint: {hint}" for hint in message.hints]
     return [cut(plain(line), CELL) for line in lines]
 
 
@@ -147,10 +148,10 @@ def markdown_summary(
     limit: int = SUMMARY_BYTES,
     rows: int = ROWS,
 ) -> str:
-    """A page of Markdown in at most `limit` bytes, the sentence that matters first.
+    """Render a session as Markdown in at most `limit` bytes.
 
-    `lead` is what went wrong beside the cases, and comes before them. Sections that do not fit are left out
-    whole, and named.
+    `lead` is a problem of the run that is not one of a case; it becomes the heading. Sections that do not
+    fit are left out and named.
     """
     pairs = [(parts, row(parts)) for parts in paired_with_verdicts(session)]
     every = [shown for _, shown in pairs]
@@ -168,16 +169,16 @@ def markdown_summary(
         for shown in failed[:_EXPLAINED]
     )
     folded = (
-        ("why, and what next", "\n\n".join(reasons)),
-        ("what these words mean", _meanings(session)),
+        ("reasons and hints", "\n\n".join(reasons)),
+        ("what the verdicts mean", _meanings(session)),
         (f"all {units.plural(len(every), 'case')}", _all(every, rows, paired=session.against is not None)),
         ("new, missing and deselected cases", _comings(session.gate)),
-        ("where to run it", _advice(session.advice, rows)),
+        ("where to run each model", _advice(session.advice, rows)),
         ("notes", _notes(session)),
         ("environment", _environment(session)),
     )
     sections = [
-        PagePart("the table of what changed", _changes(changed, rows)),
+        PagePart("the table of changes", _changes(changed, rows)),
         *(PagePart(name, details(name[:1].upper() + name[1:], text)) for name, text in folded if text),
     ]
     return _assembled(_head(session, artifact_url, lead), sections, limit)
@@ -191,7 +192,7 @@ def comment(
     lead: str = "",
     limit: int = COMMENT_BYTES,
 ) -> str:
-    """The comment at a pull request, found again by its marker; `order` are the run's id and attempt."""
+    """Render the comment of a pull request; `order` is the id and the attempt of the run."""
     head = _marked(order)
     page = markdown_summary(
         session, artifact_url=artifact_url, lead=lead, limit=limit - len(head), rows=COMMENT_ROWS
@@ -200,18 +201,18 @@ def comment(
 
 
 def without_results(reason: str, *, artifact_url: str = "", order: tuple[int, int] | None = None) -> str:
-    """The page or comment of a run that left no results, which does not count as passed."""
+    """Render the page or comment of a run without results, which does not count as passed."""
     head = "" if order is None else _marked(order)
-    where = link("Look at the run.", artifact_url)
-    return f"{head}### {_FAILED} No result: {_sentence(reason)}\n\nNothing was decided. {where}\n"
+    details_link = link("See the run.", artifact_url)
+    return f"{head}### {_FAILED} No result: {_sentence(reason)}\n\nNothing was decided. {details_link}\n"
 
 
 def order_of(body: str) -> tuple[int, int] | None:
-    """The run that a comment is of; ``None`` for a comment that infergate did not write."""
+    """Return id and attempt of the run of a comment; ``None`` if infergate did not write the comment."""
     if not body.startswith(MARKER):
         return None
-    found = _ORDER.match(body[len(MARKER) :].lstrip("\r\n"))
-    return (int(found[1]), int(found[2])) if found else (0, 0)
+    match = _ORDER.match(body[len(MARKER) :].lstrip("\r\n"))
+    return (int(match[1]), int(match[2])) if match else (0, 0)
 
 
 def _marked(order: tuple[int, int]) -> str:
@@ -231,7 +232,7 @@ def _assembled(head: str, sections: Iterable[PagePart], limit: int) -> str:
         kept.append(section.text)
         room -= _size(section.text)
     if left:
-        kept.append(f"Left out for want of room: {', '.join(left)}. The results file has it all.")
+        kept.append(f"Left out to limit the size: {', '.join(left)}. The results file is complete.")
     return "\n\n".join(kept) + "\n"
 
 
@@ -240,7 +241,7 @@ def _size(text: str) -> int:
 
 
 def _head(session: Session, artifact_url: str, lead: str) -> str:
-    """The outcome, why the run fails, and what it was compared with."""
+    """Render the outcome, why the run fails, and the base of a paired run."""
     gate, against = session.gate, session.against
     mark = _FAILED if lead or not gate.passed else (_FINE if gate.decided else _WORTH)
     blocks = [f"### {mark} {_sentence(lead or gate.headline)}"]
@@ -248,11 +249,11 @@ def _head(session: Session, artifact_url: str, lead: str) -> str:
         blocks.append(_sentence(gate.headline))
     blocks.append(_bullets(map(_sentence, gate.reasons)))
     if against is not None:
-        took = f"{units.plural(against.launches, 'launch')}, {units.duration(against.seconds)}"
-        other = wording.described_base(against)
+        effort = f"{units.plural(against.launches, 'launch')}, {units.duration(against.seconds)}"
+        base = wording.described_base(against)
         if against.commit is not None and against.revision == against.commit:
-            other = f"the merge base {against.commit[:7]}"
-        blocks.append(f"Against {_sentence(other)}, call by call: {took}")
+            base = f"the merge base {against.commit[:7]}"
+        blocks.append(f"Compared with {_sentence(base)}, call by call: {effort}")
         accepted = (
             f"accepted by a commit: {code(shorten(plain(pattern), _NAME))}: "
             f"{_sentence(reason) or 'no reason was given'}"
@@ -268,7 +269,7 @@ def _sentence(text: str) -> str:
 
 
 def _bullets(lines: Iterable[str]) -> str:
-    """A list, cut where it grows long."""
+    """Render a list of at most `_LISTED` items; the others are counted."""
     items = list(lines)
     shown = [f"- {line}" for line in items[:_LISTED]]
     if len(items) > _LISTED:
@@ -282,14 +283,14 @@ _CHANGE_COLUMNS: Final[tuple[Column[Row], ...]] = (
     Column("was", "was", lambda shown: "" if shown.time is None else shown.time.was),
     Column("now", "now", lambda shown: "" if shown.time is None else shown.time.now),
     Column("change", "change", lambda shown: "" if shown.time is None else shown.time.text),
-    Column("what", "what", lambda shown: shown.finding, left=True),
+    Column("what", "finding", lambda shown: shown.finding, left=True),
 )
 
 
-def _changes(changed: Sequence[Row], most: int) -> str:
+def _changes(changed: Sequence[Row], limit: int) -> str:
     if not changed:
         return ""
-    return _with_rest(markdown_table(_CHANGE_COLUMNS, changed[:most], _CELLS), len(changed) - most)
+    return _with_rest(markdown_table(_CHANGE_COLUMNS, changed[:limit], _CELLS), len(changed) - limit)
 
 
 def _with_rest(text: str, more: int, noun: str = "case") -> str:
@@ -303,43 +304,43 @@ def _name(shown: Row) -> str:
 def _verdict(shown: Row) -> str:
     mark = _FAILED if shown.failed else (_WORTH if shown.verdict in _CHANGED else "")
     mark = _FINE if shown.verdict in (Verdict.IMPROVED, Verdict.EQUIVALENT) else mark
-    return f"{mark} {shown.word}".strip()
+    return f"{mark} {shown.verdict_text}".strip()
 
 
 _CELLS: Final = {CASE.key: _name, VERDICT.key: _verdict}
-"""Cells that have Markdown of their own."""
+"""Functions for cells that are not plain text, by the key of their column."""
 
 
 def _meanings(session: Session) -> str:
-    """What the verdicts of this run mean, and how a change that is meant is accepted."""
-    found = sorted({verdict.verdict for verdict in session.gate.verdicts}, key=SEVERITY.__getitem__)
-    if not found:
+    """Explain the verdicts of this run, and how an intended change is accepted."""
+    verdicts = sorted({verdict.verdict for verdict in session.gate.verdicts}, key=SEVERITY.__getitem__)
+    if not verdicts:
         return ""
-    lines = [f"- **{verdict.value}**: {MEANINGS[verdict]}" for verdict in found]
+    lines = [f"- **{verdict.value}**: {MEANINGS[verdict]}" for verdict in verdicts]
     hint = "record it with `pytest --infer-save`, and commit `.infergate/`"
     if session.against is not None:
-        hint = "say so at the end of a commit message: `Infergate-Accept: PATTERN REASON`"
-    return "\n".join([*lines, "", f"If a change is meant, {hint}."])
+        hint = "add a trailer to a commit message: `Infergate-Accept: PATTERN REASON`"
+    return "\n".join([*lines, "", f"If a change is intended, {hint}."])
 
 
-def _all(every: Sequence[Row], most: int, *, paired: bool) -> str:
+def _all(every: Sequence[Row], limit: int, *, paired: bool) -> str:
     if not every:
         return ""
-    shown = every[:most]
+    shown = every[:limit]
     columns = case_columns(shown, paired=paired)
     ordered = (CASE, VERDICT, *(column for column in columns if column not in (CASE, VERDICT)))
-    text = _with_rest(markdown_table(ordered, shown, _CELLS), len(every) - most)
+    text = _with_rest(markdown_table(ordered, shown, _CELLS), len(every) - limit)
     mark = escaped(legend(columns, shown))
     return f"{text}\n\n{mark}" if mark else text
 
 
-def _advice(given: Recommendations | None, most: int) -> str:
+def _advice(given: Recommendations | None, limit: int) -> str:
     if given is None:
         return ""
     best = advice.summary_rows(given.answers)
-    table = markdown_table(advice.SUMMARY_COLUMNS, best[:most]) if best else ""
-    missing = _titled("No advice", map(_sentence, advice.questions(given.unanswered)))
-    return "\n\n".join(filter(None, (_with_rest(table, len(best) - most, "model"), missing)))
+    table = markdown_table(advice.SUMMARY_COLUMNS, best[:limit]) if best else ""
+    missing = _titled("No advice for", map(_sentence, advice.questions(given.unanswered)))
+    return "\n\n".join(filter(None, (_with_rest(table, len(best) - limit, "model"), missing)))
 
 
 def _comings(gate: GateResult) -> str:
@@ -350,9 +351,9 @@ def _comings(gate: GateResult) -> str:
 
     pairs = [f"{shown(name(old))} is now {shown(name(new))}" for old, new in gate.renamed]
     blocks = (
-        _titled("New, unknown to what is on record", (shown(name(case)) for case in gate.new)),
-        _titled("Missing, on record only", (shown(name(case)) for case in gate.missing)),
-        _titled("Renamed, it seems", pairs),
+        _titled("New, not in the baseline", (shown(name(case)) for case in gate.new)),
+        _titled("Missing, only in the baseline", (shown(name(case)) for case in gate.missing)),
+        _titled("Probably renamed", pairs),
         _titled("Deselected", (_sentence(str(note)) for note in gate.deselected)),
     )
     return "\n\n".join(filter(None, blocks))
@@ -366,17 +367,17 @@ def _titled(title: str, lines: Iterable[str]) -> str:
 def _notes(session: Session) -> str:
     lines = []
     for group in grouped_notes(session):
-        only = len(group.nodeids) == 1
-        about = code(shorten(group.nodeids[0], _NAME)) if only else units.plural(len(group.nodeids), "case")
+        single = len(group.nodeids) == 1
+        about = code(shorten(group.nodeids[0], _NAME)) if single else units.plural(len(group.nodeids), "case")
         lines.append(f"{about}: {_sentence(str(group.note))}")
     return _bullets(lines)
 
 
 def _environment(session: Session) -> str:
     environment = session.environment
-    machines = dict.fromkeys(one.hardware.text for one in session.cases if one.hardware is not None)
+    machines = dict.fromkeys(result.hardware.text for result in session.cases if result.hardware is not None)
     lines = [
-        *(("machine", words) for words in machines),
+        *(("machine", text) for text in machines),
         ("system", environment.os),
         ("Python", environment.python),
         (

@@ -1,4 +1,4 @@
-"""What a user can do about a verdict."""
+"""Hints: what a user can do about a verdict."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from pytest_infergate.core.gate import counter_changes
 from pytest_infergate.core.gate.decide import FAILING, SEVERITY
 from pytest_infergate.report.sanitize import plain
 
-WIDEST_TOLERANCE: Final = 10.0
-"""Largest growth for which a tolerance is offered."""
+MAX_SUGGESTED_TOLERANCE: Final = 10.0
+"""Largest relative change for which a tolerance is suggested."""
 
 
 def not_decided(check: BudgetCheck) -> bool:
-    """Whether a budget counts as broken because it could not be checked."""
+    """Whether a budget counts as exceeded because it could not be checked."""
     return check.note is not None and check.note.code == NoteCode.BUDGET_NOT_DECIDED
 
 
 def check_severity(check: BudgetCheck) -> tuple[int, bool]:
-    """Sort key of budgets: the most severe first, and what was decided before what was not."""
+    """Sort key of budgets: the most severe first, decided ones before those that are not."""
     rank = len(SEVERITY) if check.verdict is None else SEVERITY[check.verdict]
     return rank, not_decided(check)
 
 
 def stated_reason(verdict: CaseVerdict, result: CaseResult | None) -> Note | None:
-    """Why there is no valid measurement; without the result, the verdict's first note says it."""
+    """Return why there is no valid measurement; without a result, it is the first note of the verdict."""
     if result is not None:
         return result.reason
     judged = verdict.comparisons or verdict.budgets
@@ -51,41 +51,42 @@ def hints(
 ) -> Iterator[str]:
     """Suggest what to do about a verdict, the most useful first.
 
-    `comparisons` and `checks` are those of the verdict that its message explains.
+    `comparisons` and `checks` are the ones that the message of the verdict explains.
     """
     if verdict.accepted:
         return
     regressed = [row for row in comparisons if row.verdict is Verdict.REGRESSED]
-    broken = [check for check in checks if check.verdict is Verdict.OVER_BUDGET and not not_decided(check)]
+    exceeded = [check for check in checks if check.verdict is Verdict.OVER_BUDGET and not not_decided(check)]
     if regressed and any(row.evidence == "paired" for row in verdict.comparisons):
         # The pattern of a trailer ends at the first space; "?" matches any character.
         pattern = plain(verdict.nodeid.rpartition("::")[2]).replace(" ", "?")
-        yield f"if the change is meant, end the message of a commit with: Infergate-Accept: {pattern} REASON"
+        trailer = f"Infergate-Accept: {pattern} REASON"
+        yield f"if the change is intended, add a trailer to a commit message: {trailer}"
     elif regressed:
-        yield "if the change is meant, record it with --infer-save"
+        yield "if the change is intended, record it with --infer-save"
     elif verdict.verdict is Verdict.REGRESSED:
-        yield "make it run again, or record the baseline anew without this case with --infer-save"
+        yield "fix the case, or record a new baseline without it with --infer-save"
     if wider := _wider_tolerances(regressed, () if result is None else result.tolerance):
         table = ", ".join(f'"{plain(metric)}": "{text}"' for metric, text in wider.items())
-        yield f"or allow it for this test: @pytest.mark.inference(tolerance={{{table}}})"
-    if broken:
-        promises = ", ".join(f'"{plain(check.budget.metric)}": ...' for check in broken)
-        yield f"make it fit, or change the promise: @pytest.mark.inference(budget={{{promises}}})"
+        yield f"allow it for this test: @pytest.mark.inference(tolerance={{{table}}})"
+    if exceeded:
+        budgets = ", ".join(f'"{plain(check.budget.metric)}": ...' for check in exceeded)
+        yield f"meet the budget, or change it: @pytest.mark.inference(budget={{{budgets}}})"
     notes = [stated_reason(verdict, result), *(row.note for row in comparisons)]
     notes += [check.note for check in checks]
     yield from (plain(note.hint) for note in notes if note is not None and note.hint)
     if any(row.verdict is Verdict.NO_BASELINE and row.evidence != "paired" for row in comparisons):
         yield "record a baseline with --infer-save, and commit it"
     if verdict.verdict is Verdict.INFEASIBLE:
-        yield "leave out what does not fit: a smaller batch size, or another device"
+        yield "use a smaller batch size or another device"
     if verdict.failed and (result is None or result.outcome is not Outcome.FAILED):
         yield from _ways_to_pass(verdict, result)
 
 
 def _wider_tolerances(regressed: Sequence[Comparison], given: Collection[str]) -> dict[str, str]:
-    """Tolerances under which these metrics would pass, by name: the effect rounded up to 5 %.
+    """Return tolerances that these metrics would meet, by name: the effect rounded up to 5 %.
 
-    One name covers all counters but the peak memory and those that have a tolerance of their own already.
+    One name covers all counters, except for the peak memory and those with a tolerance of their own.
     """
     effects: dict[str, float] = {}
     for row in regressed:
@@ -100,15 +101,15 @@ def _wider_tolerances(regressed: Sequence[Comparison], given: Collection[str]) -
     return {
         name: f"{5 * (math.floor(round(20 * effect, 6)) + 1)}%"
         for name, effect in effects.items()
-        if 0 <= effect <= WIDEST_TOLERANCE
+        if 0 <= effect <= MAX_SUGGESTED_TOLERANCE
     }
 
 
 def _ways_to_pass(verdict: CaseVerdict, result: CaseResult | None) -> Iterator[str]:
-    """How a run passes although the case stays as it is."""
+    """Suggest how the run passes without a change of the case."""
     judged = [verdict.verdict, *(row.verdict for row in verdict.comparisons)]
     judged += [check.verdict for check in verdict.budgets if check.verdict is not None]
     if FAILING.isdisjoint(judged):
-        yield f"or run without --infer-strict, which alone makes {verdict.verdict.value!r} fail"
+        yield f"run without --infer-strict: only strict mode fails {verdict.verdict.value!r}"
     if result is None or result.outcome is not Outcome.SKIPPED:
-        yield 'or report it without failing: @pytest.mark.inference(gate="warn")'
+        yield 'report it without failing the run: @pytest.mark.inference(gate="warn")'

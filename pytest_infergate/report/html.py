@@ -1,4 +1,4 @@
-"""One self-contained HTML page: no script, no external resource, strict content policy."""
+"""A self-contained HTML page: no script, no external resource, a strict content policy."""
 
 from __future__ import annotations
 
@@ -21,7 +21,13 @@ from pytest_infergate.report.charts import latency_strips, line_charts
 from pytest_infergate.report.charts.line_charts import Chart
 from pytest_infergate.report.charts.scale import BOX
 from pytest_infergate.report.columns import Column, shown_columns
-from pytest_infergate.report.html_cases import Name, case_severity, grouped_cases, moved_counters, split_name
+from pytest_infergate.report.html_cases import (
+    Name,
+    case_severity,
+    changed_counters,
+    grouped_cases,
+    split_name,
+)
 from pytest_infergate.report.rows import (
     COST,
     ENERGY,
@@ -34,14 +40,14 @@ from pytest_infergate.report.sanitize import called, plain
 
 
 class Machine(NamedTuple):
-    """A hardware class and how many cases ran on it."""
+    """A hardware class, and the number of cases that ran on it."""
 
     hardware: Hardware
     cases: int
 
 
 class AdviceEntry(NamedTuple):
-    """Advice for one model, and its pictures."""
+    """Advice for one model, with its charts."""
 
     advice: Advice
     name: Name
@@ -52,21 +58,20 @@ class AdviceEntry(NamedTuple):
 
 
 def render_html(session: Session, *, settings: Mapping[str, str] | None = None, leading: bool = False) -> str:
-    """Render a session as one HTML document, its advice included.
+    """Render a session and its advice as one HTML document.
 
-    `settings` are shown beside the environment as they are. A page on which advice is `leading` begins with
-    it.
+    `settings` are shown unchanged next to the environment. With `leading`, the page begins with the advice.
     """
     groups = grouped_cases(paired_with_verdicts(session))
     ordered = sorted((entry for group in groups for entry in group.entries), key=case_severity)
     shown = [entry.row for entry in ordered]
-    held = [entry for entry in ordered if entry.held is not None]
+    bottlenecks = [entry for entry in ordered if entry.bottleneck is not None]
     columns = case_columns(shown, paired=session.against is not None)
     style = _jinja().get_template("style.css").render(columns=columns)
-    tally = Counter((entry.kind, entry.row.word) for entry in ordered)
+    tally = Counter((entry.kind, entry.row.verdict_text) for entry in ordered)
     machines = Counter(result.hardware for result in session.cases if result.hardware is not None)
     pictures = [group.picture for group in groups if group.picture is not None]
-    # The legend explains only the symbols that a picture uses.
+    # The legend explains only the symbols that are used.
     symbols = {symbol for picture in pictures for strip in picture.strips for symbol, _ in strip.marks}
     return (
         _jinja()
@@ -76,20 +81,20 @@ def render_html(session: Session, *, settings: Mapping[str, str] | None = None, 
             style_hash="sha256-" + base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
             gate=session.gate,
             against=session.against,
-            opponent="" if session.against is None else wording.described_base(session.against),
-            took="" if session.against is None else units.duration(session.against.seconds),
+            base="" if session.against is None else wording.described_base(session.against),
+            duration="" if session.against is None else units.duration(session.against.seconds),
             created=session.created,
             version=session.tool_version,
-            tally=[(kind, word, count) for (kind, word), count in tally.items()],
+            tally=[(kind, verdict, count) for (kind, verdict), count in tally.items()],
             columns=columns,
             entries=ordered,
-            spent=ENERGY in columns or COST in columns,
+            has_spending=ENERGY in columns or COST in columns,
             mark=legend(columns, shown),
             failed=[entry for entry in ordered if entry.row.failed],
             groups=groups,
             legend=symbols,
             counters=metrics.COUNTERS,
-            moved=moved_counters(session, ordered),
+            changed_counters=changed_counters(session, ordered),
             changes=_changes(session.gate),
             notes=grouped_notes(session),
             environment=_environment(session),
@@ -99,8 +104,10 @@ def render_html(session: Session, *, settings: Mapping[str, str] | None = None, 
             plain=plain,
             geometry=latency_strips,
             box=BOX,
-            held=held,
-            roofline=line_charts.roofline(entry.held for entry in held if entry.held is not None),
+            bottlenecks=bottlenecks,
+            roofline=line_charts.roofline(
+                entry.bottleneck for entry in bottlenecks if entry.bottleneck is not None
+            ),
             leading=leading,
             **_advice(session.advice or Recommendations(), session.gate, leading=leading),
         )
@@ -108,12 +115,12 @@ def render_html(session: Session, *, settings: Mapping[str, str] | None = None, 
 
 
 def _advice(given: Recommendations, gate: GateResult, *, leading: bool) -> dict[str, Any]:
-    """What the page shows of advice."""
+    """Return the variables of the template for advice."""
     answers, common = given.answers, advice.shared(given.answers)
     questions = advice.questions(given.unanswered)
     return {
         "advised": bool(answers or questions),
-        "advice_words": advice,
+        "advice_text": advice,
         "headline": advice.headline(answers) if leading else gate.headline,
         "answers": [
             AdviceEntry(
@@ -146,9 +153,9 @@ def _jinja() -> Environment:
 def _changes(gate: GateResult) -> list[tuple[str, list[str]]]:
     name = called(gate)
     lists = [
-        ("New, unknown to the baseline", [name(case) for case in gate.new]),
-        ("Missing, in the baseline only", [name(case) for case in gate.missing]),
-        ("Renamed, it seems", [f"{name(old)} → {name(new)}" for old, new in gate.renamed]),
+        ("New, not in the baseline", [name(case) for case in gate.new]),
+        ("Missing, only in the baseline", [name(case) for case in gate.missing]),
+        ("Probably renamed", [f"{name(old)} → {name(new)}" for old, new in gate.renamed]),
         ("Deselected", [plain(str(note)) for note in gate.deselected]),
     ]
     return [(title, names) for title, names in lists if names]
@@ -165,8 +172,8 @@ def _environment(session: Session) -> list[tuple[str, str]]:
         "System": known.os,
         "Python": known.python,
         "Memory": "" if known.memory_bytes is None else units.bytes_(known.memory_bytes),
-        "Machine": "virtual: its speed follows the neighbours" if known.virtual else "not virtual",
-        "Threads in an operator": ", ".join(sorted(threads)),
+        "Machine": "virtual, so its speed depends on its host" if known.virtual else "not virtual",
+        "Threads per operator": ", ".join(sorted(threads)),
         "OMP_WAIT_POLICY": known.wait_policy or "not set",
     }
     return [(label, plain(text)) for label, text in lines.items() if text]

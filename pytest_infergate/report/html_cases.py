@@ -1,4 +1,4 @@
-"""The cases of a page: grouped by test, with their pictures, tables and changed counters."""
+"""The cases of the HTML page: grouped by test, with charts, tables and changed counters."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from pytest_infergate.core.gate.decide import FAILING, SEVERITY
 from pytest_infergate.report import wording
 from pytest_infergate.report.charts import latency_strips
 from pytest_infergate.report.charts.latency_strips import Mark, Picture, Series
-from pytest_infergate.report.charts.line_charts import Held
+from pytest_infergate.report.charts.line_charts import CaseBottleneck
 from pytest_infergate.report.columns import shown_columns
 from pytest_infergate.report.cost_and_energy import SPENDING_COLUMNS, bases, cost_and_energy
 from pytest_infergate.report.rows import CaseParts, Row, row
 from pytest_infergate.report.sanitize import ELLIPSIS, plain, shorten, within_test
 
 NAME: Final = 160
-"""Characters of a name in the tables; the section of its test has the whole name."""
+"""Maximum length of a name in a table; the section of the test has the complete name."""
 LABEL: Final = 28
-"""Characters of a name in a picture, which must fit the screen of a telephone."""
+"""Maximum length of a name in a chart, which must fit the screen of a phone."""
 LIMITED: Final = {"p50_ms": 1e-3, "p90_ms": 1e-3, "p95_ms": 1e-3, "p99_ms": 1e-3}
-"""Budgets that a picture can show, and the factor from their unit to seconds."""
+"""Budgets that a chart can show, and the factor from their unit to seconds."""
 LISTED_ELSEWHERE: Final = frozenset(("peak_memory_bytes", "views"))
-"""Counters that the tables of work leave out: one is in the table of all cases, one is no work."""
+"""Counters that are not in the tables of work: one is in the table of all cases, and views are no work."""
 _KINDS: Final = {
     Verdict.INVALID: "warn",
     Verdict.INFEASIBLE: "warn",
@@ -40,48 +40,48 @@ _KINDS: Final = {
 
 
 class Name(NamedTuple):
-    """A node id in two parts: the path, which the page sets more quietly, and the test."""
+    """A node id in two parts: the path, which the page shows in a lighter colour, and the test."""
 
     path: str
     test: str
 
 
 class Figure(NamedTuple):
-    """A cell of the table beside a picture."""
+    """A cell of the table below a chart."""
 
     text: str
     bounds: str = ""
 
 
 class CaseEntry(NamedTuple):
-    """A row with what the page adds to it."""
+    """A row, and what the page shows in addition."""
 
     row: Row
     kind: str
     name: Name
     anchor: str
-    """Of the section of its test."""
+    """Anchor of the section of the test."""
     label: str
     latency: tuple[Figure, ...]
-    """Cells of the table beside the picture, empty without a measurement."""
+    """Cells of the table below the chart; empty without a measurement."""
     work: Mapping[str, str]
     """Exact counters as text, by name."""
-    held: Held | None
-    """Its bottleneck, where that is known."""
+    bottleneck: CaseBottleneck | None
+    """``None`` if the bottleneck is unknown."""
 
 
-class Spent(NamedTuple):
+class Spending(NamedTuple):
     """Energy, CO2e and cost of the cases of a test."""
 
     headers: tuple[str, ...]
     lines: tuple[tuple[str, ...], ...]
-    """Label and figures of a case each."""
+    """Label and figures of each case."""
     bases: tuple[tuple[str, str], ...]
-    """What the figures rest on, and the labels of the cases where that does not apply to all."""
+    """Sentences on the basis of the figures, with the labels of the cases if it does not apply to all."""
 
 
 class Group(NamedTuple):
-    """The cases of one test, and their picture."""
+    """The cases of one test, with their chart."""
 
     anchor: str
     name: Name
@@ -89,11 +89,12 @@ class Group(NamedTuple):
     text: str
     entries: tuple[CaseEntry, ...]
     picture: Picture | None
-    spent: Spent | None
+    spending: Spending | None
     opened: bool
+    """Whether the page shows the section unfolded."""
 
 
-class Moved(NamedTuple):
+class ChangedCounters(NamedTuple):
     """A case whose exact counters changed."""
 
     entry: CaseEntry
@@ -103,7 +104,7 @@ class Moved(NamedTuple):
 
 
 def kind(row: Row) -> str:
-    """Colour and shape of a verdict: ``bad``, ``warn``, ``good`` or ``none``."""
+    """Return the colour and symbol of a verdict: ``bad``, ``warn``, ``good`` or ``none``."""
     if row.verdict in FAILING:
         return "warn" if row.accepted else "bad"
     return "none" if row.verdict is None else _KINDS.get(row.verdict, "none")
@@ -123,7 +124,7 @@ def case_severity(entry: CaseEntry) -> tuple[object, ...]:
 
 
 def _axes(entry: CaseEntry) -> tuple[object, ...]:
-    """Natural order of the cases of a test: device first, numbers as numbers."""
+    """Sort key of the cases of a test: by device first, numbers by their value."""
     case = entry.row.case
     return case.params, case.device, case.runtime, case.dtype or "", case.batch_size, case.threads or 0
 
@@ -131,13 +132,13 @@ def _axes(entry: CaseEntry) -> tuple[object, ...]:
 def grouped_cases(parts: Iterable[CaseParts]) -> tuple[Group, ...]:
     """Group cases by test, in the order of the most severe case of each."""
     tests: dict[str, list[CaseParts]] = {}
-    for one in parts:
-        tests.setdefault(one.subject.case.test, []).append(one)
+    for pair in parts:
+        tests.setdefault(pair.subject.case.test, []).append(pair)
     groups = []
     for index, (test, cases) in enumerate(tests.items(), 1):
-        entries = [_entry(one, f"t{index}") for one in cases]
+        entries = [_entry(pair, f"t{index}") for pair in cases]
         severe = sorted(entries, key=case_severity)
-        counts = Counter(entry.row.word for entry in severe)
+        counts = Counter(entry.row.verdict_text for entry in severe)
         shown = sorted(zip(entries, cases, strict=True), key=lambda pair: _axes(pair[0]))
         groups.append(
             Group(
@@ -145,11 +146,11 @@ def grouped_cases(parts: Iterable[CaseParts]) -> tuple[Group, ...]:
                 name=split_name(plain(test)),
                 kind=severe[0].kind,
                 text=", ".join(
-                    f"{count} {word}" if len(entries) > 1 else word for word, count in counts.items()
+                    f"{count} {verdict}" if len(entries) > 1 else verdict for verdict, count in counts.items()
                 ),
                 entries=tuple(entry for entry, _ in shown),
-                picture=latency_strips.picture(_series(entry, one) for entry, one in shown),
-                spent=_spent([(entry.label, one.result) for entry, one in shown]),
+                picture=latency_strips.picture(_series(entry, pair) for entry, pair in shown),
+                spending=_spending([(entry.label, pair.result) for entry, pair in shown]),
                 opened=any(entry.row.failed for entry in entries),
             )
         )
@@ -160,14 +161,14 @@ def _entry(parts: CaseParts, anchor: str) -> CaseEntry:
     shown = row(parts)
     label = within_test(shown.case) + shown.place
     result = parts.result
-    found = None if result is None else bottleneck(result)
-    held = None
-    if result is not None and found is not None:
+    cause = None if result is None else bottleneck(result)
+    case_bottleneck = None
+    if result is not None and cause is not None:
         hardware = "" if result.hardware is None else f", {plain(result.hardware.text)}"
-        held = Held(
+        case_bottleneck = CaseBottleneck(
             label=label,
             machine=f"{plain(result.case.device)}{hardware}",
-            found=found,
+            bottleneck=cause,
             bandwidth=0.0 if result.peaks is None else result.peaks.bandwidth,
         )
     measured = None if result is None else result.measurement
@@ -184,12 +185,12 @@ def _entry(parts: CaseParts, anchor: str) -> CaseEntry:
             for name, counter in metrics.COUNTERS.items()
             if totals.get(name) and name not in LISTED_ELSEWHERE  # a count of zero adds a column, not a fact
         },
-        held=held,
+        bottleneck=case_bottleneck,
     )
 
 
 def _latency(parts: CaseParts) -> tuple[Figure, ...]:
-    """Cells of the table beside a picture: calls, percentiles with bounds, first call, expected, limits."""
+    """Return the cells below a chart: calls, percentiles with bounds, first call, expected, limits."""
     result = parts.result
     if result is None or result.measurement is None:
         return ()
@@ -201,7 +202,10 @@ def _latency(parts: CaseParts) -> tuple[Figure, ...]:
         limits.append(f"{plain(check.budget.metric)} {limit}")
     return (
         Figure(f"{latency.count:,}"),
-        *(Figure(units.seconds(one.value), _bounds(one)) for one in (latency.p50, latency.p95, latency.p99)),
+        *(
+            Figure(units.seconds(percentile.value), _bounds(percentile))
+            for percentile in (latency.p50, latency.p95, latency.p99)
+        ),
         Figure(units.seconds(result.measurement.cold_start)),
         Figure(units.seconds(_expected(parts))),
         Figure(", ".join(limits) or units.UNKNOWN),
@@ -209,7 +213,7 @@ def _latency(parts: CaseParts) -> tuple[Figure, ...]:
 
 
 def _bounds(estimate: Estimate) -> str:
-    """Bounds of a time; empty where few calls give none."""
+    """Format the bounds of a time; empty if there are too few calls for them."""
     low, high = units.seconds(estimate.low), units.seconds(estimate.high)
     if estimate.low is None:
         return "" if estimate.high is None else f"{high} or less"
@@ -221,26 +225,26 @@ def _checks(parts: CaseParts) -> tuple[BudgetCheck, ...]:
 
 
 def _expected(parts: CaseParts) -> float | None:
-    """The median that the baseline lets expect, in seconds."""
+    """Return the median to expect by the baseline, in seconds."""
     comparisons = () if parts.verdict is None else parts.verdict.comparisons
     return next((item.baseline for item in comparisons if item.metric == "p50"), None)
 
 
-def _spent(cases: Iterable[tuple[str, CaseResult | None]]) -> Spent | None:
-    """Energy, CO2e and cost of the cases of a test, by their labels; ``None`` where nothing is known."""
-    known = [(label, found) for label, result in cases if (found := cost_and_energy(result)).basis]
+def _spending(cases: Iterable[tuple[str, CaseResult | None]]) -> Spending | None:
+    """Format energy, CO2e and cost of the cases of a test, by label; ``None`` if nothing is known."""
+    known = [(label, figures) for label, result in cases if (figures := cost_and_energy(result)).basis]
     if not known:
         return None
-    columns = shown_columns(SPENDING_COLUMNS, [found for _, found in known])
-    return Spent(
+    columns = shown_columns(SPENDING_COLUMNS, [figures for _, figures in known])
+    return Spending(
         headers=("Case", *(column.header for column in columns)),
-        lines=tuple((label, *(column.cell(found) for column in columns)) for label, found in known),
+        lines=tuple((label, *(column.cell(figures) for column in columns)) for label, figures in known),
         bases=bases(known),
     )
 
 
 def picture_label(name: str, place: str) -> str:
-    """Name a case in a picture in `LABEL` characters: what distinguishes it within its test, then its place.
+    """Shorten the name of a case to `LABEL` characters: its name within the test, then its place.
 
     The right end of a name distinguishes cases, the left end of a place distinguishes machines.
     """
@@ -273,10 +277,10 @@ def _series(entry: CaseEntry, parts: CaseParts) -> Series:
     )
 
 
-def moved_counters(session: Session, entries: Sequence[CaseEntry]) -> list[Moved]:
-    """Cases whose counters changed, in the order of the entries."""
+def changed_counters(session: Session, entries: Sequence[CaseEntry]) -> list[ChangedCounters]:
+    """Return the cases whose exact counters changed, in the order of `entries`."""
     by_case = {verdict.case: verdict.comparisons for verdict in session.gate.verdicts}
-    found = []
+    changed = []
     for entry in entries:
         rows = [
             item
@@ -290,5 +294,5 @@ def moved_counters(session: Session, entries: Sequence[CaseEntry]) -> list[Moved
             text = f"{metric.text} {metric.show(item.baseline)} → {metric.show(item.candidate)}{share}"
             changes.append((_KINDS.get(item.verdict, "bad"), text))
         if rows:
-            found.append(Moved(entry=entry, changes=tuple(changes), causes=wording.causes(rows)))
-    return found
+            changed.append(ChangedCounters(entry=entry, changes=tuple(changes), causes=wording.causes(rows)))
+    return changed

@@ -1,4 +1,4 @@
-"""Figures of a case as JUnit properties, for CI systems that chart them."""
+"""Figures of a case as JUnit properties, for CI systems that draw charts of them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DIGITS = 5
 
 
 def properties(result: CaseResult, verdict: CaseVerdict | None = None) -> list[tuple[str, str]]:
-    """Name and value of what is known of a case, in the units that the names say; the absent is left out."""
+    """Return the properties of a case, in the units of their names. Unknown figures are left out."""
     known = [*_axes(result.case), ("outcome", result.outcome.value)]
     if result.hardware is not None:
         known.append(("hardware", result.hardware.id))

@@ -1,6 +1,6 @@
-"""Pieces of Markdown that show foreign text as it is: no name becomes markup, a link or a mention.
+"""Markdown that shows untrusted text literally: no name becomes markup, a link or a mention.
 
-The results belong in a paragraph, a list or a table, as GitHub and GitLab read them.
+The results are meant for paragraphs, lists and tables in the dialect of GitHub and GitLab.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from pytest_infergate.report.sanitize import ELLIPSIS, plain
 _T = TypeVar("_T")
 
 CELL: Final = 240
-"""Characters of a cell or a sentence."""
+"""Maximum number of characters of a cell or a sentence."""
 _MARKUP = re.compile(r"[\\`*_{}\[\]<>()#+\-!|~@&:=$^]|\.(?!\d)|(?<!\d)\.")
-"""Characters with a meaning in Markdown. A point between digits has none, so that figures stay legible."""
+"""Characters with a meaning in Markdown. A point between digits has none and stays unescaped."""
 _BREAK = "&#8203;"
-"""A space without width. GitHub looks for mentions and references after Markdown has removed backslashes."""
+"""Zero-width space. GitHub searches for mentions and references after it has removed backslashes."""
 _TICKS = re.compile(r"`+")
 _ADDRESS = re.compile(r"https?://[^\s<>\"'`\\|]+")
 
 
 def escaped(text: str) -> str:
-    """Escape a text, so that it is shown as it is."""
-    return _MARKUP.sub(lambda found: f"\\{found[0]}{_BREAK if found[0] in '@#' else ''}", plain(text).strip())
+    """Escape a text, so that it is shown literally."""
+    return _MARKUP.sub(lambda match: f"\\{match[0]}{_BREAK if match[0] in '@#' else ''}", plain(text).strip())
 
 
 def code(text: str, *, cell: bool = False) -> str:
-    """A span of code, for names; empty text stays empty. In the cell of a table a pipe needs a backslash."""
+    """Render a name as a code span; empty for an empty name. `cell` escapes pipes for the cell of a table."""
     shown = plain(text).strip()
     if not shown:
         return ""
-    # A span ends at the same number of backticks as it begins with, so one more than inside is safe.
+    # A span ends with as many backticks as it begins with, so one more than the text contains is safe.
     ticks = "`" * (_longest([shown]) + 1)
     pad = " " if "`" in (shown[0], shown[-1]) else ""
     span = f"{ticks}{pad}{shown}{pad}{ticks}"
@@ -42,14 +42,14 @@ def code(text: str, *, cell: bool = False) -> str:
 
 
 def block(lines: Iterable[str]) -> str:
-    """A block of code, a line each."""
+    """Render lines as a code block."""
     shown = [plain(line) for line in lines]
     fence = "`" * max(3, _longest(shown) + 1)
     return "\n".join([f"{fence}text", *shown, fence])
 
 
 def _longest(lines: Iterable[str]) -> int:
-    """Length of the longest run of backticks."""
+    """Return the length of the longest run of backticks."""
     return max((len(run) for line in lines for run in _TICKS.findall(line)), default=0)
 
 
@@ -58,9 +58,10 @@ def markdown_table(
     rows: Iterable[_T],
     formatted: Mapping[str, Callable[[_T], str]] | None = None,
 ) -> str:
-    """A table.
+    """Render a table.
 
-    `formatted` gives the Markdown of a cell by the key of its column; other cells are escaped.
+    `formatted` maps the key of a column to a function that returns the Markdown of a cell; the cells of other
+    columns are escaped.
     """
 
     def cell(column: Column[_T], row: _T) -> str:
@@ -77,15 +78,15 @@ def markdown_table(
 
 
 def details(title: str, body: str) -> str:
-    """A folded part; `title` must be trusted, because it is HTML and not Markdown."""
+    """Render a folded section; `title` must be trusted, because it is HTML."""
     return f"<details><summary>{title}</summary>\n\n{body}\n\n</details>"
 
 
-def link(words: str, address: str) -> str:
-    """A link with a trusted text; only the text if the address is not an http address."""
-    return f"[{words}](<{address}>)" if _ADDRESS.fullmatch(address) else words
+def link(text: str, address: str) -> str:
+    """Render a link with a trusted text; only the text if the address is not an http address."""
+    return f"[{text}](<{address}>)" if _ADDRESS.fullmatch(address) else text
 
 
-def cut(text: str, most: int) -> str:
-    """At most so many characters, the end left out."""
-    return text if len(text) <= most else text[: most - len(ELLIPSIS)] + ELLIPSIS
+def cut(text: str, limit: int) -> str:
+    """Shorten a text to at most `limit` characters; its end is left out."""
+    return text if len(text) <= limit else text[: limit - len(ELLIPSIS)] + ELLIPSIS

@@ -1,4 +1,4 @@
-"""Prices as a table of text."""
+"""The table of instance types and prices of ``infergate prices list``."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pytest_infergate.report.sanitize import plain
 from pytest_infergate.report.text_table import text_table
 
 
-def _accelerators(one: Instance) -> str:
-    name = plain(one.accelerator or units.UNKNOWN)
-    return f"{one.accelerator_count} x {name}" if one.accelerator_count > 1 else name
+def _accelerators(instance: Instance) -> str:
+    name = plain(instance.accelerator or units.UNKNOWN)
+    return f"{instance.accelerator_count} x {name}" if instance.accelerator_count > 1 else name
 
 
 def _usd(price: float | None) -> str:
@@ -22,23 +22,23 @@ def _usd(price: float | None) -> str:
 
 
 PRICE_COLUMNS: Final[tuple[Column[Instance], ...]] = (
-    Column("instance", "instance", lambda one: plain(one.full_name), left=True),
-    Column("region", "region", lambda one: plain(one.region), left=True),
-    Column("vcpus", "vCPUs", lambda one: str(one.vcpus)),
+    Column("instance", "instance", lambda instance: plain(instance.full_name), left=True),
+    Column("region", "region", lambda instance: plain(instance.region), left=True),
+    Column("vcpus", "vCPUs", lambda instance: str(instance.vcpus)),
     Column(
         "memory",
         "memory",
-        lambda one: units.UNKNOWN if one.memory_gib is None else f"{one.memory_gib:g} GiB",
+        lambda instance: units.UNKNOWN if instance.memory_gib is None else f"{instance.memory_gib:g} GiB",
     ),
     Column("accelerators", "accelerators", _accelerators, left=True),
-    Column("cpu", "CPU", lambda one: plain(one.cpu_model or units.UNKNOWN), left=True),
-    Column("usd", "USD/h", lambda one: _usd(one.usd_per_hour)),
-    Column("spot", "spot", lambda one: _usd(one.spot_usd_per_hour)),
-    Column("as_of", "as of", lambda one: str(one.as_of or "unknown"), left=True),
+    Column("cpu", "CPU", lambda instance: plain(instance.cpu_model or units.UNKNOWN), left=True),
+    Column("usd", "USD/h", lambda instance: _usd(instance.usd_per_hour)),
+    Column("spot", "spot", lambda instance: _usd(instance.spot_usd_per_hour)),
+    Column("as_of", "as of", lambda instance: str(instance.as_of or "unknown"), left=True),
 )
-"""USD an hour, on demand and of a spot machine."""
+"""Prices are in USD per hour, on demand and for a spot machine."""
 
 
 def price_table(instances: Iterable[Instance]) -> str:
-    """Render one line for each instance."""
+    """Render one line for each instance type."""
     return text_table(PRICE_COLUMNS, list(instances))

@@ -1,4 +1,4 @@
-"""A session as a results file: JSON text out, JSON text in, and the schema between them."""
+"""Results files: a session as JSON, and its schema."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ from pytest_infergate.core.domain.version_1 import upgraded
 from pytest_infergate.errors import StorageError
 
 SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
-LARGEST_BYTES = 256 * 10**6
+MAX_RESULTS_BYTES = 256 * 10**6
 """A results file of five thousand cases has about 15 MB."""
-LARGEST_INTEGER = 2**63 - 1
-_AGAIN = "write it again with --infer-json"
+MAX_INTEGER = 2**63 - 1
+_HINT = "Hint: write the file again with --infer-json"
 _LONG_NUMBER = re.compile(r"\d{19}")
 
 
 class _Header(msgspec.Struct):
     schema_version: int | None = None
     sessions: msgspec.Raw = msgspec.Raw()
-    """What only a merged file has."""
+    """Only a merged file has sessions."""
 
 
 def render_results(session: Session) -> str:
-    """Write a session as JSON: keys sorted, figures to five significant digits, a newline at the end.
+    """Render a session as JSON with sorted keys, five significant digits, and a newline at the end.
 
-    A figure that is not a finite number is left out, with a note where the case says it.
+    A figure that is not finite is left out, and a note of its case names it.
     """
     return formatted_json(_builtins(session))
 
 
 def render_merged(sessions: Iterable[Session]) -> str:
-    """Write sessions of several machines as one file, in the order in which they come."""
+    """Render sessions of several machines as one JSON document, in the given order."""
     return formatted_json(
         {"schema_version": SCHEMA_VERSION, "sessions": [_builtins(session) for session in sessions]}
     )
 
 
 def _builtins(session: Session) -> dict[str, Any]:
-    """Clean a session, its cases and verdicts one by one, so that each says itself what it lost."""
+    """Convert a session without figures that are not finite; each case has a note on its own figures."""
     gate = session.gate
     rest: Session = _finite(
         msgspec.structs.replace(session, cases=(), gate=msgspec.structs.replace(gate, verdicts=()))
@@ -66,7 +66,7 @@ def formatted_json(value: object) -> str:
 
 
 def results_schema() -> str:
-    """Write the JSON Schema that every results file of this version meets."""
+    """Return the JSON Schema of results files of this version."""
     _, definitions = msgspec.json.schema_components([Session])
     top = definitions["Session"]
     top["properties"]["schema_version"] = {"const": SCHEMA_VERSION}
@@ -84,18 +84,20 @@ def results_schema() -> str:
 
 
 def parse_results(content: str | bytes, where: str) -> Session:
-    """Read a results file.
+    """Parse a results file that contains a single session.
 
     `where` names the file in errors. Raises `StorageError` with the file, the field and a hint.
     """
     sessions = parse_all(content, where)
     if len(sessions) != 1:
-        raise StorageError(f"{where}: holds {len(sessions)} sessions, and one is asked for; give its parts")
+        raise StorageError(
+            f"{where}: must contain one session, got {len(sessions)}. Hint: use the files that were merged"
+        )
     return sessions[0]
 
 
 def parse_all(content: str | bytes, where: str) -> tuple[Session, ...]:
-    """Read a results file, or one that `infergate merge` wrote: every session in it.
+    """Parse every session of a results file or of a file that ``infergate merge`` wrote.
 
     Raises `StorageError` as `parse_results` does.
     """
@@ -114,47 +116,48 @@ def parse_all(content: str | bytes, where: str) -> tuple[Session, ...]:
         raise StorageError(_invalid(str(error), where)) from None
     except msgspec.DecodeError as error:
         if "truncated" in str(error):
-            why = "the JSON ends too early, as if writing it had been cut off"
-            raise StorageError(f"{where}: {why}; {_AGAIN}") from None
-        raise StorageError(f"{where}: {error}; {_AGAIN}") from None
+            raise StorageError(
+                f"{where}: the JSON is incomplete, probably because writing it was interrupted. {_HINT}"
+            ) from None
+        raise StorageError(f"{where}: {error}. {_HINT}") from None
     except RecursionError:
-        raise StorageError(f"{where}: not a results file: its JSON is nested too deep; {_AGAIN}") from None
+        raise StorageError(f"{where}: not a results file: the JSON is nested too deeply. {_HINT}") from None
     if not sessions:
-        raise StorageError(f"{where}: $.sessions: there is none; merge at least one results file")
+        raise StorageError(f"{where}: $.sessions must not be empty. Hint: merge at least one results file")
     for index, session in enumerate(sessions):
         _check_version(session.schema_version, where, f"$.sessions[{index}].schema_version")
-    # Walking over every number of a file takes long, and few files have one of so many digits.
+    # Checking every number takes long, and few files contain a number of so many digits.
     for session in sessions if _LONG_NUMBER.search(text) else ():
         _check_integers(msgspec.to_builtins(session), where, "$")
     return sessions
 
 
 def _decoded(content: str | bytes, where: str) -> str:
-    if len(content) > LARGEST_BYTES:
+    if len(content) > MAX_RESULTS_BYTES:
         raise StorageError(
-            f"{where}: {len(content) / 1e6:,.0f} MB is too large for a results file, which may have "
-            f"{LARGEST_BYTES / 1e6:.0f} MB; measure fewer cases a run"
+            f"{where}: a results file must have at most {MAX_RESULTS_BYTES / 1e6:.0f} MB, got "
+            f"{len(content) / 1e6:,.0f} MB. Hint: measure fewer cases per run"
         )
     try:
         text = content.decode() if isinstance(content, bytes) else content
     except UnicodeDecodeError as error:
-        raise StorageError(f"{where}: not UTF-8 at byte {error.start}; {_AGAIN}") from None
+        raise StorageError(f"{where}: not UTF-8 at byte {error.start}. {_HINT}") from None
     text = text.removeprefix("\ufeff")
     if not text.strip():
-        raise StorageError(f"{where}: the file is empty; {_AGAIN}")
+        raise StorageError(f"{where}: the file is empty. {_HINT}")
     return text
 
 
 def _check_version(version: int | None, where: str, field: str = "$.schema_version") -> None:
     if version is None:
-        raise StorageError(f"{where}: {field}: missing, so this is not a results file; {_AGAIN}")
+        raise StorageError(f"{where}: not a results file: {field} is missing. {_HINT}")
     if version > SCHEMA_VERSION:
         raise StorageError(
-            f"{where}: {field}: {version:.6g}, and this infergate reads up to {SCHEMA_VERSION}: "
-            "written by a newer infergate: upgrade with pip install -U pytest-infergate"
+            f"{where}: {field} must be at most {SCHEMA_VERSION}, got {version:.6g}: the file is from a newer "
+            "version of pytest-infergate. Hint: pip install -U pytest-infergate"
         )
     if version < 1:
-        raise StorageError(f"{where}: {field}: {version:.6g}, and the first is 1; {_AGAIN}")
+        raise StorageError(f"{where}: {field} must be at least 1, got {version:.6g}. {_HINT}")
 
 
 def _invalid(error: str, where: str) -> str:
@@ -164,14 +167,13 @@ def _invalid(error: str, where: str) -> str:
     """
     text, _, path = error.partition(" - at `")
     field = path.rstrip("`")
-    if not field:
-        return f"{where}: $: {text[:1].lower()}{text[1:]}, so this is not a results file; {_AGAIN}"
-    return f"{where}: {field}: {text[:1].lower()}{text[1:]}; {_AGAIN}"
+    problem = f"{field or '$'}: {text[:1].lower()}{text[1:]}"
+    return f"{where}: {'' if field else 'not a results file: '}{problem}. {_HINT}"
 
 
 def _check_integers(value: object, where: str, path: str) -> None:
-    if isinstance(value, int) and abs(value) > LARGEST_INTEGER:
-        raise StorageError(f"{where}: {path}: the number is absurdly large; {_AGAIN}")
+    if isinstance(value, int) and abs(value) > MAX_INTEGER:
+        raise StorageError(f"{where}: {path}: an integer must be at most {MAX_INTEGER}. {_HINT}")
     if isinstance(value, dict):
         for key, item in value.items():
             _check_integers(item, where, f"{path}.{key}")
@@ -181,13 +183,13 @@ def _check_integers(value: object, where: str, path: str) -> None:
 
 
 def _result(result: CaseResult) -> CaseResult:
-    """Clean a result; one whose measurement lacks a number that must be there is invalid."""
+    """Clean a result; it is invalid if a required figure of its measurement is not finite."""
     clean: CaseResult = _finite(result)
     if result.measurement is None or not (lost := tuple(_lost(result.measurement))):
         return clean
     if clean.measurement is None:
         reason = Note(
-            code=NoteCode.NOT_FINITE, text=f"no finite number: {', '.join(lost)}", hint="measure it again"
+            code=NoteCode.NOT_FINITE, text=f"not finite: {', '.join(lost)}", hint="measure the case again"
         )
         return msgspec.structs.replace(clean, outcome=Outcome.INVALID, reason=reason)
     notes = (*clean.measurement.notes, _left_out(lost))
@@ -202,11 +204,11 @@ def _verdict(verdict: CaseVerdict) -> CaseVerdict:
 
 
 def _left_out(lost: tuple[str, ...]) -> Note:
-    return Note(code=NoteCode.NOT_FINITE, text=f"left out, no finite number: {', '.join(lost)}")
+    return Note(code=NoteCode.NOT_FINITE, text=f"left out, because not finite: {', '.join(lost)}")
 
 
 def _lost(value: object, path: str = "") -> Iterator[str]:
-    """Name the figures below `value` that are not finite numbers, a sequence of figures by its own name."""
+    """Yield the paths of figures that are not finite; a sequence of figures has one path."""
     if isinstance(value, float):
         if not math.isfinite(value):
             yield path
@@ -230,10 +232,10 @@ def _has_infinite(value: object) -> bool:
 
 
 def _finite(value: Any) -> Any:
-    """Round figures, spell out lone surrogates, and leave out what is not a finite number.
+    """Round figures, escape lone surrogates, and remove figures that are not finite.
 
-    An optional field becomes ``None``, an entry of a table goes, a sequence of figures becomes empty;
-    where a required figure is lost, what holds it is lost too. ``None`` for what is lost.
+    An optional field becomes ``None``, an entry of a mapping is removed, and a sequence of figures becomes
+    empty. A value with a required figure that is removed is removed too. ``None`` for a removed value.
     """
     if isinstance(value, float):
         return round_significant(value) if math.isfinite(value) else None
@@ -244,7 +246,7 @@ def _finite(value: Any) -> Any:
     if isinstance(value, tuple):
         whole = () if _has_infinite(value) else value
         cleaned = ((item, _finite(item)) for item in whole)
-        # Python 3.10 makes empty tuples that are not the default, and so are not left out.
+        # msgspec omits only the default object itself, and Python 3.10 may make another empty tuple.
         return tuple(kept for item, kept in cleaned if kept is not None or item is None) or ()
     if type(value) is str and not value.isascii():
         return value.encode("utf-8", "backslashreplace").decode()
@@ -263,5 +265,5 @@ def _finite_struct(struct: Struct) -> Struct | None:
 
 @functools.cache
 def _optional(kind: type[Struct]) -> dict[str, bool]:
-    """Which fields of a noun may be ``None`` because that is their default."""
+    """Return for each field of a struct whether its default is ``None``."""
     return {field.name: field.default is None for field in msgspec.structs.fields(kind)}

@@ -1,4 +1,4 @@
-"""A session as rows: the figures that the terminal, the HTML page and Markdown show alike."""
+"""The rows of a session: one case each, as the terminal, the HTML page and Markdown show it."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ NOT_JUDGED = "not judged"
 
 
 class TimeChange(Struct, frozen=True, kw_only=True):
-    """The median call time on both sides, as text."""
+    """The median call time of baseline and candidate, as text."""
 
     was: str = units.UNKNOWN
     now: str = units.UNKNOWN
     change: str = units.UNKNOWN
     interval: str = units.UNKNOWN
     launches: str = units.UNKNOWN
-    """Process launches that decided; unknown for a stored baseline."""
+    """Number of process launches behind the decision; unknown for a stored baseline."""
     paired: bool
-    """Whether both sides were measured in this run; else the baseline is a stored one."""
+    """Whether both were measured in this run; otherwise the baseline is a stored one."""
 
     @property
     def text(self) -> str:
@@ -45,31 +45,31 @@ class TimeChange(Struct, frozen=True, kw_only=True):
 
 
 class Row(Struct, frozen=True, kw_only=True):
-    """One case as people read it; every text is safe to print but not escaped for HTML."""
+    """One case as text that is safe to print, but not escaped for HTML."""
 
     case: Case
     nodeid: str
     verdict: Verdict | None
-    """``None``: measured, but not judged."""
+    """``None`` if the case was measured, but not judged."""
     failed: bool = False
     accepted: bool = False
-    """Whether it would fail if no commit accepted it."""
+    """Whether the case would fail without a commit that accepts it."""
     machine: str = ""
-    """Hardware that it ran on, in a table of several machines."""
+    """Hardware of the case, in a table of several machines."""
     p50: str = units.UNKNOWN
     p95: str = units.UNKNOWN
     throughput: str = units.UNKNOWN
     peak_memory: str = units.UNKNOWN
     energy: str = units.UNKNOWN
-    """Of an item, marked where it is an estimate."""
+    """Energy per item, marked if it is an estimate."""
     estimated: bool = False
     """Whether the energy is an estimate."""
     cost: str = units.UNKNOWN
-    """Of a million items."""
+    """Cost per million items."""
     budget_parts: tuple[str, ...] = ()
-    """From the outcome of the budgets to its details; empty without a budget."""
+    """The outcome of the budgets, followed by details; empty without a budget."""
     time: TimeChange | None = None
-    """``None`` where the median was not compared."""
+    """``None`` if the median was not compared."""
     message: Message
 
     @property
@@ -79,30 +79,32 @@ class Row(Struct, frozen=True, kw_only=True):
 
     @property
     def place(self) -> str:
-        """`` on 1 x NVIDIA L4``, empty in a table of one machine."""
+        """`` on 1 x NVIDIA L4``; empty in a table of one machine."""
         return f" on {self.machine}" if self.machine else ""
 
     @property
     def paired(self) -> bool:
-        """Whether its time was compared call by call."""
+        """Whether the time was compared call by call."""
         return self.time is not None and self.time.paired
 
     @property
-    def word(self) -> str:
-        """The verdict in a word."""
+    def verdict_text(self) -> str:
+        """The verdict as text."""
         if self.verdict is None:
             return NOT_JUDGED
         return f"{self.verdict.value} (accepted)" if self.accepted else self.verdict.value
 
     @property
     def finding(self) -> str:
-        """What the verdict rests on, for a table that has a column of verdicts."""
+        """The findings behind the verdict, for a table that has a column of verdicts."""
         return self.message.title if self.verdict is None else self.message.summary
 
     @property
     def outcome(self) -> str:
-        """The verdict, and whether it fails the run where that does not follow from it."""
-        return f"{self.word} (fails)" if self.failed and self.verdict not in FAILING else self.word
+        """The verdict, with a mark if it fails the run although verdicts of its kind usually do not."""
+        if self.failed and self.verdict not in FAILING:
+            return f"{self.verdict_text} (fails)"
+        return self.verdict_text
 
 
 def _time_column(key: str, header: str) -> Column[Row]:
@@ -152,37 +154,37 @@ PAIRED_COLUMNS: Final[tuple[Column[Row], ...]] = (
     _time_column("launches", "launches"),
     VERDICT,
 )
-"""Columns of the table of a paired run, whose workers run under settings that no service has: their absolute
+"""Columns of the table of a paired run. Its workers run with settings that no service has, so absolute
 times, energy and cost are left out."""
 
 
 def case_columns(rows: Sequence[Row], *, paired: bool = False) -> tuple[Column[Row], ...]:
-    """Choose the columns of a table of cases; those of a paired run where any row is of one."""
+    """Return the columns of a table of cases; those of a paired run if any row was compared call by call."""
     paired = paired or any(row.paired for row in rows)
     return shown_columns(PAIRED_COLUMNS if paired else COLUMNS, rows)
 
 
 def legend(columns: Iterable[Column[Row]], rows: Iterable[Row]) -> str:
-    """Explain the mark of an estimate; empty where the table has none."""
+    """Return the explanation of the mark of estimates; empty if the table has none."""
     return LEGEND if ENERGY in columns and any(row.estimated for row in rows) else ""
 
 
 class NoteGroup(Struct, frozen=True, kw_only=True):
-    """One note and the cases that have it, in the order of the rows."""
+    """One note, and the cases that have it in the order of the rows."""
 
     note: Note
     nodeids: tuple[str, ...]
 
 
 class CaseParts(NamedTuple):
-    """The two halves of a case, what was measured and what was decided. One of them may be missing."""
+    """The result and the verdict of a case, one of which may be missing."""
 
     result: CaseResult | None
     verdict: CaseVerdict | None
 
     @property
     def subject(self) -> CaseResult | CaseVerdict:
-        """The half that is there, which names the case."""
+        """The part that is present; it names the case."""
         subject = self.verdict or self.result
         if subject is None:
             raise ValueError("a case needs a result or a verdict")
@@ -190,9 +192,10 @@ class CaseParts(NamedTuple):
 
 
 def paired_with_verdicts(session: Session) -> tuple[CaseParts, ...]:
-    """Pair results with verdicts in the order of the gate, the most severe first; nothing is dropped.
+    """Pair results with verdicts in the order of the gate, the most severe first.
 
-    Cases that occur twice on one machine are paired in the order of the file.
+    Unpaired results and verdicts are kept. Cases that occur twice on one machine are paired in the order of
+    the file.
     """
     several = any(verdict.machine for verdict in session.gate.verdicts)
     # A machine distinguishes cases only in merged results: other verdicts do not name one.
@@ -209,7 +212,7 @@ def paired_with_verdicts(session: Session) -> tuple[CaseParts, ...]:
 
 
 def rows(session: Session) -> tuple[Row, ...]:
-    """One row for each case, in the order of `paired_with_verdicts`."""
+    """Return one row for each case, in the order of `paired_with_verdicts`."""
     return tuple(map(row, paired_with_verdicts(session)))
 
 
@@ -250,49 +253,49 @@ def row(parts: CaseParts) -> Row:
 
 
 def _time_change(comparisons: Sequence[Comparison]) -> TimeChange | None:
-    """The median of a paired run, else that of a stored baseline."""
-    # A paired comparison has less noise than any stored one, so it is the one to show.
+    """Return the change of the median: of a paired run if there is one, otherwise of a stored baseline."""
+    # A paired comparison has less noise than one with a stored baseline.
     timed = [item for item in comparisons if item.metric == "p50" and item.evidence in ("paired", "stored")]
     if not timed:
         return None
-    found = min(timed, key=lambda item: item.evidence != "paired")
+    shown = min(timed, key=lambda item: item.evidence != "paired")
     interval = units.UNKNOWN
-    if found.low is not None and found.high is not None:
-        interval = f"{units.percent(found.low)} to {units.percent(found.high)}"
-    paired = found.evidence == "paired"
+    if shown.low is not None and shown.high is not None:
+        interval = f"{units.percent(shown.low)} to {units.percent(shown.high)}"
+    paired = shown.evidence == "paired"
     return TimeChange(
-        was=units.seconds(found.baseline),
-        now=units.seconds(found.candidate),
-        change=units.percent(found.effect),
+        was=units.seconds(shown.baseline),
+        now=units.seconds(shown.candidate),
+        change=units.percent(shown.effect),
         interval=interval,
-        launches=str(found.sessions) if paired and found.sessions else units.UNKNOWN,
+        launches=str(shown.sessions) if paired and shown.sessions else units.UNKNOWN,
         paired=paired,
     )
 
 
 def budget_parts(checks: Sequence[BudgetCheck], result: CaseResult | None = None) -> tuple[str, ...]:
-    """Sum up the budgets of a case: the most severe that was not kept, and how many more were not.
+    """Summarise the budgets of a case: the most severe one that is not met, and the number of others.
 
-    The first part is the outcome: ``kept``, ``over``, ``under``, ``close`` or ``not decided``.
+    The first part is the outcome: ``met``, ``over``, ``under``, ``near limit`` or ``not decided``.
     """
-    open_ = sorted((check for check in checks if check.verdict is not None), key=hints.check_severity)
-    if not open_:
-        return ("kept",) if checks else ()
-    more = f" (and {len(open_) - 1} more)" if len(open_) > 1 else ""
-    check = open_[0]
+    unmet = sorted((check for check in checks if check.verdict is not None), key=hints.check_severity)
+    if not unmet:
+        return ("met",) if checks else ()
+    more = f" (and {len(unmet) - 1} more)" if len(unmet) > 1 else ""
+    check = unmet[0]
     metric, name = wording.budget_metric(check.budget.metric), plain(check.budget.metric)
     if hints.not_decided(check):
         return ("not decided", name, wording.why_not_decided(check) + more)
     value = wording.formatted(metric, None if check.value is None else check.value.value, result)
     limit = wording.formatted(metric, check.budget.limit, result)
     if check.verdict is not Verdict.OVER_BUDGET:
-        return ("close", f"{name} {value}, limit {limit}{more}")
-    word, sign = ("over", ">") if metric.better == "lower" else ("under", "<")
-    return (word, f"{name} {value} {sign} {limit}{more}")
+        return ("near limit", f"{name} {value}, limit {limit}{more}")
+    outcome, sign = ("over", ">") if metric.better == "lower" else ("under", "<")
+    return (outcome, f"{name} {value} {sign} {limit}{more}")
 
 
 def grouped_notes(session: Session) -> tuple[NoteGroup, ...]:
-    """Every note of a session once, those of most cases first."""
+    """Group equal notes of a session, those of most cases first."""
     groups: dict[Note, dict[str, None]] = {}
     for parts in paired_with_verdicts(session):
         for note in _notes(*parts):

@@ -1,4 +1,4 @@
-"""Names from tests made safe and short enough to print."""
+"""Make names and other untrusted text safe and short enough to print."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from pytest_infergate.core.domain.outcome import GateResult
 
 ELLIPSIS = "…"
 _BOUNDARIES = ("/", "::")
-_LEAST = 8
-"""A name cut at a boundary keeps at least this many characters; fewer would say nothing."""
+_MIN_KEPT = 8
+"""Number of characters that a name keeps at least if it is cut at a boundary."""
 
 
 def plain(text: str) -> str:
-    """Escape what a terminal would execute or a reader could not see.
+    """Escape characters that a terminal would interpret or a reader could not see.
 
-    Newlines, escape sequences, marks that turn the writing direction, zero-width characters and lone
-    surrogates become backslash escapes; a printable text comes back as it is.
+    Newlines, escape sequences, marks that change the writing direction, zero-width characters and lone
+    surrogates become backslash escapes. Printable text is returned unchanged.
     """
     if text.isprintable():
         return text
@@ -29,30 +29,30 @@ def plain(text: str) -> str:
 
 
 def without_commands(text: str) -> str:
-    """Break workflow commands of a CI runner: lines that begin with ``::``, indented or not."""
+    """Disable workflow commands of a CI runner: lines that begin with ``::``, indented or not."""
     return re.sub(r"^(\s*):(?=:)", r"\1\\x3a", text, flags=re.MULTILINE)
 
 
 def shorten(name: str, width: int) -> str:
-    """Cut a name from the left to at most `width` characters, at a folder or ``::`` where one is near.
+    """Cut a name from the left to at most `width` characters, at a folder or ``::`` if one is near.
 
-    The right end contains the test and its case, which distinguish two ids.
+    The right end contains the test and its case, which distinguish node ids.
     """
     if len(name) <= width:
         return name
     tail = name[len(name) - max(0, width - len(ELLIPSIS)) :]
     starts = [position for mark in _BOUNDARIES if (position := tail.find(mark)) >= 0]
-    if starts and len(tail) - min(starts) >= max(_LEAST, width // 2):
+    if starts and len(tail) - min(starts) >= max(_MIN_KEPT, width // 2):
         return ELLIPSIS + tail[min(starts) :]
     return ELLIPSIS + tail
 
 
 def within_test(case: Case) -> str:
-    """What distinguishes a case within its test: ``cpu-b8``."""
+    """Return the name of a case within its test: ``cpu-b8``."""
     return plain(case.name[len(case.test) + 1 : -1])
 
 
 def called(gate: GateResult) -> Callable[[Case], str]:
-    """How to call a case: by its node id where this run has one, by its key where it is history."""
+    """Return a function that names a case: by its node id in this run, otherwise by its key."""
     nodeids = {verdict.case: verdict.nodeid for verdict in gate.verdicts}
     return lambda case: plain(nodeids.get(case, case.name))

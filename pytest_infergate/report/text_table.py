@@ -12,20 +12,20 @@ from pytest_infergate.report.sanitize import shorten
 
 _T = TypeVar("_T")
 
-LEAST_NAME = 16
-"""Characters that a name in the first column keeps, however narrow the terminal."""
+MIN_NAME = 16
+"""Number of characters that names in the first column keep on a narrow terminal."""
 _GUTTER = 2
-"""Spaces that tabulate puts between columns."""
+"""Number of spaces that tabulate puts between columns."""
 
 
 def text_table(columns: Sequence[Column[_T]], rows: Sequence[_T], width: int | None = None) -> str:
-    """Lay rows out below their headers and a rule.
+    """Render rows below their headers and a rule.
 
-    With a `width` names in the first column are cut to the room that the other columns leave.
+    With a `width`, names in the first column are shortened to the room that the other columns leave.
     """
     body = [tuple(column.cell(row) for column in columns) for row in rows]
     if width is not None:
-        room = max(LEAST_NAME, room_for_names(columns, rows, width))
+        room = max(MIN_NAME, room_for_names(columns, rows, width))
         body = [(shorten(cells[0], room), *cells[1:]) for cells in body]
     # Headers are passed as a row: tabulate pads real headers beyond their text.
     lines = [tuple(column.header for column in columns), *body]
@@ -40,19 +40,19 @@ def text_table(columns: Sequence[Column[_T]], rows: Sequence[_T], width: int | N
 
 
 def room_for_names(columns: Sequence[Column[_T]], rows: Sequence[_T], width: int) -> int:
-    """Characters that the columns after the first leave for names; negative where they do not fit."""
-    taken = (max(len(column.header), *(len(column.cell(row)) for row in rows)) for column in columns[1:])
-    return width - sum(longest + _GUTTER for longest in taken)
+    """Return the number of characters left for the first column; negative if the others do not fit."""
+    widths = (max(len(column.header), *(len(column.cell(row)) for row in rows)) for column in columns[1:])
+    return width - sum(longest + _GUTTER for longest in widths)
 
 
-def text_list(title: str, entries: Sequence[str], most: int | None = None) -> str:
-    """Put entries below a title, an indented line each; empty where there are none.
+def text_list(title: str, entries: Sequence[str], limit: int | None = None) -> str:
+    """Render entries as indented lines below a title; empty without entries.
 
-    With `most` a longer list is cut, and says how many entries are left out.
+    With a `limit`, the entries beyond it are only counted.
     """
     if not entries:
         return ""
-    lines = [f"{title}:", *(f"  {entry}" for entry in entries[:most])]
-    if most is not None and len(entries) > most:
-        lines.append(f"  and {len(entries) - most} more")
+    lines = [f"{title}:", *(f"  {entry}" for entry in entries[:limit])]
+    if limit is not None and len(entries) > limit:
+        lines.append(f"  and {len(entries) - limit} more")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Verdicts in sentences: what was measured, what is allowed, how certain it is."""
+"""Verdicts as text: what was measured, what is allowed, how certain that is, and hints."""
 
 from __future__ import annotations
 
@@ -23,20 +23,21 @@ from pytest_infergate.core.gate.decide import FAILING, SEVERITY, STRICTLY_FAILIN
 from pytest_infergate.report.hints import check_severity, hints, not_decided, stated_reason
 from pytest_infergate.report.sanitize import plain
 
-SUMMARIES: Final = 3
-"""Findings that a title names before it counts the rest."""
+MAX_SUMMARIES: Final = 3
+"""Maximum number of findings in a title; the others are counted."""
 CAUSES_SHOWN: Final = 5
+"""Default number of causes; the others are counted."""
 _COMPARED: Final = {"p50": "p50_ms"}
-"""Metrics of comparisons that have another name in a budget."""
+"""Metrics of comparisons that have a different name in a budget."""
 _RUN_LEVEL: Final = units.percent(stored.FALSE_ALARMS, signed=False)
 _CASE_LEVEL: Final = units.percent(1 - stored.SUSPICION, signed=False, decimals=0)
 _ALWAYS_EXPLAINED: Final = FAILING | {Verdict.SUSPECTED, Verdict.INCONCLUSIVE}
-"""Findings that are explained whatever the verdict of the case is: beside a broken budget, a missing baseline
-does not matter, but a suspected slowdown does."""
+"""Verdicts that are explained whatever the verdict of the case is: next to an exceeded budget, a missing
+baseline is not important, but a suspected slowdown is."""
 
 
 class MetricSection(Struct, frozen=True, kw_only=True):
-    """What is known of one metric of a case, as labels and texts."""
+    """The figures of one metric of a case, as pairs of label and text."""
 
     text: str
     verdict: str
@@ -44,15 +45,15 @@ class MetricSection(Struct, frozen=True, kw_only=True):
 
 
 class Message(Struct, frozen=True, kw_only=True):
-    """One case in words."""
+    """The explanation of one case."""
 
     verdict: str
-    """The verdict, or what became of a case that was not judged."""
+    """The verdict, or the outcome of a case that was not judged."""
     summary: str = ""
-    """What the verdict rests on; empty where there is nothing to add."""
+    """The findings behind the verdict; empty if there is nothing to add."""
     sections: tuple[MetricSection, ...] = ()
     hints: tuple[str, ...] = ()
-    """What to do next, the most useful first."""
+    """Possible next steps, the most useful first."""
 
     @property
     def title(self) -> str:
@@ -61,9 +62,9 @@ class Message(Struct, frozen=True, kw_only=True):
 
 
 def explain(verdict: CaseVerdict, result: CaseResult | None = None) -> Message:
-    """Explain a verdict: the metrics in trouble, the most severe first, and what to do about them.
+    """Explain a verdict: the metrics behind it, the most severe first, and hints.
 
-    A case that is in order has a title only.
+    The message of a case without a problem has only a title.
     """
     comparisons = sorted(verdict.comparisons, key=lambda row: SEVERITY[row.verdict])
     checks = sorted(verdict.budgets, key=check_severity)
@@ -93,7 +94,7 @@ def explain_result(result: CaseResult) -> Message:
 
 
 def described_base(against: Against) -> str:
-    """What a paired run was compared with: ``main (merge base 1a2b3c4)``."""
+    """Name the base of a paired run: ``main (merge base 1a2b3c4)``."""
     parts = []
     if against.revision is not None:
         commit = "" if against.commit is None else f" (merge base {plain(against.commit[:7])})"
@@ -104,12 +105,12 @@ def described_base(against: Against) -> str:
 
 
 def compared_metric(name: str) -> Metric:
-    """Look up the metric of a comparison; its figures are SI."""
+    """Look up the metric of a comparison, whose figures are in SI units."""
     return budget_metric(_COMPARED.get(name, name))
 
 
 def budget_metric(name: str) -> Metric:
-    """Look up the metric of a budget; a name from a foreign file is shown as a bare number."""
+    """Look up the metric of a budget; a name that is unknown here is shown as a number without a unit."""
     try:
         return metrics.metric(name)
     except KeyError:
@@ -123,14 +124,14 @@ def budget_metric(name: str) -> Metric:
 
 
 def formatted(metric: Metric, value: float | None, result: CaseResult | None) -> str:
-    """Format a value in the unit of the metric's name, rates in the unit that the test gave its items."""
+    """Format a value in the unit of its metric, and a rate in the unit of the items of the test."""
     if metric.name == "throughput_per_s" and result is not None:
         return units.rate(value, plain(result.unit or ""))
     return metric.shown(value)
 
 
 def why_not_decided(check: BudgetCheck) -> str:
-    """What was missing to decide a budget; files of version 0.1 have it only with the name of the budget."""
+    """Return why a budget was not decided; files of version 0.1 only have it as part of the note."""
     return plain(check.missing or ("" if check.note is None else check.note.text))
 
 
@@ -140,7 +141,7 @@ def _summary(
     checks: Iterable[BudgetCheck],
     result: CaseResult | None,
 ) -> str:
-    """The findings that decided a case, in a few words each."""
+    """Describe the findings behind a verdict, in a few words each."""
     leading = FAILING | {verdict.verdict}
     rows = [row for row in comparisons if row.verdict in leading]
     exact = [row for row in rows if row.evidence == "exact" and row.metric != counter_changes.ALL_COUNTERS]
@@ -152,12 +153,12 @@ def _summary(
     reason = stated_reason(verdict, result)
     if reason is not None:
         lost = verdict.verdict is Verdict.REGRESSED and not verdict.comparisons
-        before = "the baseline measured it and this run could not: " if lost else ""
+        before = "measured in the baseline, but not in this run: " if lost else ""
         parts.insert(0, before + plain(reason.text))
     elif not parts and verdict.verdict is Verdict.NOT_MEASURED:
         parts.append("no reason was recorded")
-    if len(parts) > SUMMARIES:
-        parts[SUMMARIES:] = [f"and {len(parts) - SUMMARIES} more"]
+    if len(parts) > MAX_SUMMARIES:
+        parts[MAX_SUMMARIES:] = [f"and {len(parts) - MAX_SUMMARIES} more"]
     return "; ".join(parts)
 
 
@@ -169,7 +170,7 @@ def _comparison_summary(row: Comparison) -> str:
     if row.metric == counter_changes.ALL_COUNTERS:
         return "" if row.note is None else plain(row.note.text)
     if row.evidence == "parity":
-        return f"it does not compute what the base does{because}"
+        return f"the outputs differ from those of the base{because}"
     if row.evidence == "paired":
         text = f"was not compared{because}"
         if row.effect is not None:
@@ -181,9 +182,9 @@ def _comparison_summary(row: Comparison) -> str:
         text = f"{now} cannot be compared{because}"
     elif row.evidence == "exact":
         by = "".join(f": {cause}" for cause in causes([row], 1)[:1])
-        text = f"{now} against {was}{by}"
+        text = f"{now}, was {was}{by}"
     else:
-        text = f"{now} against an expected {was}: {units.percent(row.effect)}{allowed}"
+        text = f"{now}, expected {was}: {units.percent(row.effect)}{allowed}"
     return f"{metric.text} {text}"
 
 
@@ -195,13 +196,15 @@ def _budget_summary(check: BudgetCheck, result: CaseResult | None) -> str:
     figure = f"{metric.text} {formatted(metric, None if check.value is None else check.value.value, result)}"
     if check.verdict is Verdict.OVER_BUDGET:
         return f"{figure} is {'over' if metric.better == 'lower' else 'under'} its budget of {limit}"
-    return f"{figure} keeps its budget of {limit}" if check.verdict is None else f"{figure}, budget {limit}"
+    if check.verdict is None:
+        return f"{figure} is within its budget of {limit}"
+    return f"{figure}, budget {limit}"
 
 
 def _comparison_sections(
     rows: Sequence[Comparison], explained: AbstractSet[Verdict], result: CaseResult | None
 ) -> Iterator[MetricSection]:
-    """The times one by one, the counters of one verdict together."""
+    """Make a section for each time, and one for all counters of the same verdict."""
     exact = [row for row in rows if row.evidence == "exact" and row.metric != counter_changes.ALL_COUNTERS]
     shown: set[Verdict] = set()
     for row in rows:
@@ -209,7 +212,7 @@ def _comparison_sections(
             continue
         note = "" if row.note is None else plain(row.note.text)
         if row.metric == counter_changes.ALL_COUNTERS:
-            yield _section("exact counters", row.verdict.value, {"why": note})
+            yield _section("exact counters", row.verdict.value, {"reason": note})
         elif row.evidence == "parity":
             yield _section("outputs", row.verdict.value, {"difference": note})
         elif row not in exact:
@@ -218,14 +221,14 @@ def _comparison_sections(
             shown.add(row.verdict)
             alike = [other for other in exact if other.verdict is row.verdict]
             lines = [(compared_metric(other.metric).text, _counter_change(other)) for other in alike]
-            lines += [("from", text) for text in causes(alike)]
+            lines += [("caused by", text) for text in causes(alike)]
             yield MetricSection(
-                text="exact counters, without noise", verdict=row.verdict.value, lines=tuple(lines)
+                text="exact counters (no measurement noise)", verdict=row.verdict.value, lines=tuple(lines)
             )
 
 
 def _section(text: str, verdict: str, figures: dict[str, str]) -> MetricSection:
-    """A section of the figures that are known."""
+    """Make a section of those figures that are not empty."""
     lines = tuple((label, figure) for label, figure in figures.items() if figure)
     return MetricSection(text=text, verdict=verdict, lines=lines)
 
@@ -233,11 +236,17 @@ def _section(text: str, verdict: str, figures: dict[str, str]) -> MetricSection:
 def _time_section(
     row: Comparison, exact: Sequence[Comparison], note: str, result: CaseResult | None
 ) -> MetricSection:
-    """A time, compared call by call or with a stored baseline; `exact` are the counters of the case."""
+    """Make the section of a time that was compared call by call or with a stored baseline.
+
+    `exact` contains the counters of the case.
+    """
     metric = compared_metric(row.metric)
     allowed = "" if row.tolerance is None else f", allowed {units.percent(row.tolerance)}"
     change = "" if row.effect is None else f"{units.percent(row.effect)}{allowed}"
-    detectable = units.percent(row.smallest_detectable) if row.smallest_detectable is not None else ""
+    detectable = ""
+    if row.smallest_detectable is not None:
+        slowdown = units.percent(row.smallest_detectable)
+        detectable = f"a true slowdown of {slowdown} would be reported as regressed in 9 of 10 runs"
     low, high = units.percent(row.low), units.percent(row.high)
     bounded = row.low is not None and row.high is not None
     if row.evidence == "paired":
@@ -246,54 +255,51 @@ def _time_section(
             "now": metric.show(row.candidate) if row.candidate is not None else "",
             "on the base": f"{metric.show(row.baseline)}{launches}" if row.baseline is not None else "",
             "change": change,
-            "how sure": f"99 % interval {low} to {high}" if bounded else "",
-            "smallest detectable": f"{detectable}, in 9 of 10 runs" if detectable else "",
+            "confidence": f"99 % interval {low} to {high}" if bounded else "",
         }
     else:
         measurement = None if result is None else result.measurement
         calls = "" if measurement is None else units.plural(measurement.latency.count, "call")
-        sessions = f", from {units.plural(row.sessions, 'session')}"
-        seen = f"a true {detectable} would be called regressed in 9 of 10 runs" if detectable else ""
+        sessions = f", based on {units.plural(row.sessions, 'session')}"
         level = ""
         if row.evidence == "stored":
             level = f", each bound at {_CASE_LEVEL} confidence"
             if row.verdict is Verdict.REGRESSED:
-                level = f"; the chance of a false alarm anywhere in the run is {_RUN_LEVEL}"
+                level = f"; the probability of a false alarm anywhere in the run is {_RUN_LEVEL}"
         figures = {
             "measured": f"{metric.show(row.candidate)}{f', median of {calls}' if calls else ''}",
             "expected": f"{metric.show(row.baseline)}{sessions}" if row.baseline is not None else "",
             "change": change,
-            "how sure": f"between {low} and {high}{level}" if bounded else "",
-            "smallest detectable": seen,
+            "confidence": f"between {low} and {high}{level}" if bounded else "",
         }
-    figures |= {"the model's work": _work(exact), "note": note}
+    figures |= {"smallest detectable": detectable, "exact counters": _work(exact), "note": note}
     text = f"{metric.text}, call by call" if row.evidence == "paired" else metric.text
     return _section(text, row.verdict.value, figures)
 
 
 def _work(exact: Sequence[Comparison]) -> str:
-    """What the exact counters show beside a time that changed; empty where none was compared."""
+    """Describe the change of the exact counters for the section of a time; empty if none was compared."""
     moved = [row for row in exact if row.candidate != row.baseline]
     if moved:
         changes = (f"{compared_metric(row.metric).text} {change_exactly(row)}" for row in moved)
         return "; ".join(causes(moved, 2)) or ", ".join(changes)
-    return "unchanged: no exact counter moved" if any(row.metric == "operators" for row in exact) else ""
+    return "unchanged" if any(row.metric == "operators" for row in exact) else ""
 
 
 def _counter_change(row: Comparison) -> str:
-    """``28 against 24: +4 (+16.7 %)``, and what is allowed."""
+    """Format a change with the allowed change: ``28, was 24: +4 (+16.7 %)``."""
     show = compared_metric(row.metric).show
     allowed = ""
     if row.metric == counter_changes.PEAK:
-        least = units.bytes_(counter_changes.MIN_PEAK_CHANGE_BYTES)
-        allowed = f", allowed {units.percent(row.tolerance)} or {least}, whichever is more"
+        minimum = units.bytes_(counter_changes.MIN_PEAK_CHANGE_BYTES)
+        allowed = f", allowed {units.percent(row.tolerance)} or {minimum}, whichever is larger"
     elif row.tolerance:
         allowed = f", allowed {units.percent(row.tolerance)}"
-    return f"{show(row.candidate)} against {show(row.baseline)}: {change_exactly(row)}{allowed}"
+    return f"{show(row.candidate)}, was {show(row.baseline)}: {change_exactly(row)}{allowed}"
 
 
 def change_exactly(row: Comparison) -> str:
-    """``+4 (+16.7 %)``; without the share where nothing was on record."""
+    """Format a change: ``+4 (+16.7 %)``, without the percentage if the baseline is 0."""
     change = _signed(row.metric, (row.candidate or 0) - (row.baseline or 0))
     return change if row.effect is None else f"{change} ({units.percent(row.effect)})"
 
@@ -303,15 +309,15 @@ def _signed(metric: str, change: float) -> str:
 
 
 def causes(rows: Iterable[Comparison], shown: int = CAUSES_SHOWN) -> tuple[str, ...]:
-    """What moved the counters, by operator and place: ``+4 aten::clone in layers.{0-3}, +164 kB``.
+    """Format the causes of changed counters: ``+4 aten::clone in layers.{0-3}, +164 kB``.
 
-    Causes of the first counter come first, the largest share first.
+    There is one text for each operator and place. Causes of the first counter come first, the largest first.
     """
     moved: dict[tuple[str, str], dict[str, str]] = {}
     for row in rows:
         show = compared_metric(row.metric).show
         for cause in row.causes:
-            # Counters of one kind say the same of a cause: bytes read, bytes written and peak memory.
+            # Bytes read, bytes written and peak memory repeat each other: one figure of each kind is enough.
             kind, text = "bytes", _signed(row.metric, cause.change)
             if show is units.count:
                 kind, text = "calls", f"{cause.change:+,}"
@@ -330,44 +336,44 @@ def causes(rows: Iterable[Comparison], shown: int = CAUSES_SHOWN) -> tuple[str, 
 
 def _budget_section(check: BudgetCheck, result: CaseResult | None) -> MetricSection:
     metric = budget_metric(check.budget.metric)
-    side = "at most" if metric.better == "lower" else "at least"
-    why = "" if check.note is None else plain(check.note.text)
-    word = "kept" if check.verdict is None else check.verdict.value
+    bound = "at most" if metric.better == "lower" else "at least"
+    reason = "" if check.note is None else plain(check.note.text)
+    outcome = "met" if check.verdict is None else check.verdict.value
     if not_decided(check):
-        why, word = why_not_decided(check), "over-budget (not decided)"
+        reason, outcome = why_not_decided(check), "over-budget (not decided)"
     elif check.verdict is Verdict.OVER_BUDGET and metric.better == "higher":
-        word = "over-budget (under its limit)"
+        outcome = "over-budget (under its limit)"
     figures = {
         "measured": "" if check.value is None else formatted(metric, check.value.value, result),
-        "allowed": f"{side} {formatted(metric, check.budget.limit, result)}",
-        "how sure": _bounds(check, metric, result),
+        "allowed": f"{bound} {formatted(metric, check.budget.limit, result)}",
+        "confidence": _bounds(check, metric, result),
         "price": _price(metric, result),
-        "why": why,
+        "reason": reason,
     }
-    return _section(f"budget {plain(check.budget.metric)}", word, figures)
+    return _section(f"budget {plain(check.budget.metric)}", outcome, figures)
 
 
 def _price(metric: Metric, result: CaseResult | None) -> str:
-    """The price behind a cost; by month also the number of machines, which follows from throughput alone."""
+    """Format the price behind a cost, and the number of machines behind a cost per month."""
     if metric.dollars is None or result is None or result.price is None:
         return ""
     price = result.price
-    text = price_words(price)
+    text = price_text(price)
     rate = None if result.measurement is None else result.measurement.throughput
     if metric.name != "usd_per_month" or result.demand is None or rate is None:
         return text
     try:
         count = instance_types.instances_for_throughput(result.demand, rate, price.utilisation)
-    except ValueError:  # a results file of another machine may hold any number
+    except ValueError:  # a results file may contain any number
         return text
     machines = units.plural(count, "machine")
-    return f"{text}; {machines} for {units.rate(result.demand)}, by throughput alone: waiting is not counted"
+    return f"{text}; {machines} for {units.rate(result.demand)} by throughput alone, without queueing"
 
 
-def price_words(price: Price) -> str:
-    """``0.1785 USD an hour, aws/c7i.xlarge in us-east-1, on demand, as of 2026-07-20; used to 60 %``."""
-    used = units.percent(price.utilisation, signed=False, decimals=0)
-    return f"{price.usd_per_hour:g} USD an hour, {plain(price.source)}; used to {used}"
+def price_text(price: Price) -> str:
+    """``0.1785 USD per hour, aws/c7i.xlarge in us-east-1, on demand, as of 2026-07-20; 60 % utilisation``."""
+    share = units.percent(price.utilisation, signed=False, decimals=0)
+    return f"{price.usd_per_hour:g} USD per hour, {plain(price.source)}; {share} utilisation"
 
 
 def _bounds(check: BudgetCheck, metric: Metric, result: CaseResult | None) -> str:
@@ -382,5 +388,5 @@ def _bounds(check: BudgetCheck, metric: Metric, result: CaseResult | None) -> st
         text = f"at most {high}"
     elif value.high is None:
         text = f"at least {low}"
-    # Budgets join the bounds over calls with the spread between launches, in quadrature.
+    # Budgets combine the bounds over calls with the spread between launches, in quadrature.
     return f"{text} (99 % over calls, 95 % between launches)" if metric.timed else text

@@ -20,10 +20,16 @@ _OWN_PRICE = "{ usd_per_hour = ... }"
 
 
 class PriceList:
-    """The instance types and prices that are configured for devices. Tables are read on first use."""
+    """The instance types and prices that are configured for devices. Tables are read on first use.
 
-    def __init__(self, pricing: Pricing) -> None:
+    `region_setting` names the source of the regions in errors.
+    """
+
+    def __init__(
+        self, pricing: Pricing, region_setting: str = "pyproject.toml: region in [tool.infergate]"
+    ) -> None:
         self.pricing = pricing
+        self._region_setting = region_setting
 
     @cached_property
     def instances(self) -> tuple[Instance, ...]:
@@ -45,8 +51,8 @@ class PriceList:
         for region in regions:
             if region not in known_regions:
                 raise ConfigurationError(
-                    "pyproject.toml: region in [tool.infergate] must be a region with prices, got "
-                    f"{region!r}. Hint: known are {', '.join(sorted(known_regions))}"
+                    f"{self._region_setting} must be a region with prices, got {region!r}. Hint: known are "
+                    f"{', '.join(sorted(known_regions))}"
                 )
         regional = (instance for instance in known if not regions or instance.region in regions)
         return instance_types.discounted(regional, self.pricing.discounts)

@@ -348,14 +348,14 @@ def test_an_old_pass_does_not_stay_beside_a_run_without_results(hub, comment, tm
 
 
 def test_results_that_are_huge(open_pull, comment, results_file, monkeypatch):
-    monkeypatch.setattr(github_comment, "LARGEST_ARTIFACT", 100)
+    monkeypatch.setattr(github_comment, "MAX_ARTIFACT", 100)
     assert "results.json: larger than" in unusable(open_pull, comment)
 
 
 def test_parts_that_are_huge_together(open_pull, comment, results_file, monkeypatch, tmp_path):
     other = tmp_path / "other.json"
     shutil.copy(results_file, other)
-    monkeypatch.setattr(github_comment, "LARGEST_ARTIFACT", results_file.stat().st_size + 10)
+    monkeypatch.setattr(github_comment, "MAX_ARTIFACT", results_file.stat().st_size + 10)
     assert "other.json: larger than" in unusable(open_pull, comment, results_file, other)
 
 

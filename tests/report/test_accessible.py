@@ -166,7 +166,7 @@ def test_the_key_of_a_line_without_points_is_a_line(pages):
         ridge=8.0,
     )
     roof, cases = line_charts.roofline(
-        [line_charts.Held(label="cpu", machine="cpu, 2 cores", found=found, bandwidth=1e9)]
+        [line_charts.CaseBottleneck(label="cpu", machine="cpu, 2 cores", bottleneck=found, bandwidth=1e9)]
     ).lines
     assert (bool(roof.path), bool(roof.points)) == (True, False)
     assert (bool(cases.path), bool(cases.points)) == (False, True)

@@ -324,7 +324,7 @@ def test_every_figure_of_the_rows_is_on_the_page(sample):
     session = sample.many(20)
     text = Page(html.render_html(session)).text
     for row in rows.rows(session):
-        for figure in (row.p50, row.p95, row.throughput, row.peak_memory, row.word):
+        for figure in (row.p50, row.p95, row.throughput, row.peak_memory, row.verdict_text):
             assert figure in text
 
 

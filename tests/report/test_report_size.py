@@ -51,7 +51,7 @@ COUNT, POINTS = 60, 30
 @pytest.fixture
 def large(sample, monkeypatch):
     """A page with more cases than a picture has points."""
-    monkeypatch.setattr(line_charts, "MOST_POINTS", POINTS)
+    monkeypatch.setattr(line_charts, "MAX_POINTS", POINTS)
     return page(sample, COUNT)
 
 

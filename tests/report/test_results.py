@@ -271,7 +271,7 @@ def test_every_cut_of_a_file_is_refused(sample):
 
 
 def test_a_huge_file_is_refused_before_it_is_read(monkeypatch):
-    monkeypatch.setattr(results, "LARGEST_BYTES", 10**6)
+    monkeypatch.setattr(results, "MAX_RESULTS_BYTES", 10**6)
     with pytest.raises(StorageError) as error:
         results.parse_results(b" " * 2_000_000, "r.json")
     assert "2 MB" in str(error.value)

@@ -9,7 +9,7 @@ from pytest_infergate.report.rows import CaseParts, Row
 
 
 def shown(row: Row) -> tuple[str, ...]:
-    return row.nodeid, row.p50, row.p95, row.throughput, row.peak_memory, row.budget, row.word
+    return row.nodeid, row.p50, row.p95, row.throughput, row.peak_memory, row.budget, row.verdict_text
 
 
 def test_a_measured_case(sample):
@@ -50,7 +50,7 @@ def test_results_and_verdicts_are_paired_and_none_is_dropped(sample):
         CaseParts(again, verdicts[2]),
         CaseParts(lonely, None),
     )
-    assert [row.word for row in rows.rows(session)][-1] == "not judged"
+    assert [row.verdict_text for row in rows.rows(session)][-1] == "not judged"
 
 
 def test_extreme_figures_are_shown_without_failing(sample):

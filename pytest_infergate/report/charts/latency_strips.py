@@ -1,4 +1,4 @@
-"""Latency pictures as geometry: the place of each mark of each case. The template draws them."""
+"""Coordinates of the charts of latency, which the template draws."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _MARGIN = 0.02
 """Share of the width that stays empty on either side."""
 _REACH = {"p50": 3.0, "p95": 3.0, "limit": 3.0, "expected": 30.0}
 """Maximum factor between a mark and the data. A mark beyond it would compress the data, and is left out.
-The expected median may be farther away: its distance is what the picture of a regression shows."""
-_SHORTEST = 1e-15
-_LONGEST = 1e15
-"""Times beyond these, which only a foreign file can hold, are not drawn."""
+The expected median may be farther away, because its distance shows a regression."""
+_MIN_SECONDS = 1e-15
+_MAX_SECONDS = 1e15
+"""Times beyond these limits, which only a foreign file can contain, are not drawn."""
 
 
 class Mark(Struct, frozen=True, kw_only=True):
@@ -46,7 +46,7 @@ class Series(Struct, frozen=True, kw_only=True):
 
     label: str
     figures: tuple[str, ...]
-    """The most important first; a narrow page shows only that one."""
+    """The most important one first; a narrow page shows only that one."""
     percentiles: tuple[float, ...]
     """Seconds, ascending."""
     marks: tuple[Mark, ...] = ()
@@ -66,7 +66,7 @@ class Strip(Struct, frozen=True, kw_only=True):
 
 
 class Picture(Struct, frozen=True, kw_only=True):
-    """The latencies of a few cases on one logarithmic scale."""
+    """The latencies of several cases on one logarithmic scale."""
 
     height: int
     strips: tuple[Strip, ...]
@@ -77,7 +77,7 @@ class Picture(Struct, frozen=True, kw_only=True):
 
 
 def picture(series: Iterable[Series]) -> Picture | None:
-    """Stack the cases that have a distribution; ``None`` if no case has one."""
+    """Place the cases that have a distribution below each other; ``None`` if no case has one."""
     drawable = [item for item in series if is_drawable(item.percentiles)]
     if not drawable:
         return None
@@ -97,10 +97,10 @@ def picture(series: Iterable[Series]) -> Picture | None:
 
 
 def is_drawable(percentiles: Sequence[float]) -> bool:
-    """Whether these are at least two times in ascending order that a scale can show."""
+    """Whether there are at least two times in ascending order that a scale can show."""
     return (
         len(percentiles) > 1
-        and all(_SHORTEST <= seconds <= _LONGEST for seconds in percentiles)
+        and all(_MIN_SECONDS <= seconds <= _MAX_SECONDS for seconds in percentiles)
         and list(percentiles) == sorted(percentiles)
     )
 

@@ -1,4 +1,4 @@
-"""Line pictures as geometry: the place of each point on logarithmic axes. The template draws them."""
+"""Coordinates of charts with two logarithmic axes, which the template draws."""
 
 from __future__ import annotations
 
@@ -18,37 +18,38 @@ HEIGHT: Final = 220
 FOOT: Final = 26
 """Height of the labels below the plot, in pixels."""
 STYLES: Final = 6
-"""Styles of a line, by colour, dashes and shape; further lines start over."""
-MOST_POINTS: Final = 400
-"""Points of a picture, and rows of its table: a page of more would be slow to open."""
-_LEAST: Final = 1e-100
-_MOST: Final = 1e100
-"""Figures beyond these, which only a foreign file can hold, are not drawn."""
+"""Number of styles, which differ in colour, dashes and shape; further lines repeat them."""
+MAX_POINTS: Final = 400
+"""Maximum number of points of a chart and of rows of its table, so that the page opens quickly."""
+_MIN_FIGURE: Final = 1e-100
+_MAX_FIGURE: Final = 1e100
+"""Figures beyond these limits, which only a foreign file can contain, are not drawn."""
 _ROOM: Final = 0.04
-"""Share of an axis that stays empty at its end, and of the vertical axis also at its beginning."""
+"""Share of an axis that stays empty at its end, and for the vertical axis also at its beginning."""
 _LABELS: Final = 0.12
-"""Share of the horizontal axis that the labels of the vertical one take."""
+"""Share of the horizontal axis that the labels of the vertical axis need."""
 
 
 class Line(Struct, frozen=True, kw_only=True):
-    """The data of one line: points in the units of the axes, all greater than 0."""
+    """The data of one line: points in the units of the axes, all of them greater than 0."""
 
     label: str
     points: tuple[tuple[float, float], ...]
     joined: bool = True
+    """Whether its points are connected."""
     bare: bool = False
-    """Whether its points are drawn without a shape."""
+    """Whether its points are drawn without a marker."""
 
 
-class Drawn(Struct, frozen=True, kw_only=True):
+class DrawnLine(Struct, frozen=True, kw_only=True):
     """One line with coordinates."""
 
     label: str
     style: int
     path: str
-    """In the stretched box; empty if points are not joined."""
+    """Path in the stretched box; empty if points are not connected."""
     points: tuple[tuple[str, str], ...]
-    """Percentage across, and pixels from the top."""
+    """Percentage of the width, and pixels from the top."""
 
 
 class Chart(Struct, frozen=True, kw_only=True):
@@ -58,7 +59,7 @@ class Chart(Struct, frozen=True, kw_only=True):
     across: str
     """Label of the horizontal axis; `up` is that of the vertical one."""
     up: str
-    lines: tuple[Drawn, ...]
+    lines: tuple[DrawnLine, ...]
     columns: tuple[tuple[str, str], ...]
     """Ticks of the horizontal axis: percentage and label."""
     rows: tuple[tuple[str, str], ...]
@@ -66,20 +67,20 @@ class Chart(Struct, frozen=True, kw_only=True):
     rule: tuple[str, str] | None = None
     """Percentage and label of a vertical line."""
     rule_left: bool = False
-    """Whether its label is on its left, because there is no room on its right."""
+    """Whether the label is on the left of the line, because there is no room on its right."""
     headers: tuple[str, ...]
     cells: tuple[tuple[str, ...], ...]
     """The same figures as a table."""
     left_out: int = 0
-    """Rows that are in neither picture nor table."""
+    """Number of rows that are neither in the chart nor in the table."""
     foot: int = HEIGHT
     height: int = HEIGHT + FOOT
 
 
 def charts(answer: Advice) -> tuple[Chart, ...]:
-    """Draw the pictures of one answer: cost by demand, cost by latency, throughput by batch size."""
-    made = (_demand(answer), _pareto(answer), _batches(answer))
-    return tuple(chart for chart in made if chart is not None)
+    """Draw the charts of one answer: cost by demand, cost by latency, throughput by batch size."""
+    drawn = (_demand(answer), _pareto(answer), _batches(answer))
+    return tuple(chart for chart in drawn if chart is not None)
 
 
 def _demand(answer: Advice) -> Chart | None:
@@ -94,11 +95,11 @@ def _demand(answer: Advice) -> Chart | None:
     ]
     return _chart(
         lines,
-        title="Cost against demand",
-        across="requests a second",
-        up="USD a month",
-        words=(_rate, units.tick),
-        rule=(answer.demand.rate, "asked"),
+        title="Cost by demand",
+        across="requests per second",
+        up="USD per month",
+        formats=(_rate, units.tick),
+        rule=(answer.demand.rate, "demand"),
         headers=("Demand", *answer.deployments),
         cells=[
             (
@@ -111,21 +112,21 @@ def _demand(answer: Advice) -> Chart | None:
 
 
 def _pareto(answer: Advice) -> Chart | None:
-    by_offer: dict[str, list[tuple[float, float]]] = {}
+    by_deployment: dict[str, list[tuple[float, float]]] = {}
     for plan in answer.considered:
-        by_offer.setdefault(plan.deployment, []).append((plan.load.p95, plan.usd_per_month))
+        by_deployment.setdefault(plan.deployment, []).append((plan.load.p95, plan.usd_per_month))
     lines = [
-        Line(label=label, points=tuple(sorted(set(by_offer.get(label, ())))), joined=False)
+        Line(label=label, points=tuple(sorted(set(by_deployment.get(label, ())))), joined=False)
         for label in answer.deployments
     ]
     return _chart(
         lines,
-        title="Cost against latency",
-        across="p95, waiting included",
-        up="USD a month",
-        words=(units.seconds, units.tick),
+        title="Cost by latency",
+        across="p95 including queueing",
+        up="USD per month",
+        formats=(units.seconds, units.tick),
         rule=None if answer.limit is None else (answer.limit, "limit"),
-        headers=("Plan", "Batch", "Wait", "p95", "USD a month"),
+        headers=("Plan", "Batch", "Wait", "p95", "USD per month"),
         cells=[
             (
                 plan.text,
@@ -147,17 +148,17 @@ def _batches(answer: Advice) -> Chart | None:
         )
         for sweep in answer.sweeps
     ]
-    # A single batch size does not show whether larger batches pay.
+    # A single batch size does not show whether larger batches help.
     if all(len(line.points) < 2 for line in lines):  # noqa: PLR2004
         return None
     return _chart(
         lines,
-        title="What batches give",
+        title="Throughput by batch size",
         across="batch size",
-        up="items a second of one machine",
-        words=(lambda value: f"{value:g}", _rate),
+        up="items per second of one machine",
+        formats=(lambda value: f"{value:g}", _rate),
         places=sorted({float(size) for sweep in answer.sweeps for size in sweep.batch_sizes})[-8:],
-        headers=("Where", "Batch", "p50 of a call", "Items a second"),
+        headers=("Deployment", "Batch", "p50 of a call", "Items per second"),
         cells=[
             (sweep.deployment, str(size), units.seconds(p50), units.rate(rate))
             for sweep in answer.sweeps
@@ -166,84 +167,84 @@ def _batches(answer: Advice) -> Chart | None:
     )
 
 
-class Held(Struct, frozen=True, kw_only=True):
-    """What holds one case back, and the roof above it."""
+class CaseBottleneck(Struct, frozen=True, kw_only=True):
+    """The bottleneck of one case, and the peak bandwidth of its machine."""
 
     label: str
     machine: str
-    found: Bottleneck
+    bottleneck: Bottleneck
     bandwidth: float
-    """Bytes a second that the machine was seen to reach."""
+    """Measured peak bandwidth of the machine, in bytes per second."""
 
 
-def roofline(cases: Iterable[Held]) -> Chart | None:
-    """Work a second against work a byte, below the roofs that the machines were seen to reach."""
+def roofline(cases: Iterable[CaseBottleneck]) -> Chart | None:
+    """Draw arithmetic throughput by arithmetic intensity, below the measured peaks of each machine."""
     drawable = [
-        (one, one.found.intensity, one.found.attained_flops, one.found.ridge)
-        for one in cases
-        if one.found.intensity
-        and one.found.attained_flops
-        and one.found.ridge
-        and _placeable(one.found.intensity, one.found.attained_flops, one.found.ridge, one.bandwidth)
+        (case, found.intensity, found.attained_flops, found.ridge)
+        for case in cases
+        if (found := case.bottleneck).intensity
+        and found.attained_flops
+        and found.ridge
+        and _placeable(found.intensity, found.attained_flops, found.ridge, case.bandwidth)
     ]
     roofs: dict[str, tuple[float, float]] = {}
     points: dict[str, list[tuple[float, float]]] = {}
-    for one, intensity, flops, ridge in drawable:
-        roofs[one.machine] = one.bandwidth, ridge
-        points.setdefault(one.machine, []).append((intensity, flops))
+    for case, intensity, flops, ridge in drawable:
+        roofs[case.machine] = case.bandwidth, ridge
+        points.setdefault(case.machine, []).append((intensity, flops))
     if not drawable:
         return None
-    # The roofs reach over all cases and their own ridges, with a factor of two on either side.
-    every = [intensity for _, intensity, _, ridge in drawable] + [ridge for *_, ridge in drawable]
-    low, high = min(every) / 2, max(every) * 2
+    # The roofs cover all cases and their own ridges, with a factor of two on either side.
+    intensities = [intensity for _, intensity, _, ridge in drawable] + [ridge for *_, ridge in drawable]
+    low, high = min(intensities) / 2, max(intensities) * 2
     lines = [
         Line(
-            label=f"most that {machine} reaches",
+            label=f"peak of {machine}",
             points=tuple((x, min(x, ridge) * bandwidth) for x in (low, ridge, high)),
             bare=True,
         )
         for machine, (bandwidth, ridge) in roofs.items()
     ]  # fmt: skip
     lines += [
-        Line(label=f"cases on {machine}", points=tuple(sorted(found)), joined=False)
-        for machine, found in points.items()
+        Line(label=f"cases on {machine}", points=tuple(sorted(reached)), joined=False)
+        for machine, reached in points.items()
     ]
     return _chart(
         lines,
         title="Roofline",
-        across="FLOP a byte that operators read or write",
-        up="FLOP a second",
-        words=(lambda value: units.significant(value, 2), lambda value: f"{units.flops(value)}/s"),
-        headers=("Case", "FLOP a byte", "Reached", "Most above it"),
+        across="FLOP per byte that operators read or write",
+        up="FLOP per second",
+        formats=(lambda value: units.significant(value, 2), lambda value: f"{units.flops(value)}/s"),
+        headers=("Case", "FLOP per byte", "Reached", "Peak"),
         cells=[
             (
-                one.label,
+                case.label,
                 units.significant(intensity),
                 f"{units.flops(flops)}/s",
-                f"{units.flops(min(intensity, ridge) * one.bandwidth)}/s",
+                f"{units.flops(min(intensity, ridge) * case.bandwidth)}/s",
             )
-            for one, intensity, flops, ridge in drawable
+            for case, intensity, flops, ridge in drawable
         ],
     )
 
 
-def _chart(  # noqa: PLR0913 - a picture has so many parts
+def _chart(  # noqa: PLR0913 - a chart has this many parts
     lines: Sequence[Line],
     *,
     title: str,
     across: str,
     up: str,
-    words: tuple[Callable[[float], str], Callable[[float], str]],
+    formats: tuple[Callable[[float], str], Callable[[float], str]],
     headers: Sequence[str],
     cells: Sequence[tuple[str, ...]],
     rule: tuple[float, str] | None = None,
     places: Sequence[float] = (),
 ) -> Chart | None:
-    """Draw lines on axes that contain all of them; ``None`` if there is no point.
+    """Draw lines on axes that contain all of their points; ``None`` without points.
 
-    `words` format the ticks of both axes. `places` replace the round ticks of the horizontal axis.
+    `formats` format the ticks of both axes. `places` replace the round ticks of the horizontal axis.
     """
-    # Results files of other machines may hold any figure: zero, a negative one, or one beyond all axes.
+    # Results files may contain any figure: zero, a negative one, or one beyond all axes.
     lines = [
         msgspec.structs.replace(line, points=tuple(point for point in line.points if _placeable(*point)))
         for line in lines
@@ -262,18 +263,18 @@ def _chart(  # noqa: PLR0913 - a picture has so many parts
         across=across,
         up=up,
         lines=tuple(_drawn(line, index, x, y) for index, line in enumerate(lines) if line.points),
-        columns=tuple((_percentage(x, tick), words[0](tick)) for tick in places or x.ticks),
-        rows=tuple((_pixels(y, tick), words[1](tick)) for tick in y.ticks),
-        rule=None if rule is None else (_percentage(x, rule[0]), f"{rule[1]} {words[0](rule[0])}"),
+        columns=tuple((_percentage(x, tick), formats[0](tick)) for tick in places or x.ticks),
+        rows=tuple((_pixels(y, tick), formats[1](tick)) for tick in y.ticks),
+        rule=None if rule is None else (_percentage(x, rule[0]), f"{rule[1]} {formats[0](rule[0])}"),
         rule_left=rule is not None and x.share(rule[0]) > 0.5,  # noqa: PLR2004 - the middle
         headers=tuple(headers),
-        cells=tuple(cells[:MOST_POINTS]),
-        left_out=max(0, len(cells) - MOST_POINTS),
+        cells=tuple(cells[:MAX_POINTS]),
+        left_out=max(0, len(cells) - MAX_POINTS),
     )
 
 
 def _placeable(*figures: float) -> bool:
-    return all(_LEAST <= figure <= _MOST for figure in figures)
+    return all(_MIN_FIGURE <= figure <= _MAX_FIGURE for figure in figures)
 
 
 def _axis(values: Iterable[float], begin: float = _ROOM) -> LogScale:
@@ -281,10 +282,10 @@ def _axis(values: Iterable[float], begin: float = _ROOM) -> LogScale:
     return spanning(min(values), max(values), begin=begin, end=_ROOM, closest=1.1, room=2.0)
 
 
-def _drawn(line: Line, index: int, x: LogScale, y: LogScale) -> Drawn:
-    points = line.points[:MOST_POINTS]
+def _drawn(line: Line, index: int, x: LogScale, y: LogScale) -> DrawnLine:
+    points = line.points[:MAX_POINTS]
     path = " ".join(f"{BOX * x.share(a):.0f},{_pixels(y, b)}" for a, b in points) if line.joined else ""
-    return Drawn(
+    return DrawnLine(
         label=line.label,
         style=index % STYLES,
         path=path,

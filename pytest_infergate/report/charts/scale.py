@@ -1,7 +1,7 @@
-"""The logarithmic scale of all pictures, and its ticks.
+"""The logarithmic scale of all charts, and its ticks.
 
-Places across are percentages, so that text keeps its size at any width. Paths lie in a box `BOX` units wide
-that the page stretches to the same width.
+Horizontal positions are percentages, so that text keeps its size at any width. Paths have coordinates in a
+box that is `BOX` units wide, which the page stretches to the width of the chart.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pytest_infergate.core.domain.model import Struct
 BOX: Final = 1000
 """Width of the stretched box."""
 _TICKS: Final = 6
-"""Most ticks of a scale."""
+"""Maximum number of ticks of a scale."""
 _DECADES: Final = 6.0
 """Scales whose ends differ by less than this factor get evenly spaced ticks."""
 _NICE: Final = (1, 2, 2.5, 5, 10)
@@ -27,19 +27,19 @@ class LogScale(Struct, frozen=True, kw_only=True):
 
     low: float
     high: float
-    """Above `low`."""
+    """Greater than `low`."""
     begin: float
     """Share that stays empty before the lowest figure."""
     end: float
     """Share that stays empty after the highest figure."""
 
     def shares(self, values: Iterable[float]) -> list[float]:
-        """Place figures; those within the scale lie between `begin` and 1 - `end`."""
+        """Return the positions of figures; those within the scale are between `begin` and 1 - `end`."""
         factor = (1 - self.begin - self.end) / math.log(self.high / self.low)
         return [self.begin + factor * math.log(value / self.low) for value in values]
 
     def share(self, value: float) -> float:
-        """Place one figure."""
+        """Return the position of one figure."""
         return self.shares([value])[0]
 
     @property
@@ -61,10 +61,10 @@ class LogScale(Struct, frozen=True, kw_only=True):
 
 
 def spanning(low: float, high: float, *, begin: float, end: float, closest: float, room: float) -> LogScale:
-    """Make a scale over all figures from `low` to `high`.
+    """Make a scale that contains the figures from `low` to `high`.
 
-    Where their ratio is below `closest` no tick would lie between them: a factor of `room` on either side
-    makes space.
+    If their ratio is below `closest`, there would be no tick between them: the scale is then extended by a
+    factor of `room` on either side.
     """
     factor = room if high / low < closest else 1.0
     return LogScale(low=low / factor, high=high * factor, begin=begin, end=end)

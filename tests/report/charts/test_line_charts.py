@@ -5,14 +5,14 @@ import re
 
 from pytest_infergate.core.advice.bottleneck import Bottleneck
 from pytest_infergate.report.charts import line_charts
-from pytest_infergate.report.charts.line_charts import Held, Line
+from pytest_infergate.report.charts.line_charts import CaseBottleneck, Line
 
 
 def held(intensity=10.0, flops=1e10, ridge=5.0, bandwidth=1e10):
     found = Bottleneck(
         kind="compute", evidence="figures", intensity=intensity, attained_flops=flops, ridge=ridge
     )
-    return Held(label="cpu", machine="cpu, 4 cores", found=found, bandwidth=bandwidth)
+    return CaseBottleneck(label="cpu", machine="cpu, 4 cores", bottleneck=found, bandwidth=bandwidth)
 
 
 IMPOSSIBLE = (-1.0, -1e-300, 5e-324, 1e308, math.inf, -math.inf, math.nan)

@@ -29,6 +29,7 @@ def axes(marker: Marker, settings: Settings, devices: tuple[str, ...]) -> list[A
 
     A run that does not measure has one case: the CPU and the first value of every other axis.
     """
+    # A plain test run needs one case of each test, as fast as possible.
     if not settings.measuring:
         return list(
             _cross(("cpu",), _first(marker.dtypes), _first(marker.batch_sizes), _first(marker.threads))
@@ -41,6 +42,7 @@ def axes(marker: Marker, settings: Settings, devices: tuple[str, ...]) -> list[A
         ("dtypes", dtypes, settings.dtypes, marker.dtypes),
         ("threads", threads, settings.threads, marker.threads),
     ):
+        # An empty axis means that the request and the marker exclude each other.
         if both == ():
             reason = f"{name}: {_listed(requested)} requested, the marker allows {_listed(allowed)}"
             return [Axes("deselected", deselected=reason)]

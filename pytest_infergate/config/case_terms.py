@@ -50,6 +50,7 @@ def case_terms(settings: Settings, marker: Marker, test: str) -> CaseTerms:
             return settings.command[name]  # type: ignore[no-any-return]
         return marked if marked is not None else settings.ini.get(name, default)
 
+    # From the lowest to the highest precedence: later entries override earlier ones metric by metric.
     tolerances = (
         settings.ini.get("tolerance"),
         matching(settings.tolerances, test),
@@ -59,6 +60,7 @@ def case_terms(settings: Settings, marker: Marker, test: str) -> CaseTerms:
     return CaseTerms(
         budgets={**matching(settings.budgets, test), **(marker.budget or {})},
         tolerance={metric: allowed for layer in tolerances for metric, allowed in (layer or {}).items()},
+        # A gate on the command line applies to the run; only a marker sets one for a test.
         gate=None if marker.gate is None else resolved("gate", marker.gate, None),
         max_time=resolved(
             "max_time", marker.max_time, DEFAULT_PAIRED_MAX_TIME if settings.paired else DEFAULT_MAX_TIME

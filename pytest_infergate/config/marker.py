@@ -63,6 +63,7 @@ def _parse_unit(value: Any) -> str:
 
 
 _MARKER: Mapping[str, Callable[[Any], Any]] = {
+    # Lists are parsed like the text of an option, so that a marker accepts what an option accepts.
     "devices": _several(parse_devices),
     "dtypes": _several(parse_dtypes),
     "batch_sizes": _several(parse_counts),
@@ -86,6 +87,7 @@ def parse_marker(
     `kinds` are the registered kinds of devices. Raises `ConfigurationError` with the argument, what is
     allowed and the nearest name.
     """
+    # Markers are read from the closest to the farthest, so that the first value of an argument counts.
     values: dict[str, Any] = {}
     for args, kwargs in arguments:
         if args:
@@ -96,6 +98,7 @@ def parse_marker(
         for name, value in kwargs.items():
             if name not in _MARKER:
                 raise ConfigurationError(f"@pytest.mark.inference: {not_one_of('argument', name, _MARKER)}")
+            # None means that the argument is not given, for markers that are built from variables.
             if value is None:
                 continue
             try:

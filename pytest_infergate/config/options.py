@@ -21,9 +21,12 @@ from pytest_infergate.config.parse import (
     parse_tolerances,
 )
 
+# From the strictest to the most lenient.
 GATES = ("fail", "warn", "off")
+# Sampling ends earlier once the median is known to 1 %; a percentile with a budget may need all of it.
 DEFAULT_MAX_TIME = 10.0
 """Time limit of one case in seconds."""
+# Fifteen launches of the screen with up to 4 s of blocks each, and fifteen of the confirmation with 8 s.
 DEFAULT_PAIRED_MAX_TIME = 180.0
 """Seconds that the timed blocks of one case may take over all process launches of a paired run."""
 
@@ -42,6 +45,7 @@ class Option(NamedTuple):
     @property
     def flag(self) -> str:
         """The option on the command line: ``--infer-max-time``."""
+        # The prefix avoids conflicts with options of pytest and of other plugins.
         return f"--infer-{self.name.replace('_', '-')}"
 
     @property

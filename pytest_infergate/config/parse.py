@@ -41,6 +41,7 @@ def parse_devices(text: str) -> tuple[str, ...]:
             raise ValueError(
                 f"a device must have a number after the colon, got {word!r}. Hint: write {kind}:0"
             )
+        # The case of a device has one name, whichever way the user writes it.
         names.append(kind if not colon or int(index) == 0 else f"{kind}:{int(index)}")
     return tuple(dict.fromkeys(names))
 
@@ -64,6 +65,7 @@ def parse_counts(text: str) -> tuple[int, ...]:
     """Parse ``1,2,4``."""
     counts = []
     for word in _words(text):
+        # `int` accepts more than a count: signs, spaces and underscores.
         number = int(word) if word.isdecimal() else 0
         if number < 1:
             raise ValueError(f"a count must be a whole number of 1 or more, got {word!r}")
@@ -86,6 +88,7 @@ def parse_share(value: str | float) -> float:
         number = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
     except ValueError:
         number = math.nan
+    # A boolean is a number in Python; True would be a share of 1.
     if isinstance(value, bool) or not math.isfinite(number) or number < 0:
         raise ValueError(f"a share must be a number of 0 or more, got {value!r}. Hint: write '5%' or 0.05")
     if number > 1 and not text.endswith("%"):
@@ -104,11 +107,13 @@ def parse_tolerances(value: str | float | Mapping[str, Any]) -> Mapping[str, flo
         value = {name.strip(): text for name, _, text in pairs}
     if not isinstance(value, Mapping):
         return {"p50": parse_share(value)}
+    # Loaded here, because the options of every pytest session are parsed with this module.
     from pytest_infergate.core.domain.metrics import COUNTERS
 
     known = ("p50", "memory", "counters", *(name for name in COUNTERS if name not in _TOLERATED_ELSEWHERE))
     tolerances: dict[str, float | None] = {}
     for name, tolerance in value.items():
+        # TOML and markers have False, the command line has the word.
         off = tolerance is False or (isinstance(tolerance, str) and tolerance.strip() == "off")
         if one_of(name, known, "tolerance") == "p50" and off:
             hint = "gate=False in the marker reports without failing"
@@ -157,6 +162,7 @@ def parse_demand_text(text: str) -> Any:
 
 def parse_folder(text: str) -> str:
     """Parse a folder. Raises `ValueError` for an address with ``scheme://``."""
+    # Only baselines have stores; counters are reviewed next to the code.
     if "://" in text:
         raise ValueError(f"exact counters must be in a folder next to the code, got the address {text!r}")
     return text

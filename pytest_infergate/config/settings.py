@@ -100,12 +100,16 @@ def parse_settings(
     on_command = _parsed(command, lambda option: option.flag)
     # An option that the ini file sets to nothing is not set.
     in_ini = _parsed({name: text or None for name, text in ini.items()}, lambda o: f"ini value {o.ini}")
+    # The command line takes precedence.
     given = {**in_ini, **on_command}
     values = {option.name: given.get(option.name, option.default) for option in OPTIONS}
     check_kinds(values["devices"], {*kinds, "auto"}, "--infer-devices: device")
     check_kinds(values["require"], kinds, "--infer-require: device")
     asked = any(option.asks and given.get(option.name) for option in OPTIONS)
+    # Every option on the command line asks for a measurement. An ini file does so with some options only,
+    # because it applies to every run of the project.
     measuring = (asked or bool(on_command.keys() - {"disable"})) and not values["disable"]
+    # A run that does not measure must not fail because of the table.
     table = Table()
     if measuring:
         table = read_table(rootdir / "pyproject.toml")
@@ -144,6 +148,7 @@ def _located(values: Mapping[str, Any], rootdir: Path, invocation_dir: Path) -> 
 
 def _check_paired(given: Mapping[str, Any], on_command: Mapping[str, Any]) -> None:
     """Raise `ConfigurationError` for options that a paired run cannot have, or that need one."""
+    # An unset variable in a CI script gives an empty revision, and would disable the gate without a word.
     for name, example in (("against", "main"), ("against_python", "old/bin/python")):
         if name in on_command and not on_command[name]:
             option = "--infer-" + name.replace("_", "-")
@@ -168,6 +173,7 @@ def _check_paired(given: Mapping[str, Any], on_command: Mapping[str, Any]) -> No
 
 def _shown(value: Any) -> str:
     if isinstance(value, Mapping):
+        # As on the command line.
         shown = {name: "off" if part is None else f"{part:g}" for name, part in value.items()}
         return ", ".join(f"{name}={part}" for name, part in shown.items())
     if isinstance(value, tuple):

@@ -30,6 +30,7 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
     overlay: list[str] = []
     setup: _Text | None = None
     prices: _Text | None = None
+    # Integers are kept, so that an error shows the number as it is written.
     utilisation: int | float | str = UTILISATION
     region: _Text | list[_Text] = []
     instances: dict[str, Any] = {}
@@ -52,6 +53,7 @@ _ALLOWED: Final = {
 """What each key must be."""
 
 
+# A struct and not a bare number, so that the currency and the unit are in the file.
 class _OwnMachine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The price of a machine that is not rented: ``{ usd_per_hour = 1.2 }``."""
 
@@ -89,6 +91,7 @@ def read_table(path: Path) -> Table:
     if not isinstance(table, Mapping):
         raise ConfigurationError(f"{_TABLE} must be a table, got {table!r}")
     for key, value in table.items():
+        # Unknown keys are refused: a misspelt budget would otherwise never be checked.
         if key not in _ALLOWED:
             raise ConfigurationError(f"{_TABLE}: {not_one_of('key', key, _ALLOWED)}")
         try:
@@ -102,6 +105,7 @@ def parse_overlay(overlay: list[str]) -> tuple[str, ...]:
     """Return the paths that a paired run copies into the base."""
     for part in overlay:
         path = Path(part)
+        # Files outside the repository do not belong to the revision that is compared.
         if path.is_absolute() or ".." in path.parts or part in ("", "."):
             raise ConfigurationError(f"{_TABLE}: overlay must be paths inside the repository, got {part!r}")
     return tuple(overlay)
@@ -159,6 +163,7 @@ def _parse_instance(value: Any) -> str | float:
 
 def _parse_discount(value: Any) -> float:
     share = parse_share(value)
+    # A machine that costs nothing would win every comparison.
     if share >= 1:
         raise ValueError(f"a discount must be less than 100%, got {value!r}")
     return share

@@ -31,6 +31,7 @@ def atomic_write(path: str | os.PathLike[str], text: str) -> None:
     # Names from a file system may contain bytes that are not text; JSON represents them by the same escape.
     data = text.encode("utf-8", "backslashreplace")
     try:
+        # A pipe or a device cannot be replaced by a file, and would not be read as one.
         if Path(path).exists() and not Path(path).is_file():
             Path(path).write_bytes(data)
             return
@@ -57,9 +58,11 @@ def _replace(target: Path, data: bytes) -> None:
             # Without it, a crash after the rename may leave an empty file under the final name.
             os.fsync(file.fileno())
         with suppress(FileNotFoundError):
+            # The new file would have the default mode otherwise, and might become unreadable for others.
             temporary.chmod(target.stat().st_mode & 0o7777)
         temporary.replace(target)
     except BaseException:
+        # Also on Ctrl-C: unfinished files must not pile up in the folder.
         with suppress(OSError):
             temporary.unlink()
         raise

@@ -36,6 +36,7 @@ def decode_baseline(data: bytes, source: str) -> Baseline:
 
     `source` names the file in errors. Raises `StorageError` with the line or the field and a hint.
     """
+    # A conflict is reported before JSON is parsed, whose error would not name it.
     raw = _parse(text_of(data, source), source)
     if raw.get("schema_version") == 1:
         raw = upgraded(raw)
@@ -47,6 +48,7 @@ def decode_baseline(data: bytes, source: str) -> Baseline:
             f"Hint: correct that field, or {RESTORE_HINT}"
         ) from error
     _check(baseline, source, f"correct that field, or {RESTORE_HINT}")
+    # Merging sorts cases and sessions, and joins a case that a resolved conflict left twice.
     return merge_baselines(None, baseline)
 
 
@@ -60,6 +62,7 @@ def encode_baseline(baseline: Baseline) -> str:
     raw = msgspec.to_builtins(baseline)
     for entry in raw.get("cases", ()):
         for point in entry["sessions"]:
+            # More digits are noise, and would make every line of a diff longer.
             point["p50"] = round_significant(point["p50"])
             if "reference_work" in point:
                 times = sorted(point["reference_work"].items())
@@ -81,6 +84,7 @@ def encode_baseline(baseline: Baseline) -> str:
 
 def baseline_schema() -> str:
     """Return the text of a JSON Schema (draft 2020-12) for the documents that `decode_baseline` reads."""
+    # msgspec describes types; the bounds of values are those of `_impossible_values`.
     described: dict[str, Any] = msgspec.json.schema(Baseline)
     point = described["$defs"]["BaselinePoint"]["properties"]
     point["created"]["pattern"] = f"^{_DATE.pattern}"
@@ -125,6 +129,7 @@ def _parse(text: str, source: str) -> dict[str, Any]:
         # The standard library reports line and column, and accepts NaN, which `_check` then refuses by field.
         raw = json.loads(text)
     except json.JSONDecodeError as error:
+        # A file that is cut off, by a full disk for example, has its error at the end.
         cut = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string")
         ends = ": it ends too early" if cut else ""
         where = f"line {error.lineno} column {error.colno}"
@@ -137,6 +142,7 @@ def _parse(text: str, source: str) -> dict[str, Any]:
         kinds = {list: "array", str: "string", bool: "boolean", type(None): "null"}
         kind = kinds.get(type(raw), "number")
         raise StorageError(f"{source} must be a JSON object, got a JSON {kind}. Hint: {RESTORE_HINT}")
+    # Before the schema is applied: a newer file has fields that are unknown here.
     version = raw.get("schema_version", SCHEMA_VERSION)
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise StorageError(
@@ -181,6 +187,7 @@ def _impossible_values(baseline: Baseline) -> Iterator[tuple[str, str]]:
 
 
 def _line(raw: object) -> str:
+    # Readable names in a diff; NaN is refused because JSON does not have it.
     return json.dumps(raw, ensure_ascii=False, allow_nan=False)
 
 

@@ -35,6 +35,7 @@ class FileStore:
             return ()
         except OSError as error:
             raise unreadable(self.folder, error) from error
+        # Hidden files are unfinished ones, and the lock.
         return tuple(sorted(name for name in names if not name.startswith(".")))
 
     def load(self, hardware_class: str) -> Baseline | None:
@@ -47,6 +48,7 @@ class FileStore:
         except OSError as error:
             raise unreadable(path, error) from error
         baseline = baseline_document.decode_baseline(data, str(path))
+        # A renamed or copied file would be compared on the wrong hardware.
         if baseline.hardware.id != hardware_class:
             raise StorageError(
                 f"{path}: `$.hardware` must be of the class in the name of the file, got "
@@ -60,6 +62,7 @@ class FileStore:
         path = self._path(session.hardware.id)
         baseline_document.check_session(session)
         with locked(self.folder):
+            # Read under the lock, so that sessions that are saved at the same time are all kept.
             old = self.load(session.hardware.id)
             text = baseline_document.encode_baseline(merge_baselines(old, session))
             if old is None or baseline_document.encode_baseline(old) != text:

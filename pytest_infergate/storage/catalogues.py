@@ -55,6 +55,7 @@ def import_catalog(
     places = {
         ours: header.index(theirs)
         for ours, names in _ALIASES.items()
+        # The first alias in the table of names takes precedence if a catalogue has several.
         for theirs in reversed(names)
         if theirs in header
     }
@@ -195,6 +196,7 @@ def _instances(
             on_demand.setdefault(key, []).append(offer.instance)
         price = offer.instance.usd_per_hour if offer.spot else offer.instance.spot_usd_per_hour
         if price is not None:
+            # Spot prices differ by availability zone; the cheapest one is taken.
             spot[key] = min(price, spot.get(key, price))
     left_out[_SPOT_ONLY] += len(spot.keys() - on_demand.keys())
     if not on_demand:
@@ -226,6 +228,7 @@ def _offer(row: Mapping[str, str]) -> _Offer:
     if not (row.get("name") and row.get("region") and vcpus):
         raise _UnusableError(_NO_NAME)
     accelerator, stated = row.get("accelerator", ""), row.get("accelerator_count", "")
+    # A named accelerator without a count is one.
     count = _whole_number(stated) if stated else int(bool(accelerator))
     if count is None or (count and not accelerator):
         raise _UnusableError(_NO_ACCELERATOR)

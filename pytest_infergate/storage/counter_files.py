@@ -94,6 +94,7 @@ class CounterFiles:
                     merged = merge_records(after.pop(record.case, None), record)
                     if merged.tallies:
                         after[record.case] = merged
+                # Records are compared and not texts, so that a new preamble changes no file by itself.
                 if after != before:
                     _write(path, module, after)
                     changed += 1
@@ -119,6 +120,7 @@ def file_name(module: str) -> str:
 def encode_counters(module: str, records: Mapping[Case, CounterRecord]) -> str:
     """Return the text of the records of a test module."""
     lines = [_PREAMBLE.format(module=_json(module)), f"{_HEAD} {COUNTERS_VERSION}\n"]
+    # In a fixed order, so that a diff shows changes only.
     for case in sorted(records, key=lambda case: case.order):
         body = []
         for tally in records[case].tallies:
@@ -251,6 +253,7 @@ class _Reader:
         if counter is not None:
             name, value = counter.groups()
             figure = None if value == _VARIES else int(value)
+            # The same line twice may remain of a resolved conflict, and does no harm.
             if lines.counters.setdefault(name, figure) != figure:
                 raise self._wrong(number, f"the case has two values of {name}")
         elif operator is not None:

@@ -20,6 +20,7 @@ LOCK_SECONDS = 60.0
 def check_writable(folder: Path) -> None:
     """Create the folder, lock it, and write and remove a file. Raises `StorageError` if that fails."""
     with locked(folder):
+        # Permissions alone are not enough: the disk may be full or mounted read-only.
         probe = folder / ".probe"
         try:
             probe.write_bytes(b"")

@@ -46,8 +46,10 @@ class PairedData(Struct, frozen=True, kw_only=True):
 
 def encode_paired_data(data: PairedData) -> str:
     """Return the JSON text, with times rounded to ten decimal places and one line for each launch."""
+    # Ten decimal places keep tenths of a nanosecond, finer than any clock.
     rounded = msgspec.convert(_rounded(msgspec.to_builtins(data)), PairedData)
     document = {"schema_version": PAIRED_DATA_VERSION, **msgspec.to_builtins(rounded)}
+    # One launch per line, so that an interrupted file or a diff can be read.
     return msgspec.json.encode(document).decode().replace('{"base"', '\n{"base"') + "\n"
 
 

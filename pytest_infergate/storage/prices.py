@@ -44,6 +44,7 @@ def load_prices(paths: Iterable[Path] = ()) -> tuple[tuple[Instance, ...], tuple
     rows: dict[Key, Instance] = {}
     notes: list[Note] = []
     for instances, remarks in (default_prices(), *map(read_prices, paths)):
+        # The tables of the user come later and replace rows of the package.
         rows |= {price_key(instance): instance for instance in instances}
         notes += remarks
     found = tuple(rows.values())
@@ -73,6 +74,7 @@ def write_prices(path: Path, instances: Iterable[Instance]) -> None:
     for instance in sorted(instances, key=price_key):
         cells = msgspec.to_builtins(instance)
         values = [cells.get(column) for column in CSV_COLUMNS]
+        # Ten digits: catalogues compute prices, and the last bits of a float are noise in a diff.
         writer.writerow([f"{value:.10g}" if isinstance(value, float) else value for value in values])
     atomic_write(path, lines.getvalue())
 
@@ -105,6 +107,7 @@ def table_text(path: Path) -> str:
             raise StorageError(
                 f"{path}: a table of prices must have at most {limit}. Hint: name another file"
             )
+        # Spreadsheets write a byte order mark.
         return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise StorageError(
@@ -133,6 +136,7 @@ def table_rows(text: str, where: str) -> tuple[tuple[str, ...], list[TableRow]]:
     if not rows:
         raise StorageError(f"{where}: the file is empty. Hint: the first line must name the columns")
     header = tuple(cell.lower() for cell in rows[0].cells)
+    # The separator of spreadsheets in countries with a decimal comma.
     if len(header) == 1 and ";" in header[0]:
         raise StorageError(
             f"{where}: line 1: columns must be separated by commas, got semicolons. Hint: save it with commas"
@@ -263,6 +267,7 @@ def _parse_table(text: str, where: str) -> tuple[tuple[Instance, ...], tuple[Not
     instances = []
     for row in rows:
         instance = _parse_row(dict(zip(header, row.cells, strict=True)), f"{where}: line {row.line}")
+        # Which of two prices counts must not depend on their order.
         first = lines.setdefault(price_key(instance), row.line)
         if first != row.line:
             raise StorageError(

@@ -37,5 +37,6 @@ class Store(Protocol):
 
 def load_all(store: Store) -> dict[str, Baseline]:
     """Return the baselines of all recorded hardware classes by id."""
+    # A class may disappear between listing and loading, in a store that others write to.
     loaded = {hardware_class: store.load(hardware_class) for hardware_class in store.classes()}
     return {hardware_class: baseline for hardware_class, baseline in loaded.items() if baseline is not None}

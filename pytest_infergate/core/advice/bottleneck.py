@@ -69,6 +69,7 @@ def bottleneck(result: CaseResult) -> Bottleneck | None:
     measured = result.measurement
     if result.outcome is not Outcome.MEASURED or measured is None:
         return None
+    # A file from elsewhere may contain a time of zero.
     if not positive(measured.latency.p50.value):
         return None
     roofline = _roofline(result, measured)
@@ -112,6 +113,7 @@ def _waiting(measured: Measurement) -> tuple[Kind, str] | None:
 def _overhead(measured: Measurement, roofline: _Roofline) -> tuple[Kind, str] | None:
     """Detect a CPU that calls many tiny operators, far below both peaks."""
     operators = measured.counters.totals.get("operators", 0)
+    # Only accelerators have an enqueue time; there, launches have been ruled out already.
     if measured.enqueue is not None or not operators or roofline.ridge is None:
         return None
     each = measured.latency.p50.value / operators
@@ -147,6 +149,7 @@ def _roofline(result: CaseResult, measured: Measurement) -> _Roofline:
     if not {"flops", "bytes_read", "bytes_written"} <= totals.keys():
         return _Roofline()
     moved = totals["bytes_read"] + totals["bytes_written"]
+    # A model that moves no bytes has no intensity.
     if not moved:
         return _Roofline()
     seconds = measured.latency.p50.value

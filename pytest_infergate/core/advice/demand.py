@@ -67,6 +67,7 @@ def parse_demand(text: str, streams: int | None = None) -> Demand:
 
     Raises `ValueError` with what is allowed.
     """
+    # In lower case, so that 50/S and 30/s:Periodic are understood.
     rate, colon, pattern = (part.strip() for part in text.lower().partition(":"))
     each = _requests_per_second(rate, pattern, text)
     kind: Literal["poisson", "periodic"] = "periodic" if pattern == "periodic" else "poisson"
@@ -74,6 +75,7 @@ def parse_demand(text: str, streams: int | None = None) -> Demand:
         raise ValueError(f"{text!r}: {not_one_of('the pattern of a demand', pattern, PATTERNS)}")
     if streams is None:
         return Demand(rate=each, pattern=kind)
+    # JSON and TOML have booleans, which are integers in Python.
     if isinstance(streams, bool) or not isinstance(streams, int) or streams < 1:
         raise ValueError(f"streams must be a whole number of 1 or more, got {streams!r}")
     if kind != "periodic":
@@ -120,6 +122,7 @@ def parse_day(text: str) -> tuple[float, ...]:
     peak = max(hours)
     if peak == 0:
         raise ValueError("the demand of at least one hour must be greater than 0")
+    # Shares of the peak, because the demand itself states the peak.
     shares = tuple(value / peak for value in hours)
     if any(0 < share < MIN_HOUR_SHARE for share in shares):
         raise ValueError(
@@ -172,6 +175,7 @@ def _requests_per_second(rate: str, pattern: str, text: str) -> float:
         similar = get_close_matches(unit, _SPELLINGS, n=1)
         hint = f". Hint: did you mean {_SPELLINGS[similar[0]]!r}?" if similar else ""
         raise ValueError(f"the unit of a demand must be one of {allowed}, got {unit!r} in {text!r}{hint}")
+    # A rate per second from here on; other units are for reading and writing only.
     each = value / RATE_UNITS[unit]
     if not MIN_RATE <= each <= MAX_RATE:
         raise ValueError(f"a demand must be between {MIN_RATE:g}/s and {MAX_RATE:g}/s, got {text!r}")

@@ -136,6 +136,7 @@ def _cases(sessions: Iterable[Session]) -> Iterator[tuple[CaseResult, CaseVerdic
     for session in sessions:
         by_severity = reversed(session.gate.verdicts)  # of several verdicts, the most severe is kept
         verdicts = {(verdict.nodeid, verdict.case): verdict for verdict in by_severity}
+        # Threads wait differently in paired workers, so that their times are not those of a service.
         for result in session.cases if session.against is None else ():
             yield result, verdicts.get((result.nodeid, result.case)), session
 
@@ -153,6 +154,7 @@ def _unusable(result: CaseResult, verdict: CaseVerdict | None) -> str:
         service = _service_times({result.case.batch_size: result.measurement})
     except ValueError:
         return "its timings are not plausible"
+    # The mean of a distribution is between its extremes.
     ordered = latency.percentiles[0] <= latency.mean <= latency.percentiles[-1]
     return "" if ordered and _measurable(service) else "its timings are not plausible"
 
@@ -166,6 +168,7 @@ def _measurable(service: ServiceTimes) -> bool:
 
 def _deployment(measured: Sequence[MeasuredCase]) -> Deployment:
     """Return the deployment of one worker."""
+    # Of several measurements of a batch size, the last one counts.
     by_size = {entry.result.case.batch_size: entry for entry in measured}
     ordered = [by_size[size] for size in sorted(by_size)]
     result, largest = ordered[-1].result, ordered[-1].measurement
@@ -187,6 +190,7 @@ def _deployment(measured: Sequence[MeasuredCase]) -> Deployment:
         threads=case.threads,
         hardware=result.hardware,
         service=_service_times({size: entry.measurement for size, entry in by_size.items()}),
+        # Without a history: a file of results does not contain the baseline.
         launch_band=launch_spread.launch_band(
             (), virtual=any(entry.session.environment.virtual for entry in measured)
         ),
@@ -205,6 +209,7 @@ def _concurrent_deployments(alone: Deployment, measured: Sequence[MeasuredCase])
         for run in entry.measurement.concurrent_runs:
             if run.workers >= 2:  # noqa: PLR2004 - one worker is not concurrent
                 by_workers.setdefault(run.workers, {})[entry.result.case.batch_size] = run
+    # Batch sizes that were measured with one worker only are left out: their times with several are unknown.
     for workers, by_size in sorted(by_workers.items()):
         try:
             service = ServiceTimes(

@@ -61,6 +61,7 @@ def fastest_first(plans: list[Plan]) -> list[Plan]:
     """Sort the plans that cost the same as the first one by speed; the others keep their places."""
     if not plans:
         return plans
+    # A difference of one per cent of the cost is worth less than faster answers.
     bound = plans[0].usd_per_month * (1 + TIE)
     tied = [plan for plan in plans if plan.usd_per_month <= bound]
     return sorted(tied, key=lambda plan: plan.load.p95) + plans[len(tied) :]
@@ -89,6 +90,7 @@ def plans_of(priced: PricedDeployment, question: Question) -> Iterator[Plan]:
 def servers(deployment: Deployment, question: Question) -> Iterator[tuple[int, float]]:
     """Yield the largest batches and the waiting times that are worth a simulation."""
     for size in deployment.service.batch_sizes:
+        # A batch of one never waits to fill, and without a limit there is no time to take a share of.
         for share in WAITS if size > 1 and question.limit is not None else (0.0,):
             yield size, share * (question.limit or 0.0)
 
@@ -124,6 +126,7 @@ def _plan(
     deployment, instance = priced.deployment, priced.instance
     max_batch, max_wait = server
     instances = max(needed, question.min_instances)
+    # One machine may fail without breaking the limit.
     with_spare = max(needed + 1, question.min_instances)
     month = instance_types.usd_per_month(instance.price, instances)
     rate = question.demand.rate
@@ -158,9 +161,11 @@ def _electricity(
     """Return the energy of a plan, by the measured batch size nearest to the mean batch of the simulation."""
     if not deployment.energies:
         return None
+    # The energy of a batch was measured at some sizes only.
     _, taken = min(deployment.energies, key=lambda pair: abs(pair[0] - load.mean_batch))
     each = rate / instances
     busy = min(1.0, load.utilisation)
+    # The throughput at which the instances would be as busy as in the simulation.
     joules = energy.joules_per_item_at(taken, each, each / busy) if busy > 0 else None
     if joules is None or not 0 < joules < math.inf:
         return None
@@ -186,6 +191,7 @@ def at_demand(question: Question, rate: float) -> Question:
     demand = question.demand
     if demand.pattern == "periodic":
         each = demand.rate / demand.streams
+        # A camera cannot send half of its frames.
         streams = max(1, round(rate / each))
         demand = msgspec.structs.replace(demand, streams=streams, rate=streams * each)
     else:

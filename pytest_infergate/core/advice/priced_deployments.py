@@ -59,6 +59,7 @@ def priced_deployments(
         # The longest name is the most specific: "cuda:1" over "cuda".
         instance = specified[max(fitting, key=len)] if fitting else None
         if instance is None:
+            # The measurement holds for every instance of the class, so the cheapest one is taken.
             instance = next(iter(instance_types.proposals(deployment.hardware, table)), None)
         if instance is None:
             notes.append(_unknown_machine(deployment, deployments, table))
@@ -85,6 +86,7 @@ def _unknown_machine(
     deployment: Deployment, deployments: Sequence[Deployment], table: Sequence[Instance]
 ) -> Note:
     """Return a note on a machine without a price, named by its class if several have such a device."""
+    # The kind of device names the machine if it is the only one of its kind.
     kind = deployment.device.partition(":")[0]
     if any(
         machine_names(other)[2] == kind and other.hardware.id != deployment.hardware.id
@@ -131,6 +133,7 @@ def _placed(priced: PricedDeployment, machines: Mapping[str, str]) -> PricedDepl
     if len(machines) < 2:  # noqa: PLR2004 - there is nothing to distinguish it from
         return priced
     hardware = priced.deployment.hardware
+    # Two classes may have the same description and differ in their drivers.
     distinct = len(set(machines.values())) == len(machines)
     return msgspec.structs.replace(priced, place=hardware.text if distinct else hardware.id)
 

@@ -91,6 +91,8 @@ def schedule(moments: ArrayLike, service: Service, server: Server) -> Timeline:
     ends: list[int] = []
     first = number = 0
     while first < count:
+        # The batch starts when it is full or the oldest request has waited long enough, but not before a
+        # worker is free.
         last = first + max_batch
         ready = waiting[first] + max_wait
         if last > count:
@@ -130,6 +132,7 @@ def simulate(
     import numpy as np
 
     times = np.asarray(moments, dtype=np.float64)
+    # Offered load is demand over the capacity of full batches, which is what more demand would fill.
     each = service.mean(server.max_batch) / server.max_batch
     timeline = schedule(times, _drawn(service, seed, times.size), server)
     span = float(times[-1] - times[0])
@@ -189,6 +192,8 @@ def _drawn(service: ServiceTimes, seed: int, count: int) -> Service:
         values, tail = curve
         position = positions[number]
         below = int(position)
+        # Written out instead of calling `Curve.quantile`: this loop runs for every batch of hundreds of
+        # simulations.
         share = position - below
         if below == LAST_INTERVAL:
             share **= tail
@@ -214,6 +219,7 @@ def _load(
     if not 0 <= warm_up < 1:
         raise ValueError(f"warm_up must be a share of at least 0 and less than 1, got {warm_up}")
     skipped = int(warm_up * timeline.arrivals.size)
+    # Without the warm-up; the load of the workers is that of all requests.
     latencies = timeline.latencies[skipped:]
     p50, p95, p99 = (float(value) for value in np.quantile(latencies, (0.5, 0.95, 0.99)))
     busy = float((timeline.finishes - timeline.starts).sum())
@@ -235,6 +241,7 @@ def _load(
 
 def _grows(moments: NDArray[np.float64], latencies: NDArray[np.float64]) -> bool:
     """Return whether latency grows with time itself, so that the queue has no bound."""
+    # Means of both halves, because single latencies vary too much to show a trend.
     half = latencies.size // 2
     if not half:
         return False

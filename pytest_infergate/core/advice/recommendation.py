@@ -45,6 +45,7 @@ def advise(question: Question, candidates: Sequence[PricedDeployment], notes: Se
     models = {priced.deployment.model for priced in candidates}
     if len(models) != 1:
         raise ValueError(f"advice needs the deployments of exactly one model, got {len(models)} models")
+    # All plans and not only the best ones, so that a report can show what larger batches would cost.
     considered = [list(plans_of(priced, question)) for priced in candidates]
     plans = fastest_first(sorted((min(each, key=rank) for each in considered if each), key=rank))
     by_text = {priced.text: priced for priced in candidates}
@@ -88,6 +89,7 @@ def _with_streams(plan: Plan, priced: PricedDeployment, question: Question) -> P
         changed = at_demand(question, streams * each)
         return served_plan(priced, changed, plan.max_batch, plan.max_wait, max_instances=1) is not None
 
+    # Double until it does not fit, then halve the range.
     low, high = 0, 1
     while high <= MAX_STREAMS_PER_INSTANCE and fits(high):
         low, high = high, 2 * high
@@ -99,6 +101,7 @@ def _scaled(plan: Plan, priced: PricedDeployment, question: Question) -> Plan:
     """Add the number of instances that each hour of the day needs, and their cost."""
 
     def needed(share: float) -> int:
+        # An hour without any demand still has the instances that always run.
         if share == 0:
             return question.min_instances
         changed = at_demand(question, question.demand.rate * share)
@@ -110,6 +113,7 @@ def _scaled(plan: Plan, priced: PricedDeployment, question: Question) -> Plan:
         fewest = next((found.instances for found in served if found is not None), plan.instances)
         return min(fewest, plan.instances)
 
+    # Hours with equal demand are simulated once.
     counts = {share: needed(share) for share in set(question.day)}
     instances = tuple(counts[share] for share in question.day)
     paid = instance_types.instance_hours(instances, question.scale_up) / len(instances)
@@ -157,6 +161,7 @@ def _sweep(priced: PricedDeployment) -> Sweep:
     return Sweep(
         deployment=priced.text,
         batch_sizes=service.batch_sizes,
+        # The 50th of the 101 percentiles.
         p50=tuple(times[len(times) // 2] for times in service.percentiles),
         throughput=tuple(
             priced.deployment.workers * size / service.mean(size) for size in service.batch_sizes
@@ -240,12 +245,14 @@ def plan_backlog(work: Backlog, candidates: Iterable[PricedDeployment]) -> tuple
     problem: ValueError | None = None
     for priced in candidates:
         service = priced.deployment.service
+        # Offline work has no limit of latency, so that the batch with the highest throughput is the best.
         size = max(service.batch_sizes, key=lambda batch: batch / service.mean(batch))
         try:
             hours, instances = sizing.offline(
                 work, service, max_batch=size, workers_per_instance=priced.deployment.workers
             )
         except ValueError as error:
+            # Another deployment may be fast enough; the reason is raised if none is.
             problem = error
             continue
         spot = priced.instance.spot_usd_per_hour

@@ -36,6 +36,7 @@ PRICE_STEP: Final = 0.2
 
 def demands_around(demand: Demand) -> list[float]:
     """Return rates around a demand, evenly spaced on a logarithmic scale; its own rate is one of them."""
+    # An odd number of rates with the demand itself in the middle.
     half = COST_STEPS // 2
     return [demand.rate * 10 ** (COST_DECADES * step / half) for step in range(-half, half + 1)]
 
@@ -55,6 +56,7 @@ def _lowest_cost(priced: PricedDeployment, question: Question) -> float | None:
     for max_batch, max_wait in reversed(list(servers(priced.deployment, question))):
         if cheapest is not None and cheapest.instances <= question.min_instances:
             break
+        # Only a plan with fewer instances would be cheaper, because all run on the same machine.
         fewer = None if cheapest is None else cheapest.instances - 1
         cheapest = served_plan(priced, question, max_batch, max_wait, max_instances=fewer) or cheapest
     return None if cheapest is None else cheapest.usd_per_month
@@ -67,6 +69,7 @@ def _cheapest(point: CostPoint, favourites: Sequence[int | None]) -> int | None:
         return None
     cheapest = min(priced, key=priced.__getitem__)
     bound = priced[cheapest] * (1 + TIE)
+    # Without favourites, two deployments of equal cost would cross at every demand.
     tied = (index for index in favourites if index in priced and priced[index] <= bound)
     return next(tied, cheapest)
 

@@ -40,6 +40,7 @@ class Curve(NamedTuple):
         below = min(int(position), LAST_INTERVAL)
         share = position - below
         if below == LAST_INTERVAL:
+            # The last line is bent so that a single slow call does not count as a hundredth of all calls.
             share **= self.tail
         return self.values[below] + share * (self.values[below + 1] - self.values[below])
 
@@ -114,6 +115,7 @@ class ServiceTimes(Struct, frozen=True, kw_only=True):
             )
         above = bisect_left(self.batch_sizes, batch)
         high = self.batch_sizes[above]
+        # Measured itself, or below the smallest measured size.
         if batch == high or above == 0:
             return _curve(self.percentiles[above], self.means[above] if self.means else None)
         low = self.batch_sizes[above - 1]
@@ -138,5 +140,6 @@ def _curve(values: tuple[float, ...], mean: float | None) -> Curve:
     # Without the mean the line stays straight, and one slow call has too much weight.
     if mean is None or reach <= 0:
         return Curve(values)
+    # Where the mean of the last line must be for the whole to have its mean.
     place = ((PERCENTILES - 1) * mean - _sum_before_last(values) - values[LAST_INTERVAL]) / reach
     return Curve(values, 1 / min(max(place, BEND), 1 - BEND) - 1)

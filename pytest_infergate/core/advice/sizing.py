@@ -206,6 +206,7 @@ def _moments(demand: Demand, count: int, seed: int) -> NDArray[np.float64]:
 
     if demand.period is None:
         return arrivals(demand, count, seed)
+    # A single stream never waits for another one, whatever its phase is.
     draws = 1 if demand.streams == 1 else max(1, min(PHASE_DRAWS, count // (MIN_PERIODS * demand.streams)))
     periods = math.ceil(count / (draws * demand.streams))
     # A period of silence in between, because frames of one stream are never closer to each other than that.
@@ -238,6 +239,7 @@ def offline(
     workers = Server(max_batch=max_batch, workers=workers_per_instance).workers
     _check_utilisation(utilisation)
     each = service.mean(max_batch) / utilisation
+    # Whole batches only: a batch that ends after the deadline is late as a whole.
     in_time = backlog.deadline / each * (1 + _NOISE)
     seconds = backlog.items / max_batch * each
     if not (math.isfinite(in_time) and math.isfinite(seconds)):

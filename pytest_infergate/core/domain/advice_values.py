@@ -15,6 +15,8 @@ from pytest_infergate.core.domain.spelling import not_one_of
 
 PATTERNS: Final = ("poisson", "periodic")
 """How requests arrive: at random moments, or at equal intervals within each stream."""
+# An instance takes minutes to boot, pull an image and load the weights of a model. Users know theirs better:
+# `infergate advise --scale-up`.
 SCALE_UP: Final = 300.0
 """Default time in seconds from the order of a machine until it serves."""
 
@@ -35,6 +37,7 @@ class Demand(Struct, frozen=True, kw_only=True):
             raise ValueError(not_one_of("pattern", self.pattern, PATTERNS))
         if self.streams < 1:
             raise ValueError(f"streams must be at least 1, got {self.streams}")
+        # The period of a stream, `streams / rate`, must be finite as well.
         if not (math.isfinite(self.rate) and self.rate > 0 and math.isfinite(self.streams / self.rate)):
             raise ValueError(f"rate must be greater than 0 and finite, got {self.rate}")
         if self.streams > 1 and self.pattern != "periodic":
@@ -156,6 +159,7 @@ class Sweep(Struct, frozen=True, kw_only=True):
     """Items per second of one machine with all its workers."""
 
     def __post_init__(self) -> None:
+        # Reports zip the sequences; a file from elsewhere must not make them cut a longer one.
         if not len(self.batch_sizes) == len(self.p50) == len(self.throughput):
             raise ValueError("a sweep needs one p50 and one throughput for each batch size")
 
@@ -236,6 +240,8 @@ class Advice(Struct, frozen=True, kw_only=True):
     @property
     def scaled_winner(self) -> Plan | None:
         """The cheapest plan that follows the hour; ``None`` if the demand of each hour is unknown."""
+        # It may be another plan than the winner: many small instances follow the hour more closely than a few
+        # large ones.
         scaled = [(plan.scaled.usd_per_month, plan) for plan in self.plans if plan.scaled is not None]
         return min(scaled, key=lambda pair: pair[0])[1] if scaled else None
 

@@ -98,6 +98,7 @@ def estimated(
     if power is None or hardware.accelerator is not None or not latency.mean > 0:
         return None
     busy = min(threads or 1, hardware.cores)
+    # A machine is rented as a whole, so that the processors which the case leaves idle count too.
     idle_watts = power.idle_watts * hardware.cores
     total_watts = idle_watts + (power.full_watts - power.idle_watts) * busy
     return Energy(
@@ -122,6 +123,7 @@ def per_item(energy: Energy) -> Estimate:
     An estimate has no meter: its bounds are its value.
     """
     value = joules_per_item(energy)
+    # A window that is shorter than a tick is not known at all.
     share = 0.0 if energy.estimated else min(1.0, TICK_SECONDS / energy.seconds)
     return Estimate(value=value, low=value * (1 - share), high=value * (1 + share))
 
@@ -144,6 +146,7 @@ def joules_per_item_at(energy: Energy, rate: float, throughput: float) -> float 
         )
     if energy.idle_watts is None:
         return None
+    # Between requests the machine draws idle power, which dominates at low rates.
     utilisation = rate / throughput
     return (energy.idle_watts * (1 - utilisation) + watts(energy) * utilisation) / rate
 

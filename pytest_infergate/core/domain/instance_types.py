@@ -209,6 +209,7 @@ def discounted(instances: Iterable[Instance], discounts: Mapping[str, float]) ->
     """Set discounts by pattern over ``provider/name``; the last matching pattern takes precedence."""
     priced = []
     for instance in instances:
+        # All patterns are tried, so that a rule for a provider can be followed by an exception for a family.
         shares = [share for pattern, share in discounts.items() if fnmatchcase(instance.full_name, pattern)]
         priced.append(msgspec.structs.replace(instance, discount=shares[-1]) if shares else instance)
     return tuple(priced)
@@ -229,6 +230,8 @@ def hardware_difference(instance: Instance, hardware: Hardware) -> str:
     """
     name, here, there = instance.full_name, hardware.accelerator, instance.accelerator
     accelerators = units.plural(hardware.accelerator_count, "accelerator")
+    # The accelerators determine the times of a GPU machine, whatever its CPU is. Times of a CPU depend on its
+    # model and on the number of cores.
     differences = (
         (here is None, f"no accelerator was used, and {name} has {there}"),
         (not same_accelerator(here, there), f"the accelerator is {here}, that of {name} is {there}"),
@@ -285,6 +288,7 @@ def price_doubts(instances: Iterable[Instance]) -> tuple[Note, ...]:
     groups: dict[tuple[str, AcceleratorModel], list[Instance]] = {}
     for instance in instances:
         if instance.accelerator is not None and instance.accelerator_count:
+            # Names of one model differ between regions and catalogues; its memory is part of the key.
             key = instance.provider, accelerator_model(instance.accelerator)
             groups.setdefault(key, []).append(instance)
 
@@ -293,6 +297,7 @@ def price_doubts(instances: Iterable[Instance]) -> tuple[Note, ...]:
 
     notes = []
     for group in groups.values():
+        # Per accelerator: machines with eight of them cost about eight times as much.
         low, high = min(group, key=each), max(group, key=each)
         if each(high) <= MAX_PRICE_RATIO * each(low):
             continue

@@ -43,6 +43,7 @@ class Launch(Struct, frozen=True, kw_only=True):
     @property
     def difference(self) -> float:
         """Trimmed mean of the log ratios of the pairs. Raises `ValueError` for times that are not above 0."""
+        # Ratios of neighbouring blocks: a slow phase of the machine affects both blocks of a pair.
         return stats.trimmed_mean(self._ratios, TRIM)
 
     @property

@@ -24,6 +24,7 @@ class Latency(Struct, frozen=True, kw_only=True):
     p90: Estimate
     p95: Estimate
     p99: Estimate
+    # Reports draw the distribution from them, and advice draws service times.
     percentiles: tuple[float, ...] = ()
     """The 0th to the 100th percentile: 101 values."""
 
@@ -43,6 +44,7 @@ class Memory(Struct, frozen=True, kw_only=True):
     @property
     def peak(self) -> int | None:
         """Memory that the model needs on the device: peak of one call, and the weights if known."""
+        # Without the activations, the weights alone would pass for the peak.
         return None if self.activations is None else self.activations + (self.weights or 0)
 
 
@@ -137,6 +139,7 @@ class Counters(Struct, frozen=True, kw_only=True):
     operators: tuple[OperatorWork, ...] = ()
     architecture: str = ""
     """Instruction set or GPU architecture by which torch chooses its kernels."""
+    # Such counters are recorded as varying and are not gated: they would fail without a change of the code.
     varying: dict[str, tuple[int, int]] = msgspec.field(default_factory=dict)
     """Smallest and largest value of totals that repetitions did not agree on; empty without repetitions."""
 
@@ -162,12 +165,14 @@ class Measurement(Struct, frozen=True, kw_only=True):
     stream: Stream | None = None
     reference_work: dict[str, float] = msgspec.field(default_factory=dict)
     """Median seconds of each reference workload, which is interleaved with the case."""
+    # Counted in passes of their own, because counting slows each operator down.
     counters: Counters = Counters()
     threads: int | None = None
     """Threads that torch used inside an operator."""
     contention: float | None = None
     """CPU contention: share of the processor time available to the case that other processes took while it
     was timed; 0.5 is half a core per thread. ``None`` if the system does not report it."""
+    # Measured only on request: a window takes seconds of calls and of rest.
     energy: Energy | None = None
     """``None`` if there is neither a meter nor an estimate for the processor."""
     concurrent_runs: tuple[ConcurrentRun, ...] = ()

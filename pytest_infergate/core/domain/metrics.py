@@ -50,6 +50,7 @@ def _latency(p: int) -> Metric:
 
 def _exact(read: Callable[[Measurement], float | None]) -> Callable[[Measurement], Estimate | None]:
     def estimate(measurement: Measurement) -> Estimate | None:
+        # Exact figures have no noise: both bounds are the figure itself.
         value = read(measurement)
         return None if value is None else Estimate(value=value, low=value, high=value)
 
@@ -132,6 +133,7 @@ COUNTERS: dict[str, Metric] = {
     counter.name: counter
     for counter in (
         _counter("flops", "FLOPs", units.flops, _EAGER),
+        # A budget in 10^9 operations is easier to read than one in single operations.
         _counter("gflops", "FLOPs", units.flops, _EAGER, total="flops", scale=1e-9),
         _counter("operators", "operators", units.count, _EAGER),
         _counter("host_device_copies", "copies between host and device", units.count, _EAGER),
@@ -159,6 +161,7 @@ def metric(name: str) -> Metric:
 
     Raises `KeyError` for an unknown name.
     """
+    # No name is in both tables; `metric_names` would list it twice.
     if name in METRICS:
         return METRICS[name]
     return COUNTERS[name]

@@ -45,6 +45,7 @@ class Case(Struct, frozen=True, kw_only=True, order=True):
     @property
     def order(self) -> tuple[str | int, ...]:
         """Sort key: the test, then the axes in their natural order, an absent value before any other."""
+        # Absent values become empty ones, because None cannot be compared with a name or a number.
         axes = self.device, self.runtime, self.dtype or "", self.batch_size, self.threads or 0
         return self.test, self.params, *axes
 
@@ -89,6 +90,8 @@ class Hardware(Struct, frozen=True, kw_only=True):
         parts = [self.cpu_model, f"{self.cores}c"]
         if self.accelerator is not None:
             parts += [f"{self.accelerator_count}x", self.accelerator]
+        # The readable part is cut so that the file name stays short; the hash tells classes apart that share
+        # it.
         slug = re.sub(r"[^a-z0-9]+", "-", " ".join(parts).lower()).strip("-")[:60].strip("-")
         digest = hashlib.sha256(msgspec.json.encode(msgspec.to_builtins(self))).hexdigest()[:8]
         return f"{slug}-{digest}"
@@ -102,6 +105,7 @@ class Hardware(Struct, frozen=True, kw_only=True):
 
     def difference(self, other: Hardware) -> str:
         """Return the first property in which two classes differ: ``other CPU model``; empty if none does."""
+        # In the order in which a user would look for the reason.
         properties = {
             "cpu_model": "CPU model",
             "cores": "core count",

@@ -11,6 +11,7 @@ from typing import NamedTuple
 class NoteCode(str, Enum):
     """Code of a note that infergate itself makes. Plugins may use further codes of their own."""
 
+    # From Python 3.11 on, an enum of strings would otherwise be formatted as its name instead of its value.
     __str__ = str.__str__
 
     ACCEPTED = "accepted"

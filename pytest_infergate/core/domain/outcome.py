@@ -57,6 +57,7 @@ class CaseResult(Struct, frozen=True, kw_only=True):
     """Line of the test in its file, from 1; ``None`` if its body is in another file."""
     peaks: Peaks | None = None
     """Measured only if a report or a results file is written."""
+    # Attached to the result, so that a merged report needs no price table.
     price: Price | None = None
     """``None`` if no instance type or price is configured for the machine, or if it is another machine."""
     unpriced: Note | None = None
@@ -85,6 +86,8 @@ class Budget(Struct, frozen=True, kw_only=True):
 class Verdict(str, enum.Enum):
     """Conclusion about a case, the most severe first."""
 
+    # The order decides which of several verdicts a case has, and the order of every report. It starts with
+    # what fails by default.
     REGRESSED = "regressed"
     OVER_BUDGET = "over-budget"
     MISMATCH = "mismatch"
@@ -162,6 +165,7 @@ class CaseVerdict(Struct, frozen=True, kw_only=True):
     @property
     def accepted(self) -> bool:
         """Whether the case would fail the run if a commit did not accept its change."""
+        # By its code: the text contains the reason of the user.
         return any(note.code == NoteCode.ACCEPTED for note in self.notes)
 
 
@@ -180,6 +184,8 @@ class Policy(Struct, frozen=True, kw_only=True):
     saving: bool = False
     min_decided: float | None = None
     """Smallest share of the cases that must be decided, 0 to 1."""
+    # Stored timing detects slowdowns of 19 to 133 % on a shared machine (docs/method.md): a smaller tolerance
+    # would not make it finer.
     time_tolerance: float = 0.25
     """Slowdown that stored timing tolerates unless the case has its own tolerance."""
     memory_tolerance: float = 0.01
@@ -209,6 +215,7 @@ class GateResult(Struct, frozen=True, kw_only=True):
     @property
     def nothing_decided(self) -> bool:
         """Whether the run has cases and passes, but none of the cases was decided."""
+        # A run without cases is another matter: its headline says so.
         return self.passed and bool(self.verdicts) and self.decided == 0
 
 

@@ -25,11 +25,13 @@ _LABEL = re.compile(r"\{[0-9]{1,6}(-[0-9]{1,6})?(,[0-9]{1,6}(-[0-9]{1,6})?)*\}")
 def collapse_places(rows: Iterable[OperatorWork]) -> tuple[OperatorWork, ...]:
     """Join places that differ in one number only and do the same work: ``encoder.layer.{0-5}``; sorted."""
     parts = [(row, row.place.split(".")) for row in rows]
+    # One position after the other: layers of blocks collapse in both numbers, one pass for each.
     for position in range(max((len(path) for _, path in parts), default=0)):
         groups: dict[object, list[tuple[OperatorWork, list[str]]]] = defaultdict(list)
         rest = []
         for row, path in parts:
             if position < len(path) and _NUMBER.fullmatch(path[position]):
+                # Only rows with equal work share a path, and only if the rest of the path is equal.
                 around = (*path[:position], None, *path[position + 1 :])
                 groups[row.operator, row.calls, row.flops, row.bytes, around].append((row, path))
             else:
@@ -77,6 +79,7 @@ def _runs(part: str) -> tuple[range, ...]:
     """Return the ranges of ``{0-2,4}``; empty for any other part of a path."""
     if not _LABEL.fullmatch(part):
         return ()
+    # A descending range, 5-3, is a name with braces and not a label.
     ends = [run.split("-") for run in part[1:-1].split(",")]
     runs = tuple(range(int(end[0]), int(end[-1]) + 1) for end in ends)
     return runs if all(runs) else ()

@@ -27,6 +27,7 @@ class BaselineCase(Struct, frozen=True, kw_only=True):
     """The sessions of one case, the oldest first."""
 
     case: Case
+    # Points instead of means: the spread between sessions is what a comparison needs.
     sessions: tuple[BaselinePoint, ...]
 
 
@@ -41,12 +42,14 @@ class Baseline(Struct, frozen=True, kw_only=True):
 
     def history(self, case: Case) -> tuple[BaselinePoint, ...]:
         """Return the sessions of a case, the oldest first; empty if none is recorded."""
+        # A baseline has few cases, and each is looked up once in a run.
         return next((entry.sessions for entry in self.cases if entry.case == case), ())
 
 
 class CounterKey(Struct, frozen=True, kw_only=True):
     """Properties that must be equal for counters to be compared; without any they compare everywhere."""
 
+    # Without the build: the CPU operators of one version are the same in all builds.
     torch: str | None = None
     """Version of torch."""
     architecture: str | None = None

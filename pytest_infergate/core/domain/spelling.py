@@ -15,5 +15,6 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
 
 def not_one_of(what: str, name: object, known: Iterable[str]) -> str:
     """Return ``dtype must be one of float16, float32, got 'flot16'. Hint: did you mean 'float16'?``."""
+    # Listed in the given order, in which the most usual names come first.
     allowed = tuple(known)
     return f"{what} must be one of {', '.join(allowed)}, got {name!r}{did_you_mean(name, allowed)}"

@@ -25,6 +25,7 @@ def quantile(ordered: Sequence[float], p: float) -> float:
     """
     if not ordered:
         raise ValueError("a quantile needs at least one value")
+    # The same definition as numpy and R use by default.
     position = p * (len(ordered) - 1)
     below = math.floor(position)
     above = min(below + 1, len(ordered) - 1)
@@ -83,6 +84,8 @@ def positive(value: float) -> bool:
 
 def mean(values: Sequence[float]) -> float:
     """Return the arithmetic mean."""
+    # `fsum` does not depend on the order of the values, so that merging sessions in any order gives equal
+    # figures.
     return math.fsum(values) / len(values)
 
 

@@ -35,8 +35,10 @@ def upgraded(document: Any) -> Any:
         FIELDS.get(key, key): value if key in _FREE_KEYS else upgraded(value)
         for key, value in document.items()
     }
+    # Nested documents carry versions too: merged results contain sessions.
     if renamed.get("schema_version") == 1:
         renamed["schema_version"] = SCHEMA_VERSION
+    # Only notes have a field of this name.
     code = renamed.get("code")
     if isinstance(code, str) and code in RENAMED:
         renamed["code"] = RENAMED[code].value

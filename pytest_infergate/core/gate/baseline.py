@@ -31,6 +31,7 @@ def baselines_from_results(
         if result.outcome is not Outcome.MEASURED or result.measurement is None or result.hardware is None:
             continue
         measurement = result.measurement
+        # A time of zero has no logarithm and would make every later comparison impossible.
         if not stats.positive(measurement.latency.p50.value):
             continue
         point = BaselinePoint(
@@ -78,6 +79,7 @@ def merge_baselines(old: Baseline | None, new: Baseline, keep: int = SESSIONS_KE
         BaselineCase(case=case, sessions=tuple(sessions[key] for key in sorted(sessions)[-keep:]))
         for case, sessions in points.items()
     ]
+    # Versions of sessions that no case has any more would grow without bound.
     used = {point.created for entry in cases for point in entry.sessions}
     packages = dict(old.packages)
     for created, versions in new.packages.items():

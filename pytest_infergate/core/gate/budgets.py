@@ -53,6 +53,7 @@ def check_budget(  # noqa: PLR0911 - one return for each thing that may be missi
         value = _in_budget_units(estimate, metric, 0.0)
         why = f"it needs {metric.needs}, and {metric.shown(value.value)} is an estimate"
         return not_checked(budget, why, _MEASURE, value=value)
+    # A NaN is neither above nor below a limit.
     if not math.isfinite(estimate.value):
         return not_checked(budget, f"{metric.text} must be finite, got {estimate.value}", _BUG)
     value = _in_budget_units(estimate, metric, band)
@@ -80,6 +81,8 @@ def _check_cost(
     rate = measurement.throughput
     if metric.dollars is None or not stats.positive(rate):
         return not_checked(budget, f"throughput must be greater than 0, got {rate}", _BUG)
+    # Another launch may be faster or slower by the launch band, which changes the cost in the other
+    # direction.
     usual, low, high = (metric.dollars(price, rate * math.exp(shift), demand) for shift in (0.0, band, -band))
     if usual is None:
         return not_checked(budget, "it needs a demand", _SET_DEMAND)
@@ -94,6 +97,7 @@ def _check_value(budget: Budget, metric: Metric, value: Estimate, measurement: M
         low, high = (None if bound is None else -bound for bound in (high, low))
         limit = -limit
     if low is not None and low > limit:
+        # Under heavy CPU contention the time says more about the other processes.
         if not (metric.timed and (measurement.contention or 0.0) > MAX_CONTENTION):
             return BudgetCheck(budget=budget, verdict=Verdict.OVER_BUDGET, value=value)
         text, hint = f"{metric.text} was measured while other processes took processor time", IDLE

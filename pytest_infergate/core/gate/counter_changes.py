@@ -92,6 +92,7 @@ def counter_record(result: CaseResult, torch: str | None) -> CounterRecord | Non
 
 
 def _values(counters: Counters, names: Iterable[str]) -> dict[str, int | None]:
+    # Counters that differed between repetitions are recorded as varying instead of one of their values.
     values: dict[str, int | None] = {
         name: None if name in counters.varying else counters.totals[name]
         for name in names
@@ -153,6 +154,7 @@ def _compare(
 ) -> Iterator[Comparison]:
     work = _comparable_work(before, now)
     old = {tally.key: tally.counters for tally in before}
+    # Counters that vary are not missed: they are not gated.
     uncounted = {name for counters in old.values() for name, value in counters.items() if value is not None}
     new: list[str] = []
     other_key: dict[str, list[str]] = defaultdict(list)
@@ -169,6 +171,7 @@ def _compare(
             elif not recorded:
                 new.append(name)
             elif tally.key not in recorded and exact:
+                # A counter that varied under this very key cannot be compared, and has no row.
                 other_key[_difference(exact[-1], tally.key)].append(name)
     if new:
         note = Note(code=NoteCode.NO_COUNTERS, text=f"{_listed(new)} not recorded yet")
@@ -216,12 +219,14 @@ def _comparable_work(before: Iterable[Tally], now: Iterable[Tally]) -> _Work:
                 continue
             if old.operators and new.operators:
                 work = work._replace(operators=(old.operators, new.operators))
+            # Weights compare everywhere, also without operators that compare.
             if "weight_bytes" in new.counters:
                 work = work._replace(weights=(old.counters, new.counters))
     return work
 
 
 def _compare_counter(name: str, old: int, new: int, allowed: float, work: _Work) -> Comparison:
+    # An increase is a regression without any statistics, because counts have no noise.
     change = new - old
     # Rounded, so that 5 % of 100 is 5 although 0.05 is not exact in binary.
     tolerated = max(round(allowed * old, 6), MIN_PEAK_CHANGE_BYTES if name == PEAK else 0)
@@ -259,6 +264,7 @@ def _causes(name: str, change: int, work: _Work) -> tuple[Cause, ...]:
             for row in rows:
                 for place in expand_places(row.place):
                     changes[row.operator, place] += sign * _FIGURE[name](row)
+    # Changes in the other direction are no causes: they hide a part of the change.
     changed = collapse_places(
         OperatorWork(operator=operator, place=place, calls=each)
         for (operator, place), each in changes.items()

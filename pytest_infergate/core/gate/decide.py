@@ -259,12 +259,14 @@ def gate_session(
     to measure, if it is not the number of verdicts; cases that never reported fail the run.
     """
     ordered = tuple(sorted(verdicts, key=lambda verdict: (SEVERITY[verdict.verdict], verdict.case.order)))
+    # A case that was not measured is not new: it may have been skipped for a reason of its own.
     known = frozenset(known)
     present = frozenset(verdict.case for verdict in ordered)
     unknown = (v.case for v in ordered if v.case not in known and v.verdict is not Verdict.NOT_MEASURED)
     new = sorted(unknown, key=lambda case: case.order)
     missing = sorted(frozenset(expected or ()) - present, key=lambda case: case.order)
     decided = sum(map(is_decided, ordered))
+    # Workers of pytest-xdist may be lost with their cases; the selection still counts these.
     wanted = len(ordered) if selected is None else selected
     reasons = _reasons(ordered, decided, policy, wanted)
     if interrupted:
@@ -293,6 +295,7 @@ def merge_gate_results(results: Sequence[GateResult], names: Sequence[str]) -> G
             key=lambda verdict: (SEVERITY[verdict.verdict], verdict.case.order, verdict.machine),
         )
     )
+    # Every machine decides by itself: a case that failed on one of them is not saved by another.
     merged = GateResult(
         passed=all(result.passed for result in results),
         headline="",

@@ -51,6 +51,7 @@ class Location(Struct, frozen=True, kw_only=True):
 
     def half_width(self, level: float) -> float:
         """Return the distance of the bound at a one-sided level, the smaller of own and joint bound."""
+        # Student's t, because few launches know little of their own spread.
         own = stats.student_quantile(1 - level, self.degrees) * self.error
         if math.isinf(self.joint_error):
             return own
@@ -66,6 +67,7 @@ def location(differences: Sequence[float], others: Spread | None = None) -> Loca
         raise ValueError(f"a location needs at least two launches, got {len(differences)}")
     centre = median(differences)
     spread = _MAD_TO_DEVIATION * median(abs(value - centre) for value in differences)
+    # The median and its deviations resist the outliers that they are to find.
     reach = OUTLIER_CUTOFF * max(spread, MIN_OUTLIER_SPREAD)
     outliers = sum(abs(value - centre) > reach for value in differences)
     few = outliers <= len(differences) // LAUNCHES_PER_OUTLIER
@@ -88,6 +90,7 @@ def spreads_of_others(cases: Sequence[Sequence[float]]) -> list[Spread]:
     squares = [(len(case) - 1) * stats.variance(case) if len(case) > 1 else 0.0 for case in cases]
     degrees = [max(0, len(case) - 1) for case in cases]
     return [
+        # Rounding may leave a tiny negative difference of sums.
         Spread(squares=max(0.0, sum(squares) - own), degrees=sum(degrees) - count)
         for own, count in zip(squares, degrees, strict=True)
     ]

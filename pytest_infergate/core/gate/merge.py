@@ -20,6 +20,7 @@ def merge_sessions(named: Iterable[tuple[str, Session]]) -> tuple[Session, ...]:
     """
     unique: dict[bytes, tuple[str, Session]] = {}
     for name, session in named:
+        # Equal sessions are one: a shell pattern may match a file and its copy.
         unique.setdefault(msgspec.json.encode(session, order="sorted"), (name, session))
     ordered = sorted(unique.items(), key=lambda item: (machines(item[1][1]), item[1][1].created, item[0]))
     seen: dict[tuple[str, Case], tuple[str, Session]] = {}
@@ -31,6 +32,8 @@ def merge_sessions(named: Iterable[tuple[str, Session]]) -> tuple[Session, ...]:
                 f"{case.name} was measured twice on {hardware} with different results: in {first} "
                 f"({earlier.created}) and in {name} ({session.created}). Hint: leave out one of the files"
             )
+        # Only sessions with a valid measurement contradict each other; a case may be skipped on many
+        # machines.
         seen |= dict.fromkeys(measured, (name, session))
     return tuple(session for _, (_, session) in ordered)
 
@@ -52,6 +55,7 @@ def flat_session(sessions: Sequence[Session]) -> Session:
     ]
     first, *others = sessions
     return Session(
+        # The newest of all, because a reader must understand every part.
         tool_version=max(session.tool_version for session in sessions),
         created=max(session.created for session in sessions),
         environment=_common_environment([session.environment for session in sessions]),
@@ -100,12 +104,14 @@ def _common_environment(environments: Sequence[Environment]) -> Environment:
         for name, version in first.packages.items()
         if all(other.packages.get(name) == version for other in others)
     }
+    # A value that is not the same everywhere would be wrong for some machines.
     memory = {environment.memory_bytes for environment in environments}
     policies = {environment.wait_policy for environment in environments}
     return Environment(
         os=first.os if all(other.os == first.os for other in others) else "",
         python=first.python if all(other.python == first.python for other in others) else "",
         packages=packages,
+        # One virtual machine makes the times of the whole less certain.
         virtual=any(environment.virtual for environment in environments),
         memory_bytes=memory.pop() if len(memory) == 1 else None,
         wait_policy=policies.pop() if len(policies) == 1 else None,
@@ -118,5 +124,6 @@ def _joined_advice(sessions: Iterable[Session]) -> Recommendations | None:
     unanswered: dict[str, tuple[Note, ...]] = {}
     for model, notes in (item for advice in stored for item in advice.unanswered.items()):
         unanswered[model] = tuple(dict.fromkeys((*unanswered.get(model, ()), *notes)))
+    # Costs of different machines are not compared: their sessions may have had other demands.
     answers = tuple(answer for advice in stored for answer in advice.answers)
     return Recommendations(answers=answers, unanswered=unanswered) if stored else None

@@ -127,6 +127,7 @@ def decide(
 
 def _confirmation(differences: Sequence[float], terms: PairedTerms, confirming: int) -> Decision:
     limit, floor = math.log1p(terms.tolerance), math.log1p(terms.floor)
+    # Several cases that are confirmed at once share the probability of a false alarm.
     level = REGRESSED * min(1.0, UNSHARED_CONFIRMATIONS / max(1, confirming))
     for analysis in CONFIRM_ANALYSES:
         if analysis > len(differences):

@@ -16,11 +16,13 @@ def renamed_cases(missing: Sequence[Case], new: Sequence[Case]) -> list[tuple[Ca
     """
     pairs: dict[Case, Case] = {}
     for by_name in (True, False):
+        # Pairs by name are final: what they explain is not explained again by a file.
         taken = frozenset(pairs.values())
         after = _groups((case for case in new if case not in taken), by_name=by_name)
         before = _groups((case for case in missing if case not in pairs), by_name=by_name)
         for key, olds in before.items():
             news = after.get(key, [])
+            # With several candidates any pair would be a guess.
             if len(olds) == len(news) == 1:
                 pairs[olds[0]] = news[0]
     return [(old, pairs[old]) for old in missing if old in pairs]

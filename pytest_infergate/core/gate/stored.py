@@ -101,6 +101,7 @@ def _compare(
     contended = contention > CONTENDED or any(point.contended for point in history)
     expected = _expectation(history, shared, contended=contended)
     speed = _speed(candidate.reference_work, shared)
+    # Differences of logarithms are symmetric: twice as slow and twice as fast are equally far away.
     difference = math.log(candidate.latency.p50.value) - speed - expected.level
 
     limit = math.log1p(tolerance)
@@ -166,6 +167,7 @@ def _correctable(
     def usable(reference_work: Mapping[str, float]) -> frozenset[str]:
         return frozenset(name for name, value in reference_work.items() if stats.positive(value))
 
+    # A workload may be missing on either side: machines and versions have different ones.
     now = usable(candidate.reference_work)
     corrected = [point for point in history if now & usable(point.reference_work)]
     shared = now.intersection(*(usable(point.reference_work) for point in corrected))

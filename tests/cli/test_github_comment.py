@@ -15,7 +15,7 @@ from pytest_infergate.cli import github_comment, main
 from pytest_infergate.errors import ConfigurationError
 from pytest_infergate.report import github, results
 
-COMMENTED, RENEWED = "commented on #7\n", "renewed the comment on #7\n"
+COMMENTED, RENEWED = "commented on #7\n", "updated the comment on #7\n"
 CONFTEST = """
     from pathlib import Path
 
@@ -349,14 +349,14 @@ def test_an_old_pass_does_not_stay_beside_a_run_without_results(hub, comment, tm
 
 def test_results_that_are_huge(open_pull, comment, results_file, monkeypatch):
     monkeypatch.setattr(github_comment, "MAX_ARTIFACT", 100)
-    assert "results.json: larger than" in unusable(open_pull, comment)
+    assert "results.json: results must have at most" in unusable(open_pull, comment)
 
 
 def test_parts_that_are_huge_together(open_pull, comment, results_file, monkeypatch, tmp_path):
     other = tmp_path / "other.json"
     shutil.copy(results_file, other)
     monkeypatch.setattr(github_comment, "MAX_ARTIFACT", results_file.stat().st_size + 10)
-    assert "other.json: larger than" in unusable(open_pull, comment, results_file, other)
+    assert "other.json: results must have at most" in unusable(open_pull, comment, results_file, other)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX only")

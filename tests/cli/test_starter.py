@@ -187,7 +187,7 @@ def test_the_first_test_runs_and_keeps_its_budget(repository, run):
     done = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
     assert "2 passed" in done.stdout
-    assert done.stdout.count("kept") == 2
+    assert done.stdout.count("met") == 2
 
 
 def test_the_first_test_is_collected_in_a_package_too(repository, run, pytester, monkeypatch):

@@ -52,7 +52,7 @@ def test_a_picture_is_named_in_short_and_described_at_length(sample):
 def test_what_can_be_folded_is_called_by_what_is_in_it(pages):
     summaries = Counter(re.findall(r"<summary><span[^>]*>(.*?)</span>", pages["everything"].markup))
     assert summaries["Figures"] == 0
-    assert {"Cost against demand in figures", "What batches give in figures"} <= set(summaries)
+    assert {"Cost by demand in figures", "Throughput by batch size in figures"} <= set(summaries)
 
 
 def test_no_list_of_facts_is_empty(pages):
@@ -61,7 +61,7 @@ def test_no_list_of_facts_is_empty(pages):
 
 
 def test_the_names_of_percentiles_stay_small_in_headers(sample):
-    found = table(html.render_html(advised(sample.session(), answer())), "The best plan of each machine")
+    found = table(html.render_html(advised(sample.session(), answer())), "The best plan for each machine")
     assert found.header[:6] == ["Plan", "Device", "Batch", "Wait", "p95", "Used"]
 
 

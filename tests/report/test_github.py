@@ -57,7 +57,7 @@ def test_a_failing_case_is_an_error_at_its_line(sample):
     name, properties, data = obeyed(line)
     assert name == "error"
     assert properties == {"file": "tests/test_model.py", "line": "12", "title": f"regressed: {NODE}"}
-    assert data.startswith("regressed: operators 2 against 1\n")
+    assert data.startswith("regressed: operators 2, was 1\n")
 
 
 def test_a_place_without_a_line_and_a_case_without_a_place(sample):
@@ -91,7 +91,7 @@ def test_a_run_that_failed_as_a_whole_is_an_error_too(sample):
 def test_hostile_names_stay_in_their_command(sample):
     session = sample.hostile_session()
     places = {verdict.nodeid: (verdict.nodeid, 3) for verdict in session.gate.verdicts}
-    lines = github.annotate(session, places, most=100).split("\n")
+    lines = github.annotate(session, places, limit=100).split("\n")
     assert len(lines) == len(session.gate.verdicts)
     for line in lines:
         name, properties, data = obeyed(line)
@@ -174,7 +174,7 @@ def test_one_table_has_only_what_changed(sample):
         sample.session(pairs, passed=False, headline="FAILED: 4 of 7 cases decided")
     )
     table = page.split("\n\n<details>")[0].split("\n\n")[1].splitlines()
-    assert table[0] == "| case | verdict | was | now | change | what |"
+    assert table[0] == "| case | verdict | was | now | change | finding |"
     assert [re.search(r"\[(.)\]", line)[1] for line in table[2:]] == ["a", "b", "c", "f"]
     assert [cell.strip() for cell in table[2].split("|")[2:6]] == [
         "❌ regressed", "40.0 ms", "60.0 ms", r"\+50.0 % \(\+46.0 % to \+54.0 %\)",
@@ -205,10 +205,10 @@ def test_a_column_without_a_figure_is_not_there(sample):
 
 def test_advice_of_a_run_is_a_part_of_the_page(sample, snapshot):
     several = advised(sample.session(), answer(), SMALL, unmet(), unanswered=ASKED)
-    assert folded(github.markdown_summary(several))["Where to run it"] == snapshot
-    assert "Where to run it" not in folded(github.markdown_summary(sample.session()))
+    assert folded(github.markdown_summary(several))["Where to run each model"] == snapshot
+    assert "Where to run each model" not in folded(github.markdown_summary(sample.session()))
     many = advised(sample.session(), *(answer(model=f"t.py::test_{index}") for index in range(25)))
-    lines = folded(github.comment(many, (1, 1)))["Where to run it"].splitlines()
+    lines = folded(github.comment(many, (1, 1)))["Where to run each model"].splitlines()
     assert len(lines) == 2 + github.COMMENT_ROWS + 2
     assert re.findall(r"\d+", lines[-1]) == ["6"]  # their sum is a line, too
 

@@ -138,7 +138,7 @@ def test_a_counter_that_this_version_does_not_know_is_left_out(sample):
     assert WORK not in html.render_html(sample.session([counting(sample, new_counter=1)]))
 
 
-def test_counters_that_changed_are_listed_the_gravest_case_first(sample):
+def test_counters_that_changed_are_listed_the_most_severe_case_first(sample):
     more, fewer, same = (sample.case(f"t.py::test_{name}") for name in ("more", "fewer", "same"))
     causes = (sample.cause(), sample.cause(1, "aten::add", ""))
     pairs = [
@@ -158,8 +158,8 @@ def test_counters_that_changed_are_listed_the_gravest_case_first(sample):
         ),
     ]
     page = html.render_html(sample.session(pairs))
-    found = table(page, "Counted without a clock")
-    assert found.header == ["Case", "Change", "By which operators"]
+    found = table(page, "These figures are counted, not timed")
+    assert found.header == ["Case", "Change", "Caused by"]
     assert found.rows == [
         [
             "test_more[cpu]",

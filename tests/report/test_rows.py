@@ -21,7 +21,7 @@ def test_a_measured_case(sample):
         "43.4 ms",
         "25.0 texts/s",
         "125 MB",
-        "kept",
+        "met",
         "equivalent",
     )
 

@@ -281,7 +281,7 @@ def test_hostile_operators_and_places_are_spelt_out(sample):
             assert line.isprintable()
 
 
-WORK = "the model's work"
+WORK = "exact counters"
 
 
 def test_the_work_beside_a_time(sample, snapshot):

@@ -33,7 +33,7 @@ def chart(points):
         title="t",
         across="x",
         up="y",
-        words=(str, str),
+        formats=(str, str),
         headers=("x", "y"),
         cells=[(str(x), str(y)) for x, y in points],
     )

@@ -227,8 +227,8 @@ def _offers(sessions: Sequence[Session], options: AdviseOptions, pricing: Pricin
             price = math.nan
         if not 0 < price <= MAX_USD_PER_HOUR:
             raise ConfigurationError(
-                f"--price must be a number of USD per hour, greater than 0 and at most {MAX_USD_PER_HOUR:g}, "
-                f"got {text!r}. Hint: write for example cpu=1.20"
+                f"--price must be a number of USD per hour greater than 0 and at most "
+                f"{MAX_USD_PER_HOUR:,.0f}, got {text!r}. Hint: write for example cpu=1.20"
             )
         own[machine] = advise.own_machine(machine, price)
     measured = dict.fromkeys(

@@ -22,7 +22,9 @@ from pytest_infergate.cli.exit_codes import ExitCode
 @click.option("--devices", default="", metavar="NAMES", help="Passed to pytest as --infer-devices.")
 @click.option("--baseline", default="", metavar="FOLDER", help="Passed to pytest as --infer-baseline.")
 @click.option(
-    "--save", is_flag=True, help="Record this session in the baseline instead of comparing with a revision."
+    "--save",
+    is_flag=True,
+    help="Record this session in the baseline; compares with no revision unless --against is given.",
 )
 @click.option("--report", default="", metavar="FILE", help="HTML report to write.")
 @click.option("--json", default="results.json", show_default=True, metavar="FILE", help="Results to write.")
@@ -35,9 +37,9 @@ from pytest_infergate.cli.exit_codes import ExitCode
 @click.option("--arguments", default="", help="Arguments for pytest as a single text, split like in a shell.")
 @click.argument("rest", nargs=-1, type=click.UNPROCESSED, metavar="[-- PYTEST ARGUMENTS]")
 def ci_command(**options: Any) -> int:
-    """Run the gate in CI: find the base, fetch its history, run pytest, and publish the outcome.
+    """Run the gate in CI, and publish the outcome.
 
-    The exit code is that of pytest.
+    Finds the base of the event, fetches its history, and runs pytest. The exit code is that of pytest.
     """
     from pytest_infergate.cli.ci import GateRequest, run_gate
 
@@ -52,9 +54,9 @@ def ci_command(**options: Any) -> int:
 )
 @click.option("--author", default="github-actions[bot]", show_default=True, help="Login of the token.")
 def comment_command(files: tuple[Path, ...], repo: str, run_id: int, author: str) -> int:
-    """Write results of a workflow run as a single comment on its pull request.
+    """Comment on the pull request of a workflow run.
 
-    The token is read from GITHUB_TOKEN.
+    Writes the results as a single comment, which later runs update. The token is read from GITHUB_TOKEN.
     """
     from pytest_infergate.cli.github_comment import api_of, publish
 
@@ -66,9 +68,9 @@ def comment_command(files: tuple[Path, ...], repo: str, run_id: int, author: str
 @click.command("init")
 @click.option("--yes", is_flag=True, help="Write without asking.")
 def init_command(*, yes: bool) -> None:
-    """Set up the gate in a repository: workflows for GitHub and a first test.
+    """Set up the gate in a repository.
 
-    Existing files are not changed.
+    Writes workflows for GitHub and a first test. Existing files are not changed.
     """
     from pytest_infergate.cli.starter import plan_starter, preview, write_files
 

@@ -268,14 +268,19 @@ def merged_results(files: Iterable[Path]) -> Session:
 def _content(path: Path, room: int) -> bytes:
     # A link in an artifact could point to any file of the runner.
     if path.is_symlink() or not path.is_file():
-        raise StorageError(f"{path.name}: the artifact does not contain this file")
+        raise StorageError(
+            f"{path.name}: the artifact does not contain this file. Hint: check the upload step"
+        )
     try:
         with path.open("rb") as file:
             content = file.read(room + 1)
     except OSError as error:
         raise StorageError(f"{path.name}: {error.strerror or error}") from None
     if len(content) > room:
-        raise StorageError(f"{path.name}: results must have at most {MAX_ARTIFACT / 1e6:.0f} MB in total")
+        raise StorageError(
+            f"{path.name}: results must have at most {MAX_ARTIFACT / 1e6:.0f} MB in total. "
+            "Hint: measure fewer cases"
+        )
     return content
 
 

@@ -69,7 +69,10 @@ def list_command(accelerator: str | None, regions: tuple[str, ...], files: tuple
 def import_command(
     file: Path, provider: str | None, as_of: str | None, regions: tuple[str, ...], output: Path
 ) -> None:
-    """Write a price table from the catalogue of another tool: a CSV file with one row per offer."""
+    """Write a price table from a catalogue.
+
+    FILE is a CSV file of another tool with one row per offer.
+    """
     from pytest_infergate.storage.catalogues import import_catalog
 
     _write_table(import_catalog(file, provider, as_of or ""), regions, output)

@@ -23,7 +23,7 @@ def merge_command(files: tuple[Path, ...], output: Path | None) -> None:
 @click.command("gate")
 @FILES
 def gate_command(files: tuple[Path, ...]) -> int:
-    """Decide about the results of all machines together.
+    """Decide about the results of several machines together.
 
     The exit code is 1 if a case failed, and 2 if there are cases but none was decided.
     """
@@ -57,9 +57,9 @@ def report_command(files: tuple[Path, ...], output: Path) -> None:
 @click.command("replay")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def replay_command(file: Path) -> int:
-    """Decide a paired run again, from a file of --infer-paired-data, without measuring.
+    """Decide a paired run again, without measuring.
 
-    The exit code is 1 if a case fails, and 2 if there are cases but none was decided.
+    FILE is written by --infer-paired-data. The exit code is 1 if a case fails, and 2 if there are cases but none was decided.
     """
     from pytest_infergate.cli.replay import decide_again
     from pytest_infergate.report import text

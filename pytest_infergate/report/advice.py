@@ -27,7 +27,7 @@ ASSUMPTIONS: Final = (
     ),
     "Each machine serves one model. A fixed number of machines is paid for 730 hours per month.",
     "“Used” is the share of the throughput with full batches. “With spare” includes one additional machine.",
-    "Prices are on demand. Spot machines can be reclaimed, so they alone never serve a latency limit.",
+    "Plans for a demand use on-demand prices only, because spot machines can be reclaimed.",
 )
 """Assumptions behind every answer."""
 

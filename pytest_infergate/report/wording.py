@@ -250,7 +250,7 @@ def _time_section(
     low, high = units.percent(row.low), units.percent(row.high)
     bounded = row.low is not None and row.high is not None
     if row.evidence == "paired":
-        launches = f", {units.plural(row.sessions, 'launch')} of both" if row.sessions else ""
+        launches = f", {units.plural(row.sessions, 'launch')} of each side" if row.sessions else ""
         figures = {
             "now": metric.show(row.candidate) if row.candidate is not None else "",
             "on the base": f"{metric.show(row.baseline)}{launches}" if row.baseline is not None else "",

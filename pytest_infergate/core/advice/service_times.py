@@ -31,8 +31,8 @@ class Curve(NamedTuple):
     def mean(self) -> float:
         """Mean of the distribution."""
         reach = self.values[-1] - self.values[LAST_INTERVAL]
-        tail = self.values[LAST_INTERVAL] + reach / (self.tail + 1)
-        return (_sum_before_last(self.values) + tail) / (PERCENTILES - 1)
+        before = _sum_before_last(self.values) + self.values[LAST_INTERVAL]
+        return (before + reach / (self.tail + 1)) / (PERCENTILES - 1)
 
     def quantile(self, u: float) -> float:
         """Return the service time that a share `u` of calls stays below."""

@@ -135,7 +135,7 @@ def record(name: str, counters: Counters) -> CounterRecord:
         outcome=Outcome.MEASURED,
         measurement=measurement,
     )
-    found = core.record(result, torch.__version__)
+    found = core.counter_record(result, torch.__version__)
     if found is None:
         raise SystemExit(f"{name}: nothing was counted")
     return found

@@ -59,8 +59,8 @@ def report_command(files: tuple[Path, ...], output: Path) -> None:
 def replay_command(file: Path) -> int:
     """Decide a paired run again, without measuring.
 
-    FILE is written by --infer-paired-data. The exit code is 1 if a case fails, and 2 if there are cases but none
-    was decided.
+    FILE is written by --infer-paired-data. The exit code is 1 if a case fails, and 2 if there are cases but
+    none was decided.
     """
     from pytest_infergate.cli.replay import decide_again
     from pytest_infergate.report import text

@@ -9,7 +9,7 @@ import pytest
 from pytest_infergate.core.advice import planning, recommendation, sensitivity
 
 PRICED = "[tool.infergate.instances]\nfake = { usd_per_hour = 0.36 }\naccel = { usd_per_hour = 3.6 }\n"
-TITLE = "Where to run it"
+TITLE = "Where to run each model"
 
 
 @pytest.fixture(autouse=True)
@@ -48,14 +48,14 @@ def test_each_model_with_a_demand_has_an_answer_of_its_own(project, reported):
     assert "20 requests/s, Poisson" in words
     assert "1 stream of 5 frames/s" in words
     assert "test_none" not in words
-    assert words.count("Run it on 1 x own fake (fake): 263 USD a month") == 2
+    assert words.count("Run it on 1 x own fake (fake): 263 USD per month") == 2
 
 
 def test_the_command_line_wins_over_the_marker(project, reported):
     project.several({"none": "", "marked": "demand='20/s'"})
     words = reported("--infer-demand=100/s", passed=2)
     assert "20 requests/s, Poisson" not in words
-    assert words.count("Run it on 2 x own fake (fake): 526 USD a month") == 2
+    assert words.count("Run it on 2 x own fake (fake): 526 USD per month") == 2
     assert "test_none" in words
 
 
@@ -67,16 +67,16 @@ def test_no_demand_is_no_advice(project, reported):
 def test_without_a_price_it_asks_for_one(project, reported):
     project.test("demand='20/s'")
     words = reported(table="", passed=1)
-    assert "Not answered" in words
+    assert "No advice for" in words
     assert "Run it on" not in words
 
 
 def test_batch_sizes_and_devices_are_weighed_against_each_other(project, reported):
     project.test("batch_sizes=[1, 8], demand='20/s'")
     words = reported(devices="fake,accel", passed=4)
-    assert "Run it on 1 x own fake (fake): 263 USD a month" in words
+    assert "Run it on 1 x own fake (fake): 263 USD per month" in words
     assert "Runner-up: 1 x own accel (accel)" in words
-    assert "What batches give" in words
+    assert "Throughput by batch size" in words
 
 
 @pytest.mark.parametrize("demand", [None, "20/s"])

@@ -607,9 +607,9 @@ def test_the_terminal_says_what_was_decided_and_why(many, snapshot):
     assert "RuntimeError: too weak" in many.failure("test_weak_on_the_candidate[fake]")
     _, _, summary = many.text.rpartition("= infergate =")
     summary = summary.partition("\nwrote ")[0].partition("\n")[2]
-    first = r"\(merge base \w+\), call by call: \d+ launches in all, .*"
+    first = r"\(merge base \w+\), call by call: \d+ launches in total, .*"
     summary, found = re.subn(
-        first, "(merge base COMMIT), call by call: N launches in all, S s", summary, count=1
+        first, "(merge base COMMIT), call by call: N launches in total, S s", summary, count=1
     )
     assert found
     assert LAST_WORDS.sub("", summary) == snapshot(name="summary")
@@ -877,7 +877,7 @@ def test_a_file_that_cannot_be_collected_ends_the_run_before_any_launch(paired, 
 def test_an_interpreter_needs_no_revision(paired):
     result = paired.run(f"--infer-against-python={sys.executable}", ONE_LAUNCH)
     assert result.ret == 0, result.stdout.str()
-    result.stdout.fnmatch_lines([f"against {sys.executable}, call by call: 1 launch*", "*inconclusive*"])
+    result.stdout.fnmatch_lines([f"compared with {sys.executable}, call by call: 1 launch*", "*inconclusive*"])
 
 
 # Runs that end early

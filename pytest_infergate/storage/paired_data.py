@@ -19,6 +19,8 @@ MAX_DATA_BYTES = 256 * 1024**2
 # Bounds within which logarithms, sums and ratios of times stay finite, far beyond what a clock can measure.
 MIN_SECONDS, MAX_SECONDS = 1e-10, 86_400.0
 MAX_SHARE = 1e6
+_NEWER = "upgrade pytest-infergate"
+_AGAIN = "write the file again with --infer-paired-data"
 
 
 class PairedCaseData(Struct, frozen=True, kw_only=True):
@@ -87,7 +89,7 @@ def read_paired_data(path: Path) -> PairedData:
         if not 1 <= version <= PAIRED_DATA_VERSION:
             raise StorageError(
                 f"{path}: `$.schema_version` must be at least 1 and at most {PAIRED_DATA_VERSION}, got "
-                f"{version}. Hint: upgrade pytest-infergate"
+                f"{version}. Hint: {_NEWER if version > 1 else _AGAIN}"
             )
         data = (
             msgspec.convert(upgraded(msgspec.json.decode(text)), PairedData, str_keys=True)
@@ -100,11 +102,15 @@ def read_paired_data(path: Path) -> PairedData:
         ) from error
     for case in data.cases:
         if not (0 <= case.plan.tolerance < MAX_SHARE and 0 <= case.plan.floor < MAX_SHARE):
-            raise _wrong(path, case.nodeid, "tolerance and floor must be shares of 0 or more")
+            raise _wrong(
+                path, case.nodeid, f"tolerance and floor must be at least 0 and less than {MAX_SHARE:g}"
+            )
         if not all(
             0 <= spread.squares <= MAX_SHARE and spread.degrees >= 0 for spread in case.others.values()
         ):
-            raise _wrong(path, case.nodeid, "the spread of other cases must be a sum of 0 or more")
+            raise _wrong(
+                path, case.nodeid, f"the spread of other cases must be at least 0 and at most {MAX_SHARE:g}"
+            )
         _check(path, case.nodeid, (*case.screen, *case.confirm))
     _check(path, "the control", data.control)
     return data
@@ -124,4 +130,4 @@ def _check(path: Path, name: str, launches: tuple[Launch, ...]) -> None:
 
 
 def _wrong(path: Path, name: str, what: str) -> StorageError:
-    return StorageError(f"{path}: {name}: {what}. Hint: write the file again with --infer-paired-data")
+    return StorageError(f"{path}: {name}: {what}. Hint: {_AGAIN}")

@@ -25,7 +25,7 @@ def parse(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["against", "against_python"])
-def test_an_opponent_switches_measuring_on_wherever_it_is_named(parse, name):
+def test_a_base_enables_measuring_wherever_it_is_named(parse, name):
     found = parse({name: "there"})
     assert (found.measuring, found.paired, getattr(found, name)) == (True, True, "there")
     assert found.command == {name: "there"}
@@ -63,7 +63,7 @@ def test_what_was_asked_for_is_given_by_option(parse):
     assert list(found.given) == [option.flag for option in OPTIONS if option.flag in found.given]
 
 
-def test_turns_are_written_where_pytest_was_called(parse, tmp_path):
+def test_paired_data_is_written_where_pytest_was_called(parse, tmp_path):
     assert parse({"against": "main", "paired_data": "t.json"}).paired_data == tmp_path / "sub" / "t.json"
     assert parse({"against_python": "old", "paired_data": "/tmp/t.json"}).paired_data == Path("/tmp/t.json")
 
@@ -75,7 +75,7 @@ def test_a_run_that_measures_nothing_stays_one(parse):
     assert not parse({"disable": True, "save": True}, {"against": "main"}).measuring
 
 
-def test_an_opponent_in_the_ini_file_of_a_project_is_looked_for(project):
+def test_a_base_in_the_ini_file_of_a_project_is_looked_for(project):
     project.test()
     project.run().assert_outcomes(passed=1)
     (project.path / "pytest.ini").write_text("[pytest]\ninfer_against = main\n")

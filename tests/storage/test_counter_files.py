@@ -679,7 +679,7 @@ SHAPES = {
 @needs_git
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("style", ["merge", "diff3"])
-def test_the_cure_of_a_conflict_works_as_told(repository, shape, style):
+def test_the_hint_about_a_conflict_works(repository, shape, style):
     common, ours, theirs = SHAPES[shape]
     before = {each.case: each for each in (*common, *ours)}
     assert repository.branches(common, ours, theirs, "-c", f"merge.conflictStyle={style}").returncode == 1

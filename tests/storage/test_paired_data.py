@@ -33,8 +33,8 @@ HOSTILE = (
 )
 
 
-def launch(effect=0.0, base=0.0123456789, turns=6, step=1e-5):
-    times = [base + step * index for index in range(turns)]
+def launch(effect=0.0, base=0.0123456789, blocks=6, step=1e-5):
+    times = [base + step * index for index in range(blocks)]
     return Launch(base=tuple(times), candidate=tuple(time * (1 + effect) for time in times))
 
 
@@ -52,7 +52,7 @@ def some(*cases, **fields):
 
 @pytest.fixture
 def path(tmp_path):
-    return tmp_path / "turns.json"
+    return tmp_path / "paired.json"
 
 
 def kept(path, what):
@@ -222,7 +222,7 @@ def test_another_version_is_refused_although_its_fields_are_new(path, snapshot):
     assert told(path, *map(json.dumps, [*versions, document(schema_version=3, devices=["cpu"])])) == snapshot
 
 
-def test_turns_come_in_pairs(path, snapshot):
+def test_times_come_in_pairs(path, snapshot):
     launches = [([1], [1, 1]), ([1, 1], [1]), ([], [1]), ([1], []), ([], [])]
     texts = [json.dumps(with_launch(base=base, candidate=candidate)) for base, candidate in launches]
     texts.append(json.dumps(document(control=[{"base": [1], "candidate": [1, 2]}])))

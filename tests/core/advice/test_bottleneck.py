@@ -91,7 +91,7 @@ def test_a_device_that_is_busy_does_not_wait():
         assert taken.kind == kind, (enqueue, device_time, kind)
 
 
-def test_a_busy_host_beside_a_device_that_nobody_sees_is_no_evidence():
+def test_a_busy_host_with_a_device_that_cannot_be_observed_is_no_evidence():
     assert found(enqueue=0.0099, flops=6_000_000_000, moved=100_000_000) is None
 
 
@@ -151,7 +151,7 @@ def test_operators_that_take_their_time_or_reach_something():
         )
 
 
-def test_tiny_operators_on_an_accelerator_are_told_by_the_host_alone():
+def test_tiny_operators_on_an_accelerator_are_recognised_by_the_host_alone():
     taken = found(enqueue=0.001, device_time=0.009, flops=1_000, moved=1_000, totals={"operators": 5000})
     assert taken.kind == "memory"
 

@@ -164,7 +164,7 @@ def test_seeds_differ():
 
 
 @given(st.integers(1, 12), st.integers(1, 60), st.floats(0.01, 1000), st.integers(0, 1000))
-def test_periodic_streams_come_in_turn(streams, count, rate, seed):
+def test_periodic_streams_alternate(streams, count, rate, seed):
     demand = Demand(rate=rate, pattern="periodic", streams=streams)
     moments = arrivals(demand, count, seed)
     assert len(moments) == count
@@ -185,7 +185,7 @@ def test_phases_are_drawn_by_seed():
 # The hours of a day
 
 
-def test_a_day_is_told_in_shares_of_its_busiest_hour():
+def test_a_day_is_given_in_shares_of_its_busiest_hour():
     assert parse_day(", ".join(["0", "10", "50"] * 8)) == (0.0, 0.2, 1.0) * 8
 
 

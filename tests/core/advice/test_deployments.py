@@ -74,12 +74,12 @@ def runs(workers, seconds=0.03):
     )
 
 
-def test_a_crew_has_two_workers_or_more():
-    crews = tuple(map(runs, (-1, 0, 1, 2)))
-    assert [one.workers for one in ways(timed(concurrent_runs=crews))] == [1, 2]
+def test_concurrent_workers_are_two_or_more():
+    concurrent = tuple(map(runs, (-1, 0, 1, 2)))
+    assert [one.workers for one in ways(timed(concurrent_runs=concurrent))] == [1, 2]
 
 
-def test_a_crew_whose_times_no_clock_tells_is_none():
+def test_concurrent_workers_with_implausible_times_are_left_out():
     for seconds in [5e-324, 1e308]:
         assert [one.workers for one in ways(timed(concurrent_runs=(runs(2, seconds),)))] == [1], seconds
 
@@ -130,7 +130,7 @@ def test_a_price_that_is_said_of_several_machines_names_each():
     ]
 
 
-def test_one_price_for_several_machines_is_said(snapshot):
+def test_one_price_for_several_machines_is_noted(snapshot):
     found = ways(timed(hardware=HARDWARE), timed(hardware=OTHER_HARDWARE))
     _, (note,) = priced_deployments.priced_deployments(found, (), {"cpu": OWN})
     assert f"{OTHER_HARDWARE.id}, {HARDWARE.id}" in note.hint
@@ -178,7 +178,7 @@ def judged(*results, verdict=Verdict.EQUIVALENT):
     return msgspec.structs.replace(run_of(*results), gate=decide.gate_session(verdicts, Policy()))
 
 
-def test_what_is_left_out_is_said(snapshot):
+def test_left_out_cases_are_noted(snapshot):
     runs = {
         "mismatch": judged(timed(), verdict=Verdict.MISMATCH),
         "invalid": judged(timed(), verdict=Verdict.INVALID),
@@ -198,7 +198,7 @@ def test_what_is_left_out_is_said(snapshot):
     assert said == snapshot
 
 
-def test_what_is_left_out_for_one_reason_is_said_once(snapshot):
+def test_cases_left_out_for_one_reason_are_noted_once(snapshot):
     ((_, notes),) = deployments.left_out(
         [run_of(timed(), timed(size=0), timed(size=-1), timed(size=-2))]
     ).items()
@@ -225,7 +225,7 @@ def test_a_doubtful_measurement_is_doubted():
         ], code
 
 
-def test_a_doubt_of_several_cases_is_said_once(snapshot):
+def test_a_doubt_about_several_cases_is_noted_once(snapshot):
     (deployment,) = ways(
         noted("cpu-contention", 8), noted("cpu-contention", 1), timed(size=2), noted("cpu-contention", 4)
     )

@@ -276,7 +276,7 @@ def test_every_instance_takes_energy():
     assert three.electricity.kwh_per_month > one.electricity.kwh_per_month
 
 
-def test_energy_that_is_not_known_is_not_told():
+def test_unknown_energy_is_absent():
     for priced in [
         FAST,
         powered(idle=None),
@@ -423,7 +423,7 @@ def test_sensitivity_says_who_wins_when_an_assumption_moves():
     assert {item.winner for item in ask().sensitivities} == {SLOW.text}
 
 
-def test_one_offer_has_nobody_to_lose_to():
+def test_one_deployment_has_no_sensitivities():
     answer = ask(made=(SLOW,))
     assert answer.sensitivities == ()
     assert answer.runner_up is None
@@ -462,7 +462,7 @@ def test_without_an_accelerator_the_page_says_what_it_needs():
     assert "no-accelerator" not in {note.code for note in ask().actions}
 
 
-def test_one_batch_size_is_told():
+def test_one_batch_size_is_noted():
     single = msgspec.structs.replace(SLOW, deployment=deployment(times(b1=0.02)))
     assert "one-batch-size" in {note.code for note in ask(made=(single,)).actions}
 
@@ -472,7 +472,7 @@ def test_a_lower_precision_is_named():
     assert "accuracy" in {note.code for note in ask(made=(SLOW, half)).notes}
 
 
-def test_an_instance_that_was_looked_up_is_named():
+def test_an_assumed_instance_is_named():
     assumed = msgspec.structs.replace(SLOW, user_specified=False)
     note = next(note for note in ask(made=(assumed,)).notes if note.code == "assumed-instance")
     assert "c7i.xlarge" in note.text
@@ -546,14 +546,14 @@ def timed(p50, size=1, device="cpu", hardware=HARDWARE, **fields):
     )
 
 
-def test_batch_sizes_of_one_way_come_together():
+def test_batch_sizes_of_one_deployment_are_joined():
     (found,) = deployments.deployments([session(timed(0.1, 8), timed(0.02, 1))])
     assert found.service.batch_sizes == (1, 8)
     assert found.service.mean(8) == pytest.approx(0.1)
     assert found.model == "tests/test_a.py::test_model"
 
 
-def test_devices_and_machines_are_ways_of_their_own():
+def test_devices_and_machines_are_deployments_of_their_own():
     found = deployments.deployments(
         [session(timed(0.02)), session(timed(0.004, device="cuda", hardware=GPU))]
     )
@@ -574,7 +574,7 @@ def runs(workers, mean, size=1):
     )
 
 
-def test_workers_at_once_are_ways_of_their_own():
+def test_concurrent_workers_are_deployments_of_their_own():
     memory = Memory(host_peak=100)
     alone, two = deployments.deployments(
         [session(timed(0.02, concurrent_runs=(runs(2, 0.03),), memory=memory))]
@@ -666,7 +666,7 @@ def test_the_most_particular_word_counts():
     assert priced.instance.name == "this"
 
 
-def test_an_unknown_machine_is_a_question(snapshot):
+def test_an_unknown_machine_asks_for_its_price(snapshot):
     made, (note,) = priced_deployments.priced_deployments([SLOW.deployment], TABLE, {})
     assert made == ()
     assert "--instance cpu=NAME" in note.hint

@@ -305,7 +305,7 @@ def test_more_workers_never_lengthen_a_wait_where_all_calls_take_the_same(moment
 
 
 @given(traffic, durations, servers)
-def test_with_a_worker_for_each_request_nobody_waits_for_one(moments, seconds, server):
+def test_with_a_worker_for_each_request_no_request_waits_for_one(moments, seconds, server):
     unlimited = msgspec.structs.replace(server, workers=len(moments))
     of = schedule(moments, lambda number, _: seconds[number], unlimited)
     assert (np.repeat(of.starts, of.sizes) - of.arrivals <= server.max_wait).all()
@@ -706,7 +706,7 @@ def test_one_stream_never_waits_for_itself():
 
 
 @given(st.integers(1, 20), st.integers(1, 5000), st.integers(0, 5))
-def test_streams_that_begin_anew_stay_a_period_apart(streams, count, seed):
+def test_streams_that_restart_stay_a_period_apart(streams, count, seed):
     demand = Demand(rate=float(streams), pattern="periodic", streams=streams)
     moments = sizing._moments(demand, count, seed)
     assert count <= len(moments) < count + sizing.PHASE_DRAWS * streams

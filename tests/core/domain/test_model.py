@@ -32,10 +32,10 @@ def test_hardware_id_depends_on_every_field():
 
 
 def test_hardware_id_is_a_file_name():
-    wild = Hardware(cpu_model="../Intel(R)\0 Xeon® \\ " + "9" * 100, cores=2, accelerator="A/B")
-    assert set(wild.id) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
-    assert len(wild.id) <= 70
-    assert not wild.id.startswith("-")
+    strange = Hardware(cpu_model="../Intel(R)\0 Xeon® \\ " + "9" * 100, cores=2, accelerator="A/B")
+    assert set(strange.id) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
+    assert len(strange.id) <= 70
+    assert not strange.id.startswith("-")
 
 
 def test_hardware_of_one_class_does_not_differ():
@@ -52,7 +52,7 @@ def test_peak_memory():
         assert memory.peak == peak, (memory, peak)
 
 
-def test_note_puts_the_cure_behind():
+def test_a_note_ends_with_its_hint():
     assert str(Note(code="a", text="b")) == "b"
     assert str(Note(code="a", text="b", hint="c")) == "b (c)"
 

@@ -88,7 +88,7 @@ def test_a_session_recorded_twice_is_one():
     assert merge_baselines(baseline(), baseline()) == baseline()
 
 
-def test_one_session_told_in_two_ways_is_settled_the_same_in_any_order():
+def test_two_records_of_one_session_are_settled_the_same_in_any_order():
     one, other = baseline(point(0.010, count=100)), baseline(point(0.020, count=200))
     assert merge_baselines(one, other) == merge_baselines(other, one) == other
 

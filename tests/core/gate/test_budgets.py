@@ -286,5 +286,5 @@ def test_the_band_starts_at_the_prior_of_the_class():
 def test_the_band_learns_from_history():
     history = [point(0.010, day(number + 1), reference_work=REFERENCE_WORK) for number in range(5)]
     assert launch_spread.launch_band(history, virtual=True) == pytest.approx(0.0, abs=1e-12)
-    wild = [point(0.010 * (1 + number % 2), day(number + 1)) for number in range(12)]
-    assert launch_spread.launch_band(wild, virtual=False) > 0.5
+    unsteady = [point(0.010 * (1 + number % 2), day(number + 1)) for number in range(12)]
+    assert launch_spread.launch_band(unsteady, virtual=False) > 0.5

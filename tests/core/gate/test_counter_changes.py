@@ -141,7 +141,7 @@ def test_a_total_that_varies_has_no_figure():
     assert taken(found) == on_record(tally(EVERYWHERE, flops=1), tally(operators=None), tally(MACHINE))
 
 
-def test_weights_are_told_by_dtype():
+def test_weights_are_recorded_by_dtype():
     found = replace(counted(weight_bytes=12), weights={"float32": 8, "int8": 4})
     parts = {"weight_bytes": 12, "weight_bytes float32": 8, "weight_bytes int8": 4}
     assert taken(found) == on_record(Tally(key=EVERYWHERE, counters=parts), tally(), tally(MACHINE))
@@ -323,7 +323,7 @@ def test_a_tolerance_for_all_counters_gives_way_to_one_by_name():
     }
 
 
-def test_what_nobody_gates_is_left_out():
+def test_ungated_counters_are_left_out():
     for tolerance, left in [
         ({"operators": None}, {"flops", "peak_memory_bytes"}),
         ({"counters": None}, {"peak_memory_bytes"}),
@@ -424,7 +424,7 @@ def test_without_a_record_one_row_says_what_is_missing(snapshot):
     assert notes(rows) == snapshot
 
 
-def test_without_a_record_nothing_is_missing_of_what_nobody_gates():
+def test_without_a_record_no_ungated_counter_is_missing():
     assert compared(None, on_record(tally(views=4, operators=1)), {"counters": None}) == ()
     assert compared(None, None) == ()
 
@@ -530,7 +530,7 @@ def test_what_varies_now_is_not_lost():
     assert compared(before, on_record(tally(MACHINE, allocations=None))) == ()
 
 
-def test_a_difference_is_told_from_where_there_is_a_figure(snapshot):
+def test_a_difference_is_named_by_a_key_with_a_figure(snapshot):
     before = on_record(
         tally(replace(MACHINE, threads=4), allocations=5),
         tally(replace(MACHINE, threads=8), allocations=None),
@@ -610,7 +610,7 @@ def test_who_moved_against_the_counter_is_no_cause():
     assert causes(before, now) == (Cause(operator="aten::clone", change=2, share=1.0),)
 
 
-def test_one_place_out_of_several_is_told_apart():
+def test_one_place_out_of_several_is_named():
     now = [work("aten::addmm", "layers.{0-2}", calls=2), work("aten::addmm", "layers.3", calls=5)]
     assert causes([ADDMM], now) == (Cause(operator="aten::addmm", place="layers.3", change=3, share=1.0),)
 

@@ -425,7 +425,7 @@ def test_a_green_run():
     assert outcome.reasons == ()
 
 
-def test_a_red_run_names_the_gravest_first(snapshot):
+def test_a_failed_run_names_the_most_severe_first(snapshot):
     over = row(Verdict.OVER_BUDGET, of="z")
     outcome = gate_session([EQUAL, over, RED, row(Verdict.REGRESSED, of="c")], POLICY)
     assert not outcome.passed

@@ -76,7 +76,7 @@ def test_other_cases_of_the_same_class_are_none():
     assert len(merge_sessions([("a.json", CPU_RUN), ("b.json", shard)])) == 2
 
 
-def test_what_nobody_measured_contradicts_nothing():
+def test_an_unmeasured_case_contradicts_nothing():
     skipped = session(result(Outcome.SKIPPED, of=case(), hardware=None), created="2026-07-02T12:00:00Z")
     assert len(merge_sessions([("a.json", CPU_RUN), ("b.json", skipped)])) == 2
 
@@ -104,7 +104,7 @@ def test_a_case_skipped_here_and_measured_there_is_measured():
     assert shown.gate.headline == "passed: 2 of 2 cases decided"
 
 
-def test_a_case_that_nobody_measured_stays():
+def test_a_case_without_any_measurement_stays():
     missing = result(Outcome.SKIPPED, of=case("tests/test_b.py::test_gone"), hardware=None)
     shown = flat_session([session(result(of=case()), missing), GPU_RUN])
     assert missing in shown.cases

@@ -134,12 +134,12 @@ def test_a_faster_machine_does_not_hide_a_regression():
     assert comparison.verdict is Verdict.REGRESSED
 
 
-def test_only_yardsticks_on_both_sides_count():
+def test_only_reference_workloads_on_both_sides_count():
     now = measurement(0.010, reference_work={"gemm": 1e-3, "new": 123.0})
     assert compare_time([point(0.010)], now, 0.25).effect == pytest.approx(0.0)
 
 
-def test_without_a_shared_yardstick_the_raw_spread_is_assumed(snapshot):
+def test_without_a_shared_reference_workload_the_raw_spread_is_assumed(snapshot):
     # Raw launch medians spread by 17-23 %; the prior of corrected ones would alarm in 1.6 % of runs.
     bare = measurement(0.020, reference_work={})
     comparison = compare_time([point(0.010)], bare, 0.25)
@@ -148,7 +148,7 @@ def test_without_a_shared_yardstick_the_raw_spread_is_assumed(snapshot):
     assert str(comparison.note) == snapshot
 
 
-def test_a_disturbed_side_is_not_corrected_to_a_fine_figure(snapshot):
+def test_a_side_under_contention_is_not_corrected_to_a_fine_figure(snapshot):
     for side in ["history", "candidate"]:
         before = point(0.010, contended=side == "history")
         now = measurement(0.020, contention=0.06 if side == "candidate" else 0.05)
@@ -166,7 +166,7 @@ def test_a_run_that_others_overran_is_suspected_at_most():
     assert overrun.verdict is Verdict.SUSPECTED
 
 
-def test_yardsticks_of_one_side_that_cannot_be_used_correct_nothing():
+def test_reference_times_of_one_side_that_cannot_be_used_correct_nothing():
     for reference_work, side in product(
         [{}, {"other": 1e-3}, {"gemm": math.nan, "copy": 0.0, "dispatch": -1.0}],
         ["history", "candidate"],
@@ -181,15 +181,15 @@ def test_yardsticks_of_one_side_that_cannot_be_used_correct_nothing():
         )
 
 
-def test_one_yardstick_that_cannot_be_used_leaves_the_others():
+def test_one_reference_time_that_cannot_be_used_leaves_the_others():
     now = measurement(0.010, reference_work={**REFERENCE_WORK, "gemm": math.nan})
     comparison = compare_time([point(0.010)], now, 0.25)
     assert comparison.effect == pytest.approx(0.0)
     assert comparison.smallest_detectable == pytest.approx(math.expm1(DETECTABLE))
 
 
-def test_a_session_without_yardsticks_does_not_take_them_from_the_others():
-    # On a machine three times slower than that of the old session without yardsticks.
+def test_a_session_without_reference_work_does_not_take_the_correction_from_the_others():
+    # On a machine three times slower than that of the old session without reference work.
     slower = {name: 3 * value for name, value in REFERENCE_WORK.items()}
     history = [
         point(0.010, day(1), reference_work={}),
@@ -213,7 +213,7 @@ def test_equal_times_of_recording_are_sessions_of_their_own():
     assert compare_time(history, measurement(0.014), 0.25).sessions == 2
 
 
-def test_one_wild_session_widens_and_never_alarms():
+def test_one_outlying_session_widens_and_never_alarms():
     history = [point(0.010 * (4 if number == 5 else 1), day(number + 1)) for number in range(12)]
     unchanged = compare_time(history, measurement(0.010), 0.25)
     assert unchanged.verdict is Verdict.INCONCLUSIVE
@@ -265,7 +265,7 @@ def test_scaling_all_times_changes_nothing(p50s, now, factor):
 
 
 @given(histories, times, st.floats(1e-3, 1e3))
-def test_scaling_all_yardsticks_changes_nothing(p50s, now, factor):
+def test_scaling_all_reference_times_changes_nothing(p50s, now, factor):
     scaled = {name: factor * value for name, value in REFERENCE_WORK.items()}
     one = compare_time(sessions_of(p50s), measurement(now), 1e9)
     other = compare_time(sessions_of(p50s, scaled), measurement(now, reference_work=scaled), 1e9)

@@ -78,7 +78,7 @@ def test_runs_of_identical_code_stay_green(sessions, spread):
 
 @pytest.mark.parametrize("spread", [0.17, 0.23])
 @pytest.mark.parametrize("sessions", [1, 3, 12])
-def test_runs_of_identical_code_stay_green_without_yardsticks(sessions, spread):
+def test_runs_of_identical_code_stay_green_without_reference_work(sessions, spread):
     regressed, _, _ = judge(*draw(sessions, sessions, spread, RUNS * CASES), prior=0.20)
     assert regressed.reshape(RUNS, CASES).any(axis=1).mean() <= 0.005
 

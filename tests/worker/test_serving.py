@@ -48,7 +48,7 @@ class Script:
 
 @pytest.fixture
 def device(monkeypatch):
-    monkeypatch.setattr(serving.guard, "tracer_note", lambda: None)  # coverage is one
+    monkeypatch.setattr(serving.timing_guard, "tracer_note", lambda: None)  # coverage is one
     return FakeDevice()
 
 

@@ -26,10 +26,10 @@ import msgspec
 import torch
 
 from pytest_infergate.core.domain.measurement import Counters, Latency, Measurement, WarmUp
-from pytest_infergate.core.domain.model import Case
 from pytest_infergate.core.domain.outcome import CaseResult, Outcome, Verdict
 from pytest_infergate.core.domain.records import CounterRecord
 from pytest_infergate.core.domain.stats import quantile_estimate
+from pytest_infergate.core.domain.values import Case
 from pytest_infergate.core.gate import counter_changes as core
 from pytest_infergate.devices.cpu import Cpu
 from pytest_infergate.measure.counting import count_call

@@ -28,7 +28,7 @@ from typing import Any
 from scipy.stats import beta
 
 from pytest_infergate.core.gate.launch_location import spreads_of_others
-from pytest_infergate.core.gate.paired import SCREEN_ANALYSES, PairedTerms, decide
+from pytest_infergate.core.gate.paired_times import SCREEN_ANALYSES, PairedTerms, decide
 from pytest_infergate.storage.paired_data import read_paired_data
 
 HERE = Path(__file__).parent

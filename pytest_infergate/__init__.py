@@ -10,33 +10,38 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pytest_infergate.core.domain.measurement import Measurement
-    from pytest_infergate.core.domain.model import Case, Hardware, Note
-    from pytest_infergate.core.domain.notes import NoteCode
-    from pytest_infergate.core.domain.records import Baseline
-    from pytest_infergate.core.gate.baseline import merge_baselines
-    from pytest_infergate.errors import ConfigurationError, InfergateError, NotMeasuredError, StorageError
-    from pytest_infergate.instruments.device import (
-        CpuTimes,
-        Device,
-        DeviceAbsentError,
-        DeviceCounters,
-        DeviceKind,
-        DeviceMemory,
-        DeviceState,
-        DeviceWork,
-        Meter,
-        Probe,
-        Probes,
-    )
-    from pytest_infergate.plugin.fixture import Infer, LatencyFigures, Result
-    from pytest_infergate.storage.store import Store
+    from pytest_infergate.core.domain.measurement import Measurement as Measurement
+    from pytest_infergate.core.domain.notes import NoteCode as NoteCode
+    from pytest_infergate.core.domain.records import Baseline as Baseline
+    from pytest_infergate.core.domain.values import Case as Case
+    from pytest_infergate.core.domain.values import Hardware as Hardware
+    from pytest_infergate.core.domain.values import Note as Note
+    from pytest_infergate.core.gate.baseline import merge_baselines as merge_baselines
+    from pytest_infergate.errors import ConfigurationError as ConfigurationError
+    from pytest_infergate.errors import InfergateError as InfergateError
+    from pytest_infergate.errors import NotMeasuredError as NotMeasuredError
+    from pytest_infergate.errors import StorageError as StorageError
+    from pytest_infergate.instruments.device import CpuTimes as CpuTimes
+    from pytest_infergate.instruments.device import Device as Device
+    from pytest_infergate.instruments.device import DeviceAbsentError as DeviceAbsentError
+    from pytest_infergate.instruments.device import DeviceCounters as DeviceCounters
+    from pytest_infergate.instruments.device import DeviceKind as DeviceKind
+    from pytest_infergate.instruments.device import DeviceMemory as DeviceMemory
+    from pytest_infergate.instruments.device import DeviceState as DeviceState
+    from pytest_infergate.instruments.device import DeviceWork as DeviceWork
+    from pytest_infergate.instruments.device import Meter as Meter
+    from pytest_infergate.instruments.device import Probe as Probe
+    from pytest_infergate.instruments.device import Probes as Probes
+    from pytest_infergate.plugin.fixture import Infer as Infer
+    from pytest_infergate.plugin.fixture import LatencyFigures as LatencyFigures
+    from pytest_infergate.plugin.fixture import Result as Result
+    from pytest_infergate.storage.baseline_store import Store as Store
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "core.domain.measurement": ("Measurement",),
-    "core.domain.model": ("Case", "Hardware", "Note"),
+    "core.domain.values": ("Case", "Hardware", "Note"),
     "core.domain.notes": ("NoteCode",),
     "core.domain.records": ("Baseline",),
     "core.gate.baseline": ("merge_baselines",),
@@ -46,7 +51,7 @@ _HOMES = {
         "DeviceState", "DeviceWork", "Meter", "Probe", "Probes",
     ),
     "plugin.fixture": ("Infer", "LatencyFigures", "Result"),
-    "storage.store": ("Store",),
+    "storage.baseline_store": ("Store",),
 }  # fmt: skip
 _MODULES = {name: f"{__name__}.{module}" for module, names in _HOMES.items() for name in names}
 

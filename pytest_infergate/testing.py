@@ -19,8 +19,8 @@ from typing import Any
 
 import pytest
 
-from pytest_infergate.core.domain.model import Case, Hardware
 from pytest_infergate.core.domain.records import Baseline, BaselineCase, BaselinePoint
+from pytest_infergate.core.domain.values import Case, Hardware
 from pytest_infergate.core.gate.baseline import SESSIONS_KEPT, merge_baselines
 from pytest_infergate.errors import StorageError
 from pytest_infergate.instruments.device import (
@@ -34,8 +34,8 @@ from pytest_infergate.instruments.device import (
     Probe,
     Probes,
 )
-from pytest_infergate.storage import baseline_document
-from pytest_infergate.storage.store import Store, load_all
+from pytest_infergate.storage import baseline_format
+from pytest_infergate.storage.baseline_store import Store, load_all
 
 
 class FakeClock:
@@ -249,7 +249,7 @@ class MemoryStore:
 
     def record(self, session: Baseline) -> None:
         """Merge one session. Raises `StorageError` for impossible values."""
-        baseline_document.check_session(session)
+        baseline_format.check_session(session)
         with self._lock:
             key = session.hardware.id
             self._baselines[key] = merge_baselines(self._baselines.get(key), session)

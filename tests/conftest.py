@@ -130,13 +130,13 @@ def loaded_once():
     from pytest_infergate.measure import lock, seed
     from pytest_infergate.paired import compare_run, concurrency
     from pytest_infergate.plugin import measuring, paired_replay
-    from pytest_infergate.report import github, html, junit, results
+    from pytest_infergate.report import github, html, junit, results_json
     from pytest_infergate.storage import baseline_files, paired_data
 
     kept = (
         *(numpy.random, scipy.special),
         *(advise, compare_run, concurrency, measuring, paired_replay, case_matrix, testing),
-        *(accelerator, cpu, lock, seed, github, html, junit, results, baseline_files, paired_data),
+        *(accelerator, cpu, lock, seed, github, html, junit, results_json, baseline_files, paired_data),
     )
     gc.collect()
     gc.freeze()

@@ -18,8 +18,8 @@ from pytest_infergate.core.advice.recommendation import Job
 from pytest_infergate.core.domain import instance_types
 from pytest_infergate.core.domain.advice_values import Demand, Recommendations
 from pytest_infergate.core.domain.instance_types import Instance
-from pytest_infergate.core.domain.model import Note
 from pytest_infergate.core.domain.outcome import Session
+from pytest_infergate.core.domain.values import Note
 from pytest_infergate.errors import ConfigurationError
 from pytest_infergate.runner.price_lookup import PriceList
 from pytest_infergate.storage.prices import today
@@ -59,6 +59,7 @@ def advise_run(session: Session, prices: PriceList, demand: Demand | None) -> Re
             questions[model] = Question(demand=asked, utilisation=prices.pricing.utilisation)
     if not questions:
         return None
+    # The price table is only read if a question needs it.
     known = prices.instances
     offers = price_models([session], known, configured_machines(prices.pricing.instances, known))
     given = answer_questions(offers, questions)
@@ -86,6 +87,7 @@ def price_models(
 
 def require_offers(offers: Mapping[str, ModelOffers]) -> None:
     """Raise `ConfigurationError` if no deployment of any model has a price."""
+    # One priced model is sufficient for an answer: the others get a note.
     if any(each.priced for each in offers.values()):
         return
     notes = list(dict.fromkeys(note for each in offers.values() for note in each.notes))
@@ -109,6 +111,7 @@ def answer_questions(offers: Mapping[str, ModelOffers], questions: Mapping[str, 
         if not priced:
             unanswered[model] = notes
             continue
+        # The user specifies the price of an own machine, so it is never outdated.
         rented = [each.instance for each in priced if each.instance.provider != OWN]
         old = instance_types.stale_price_note(rented, today())
         all_notes = (*notes, *(() if old is None else (old,)))

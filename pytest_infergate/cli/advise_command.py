@@ -14,6 +14,7 @@ import click
 from pytest_infergate.cli.results_files import FILES, OUTPUT, keep_inputs, read_sessions, write_output
 from pytest_infergate.errors import ConfigurationError
 
+# Modules are imported when they are needed: --help and errors should not wait for them.
 if TYPE_CHECKING:
     from pytest_infergate.advising.advise import ModelOffers
     from pytest_infergate.config.toml import Pricing
@@ -123,9 +124,10 @@ def advice_content(sessions: Sequence[Session], form: str, options: AdviseOption
     from pytest_infergate.config.toml import pricing_of
     from pytest_infergate.core.advice.demand import Backlog
     from pytest_infergate.report import advice_pages
-    from pytest_infergate.report.results import formatted_json
+    from pytest_infergate.report.results_json import formatted_json
 
     configured, utilisation = pricing_of(Path.cwd()), options["utilisation"]
+    # At a utilisation near 1, requests wait forever; the option only refuses what is impossible.
     if utilisation is not None and not 0 < utilisation <= 1:
         raise ConfigurationError(
             f"--utilisation must be greater than 0 and at most 1, got {utilisation:g}. Hint: try 0.6"
@@ -184,6 +186,7 @@ def _question(options: AdviseOptions, utilisation: float) -> Question | Backlog:
         raise ConfigurationError(
             "no demand is given. Hint: write for example --demand 50/s, or --items 1e6 --deadline 2h"
         )
+    # An option without effect would hide a mistake.
     if options["day"] is None and options["scale_up"] is not None:
         raise ConfigurationError("--scale-up requires --day. Hint: give the demand of each hour with --day")
     grid = options["grid"]
@@ -239,12 +242,14 @@ def _offers(sessions: Sequence[Session], options: AdviseOptions, pricing: Pricin
     specified = [*(("--instance", machine) for machine in named), *(("--price", machine) for machine in own)]
     for option, machine in specified:
         kind = machine.partition(":")[0]
+        # A misspelt device would otherwise have no effect, and its machine no price.
         if measured and kind not in DEVICE_KINDS and not any(name.startswith(machine) for name in measured):
             raise ConfigurationError(
                 f"{option}: {machine!r} does not match any measured machine. "
                 f"Hint: known are {', '.join(measured)}"
             )
     configured = advise.configured_machines(pricing.instances, known)
+    # Later entries take precedence: the command line over the project, and a price over an instance type.
     return advise.price_models(sessions, known, {**configured, **named, **own})
 
 
@@ -262,7 +267,7 @@ def _pairs(texts: Iterable[str], option: str, example: str) -> Iterator[tuple[st
 def _rendered(given: Recommendations, sessions: Sequence[Session], form: str) -> str:
     from pytest_infergate.report import advice_pages
     from pytest_infergate.report.advice import ASSUMPTIONS
-    from pytest_infergate.report.results import formatted_json
+    from pytest_infergate.report.results_json import formatted_json
 
     if form == "json":
         return formatted_json(
@@ -274,6 +279,7 @@ def _rendered(given: Recommendations, sessions: Sequence[Session], form: str) ->
         from pytest_infergate.core.gate.merge import flat_session
         from pytest_infergate.report.html import render_html
 
+        # Advice of a stored run answers the question of that run, not this one.
         page = msgspec.structs.replace(flat_session(sessions), advice=given)
         return render_html(page, leading=True)
     return advice_pages.advice_markdown(given) if form == "markdown" else advice_pages.advice_text(given)

@@ -15,8 +15,9 @@ from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.outcome import Session
 from pytest_infergate.errors import ConfigurationError, InfergateError, StorageError
 from pytest_infergate.git import repository_top
-from pytest_infergate.report import github, results
+from pytest_infergate.report import github, results_json
 
+# GitHub rejects the whole summary of a step that is larger.
 SUMMARY_LIMIT: Final = 2**20
 """Bytes that GitHub accepts for the summary of a step, including those of other programs."""
 MIN_SUMMARY: Final = 8_192
@@ -104,6 +105,7 @@ def _arguments(request: GateRequest) -> list[str]:
         raise ConfigurationError(
             f"--arguments cannot be split: {str(error)[:1].lower()}{str(error)[1:]} in {request.arguments!r}"
         ) from None
+    # pytest uses the last value of an option, so this command would not find the files that it asked for.
     for argument in arguments:
         name = argument.partition("=")[0]
         if name in _RESERVED:
@@ -172,7 +174,7 @@ def _outcome(code: int, path: Path, before: tuple[int, int] | None) -> GateRun:
     if _signature(path) in (None, before):
         return GateRun(code or 1, lead=f"{ending} and wrote no results to {path.name}")
     try:
-        session = results.parse_results(path.read_bytes(), path.name)
+        session = results_json.parse_results(path.read_bytes(), path.name)
     except (OSError, StorageError) as error:
         return GateRun(code or 1, lead=f"{ending}, and its results cannot be read: {error}")
     if code and session.gate.passed:
@@ -192,6 +194,7 @@ def _publish(
         *_summarised(outcome, environment),
         *_output(outcome, environment.get("GITHUB_OUTPUT", "")),
     ]
+    # A job without inference tests passes, but its author may have expected some.
     if outcome.verdict == "none":
         problems.append("no inference test was selected, so nothing was measured")
     if on_github:
@@ -259,6 +262,7 @@ def _appended(path: str, text: str, what: str) -> Iterator[str]:
 
 def artifacts_address(environment: Mapping[str, str]) -> str:
     """Return the address of the artifacts of this run; empty outside of a CI service."""
+    # GitHub Enterprise has an address of its own.
     names = ("GITHUB_SERVER_URL", "GITHUB_REPOSITORY", "GITHUB_RUN_ID")
     server, repository, run = (environment.get(name, "") for name in names)
     if server and repository and run:
@@ -276,6 +280,7 @@ def source_lines(
     """
     here = folder.resolve()
     root = (repository_top(here) or here).resolve()
+    # Only existing files among the arguments are paths: the others are values of options.
     given = [here / argument.partition("::")[0] for argument in arguments if not argument.startswith("-")]
     starts = [*(path.resolve() for path in given if path.exists()), here]
     folders = dict.fromkeys(above for start in starts for above in (start, *start.parents))

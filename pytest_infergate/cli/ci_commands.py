@@ -72,10 +72,11 @@ def init_command(*, yes: bool) -> None:
 
     Writes workflows for GitHub and a first test. Existing files are not changed.
     """
-    from pytest_infergate.cli.starter import plan_starter, preview, write_files
+    from pytest_infergate.cli.init_command import plan_starter, preview, write_files
 
     plan = plan_starter(Path.cwd())
     click.echo(preview(plan))
+    # The preview comes first, so that the user knows what the question is about.
     if plan.files and (yes or click.confirm("Write these files?", default=True)):
         for path in write_files(plan):
             click.echo(f"wrote {path}")

@@ -17,8 +17,10 @@ class ExitCode(enum.IntEnum):
     """The gate failed."""
     UNDECIDED = 2
     """There are cases, but none of them was decided."""
+    # As for pytest, which uses 2 for an interruption.
     USAGE = 4
     """Invalid arguments or invalid input."""
+    # 128 + SIGINT, as for any command.
     INTERRUPTED = 130
     PIPE_CLOSED = 141
     """The reader of the output was closed (``| head``): 128 + SIGPIPE, as for any command."""

@@ -72,6 +72,7 @@ def _github_request(event: str, environment: Mapping[str, str]) -> BaseRequest:
             payload = json.loads(file.read(EVENT_BYTES))
     except (OSError, ValueError, RecursionError):
         pass  # The variables may be sufficient.
+    # Refused even with a base: the checkout is the base, unless the workflow checks out untrusted code.
     if event == "pull_request_target":
         raise ConfigurationError(
             "the event must not be pull_request_target, which checks out the base and has access to its "
@@ -114,6 +115,7 @@ def _push_request(before: str, branch: str, default: str) -> BaseRequest:
     """Compare a push with the branch before the push, or a new branch with the default branch."""
     new = set(before) == {"0"}
     points = [Point(before)] if _HASH.fullmatch(before) and not new else []
+    # The default branch cannot be compared with itself.
     if default not in ("", branch):
         points.append(Point(default, branch=True))
     return BaseRequest("push", tuple(points), must=bool(points) or not new)
@@ -145,6 +147,7 @@ def event_base(request: BaseRequest, folder: Path, report: Callable[[str], None]
             return found
         nothing_new |= isinstance(found, Base)
         failures.append(found if isinstance(found, str) else f"{point.name!r} already contains HEAD")
+    # A push of commits that the base has already, for example of a merged branch, has nothing to check.
     if nothing_new and request.event == "push":
         return None
     raise ConfigurationError(
@@ -199,6 +202,7 @@ class Clone:
         if head is None:
             raise ConfigurationError("the repository has no commit. Hint: make a first commit")
         self.head = head
+        # Clones of CI services have origin; other clones may have any name.
         remotes = (self._output("remote") or "").split()
         self.remote = "origin" if "origin" in remotes or not remotes else remotes[0]
 
@@ -274,6 +278,7 @@ class Clone:
     def _fetched(self, reference: str) -> str | None:
         """Fetch a reference or hash of the remote, and return its commit. Shallow clones stay shallow."""
         depth = ("--depth=1",) if self.shallow else ()
+        # An invalid name could be read as an option or a refspec.
         if _INVALID_REFERENCE.search(reference) or not self._fetch(depth, (reference,)):
             return None
         return self.commit("FETCH_HEAD")

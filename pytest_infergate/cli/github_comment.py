@@ -21,7 +21,7 @@ import msgspec
 from pytest_infergate.core.domain.outcome import Session
 from pytest_infergate.core.gate.merge import flat_session, merge_sessions
 from pytest_infergate.errors import ConfigurationError, InfergateError, StorageError
-from pytest_infergate.report import github, results
+from pytest_infergate.report import github, results_json
 from pytest_infergate.report.sanitize import plain
 
 _T = TypeVar("_T")
@@ -36,6 +36,7 @@ TIMEOUT_SECONDS: Final = 30
 PAGE: Final = 100
 PAGES: Final = 50
 """Maximum number of pages of comments that are searched."""
+# A run that was replaced by a newer one must not overwrite its comment.
 _QUIET = ("cancelled", "skipped", "stale")
 """Conclusions of a run that do not depend on the change."""
 _GRANT = "grant the job the permissions `actions: read` and `pull-requests: write`"
@@ -177,6 +178,7 @@ def _refusal(method: str, error: urllib.error.HTTPError) -> str:
     text = f" ({plain(str(message))[:200]})" if message else ""
     if error.code == http.HTTPStatus.UNAUTHORIZED:
         return f"the API rejected the token{text}. Hint: set GITHUB_TOKEN to the token of this workflow"
+    # GitHub answers 404 for what a token must not see.
     if error.code in (http.HTTPStatus.FORBIDDEN, http.HTTPStatus.NOT_FOUND):
         what = "read" if method == "GET" else "write"
         hint = f"{_GRANT}; for a fork, in a workflow on workflow_run"
@@ -197,6 +199,7 @@ def publish(files: Sequence[Path], run_id: int, api: Api, *, author: str = BOT) 
     be reached.
     """
     run = api.read(f"/actions/runs/{run_id}", WorkflowRun)
+    # A workflow on workflow_run also starts after runs of other events.
     if run.event != "pull_request":
         return PublishedComment(
             f"run {run_id} was started by {plain(run.event)}, not by a pull request, so no comment is written"
@@ -252,11 +255,12 @@ def _body(files: Sequence[Path], run: WorkflowRun) -> tuple[str, str]:
 def merged_results(files: Iterable[Path]) -> Session:
     """Read untrusted results. Raises `StorageError` without any of their content."""
     named = []
+    # The limit applies to all files together: an artifact may have any number of them.
     room = MAX_ARTIFACT
     for path in files:
         content = _content(path, room)
         room -= len(content)
-        named += [(path.name, session) for session in results.parse_all(content, path.name)]
+        named += [(path.name, session) for session in results_json.parse_all(content, path.name)]
     if not named:
         raise StorageError("there are no results files")
     try:
@@ -329,5 +333,6 @@ def _delete(api: Api, comments: Iterable[Comment]) -> None:
 
 def api_of(repository: str, environment: Mapping[str, str]) -> Api:
     """Return the API that the variables of a workflow name. Raises `ConfigurationError` without a token."""
+    # GitHub Enterprise has an address of its own.
     address = environment.get("GITHUB_API_URL") or "https://api.github.com"
     return Api(address, repository, environment.get("GITHUB_TOKEN", ""))

@@ -23,6 +23,7 @@ from pytest_infergate.cli.results_commands import (
 from pytest_infergate.errors import InfergateError
 
 
+# Otherwise click shows the help and exits with 2, which means undecided here.
 @click.group(no_args_is_help=False)
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def infergate() -> None:

@@ -10,7 +10,7 @@ import click
 
 if TYPE_CHECKING:
     from pytest_infergate.core.domain.instance_types import Instance
-    from pytest_infergate.core.domain.model import Note
+    from pytest_infergate.core.domain.values import Note
 
 _REGIONS = click.option(
     "--region", "regions", multiple=True, metavar="NAME", help="Only this region; may be repeated."
@@ -73,7 +73,7 @@ def import_command(
 
     FILE is a CSV file of another tool with one row per offer.
     """
-    from pytest_infergate.storage.catalogues import import_catalog
+    from pytest_infergate.storage.price_catalogues import import_catalog
 
     _write_table(import_catalog(file, provider, as_of or ""), regions, output)
 
@@ -89,7 +89,7 @@ def refresh_command(providers: tuple[str, ...], regions: tuple[str, ...], output
 
     Requires pip install 'pytest-infergate[prices]'.
     """
-    from pytest_infergate.storage.catalogues import PROVIDERS, refresh
+    from pytest_infergate.storage.price_catalogues import PROVIDERS, refresh
 
     _write_table(refresh(providers or PROVIDERS), regions, output)
 

@@ -15,9 +15,9 @@ from pytest_infergate.cli.results_files import FILES, OUTPUT, keep_inputs, read_
 @OUTPUT
 def merge_command(files: tuple[Path, ...], output: Path | None) -> None:
     """Merge results of several machines into one file. Order and repetition do not matter."""
-    from pytest_infergate.report import results
+    from pytest_infergate.report import results_json
 
-    write_output(results.render_merged(read_sessions(files)), output)
+    write_output(results_json.render_merged(read_sessions(files)), output)
 
 
 @click.command("gate")
@@ -31,6 +31,7 @@ def gate_command(files: tuple[Path, ...]) -> int:
     from pytest_infergate.report import text
 
     session = flat_session(read_sessions(files))
+    # The summary is the same as at the end of a run.
     write_output(text.terminal_summary(session), None)
     return gate_exit_code(session.gate)
 
@@ -76,7 +77,7 @@ def replay_command(file: Path) -> int:
 def schema_command(what: str) -> None:
     """Print the JSON Schema of results files (default) or baseline files."""
     if what == "results":
-        from pytest_infergate.report.results import results_schema as schema
+        from pytest_infergate.report.results_json import results_schema as schema
     else:
-        from pytest_infergate.storage.baseline_document import baseline_schema as schema
+        from pytest_infergate.storage.baseline_format import baseline_schema as schema
     click.echo(schema(), nl=False)

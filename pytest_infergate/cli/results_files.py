@@ -29,7 +29,7 @@ def read_sessions(files: Iterable[Path]) -> tuple[Session, ...]:
     """
     from pytest_infergate.core.gate.merge import merge_sessions
     from pytest_infergate.errors import StorageError
-    from pytest_infergate.report.results import parse_all
+    from pytest_infergate.report.results_json import parse_all
 
     # Files are untrusted: `parse_all` refuses invalid ones, and names file and field.
     named = [(str(file), session) for file in files for session in parse_all(file.read_bytes(), str(file))]
@@ -41,6 +41,7 @@ def read_sessions(files: Iterable[Path]) -> tuple[Session, ...]:
 
 def keep_inputs(files: Iterable[Path], output: Path | None) -> None:
     """Raise a usage error if the output would overwrite one of the results files."""
+    # Links and relative paths may name the same file in other ways.
     if output is not None and output.exists() and any(output.samefile(file) for file in files):
         raise click.UsageError(
             f"-o must not be one of the results files, got {output}. Hint: choose another file"

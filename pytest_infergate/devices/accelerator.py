@@ -12,8 +12,8 @@ from typing import Any
 
 import msgspec
 
-from pytest_infergate.core.domain.model import Hardware, Note
 from pytest_infergate.core.domain.notes import NoteCode
+from pytest_infergate.core.domain.values import Hardware, Note
 from pytest_infergate.devices.profiling import quiet
 from pytest_infergate.devices.visibility import BackendStatus, absence_reason
 from pytest_infergate.instruments.device import (

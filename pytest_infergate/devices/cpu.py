@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 
-from pytest_infergate.core.domain.model import Hardware, Note
 from pytest_infergate.core.domain.notes import NoteCode
+from pytest_infergate.core.domain.values import Hardware, Note
 from pytest_infergate.devices.profiling import quiet
 from pytest_infergate.instruments.device import (
     CpuTimes,

@@ -6,9 +6,9 @@ import os
 import time
 from pathlib import Path
 
-from pytest_infergate.core.domain.model import Note
 from pytest_infergate.core.domain.notes import NoteCode
-from pytest_infergate.core.gate.stored import CONTENDED, IDLE
+from pytest_infergate.core.domain.values import Note
+from pytest_infergate.core.gate.stored_times import CONTENDED, IDLE
 from pytest_infergate.instruments.device import CpuTimes
 
 _STAT = Path("/proc/stat")

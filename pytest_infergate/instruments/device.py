@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from pytest_infergate.core.domain.measurement import OperatorWork
-from pytest_infergate.core.domain.model import Hardware, Note
+from pytest_infergate.core.domain.values import Hardware, Note
 from pytest_infergate.errors import InfergateError
 
 

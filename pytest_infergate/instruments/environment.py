@@ -9,7 +9,7 @@ import platform
 from importlib import metadata
 from pathlib import Path
 
-from pytest_infergate.core.domain.model import Environment, Hardware
+from pytest_infergate.core.domain.values import Environment, Hardware
 
 # Distributions whose version can change the speed of inference. They are recorded, and are not part of the
 # hardware class: an upgrade that slows a model down is a finding.

@@ -20,8 +20,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass_type
 
 from pytest_infergate.core.domain.measurement import OperatorWork
-from pytest_infergate.core.domain.model import Note
 from pytest_infergate.core.domain.notes import NoteCode
+from pytest_infergate.core.domain.values import Note
 from pytest_infergate.instruments import flops
 from pytest_infergate.instruments.device import DeviceCounters
 from pytest_infergate.instruments.tensors import size_bytes

@@ -8,8 +8,8 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from pytest_infergate.core.domain.measurement import Latency, Measurement, Memory, WarmUp
-from pytest_infergate.core.domain.model import Note
 from pytest_infergate.core.domain.notes import NoteCode
+from pytest_infergate.core.domain.values import Note
 from pytest_infergate.instruments import cpu_contention
 from pytest_infergate.instruments.device import Device
 from pytest_infergate.instruments.sampler import Samples, quiet_collector, sample, time_calls

@@ -12,9 +12,9 @@ import msgspec
 
 from pytest_infergate.core.domain.measurement import Counters
 from pytest_infergate.core.domain.metrics import COUNTERS
-from pytest_infergate.core.domain.model import Note
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.places import collapse_places
+from pytest_infergate.core.domain.values import Note
 from pytest_infergate.instruments.device import Device, DeviceCounters, DeviceMemory
 from pytest_infergate.measure import memory
 from pytest_infergate.measure.seed import seed_all

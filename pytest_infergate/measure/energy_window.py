@@ -8,8 +8,8 @@ from typing import Final, NamedTuple
 
 from pytest_infergate.core.domain.energy import estimated
 from pytest_infergate.core.domain.measurement import Energy, Latency
-from pytest_infergate.core.domain.model import Note
 from pytest_infergate.core.domain.notes import NoteCode
+from pytest_infergate.core.domain.values import Note
 from pytest_infergate.instruments.device import Device, DeviceState, Meter
 
 # Energy counters are updated every 20 to 100 ms: two seconds are known to 5 % or better.

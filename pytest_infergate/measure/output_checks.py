@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from pytest_infergate.core.domain.model import Note
 from pytest_infergate.core.domain.notes import NoteCode
+from pytest_infergate.core.domain.values import Note
 from pytest_infergate.instruments import tensors
 
 

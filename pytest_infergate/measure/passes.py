@@ -7,9 +7,9 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from pytest_infergate.core.domain.measurement import Latency, Stream
-from pytest_infergate.core.domain.model import Note
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.stats import mean, quantile, quantile_estimate
+from pytest_infergate.core.domain.values import Note
 from pytest_infergate.instruments.device import Device
 
 # Length of a pass: several calls of most models, and short beside the sampling.

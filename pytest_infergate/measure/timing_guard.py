@@ -8,8 +8,8 @@ import sys
 from collections.abc import AsyncIterator
 
 from pytest_infergate.core.domain import units
-from pytest_infergate.core.domain.model import Note
 from pytest_infergate.core.domain.notes import NoteCode
+from pytest_infergate.core.domain.values import Note
 from pytest_infergate.measure.torch_compile import graph_count
 
 _NO_COVERAGE = "disable it for inference tests; with pytest-cov, use --no-cov"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 
-from pytest_infergate.core.domain.model import Note
 from pytest_infergate.core.domain.notes import NoteCode
+from pytest_infergate.core.domain.values import Note
 
 MAX_REASONS_SHOWN = 3
 

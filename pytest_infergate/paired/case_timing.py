@@ -10,10 +10,10 @@ from typing import Final
 
 from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.launch_times import Launch
-from pytest_infergate.core.domain.model import Note
 from pytest_infergate.core.domain.notes import NoteCode
-from pytest_infergate.core.gate import paired
-from pytest_infergate.core.gate.paired import Stage
+from pytest_infergate.core.domain.values import Note
+from pytest_infergate.core.gate import paired_times
+from pytest_infergate.core.gate.paired_times import Stage
 from pytest_infergate.paired.alternation import alternate, sampling_plan
 from pytest_infergate.paired.protocol import (
     CompareOutput,
@@ -139,7 +139,7 @@ def _fits_time_limit(trial: Trial, warm: WarmedUp) -> bool:
         return True
     trial.warm_up_calls = warm.calls
     # Without other cases to learn from, nothing is decided in fewer launches than these.
-    launches = paired.MIN_LAUNCHES_UNPOOLED
+    launches = paired_times.MIN_LAUNCHES_UNPOOLED
     warm_up_seconds = 2 * warm.calls * warm.seconds
     allowed = trial.spec.max_seconds / launches - warm_up_seconds
     trial.sampling_plans = {

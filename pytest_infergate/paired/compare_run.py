@@ -14,9 +14,9 @@ import msgspec
 import pytest
 
 from pytest_infergate.core.domain import units
-from pytest_infergate.core.domain.model import Case
 from pytest_infergate.core.domain.outcome import Against, Judged
-from pytest_infergate.core.gate import decide, paired
+from pytest_infergate.core.domain.values import Case
+from pytest_infergate.core.gate import decide, paired_times
 from pytest_infergate.errors import InfergateError
 from pytest_infergate.paired.base_setup import BaseSetup, case_modules, overlay_files
 from pytest_infergate.paired.interim_analysis import Progress
@@ -118,7 +118,7 @@ def paired_outcomes(
     run: InferenceRun, cases: Sequence[SelectedCase], found: LaunchesResult, against: Against
 ) -> PairedOutcomes:
     """Judge the cases of all launches, and write their times if a file is asked for."""
-    judge = Judge(run, found.confirming, paired.control_moved(found.control))
+    judge = Judge(run, found.confirming, paired_times.control_moved(found.control))
     judged = [
         judge.judge(case, trial, decide.accepted_note(case.case, case.nodeid, against.accepted))
         for case, trial in zip(cases, found.trials, strict=True)
@@ -175,7 +175,9 @@ def trial_spec(case: SelectedCase) -> TrialSpec:
     tolerance = case.terms.tolerance.get("p50")
     return TrialSpec(
         nodeid=case.nodeid,
-        terms=paired.PairedTerms() if tolerance is None else paired.PairedTerms(tolerance=tolerance),
+        terms=paired_times.PairedTerms()
+        if tolerance is None
+        else paired_times.PairedTerms(tolerance=tolerance),
         max_seconds=case.terms.max_time,
         output_tolerance=case.terms.parity,
         compare_outputs=case.terms.compare_outputs,

@@ -14,8 +14,8 @@ import pytest
 
 from pytest_infergate.core.domain import stats
 from pytest_infergate.core.domain.measurement import ConcurrentRun
-from pytest_infergate.core.domain.model import Note
 from pytest_infergate.core.domain.notes import NoteCode
+from pytest_infergate.core.domain.values import Note
 from pytest_infergate.instruments.environment import host_hardware
 from pytest_infergate.paired.base_setup import BaseSetup
 from pytest_infergate.paired.protocol import (

@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable, Sequence
 
 from pytest_infergate.core.domain import units
-from pytest_infergate.core.domain.model import Note, Struct
 from pytest_infergate.core.domain.notes import NoteCode
-from pytest_infergate.core.gate import launch_location, paired
-from pytest_infergate.core.gate.paired import Stage
+from pytest_infergate.core.domain.values import Note, Struct
+from pytest_infergate.core.gate import launch_location, paired_times
+from pytest_infergate.core.gate.paired_times import Stage
 from pytest_infergate.paired.trial import Trial, decision, log_ratios
 
 
@@ -63,7 +63,7 @@ class InterimAnalysis:
 
     def _pool_spreads(self, screened: Sequence[Trial]) -> None:
         """Keep, for the cases that have an analysis of the screen now, the spread of all other cases."""
-        for analysis in {len(trial.screen) for trial in screened}.intersection(paired.SCREEN_ANALYSES):
+        for analysis in {len(trial.screen) for trial in screened}.intersection(paired_times.SCREEN_ANALYSES):
             # As many launches of every case, decided or not: a choice by outcome would bias the spread.
             spreads = launch_location.spreads_of_others(
                 [log_ratios(trial, analysis) for trial in self._trials]
@@ -121,7 +121,7 @@ class InterimAnalysis:
 
 
 def _launches_to_next_analysis(trial: Trial) -> int:
-    return paired.launches_to_next_analysis(trial.stage, len(trial.screen), len(trial.confirm))
+    return paired_times.launches_to_next_analysis(trial.stage, len(trial.screen), len(trial.confirm))
 
 
 def _seconds_to_next_analysis(trial: Trial) -> float:

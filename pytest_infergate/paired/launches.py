@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pytest_infergate.core.domain.launch_times import Launch
-from pytest_infergate.core.domain.model import Note
 from pytest_infergate.core.domain.notes import NoteCode
+from pytest_infergate.core.domain.values import Note
 from pytest_infergate.paired.case_events import (
     finish_test,
     on_unexpected_event,

@@ -14,7 +14,7 @@ import msgspec
 from pytest_infergate import __version__
 from pytest_infergate.core.domain.launch_times import GpuState
 from pytest_infergate.core.domain.measurement import Measurement
-from pytest_infergate.core.domain.model import Note, Struct
+from pytest_infergate.core.domain.values import Note, Struct
 from pytest_infergate.errors import InfergateError
 from pytest_infergate.paired.source_tree import LoadedModules
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pytest_infergate.config.case_terms import CaseTerms
-from pytest_infergate.core.domain.model import Case
+from pytest_infergate.core.domain.values import Case
 
 
 class SelectedCase(NamedTuple):

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from pytest_infergate.core.domain.model import Struct
+from pytest_infergate.core.domain.values import Struct
 
 _PLUGIN: Final = "pytest_infergate"
 """The plugin is the same on both sides, even if it is installed from the repository that is compared."""

@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 from pytest_infergate.core.domain.launch_times import Launch
 from pytest_infergate.core.domain.measurement import Measurement
-from pytest_infergate.core.domain.model import Note
 from pytest_infergate.core.domain.notes import NoteCode
-from pytest_infergate.core.gate import paired
+from pytest_infergate.core.domain.values import Note
+from pytest_infergate.core.gate import paired_times
 from pytest_infergate.core.gate.launch_location import Spread
-from pytest_infergate.core.gate.paired import PairedTerms, Stage
+from pytest_infergate.core.gate.paired_times import PairedTerms, Stage
 from pytest_infergate.paired.alternation import SamplingPlan
 from pytest_infergate.paired.protocol import CasesCollected, PhaseReported
 from pytest_infergate.paired.worker_handle import Side
@@ -86,13 +86,13 @@ class Trial:
         (self.screen if self.stage is Stage.SCREEN else self.confirm).append(launch)
 
 
-def decision(trial: Trial, confirming: int) -> paired.Decision:
+def decision(trial: Trial, confirming: int) -> paired_times.Decision:
     """Decide a case from its launches so far; `confirming` cases share the level of the confirmation.
 
     Raises `ValueError` for times that are not above 0.
     """
     # Launches of the screen were chosen for looking slow: they cannot confirm what made them be chosen.
-    return paired.decide(
+    return paired_times.decide(
         [launch.difference for launch in trial.screen],
         [launch.difference for launch in trial.confirm],
         trial.spec.terms,

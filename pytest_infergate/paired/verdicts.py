@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from pytest_infergate.core.domain.model import Note
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.outcome import Comparison, Judged, Outcome, Verdict
-from pytest_infergate.core.gate import decide, paired
+from pytest_infergate.core.domain.values import Note
+from pytest_infergate.core.gate import decide, paired_times
 from pytest_infergate.paired.selected_case import SelectedCase
 from pytest_infergate.paired.trial import Trial
 from pytest_infergate.runner.case_result import case_result
@@ -69,7 +69,7 @@ class Judge(NamedTuple):
                 tolerance=trial.spec.terms.tolerance,
                 note=trial.no_base,
             )
-        return paired.compared(
+        return paired_times.compared(
             trial.screen,
             trial.confirm,
             trial.spec.terms,

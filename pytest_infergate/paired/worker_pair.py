@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from pytest_infergate.core.domain.launch_times import Launch
-from pytest_infergate.core.domain.model import Note
 from pytest_infergate.core.domain.notes import NoteCode
+from pytest_infergate.core.domain.values import Note
 from pytest_infergate.paired.case_events import finish_test, on_unexpected_event, reaches_infer
 from pytest_infergate.paired.case_timing import CaseTimer, time_without_base
 from pytest_infergate.paired.protocol import CasesCollected, ListModules, ModulesListed, RunCase

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pytest_infergate.config.case_terms import CaseTerms
     from pytest_infergate.config.marker import Marker
     from pytest_infergate.config.settings import Settings
-    from pytest_infergate.core.domain.model import Case
+    from pytest_infergate.core.domain.values import Case
     from pytest_infergate.instruments.device import DeviceKind
     from pytest_infergate.paired.selected_case import SelectedCase
     from pytest_infergate.runner.case_report import CollectedCases
@@ -126,7 +126,7 @@ class CollectedItems:
 
     def found(self) -> CollectedCases:
         """What this process collected, for the end of the run."""
-        from pytest_infergate.core.domain.model import Note
+        from pytest_infergate.core.domain.values import Note
         from pytest_infergate.runner.case_report import CollectedCases
 
         return CollectedCases(
@@ -180,7 +180,7 @@ def parameter_of(item: pytest.Item) -> Parameter | None:
 
 def case_of(item: pytest.Item, axes: Axes) -> Case:
     """The key of an item. Its id is not parsed: the parts of it that are known are removed."""
-    from pytest_infergate.core.domain.model import Case
+    from pytest_infergate.core.domain.values import Case
 
     whole: str = item.callspec.id  # type: ignore[attr-defined]
     return Case(

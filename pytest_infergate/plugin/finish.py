@@ -15,8 +15,8 @@ from pytest_infergate import __version__
 from pytest_infergate.advising.advise import advise_run
 from pytest_infergate.config.settings import Settings
 from pytest_infergate.core.domain import units
-from pytest_infergate.core.domain.model import Case
 from pytest_infergate.core.domain.outcome import Against, Session
+from pytest_infergate.core.domain.values import Case
 from pytest_infergate.core.gate import baseline, counter_changes, decide
 from pytest_infergate.errors import StorageError
 from pytest_infergate.plugin.collection import CollectedItems
@@ -203,7 +203,7 @@ def rendered_reports(settings: Settings, session: Session) -> Iterator[tuple[Pat
     """Render each report that the options request, with the path of its file."""
     # Imported here, because most runs write no report.
     if settings.json is not None:
-        from pytest_infergate.report.results import render_results
+        from pytest_infergate.report.results_json import render_results
 
         yield settings.json, render_results(session)
     if settings.report is not None:

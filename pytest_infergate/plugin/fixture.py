@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     import torch
 
     from pytest_infergate.core.domain.measurement import Energy, Latency, Measurement, Memory, Stream
-    from pytest_infergate.core.domain.model import Case
     from pytest_infergate.core.domain.outcome import Price
+    from pytest_infergate.core.domain.values import Case
     from pytest_infergate.runner.run import Measured
 
 

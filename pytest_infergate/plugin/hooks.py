@@ -21,7 +21,7 @@ from pytest_infergate.plugin.modes import CHOOSE_MODE, Mode, chosen_mode
 if TYPE_CHECKING:
     from pytest_infergate.instruments.device import DeviceKind
     from pytest_infergate.plugin.fixture import Infer
-    from pytest_infergate.storage.store import Store
+    from pytest_infergate.storage.baseline_store import Store
 
 MODE = pytest.StashKey[Mode]()
 COLLECTED = pytest.StashKey[CollectedItems]()

@@ -9,7 +9,7 @@ import pytest
 
 if TYPE_CHECKING:
     from pytest_infergate.instruments.device import DeviceKind
-    from pytest_infergate.storage.store import Store
+    from pytest_infergate.storage.baseline_store import Store
 
 
 @pytest.hookspec

@@ -15,7 +15,7 @@ from pytest_infergate.plugin.collection import case_of, is_inference, parameter_
 
 if TYPE_CHECKING:
     from pytest_infergate.config.case_terms import CaseTerms
-    from pytest_infergate.core.domain.model import Case
+    from pytest_infergate.core.domain.values import Case
     from pytest_infergate.measure.invocation import Invocation
     from pytest_infergate.plugin.fixture import Infer, Result
 

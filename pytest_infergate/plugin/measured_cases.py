@@ -7,9 +7,9 @@ from collections.abc import Generator
 import pytest
 
 from pytest_infergate.config.case_terms import CaseTerms
-from pytest_infergate.core.domain.model import Case, Note
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.outcome import CaseResult, Outcome
+from pytest_infergate.core.domain.values import Case, Note
 from pytest_infergate.measure.invocation import Invocation
 from pytest_infergate.plugin.collection import case_of, parameter_of
 from pytest_infergate.plugin.fixture import Result, result_of

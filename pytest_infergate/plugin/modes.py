@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pytest_infergate.config.case_terms import CaseTerms
     from pytest_infergate.config.marker import Marker
     from pytest_infergate.config.settings import Settings
-    from pytest_infergate.core.domain.model import Case
+    from pytest_infergate.core.domain.values import Case
     from pytest_infergate.measure.invocation import Invocation
     from pytest_infergate.plugin.fixture import Result
 

@@ -11,7 +11,7 @@ from pytest_infergate.core.advice.planning import TIE
 from pytest_infergate.core.advice.recommendation import Job
 from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.advice_values import Advice, Electricity, Plan, QueueLoad
-from pytest_infergate.core.domain.model import Note, Struct
+from pytest_infergate.core.domain.values import Note, Struct
 from pytest_infergate.report.columns import Column
 from pytest_infergate.report.sanitize import plain
 
@@ -101,6 +101,7 @@ def summary_rows(answers: Sequence[Advice]) -> list[SummaryRow]:
         if plan is None:
             result.append(SummaryRow(model=answer.model, plan="none meets the limit", demand=demand))
             continue
+        # Costs are known up to the largest demand of the sweep only: beyond it, the answer is a lower bound.
         above = [crossing for crossing in answer.crossings if crossing.rate > answer.demand.rate]
         beyond = f"> {units.rate(answer.costs[-1].rate)}" if answer.costs else units.UNKNOWN
         result.append(
@@ -178,6 +179,7 @@ def findings(answer: Advice) -> list[str]:
     if answer.runner_up is not None and answer.saving is not None:
         other = answer.runner_up
         more = f"the same cost, with a p95 of {units.seconds(other.load.p95)}"
+        # Within a tie, plans cost the same for practical purposes, and p95 decided.
         if answer.saving > TIE * winner.usd_per_month:
             more = f"{usd(answer.saving)} more"
         lines.append(
@@ -186,6 +188,7 @@ def findings(answer: Advice) -> list[str]:
     if answer.enough is not None:
         serves = "serves" if winner.instances == 1 else "serve"
         lines.append(f"{winner.text} {serves} up to about {units.rate(answer.enough, _noun(answer))}.")
+    # Deployments without a plan are named, so that they do not seem to be forgotten.
     served = {plan.deployment for plan in answer.plans}
     late = [deployment for deployment in answer.deployments if deployment not in served]
     if late:
@@ -241,6 +244,7 @@ def _changes(answer: Advice, winner: Plan) -> Iterable[str]:
 def _speed(winner: Plan, answer: Advice) -> str:
     load = winner.load
     limit = "" if answer.limit is None else f" (limit {units.seconds(answer.limit)})"
+    # Only a frame can be too late: requests of other demands have no deadline of their own.
     periodic = answer.demand.pattern == "periodic" and load.missed is not None
     late = "later than the next frame" if answer.limit is None else "later than the limit"
     missed = f", {units.percent(load.missed, signed=False)} of frames {late}" if periodic else ""

@@ -17,6 +17,7 @@ from pytest_infergate.report.text_table import text_list, text_table
 
 def advice_text(given: Recommendations) -> str:
     """Render every answer, why other models have none, and the assumptions."""
+    # Answers of one run share most of their notes, which are shown once.
     common = advice.shared(given.answers)
     blocks = []
     if given.answers[1:]:

@@ -8,8 +8,8 @@ from typing import Final
 
 from pytest_infergate.core.domain import energy, instance_types, metrics, stats, units
 from pytest_infergate.core.domain.measurement import Energy
-from pytest_infergate.core.domain.model import Hardware, Struct
 from pytest_infergate.core.domain.outcome import CaseResult
+from pytest_infergate.core.domain.values import Hardware, Struct
 from pytest_infergate.report import wording
 from pytest_infergate.report.columns import Column
 from pytest_infergate.report.sanitize import plain
@@ -61,6 +61,7 @@ def cost_and_energy(result: CaseResult | None) -> CostAndEnergy:
     if result is None or result.measurement is None:
         return CostAndEnergy()
     taken, price = result.measurement.energy, result.price
+    # Only a foreign file can have a batch size below 1, which would be a divisor.
     joules = energy.joules_per_item(taken) if taken is not None and taken.batch_size >= 1 else 0.0
     figures: dict[str, str] = {}
     basis: list[str] = []

@@ -29,8 +29,9 @@ from pytest_infergate.report.rows import (
 from pytest_infergate.report.sanitize import called, plain, shorten
 from pytest_infergate.report.wording import Message
 
+# GitHub shows ten annotations of a step, and one of them is the notice.
 MAX_ANNOTATIONS: Final = 9
-"""GitHub shows ten annotations of a step; further failures are counted in a notice."""
+"""Maximum number of failures that are annotated; a notice counts the others."""
 SUMMARY_BYTES: Final = 1_000_000
 """GitHub accepts 1 MiB per step."""
 COMMENT_BYTES: Final = 65_000
@@ -46,6 +47,7 @@ _LISTED: Final = 12
 _NAME: Final = 100
 _MESSAGE: Final = 4_000
 """Maximum number of characters of an annotation."""
+# The names of all sections together have less than 200 bytes.
 _RESERVE: Final = 300
 """Bytes reserved for the sentence on what was left out."""
 _CHANGED = FAILING | {
@@ -118,6 +120,7 @@ def annotate(
 
 def command(name: str, message: str, **properties: str) -> str:
     """Render one workflow command as a single line: ``::error file=a.py,line=3::it broke``."""
+    # Percent signs, line ends, colons and commas have a meaning in commands, so GitHub decodes them.
     encoded = ",".join(
         f"{key}={_data(value).replace(':', '%3A').replace(',', '%2C')}"
         for key, value in properties.items()
@@ -211,6 +214,7 @@ def order_of(body: str) -> tuple[int, int] | None:
     """Return id and attempt of the run of a comment; ``None`` if infergate did not write the comment."""
     if not body.startswith(MARKER):
         return None
+    # A comment without a run counts as older than every run.
     match = _ORDER.match(body[len(MARKER) :].lstrip("\r\n"))
     return (int(match[1]), int(match[2])) if match else (0, 0)
 
@@ -243,6 +247,7 @@ def _size(text: str) -> int:
 def _head(session: Session, artifact_url: str, lead: str) -> str:
     """Render the outcome, why the run fails, and the base of a paired run."""
     gate, against = session.gate, session.against
+    # A run that decided nothing must not look like one that passed.
     mark = _FAILED if lead or not gate.passed else (_FINE if gate.decided else _WORTH)
     blocks = [f"### {mark} {_sentence(lead or gate.headline)}"]
     if lead:
@@ -251,6 +256,7 @@ def _head(session: Session, artifact_url: str, lead: str) -> str:
     if against is not None:
         effort = f"{units.plural(against.launches, 'launch')}, {units.duration(against.seconds)}"
         base = wording.described_base(against)
+        # The base of a push or a merge queue is given by its commit, which needs no second mention.
         if against.commit is not None and against.revision == against.commit:
             base = f"the merge base {against.commit[:7]}"
         blocks.append(f"Compared with {_sentence(base)}, call by call: {effort}")
@@ -317,6 +323,7 @@ def _meanings(session: Session) -> str:
     if not verdicts:
         return ""
     lines = [f"- **{verdict.value}**: {MEANINGS[verdict]}" for verdict in verdicts]
+    # Readers of a pull request may see these terms for the first time.
     hint = "record it with `pytest --infer-save`, and commit `.infergate/`"
     if session.against is not None:
         hint = "add a trailer to a commit message: `Infergate-Accept: PATTERN REASON`"
@@ -328,6 +335,7 @@ def _all(every: Sequence[Row], limit: int, *, paired: bool) -> str:
         return ""
     shown = every[:limit]
     columns = case_columns(shown, paired=paired)
+    # GitHub shows wide tables with a scroll bar, so the verdict comes first.
     ordered = (CASE, VERDICT, *(column for column in columns if column not in (CASE, VERDICT)))
     text = _with_rest(markdown_table(ordered, shown, _CELLS), len(every) - limit)
     mark = escaped(legend(columns, shown))

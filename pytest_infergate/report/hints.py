@@ -6,7 +6,6 @@ import math
 from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
-from pytest_infergate.core.domain.model import Note
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.outcome import (
     BudgetCheck,
@@ -16,10 +15,12 @@ from pytest_infergate.core.domain.outcome import (
     Outcome,
     Verdict,
 )
+from pytest_infergate.core.domain.values import Note
 from pytest_infergate.core.gate import counter_changes
 from pytest_infergate.core.gate.decide import FAILING, SEVERITY
 from pytest_infergate.report.sanitize import plain
 
+# A larger tolerance would switch the check off rather than allow a change.
 MAX_SUGGESTED_TOLERANCE: Final = 10.0
 """Largest relative change for which a tolerance is suggested."""
 
@@ -53,6 +54,7 @@ def hints(
 
     `comparisons` and `checks` are the ones that the message of the verdict explains.
     """
+    # A commit has accepted the change, so there is nothing left to do.
     if verdict.accepted:
         return
     regressed = [row for row in comparisons if row.verdict is Verdict.REGRESSED]
@@ -64,6 +66,7 @@ def hints(
         yield f"if the change is intended, add a trailer to a commit message: {trailer}"
     elif regressed:
         yield "if the change is intended, record it with --infer-save"
+    # Without a regressed comparison, the baseline has a measurement and this run has none.
     elif verdict.verdict is Verdict.REGRESSED:
         yield "fix the case, or record a new baseline without it with --infer-save"
     if wider := _wider_tolerances(regressed, () if result is None else result.tolerance):
@@ -72,9 +75,11 @@ def hints(
     if exceeded:
         budgets = ", ".join(f'"{plain(check.budget.metric)}": ...' for check in exceeded)
         yield f"meet the budget, or change it: @pytest.mark.inference(budget={{{budgets}}})"
+    # Notes carry their own hints, from the place where the problem was found.
     notes = [stated_reason(verdict, result), *(row.note for row in comparisons)]
     notes += [check.note for check in checks]
     yield from (plain(note.hint) for note in notes if note is not None and note.hint)
+    # In a paired run, a new test has a base as soon as it is merged.
     if any(row.verdict is Verdict.NO_BASELINE and row.evidence != "paired" for row in comparisons):
         yield "record a baseline with --infer-save, and commit it"
     if verdict.verdict is Verdict.INFEASIBLE:

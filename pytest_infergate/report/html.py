@@ -14,8 +14,8 @@ from markupsafe import Markup
 
 from pytest_infergate.core.domain import metrics, units
 from pytest_infergate.core.domain.advice_values import Advice, Recommendations
-from pytest_infergate.core.domain.model import Hardware
 from pytest_infergate.core.domain.outcome import GateResult, Session
+from pytest_infergate.core.domain.values import Hardware
 from pytest_infergate.report import advice, wording
 from pytest_infergate.report.charts import latency_strips, line_charts
 from pytest_infergate.report.charts.line_charts import Chart
@@ -78,6 +78,7 @@ def render_html(session: Session, *, settings: Mapping[str, str] | None = None, 
         .get_template("report.html")
         .render(
             style=Markup(style),  # noqa: S704 - the package's own style sheet without any foreign text
+            # The content policy allows this style sheet by its hash, and nothing else.
             style_hash="sha256-" + base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
             gate=session.gate,
             against=session.against,
@@ -141,6 +142,7 @@ def _advice(given: Recommendations, gate: GateResult, *, leading: bool) -> dict[
 
 @functools.cache
 def _jinja() -> Environment:
+    # Results files are untrusted, so every value is escaped. A misspelt variable must be an error.
     return Environment(
         loader=PackageLoader("pytest_infergate", "report/templates"),
         autoescape=True,
@@ -163,6 +165,7 @@ def _changes(gate: GateResult) -> list[tuple[str, list[str]]]:
 
 def _environment(session: Session) -> list[tuple[str, str]]:
     known = session.environment
+    # Cases may run with different numbers of threads.
     threads = {
         str(case.measurement.threads)
         for case in session.cases

@@ -22,6 +22,7 @@ from pytest_infergate.report.sanitize import ELLIPSIS, plain, shorten, within_te
 
 NAME: Final = 160
 """Maximum length of a name in a table; the section of the test has the complete name."""
+# A phone shows 28 characters next to the figures.
 LABEL: Final = 28
 """Maximum length of a name in a chart, which must fit the screen of a phone."""
 LIMITED: Final = {"p50_ms": 1e-3, "p90_ms": 1e-3, "p95_ms": 1e-3, "p99_ms": 1e-3}
@@ -137,6 +138,7 @@ def grouped_cases(parts: Iterable[CaseParts]) -> tuple[Group, ...]:
     groups = []
     for index, (test, cases) in enumerate(tests.items(), 1):
         entries = [_entry(pair, f"t{index}") for pair in cases]
+        # The heading of a test has the colour of its most severe case.
         severe = sorted(entries, key=case_severity)
         counts = Counter(entry.row.verdict_text for entry in severe)
         shown = sorted(zip(entries, cases, strict=True), key=lambda pair: _axes(pair[0]))
@@ -248,6 +250,7 @@ def picture_label(name: str, place: str) -> str:
 
     The right end of a name distinguishes cases, the left end of a place distinguishes machines.
     """
+    # Two cases of one test on two machines must not get the same label.
     room = LABEL - len(name)
     if room <= 0:
         return shorten(name, LABEL)
@@ -279,6 +282,7 @@ def _series(entry: CaseEntry, parts: CaseParts) -> Series:
 
 def changed_counters(session: Session, entries: Sequence[CaseEntry]) -> list[ChangedCounters]:
     """Return the cases whose exact counters changed, in the order of `entries`."""
+    # Entries contain texts only, so the comparisons are looked up by case.
     by_case = {verdict.case: verdict.comparisons for verdict in session.gate.verdicts}
     changed = []
     for entry in entries:

@@ -7,14 +7,15 @@ from collections.abc import Iterable
 
 from pytest_infergate.core.domain import metrics, units
 from pytest_infergate.core.domain.measurement import Measurement
-from pytest_infergate.core.domain.model import Case
 from pytest_infergate.core.domain.outcome import CaseResult, CaseVerdict
+from pytest_infergate.core.domain.values import Case
 from pytest_infergate.report.sanitize import plain
 
 PROPERTY_PREFIX = "infergate."
 PROPERTY_METRICS = (
     "p50_ms", "p90_ms", "p95_ms", "p99_ms", "cold_start_ms", "throughput_per_s", "peak_memory_mb",
 )  # fmt: skip
+# The same number of digits as in results files.
 _DIGITS = 5
 
 

@@ -21,6 +21,7 @@ _MARKUP = re.compile(r"[\\`*_{}\[\]<>()#+\-!|~@&:=$^]|\.(?!\d)|(?<!\d)\.")
 _BREAK = "&#8203;"
 """Zero-width space. GitHub searches for mentions and references after it has removed backslashes."""
 _TICKS = re.compile(r"`+")
+# Other schemes, such as javascript:, and characters that end a link must not get into a page.
 _ADDRESS = re.compile(r"https?://[^\s<>\"'`\\|]+")
 
 
@@ -36,6 +37,7 @@ def code(text: str, *, cell: bool = False) -> str:
         return ""
     # A span ends with as many backticks as it begins with, so one more than the text contains is safe.
     ticks = "`" * (_longest([shown]) + 1)
+    # A backtick at the edge would merge with the delimiter; one space on each side is not shown.
     pad = " " if "`" in (shown[0], shown[-1]) else ""
     span = f"{ticks}{pad}{shown}{pad}{ticks}"
     return span.replace("|", "\\|") if cell else span
@@ -44,6 +46,7 @@ def code(text: str, *, cell: bool = False) -> str:
 def block(lines: Iterable[str]) -> str:
     """Render lines as a code block."""
     shown = [plain(line) for line in lines]
+    # A fence must be longer than any run of backticks in the block.
     fence = "`" * max(3, _longest(shown) + 1)
     return "\n".join([f"{fence}text", *shown, fence])
 

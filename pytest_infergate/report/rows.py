@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from pytest_infergate.core.domain import units
-from pytest_infergate.core.domain.model import Case, Note, Struct
 from pytest_infergate.core.domain.outcome import (
     BudgetCheck,
     CaseResult,
@@ -16,6 +15,7 @@ from pytest_infergate.core.domain.outcome import (
     Session,
     Verdict,
 )
+from pytest_infergate.core.domain.values import Case, Note, Struct
 from pytest_infergate.core.gate.decide import FAILING
 from pytest_infergate.report import hints, wording
 from pytest_infergate.report.columns import Column, shown_columns
@@ -114,6 +114,7 @@ def _time_column(key: str, header: str) -> Column[Row]:
 
 CASE: Final[Column[Row]] = Column("case", "case", lambda row: row.nodeid + row.place, left=True)
 VERDICT: Final[Column[Row]] = Column("verdict", "verdict", lambda row: row.outcome, left=True)
+# Most runs measure neither energy nor cost, and empty columns would take the room of names.
 ENERGY: Final[Column[Row]] = Column(
     "energy",
     "energy/item",
@@ -160,6 +161,7 @@ times, energy and cost are left out."""
 
 def case_columns(rows: Sequence[Row], *, paired: bool = False) -> tuple[Column[Row], ...]:
     """Return the columns of a table of cases; those of a paired run if any row was compared call by call."""
+    # One table cannot mix both kinds of columns, and a paired time is only valid next to that of its base.
     paired = paired or any(row.paired for row in rows)
     return shown_columns(PAIRED_COLUMNS if paired else COLUMNS, rows)
 
@@ -207,6 +209,7 @@ def paired_with_verdicts(session: Session) -> tuple[CaseParts, ...]:
     for verdict in session.gate.verdicts:
         indices = waiting.get((verdict.nodeid, verdict.case, verdict.machine))
         pairs.append(CaseParts(session.cases[indices.popleft()] if indices else None, verdict))
+    # A result without a verdict, for example of a foreign file, must not disappear from the report.
     left = sorted(index for indices in waiting.values() for index in indices)
     return (*pairs, *(CaseParts(session.cases[index], None) for index in left))
 
@@ -234,6 +237,7 @@ def row(parts: CaseParts) -> Row:
         message = wording.explain(verdict, result)
     elif result is not None:
         message = wording.explain_result(result)
+    # Only merged results name a machine in the verdict: within one run, it is the same for all cases.
     machine = verdict is not None and verdict.machine and result is not None and result.hardware
     return Row(
         case=subject.case,
@@ -278,6 +282,7 @@ def budget_parts(checks: Sequence[BudgetCheck], result: CaseResult | None = None
 
     The first part is the outcome: ``met``, ``over``, ``under``, ``near limit`` or ``not decided``.
     """
+    # A cell has room for one budget: the most severe one.
     unmet = sorted((check for check in checks if check.verdict is not None), key=hints.check_severity)
     if not unmet:
         return ("met",) if checks else ()
@@ -300,6 +305,7 @@ def grouped_notes(session: Session) -> tuple[NoteGroup, ...]:
     for parts in paired_with_verdicts(session):
         for note in _notes(*parts):
             groups.setdefault(note, {})[plain(parts.subject.nodeid)] = None
+    # The sort is stable: notes of equally many cases stay in the order of the rows.
     ordered = sorted(groups.items(), key=lambda pair: -len(pair[1]))
     return tuple(
         NoteGroup(

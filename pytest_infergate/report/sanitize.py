@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from pytest_infergate.core.domain.model import Case
 from pytest_infergate.core.domain.outcome import GateResult
+from pytest_infergate.core.domain.values import Case
 
 ELLIPSIS = "…"
 _BOUNDARIES = ("/", "::")
+# A shorter rest of a name would not identify a test.
 _MIN_KEPT = 8
 """Number of characters that a name keeps at least if it is cut at a boundary."""
 
@@ -20,6 +21,7 @@ def plain(text: str) -> str:
     Newlines, escape sequences, marks that change the writing direction, zero-width characters and lone
     surrogates become backslash escapes. Printable text is returned unchanged.
     """
+    # Almost every name is printable, and this check is fast.
     if text.isprintable():
         return text
     return "".join(
@@ -30,6 +32,7 @@ def plain(text: str) -> str:
 
 def without_commands(text: str) -> str:
     """Disable workflow commands of a CI runner: lines that begin with ``::``, indented or not."""
+    # A runner executes such a line wherever in the log it is, so a test name could forge an annotation.
     return re.sub(r"^(\s*):(?=:)", r"\1\\x3a", text, flags=re.MULTILINE)
 
 

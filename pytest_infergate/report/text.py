@@ -28,10 +28,12 @@ from pytest_infergate.report.sanitize import called, plain, shorten
 from pytest_infergate.report.text_table import MIN_NAME, room_for_names, text_list, text_table
 
 WIDTH: Final = 100
+# A longer table would push the outcome out of sight in the log of a CI job.
 ROWS_SHOWN: Final = 200
 """Maximum number of rows of the table; the HTML page has all rows."""
 NAMES_SHOWN: Final = 12
 """Maximum number of entries of a list of cases."""
+# Model, plan, demand, p95 and price: with less, the table does not answer the question.
 MIN_ADVICE_COLUMNS: Final = 5
 """Number of columns that the table of advice keeps on a narrow terminal."""
 _INDENT = "  "
@@ -88,6 +90,7 @@ def case_table(shown: Sequence[Row], width: int = WIDTH, *, paired: bool = False
     # A shorter name does not identify a case.
     apart = bool(spending) and room_for_names(columns, fitted, width) < MIN_NAME
     if apart:
+        # A second table is easier to read than one whose lines wrap.
         columns = tuple(column for column in columns if column not in spending)
         fitted = _fit_budgets(columns, listed, width)
     lines = [text_table(columns, fitted, width)]
@@ -116,6 +119,7 @@ def flagged(shown: Iterable[Row], width: int = WIDTH) -> str:
     names = [
         f"{shorten(row.nodeid, width - len(_INDENT))}{row.place}\n{_INDENT * 2}{row.message.title}"
         for row in shown
+        # Cases that fail have a message of their own in the failures of pytest.
         if row.verdict in _FLAGGED and not row.failed
     ]
     return _counted_list("needs attention, but does not fail the run", names)
@@ -125,6 +129,7 @@ def changes(gate: GateResult, width: int = WIDTH) -> str:
     """List the cases that are new, missing, renamed or deselected."""
     name = called(gate)
     room = width - len(_INDENT)
+    # Both names of a renamed case must fit into one line.
     half = (room - len(" -> ")) // 2
     pairs = [f"{shorten(name(old), half)} -> {shorten(name(new), half)}" for old, new in gate.renamed]
     blocks = (

@@ -8,7 +8,6 @@ from typing import Final
 
 from pytest_infergate.core.domain import instance_types, metrics, units
 from pytest_infergate.core.domain.metrics import Metric
-from pytest_infergate.core.domain.model import Struct
 from pytest_infergate.core.domain.outcome import (
     Against,
     BudgetCheck,
@@ -18,7 +17,8 @@ from pytest_infergate.core.domain.outcome import (
     Price,
     Verdict,
 )
-from pytest_infergate.core.gate import counter_changes, stored
+from pytest_infergate.core.domain.values import Struct
+from pytest_infergate.core.gate import counter_changes, stored_times
 from pytest_infergate.core.gate.decide import FAILING, SEVERITY, STRICTLY_FAILING
 from pytest_infergate.report.hints import check_severity, hints, not_decided, stated_reason
 from pytest_infergate.report.sanitize import plain
@@ -29,8 +29,8 @@ CAUSES_SHOWN: Final = 5
 """Default number of causes; the others are counted."""
 _COMPARED: Final = {"p50": "p50_ms"}
 """Metrics of comparisons that have a different name in a budget."""
-_RUN_LEVEL: Final = units.percent(stored.FALSE_ALARMS, signed=False)
-_CASE_LEVEL: Final = units.percent(1 - stored.SUSPICION, signed=False, decimals=0)
+_RUN_LEVEL: Final = units.percent(stored_times.FALSE_ALARMS, signed=False)
+_CASE_LEVEL: Final = units.percent(1 - stored_times.SUSPICION, signed=False, decimals=0)
 _ALWAYS_EXPLAINED: Final = FAILING | {Verdict.SUSPECTED, Verdict.INCONCLUSIVE}
 """Verdicts that are explained whatever the verdict of the case is: next to an exceeded budget, a missing
 baseline is not important, but a suspected slowdown is."""
@@ -69,6 +69,7 @@ def explain(verdict: CaseVerdict, result: CaseResult | None = None) -> Message:
     comparisons = sorted(verdict.comparisons, key=lambda row: SEVERITY[row.verdict])
     checks = sorted(verdict.budgets, key=check_severity)
     summary = _summary(verdict, comparisons, checks, result)
+    # The tables contain all figures of a case that passes.
     if verdict.verdict not in STRICTLY_FAILING:
         return Message(verdict=verdict.verdict.value, summary=summary)
     explained = _ALWAYS_EXPLAINED | {verdict.verdict}
@@ -79,6 +80,7 @@ def explain(verdict: CaseVerdict, result: CaseResult | None = None) -> Message:
         verdict=verdict.verdict.value,
         summary=summary,
         sections=(*sections, *(_budget_section(check, result) for check in checks)),
+        # Several findings may have the same hint.
         hints=tuple(dict.fromkeys(hints(verdict, comparisons, checks, result))),
     )
 
@@ -97,6 +99,7 @@ def described_base(against: Against) -> str:
     """Name the base of a paired run: ``main (merge base 1a2b3c4)``."""
     parts = []
     if against.revision is not None:
+        # Seven digits are what git shows, and are sufficient to find the commit.
         commit = "" if against.commit is None else f" (merge base {plain(against.commit[:7])})"
         parts.append(f"{plain(against.revision)}{commit}")
     if against.python is not None:
@@ -111,6 +114,7 @@ def compared_metric(name: str) -> Metric:
 
 def budget_metric(name: str) -> Metric:
     """Look up the metric of a budget; a name that is unknown here is shown as a number without a unit."""
+    # A results file of another version may have a metric that this version does not know.
     try:
         return metrics.metric(name)
     except KeyError:
@@ -142,6 +146,7 @@ def _summary(
     result: CaseResult | None,
 ) -> str:
     """Describe the findings behind a verdict, in a few words each."""
+    # A title that names only what failed stays short: sections explain the rest.
     leading = FAILING | {verdict.verdict}
     rows = [row for row in comparisons if row.verdict in leading]
     exact = [row for row in rows if row.evidence == "exact" and row.metric != counter_changes.ALL_COUNTERS]
@@ -167,6 +172,7 @@ def _comparison_summary(row: Comparison) -> str:
     because = "" if row.note is None else f": {plain(row.note.text)}"
     allowed = "" if row.tolerance is None else f", allowed {units.percent(row.tolerance)}"
     was, now = metric.show(row.baseline), metric.show(row.candidate)
+    # This row has no figures: its note is about the counters as a whole.
     if row.metric == counter_changes.ALL_COUNTERS:
         return "" if row.note is None else plain(row.note.text)
     if row.evidence == "parity":
@@ -181,6 +187,7 @@ def _comparison_summary(row: Comparison) -> str:
     elif row.verdict is Verdict.INCOMPARABLE:
         text = f"{now} cannot be compared{because}"
     elif row.evidence == "exact":
+        # The largest cause is sufficient for a title.
         by = "".join(f": {cause}" for cause in causes([row], 1)[:1])
         text = f"{now}, was {was}{by}"
     else:
@@ -264,6 +271,8 @@ def _time_section(
         level = ""
         if row.evidence == "stored":
             level = f", each bound at {_CASE_LEVEL} confidence"
+            # The strict bounds behind this verdict are corrected for the number of cases, so the probability
+            # holds for the whole run; the bounds of other verdicts hold for a single case.
             if row.verdict is Verdict.REGRESSED:
                 level = f"; the probability of a false alarm anywhere in the run is {_RUN_LEVEL}"
         figures = {
@@ -283,6 +292,7 @@ def _work(exact: Sequence[Comparison]) -> str:
     if moved:
         changes = (f"{compared_metric(row.metric).text} {change_exactly(row)}" for row in moved)
         return "; ".join(causes(moved, 2)) or ", ".join(changes)
+    # Other counters cover a part of the work only: without operators, nothing can be said about it.
     return "unchanged" if any(row.metric == "operators" for row in exact) else ""
 
 
@@ -330,6 +340,7 @@ def causes(rows: Iterable[Comparison], shown: int = CAUSES_SHOWN) -> tuple[str, 
         where = f" in {plain(place)}" if place else ""
         rest = "".join(f", {text}" for kind, text in figures.items() if kind != "calls")
         lines.append(f"{calls}{plain(operator)}{where}{rest}")
+    # The first causes are the largest, so the others may be counted.
     more = len(lines) - shown
     return (*lines[:shown], f"and {more} more") if more > 0 else tuple(lines)
 
@@ -380,6 +391,7 @@ def _bounds(check: BudgetCheck, metric: Metric, result: CaseResult | None) -> st
     value = check.value
     if value is None or (value.low is None and value.high is None):
         return ""
+    # Counters and sizes of weights are counted, so both bounds equal the value.
     if value.low == value.high == value.value:
         return "exact: this figure has no noise"
     low, high = (formatted(metric, bound, result) for bound in (value.low, value.high))

@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from pytest_infergate.core.domain.model import Case, Note, Struct
 from pytest_infergate.core.domain.outcome import CaseResult, CaseVerdict, Judged
+from pytest_infergate.core.domain.values import Case, Note, Struct
 
 
 class CollectedCases(Struct, frozen=True, kw_only=True):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pytest_infergate.config.case_terms import CaseTerms
-from pytest_infergate.core.domain.model import Case, Note
 from pytest_infergate.core.domain.outcome import Budget, CaseResult, GateMode, Outcome
+from pytest_infergate.core.domain.values import Case, Note
 
 
 def case_result(

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import msgspec
 
-from pytest_infergate.core.domain.model import Hardware
+from pytest_infergate.core.domain.values import Hardware
 from pytest_infergate.errors import ConfigurationError
 from pytest_infergate.instruments.device import Device, DeviceAbsentError, DeviceKind
 

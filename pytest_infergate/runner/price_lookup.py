@@ -9,9 +9,9 @@ from functools import cached_property
 from pytest_infergate.config.toml import Pricing
 from pytest_infergate.core.domain import hardware_names, instance_types, metrics
 from pytest_infergate.core.domain.instance_types import Instance
-from pytest_infergate.core.domain.model import Hardware, Note
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.outcome import Price
+from pytest_infergate.core.domain.values import Hardware, Note
 from pytest_infergate.errors import ConfigurationError
 from pytest_infergate.storage import prices
 

@@ -18,10 +18,10 @@ from pytest_infergate.config.case_terms import CaseTerms
 from pytest_infergate.config.settings import Settings
 from pytest_infergate.core.domain import metrics, stats, units
 from pytest_infergate.core.domain.measurement import ConcurrentRun, Peaks
-from pytest_infergate.core.domain.model import Case, Environment, Note
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.outcome import CaseResult, GateMode, Judged, Outcome, Policy, Price
 from pytest_infergate.core.domain.records import Baseline, CounterRecord
+from pytest_infergate.core.domain.values import Case, Environment, Note
 from pytest_infergate.core.gate import decide
 from pytest_infergate.instruments.device import Device, DeviceKind
 from pytest_infergate.instruments.environment import software_environment
@@ -34,8 +34,8 @@ from pytest_infergate.runner.open_devices import OpenDevices
 from pytest_infergate.runner.output_paths import check_output_paths
 from pytest_infergate.runner.price_lookup import PriceList
 from pytest_infergate.runtimes.eager import measure_invocation, out_of_memory_note, torch_threads
+from pytest_infergate.storage.baseline_store import Store, load_all
 from pytest_infergate.storage.counter_files import CounterFiles
-from pytest_infergate.storage.store import Store, load_all
 
 # Share of the time limit that a case usually takes: most medians are precise before. Used for the forecast
 # only.

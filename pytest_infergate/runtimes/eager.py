@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from pytest_infergate.core.domain.model import Case, Note
 from pytest_infergate.core.domain.notes import NoteCode
+from pytest_infergate.core.domain.values import Case, Note
 from pytest_infergate.instruments.device import Device
 from pytest_infergate.measure import memory
 from pytest_infergate.measure.case import Effort, MeasuredSubject, Subject, measure

@@ -9,9 +9,9 @@ from pathlib import Path
 from pytest_infergate.core.domain.records import Baseline
 from pytest_infergate.core.gate.baseline import merge_baselines
 from pytest_infergate.errors import StorageError
-from pytest_infergate.storage import baseline_document
+from pytest_infergate.storage import baseline_format
 from pytest_infergate.storage.atomic import atomic_write
-from pytest_infergate.storage.folder import check_writable, locked, unreadable
+from pytest_infergate.storage.shared_folder import check_writable, locked, unreadable
 
 __all__ = ["DEFAULT_FOLDER", "FileStore", "atomic_write"]
 
@@ -47,25 +47,25 @@ class FileStore:
             return None
         except OSError as error:
             raise unreadable(path, error) from error
-        baseline = baseline_document.decode_baseline(data, str(path))
+        baseline = baseline_format.decode_baseline(data, str(path))
         # A renamed or copied file would be compared on the wrong hardware.
         if baseline.hardware.id != hardware_class:
             raise StorageError(
                 f"{path}: `$.hardware` must be of the class in the name of the file, got "
                 f"{baseline.hardware.id}. Hint: rename it to {baseline.hardware.id}.json, or "
-                f"{baseline_document.RESTORE_HINT}"
+                f"{baseline_format.RESTORE_HINT}"
             )
         return baseline
 
     def record(self, session: Baseline) -> None:
         """Merge a session into its file. A file whose content does not change is not written."""
         path = self._path(session.hardware.id)
-        baseline_document.check_session(session)
+        baseline_format.check_session(session)
         with locked(self.folder):
             # Read under the lock, so that sessions that are saved at the same time are all kept.
             old = self.load(session.hardware.id)
-            text = baseline_document.encode_baseline(merge_baselines(old, session))
-            if old is None or baseline_document.encode_baseline(old) != text:
+            text = baseline_format.encode_baseline(merge_baselines(old, session))
+            if old is None or baseline_format.encode_baseline(old) != text:
                 atomic_write(path, text)
 
     def check_writable(self) -> None:

@@ -18,14 +18,14 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 
 from pytest_infergate.core.domain.measurement import OperatorWork
-from pytest_infergate.core.domain.model import Case
 from pytest_infergate.core.domain.places import count_places
 from pytest_infergate.core.domain.records import CounterKey, CounterRecord, Tally
+from pytest_infergate.core.domain.values import Case
 from pytest_infergate.core.gate.counter_changes import merge_records
 from pytest_infergate.errors import StorageError
 from pytest_infergate.storage.atomic import atomic_write, unwritable
-from pytest_infergate.storage.baseline_document import RESTORE_HINT, text_of
-from pytest_infergate.storage.folder import check_writable, locked, unreadable
+from pytest_infergate.storage.baseline_format import RESTORE_HINT, text_of
+from pytest_infergate.storage.shared_folder import check_writable, locked, unreadable
 
 _T = TypeVar("_T")
 

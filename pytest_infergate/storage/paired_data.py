@@ -7,11 +7,11 @@ from pathlib import Path
 import msgspec
 
 from pytest_infergate.core.domain.launch_times import Launch
-from pytest_infergate.core.domain.model import Case, Struct
 from pytest_infergate.core.domain.outcome import Against
-from pytest_infergate.core.domain.version_1 import upgraded
+from pytest_infergate.core.domain.upgrade_0_1 import upgraded
+from pytest_infergate.core.domain.values import Case, Struct
 from pytest_infergate.core.gate.launch_location import Spread
-from pytest_infergate.core.gate.paired import PairedTerms
+from pytest_infergate.core.gate.paired_times import PairedTerms
 from pytest_infergate.errors import StorageError
 
 PAIRED_DATA_VERSION = 2

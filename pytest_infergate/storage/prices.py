@@ -17,9 +17,9 @@ import msgspec
 
 from pytest_infergate.core.domain import instance_types, units
 from pytest_infergate.core.domain.instance_types import MAX_USD_PER_HOUR, Instance
-from pytest_infergate.core.domain.model import Note
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.spelling import not_one_of
+from pytest_infergate.core.domain.values import Note
 from pytest_infergate.errors import StorageError
 from pytest_infergate.storage.atomic import atomic_write
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_infergate.core.domain.model import Case
+from pytest_infergate.core.domain.values import Case
 from pytest_infergate.measure import memory
 from pytest_infergate.measure.case import MeasuredSubject, Subject
 from pytest_infergate.measure.invocation import Invocation

@@ -11,8 +11,8 @@ from test_commands_on_results import CPU, GPU, PRICES, measured, session, sized
 from pytest_infergate.advising import advise
 from pytest_infergate.cli import main
 from pytest_infergate.core.advice import planning, sensitivity
-from pytest_infergate.core.domain.model import Hardware
-from pytest_infergate.report import results
+from pytest_infergate.core.domain.values import Hardware
+from pytest_infergate.report import results_json
 
 HEADER = "provider,region,name,vcpus,accelerator,accelerator_count,cpu_model,usd_per_hour,as_of"
 TABLE = f"""{HEADER}
@@ -52,7 +52,7 @@ def write(tmp_path):
     def write(content, name="results.json"):
         path = tmp_path / name
         path.write_text(
-            content if isinstance(content, str) else results.render_results(content), encoding="utf-8"
+            content if isinstance(content, str) else results_json.render_results(content), encoding="utf-8"
         )
         return path
 

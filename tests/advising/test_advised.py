@@ -8,8 +8,8 @@ from pytest_infergate.advising.advise import advise_run
 from pytest_infergate.config.toml import Pricing
 from pytest_infergate.core.advice import planning, sensitivity
 from pytest_infergate.core.domain.advice_values import Demand
-from pytest_infergate.core.domain.model import Hardware
 from pytest_infergate.core.domain.outcome import Against, Outcome, Verdict
+from pytest_infergate.core.domain.values import Hardware
 from pytest_infergate.runner.price_lookup import PriceList
 
 

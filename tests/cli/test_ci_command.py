@@ -14,7 +14,7 @@ from ci_repositories import NOWHERE, SECRET, ZEROS, Remote, Service, Stub, alone
 
 from pytest_infergate.cli import ci, git_base, main
 from pytest_infergate.errors import ConfigurationError
-from pytest_infergate.report import results
+from pytest_infergate.report import results_json
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed"),
@@ -517,7 +517,7 @@ def test_a_green_run_is_one_that_proves_it(world, service, snapshot):
 
 
 def test_results_of_an_earlier_run_prove_nothing(remote, service, stub, run):
-    (remote.work / "results.json").write_text(results.render_results(session()))
+    (remote.work / "results.json").write_text(results_json.render_results(session()))
     stub.leaves(None, 0)
     assert run(remote.work, "--against=none")[0] == 1
     assert service.outputs["verdict"] == "error"

@@ -9,10 +9,10 @@ from sessions import ASKED, advised, answer
 from pytest_infergate.cli import main
 from pytest_infergate.core.advice import planning, recommendation, sensitivity
 from pytest_infergate.core.domain.measurement import Estimate, Latency, Measurement, WarmUp
-from pytest_infergate.core.domain.model import Case, Environment, Hardware
 from pytest_infergate.core.domain.outcome import CaseResult, CaseVerdict, Outcome, Policy, Session, Verdict
+from pytest_infergate.core.domain.values import Case, Environment, Hardware
 from pytest_infergate.core.gate import decide as gates
-from pytest_infergate.report import results
+from pytest_infergate.report import results_json
 
 CPU = Hardware(cpu_model="Test CPU", cores=4)
 GPU = Hardware(cpu_model="Test CPU", cores=4, accelerator="NVIDIA L4", accelerator_count=1)
@@ -50,8 +50,8 @@ def session(*found, kind=Verdict.EQUIVALENT, failed=False, created="2026-07-01T1
 def files(tmp_path):
     """Two machines' results."""
     cpu, gpu = tmp_path / "cpu.json", tmp_path / "gpu.json"
-    cpu.write_text(results.render_results(session(measured(0.04))))
-    gpu.write_text(results.render_results(session(measured(0.004, device="cuda", hardware=GPU))))
+    cpu.write_text(results_json.render_results(session(measured(0.04))))
+    gpu.write_text(results_json.render_results(session(measured(0.004, device="cuda", hardware=GPU))))
     return cpu, gpu
 
 
@@ -71,7 +71,7 @@ def test_merged_files_are_written_and_read_again(run, files, tmp_path):
     code, out, err = run("merge", *files, "-o", merged)
     assert (code, out) == (0, "")
     assert err == f"wrote {merged}\n"
-    sessions = results.parse_all(merged.read_bytes(), "all.json")
+    sessions = results_json.parse_all(merged.read_bytes(), "all.json")
     assert len(sessions) == 2
     again = tmp_path / "again.json"
     assert run("merge", merged, files[1], files[0], "-o", again)[0] == 0
@@ -86,7 +86,7 @@ def test_without_an_output_it_prints(run, files):
 
 def test_a_contradiction_is_refused_and_nothing_is_written(run, files, tmp_path):
     other = tmp_path / "other.json"
-    other.write_text(results.render_results(session(measured(0.05), created="2026-07-02T12:00:00Z")))
+    other.write_text(results_json.render_results(session(measured(0.05), created="2026-07-02T12:00:00Z")))
     code, out, err = run("merge", *files, other, "-o", tmp_path / "all.json")
     assert (code, out) == (4, "")
     assert "tests/test_a.py::test_model[cpu]" in err
@@ -103,7 +103,7 @@ def test_the_gate_passes_where_all_passed(run, files):
 def test_the_gate_fails_where_one_failed(run, files, tmp_path):
     red = tmp_path / "red.json"
     slow = measured(0.04, hardware=Hardware(cpu_model="Other CPU", cores=2))
-    red.write_text(results.render_results(session(slow, kind=Verdict.REGRESSED, failed=True)))
+    red.write_text(results_json.render_results(session(slow, kind=Verdict.REGRESSED, failed=True)))
     code, out, _ = run("gate", *files, red)
     assert code == 1
     assert out.count("  regressed\n") == 1
@@ -113,12 +113,12 @@ def test_the_gate_fails_where_one_failed(run, files, tmp_path):
 def test_a_gate_that_decided_nothing_says_so_with_a_code_of_its_own(run, files, tmp_path):
     new = tmp_path / "new.json"
     found = [measured(0.04, name=f"test_{index}") for index in range(6)]
-    new.write_text(results.render_results(session(*found, kind=Verdict.NO_BASELINE)))
+    new.write_text(results_json.render_results(session(*found, kind=Verdict.NO_BASELINE)))
     code, out, err = run("gate", new)
     assert (code, err) == (2, "")
     assert out.splitlines()[-1] == "nothing was decided: 6 cases, 6 no-baseline"
     assert run("gate", new, files[1])[0] == 0  # the other machine decided a case
-    (tmp_path / "none.json").write_text(results.render_results(session()))
+    (tmp_path / "none.json").write_text(results_json.render_results(session()))
     assert run("gate", tmp_path / "none.json")[0] == 0
 
 
@@ -126,8 +126,8 @@ def test_advice_that_a_file_holds_is_shown_and_not_made_again(run, files, tmp_pa
     """Two machines advised on one model each: both answers are there, and are not added up."""
     monkeypatch.setattr(recommendation, "advise", None)
     for file in files:
-        found = results.parse_results(file.read_bytes(), file.name)
-        file.write_text(results.render_results(advised(found, answer(), unanswered=ASKED)))
+        found = results_json.parse_results(file.read_bytes(), file.name)
+        file.write_text(results_json.render_results(advised(found, answer(), unanswered=ASKED)))
     code, out, _ = run("gate", *files)
     assert code == 0
     assert out.count("2 x c7i.xlarge (cpu)") == 2
@@ -137,7 +137,9 @@ def test_advice_that_a_file_holds_is_shown_and_not_made_again(run, files, tmp_pa
     assert run("report", *files, "-o", page)[0] == 0
     assert page.read_text().count('<p class="answer">') == 2
     assert run("merge", *files, "-o", merged)[0] == 0
-    assert [one.advice.answers for one in results.parse_all(merged.read_bytes(), "all")] == [(answer(),)] * 2
+    assert [one.advice.answers for one in results_json.parse_all(merged.read_bytes(), "all")] == [
+        (answer(),)
+    ] * 2
 
 
 def test_the_gate_of_a_merged_file_is_that_of_its_parts(run, files, tmp_path):
@@ -180,7 +182,7 @@ def test_what_is_not_a_result_is_named(run, files, tmp_path, snapshot):
     }
     assert refused(run, {**asked, **over}, folder=tmp_path) == snapshot
     assert not (tmp_path / "page.html").exists()
-    results.parse_results(files[0].read_bytes(), "cpu.json")
+    results_json.parse_results(files[0].read_bytes(), "cpu.json")
 
 
 # advise
@@ -196,8 +198,8 @@ def sized(hardware, device, times):
 def machines(tmp_path):
     """A slow processor, and a card that is ten times as fast."""
     cpu, gpu = tmp_path / "cpu.json", tmp_path / "gpu.json"
-    cpu.write_text(results.render_results(sized(CPU, "cpu", {1: 0.020, 8: 0.120})))
-    gpu.write_text(results.render_results(sized(GPU, "cuda", {1: 0.004, 8: 0.006, 32: 0.012})))
+    cpu.write_text(results_json.render_results(sized(CPU, "cpu", {1: 0.020, 8: 0.120})))
+    gpu.write_text(results_json.render_results(sized(GPU, "cuda", {1: 0.004, 8: 0.006, 32: 0.012})))
     return cpu, gpu
 
 

@@ -13,7 +13,7 @@ from ci_repositories import SECRET, Remote, Service, alone, git, session, write
 
 from pytest_infergate.cli import github_comment, main
 from pytest_infergate.errors import ConfigurationError
-from pytest_infergate.report import github, results
+from pytest_infergate.report import github, results_json
 
 COMMENTED, RENEWED = "commented on #7\n", "updated the comment on #7\n"
 CONFTEST = """
@@ -55,7 +55,7 @@ def variables(monkeypatch, tmp_path, request):
 @pytest.fixture
 def results_file(tmp_path):
     path = tmp_path / "results.json"
-    path.write_text(results.render_results(session()))
+    path.write_text(results_json.render_results(session()))
     return path
 
 
@@ -97,7 +97,7 @@ def test_a_later_run_renews_it(hub, comment, results_file):
     first = hub.comments[0]["id"]
     hub.pull(7, "b" * 40)
     hub.run(51, "b" * 40, conclusion="failure")
-    results_file.write_text(results.render_results(session("test_slow")))
+    results_file.write_text(results_json.render_results(session("test_slow")))
     assert comment(51) == (0, RENEWED, "")
     assert [found["id"] for found in hub.comments] == [first]
     assert "### ❌ " in hub.comments[0]["body"]
@@ -371,7 +371,7 @@ def test_names_that_are_scripts_are_text(hub, comment, results_file):
     hub.pull(7, "a" * 40)
     hub.run(50, "a" * 40)
     evil = "<script>alert(1)</script>@octocat [x](https://evil.example) | `\n<!-- infergate -->"
-    results_file.write_text(results.render_results(session(evil, headline=f"passed: {evil}")))
+    results_file.write_text(results_json.render_results(session(evil, headline=f"passed: {evil}")))
     assert comment(50)[0] == 0
     (body,) = hub.bodies()
     assert "\\<script\\>alert\\(1\\)" in body
@@ -390,7 +390,7 @@ def test_results_of_several_machines_are_one_comment(hub, comment, results_file,
     hub.pull(7, "a" * 40)
     hub.run(50, "a" * 40)
     other = tmp_path / "other.json"
-    other.write_text(results.render_results(session(passing=("test_other",))))
+    other.write_text(results_json.render_results(session(passing=("test_other",))))
     assert comment(50, results_file, other)[0] == 0
     (body,) = hub.bodies()
     assert "test_fine" in body

@@ -13,10 +13,10 @@ from refusals import by_arguments, refused
 from pytest_infergate import __version__
 from pytest_infergate.cli import main
 from pytest_infergate.cli.exit_codes import gate_exit_code
-from pytest_infergate.core.domain.model import Case
 from pytest_infergate.core.domain.outcome import CaseVerdict, GateResult, Verdict
+from pytest_infergate.core.domain.values import Case
 from pytest_infergate.errors import StorageError
-from pytest_infergate.storage import baseline_document
+from pytest_infergate.storage import baseline_format
 
 SCRIPT = "from pytest_infergate.cli.main import main; main()"
 
@@ -41,7 +41,7 @@ def test_help(capsys):
 def test_the_schema_of_baselines(capsys):
     code, out, err = run(capsys, "schema", "baseline")
     assert (code, err) == (0, "")
-    assert out == baseline_document.baseline_schema()
+    assert out == baseline_format.baseline_schema()
 
 
 def test_the_schema_of_results(capsys):
@@ -76,7 +76,7 @@ def test_errors_and_exit_codes(capsys, monkeypatch, error, code, message):
         raise error
 
     monkeypatch.setitem(
-        sys.modules, "pytest_infergate.report.results", types.SimpleNamespace(results_schema=fail)
+        sys.modules, "pytest_infergate.report.results_json", types.SimpleNamespace(results_schema=fail)
     )
     assert run(capsys, "schema") == (code, "", message)
 

@@ -8,7 +8,7 @@ from refusals import by_arguments, refused
 
 from pytest_infergate.cli import main
 from pytest_infergate.core.domain.instance_types import Instance
-from pytest_infergate.storage import catalogues, prices
+from pytest_infergate.storage import price_catalogues, prices
 
 HEADER = "provider,region,name,vcpus,usd_per_hour,as_of"
 
@@ -108,8 +108,10 @@ def test_a_catalogue_may_be_of_another_provider(capsys, tmp_path):
 def test_fresh_prices_become_a_table(capsys, monkeypatch, tmp_path):
     made = (Instance(provider="aws", region="r", name="x", vcpus=4, memory_gib=None, usd_per_hour=1.0),)
     asked = []
-    monkeypatch.setattr(catalogues, "refresh", lambda providers: (asked.append(providers), (made, ()))[1])
+    monkeypatch.setattr(
+        price_catalogues, "refresh", lambda providers: (asked.append(providers), (made, ()))[1]
+    )
     assert run(capsys, "refresh", "--provider", "aws", "-o", tmp_path / "one.csv")[0] == 0
     assert run(capsys, "refresh", "-o", tmp_path / "two.csv")[0] == 0
-    assert asked == [("aws",), catalogues.PROVIDERS]
+    assert asked == [("aws",), price_catalogues.PROVIDERS]
     assert prices.read_prices(tmp_path / "one.csv") == (made, ())

@@ -8,10 +8,10 @@ from refusals import refused
 from pytest_infergate.cli import main
 from pytest_infergate.cli.replay import decide_again
 from pytest_infergate.core.domain.launch_times import Launch
-from pytest_infergate.core.domain.model import Case
 from pytest_infergate.core.domain.outcome import Against, Verdict
+from pytest_infergate.core.domain.values import Case
 from pytest_infergate.core.gate.launch_location import Spread
-from pytest_infergate.core.gate.paired import PairedTerms
+from pytest_infergate.core.gate.paired_times import PairedTerms
 from pytest_infergate.report import text
 from pytest_infergate.storage.atomic import atomic_write
 from pytest_infergate.storage.paired_data import (

@@ -16,9 +16,9 @@ from pytest_infergate.cli import main
 from pytest_infergate.cli.exit_codes import ExitCode
 from pytest_infergate.core.advice import planning, sensitivity, sizing
 from pytest_infergate.core.domain.advice_values import CostPoint, Crossing, Demand, Sensitivity
-from pytest_infergate.core.domain.model import SCHEMA_VERSION, Case, Hardware, Note
 from pytest_infergate.core.domain.outcome import Against, Outcome, Verdict
-from pytest_infergate.report import results
+from pytest_infergate.core.domain.values import SCHEMA_VERSION, Case, Hardware, Note
+from pytest_infergate.report import results_json
 
 ADVISE = ["advise", "--demand", "2/s", "--p95-ms", "200", *PRICES]
 COMMANDS = {
@@ -107,7 +107,7 @@ def tell(tmp_path, monkeypatch, capsys):
 def document(*found):
     """A results file as its JSON says it."""
     return json.loads(
-        results.render_results(session(*(found or (measured(0.02), measured(0.12, batch_size=8)))))
+        results_json.render_results(session(*(found or (measured(0.02), measured(0.12, batch_size=8)))))
     )
 
 
@@ -364,7 +364,7 @@ def test_what_cannot_be_is_refused_or_answered_with_finite_figures(tell, command
             if told.written is not None and command in ("merge", "json"):
                 assert json.loads(told.written)
             if told.written is not None and command == "merge":
-                results.parse_all(told.written, "output")
+                results_json.parse_all(told.written, "output")
                 assert tell("merge", told.written).written == told.written
 
 
@@ -381,11 +381,11 @@ def test_where_no_times_can_be_used_there_is_no_advice(tell, snapshot):
         "a paired run for ever",
     )
     texts = {name: changed(*ABSURD[name]) for name in names} | {
-        "a case that failed": results.render_results(
+        "a case that failed": results_json.render_results(
             session(msgspec.structs.replace(measured(0.02), outcome=Outcome.FAILED))
         ),
-        "wrong outputs": results.render_results(session(measured(0.02), kind=Verdict.MISMATCH)),
-        "a paired run": results.render_results(
+        "wrong outputs": results_json.render_results(session(measured(0.02), kind=Verdict.MISMATCH)),
+        "a paired run": results_json.render_results(
             msgspec.structs.replace(session(measured(0.02)), against=Against(revision="main"))
         ),
     }
@@ -529,7 +529,7 @@ def test_what_is_said_of_two_files_holds_no_line_of_them(tmp_path, capsys):
     paths = [tmp_path / "one.json", tmp_path / "two.json"]
     for path, p50 in zip(paths, (0.02, 0.03), strict=True):
         path.write_text(
-            results.render_results(
+            results_json.render_results(
                 session(measured(p50, name="test_a\n::error::it is me\x1b[2J", hardware=hardware))
             )
         )
@@ -579,7 +579,7 @@ def test_a_file_may_be_merged_into_itself(tmp_path, capsys):
         with pytest.raises(SystemExit) as done:
             main.main(["merge", str(path), "-o", str(path)])
         assert (done.value.code or 0, capsys.readouterr().err) == (0, f"wrote {path}\n")
-    assert len(results.parse_all(path.read_bytes(), "results.json")) == 1
+    assert len(results_json.parse_all(path.read_bytes(), "results.json")) == 1
 
 
 def test_the_default_output_of_a_report_survives_a_failure(tmp_path, monkeypatch, capsys):

@@ -3,7 +3,7 @@ import concurrent.futures
 
 import pytest
 
-from pytest_infergate.core.domain.model import Note
+from pytest_infergate.core.domain.values import Note
 from pytest_infergate.instruments import sampler
 from pytest_infergate.instruments.device import DeviceMemory
 from pytest_infergate.measure import memory, passes, timing_guard, warmup

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from pytest_infergate.core.domain.measurement import Energy
-from pytest_infergate.core.domain.model import Hardware
+from pytest_infergate.core.domain.values import Hardware
 from pytest_infergate.instruments.device import DeviceState, Meter
 from pytest_infergate.measure import energy_window, timing_guard
 from pytest_infergate.measure.case import Effort, Subject, latency_of, measure

@@ -40,7 +40,7 @@ def test_nothing_traces(alone):
 
 @pytest.mark.parametrize(
     ("one", "name"),
-    [(tracer, "test_guard.tracer"), (Tracer(), "test_guard.Tracer")],
+    [(tracer, "test_timing_guard.tracer"), (Tracer(), "test_timing_guard.Tracer")],
     ids=["function", "object"],
 )
 def test_a_trace_function_is_named(snapshot, one, name):
@@ -57,7 +57,7 @@ def test_a_profile_function_is_named():
     note = timing_guard.tracer_note()
     sys.setprofile(None)
     assert note.code == "tracer"
-    assert note.text.endswith("test_guard.tracer")
+    assert note.text.endswith("test_timing_guard.tracer")
 
 
 @pytest.mark.skipif(not hasattr(sys, "monitoring"), reason="sys.monitoring came with Python 3.12")

@@ -9,8 +9,8 @@ from pytest_infergate.config.case_terms import case_terms
 from pytest_infergate.config.marker import Marker
 from pytest_infergate.config.settings import parse_settings
 from pytest_infergate.core.domain.launch_times import Launch
-from pytest_infergate.core.domain.model import Case
 from pytest_infergate.core.domain.outcome import Against
+from pytest_infergate.core.domain.values import Case
 from pytest_infergate.paired.compare_run import interruptible, trial_spec, write_paired_data
 from pytest_infergate.paired.launches import LaunchesResult
 from pytest_infergate.paired.selected_case import SelectedCase

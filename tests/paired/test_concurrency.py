@@ -3,7 +3,7 @@
 import pytest
 
 from pytest_infergate.core.domain.measurement import ConcurrentRun
-from pytest_infergate.core.domain.model import Note
+from pytest_infergate.core.domain.values import Note
 from pytest_infergate.paired import concurrency
 from pytest_infergate.paired.concurrency import SECONDS, concurrent_runs
 from pytest_infergate.paired.protocol import (

@@ -6,10 +6,10 @@ from itertools import groupby
 
 import pytest
 
-from pytest_infergate.core.domain.model import Note
 from pytest_infergate.core.domain.outcome import Verdict
-from pytest_infergate.core.gate import paired
-from pytest_infergate.core.gate.paired import PairedTerms, Stage
+from pytest_infergate.core.domain.values import Note
+from pytest_infergate.core.gate import paired_times
+from pytest_infergate.core.gate.paired_times import PairedTerms, Stage
 from pytest_infergate.errors import ConfigurationError
 from pytest_infergate.paired.alternation import MIN_PAIRS
 from pytest_infergate.paired.launches import LaunchTerms, run_launches
@@ -43,7 +43,7 @@ from pytest_infergate.paired.worker_handle import WorkerLostError, ask
 
 CASE = "test_a.py::test_one"
 OTHER = "test_b.py::test_two"
-FIRST = paired.MIN_LAUNCHES_UNPOOLED
+FIRST = paired_times.MIN_LAUNCHES_UNPOOLED
 """Launches after which a calm case is decided that has few others beside it."""
 NAMES = {
     RunCase: "case",
@@ -419,11 +419,11 @@ def test_cases_learn_from_each_other_how_launches_differ(world):
     for index in range(8):
         world.case(f"test_{index}.py::test_it", both=unsteady)
     trials = world.run().trials
-    first = paired.SCREEN_ANALYSES[0]
+    first = paired_times.SCREEN_ANALYSES[0]
     assert all(trial.other_spreads[first].degrees == 7 * (first - 1) for trial in trials)
     soon = [trial for trial in trials if trial.launches == first]
     differences = [[launch.difference for launch in trial.screen] for trial in soon]
-    assert Stage.SCREEN in {paired.decide(each, (), PairedTerms()).stage for each in differences}
+    assert Stage.SCREEN in {paired_times.decide(each, (), PairedTerms()).stage for each in differences}
     assert {verdict(trial) for trial in soon} <= {Verdict.EQUIVALENT, Verdict.IMPROVED}
 
 
@@ -1144,7 +1144,7 @@ def test_each_launch_has_a_control(world):
     for launch in found.control:
         assert launch.difference == pytest.approx(0.0)
         assert len(launch.base) == len(launch.candidate) == MIN_PAIRS
-    assert paired.control_moved(found.control) is None
+    assert paired_times.control_moved(found.control) is None
 
 
 def test_each_pair_has_a_control(world):

@@ -9,7 +9,7 @@ import pytest
 from pytest_infergate import __version__
 from pytest_infergate.core.domain.launch_times import GpuState
 from pytest_infergate.core.domain.measurement import Counters, Estimate, Latency, Measurement, WarmUp
-from pytest_infergate.core.domain.model import Note
+from pytest_infergate.core.domain.values import Note
 from pytest_infergate.paired import protocol
 from pytest_infergate.paired.protocol import (
     Command,

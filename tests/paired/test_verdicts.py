@@ -7,9 +7,9 @@ from core_values import measurement
 
 from pytest_infergate.config.case_terms import CaseTerms
 from pytest_infergate.core.domain.launch_times import Launch
-from pytest_infergate.core.domain.model import Case, Environment, Hardware, Note
 from pytest_infergate.core.domain.outcome import Outcome, Policy, Verdict
-from pytest_infergate.core.gate import paired
+from pytest_infergate.core.domain.values import Case, Environment, Hardware, Note
+from pytest_infergate.core.gate import paired_times
 from pytest_infergate.paired.protocol import PhaseReported
 from pytest_infergate.paired.trial import Trial, TrialSpec
 from pytest_infergate.paired.verdicts import Judge
@@ -46,7 +46,7 @@ def trial():
     trial = Trial(TrialSpec("t.py::test_a[cpu]"))
     trial.reports = [report("passed", when) for when in ("setup", "call", "teardown")]
     trial.measurements = {"base": measurement(), "candidate": measurement()}
-    trial.screen = [EQUAL] * paired.MIN_LAUNCHES_UNPOOLED
+    trial.screen = [EQUAL] * paired_times.MIN_LAUNCHES_UNPOOLED
     return trial
 
 

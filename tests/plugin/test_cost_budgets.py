@@ -14,8 +14,8 @@ from pytest_infergate.config.case_terms import case_terms
 from pytest_infergate.config.marker import parse_marker
 from pytest_infergate.config.toml import Pricing
 from pytest_infergate.core.advice.demand import Demand
-from pytest_infergate.core.domain.model import Hardware, Note
 from pytest_infergate.core.domain.outcome import Price
+from pytest_infergate.core.domain.values import Hardware, Note
 from pytest_infergate.runner.price_lookup import PriceList
 from pytest_infergate.storage import prices
 

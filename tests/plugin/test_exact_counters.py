@@ -7,7 +7,7 @@ import sys
 import pytest
 from inner_results import failures
 
-from pytest_infergate.core.domain.model import Environment
+from pytest_infergate.core.domain.values import Environment
 from pytest_infergate.runner import run
 
 pytestmark = pytest.mark.slow

@@ -5,7 +5,7 @@ import traceback
 
 import pytest
 
-from pytest_infergate.core.domain.model import Case
+from pytest_infergate.core.domain.values import Case
 from pytest_infergate.plugin.fixture import Infer
 from pytest_infergate.plugin.modes import Inactive
 

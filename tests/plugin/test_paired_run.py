@@ -877,7 +877,9 @@ def test_a_file_that_cannot_be_collected_ends_the_run_before_any_launch(paired, 
 def test_an_interpreter_needs_no_revision(paired):
     result = paired.run(f"--infer-against-python={sys.executable}", ONE_LAUNCH)
     assert result.ret == 0, result.stdout.str()
-    result.stdout.fnmatch_lines([f"compared with {sys.executable}, call by call: 1 launch*", "*inconclusive*"])
+    result.stdout.fnmatch_lines(
+        [f"compared with {sys.executable}, call by call: 1 launch*", "*inconclusive*"]
+    )
 
 
 # Runs that end early

@@ -24,7 +24,6 @@ from pytest_infergate.core.domain.measurement import (
     Memory,
     WarmUp,
 )
-from pytest_infergate.core.domain.model import Case, Environment, Hardware, Note
 from pytest_infergate.core.domain.outcome import (
     Budget,
     BudgetCheck,
@@ -38,6 +37,7 @@ from pytest_infergate.core.domain.outcome import (
     Session,
     Verdict,
 )
+from pytest_infergate.core.domain.values import Case, Environment, Hardware, Note
 
 HOSTILE = (
     "<script>alert(1)</script>",

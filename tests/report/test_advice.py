@@ -13,7 +13,7 @@ from pytest_infergate.core.advice.priced_deployments import PricedDeployment
 from pytest_infergate.core.advice.service_times import ServiceTimes
 from pytest_infergate.core.domain.advice_values import CostPoint, Demand, Scaled, Sweep
 from pytest_infergate.core.domain.instance_types import Instance
-from pytest_infergate.core.domain.model import Note
+from pytest_infergate.core.domain.values import Note
 from pytest_infergate.report import advice, html
 from pytest_infergate.report.advice_pages import advice_markdown, advice_text
 from pytest_infergate.report.charts import line_charts

@@ -27,7 +27,7 @@ from pytest_infergate.core.advice.demand import Backlog
 from pytest_infergate.core.advice.recommendation import Job
 from pytest_infergate.core.domain.advice_values import Crossing, Demand, Electricity, Scaled, Sensitivity
 from pytest_infergate.core.domain.instance_types import Instance
-from pytest_infergate.core.domain.model import Note
+from pytest_infergate.core.domain.values import Note
 from pytest_infergate.report import github, html, junit, price_table, text
 from pytest_infergate.report.advice_pages import advice_markdown, advice_text, backlog_text
 

@@ -3,8 +3,8 @@
 import pytest
 
 from pytest_infergate.config.toml import Pricing
-from pytest_infergate.core.domain.model import Hardware
 from pytest_infergate.core.domain.outcome import Price
+from pytest_infergate.core.domain.values import Hardware
 from pytest_infergate.runner.price_lookup import PriceList
 
 MACHINE = Hardware(cpu_model="fake", cores=4)

@@ -9,10 +9,10 @@ from savers import save_baselines
 
 from pytest_infergate.core.gate.baseline import merge_baselines
 from pytest_infergate.errors import StorageError
-from pytest_infergate.storage import baseline_document
-from pytest_infergate.storage import folder as folders
+from pytest_infergate.storage import baseline_format
+from pytest_infergate.storage import shared_folder as folders
 from pytest_infergate.storage.baseline_files import FileStore
-from pytest_infergate.storage.store import load_all
+from pytest_infergate.storage.baseline_store import load_all
 from pytest_infergate.testing import sample_session
 
 SESSION = sample_session()
@@ -56,7 +56,7 @@ def test_reading_makes_nothing(store, folder):
 
 
 def test_a_class_is_one_reviewable_file(recorded, folder):
-    assert (folder / f"{ID}.json").read_text(encoding="utf-8") == baseline_document.encode_baseline(SESSION)
+    assert (folder / f"{ID}.json").read_text(encoding="utf-8") == baseline_format.encode_baseline(SESSION)
 
 
 def test_only_baselines_are_left_for_version_control(recorded, folder):
@@ -108,11 +108,11 @@ def test_paths_never_leave_the_folder(store, folder, snapshot):
 
 
 DAMAGED = {
-    "truncated": baseline_document.encode_baseline(SESSION)[:200].encode(),
-    "conflict": b"<<<<<<< HEAD\n" + baseline_document.encode_baseline(SESSION).encode(),
-    "newer": baseline_document.encode_baseline(SESSION).replace('_version": 2', '_version": 3').encode(),
+    "truncated": baseline_format.encode_baseline(SESSION)[:200].encode(),
+    "conflict": b"<<<<<<< HEAD\n" + baseline_format.encode_baseline(SESSION).encode(),
+    "newer": baseline_format.encode_baseline(SESSION).replace('_version": 2', '_version": 3').encode(),
     "no text": b"\xff\xfe\x00",
-    "nonsense": baseline_document.encode_baseline(SESSION).replace("0.0125", "-1").encode(),
+    "nonsense": baseline_format.encode_baseline(SESSION).replace("0.0125", "-1").encode(),
     "empty": b"",
 }
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from savers import save_counters
 
 from pytest_infergate.core.domain.measurement import OperatorWork
-from pytest_infergate.core.domain.model import Case
 from pytest_infergate.core.domain.records import CounterKey, CounterRecord, Tally
+from pytest_infergate.core.domain.values import Case
 from pytest_infergate.errors import StorageError
 from pytest_infergate.storage import counter_files
 from pytest_infergate.storage.counter_files import CounterFiles, file_name

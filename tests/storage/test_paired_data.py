@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pytest_infergate.core.domain.launch_times import Launch
-from pytest_infergate.core.domain.model import Case
 from pytest_infergate.core.domain.outcome import Against
+from pytest_infergate.core.domain.values import Case
 from pytest_infergate.core.gate.launch_location import Spread
-from pytest_infergate.core.gate.paired import PairedTerms, decide
+from pytest_infergate.core.gate.paired_times import PairedTerms, decide
 from pytest_infergate.errors import StorageError
 from pytest_infergate.storage import paired_data
 from pytest_infergate.storage.atomic import atomic_write

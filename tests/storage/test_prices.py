@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pytest_infergate.core.domain import hardware_names, instance_types
 from pytest_infergate.core.domain.instance_types import Instance
 from pytest_infergate.errors import StorageError
-from pytest_infergate.storage import catalogues, prices
+from pytest_infergate.storage import price_catalogues, prices
 
 HEADER = "provider,region,name,vcpus,usd_per_hour,as_of"
 ROW = "aws,us-east-1,c7i.xlarge,4,0.1785,2026-07-20"
@@ -295,7 +295,7 @@ def test_a_catalogue_of_offers(table):
         "c7i.48xlarge,eu-west-1,8.6,192,384.0,0,,,False,",
         name="aws.csv",
     )
-    instances, notes = catalogues.import_catalog(path, as_of="2026-07-01")
+    instances, notes = price_catalogues.import_catalog(path, as_of="2026-07-01")
     shared = {"provider": "aws", "as_of": date(2026, 7, 1), "source": "aws.csv"}
     assert instances == (
         Instance(
@@ -321,7 +321,7 @@ def test_a_catalogue_of_skypilot(table):
         "m7i.xlarge,,,4.0,16.0,0.2,0.09,us-east-1,a",
         "m7i.xlarge,,,4.0,16.0,0.2,0.08,us-east-1,b",
     )
-    instances, notes = catalogues.import_catalog(path, provider="Lambda")
+    instances, notes = price_catalogues.import_catalog(path, provider="Lambda")
     assert [
         (one.full_name, one.accelerator, one.accelerator_count, one.spot_usd_per_hour) for one in instances
     ] == [
@@ -339,7 +339,7 @@ def test_a_table_of_facts_with_columns_of_its_own(table):
         'aws,us-east-1,g6e.xlarge,L40S,1,4,32.0,1.861,0.9154,2026-07-20,"a, b",x86_64,AMD 7R13',
         "lambda,us-east-1,cpu_4x_general,,0,4,16,0.2,,,catalogue,x86_64,",
     )
-    instances, notes = catalogues.import_catalog(path)
+    instances, notes = price_catalogues.import_catalog(path)
     assert instances == (
         Instance(
             provider="aws", region="us-east-1", name="g6e.xlarge", vcpus=4, memory_gib=32.0, accelerator="L40S",
@@ -368,7 +368,7 @@ def test_what_cannot_be_a_price_is_left_out_and_counted(table, snapshot):
         "nameless,r,1.0,4,16.0,2,,,False,",
         "spot-only,r,1.0,4,16.0,0,,,True,",
     )
-    instances, (note,) = catalogues.import_catalog(path)
+    instances, (note,) = price_catalogues.import_catalog(path)
     assert [one.name for one in instances] == ["ok"]
     assert note.code == "prices-left-out"
     assert said(note, path) == snapshot
@@ -382,7 +382,7 @@ def test_a_catalogue_that_contradicts_itself_is_doubted(table, snapshot):
         "b,r,9.80,4,16.0,1,L4,24,False,",
         "b,r,9.90,4,16.0,1,L4,24,True,",
     )
-    instances, notes = catalogues.import_catalog(path)
+    instances, notes = price_catalogues.import_catalog(path)
     assert [(one.usd_per_hour, one.spot_usd_per_hour) for one in instances] == [(1.2, None), (9.8, None)]
     assert codes(notes) == ["prices-contradictory", "spot-dropped", "prices-doubtful"]
     assert [said(note, path) for note in notes] == snapshot
@@ -394,13 +394,13 @@ def test_a_file_that_is_no_catalogue_is_refused(table, snapshot):
         [GPUHUNT + ",eur_per_hour", "a,r,1,4,16,0,,,False,,1"],
         [GPUHUNT, "a,r,,4,16,0,,,False,"],
     ]
-    assert [refused(table(*lines), catalogues.import_catalog) for lines in files] == snapshot
+    assert [refused(table(*lines), price_catalogues.import_catalog) for lines in files] == snapshot
 
 
 def test_a_day_that_is_none_is_refused(table):
     for text in ("July", "2026-13-45"):
         with pytest.raises(StorageError, match=repr(text)):
-            catalogues.import_catalog(table(GPUHUNT, "a,r,1,4,16,0,,,False,"), as_of=text)
+            price_catalogues.import_catalog(table(GPUHUNT, "a,r,1,4,16,0,,,False,"), as_of=text)
 
 
 # gpuhunt
@@ -448,7 +448,7 @@ def test_fresh_prices_carry_the_day_of_the_catalogue(monkeypatch):
         [offer(), offer(price=0.3, spot=True), offer(gpu_name=None, gpu_count=0, instance_name="c7i")]
     )
     monkeypatch.setitem(sys.modules, "gpuhunt", module)
-    instances, notes = catalogues.refresh(["aws"])
+    instances, notes = price_catalogues.refresh(["aws"])
     assert module.Catalog.asked == ["aws"]
     assert [(one.full_name, one.as_of, one.source) for one in instances] == [
         ("aws/c7i", date(2026, 7, 15), "gpuhunt 20260715-3"),
@@ -460,13 +460,13 @@ def test_fresh_prices_carry_the_day_of_the_catalogue(monkeypatch):
 
 def test_a_catalogue_without_a_day_is_of_today(monkeypatch):
     monkeypatch.setitem(sys.modules, "gpuhunt", catalogue([offer()], version="latest"))
-    monkeypatch.setattr(catalogues, "today", lambda: date(2026, 8, 1))
-    assert catalogues.refresh(["aws"])[0][0].as_of == date(2026, 8, 1)
+    monkeypatch.setattr(price_catalogues, "today", lambda: date(2026, 8, 1))
+    assert price_catalogues.refresh(["aws"])[0][0].as_of == date(2026, 8, 1)
 
 
 def test_a_provider_that_could_not_be_fetched_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "gpuhunt", catalogue([offer()]))
-    _, (note,) = catalogues.refresh()
+    _, (note,) = price_catalogues.refresh()
     assert all(name in note.text for name in ("azure", "lambdalabs", "nebius", "runpod"))
     assert "aws" not in note.text
 
@@ -474,7 +474,7 @@ def test_a_provider_that_could_not_be_fetched_is_named(monkeypatch):
 def unfetched(*providers):
     """What is said of prices that cannot be fetched."""
     with pytest.raises(StorageError) as caught:
-        pytest.fail(f"fetched {catalogues.refresh(*providers)}")
+        pytest.fail(f"fetched {price_catalogues.refresh(*providers)}")
     return str(caught.value)
 
 

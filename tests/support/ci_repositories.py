@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 
-from pytest_infergate.core.domain.model import Case, Environment
 from pytest_infergate.core.domain.outcome import (
     CaseResult,
     CaseVerdict,
@@ -17,7 +16,8 @@ from pytest_infergate.core.domain.outcome import (
     Session,
     Verdict,
 )
-from pytest_infergate.report import results
+from pytest_infergate.core.domain.values import Case, Environment
+from pytest_infergate.report import results_json
 
 ZEROS = "0" * 40
 NOWHERE = "deadbeef" * 5
@@ -250,7 +250,7 @@ class Stub:
     def leaves(self, found, code=None):
         """Let it leave these results, a session or a text or nothing, and end as it would with them."""
         path = self.folder / "prepared.json"
-        text = results.render_results(found) if isinstance(found, Session) else found
+        text = results_json.render_results(found) if isinstance(found, Session) else found
         path.write_text(text or "")
         self._monkeypatch.setenv("STUB_RESULTS", "" if text is None else str(path))
         passed = not isinstance(found, Session) or found.gate.passed

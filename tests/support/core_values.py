@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import pytest
 
 from pytest_infergate.core.domain.measurement import Counters, Estimate, Latency, Measurement, Memory, WarmUp
-from pytest_infergate.core.domain.model import Case, Environment, Hardware
 from pytest_infergate.core.domain.outcome import CaseResult, Outcome
 from pytest_infergate.core.domain.records import Baseline, BaselineCase, BaselinePoint
+from pytest_infergate.core.domain.values import Case, Environment, Hardware
 
 HARDWARE = Hardware(cpu_model="Test CPU", isa=("avx2",), cores=4)
 OTHER_HARDWARE = Hardware(cpu_model="Other CPU", isa=("avx2",), cores=4)

@@ -2,8 +2,8 @@
 
 import torch
 
-from pytest_infergate.core.domain.model import Case
 from pytest_infergate.core.domain.outcome import CaseResult, Outcome
+from pytest_infergate.core.domain.values import Case
 from pytest_infergate.core.gate import counter_changes as core
 from pytest_infergate.devices.cpu import Cpu
 from pytest_infergate.instruments import operator_counters

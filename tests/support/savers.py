@@ -1,7 +1,7 @@
 """What processes save that run at once: they import this module alone."""
 
-from pytest_infergate.core.domain.model import Case
 from pytest_infergate.core.domain.records import CounterKey, CounterRecord, Tally
+from pytest_infergate.core.domain.values import Case
 from pytest_infergate.storage.baseline_files import FileStore
 from pytest_infergate.storage.counter_files import CounterFiles
 from pytest_infergate.testing import sample_session

@@ -14,8 +14,8 @@ from pytest_infergate.core.domain.advice_values import (
     Sweep,
 )
 from pytest_infergate.core.domain.measurement import Counters, Peaks
-from pytest_infergate.core.domain.model import Hardware, Note
 from pytest_infergate.core.domain.outcome import Against, Comparison, Outcome, Verdict
+from pytest_infergate.core.domain.values import Hardware, Note
 from pytest_infergate.report import html
 
 COMMIT = "1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d"

@@ -11,9 +11,9 @@ from typing import Final, Literal, NamedTuple
 
 from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.measurement import Measurement
-from pytest_infergate.core.domain.model import Struct
 from pytest_infergate.core.domain.outcome import CaseResult, Outcome
 from pytest_infergate.core.domain.stats import positive
+from pytest_infergate.core.domain.values import Struct
 
 # A device that waits for the host computes for a part of the call only, while the host is busy for most of
 # it. Both are required: a call that waits for its own work keeps the host busy too.

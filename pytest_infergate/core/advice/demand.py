@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.advice_values import PATTERNS, Demand
-from pytest_infergate.core.domain.model import Struct
 from pytest_infergate.core.domain.spelling import not_one_of
+from pytest_infergate.core.domain.values import Struct
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,9 +10,9 @@ import msgspec
 from pytest_infergate.core.advice.service_times import ServiceTimes
 from pytest_infergate.core.domain import energy, launch_spread, units
 from pytest_infergate.core.domain.measurement import ConcurrentRun, Energy, Measurement
-from pytest_infergate.core.domain.model import Case, Hardware, Note, Struct
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.outcome import CaseResult, CaseVerdict, Outcome, Session, Verdict
+from pytest_infergate.core.domain.values import Case, Hardware, Note, Struct
 
 # Results files come from elsewhere and may contain anything. Within these bounds, far beyond what a clock or
 # a meter can measure, every figure of a plan stays finite.

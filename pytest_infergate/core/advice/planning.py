@@ -18,7 +18,7 @@ from pytest_infergate.core.advice.priced_deployments import PricedDeployment
 from pytest_infergate.core.domain import energy, instance_types
 from pytest_infergate.core.domain.advice_values import SCALE_UP, Demand, Electricity, Plan, QueueLoad
 from pytest_infergate.core.domain.instance_types import Instance
-from pytest_infergate.core.domain.model import Struct
+from pytest_infergate.core.domain.values import Struct
 
 WAITS: Final = (0.0, 0.1, 0.25)
 """Times that a server may wait for its batch to fill, as shares of the limit."""

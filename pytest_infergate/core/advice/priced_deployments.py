@@ -10,8 +10,8 @@ import msgspec
 from pytest_infergate.core.advice.deployments import Deployment
 from pytest_infergate.core.domain import instance_types, units
 from pytest_infergate.core.domain.instance_types import Instance
-from pytest_infergate.core.domain.model import Note, Struct
 from pytest_infergate.core.domain.notes import NoteCode
+from pytest_infergate.core.domain.values import Note, Struct
 
 # The operating system and the server need memory as well.
 MEMORY_MARGIN: Final = 1.1

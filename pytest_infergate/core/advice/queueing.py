@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pytest_infergate.core.advice.service_times import LAST_INTERVAL, PERCENTILES, Curve, ServiceTimes
 from pytest_infergate.core.domain.advice_values import QueueLoad
-from pytest_infergate.core.domain.model import Struct
+from pytest_infergate.core.domain.values import Struct
 
 if TYPE_CHECKING:
     import numpy as np

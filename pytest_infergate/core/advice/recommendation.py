@@ -30,8 +30,8 @@ from pytest_infergate.core.advice.sensitivity import (
 from pytest_infergate.core.domain import instance_types, units
 from pytest_infergate.core.domain.advice_values import Advice, Plan, Scaled, Sweep
 from pytest_infergate.core.domain.bisection import integer_between, last_that_holds
-from pytest_infergate.core.domain.model import Note, Struct
 from pytest_infergate.core.domain.notes import NoteCode
+from pytest_infergate.core.domain.values import Note, Struct
 
 MAX_STREAMS_PER_INSTANCE: Final = 1_000
 """Number of streams of one instance up to which the exact number is searched for."""

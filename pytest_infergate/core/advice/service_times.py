@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Final, NamedTuple
 
 from pytest_infergate.core.domain import units
-from pytest_infergate.core.domain.model import Struct
+from pytest_infergate.core.domain.values import Struct
 
 PERCENTILES: Final = 101
 """Number of percentiles of a distribution: the 0th to the 100th."""

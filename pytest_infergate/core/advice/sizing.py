@@ -15,8 +15,8 @@ from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.advice_values import Demand, QueueLoad
 from pytest_infergate.core.domain.bisection import integer_between, last_that_holds
 from pytest_infergate.core.domain.instance_types import UTILISATION
-from pytest_infergate.core.domain.model import Note, Struct
 from pytest_infergate.core.domain.notes import NoteCode
+from pytest_infergate.core.domain.values import Note, Struct
 
 if TYPE_CHECKING:
     import numpy as np

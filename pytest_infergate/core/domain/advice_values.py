@@ -10,8 +10,8 @@ from typing import Final, Literal
 
 import msgspec
 
-from pytest_infergate.core.domain.model import Note, Struct
 from pytest_infergate.core.domain.spelling import not_one_of
+from pytest_infergate.core.domain.values import Note, Struct
 
 PATTERNS: Final = ("poisson", "periodic")
 """How requests arrive: at random moments, or at equal intervals within each stream."""

@@ -11,8 +11,8 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from pytest_infergate.core.domain.measurement import Energy, Estimate, Latency
-from pytest_infergate.core.domain.model import Hardware
 from pytest_infergate.core.domain.spelling import not_one_of
+from pytest_infergate.core.domain.values import Hardware
 
 # The energy counter of a board advances every 20 to 100 ms, so both ends of a window are known to 0.1 s.
 TICK_SECONDS: Final = 0.1

@@ -18,10 +18,10 @@ from pytest_infergate.core.domain.hardware_names import (
     same_accelerator,
     same_cpu,
 )
-from pytest_infergate.core.domain.model import Hardware, Note, Struct
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.outcome import Price
 from pytest_infergate.core.domain.spelling import did_you_mean
+from pytest_infergate.core.domain.values import Hardware, Note, Struct
 
 # A twelfth of a year of 365 days: clouds multiply hourly prices with this number.
 HOURS_PER_MONTH: Final = 730.0

@@ -6,7 +6,7 @@ import math
 from typing import Final
 
 from pytest_infergate.core.domain import stats
-from pytest_infergate.core.domain.model import Struct
+from pytest_infergate.core.domain.values import Struct
 
 # Heavier code draws more power, so a power cap is an effect of the code and not of the machine.
 OWN_REASONS: Final = ("power cap",)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from pytest_infergate.core.domain.model import Note, Struct
+from pytest_infergate.core.domain.values import Note, Struct
 
 
 class Estimate(Struct, frozen=True, kw_only=True):

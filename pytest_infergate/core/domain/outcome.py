@@ -8,8 +8,8 @@ import msgspec
 
 from pytest_infergate.core.domain.advice_values import Recommendations
 from pytest_infergate.core.domain.measurement import Estimate, Measurement, Peaks
-from pytest_infergate.core.domain.model import SCHEMA_VERSION, Case, Environment, Hardware, Note, Struct
 from pytest_infergate.core.domain.notes import NoteCode
+from pytest_infergate.core.domain.values import SCHEMA_VERSION, Case, Environment, Hardware, Note, Struct
 
 
 class Outcome(str, enum.Enum):

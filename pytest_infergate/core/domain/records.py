@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from pytest_infergate.core.domain.measurement import OperatorWork
-from pytest_infergate.core.domain.model import SCHEMA_VERSION, Case, Hardware, Struct
+from pytest_infergate.core.domain.values import SCHEMA_VERSION, Case, Hardware, Struct
 
 
 class BaselinePoint(Struct, frozen=True, kw_only=True):

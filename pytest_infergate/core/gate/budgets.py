@@ -7,10 +7,10 @@ import math
 from pytest_infergate.core.domain import metrics, stats, units
 from pytest_infergate.core.domain.measurement import Estimate, Measurement
 from pytest_infergate.core.domain.metrics import Metric
-from pytest_infergate.core.domain.model import Note
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.outcome import Budget, BudgetCheck, Price, Verdict
-from pytest_infergate.core.gate.stored import IDLE, MAX_CONTENTION
+from pytest_infergate.core.domain.values import Note
+from pytest_infergate.core.gate.stored_times import IDLE, MAX_CONTENTION
 
 # A case spends about as much time on its warm-up and the reference workloads as on its own calls.
 TIME_FOR_A_CALL = 2.0

@@ -15,11 +15,11 @@ import msgspec
 
 from pytest_infergate.core.domain.measurement import Counters, OperatorWork
 from pytest_infergate.core.domain.metrics import COUNTERS
-from pytest_infergate.core.domain.model import Note
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.outcome import CaseResult, Cause, Comparison, Outcome, Verdict
 from pytest_infergate.core.domain.places import collapse_places, count_places, expand_places
 from pytest_infergate.core.domain.records import CounterKey, CounterRecord, Tally
+from pytest_infergate.core.domain.values import Note
 
 ALL_COUNTERS: Final = "counters"
 """Name of a tolerance for every counter, and metric of a comparison that concerns several."""

@@ -10,7 +10,6 @@ import msgspec
 
 from pytest_infergate.core.domain import launch_spread, units
 from pytest_infergate.core.domain.measurement import Measurement
-from pytest_infergate.core.domain.model import Case, Environment, Note
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.outcome import (
     BudgetCheck,
@@ -24,7 +23,8 @@ from pytest_infergate.core.domain.outcome import (
     Verdict,
 )
 from pytest_infergate.core.domain.records import Baseline, CounterRecord
-from pytest_infergate.core.gate import budgets, counter_changes, stored
+from pytest_infergate.core.domain.values import Case, Environment, Note
+from pytest_infergate.core.gate import budgets, counter_changes, stored_times
 from pytest_infergate.core.gate.renames import renamed_cases
 
 SEVERITY = {verdict: rank for rank, verdict in enumerate(Verdict)}
@@ -79,11 +79,11 @@ def judge(
     measurement = result.measurement
     if result.outcome is Outcome.MEASURED and measurement is not None:
         given = result.tolerance.get("p50")
-        time = stored.compare_time(
+        time = stored_times.compare_time(
             history, measurement, policy.time_tolerance if given is None else given, cases
         )
         if not history and (reason := _other_hardware(result, baselines.values())):
-            time = stored.incomparable(measurement, reason)
+            time = stored_times.incomparable(measurement, reason)
         recorded = (records or {}).get(result.case)
         exact = _compare_counters(recorded, result, policy, environment, recording=policy.saving)
         band = launch_spread.launch_band(history, virtual=environment.virtual)

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from pytest_infergate.core.domain import stats
-from pytest_infergate.core.domain.model import Struct
+from pytest_infergate.core.domain.values import Struct
 
 # Simulated with one launch in twenty off by 10 %, clamping one launch in ten confirms +3 % in 93 % of runs,
 # the plain mean in 83 %. Clamping any number would confirm 99 %, but call identical code regressed in 12 to

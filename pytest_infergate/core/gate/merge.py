@@ -7,8 +7,8 @@ from collections.abc import Container, Iterable, Sequence
 import msgspec
 
 from pytest_infergate.core.domain.advice_values import Recommendations
-from pytest_infergate.core.domain.model import Case, Environment, Note
 from pytest_infergate.core.domain.outcome import CaseVerdict, Outcome, Session
+from pytest_infergate.core.domain.values import Case, Environment, Note
 from pytest_infergate.core.gate import decide
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from pytest_infergate.core.domain.model import Case
+from pytest_infergate.core.domain.values import Case
 
 
 def renamed_cases(missing: Sequence[Case], new: Sequence[Case]) -> list[tuple[Case, Case]]:

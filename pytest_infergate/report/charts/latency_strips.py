@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from pytest_infergate.core.domain import units
-from pytest_infergate.core.domain.model import Struct
+from pytest_infergate.core.domain.values import Struct
 from pytest_infergate.report.charts.scale import BOX, LogScale, spanning
 
 STRIP = 58
@@ -22,8 +22,10 @@ _BIN = 5
 """Width of a bin of an outline, in units of the box."""
 _STEPS = 25
 """Percentiles behind an outline. With all hundred, paths are longer, and no difference is visible."""
+# Bins of few percentiles are ragged, which looks like several modes.
 _KERNEL = (1, 4, 6, 4, 1)
 """Binomial weights that smooth the bins."""
+# Marks at the ends must not be cut off.
 _MARGIN = 0.02
 """Share of the width that stays empty on either side."""
 _REACH = {"p50": 3.0, "p95": 3.0, "limit": 3.0, "expected": 30.0}

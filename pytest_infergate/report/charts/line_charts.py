@@ -10,7 +10,7 @@ import msgspec
 from pytest_infergate.core.advice.bottleneck import Bottleneck
 from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.advice_values import Advice
-from pytest_infergate.core.domain.model import Struct
+from pytest_infergate.core.domain.values import Struct
 from pytest_infergate.report.charts.scale import BOX, LogScale, spanning
 
 HEIGHT: Final = 220
@@ -19,6 +19,7 @@ FOOT: Final = 26
 """Height of the labels below the plot, in pixels."""
 STYLES: Final = 6
 """Number of styles, which differ in colour, dashes and shape; further lines repeat them."""
+# A chart of more points is a solid area, and slow to draw without a script.
 MAX_POINTS: Final = 400
 """Maximum number of points of a chart and of rows of its table, so that the page opens quickly."""
 _MIN_FIGURE: Final = 1e-100
@@ -157,6 +158,7 @@ def _batches(answer: Advice) -> Chart | None:
         across="batch size",
         up="items per second of one machine",
         formats=(lambda value: f"{value:g}", _rate),
+        # More than eight labels would overlap on a narrow page.
         places=sorted({float(size) for sweep in answer.sweeps for size in sweep.batch_sizes})[-8:],
         headers=("Deployment", "Batch", "p50 of a call", "Items per second"),
         cells=[
@@ -249,6 +251,7 @@ def _chart(  # noqa: PLR0913 - a chart has this many parts
         msgspec.structs.replace(line, points=tuple(point for point in line.points if _placeable(*point)))
         for line in lines
     ]
+    # Axes contain all lines, so that none is cut off.
     points = [point for line in lines for point in line.points]
     if not points:
         return None
@@ -289,6 +292,7 @@ def _drawn(line: Line, index: int, x: LogScale, y: LogScale) -> DrawnLine:
         label=line.label,
         style=index % STYLES,
         path=path,
+        # Without markers, a line is a limit and not a series of measurements.
         points=() if line.bare else tuple((_percentage(x, a), _pixels(y, b)) for a, b in points),
     )
 

@@ -10,12 +10,13 @@ import math
 from collections.abc import Iterable
 from typing import Final
 
-from pytest_infergate.core.domain.model import Struct
+from pytest_infergate.core.domain.values import Struct
 
 BOX: Final = 1000
 """Width of the stretched box."""
 _TICKS: Final = 6
 """Maximum number of ticks of a scale."""
+# Steps of 1, 2 and 5 leave a narrow scale with one or two ticks.
 _DECADES: Final = 6.0
 """Scales whose ends differ by less than this factor get evenly spaced ticks."""
 _NICE: Final = (1, 2, 2.5, 5, 10)

@@ -6,8 +6,8 @@ from core_values import ENVIRONMENT, HARDWARE, OTHER_HARDWARE, case, latency, me
 from pytest_infergate.core.advice import deployments, priced_deployments
 from pytest_infergate.core.domain.instance_types import Instance
 from pytest_infergate.core.domain.measurement import ConcurrentRun, Energy
-from pytest_infergate.core.domain.model import Hardware, Note
 from pytest_infergate.core.domain.outcome import Against, CaseVerdict, Outcome, Policy, Session, Verdict
+from pytest_infergate.core.domain.values import Hardware, Note
 from pytest_infergate.core.gate import decide
 
 OWN = Instance(

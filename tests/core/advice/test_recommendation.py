@@ -27,10 +27,10 @@ from pytest_infergate.core.advice.service_times import ServiceTimes
 from pytest_infergate.core.domain import instance_types
 from pytest_infergate.core.domain.instance_types import Instance
 from pytest_infergate.core.domain.measurement import ConcurrentRun, Energy, Memory
-from pytest_infergate.core.domain.model import Environment, Hardware, Note
 from pytest_infergate.core.domain.outcome import Against, CaseVerdict, Policy, Session, Verdict
+from pytest_infergate.core.domain.values import Environment, Hardware, Note
 from pytest_infergate.core.gate import decide
-from pytest_infergate.report import results
+from pytest_infergate.report import results_json
 
 GPU = Hardware(cpu_model="Test CPU", cores=4, accelerator="NVIDIA L4", accelerator_count=1)
 
@@ -154,7 +154,7 @@ def recorded(model):
     found = []
     for name, usd in OWN_PRICES.items():
         file = RECORDED / f"{name}.json"
-        for one in deployments.deployments(results.parse_all(file.read_bytes(), file.name)):
+        for one in deployments.deployments(results_json.parse_all(file.read_bytes(), file.name)):
             # Without means a distribution is straight lines between its percentiles, all along.
             straight = msgspec.structs.replace(one.service, means=())
             if one.model.endswith(model):

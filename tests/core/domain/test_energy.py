@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from pytest_infergate.core.domain import energy
 from pytest_infergate.core.domain.measurement import Energy
-from pytest_infergate.core.domain.model import Hardware
+from pytest_infergate.core.domain.values import Hardware
 
 MILAN = Hardware(cpu_model="AMD EPYC 7763 64-Core Processor (25/1)", cores=4)
 

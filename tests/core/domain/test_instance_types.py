@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from pytest_infergate.core.domain import hardware_names, instance_types
 from pytest_infergate.core.domain.instance_types import Instance
-from pytest_infergate.core.domain.model import Case, Environment, Hardware, Note
 from pytest_infergate.core.domain.outcome import Budget, CaseResult, Outcome, Policy, Price, Verdict
+from pytest_infergate.core.domain.values import Case, Environment, Hardware, Note
 from pytest_infergate.core.gate import budgets, decide
 
 rates = st.floats(1e-3, 1e6)

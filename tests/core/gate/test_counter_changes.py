@@ -8,10 +8,10 @@ from msgspec.structs import replace
 
 from pytest_infergate.core.domain.measurement import Counters, OperatorWork
 from pytest_infergate.core.domain.metrics import COUNTERS
-from pytest_infergate.core.domain.model import Note
 from pytest_infergate.core.domain.outcome import Cause, Comparison, Outcome, Verdict
 from pytest_infergate.core.domain.places import MAX_PLACES
 from pytest_infergate.core.domain.records import CounterKey, CounterRecord, Tally
+from pytest_infergate.core.domain.values import Note
 from pytest_infergate.core.gate import counter_changes
 from pytest_infergate.core.gate.counter_changes import MAX_CAUSES, merge_records
 

@@ -16,7 +16,6 @@ from core_values import (
 from msgspec.structs import replace
 
 from pytest_infergate.core.domain.measurement import Estimate
-from pytest_infergate.core.domain.model import Environment, Note
 from pytest_infergate.core.domain.outcome import (
     Budget,
     BudgetCheck,
@@ -27,6 +26,7 @@ from pytest_infergate.core.domain.outcome import (
     Policy,
     Verdict,
 )
+from pytest_infergate.core.domain.values import Environment, Note
 from pytest_infergate.core.gate import counter_changes
 from pytest_infergate.core.gate.decide import fails, gate_session, is_decided, judge
 

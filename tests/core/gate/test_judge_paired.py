@@ -5,8 +5,8 @@ from itertools import product
 import pytest
 from core_values import ENVIRONMENT, HARDWARE, case, counted, measurement, result
 
-from pytest_infergate.core.domain.model import Environment, Note
 from pytest_infergate.core.domain.outcome import Budget, Comparison, GateMode, Outcome, Policy, Verdict
+from pytest_infergate.core.domain.values import Environment, Note
 from pytest_infergate.core.gate import decide
 from pytest_infergate.core.gate.decide import judge_paired
 

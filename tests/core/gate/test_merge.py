@@ -3,8 +3,8 @@ import itertools
 import msgspec
 from core_values import ENVIRONMENT, HARDWARE, OTHER_HARDWARE, case, measurement, refusal, result
 
-from pytest_infergate.core.domain.model import Environment, Hardware, Note
 from pytest_infergate.core.domain.outcome import CaseVerdict, Outcome, Policy, Session, Verdict
+from pytest_infergate.core.domain.values import Environment, Hardware, Note
 from pytest_infergate.core.gate import decide
 from pytest_infergate.core.gate.merge import flat_session, machines, merge_sessions
 

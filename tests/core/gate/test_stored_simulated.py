@@ -10,7 +10,7 @@ import pytest
 from core_values import measurement, point
 
 from pytest_infergate.core.domain.outcome import Verdict
-from pytest_infergate.core.gate.stored import compare_time
+from pytest_infergate.core.gate.stored_times import compare_time
 
 CASES = 10
 RUNS = 20_000

@@ -17,9 +17,9 @@ import msgspec
 
 from pytest_infergate.core.domain import stats, units
 from pytest_infergate.core.domain.launch_times import Launch
-from pytest_infergate.core.domain.model import Note, Struct
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.outcome import Comparison, Verdict
+from pytest_infergate.core.domain.values import Note, Struct
 from pytest_infergate.core.gate.launch_location import Location, Spread, location
 
 SCREEN_ANALYSES: Final = (3, 5, 7, 10, 15)

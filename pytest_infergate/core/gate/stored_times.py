@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 from pytest_infergate.core.domain import stats, units
 from pytest_infergate.core.domain.measurement import Measurement
-from pytest_infergate.core.domain.model import Note
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.outcome import Comparison, Verdict
 from pytest_infergate.core.domain.records import BaselinePoint
+from pytest_infergate.core.domain.values import Note
 
 # Shared among the cases of a run. None of 100,000 simulated runs of ten cases of identical code failed, and
 # none of 112 measured comparisons was regressed or suspected.

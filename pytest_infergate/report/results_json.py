@@ -10,16 +10,18 @@ from typing import Any
 
 import msgspec
 
-from pytest_infergate.core.domain.model import SCHEMA_VERSION, Note, Struct
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.outcome import CaseResult, CaseVerdict, Merged, Outcome, Session
 from pytest_infergate.core.domain.units import round_significant
-from pytest_infergate.core.domain.version_1 import upgraded
+from pytest_infergate.core.domain.upgrade_0_1 import upgraded
+from pytest_infergate.core.domain.values import SCHEMA_VERSION, Note, Struct
 from pytest_infergate.errors import StorageError
 
 SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+# Five thousand cases have about 15 MB. A limit keeps an untrusted file from filling the memory.
 MAX_RESULTS_BYTES = 256 * 10**6
-"""A results file of five thousand cases has about 15 MB."""
+"""Maximum size of a results file."""
+# msgspec reads integers of any size, but writes at most 64 bits.
 MAX_INTEGER = 2**63 - 1
 _HINT = "Hint: write the file again with --infer-json"
 _LONG_NUMBER = re.compile(r"\d{19}")
@@ -62,6 +64,7 @@ def _builtins(session: Session) -> dict[str, Any]:
 
 def formatted_json(value: object) -> str:
     """Encode a value as JSON, with sorted keys and a newline at the end."""
+    # Sorted keys and lines of their own make two files comparable with diff.
     return msgspec.json.format(msgspec.json.encode(value, order="sorted"), indent=1).decode() + "\n"
 
 
@@ -142,6 +145,7 @@ def _decoded(content: str | bytes, where: str) -> str:
         text = content.decode() if isinstance(content, bytes) else content
     except UnicodeDecodeError as error:
         raise StorageError(f"{where}: not UTF-8 at byte {error.start}. {_HINT}") from None
+    # PowerShell and some editors write a byte order mark.
     text = text.removeprefix("\ufeff")
     if not text.strip():
         raise StorageError(f"{where}: the file is empty. {_HINT}")
@@ -237,6 +241,7 @@ def _finite(value: Any) -> Any:
     An optional field becomes ``None``, an entry of a mapping is removed, and a sequence of figures becomes
     empty. A value with a required figure that is removed is removed too. ``None`` for a removed value.
     """
+    # JSON has neither NaN nor infinity, so a file with them could not be read by others.
     if isinstance(value, float):
         return round_significant(value) if math.isfinite(value) else None
     if isinstance(value, Struct):
@@ -258,6 +263,7 @@ def _finite_struct(struct: Struct) -> Struct | None:
     for name, optional in _optional(type(struct)).items():
         before = getattr(struct, name)
         kept[name] = _finite(before)
+        # A value without a required field cannot exist, so it is removed as a whole.
         if kept[name] is None and before is not None and not optional:
             return None
     return type(struct)(**kept)

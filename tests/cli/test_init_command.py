@@ -14,7 +14,7 @@ from ci_repositories import Remote, Service, alone, git, write
 from refusals import refused
 
 from pytest_infergate import __version__
-from pytest_infergate.cli import main, starter
+from pytest_infergate.cli import init_command, main
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 
@@ -100,10 +100,10 @@ def test_a_second_time_there_is_nothing_to_write(repository, run):
 
 
 def test_a_file_that_came_in_between_stays(repository):
-    plan = starter.plan_starter(repository)
+    plan = init_command.plan_starter(repository)
     write(repository, {TEST: "mine"})
-    with pytest.raises(starter.StorageError, match=r"test_inference\.py"):
-        starter.write_files(plan)
+    with pytest.raises(init_command.StorageError, match=r"test_inference\.py"):
+        init_command.write_files(plan)
     assert (repository / TEST).read_text() == "mine"
 
 
@@ -173,7 +173,7 @@ def test_the_tests_may_be_elsewhere(repository, run):
 
 def test_the_workflow_of_the_examples_is_what_is_written(repository):
     write(repository, {"setup.py": ""})
-    plan = starter.plan_starter(repository)
+    plan = init_command.plan_starter(repository)
     assert [file.path for file in plan.files] == list(map(PurePosixPath, (WORKFLOW, REPORT, TEST, EXAMPLE)))
 
 

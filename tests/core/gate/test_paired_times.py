@@ -6,11 +6,11 @@ import random
 import pytest
 
 from pytest_infergate.core.domain.launch_times import Launch
-from pytest_infergate.core.domain.model import Note
 from pytest_infergate.core.domain.outcome import Verdict
-from pytest_infergate.core.gate import paired
+from pytest_infergate.core.domain.values import Note
+from pytest_infergate.core.gate import paired_times
 from pytest_infergate.core.gate.launch_location import Spread, location
-from pytest_infergate.core.gate.paired import (
+from pytest_infergate.core.gate.paired_times import (
     CONFIRM_ANALYSES,
     SCREEN_ANALYSES,
     Decision,
@@ -94,7 +94,7 @@ def test_a_case_well_within_its_tolerance_is_done_at_the_first_analysis():
         (-0.004, Verdict.EQUIVALENT),
         (-0.05, Verdict.IMPROVED),
     ]:
-        screen = near(effect, paired.MIN_LAUNCHES_UNPOOLED, spread=0.0005)
+        screen = near(effect, paired_times.MIN_LAUNCHES_UNPOOLED, spread=0.0005)
         assert decide(screen, (), PLAN) == Decision(stage=Stage.DONE, verdict=verdict), (effect, verdict)
 
 
@@ -270,5 +270,5 @@ def test_every_analysis_is_planned():
     assert SCREEN_ANALYSES == (3, 5, 7, 10, 15)
     assert CONFIRM_ANALYSES == (5, 7, 10, 15)
     multipliers = [location(near(0, 5)).half_width(level) / location(near(0, 5)).error
-                   for level in (paired.SUSPECT, paired.EQUIVALENT, paired.REGRESSED, paired.REFUTED)]  # fmt: skip
+                   for level in (paired_times.SUSPECT, paired_times.EQUIVALENT, paired_times.REGRESSED, paired_times.REFUTED)]  # fmt: skip
     assert multipliers == pytest.approx([2.09, 2.81, 6.42, 3.06], abs=0.01)

@@ -14,8 +14,8 @@ import msgspec
 
 from pytest_infergate.core.domain import hardware_names, instance_types, units
 from pytest_infergate.core.domain.instance_types import MAX_USD_PER_HOUR, Instance
-from pytest_infergate.core.domain.model import Note, Struct
 from pytest_infergate.core.domain.notes import NoteCode
+from pytest_infergate.core.domain.values import Note, Struct
 from pytest_infergate.errors import StorageError
 from pytest_infergate.storage.prices import (
     NUMBER,

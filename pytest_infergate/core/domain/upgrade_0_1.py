@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from pytest_infergate.core.domain.model import SCHEMA_VERSION
 from pytest_infergate.core.domain.notes import RENAMED
+from pytest_infergate.core.domain.values import SCHEMA_VERSION
 
 FIELDS: Final = {
     "cure": "hint",

@@ -14,11 +14,11 @@ from typing import Any
 
 import msgspec
 
-from pytest_infergate.core.domain.model import SCHEMA_VERSION
 from pytest_infergate.core.domain.records import Baseline
 from pytest_infergate.core.domain.stats import positive
 from pytest_infergate.core.domain.units import round_significant
-from pytest_infergate.core.domain.version_1 import upgraded
+from pytest_infergate.core.domain.upgrade_0_1 import upgraded
+from pytest_infergate.core.domain.values import SCHEMA_VERSION
 from pytest_infergate.core.gate.baseline import merge_baselines
 from pytest_infergate.errors import StorageError
 

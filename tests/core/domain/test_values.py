@@ -1,7 +1,7 @@
 from core_values import HARDWARE, baseline, case, point
 
 from pytest_infergate.core.domain.measurement import Memory
-from pytest_infergate.core.domain.model import Hardware, Note
+from pytest_infergate.core.domain.values import Hardware, Note
 
 
 def test_case_name_tells_what_is_not_default():

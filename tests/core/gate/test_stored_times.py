@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_infergate.core.domain.outcome import Verdict
-from pytest_infergate.core.gate import stored
-from pytest_infergate.core.gate.stored import compare_time
+from pytest_infergate.core.gate import stored_times
+from pytest_infergate.core.gate.stored_times import compare_time
 
 # One session in the baseline: the prior of 10 % with 12 degrees of freedom, and the new launch's own noise.
 # The factors are the 99.5th, 95th and 90th percentile of Student's distribution.
@@ -309,7 +309,7 @@ def test_a_slower_candidate_is_never_judged_milder(p50s, now, tolerance, cases):
 
 
 def test_incomparable_says_why(snapshot):
-    comparison = stored.incomparable(measurement(0.02), "other CPU model")
+    comparison = stored_times.incomparable(measurement(0.02), "other CPU model")
     assert comparison.verdict is Verdict.INCOMPARABLE
     assert (comparison.metric, comparison.evidence, comparison.candidate) == ("p50", "stored", 0.02)
     assert comparison.note.code == "incomparable"

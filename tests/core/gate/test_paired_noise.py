@@ -5,10 +5,10 @@ import math
 import pytest
 
 from pytest_infergate.core.domain.launch_times import GpuState, Launch
-from pytest_infergate.core.domain.model import Note
 from pytest_infergate.core.domain.outcome import Verdict
-from pytest_infergate.core.gate import paired
-from pytest_infergate.core.gate.paired import (
+from pytest_infergate.core.domain.values import Note
+from pytest_infergate.core.gate import paired_times
+from pytest_infergate.core.gate.paired_times import (
     CONTROL_MOVED,
     Decision,
     PairedTerms,
@@ -55,14 +55,14 @@ def hot(base, candidate, reason="hardware thermal slowdown", blocks=20):
 
 def test_a_board_throttled_externally_on_both_sides_alike_says_nothing():
     for base, candidate in [(0, 0), (20, 20), (0, 2), (10, 8)]:
-        row = paired.compared([hot(base, candidate)] * 5, (), PairedTerms(), confirming=0)
+        row = paired_times.compared([hot(base, candidate)] * 5, (), PairedTerms(), confirming=0)
         assert (row.verdict, row.note) == (Verdict.EQUIVALENT, None), (base, candidate)
 
 
 def test_a_board_throttled_on_one_side_makes_the_times_invalid(snapshot):
     notes = []
     for base, candidate in [(0, 3), (20, 0)]:
-        row = paired.compared([hot(base, candidate)] * 5, (), PairedTerms(), confirming=0)
+        row = paired_times.compared([hot(base, candidate)] * 5, (), PairedTerms(), confirming=0)
         assert row.verdict is Verdict.INVALID, (base, candidate)
         assert row.note.code == "throttled", (base, candidate)
         notes.append(str(row.note))
@@ -70,13 +70,13 @@ def test_a_board_throttled_on_one_side_makes_the_times_invalid(snapshot):
 
 
 def test_a_power_cap_is_of_the_work_itself():
-    row = paired.compared([hot(0, 20, "power cap")] * 5, (), PairedTerms(), confirming=0)
+    row = paired_times.compared([hot(0, 20, "power cap")] * 5, (), PairedTerms(), confirming=0)
     assert row.verdict is Verdict.EQUIVALENT
 
 
 def test_without_a_board_nothing_is_throttled_externally():
-    assert paired.throttled([Launch(base=(0.01,), candidate=(0.01,))]) is None
-    assert paired.throttled([]) is None
+    assert paired_times.throttled([Launch(base=(0.01,), candidate=(0.01,))]) is None
+    assert paired_times.throttled([]) is None
 
 
 # The control

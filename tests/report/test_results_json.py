@@ -11,17 +11,17 @@ from json_changes import put
 from sessions import ASKED, SWEEP, advised, answer, unmet
 
 from pytest_infergate.core.domain.measurement import Counters, Energy, Estimate, OperatorWork, Peaks
-from pytest_infergate.core.domain.model import SCHEMA_VERSION
 from pytest_infergate.core.domain.outcome import Outcome, Verdict
 from pytest_infergate.core.domain.records import CounterKey, CounterRecord, Tally
+from pytest_infergate.core.domain.values import SCHEMA_VERSION
 from pytest_infergate.core.gate import counter_changes
 from pytest_infergate.errors import StorageError
-from pytest_infergate.report import results
+from pytest_infergate.report import results_json
 
 
 @functools.cache
 def validator():
-    schema = json.loads(results.results_schema())
+    schema = json.loads(results_json.results_schema())
     jsonschema.Draft202012Validator.check_schema(schema)
     return jsonschema.Draft202012Validator(schema)
 
@@ -106,10 +106,10 @@ def sessions(sample):
 
 def test_a_file_reads_back_and_meets_the_schema(sample):
     for name, session in sessions(sample).items():
-        text = results.render_results(session)
+        text = results_json.render_results(session)
         assert valid(text), name
-        assert results.render_results(results.parse_results(text, "r.json")) == text
-        assert results.parse_results(text.encode(), "r.json") == results.parse_results(
+        assert results_json.render_results(results_json.parse_results(text, "r.json")) == text
+        assert results_json.parse_results(text.encode(), "r.json") == results_json.parse_results(
             "\ufeff" + text, "r.json"
         )
 
@@ -117,7 +117,7 @@ def test_a_file_reads_back_and_meets_the_schema(sample):
 def test_what_was_written_is_what_is_read(sample):
     session = sample.session([sample.pair(comparisons=(sample.memory(),))])
     latency = session.cases[0].measurement.latency
-    read = results.parse_results(results.render_results(session), "r.json")
+    read = results_json.parse_results(results_json.render_results(session), "r.json")
     assert read.gate == session.gate
     assert read.environment == session.environment
     assert read.cases[0].measurement.latency.p95.value == 0.04343
@@ -130,13 +130,13 @@ def test_what_was_written_is_what_is_read(sample):
 def test_advice_is_read_as_it_was_written(sample):
     """Demands that a deployment cannot serve have no cost: such gaps keep their place."""
     session = advised(sample.session(), answer(sweeps=(SWEEP,)), unmet(), unanswered=ASKED)
-    read = results.parse_results(results.render_results(session), "r.json")
+    read = results_json.parse_results(results_json.render_results(session), "r.json")
     assert read.advice == session.advice
     assert read.advice.answers[0].costs[-1].usd_per_month == (None, 587.5)
 
 
 def test_advice_whose_parts_do_not_fit_together_is_refused(sample):
-    data = json.loads(results.render_results(advised(sample.session(), answer(sweeps=(SWEEP,)))))
+    data = json.loads(results_json.render_results(advised(sample.session(), answer(sweeps=(SWEEP,)))))
     for change in (
         put("advice", "answers", 0, "costs", 1, "usd_per_month", [1.0]),
         put("advice", "answers", 0, "sweeps", 0, "throughput", [1.0]),
@@ -146,11 +146,11 @@ def test_advice_whose_parts_do_not_fit_together_is_refused(sample):
         broken = json.loads(json.dumps(data))
         change(broken)
         with pytest.raises(StorageError, match=r"^r\.json: \$\.advice\.answers\["):
-            results.parse_results(json.dumps(broken), "r.json")
+            results_json.parse_results(json.dumps(broken), "r.json")
 
 
 def test_the_text_is_sorted_indented_and_ends_in_a_newline(sample):
-    text = results.render_results(sample.session())
+    text = results_json.render_results(sample.session())
     assert text.startswith('{\n "cases": [],\n "created": "2026-07-01T12:00:00Z",\n')
     assert f'\n "schema_version": {SCHEMA_VERSION},\n' in text
     assert text.endswith("}\n")
@@ -162,21 +162,23 @@ def test_compared_counters_are_written_as_they_are_read(sample):
         for total in (1, 2)
     ]
     rows = counter_changes.compare_counters(*records, {}, 0.01)
-    text = results.render_results(sample.session([sample.pair(verdict=Verdict.REGRESSED, comparisons=rows)]))
-    assert results.render_results(results.parse_results(text, "r.json")) == text
+    text = results_json.render_results(
+        sample.session([sample.pair(verdict=Verdict.REGRESSED, comparisons=rows)])
+    )
+    assert results_json.render_results(results_json.parse_results(text, "r.json")) == text
 
 
 def test_every_text_is_written_whatever_it_holds(sample):
-    text = results.render_results(sample.hostile_session())
+    text = results_json.render_results(sample.hostile_session())
     assert valid(text)
-    assert results.render_results(results.parse_results(text, "r.json")) == text
+    assert results_json.render_results(results_json.parse_results(text, "r.json")) == text
 
 
 def read_back(sample, **fields):
     """A session of one case as it is read again."""
-    text = results.render_results(sample.session([sample.pair(**fields)]))
+    text = results_json.render_results(sample.session([sample.pair(**fields)]))
     assert valid(text)
-    return results.parse_results(text, "r.json")
+    return results_json.parse_results(text, "r.json")
 
 
 NOT_FINITE = (math.nan, math.inf, -math.inf)
@@ -213,7 +215,7 @@ def test_a_measurement_without_a_required_figure_is_invalid(sample):
 
 
 def changed(sample, change):
-    data = json.loads(results.render_results(sample.session([sample.pair()])))
+    data = json.loads(results_json.render_results(sample.session([sample.pair()])))
     change(data)
     return json.dumps(data)
 
@@ -251,38 +253,38 @@ def test_what_is_no_results_file_is_refused(sample, snapshot):
     messages = []
     for name, content in contents.items():
         with pytest.raises(StorageError) as error:
-            results.parse_results(content, "r.json")
+            results_json.parse_results(content, "r.json")
         messages.append(f"{name}: {error.value}")
     assert "\n".join(messages) == snapshot
 
 
 def test_a_merged_file_is_not_a_single_session(sample):
-    merged = results.render_merged([sample.session(), sample.session([sample.pair()])])
-    assert len(results.parse_all(merged, "all.json")) == 2
+    merged = results_json.render_merged([sample.session(), sample.session([sample.pair()])])
+    assert len(results_json.parse_all(merged, "all.json")) == 2
     with pytest.raises(StorageError, match=r"\b2\b"):
-        results.parse_results(merged, "all.json")
+        results_json.parse_results(merged, "all.json")
 
 
 def test_every_cut_of_a_file_is_refused(sample):
-    text = results.render_results(sample.session([sample.pair()]))
+    text = results_json.render_results(sample.session([sample.pair()]))
     for end in range(0, len(text) - 2, 97):
         with pytest.raises(StorageError):
-            results.parse_results(text[:end], "r.json")
+            results_json.parse_results(text[:end], "r.json")
 
 
 def test_a_huge_file_is_refused_before_it_is_read(monkeypatch):
-    monkeypatch.setattr(results, "MAX_RESULTS_BYTES", 10**6)
+    monkeypatch.setattr(results_json, "MAX_RESULTS_BYTES", 10**6)
     with pytest.raises(StorageError) as error:
-        results.parse_results(b" " * 2_000_000, "r.json")
+        results_json.parse_results(b" " * 2_000_000, "r.json")
     assert "2 MB" in str(error.value)
     assert "1 MB" in str(error.value)
 
 
 def test_the_schema_says_what_it_is_and_refuses_other_files():
-    schema = json.loads(results.results_schema())
+    schema = json.loads(results_json.results_schema())
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     assert f"version {SCHEMA_VERSION}" in schema["title"]
     assert "seconds" in schema["description"]
     assert not valid("{}")
     assert not valid(f'{{"schema_version": {SCHEMA_VERSION + 1}}}')
-    assert "``" not in results.results_schema()
+    assert "``" not in results_json.results_schema()

@@ -8,11 +8,11 @@ from functools import reduce
 import jsonschema
 import pytest
 
-from pytest_infergate.core.domain.model import Hardware
 from pytest_infergate.core.domain.records import Baseline
+from pytest_infergate.core.domain.values import Hardware
 from pytest_infergate.core.gate.baseline import SESSIONS_KEPT, merge_baselines
 from pytest_infergate.errors import StorageError
-from pytest_infergate.storage import baseline_document
+from pytest_infergate.storage import baseline_format
 from pytest_infergate.testing import sample_session
 
 EMPTY = Baseline(hardware=Hardware(cpu_model="Test CPU", cores=4))
@@ -27,11 +27,11 @@ def history(sessions, tests=("a.py::test_a", "b.py::test_b"), first=1):
 
 
 def decode(text):
-    return baseline_document.decode_baseline(text.encode(), "base.json")
+    return baseline_format.decode_baseline(text.encode(), "base.json")
 
 
 def test_the_layout():
-    assert baseline_document.encode_baseline(history(2)) == (
+    assert baseline_format.encode_baseline(history(2)) == (
         "{\n"
         '  "schema_version": 2,\n'
         '  "hardware": {"cpu_model": "Test CPU", "isa": ["avx2"], "cores": 4},\n'
@@ -55,16 +55,16 @@ def test_the_layout():
 
 def test_what_is_written_is_read_back_and_valid():
     for baseline in [EMPTY, history(1), history(SESSIONS_KEPT)]:
-        text = baseline_document.encode_baseline(baseline)
+        text = baseline_format.encode_baseline(baseline)
         assert decode(text) == baseline, baseline
         assert text.endswith("}\n"), baseline
-        jsonschema.validate(json.loads(text), json.loads(baseline_document.baseline_schema()))
+        jsonschema.validate(json.loads(text), json.loads(baseline_format.baseline_schema()))
 
 
 def changed_lines(before, after):
     lines = difflib.ndiff(
-        baseline_document.encode_baseline(before).splitlines(),
-        baseline_document.encode_baseline(after).splitlines(),
+        baseline_format.encode_baseline(before).splitlines(),
+        baseline_format.encode_baseline(after).splitlines(),
     )
     return sorted(line[0] for line in lines if line[0] in "+-")
 
@@ -80,7 +80,7 @@ def test_a_session_that_pushes_one_out_changes_two_lines_a_case():
 
 def test_figures_keep_five_significant_digits():
     session = sample_session(p50=0.0123456789, reference_work={"b": 1.23456789e-7, "a": 2})
-    (point,) = decode(baseline_document.encode_baseline(session)).cases[0].sessions
+    (point,) = decode(baseline_format.encode_baseline(session)).cases[0].sessions
     assert point.p50 == 0.012346
     assert list(point.reference_work.items()) == [("a", 2.0), ("b", 1.2346e-07)]
 
@@ -95,7 +95,7 @@ def test_both_sides_of_a_git_conflict_are_a_baseline(tmp_path, sessions):
         ).returncode
 
     def commit(baseline):
-        (tmp_path / "base.json").write_text(baseline_document.encode_baseline(baseline))
+        (tmp_path / "base.json").write_text(baseline_format.encode_baseline(baseline))
         git("add", ".")
         return git("commit", "-m", "m")
 
@@ -116,7 +116,7 @@ def test_both_sides_of_a_git_conflict_are_a_baseline(tmp_path, sessions):
     assert decode("\n".join(kept)) == merge_baselines(merge_baselines(common, ours), theirs)
 
 
-GOOD = baseline_document.encode_baseline(history(2))
+GOOD = baseline_format.encode_baseline(history(2))
 RESTORE = "restore it from version control, or delete it and record it again with --infer-save"
 
 UNREADABLE = {
@@ -174,7 +174,7 @@ def test_what_python_itself_refuses_names_the_file():
 
 def test_bytes_that_are_no_text():
     with pytest.raises(StorageError, match=r"^base\.json .*byte 5"):
-        baseline_document.decode_baseline(GOOD.encode()[:5] + b"\xff\xfe", "base.json")
+        baseline_format.decode_baseline(GOOD.encode()[:5] + b"\xff\xfe", "base.json")
 
 
 def test_windows_line_ends_are_read():
@@ -194,12 +194,12 @@ def test_a_case_that_stands_twice_is_joined():
 def test_a_session_with_nonsense_is_not_recorded(snapshot):
     for value in (0.0, math.nan):
         with pytest.raises(StorageError) as caught:
-            baseline_document.check_session(sample_session(reference_work={"gemm": value}))
+            baseline_format.check_session(sample_session(reference_work={"gemm": value}))
         assert str(caught.value) == snapshot
 
 
 def test_the_published_schema_refuses_what_the_reader_refuses():
-    validator = jsonschema.Draft202012Validator(json.loads(baseline_document.baseline_schema()))
+    validator = jsonschema.Draft202012Validator(json.loads(baseline_format.baseline_schema()))
     assert validator.is_valid(json.loads(GOOD))
     for name in (
         *("unknown field", "zero time", "no calls", "a reference time of zero"),
@@ -209,5 +209,5 @@ def test_the_published_schema_refuses_what_the_reader_refuses():
 
 
 def test_the_published_schema_is_one():
-    jsonschema.Draft202012Validator.check_schema(json.loads(baseline_document.baseline_schema()))
-    assert json.loads(baseline_document.baseline_schema())["title"] == "infergate baseline, version 2"
+    jsonschema.Draft202012Validator.check_schema(json.loads(baseline_format.baseline_schema()))
+    assert json.loads(baseline_format.baseline_schema())["title"] == "infergate baseline, version 2"

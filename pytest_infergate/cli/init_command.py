@@ -80,6 +80,7 @@ def preview(plan: StarterPlan) -> str:
     """Render the content of all files to write, and the next steps."""
     blocks = []
     for file in plan.files:
+        # A diff is how the same change looks in the review of the pull request.
         lines = difflib.unified_diff([], file.text.splitlines(), "/dev/null", str(file.path), lineterm="")
         blocks.append("\n".join(line for line in lines if not line.startswith("@@")))
     if not plan.files:
@@ -111,6 +112,7 @@ def write_files(plan: StarterPlan) -> list[PurePosixPath]:
             )
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
+            # Mode x never replaces a file, even one that was created after the plan was made.
             with target.open("x", encoding="utf-8", newline="\n") as stream:
                 stream.write(file.text)
         except OSError as error:
@@ -120,6 +122,7 @@ def write_files(plan: StarterPlan) -> list[PurePosixPath]:
 
 
 def _exists(top: Path, name: str | PurePosixPath) -> bool:
+    # A broken link exists too: writing would create the file that it points to.
     return os.path.lexists(top / name)
 
 
@@ -138,4 +141,5 @@ def _workflow(top: Path, tests: str) -> str:
     described = re.search(r"^\s*\[(project|build-system)\]", project, re.MULTILINE) is not None
     wanted = "--editable . " if described or (top / "setup.py").is_file() else ""
     wanted += "--requirement requirements.txt " if (top / "requirements.txt").is_file() else ""
+    # A repository without a package has nothing to install besides infergate.
     return _template("infergate.yml").replace(_INSTALLED, wanted).replace("-- tests\n", f"-- {tests}\n")

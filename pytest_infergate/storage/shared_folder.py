@@ -10,7 +10,7 @@ from filelock import FileLock, Timeout
 
 from pytest_infergate.errors import StorageError
 from pytest_infergate.storage.atomic import unwritable
-from pytest_infergate.storage.baseline_document import RESTORE_HINT
+from pytest_infergate.storage.baseline_format import RESTORE_HINT
 
 # Saving takes milliseconds, so a lock that is held for longer than this belongs to a process that hangs.
 LOCK_SECONDS = 60.0

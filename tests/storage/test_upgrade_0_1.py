@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
-from pytest_infergate.core.domain.model import SCHEMA_VERSION
-from pytest_infergate.core.domain.version_1 import FIELDS, upgraded
-from pytest_infergate.report.results import parse_results, render_results
+from pytest_infergate.core.domain.upgrade_0_1 import FIELDS, upgraded
+from pytest_infergate.core.domain.values import SCHEMA_VERSION
+from pytest_infergate.report.results_json import parse_results, render_results
 from pytest_infergate.storage.baseline_files import FileStore
 from pytest_infergate.storage.counter_files import CounterFiles
 from pytest_infergate.storage.paired_data import encode_paired_data, read_paired_data

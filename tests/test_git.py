@@ -65,7 +65,7 @@ def test_a_repository_of_another_user_is_recognised(repository, monkeypatch):
 
 def test_without_git_there_is_a_hint(repository, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ConfigurationError, match="git cannot be run: .*Hint: install git"):
+    with pytest.raises(ConfigurationError, match=r"git cannot be run: .*Hint: install git"):
         run_git(repository, "status")
     assert repository_top(repository) is None
 

@@ -11,7 +11,7 @@ from pytest_infergate.testing import FakeMeter
 DEVICE.energy_meter = FakeMeter(DEVICE.fake_clock, watts=100, idle_watts=20)
 """
 KNOWN_CPU = """
-from pytest_infergate.core.domain.model import Hardware
+from pytest_infergate.core.domain.values import Hardware
 
 DEVICE.hardware = lambda: Hardware(cpu_model="AMD EPYC 7763 64-Core Processor (25/1)", cores=4)
 """

@@ -1,10 +1,11 @@
-"""Exact counters: what they cost, and whether they are exact.
+"""Cost and exactness of the exact counters.
 
     python benchmarks/counters.py [--launches 15] [--repetitions 10]
 
-Cost: one counting of everything against one forward pass, taken in turn; the limit is 6 passes or 0.5 s,
-whichever is more. Exactness: every case of the examples is counted again and again, in fresh processes
-with other hash seeds, and compared with the first launch as the gate does. One alarm is a bug.
+Cost: the time for counting everything once and the time of a forward pass are measured alternately. The limit
+is 6 passes or 0.5 s, whichever is more. Exactness: every case of the examples is counted repeatedly, in fresh
+processes with different hash seeds, and compared with the first launch in the same way as by the gate. Any
+alarm is a bug.
 """
 
 from __future__ import annotations
@@ -24,21 +25,14 @@ from typing import Any
 import msgspec
 import torch
 
-from pytest_infergate.core import counters as core
-from pytest_infergate.core.model import (
-    Case,
-    CaseResult,
-    CounterRecord,
-    Counters,
-    Latency,
-    Measurement,
-    Outcome,
-    Verdict,
-    WarmUp,
-)
-from pytest_infergate.core.stats import quantile_estimate
+from pytest_infergate.core.domain.measurement import Counters, Latency, Measurement, WarmUp
+from pytest_infergate.core.domain.outcome import CaseResult, Outcome, Verdict
+from pytest_infergate.core.domain.records import CounterRecord
+from pytest_infergate.core.domain.stats import quantile_estimate
+from pytest_infergate.core.domain.values import Case
+from pytest_infergate.core.gate import counter_changes as core
 from pytest_infergate.devices.cpu import Cpu
-from pytest_infergate.measure.counters import counted
+from pytest_infergate.measure.counting import count_call
 from pytest_infergate.measure.invocation import Invocation
 from pytest_infergate.measure.placement import placed
 
@@ -47,7 +41,7 @@ PAIRS = 5
 
 
 def examples() -> dict[str, Invocation]:
-    """The measured cases of the examples."""
+    """Return the measured cases of the examples."""
     from infergate_examples.embedder import PASSAGE, QUERY, load_embedder, random_tokens
     from infergate_examples.voice import babble, frames, load_voice_activity
 
@@ -59,7 +53,7 @@ def examples() -> dict[str, Invocation]:
 
 
 def published() -> dict[str, Invocation]:
-    """Well-known models with random weights."""
+    """Return well-known models with random weights."""
     from transformers import (
         BertConfig,
         BertModel,
@@ -79,7 +73,7 @@ def published() -> dict[str, Invocation]:
 
 @contextmanager
 def ready(invocation: Invocation) -> Iterator[tuple[Callable[[], Any], dict[str, int] | None]]:
-    """The call, on the CPU, and the model's weights by dtype."""
+    """Place a model on the CPU; yield its call, and the bytes of its weights by dtype."""
     with placed(invocation, "cpu") as model:
 
         def call() -> None:
@@ -93,22 +87,22 @@ def ready(invocation: Invocation) -> Iterator[tuple[Callable[[], Any], dict[str,
 
 
 def count(call: Callable[[], Any], weights: dict[str, int] | None) -> Counters:
-    """Everything, once."""
-    taken = counted(call, Cpu(), compiled={}, weights=weights)
+    """Count everything once."""
+    taken = count_call(call, Cpu(), compiled={}, weights=weights)
     if taken.notes:
         raise SystemExit(f"a counter was lost: {taken.notes}")
     return taken.counters
 
 
 def seconds(call: Callable[[], Any]) -> float:
-    """Wall time of one call."""
+    """Return the wall time of one call."""
     begin = time.perf_counter()
     call()
     return time.perf_counter() - begin
 
 
 def cost() -> None:
-    """Print passes and seconds that counting takes, and FLOPs."""
+    """Print the forward passes and the seconds that counting takes, and the FLOPs."""
     print(f"{'case':<14} {'forward':>10} {'counting':>10} {'passes':>7} {'GFLOP':>9} {'operators':>9}")
     for name, invocation in {**examples(), **published()}.items():
         with ready(invocation) as (call, weights):
@@ -125,7 +119,7 @@ def cost() -> None:
 
 
 def record(name: str, counters: Counters) -> CounterRecord:
-    """The counters as the gate keeps them."""
+    """Return the counters in the form that the gate records."""
     zero = quantile_estimate([1.0], 0.5)
     measurement = Measurement(
         latency=Latency(count=1, mean=1.0, p50=zero, p90=zero, p95=zero, p99=zero),
@@ -141,14 +135,14 @@ def record(name: str, counters: Counters) -> CounterRecord:
         outcome=Outcome.MEASURED,
         measurement=measurement,
     )
-    found = core.record(result, torch.__version__)
+    found = core.counter_record(result, torch.__version__)
     if found is None:
         raise SystemExit(f"{name}: nothing was counted")
     return found
 
 
 def launch(repetitions: int) -> None:
-    """Count every case so many times in this process; print a record a line."""
+    """Count every case several times in this process, and print one record per line."""
     for name, invocation in examples().items():
         with ready(invocation) as (call, weights):
             for _ in range(repetitions):
@@ -156,7 +150,7 @@ def launch(repetitions: int) -> None:
 
 
 def exactness(launches: int, repetitions: int) -> int:
-    """Compare every record with the first of its case; print and return the alarms."""
+    """Compare every record with the first one of its case; print the alarms and return their number."""
     first: dict[Case, CounterRecord] = {}
     checks = alarms = 0
     for number in range(launches):
@@ -166,7 +160,7 @@ def exactness(launches: int, repetitions: int) -> int:
         for line in lines.splitlines():
             now = msgspec.convert(json.loads(line), CounterRecord)
             before = first.setdefault(now.case, now)
-            rows = core.compare(before, now, {}, 0.01)
+            rows = core.compare_counters(before, now, {}, 0.01)
             checks += 1
             moved = [row for row in rows if row.verdict is not Verdict.EQUIVALENT]
             alarms += bool(moved)

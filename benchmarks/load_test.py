@@ -1,17 +1,18 @@
-"""A batching server under random load, against what `core/capacity.py` says of it.
+"""Compare a real batching server under random load with the simulation of `core/advice/queueing.py`.
 
     python benchmarks/load_test.py measure embedder|voice SECONDS SESSIONS
     python benchmarks/load_test.py score
 
-The server is real: one thread runs a model of the examples on batches from a queue, another thread sends
-requests at random moments, whether or not the earlier ones are answered. A session measures service times by
-batch size, then so many seconds each at 30, 50 and 70 % of what full batches would serve. Every arrival and
-every batch goes to benchmarks/results/load_test.jsonl. Scored are
+In the server, one thread runs a model of the examples on batches from a queue. Another thread sends requests
+at random moments, whether or not the earlier ones are answered. A session measures the service times by batch
+size. It then applies loads of 30, 50 and 70 % of what full batches would serve, for SECONDS each. Every
+arrival and every batch is appended to benchmarks/results/load_test.jsonl. Two results are scored:
 
-- the replay: the rules of the simulation on the arrivals and service times of the test itself; p95 should be
-  within 5 %
-- the prediction: service times from before the test, arrivals drawn anew; beside it stands the interval in
-  which another test of that length would find its percentile, by a bootstrap over blocks of requests
+- the replay applies the rules of the simulation to the arrivals and service times of the test itself; its p95
+  should be within 5 %
+- the prediction uses the service times from before the test and newly drawn arrivals. It is printed with the
+  interval in which another test of that length would measure the percentile, from a bootstrap over blocks of
+  requests
 """
 
 from __future__ import annotations
@@ -30,42 +31,44 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pytest_infergate.core.capacity import PERCENTILES, Load, Server, ServiceTimes, replay, simulate
-from pytest_infergate.core.demand import Demand, arrivals
+from pytest_infergate.core.advice.demand import arrivals
+from pytest_infergate.core.advice.queueing import Server, replay_queue, simulate
+from pytest_infergate.core.advice.service_times import PERCENTILES, ServiceTimes
+from pytest_infergate.core.domain.advice_values import Demand, QueueLoad
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "load_test.jsonl"
 sys.path.insert(0, str(HERE.parent / "examples"))
 
 LOADS = (0.3, 0.5, 0.7)
-"""Shares of what full batches would serve."""
+"""Load as a share of what full batches would serve."""
 POOL = 256
-"""Different requests, sent again and again."""
+"""Number of different requests, which are sent repeatedly."""
 DRAWN = 100_000
-"""Requests of a prediction."""
+"""Number of requests in a prediction."""
 RESAMPLES = 400
 BLOCKS = 40
-"""Blocks that a test is cut into to see how chance moves its percentiles, which neighbours share."""
+"""Blocks of a test for the bootstrap; neighbours share one, because their latencies are related."""
 QUANTILES = (0.5, 0.95, 0.99)
 SWITCH = 0.0002
-"""Seconds for which one thread may keep Python from the other; its own 5 ms are longer than a batch."""
+"""Switch interval of Python threads in seconds; the default of 5 ms is longer than a batch."""
 
 clock = time.perf_counter
 
 
 class Model(NamedTuple):
-    """What is served, and how."""
+    """A model, its requests, and how a server batches them."""
 
     serve: Callable[[Sequence[Tensor]], object]
     requests: list[Tensor]
     batch_sizes: tuple[int, ...]
-    """Measured before the test; the largest is the server's."""
+    """Sizes that are measured before the test; the server uses the largest."""
     max_wait: float
-    """Seconds."""
+    """In seconds."""
 
 
 def embedder() -> Model:
-    """Sentence embeddings of short queries."""
+    """Return the embedder with short queries."""
     from infergate_examples.embedder import QUERY, load_embedder, random_tokens
 
     model = load_embedder()
@@ -79,7 +82,7 @@ def embedder() -> Model:
 
 
 def voice() -> Model:
-    """Voice activity of single frames."""
+    """Return the voice activity detector with single frames."""
     from infergate_examples.voice import frames, load_voice_activity
 
     model = load_voice_activity()
@@ -95,7 +98,7 @@ MODELS = {"embedder": embedder, "voice": voice}
 
 
 class BatchingServer:
-    """One thread that takes batches from a queue: full ones, or what is there once the oldest has waited."""
+    """One thread that takes batches from a queue: a full one, or the waiting requests after `max_wait`."""
 
     def __init__(self, serve: Callable[[Sequence[Tensor]], object], max_batch: int, max_wait: float) -> None:
         self.serve = serve
@@ -103,7 +106,7 @@ class BatchingServer:
         self.max_wait = max_wait
         self.arrivals: list[float] = []
         self.batches: list[tuple[int, float, float]] = []
-        """Size, start and finish."""
+        """Size, start and end of each batch."""
         self.waiting: deque[tuple[float, Tensor]] = deque()
         self.changed = threading.Condition()
         self.closed = False
@@ -120,16 +123,16 @@ class BatchingServer:
         self.thread.join()
 
     def submit(self, request: Tensor) -> None:
-        """Put a request into the queue."""
+        """Add a request to the queue."""
         with self.changed:
             now = clock()
             self.arrivals.append(now)
             self.waiting.append((now, request))
-            if len(self.waiting) in (1, self.max_batch):  # a batch begins to fill, or is full
+            if len(self.waiting) in (1, self.max_batch):  # a batch starts to fill, or is full
                 self.changed.notify()
 
     def take(self) -> list[Tensor]:
-        """Wait for a batch; an empty one says that no more will come."""
+        """Wait for a batch, and return it; an empty batch means that no more requests will come."""
         with self.changed:
             while self.waiting or not self.closed:
                 left = self.waiting[0][0] + self.max_wait - clock() if self.waiting else None
@@ -140,7 +143,7 @@ class BatchingServer:
         return []
 
     def work(self) -> None:
-        """Serve until no more requests come."""
+        """Serve batches until no more requests come."""
         while batch := self.take():
             start = clock()
             self.serve(batch)
@@ -148,7 +151,7 @@ class BatchingServer:
 
 
 def send(server: BatchingServer, moments: Sequence[float], requests: Sequence[Tensor]) -> float:
-    """Submit requests at their moments, however many wait; return by how much 1 in 100 was late or more."""
+    """Submit requests at their moments, regardless of the queue; return the 99th percentile of the delay."""
     begin = clock()
     for number, moment in enumerate(moments):
         ahead = begin + moment - clock()
@@ -159,7 +162,7 @@ def send(server: BatchingServer, moments: Sequence[float], requests: Sequence[Te
 
 
 def service_times(model: Model, seconds: float) -> tuple[list[list[float]], list[float]]:
-    """Percentiles and mean by batch size, of calls in turn; half of so many seconds warms up."""
+    """Return percentiles and means by batch size, timed alternately; half of the time is warm-up."""
     times: list[list[float]] = []
     for _ in range(2):
         times = [[] for _ in model.batch_sizes]
@@ -174,7 +177,7 @@ def service_times(model: Model, seconds: float) -> tuple[list[list[float]], list
 
 
 def session(name: str, seconds: float, seed: int) -> list[dict[str, Any]]:
-    """Measure service times and run the tests; a record each."""
+    """Measure service times and run the load tests; return one record per test."""
     model = MODELS[name]()
     max_batch = model.batch_sizes[-1]
     percentiles, means = service_times(model, seconds)
@@ -215,7 +218,7 @@ def session(name: str, seconds: float, seed: int) -> list[dict[str, Any]]:
 
 
 def measure(name: str, seconds: float, sessions: int) -> None:
-    """Append sessions to the results."""
+    """Append sessions to the results file."""
     torch.set_num_threads(1)  # the other core sends the requests
     sys.setswitchinterval(SWITCH)
     for index in range(sessions):
@@ -228,10 +231,10 @@ def measure(name: str, seconds: float, sessions: int) -> None:
 
 
 def as_recorded(batches: Sequence[Sequence[int]], service: ServiceTimes) -> Callable[[int, int], float]:
-    """Service times of a test: a batch takes what that of its first request took then, for its own size.
+    """Return service times as recorded: those of the batch that the first request was in, scaled to the size.
 
-    By request and not by number of the batch, since one batch more or less would move a slow moment of the
-    machine to other requests.
+    Times are assigned by request and not by number of the batch, because one batch more or less would move a
+    slow moment of the machine to other requests.
     """
     of_request = [batch for batch in batches for _ in range(batch[0])]
     served = 0
@@ -246,7 +249,7 @@ def as_recorded(batches: Sequence[Sequence[int]], service: ServiceTimes) -> Call
 
 
 def bootstrap(latencies: np.ndarray[Any, Any], seed: int = 0) -> np.ndarray[Any, Any]:
-    """95 % intervals of the quantiles, (2, quantiles), by drawing blocks of requests anew."""
+    """Return 95 % intervals of the quantiles, as (2, quantiles), by resampling blocks of requests."""
     generator = np.random.default_rng(seed)
     length = max(1, len(latencies) // BLOCKS)
     blocks = -(-len(latencies) // length)
@@ -259,17 +262,17 @@ def bootstrap(latencies: np.ndarray[Any, Any], seed: int = 0) -> np.ndarray[Any,
 
 
 def measured(record: dict[str, Any]) -> np.ndarray[Any, Any]:
-    """Latency of each request of a test, in seconds."""
+    """Return the latency of each request of a test, in seconds."""
     sizes, starts, took = np.array(record["batches_us"]).T
     return 1e-6 * (np.repeat(starts + took, sizes) - np.array(record["arrivals_us"]))
 
 
-def figures(load: Load) -> np.ndarray[Any, Any]:
+def figures(load: QueueLoad) -> np.ndarray[Any, Any]:
     return np.array((load.p50, load.p95, load.p99))
 
 
 def score(records: Iterable[dict[str, Any]]) -> None:
-    """Print replay and prediction beside what was measured, and how many were right."""
+    """Print the replay and the prediction of each test next to its measurement, and how many were right."""
     print(
         f"{'':20}{'requests':>9}{'batch':>7} |{'measured, ms':^23}|{'replay':^19}|{'prediction':^19}|"
         f" {'interval of p95, ms':>20}\n{'':36} |{'p50':>7}{'p95':>8}{'p99':>8}|"
@@ -287,7 +290,7 @@ def score(records: Iterable[dict[str, Any]]) -> None:
         )
         latencies = measured(record)
         real = np.quantile(latencies, QUANTILES)
-        again = figures(replay(moments, as_recorded(record["batches_us"], service), server)) / real
+        again = figures(replay_queue(moments, as_recorded(record["batches_us"], service), server)) / real
         drawn = arrivals(Demand(rate=record["rate"]), DRAWN, record["seed"] + 1)
         expected = figures(simulate(drawn, service, server, seed=record["seed"]))
         low, high = bootstrap(latencies)

@@ -1,10 +1,10 @@
-"""Results of one host set up as three machines, for advice to choose among.
+"""Record results of one host that is set up as three machines, as input of `infergate advise`.
 
     python benchmarks/machines.py
 
-Models of the examples are measured on two cores, by one process and by two at once, on one core, and on two
-cores without vectors beyond SSE, as on an old processor. Writes benchmarks/results/machines/NAME.json, from
-which tests/core/test_advice.py advises.
+Models of the examples are measured on two cores by one process and by two concurrent processes, on one core,
+and on two cores without vector instructions beyond SSE, as on an old processor. The results are written to
+benchmarks/results/machines/NAME.json; tests/core/advice/test_recommendation.py uses them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MACHINES = {
         "--infer-threads=2",
     ),
 }
-"""Cores, environment and an option of each."""
+"""Cores, environment variables and an option of each machine."""
 TESTS = """
 import pytest
 
@@ -50,7 +50,7 @@ def test_camera(infer, classifier):
 
 
 def measure(name: str, folder: Path) -> None:
-    """Measure the models on a machine."""
+    """Measure the models on one machine."""
     count, environment, option = MACHINES[name]
     usable = os.sched_getaffinity(0)
     if len(usable) < count:
@@ -67,7 +67,7 @@ def measure(name: str, folder: Path) -> None:
 
 
 def main() -> None:
-    """Measure on all of them."""
+    """Measure the models on all machines."""
     if sys.argv[1:]:
         raise SystemExit(__doc__)
     RESULTS.mkdir(parents=True, exist_ok=True)

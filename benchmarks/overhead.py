@@ -1,9 +1,9 @@
-"""What infergate costs: inside the timed region, on a run without inference tests, and in collection.
+"""Overhead of infergate: inside the timed region, in a run without inference tests, and in collection.
 
     python benchmarks/overhead.py
 
-Every figure is a ratio or difference within this run, both sides taken in turn; the median of the pairs
-is quoted. Whole runs are compared by their processor time. Targets: 150 ns a call, 1.02 times, 1.5 times.
+Every figure is the median of ratios or differences between pairs that are measured alternately in this run.
+Whole pytest runs are compared by their processor time. Targets: 150 ns per call, 1.02 times, 1.5 times.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ MARKED = (
     "def test_model(infer, i):\n    infer(lambda: 1)\n"
 )
 COMPILED = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-"""As on most machines, modules are compiled once and not in every run."""
+"""Environment in which modules are compiled once and not in every run, as on most machines."""
 ALONE = ("-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:hypothesispytest", "-p", "no:benchmark")
 
 
 def work(x: int) -> int:
-    """A stand-in for a model that costs next to nothing."""
+    """Replace a model by a call that takes almost no time."""
     return x + 1
 
 
 def by_hand(count: int) -> list[int]:
-    """The loop that people write themselves."""
+    """Time calls in the loop that users write by hand."""
     clock = time.perf_counter_ns
     times = [0] * count
     for index in range(count):
@@ -47,8 +47,8 @@ def by_hand(count: int) -> list[int]:
 
 
 def timed_region() -> tuple[float, float]:
-    """Median nanoseconds that a call reads longer than by hand, and the same by hand."""
-    from pytest_infergate.measure.sampler import timed
+    """Return the median overhead per call over the loop by hand, and the time by hand, in nanoseconds."""
+    from pytest_infergate.instruments.sampler import timed
 
     call = functools.partial(work, 1)
     differences, hand = [], []
@@ -60,11 +60,11 @@ def timed_region() -> tuple[float, float]:
 
 
 Run = tuple[Path, tuple[str, ...]]
-"""A folder, and pytest's arguments."""
+"""A folder, and arguments of pytest."""
 
 
 def seconds(run: Run) -> float:
-    """Processor time of one pytest run, which stolen time does not stretch."""
+    """Return the processor time of one pytest run, which does not include stolen time."""
     folder, arguments = run
     before = os.times()
     subprocess.run(
@@ -79,7 +79,7 @@ def seconds(run: Run) -> float:
 
 
 def ratio(one: Run, other: Run) -> tuple[float, float, float]:
-    """Median ratio of the times of two runs taken in turn, and its quartiles."""
+    """Return the median ratio of the times of two alternating runs, and its quartiles."""
     seconds(one), seconds(other)
     ratios = []
     for index in range(PAIRS):

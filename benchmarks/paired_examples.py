@@ -1,12 +1,13 @@
-"""The paired gate on a branch of the example project: ten cases, of which one becomes 5 % slower, or none.
+"""Run the paired gate on a branch of the examples: ten cases, of which one becomes 5 % slower, or none.
 
     python benchmarks/paired_examples.py measure unchanged|slower|loaded SESSIONS
     python benchmarks/paired_examples.py score       # all sessions so far
-    python benchmarks/paired_examples.py rescore     # the same, decided anew by the rules of today
+    python benchmarks/paired_examples.py rescore     # the same, decided again by the current rules
 
-A session is `pytest --infer-against=main` on a branch, on one thread and on two in turn. `slower` multiplies
-a passage once more by a matrix, in vain; `loaded` does that beside a process that keeps one core busy every
-other three seconds. Sessions are appended to benchmarks/results/paired_examples.jsonl, a line a case.
+A session is `pytest --infer-against=main` on a branch, alternately on one thread and on two. In `slower`, a
+passage is multiplied by an additional matrix, and the result is not used. `loaded` is the same, while another
+process keeps one core busy every other three seconds. Sessions are appended to
+benchmarks/results/paired_examples.jsonl, one line per case.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from paired_gate import bounds, looks, recorded, rescored, session
+from paired_gate import analyses, bounds, recorded, rescored, session
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "paired_examples.jsonl"
@@ -61,7 +62,7 @@ FAST = "        weight = mask.unsqueeze(-1).to(hidden.dtype)\n"
 MORE = """        if token_ids.shape[1] == PASSAGE:
             self.transformer.encoder.layer[0].intermediate.dense(hidden)
 """
-"""A twentieth of the multiplications of the network."""
+"""One twentieth of the multiplications of the network."""
 LOAD = """
 import time
 while True:
@@ -78,7 +79,7 @@ def git(folder: Path, *arguments: str) -> None:
 
 
 def repository(folder: Path, *, slower: bool) -> None:
-    """Make a repository with the examples on main, and a branch that changes one file."""
+    """Create a repository with the examples on main, and a branch that changes one file."""
     shutil.copytree(EXAMPLES, folder / "infergate_examples", ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "test_ten.py").write_text(TESTS)
     (folder / "conftest.py").write_text("")
@@ -99,7 +100,7 @@ def repository(folder: Path, *, slower: bool) -> None:
 
 @contextmanager
 def load(*, wanted: bool) -> Iterator[None]:
-    """Keep one core busy every other three seconds."""
+    """Keep one core busy every other three seconds, if wanted."""
     if not wanted:
         yield
         return
@@ -112,7 +113,7 @@ def load(*, wanted: bool) -> Iterator[None]:
 
 
 def measure(arm: str, sessions: int) -> None:
-    """Append sessions to the results."""
+    """Run sessions and append them to the results file."""
     for index in range(sessions):
         with tempfile.TemporaryDirectory() as name, load(wanted=arm == "loaded"):
             folder = Path(name) / "repository"
@@ -130,10 +131,10 @@ def measure(arm: str, sessions: int) -> None:
 
 
 def score(records: Iterable[dict[str, Any]]) -> None:
-    """Print what the sessions so far say."""
+    """Print how often the sessions so far were right."""
     arms: dict[tuple[str, tuple[int, ...]], list[dict[str, Any]]] = {}
     for record in records:
-        arms.setdefault((record["arm"], looks(record)), []).append(record)
+        arms.setdefault((record["arm"], analyses(record)), []).append(record)
     for (arm, screen), found in arms.items():
         sessions: dict[int, list[dict[str, Any]]] = {}
         for record in found:

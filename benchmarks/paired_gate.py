@@ -1,13 +1,13 @@
-"""The paired gate: false alarms on identical code, +3 % and +5 % caught, coverage of the interval.
+"""Measure the paired gate: false alarms on identical code, detection of +3 % and +5 %, interval coverage.
 
     python benchmarks/paired_gate.py measure SHARE SESSIONS    # 0 is identical code, 0.05 is +5 %
-    python benchmarks/paired_gate.py score                     # all sessions so far, with n and intervals
-    python benchmarks/paired_gate.py rescore                   # the same, decided anew by the rules of today
+    python benchmarks/paired_gate.py score                     # all sessions so far, with intervals
+    python benchmarks/paired_gate.py rescore                   # the same, decided again by the current rules
 
-A session is `pytest --infer-against=HEAD` in a repository of eight workloads, on one thread and on two in
-turn. A share stretches the time of every workload of the working tree, by spinning after each call.
-Sessions are appended to benchmarks/results/paired_gate.jsonl, a line a case with the log ratio of each
-launch, so that another rule can be scored without measuring again.
+A session is `pytest --infer-against=HEAD` in a repository of eight workloads, alternately on one thread and
+on two. SHARE stretches the time of every workload of the working tree by spinning after each call. Sessions
+are appended to benchmarks/results/paired_gate.jsonl, one line per case with the log ratio of each launch, so
+that other rules can be scored without measuring again.
 """
 
 from __future__ import annotations
@@ -27,13 +27,14 @@ from typing import Any
 
 from scipy.stats import beta
 
-from pytest_infergate.core.paired import SCREEN_LOOKS, Plan, decide, spreads_of_others
-from pytest_infergate.storage.turns import read
+from pytest_infergate.core.gate.launch_location import spreads_of_others
+from pytest_infergate.core.gate.paired_times import SCREEN_ANALYSES, PairedTerms, decide
+from pytest_infergate.storage.paired_data import read_paired_data
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "paired_gate.jsonl"
 EARLIER = (5, 7, 10, 15)
-"""Looks of the screen in sessions that do not say theirs."""
+"""Interim analyses of the screen in earlier sessions, which do not record them."""
 TEST = """
 import pytest
 
@@ -50,7 +51,7 @@ def test_workload(infer, name):
 
 
 def repository(folder: Path, share: float) -> None:
-    """Make a repository whose working tree is slower than its only commit by a share."""
+    """Create a repository whose working tree is slower than its only commit by a share."""
     from workloads import WORKLOADS
 
     shutil.copy(HERE / "workloads.py", folder)
@@ -66,12 +67,13 @@ def repository(folder: Path, share: float) -> None:
 
 
 def session(folder: Path, against: str, threads: int) -> Iterator[dict[str, Any]]:
-    """Run one session; a record a case."""
+    """Run one session; yield one record per case."""
     paths = {name: folder.parent / f"{name}.json" for name in ("results", "turns", "realised")}
     paths["realised"].unlink(missing_ok=True)
     command = [
         sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--infer-against={against}",
-        f"--infer-threads={threads}", f"--infer-json={paths['results']}", f"--infer-turns={paths['turns']}",
+        f"--infer-threads={threads}", f"--infer-json={paths['results']}",
+        f"--infer-paired-data={paths['turns']}",
     ]  # fmt: skip
     begin = time.time()
     environment = {**os.environ, "INFERGATE_REALISED": str(paths["realised"])}
@@ -80,15 +82,15 @@ def session(folder: Path, against: str, threads: int) -> Iterator[dict[str, Any]
         raise SystemExit(done.stdout + done.stderr)
     seconds = time.time() - begin
     verdicts = json.loads(paths["results"].read_text())["gate"]["verdicts"]
-    turns = {case.nodeid: case for case in read(paths["turns"]).cases}
+    blocks = {case.nodeid: case for case in read_paired_data(paths["turns"]).cases}
     realised = _realised(paths["realised"])
     for verdict in verdicts:
         row = next(row for row in verdict["comparisons"] if row["evidence"] == "paired")
         name = verdict["case"].get("params") or verdict["nodeid"].partition("::")[2]
-        case = turns[verdict["nodeid"]]
+        case = blocks[verdict["nodeid"]]
         yield {
             "when": round(begin),
-            "looks": SCREEN_LOOKS,
+            "looks": SCREEN_ANALYSES,
             "threads": threads,
             "name": name,
             "verdict": row["verdict"],
@@ -104,7 +106,7 @@ def session(folder: Path, against: str, threads: int) -> Iterator[dict[str, Any]
 
 
 def _realised(path: Path) -> dict[str, float]:
-    """By how much each workload was really slower than its base."""
+    """Return how much slower than its base each workload actually was."""
     times: dict[tuple[str, bool], list[float]] = {}
     for line in path.read_text().splitlines() if path.exists() else ():
         told = json.loads(line)
@@ -116,12 +118,12 @@ def _realised(path: Path) -> dict[str, float]:
 
 
 def recorded(path: Path) -> list[dict[str, Any]]:
-    """All cases of all sessions."""
+    """Return all cases of all sessions."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def measure(share: float, sessions: int) -> None:
-    """Append sessions to the results."""
+    """Run sessions and append them to the results file."""
     for index in range(sessions):
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name) / "repository"
@@ -137,19 +139,19 @@ def measure(share: float, sessions: int) -> None:
 
 
 def bounds(hits: int, count: int) -> str:
-    """A share with its 95 % Clopper-Pearson interval."""
+    """Format a share with its 95 % Clopper-Pearson interval."""
     low = beta.ppf(0.025, hits, count - hits + 1) if hits else 0.0
     high = beta.ppf(0.975, hits + 1, count - hits) if hits < count else 1.0
     return f"{hits} of {count} ({hits / count:.1%}, 95 % interval {low:.1%} to {high:.1%})"
 
 
-def looks(record: dict[str, Any]) -> tuple[int, ...]:
-    """After which launches the screen looked."""
+def analyses(record: dict[str, Any]) -> tuple[int, ...]:
+    """Return the numbers of launches after which the screen was analysed."""
     return tuple(record.get("looks", EARLIER))
 
 
 def rescored(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Decide recorded sessions anew; what would need launches that nobody made is ``open``."""
+    """Decide recorded sessions again; a case that would need launches that were not made is ``open``."""
     sessions: dict[int, list[dict[str, Any]]] = {}
     for record in records:
         sessions.setdefault(record["when"], []).append(record)
@@ -157,21 +159,24 @@ def rescored(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _decided(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The cases of one session."""
-    spreads = {look: spreads_of_others([row["screen"][:look] for row in rows]) for look in SCREEN_LOOKS}
+    """Decide the cases of one session again."""
+    spreads = {
+        analysis: spreads_of_others([row["screen"][:analysis] for row in rows])
+        for analysis in SCREEN_ANALYSES
+    }
     confirming = sum(bool(row["confirm"]) for row in rows)
     for index, row in enumerate(rows):
-        others = {look: found[index] for look, found in spreads.items()}
-        decision = decide(row["screen"], row["confirm"], Plan(), confirming=confirming, others=others)
+        others = {analysis: found[index] for analysis, found in spreads.items()}
+        decision = decide(row["screen"], row["confirm"], PairedTerms(), confirming=confirming, others=others)
         verdict = "open" if decision.verdict is None else decision.verdict.value
-        yield {**row, "looks": SCREEN_LOOKS, "verdict": verdict}
+        yield {**row, "looks": SCREEN_ANALYSES, "verdict": verdict}
 
 
 def score(records: Iterable[dict[str, Any]]) -> None:
-    """Print what the sessions so far say."""
+    """Print how often the sessions so far were right."""
     arms: dict[tuple[float, tuple[int, ...]], list[dict[str, Any]]] = {}
     for record in records:
-        arms.setdefault((record["share"], looks(record)), []).append(record)
+        arms.setdefault((record["share"], analyses(record)), []).append(record)
     for (share, screen), found in sorted(arms.items()):
         sessions = {record["when"]: record["session_seconds"] for record in found}
         print(f"\n{share:+.0%}, looks at {screen}: {len(found)} cases in {len(sessions)} sessions of "

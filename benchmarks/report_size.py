@@ -1,11 +1,11 @@
-"""How large the HTML page grows, and how long it takes to render.
+"""Size and rendering time of the HTML report.
 
     python benchmarks/report_size.py
 
-Pages of 1, 200 and 5,000 cases, eight a test, with every section: stored and paired figures, counters,
-energy, cost, notes, roofline, and advice for as many models as `MODELS` says. Seconds are those of the
-processor, the median of a few renderings. Targets: 500 kB for 200 cases with advice for one model, 3 s for
-5,000 cases.
+Reports of 1, 200 and 5,000 cases, eight per test, are rendered with every section: stored and paired figures,
+counters, energy, cost, notes, roofline, and advice for the numbers of models in `MODELS`. Seconds are
+processor time, the median of a few renderings. Targets: 500 kB for 200 cases with advice for one model, 3 s
+for 5,000 cases.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "report"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 
 from conftest import Sample
 from full_session import advised, full
@@ -24,17 +24,17 @@ from pytest_infergate.report import html
 
 COUNTS = (1, 200, 5_000)
 MODELS = (0, 1, 25)
-"""Models with advice: none, one, and all of 200 cases."""
+"""Numbers of models with advice: none, one, and all models of 200 cases."""
 ROUNDS = 3
 
 
 def rendered(count: int, models: int, *, paired: bool) -> tuple[int, float]:
-    """Bytes of a page, and the median seconds of the processor for rendering it."""
+    """Return the bytes of a report, and the median processor time for rendering it in seconds."""
     session, advice = full(Sample, count, paired=paired), advised(models)
     seconds = []
     for _ in range(ROUNDS):
         begin = time.process_time()
-        page = html.render(session, advice=advice)
+        page = html.render_html(session, advice=advice)
         seconds.append(time.process_time() - begin)
     return len(page.encode()), median(seconds)
 

@@ -1,10 +1,11 @@
-"""The stored gate on identical code: how often it alarms, and how steady launches are.
+"""Run the stored gate on identical code: how often it raises an alarm, and how steady launches are.
 
     python benchmarks/stored_gate.py [sessions] [pytest arguments, default: examples]
 
-Each session is a fresh process that compares with the sessions before it and then joins the baseline, as
-CI does with --infer-save. Prints the verdicts, and per case the spread of the launch medians: raw, and
-corrected by the yardsticks. Results land in benchmarks/results/.
+Each session is a fresh process that is compared with the sessions before it and then recorded into the
+baseline, as in CI with --infer-save. The output has the verdicts, and for each case the spread of the launch
+medians: raw, and corrected by the reference workloads. Results are written to
+benchmarks/results/stored_gate.jsonl.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def session(folder: Path, index: int, arguments: list[str]) -> dict[str, object]:
-    """Run one session, and return its results file."""
+    """Run one session and return the content of its results file."""
     path = folder / f"{index}.json"
     command = [
         sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--infer-devices=cpu", "--infer-save",
@@ -36,7 +37,7 @@ def session(folder: Path, index: int, arguments: list[str]) -> dict[str, object]
 
 
 def spread(values: list[float]) -> float:
-    """Standard deviation of the logarithms, in per cent."""
+    """Return the standard deviation of the logarithms, in per cent."""
     return 100 * stdev(map(math.log, values)) if len(values) > 1 else math.nan
 
 
@@ -55,11 +56,11 @@ def main() -> None:
                 if "measurement" not in case:
                     continue
                 p50 = case["measurement"]["latency"]["p50"]["value"]
-                speeds = case["measurement"]["yardsticks"]
+                speeds = case["measurement"]["reference_work"]
                 medians.setdefault(case["nodeid"], []).append(p50)
                 geometric = math.exp(mean(map(math.log, speeds.values())))
                 corrected.setdefault(case["nodeid"], []).append(p50 / geometric)
-                rows.append({"session": index, "case": case["nodeid"], "p50": p50, "yardsticks": speeds})
+                rows.append({"session": index, "case": case["nodeid"], "p50": p50, "reference_work": speeds})
             for verdict in document["gate"]["verdicts"]:  # type: ignore[index]
                 for row in verdict.get("comparisons", ()):
                     if row["metric"] == "p50" and row["verdict"] != "no-baseline":

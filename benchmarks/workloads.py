@@ -1,6 +1,6 @@
-"""Eight models of 2 to 20 ms, and a way to make each of them slower by a known share of its time.
+"""Eight models of 2 to 20 ms, each of which can be made slower by a known share of its time.
 
-`paired_gate.py` copies this file into a repository of its own, where the stretch is what changes.
+`paired_gate.py` copies this file into a repository of its own, in which only the stretch changes.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 SPENT = [0.0, 0.0]
-"""Seconds of all calls of the model that was loaded last: without the stretch, and with it."""
+"""Total seconds of the calls of the model that was loaded last, without and with the stretch."""
 
 
 class Stretched(nn.Module):
-    """A model that spins, after each call, for a share of the time that the call took."""
+    """A model that spins after each call for a share of the time that the call took."""
 
     def __init__(self, inner: nn.Module, share: float, name: str) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class Recurrent(nn.Module):
 
 
 class Tabular(nn.Module):
-    """Many small operators."""
+    """A model of many small operators."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -104,8 +104,8 @@ WORKLOADS = {
 
 
 def load(name: str) -> tuple[nn.Module, Tensor]:
-    """Build a workload and its input, stretched by the share that ``stretch.json`` gives it."""
-    SPENT[:] = 0.0, 0.0  # not in the model, which is left as it was found
+    """Build a workload and its input, stretched by its share in ``stretch.json``."""
+    SPENT[:] = 0.0, 0.0  # outside the model, because infergate restores the model
     build, shape = WORKLOADS[name]
     model = build().eval()
     x = torch.randint(0, 20_000, (64, 50)) if shape is None else torch.randn(shape)
@@ -114,7 +114,7 @@ def load(name: str) -> tuple[nn.Module, Tensor]:
 
 
 def tell(model: nn.Module) -> None:
-    """Append the seconds of a model, with and without the stretch, to the file that the environment names."""
+    """Append the seconds of a model, without and with the stretch, to the file named by the environment."""
     place = os.environ.get("INFERGATE_REALISED")
     if place and isinstance(model, Stretched):
         told = {

@@ -1,4 +1,4 @@
-"""Promises about a sentence embedder: a query answered at once, an index built in bulk."""
+"""Budgets for a sentence embedder: the latency of one query, and the throughput of building an index."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Promises about a classifier of video frames: heavy work, at a rate that a camera sets."""
+"""Budgets for a classifier of video frames: a large model, at a rate that a camera sets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Promises about a voice activity detector: it keeps up with many callers, and with one live stream."""
+"""Budgets for a voice activity detector, which must keep up with many callers and with one live stream."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def detector() -> VoiceActivity:
 
 @pytest.mark.inference(batch_sizes=[1, 8, 32], budget={"p95_ms": 32, "peak_memory_mb": 20})
 def test_frames(infer, detector):
-    """A frame lasts 32 ms: a detector that takes longer falls behind its callers."""
+    """A frame lasts 32 ms; a detector that takes longer falls behind its callers."""
     result = infer(detector, frames(infer.batch_size))
     probability, (hidden, _) = result.output
     assert probability.shape == (infer.batch_size, 1)

@@ -1,17 +1,17 @@
-"""The errors that infergate raises on purpose. Each message says what, where and the cure."""
+"""Exceptions that infergate raises deliberately. Messages name the value, what is allowed, and a hint."""
 
 
 class InfergateError(Exception):
-    """Base of every error that infergate raises on purpose; its text is meant for the user as it stands."""
+    """Base class of all exceptions that infergate raises deliberately; the message is shown as it is."""
 
 
 class ConfigurationError(InfergateError):
-    """An option, an ini value, a table of ``[tool.infergate]`` or a marker argument cannot be used."""
+    """An option, an ini value, a key of ``[tool.infergate]`` or a marker argument is invalid."""
 
 
 class StorageError(InfergateError):
-    """A baseline, a result file or a report cannot be read or written."""
+    """A baseline, a results file or a report cannot be read or written."""
 
 
 class NotMeasuredError(InfergateError, AttributeError):
-    """A figure was asked of a result whose run did not measure it."""
+    """A figure was requested from a result whose run did not measure it."""

@@ -88,7 +88,7 @@ class Project:
 
     def run(self, *arguments):
         """Run pytest in this process."""
-        return self.pytester.runpytest_inprocess("-p", "pytest_infergate.plugin", *arguments)
+        return self.pytester.runpytest_inprocess("-p", "pytest_infergate.plugin.hooks", *arguments)
 
     def measure(self, *arguments):
         """Run pytest on the fake device."""
@@ -123,16 +123,20 @@ def loaded_once():
     import numpy.random
     import scipy.special
 
-    from pytest_infergate import advise, against, conclusion, fixture, selection, testing, workers
+    from pytest_infergate import testing
+    from pytest_infergate.advising import advise
+    from pytest_infergate.config import case_matrix
     from pytest_infergate.devices import accelerator, cpu
     from pytest_infergate.measure import lock, seed
-    from pytest_infergate.report import github, html, junit, results
-    from pytest_infergate.storage import files, turns
+    from pytest_infergate.paired import compare_run, concurrency
+    from pytest_infergate.plugin import measuring, paired_replay
+    from pytest_infergate.report import github, html, junit, results_json
+    from pytest_infergate.storage import baseline_files, paired_data
 
     kept = (
         *(numpy.random, scipy.special),
-        *(advise, against, conclusion, fixture, selection, testing, workers),
-        *(accelerator, cpu, lock, seed, github, html, junit, results, files, turns),
+        *(advise, compare_run, concurrency, measuring, paired_replay, case_matrix, testing),
+        *(accelerator, cpu, lock, seed, github, html, junit, results_json, baseline_files, paired_data),
     )
     gc.collect()
     gc.freeze()
@@ -153,17 +157,17 @@ def torch_kept(loaded_once):
 @pytest.fixture(scope="session")
 def software(loaded_once):
     """The environment of a run, looked up once: it reads the metadata of packages, as long as a case takes."""
-    from pytest_infergate import session
+    from pytest_infergate.runner import run
 
-    return functools.cache(session.environment)
+    return functools.cache(run.software_environment)
 
 
 @pytest.fixture
 def inner_runs(tmp_path, monkeypatch, software):
     """Runs of pytest inside tests: no other plugins, and a machine lock of their own."""
-    from pytest_infergate import session
+    from pytest_infergate.runner import run
 
-    monkeypatch.setattr(session, "environment", software)
+    monkeypatch.setattr(run, "software_environment", software)
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     locks = tmp_path / "locks"
     locks.mkdir()

@@ -16,7 +16,7 @@ from ci_github import served
 from ci_repositories import NOWHERE, SECRET, ZEROS, Remote, Service, Stub, alone, git, session, write
 
 from pytest_infergate import __version__
-from pytest_infergate.report import results
+from pytest_infergate.report import results_json
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = sorted((ROOT / "examples" / "workflows").glob("*.yml"))
@@ -162,7 +162,7 @@ esac
 exec "{python}" "$@"
 """
 INFERGATE = """#!/bin/sh
-exec "{python}" -c "from pytest_infergate.cli import main; main()" "$@"
+exec "{python}" -c "from pytest_infergate.cli.main import main; main()" "$@"
 """
 
 
@@ -313,11 +313,15 @@ def test_every_other_block_runs(world, block):
     clone = world.pull_request()
     report = world.folder / "temp" / "results" / "results.json"
     report.parent.mkdir()
-    report.write_text(results.render(session()))
+    report.write_text(results_json.render_results(session()))
     for machine in ("infergate-a", "infergate-b"):
         write(
             clone,
-            {f"machines/{machine}/results.json": results.render(session(passing=(f"test_{machine[-1]}",)))},
+            {
+                f"machines/{machine}/results.json": results_json.render_results(
+                    session(passing=(f"test_{machine[-1]}",))
+                )
+            },
         )
     with served() as hub:
         hub.pull(7, "a" * 40)
@@ -360,7 +364,7 @@ def test_the_record_is_made_on_the_default_branch(world):
 @pytest.mark.slow
 def test_a_machine_without_results_fails_the_one_gate(world):
     clone = world.pull_request()
-    write(clone, {"machines/infergate-a/results.json": results.render(session())})
+    write(clone, {"machines/infergate-a/results.json": results_json.render_results(session())})
     (block,) = [block for block in BLOCKS if block.place == "machines.yml:gate:Gate"]
     assert world.run(block, clone, {**VALUES, "needs.measure.result": "failure"})[0] == 1
 

@@ -1,1 +1,1 @@
-"""Two small models whose weights come inside ordinary packages: nothing is downloaded at run time."""
+"""Three models without downloads: two with the weights of ordinary packages, and one with random weights."""

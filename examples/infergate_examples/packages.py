@@ -1,4 +1,4 @@
-"""Where an installed package keeps its files, without importing it."""
+"""Find the files of an installed package without importing it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 def folder(package: str) -> Path:
     """Return the folder of an installed package.
 
-    Importing runs the package's code; `silero_vad` sets torch to one thread when imported, which would
-    change what is measured.
+    The package is not imported, because importing runs its code: `silero_vad` sets torch to one thread,
+    which would change what is measured.
     """
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:

@@ -1,4 +1,4 @@
-"""What is in a frame of video: ResNet-50, with random weights, since time does not hang on their values."""
+"""Classification of video frames: ResNet-50 with random weights, since its time does not depend on them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from transformers import ResNetConfig, ResNetForImageClassification
 
 WIDTH = 224
-"""Pixels a frame, in either direction."""
+"""Width and height of a frame in pixels."""
 CLASSES = 1000
 
 
@@ -25,13 +25,13 @@ class FrameClassifier(nn.Module):
 
 
 def load_frame_classifier() -> FrameClassifier:
-    """Build the network, the same each time."""
+    """Build the network, with the same weights each time."""
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(0)
         return FrameClassifier().eval()
 
 
 def frames(batch_size: int) -> Tensor:
-    """Make frames of noise."""
+    """Return frames of noise."""
     generator = torch.Generator().manual_seed(0)
     return torch.randint(0, 256, (batch_size, 3, WIDTH, WIDTH), dtype=torch.uint8, generator=generator)

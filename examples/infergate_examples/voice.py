@@ -1,4 +1,4 @@
-"""Voice activity detection: is there speech in a frame of 32 ms? Weights from the package silero-vad."""
+"""Voice activity detection in frames of 32 ms. The weights are those of the package silero-vad."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from infergate_examples.packages import folder
 
 SAMPLE_RATE = 16_000
 FRAME = 512
-"""New samples a frame."""
+"""New samples per frame."""
 CONTEXT = 64
-"""Samples of the frame before that the network sees again."""
+"""Samples of the previous frame that precede the new ones in the input of the network."""
 
 State = tuple[Tensor, Tensor]
 
 
 class VoiceActivity(nn.Module):
-    """Short-time spectrum, four convolutions, one LSTM cell that remembers earlier frames."""
+    """A short-time spectrum, four convolutions, and an LSTM cell that keeps state between frames."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class VoiceActivity(nn.Module):
         return logit.squeeze(-1).sigmoid(), state
 
     def listen(self, recording: Tensor) -> Iterator[Tensor]:
-        """Yield the probability of speech of one frame after another; recording is (batch, samples)."""
+        """Yield the probability of speech for each frame of a recording (batch, samples)."""
         state = None
         padded = functional.pad(recording, (CONTEXT, 0))
         for frame in padded.unfold(1, CONTEXT + FRAME, FRAME).unbind(1):
@@ -54,20 +54,20 @@ class VoiceActivity(nn.Module):
 
 
 def load_voice_activity() -> VoiceActivity:
-    """Build the network with the 16 kHz weights of silero-vad."""
+    """Load the network with the 16 kHz weights of silero-vad."""
     model = VoiceActivity()
     model.load_state_dict(load_file(folder("silero_vad") / "data" / "silero_vad_16k.safetensors"))
     return model.eval()
 
 
 def frames(batch_size: int, seed: int = 0) -> Tensor:
-    """Make frames of noise, with their context."""
+    """Return frames of noise, with their context."""
     generator = torch.Generator().manual_seed(seed)
     return 0.1 * torch.randn(batch_size, CONTEXT + FRAME, generator=generator)
 
 
 def babble(seconds: float, pitch: float = 120.0) -> Tensor:
-    """Make nonsense syllables, (1, samples): a buzz of this pitch in Hz shaped into the vowels a, i and u."""
+    """Return nonsense syllables (1, samples): a buzz of this pitch in Hz, shaped into vowels a, i and u."""
     syllables_per_second = 4
     time = torch.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
     melody = pitch * (1 + 0.15 * torch.sin(2 * torch.pi * 0.7 * time))

@@ -1,4 +1,4 @@
-"""Accelerators that torch knows - cuda (and ROCm), xpu, mps - through `torch.accelerator`."""
+"""Accelerators of torch as devices: cuda (and ROCm), xpu and mps, through `torch.accelerator`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from typing import Any
 
 import msgspec
 
-from pytest_infergate.core.model import Hardware, Note
-from pytest_infergate.devices.base import (
+from pytest_infergate.core.domain.notes import NoteCode
+from pytest_infergate.core.domain.values import Hardware, Note
+from pytest_infergate.devices.profiling import quiet
+from pytest_infergate.devices.visibility import BackendStatus, absence_reason
+from pytest_infergate.instruments.device import (
     CpuTimes,
     DeviceAbsentError,
     DeviceCounters,
@@ -22,14 +25,13 @@ from pytest_infergate.devices.base import (
     Meter,
     Probes,
 )
-from pytest_infergate.devices.profiling import quiet
-from pytest_infergate.devices.visibility import Sighting, absence
 
+# Readable without nvidia-ml-py, which is optional.
 _NVIDIA_VERSION = Path("/proc/driver/nvidia/version")
 
 
 class Accelerator:
-    """`Device` for one accelerator. Its work is queued: nothing is timed without a synchronisation."""
+    """`Device` of one accelerator. Its work is queued, so that each timing ends with a synchronisation."""
 
     asynchronous = True
 
@@ -40,20 +42,22 @@ class Accelerator:
         self.torch_name: str | None = f"{kind}:{index}"
         self.clock: Callable[[], int] = time.perf_counter_ns
         self._device = torch.device(kind, index)
-        # Bound once: it stands inside the timed region.
+        # Bound once, because the timed region must not look up attributes.
         self.synchronize: Callable[[], None] = functools.partial(torch.accelerator.synchronize, index)
-        """Wait for every stream of the device."""
+        """Waits for all streams of the device."""
 
     def hardware(self) -> Hardware:
-        """The host's class joined with the accelerator's name, count and driver."""
+        """Return the class of the host with the name, the number and the driver of the accelerators."""
         import torch
 
-        from pytest_infergate.measure.environment import host_hardware
+        from pytest_infergate.instruments.environment import host_hardware
 
         module = torch.get_device_module(self._device)
         name = (
             module.get_device_name(self._device) if hasattr(module, "get_device_name") else self._device.type
         )
+        # Only the major version of the driver is part of the class: every minor update would start a new
+        # baseline.
         return msgspec.structs.replace(
             host_hardware(),
             accelerator=name,
@@ -61,14 +65,14 @@ class Accelerator:
             driver=_driver_major() if self._device.type == "cuda" else None,
         )
 
-    def yardsticks(self) -> Mapping[str, Callable[[], object]]:
-        """Dense product, large copy, tiny operators."""
-        from pytest_infergate.measure.yardstick import torch_yardsticks
+    def reference_work(self) -> Mapping[str, Callable[[], object]]:
+        """Return a dense product, a large copy and tiny operators."""
+        from pytest_infergate.instruments.reference_work import torch_reference_work
 
-        return torch_yardsticks(str(self._device))
+        return torch_reference_work(str(self._device))
 
     def architecture(self) -> str:
-        """What kernels are built for: ``sm_90`` of CUDA, ``gfx942`` of ROCm, else the device's name."""
+        """Return the target of its kernels: ``sm_90`` (CUDA), ``gfx942`` (ROCm), or the device's name."""
         import torch
 
         module = torch.get_device_module(self._device)
@@ -81,43 +85,45 @@ class Accelerator:
         return self.hardware().accelerator or self._device.type
 
     def count(self, call: Callable[[], object]) -> DeviceCounters:
-        """Operators by torch's dispatcher."""
-        from pytest_infergate.measure import operators
+        """Count operators in torch's dispatcher."""
+        from pytest_infergate.instruments import operator_counters
 
-        return operators.counters(call, self._device.type)
+        return operator_counters.counters(call, self._device.type)
 
     def memory(self, call: Callable[[], object]) -> DeviceMemory:
-        """Peak of torch's caching allocator, allocated above the start and reserved in all."""
+        """Return the peaks of torch's caching allocator: allocated above the start, and reserved."""
         from torch.accelerator import memory
 
         try:
-            self.synchronize()
-            # What earlier cases left in the cache would count as reserved by this one.
+            self.synchronize()  # an earlier case may still use memory
+            # Memory that earlier cases left in the cache would count as reserved by this one.
             memory.empty_cache()
             memory.reset_peak_memory_stats(self._device)
             before = memory.memory_allocated(self._device)
-            asked = self._allocations()
+            requested = self._allocations()
         except (RuntimeError, AttributeError, NotImplementedError) as error:
-            note = Note(code="memory-unseen", text=f"{self.name} does not report its peak memory: {error}")
+            note = Note(
+                code=NoteCode.MEMORY_UNSEEN, text=f"{self.name} does not report its peak memory: {error}"
+            )
             return DeviceMemory(note=note)
         call()
         self.synchronize()
         return DeviceMemory(
             activations=memory.max_memory_allocated(self._device) - before,
             reserved=memory.max_memory_reserved(self._device),
-            allocations=self._allocations() - asked,
+            allocations=self._allocations() - requested,
         )
 
     def _allocations(self) -> int:
-        """How often torch's allocator was asked for memory so far."""
+        """Return the number of allocations of torch's allocator so far."""
         from torch.accelerator import memory
 
         return int(memory.memory_stats(self._device).get("allocation.all.allocated", 0))
 
     def work(self, call: Callable[[], object]) -> DeviceWork | None:
-        """Kernels of one call, and the summed durations of all it did on the device, copies too.
+        """Return the kernels of one call, and the summed durations of its kernels and copies.
 
-        ``None`` where the profiler is blind, which a control of known work tells.
+        ``None`` if the profiler cannot observe the device: it does not see the kernel of known work either.
         """
         import torch
 
@@ -126,12 +132,12 @@ class Accelerator:
         def known() -> object:
             return control + 1
 
-        seen = self._profiled(known)
-        if not seen.kernels:
+        reference = self._profiled(known)
+        if not reference.kernels:
             return None
         work = self._profiled(call)
-        # The control waits for nothing: what is seen of it there is our own waiting for the device.
-        return work._replace(synchronisations=work.synchronisations - seen.synchronisations)
+        # The known work does not synchronise, so that its synchronisations are those of the measurement.
+        return work._replace(synchronisations=work.synchronisations - reference.synchronisations)
 
     def _profiled(self, call: Callable[[], object]) -> DeviceWork:
         from torch.autograd.profiler import DeviceType  # type: ignore[attr-defined]
@@ -144,10 +150,10 @@ class Accelerator:
         with quiet(), profile(activities=[ProfilerActivity.CPU, activity]) as profiler:
             call()
             self.synchronize()
-        seen: list[Any] = list(profiler.events() or ())
+        observed: list[Any] = list(profiler.events() or ())
         events = [
             event
-            for event in seen
+            for event in observed
             if event.device_type != DeviceType.CPU and not getattr(event, "is_user_annotation", False)
         ]
         copies = sum(is_copy(event.name) for event in events)
@@ -155,34 +161,35 @@ class Accelerator:
             kernels=len(events) - copies,
             seconds=sum(event.time_range.elapsed_us() for event in events) / 1e6,
             copies=copies,
-            synchronisations=sum("Synchronize" in event.name for event in seen),
+            synchronisations=sum("Synchronize" in event.name for event in observed),
         )
 
     def cpu_times(self) -> CpuTimes | None:
-        """Processor time by the system's own accounts, stolen time included."""
-        from pytest_infergate.measure.interference import cpu_times
+        """Return the processor time as the system accounts it, including time stolen by the hypervisor."""
+        from pytest_infergate.instruments.cpu_contention import cpu_times
 
         return cpu_times()
 
     def meter(self) -> Meter | None:
-        """NVML's, of an NVIDIA board, which is found by its UUID: the environment may renumber devices."""
+        """Return the NVML meter of an NVIDIA board; ``None`` for other devices, or if it cannot be read."""
         import torch
 
         if self._device.type != "cuda" or torch.version.hip is not None:
             return None
-        from pytest_infergate.devices import nvml
+        from pytest_infergate.instruments import nvml
 
+        # By UUID, because CUDA_VISIBLE_DEVICES renumbers devices, and NVML does not.
         uuid = getattr(torch.cuda.get_device_properties(self._device), "uuid", None)
-        return None if uuid is None else nvml.meter(str(uuid))
+        return None if uuid is None else nvml.nvml_meter(str(uuid))
 
     def probes(self) -> Probes:
-        """Products in float32 and the half dtypes, and a copy."""
-        from pytest_infergate.measure.peaks import torch_probes
+        """Return products in float32 and the half dtypes, and a copy."""
+        from pytest_infergate.instruments.peak_rates import torch_probes
 
         return torch_probes(str(self._device))
 
     def release(self) -> None:
-        """Give the allocator's cache back to the device."""
+        """Release the cache of the allocator."""
         import torch
 
         torch.accelerator.memory.empty_cache()
@@ -195,27 +202,29 @@ class AcceleratorKind:
         self.kind = kind
 
     def open(self, name: str) -> Accelerator:
-        """Open device ``kind`` or ``kind:index``.
+        """Open the device ``kind`` or ``kind:index``.
 
-        Raises `DeviceAbsentError` with the true reason: not built, hidden by the environment, not found.
+        Raises `DeviceAbsentError` with the actual reason: not built, hidden by the environment, or not found.
         """
         number = name.partition(":")[2] or "0"
         if not number.isdecimal():
-            raise DeviceAbsentError(f"{name} absent: {self.kind} devices are numbered, as in {self.kind}:0")
+            raise DeviceAbsentError(f"{name} absent: {self.kind} devices have numbers, as in {self.kind}:0")
         index = int(number)
-        reason = absence(self.kind, index, self._sighting())
+        reason = absence_reason(self.kind, index, self._status())
         if reason is not None:
             raise DeviceAbsentError(reason)
         return Accelerator(self.kind, index)
 
     def found(self) -> tuple[str, ...]:
-        """The first device, where there is one."""
-        return () if absence(self.kind, 0, self._sighting()) else (self.kind,)
+        """Return the name of the first device, if it can be used."""
+        return () if absence_reason(self.kind, 0, self._status()) else (self.kind,)
 
-    def _sighting(self) -> Sighting:
+    def _status(self) -> BackendStatus:
+        """Return what torch and the environment report about this kind."""
         import torch
 
         if self.kind == "cuda":
+            # Builds of torch for ROCm also name their devices cuda.
             rocm = torch.version.hip is not None
             variable = (
                 "HIP_VISIBLE_DEVICES"
@@ -224,39 +233,38 @@ class AcceleratorKind:
             )
             built = rocm or torch.version.cuda is not None
             count, problem = _counted(torch.cuda)
-            return Sighting("CUDA", built, count, variable, os.environ.get(variable), problem)
+            return BackendStatus("CUDA", built, count, variable, os.environ.get(variable), problem)
         if self.kind == "xpu":
             built = getattr(torch.version, "xpu", None) is not None
             variable = "ZE_AFFINITY_MASK"
             count, problem = _counted(torch.xpu)
-            return Sighting("XPU", built, count, variable, os.environ.get(variable), problem)
+            return BackendStatus("XPU", built, count, variable, os.environ.get(variable), problem)
         count = 1 if torch.backends.mps.is_available() else 0
-        return Sighting("MPS", torch.backends.mps.is_built(), count, "", None)
+        return BackendStatus("MPS", torch.backends.mps.is_built(), count, "", None)
 
 
 def is_copy(event: str) -> bool:
-    """Whether what a profiler saw on a device only copied or filled memory: no sign of a model there."""
-    word = event.lower().replace(" ", "")
-    return word.startswith(("memcpy", "memset", "memorycopy", "memoryfill", "copybuffer", "fillbuffer"))
+    """Return whether an event on a device only copied or filled memory, as opposed to computing."""
+    name = event.lower().replace(" ", "")
+    return name.startswith(("memcpy", "memset", "memorycopy", "memoryfill", "copybuffer", "fillbuffer"))
 
 
 def _counted(backend: Any) -> tuple[int, str | None]:
-    """How many devices can be used, and what the driver complains about where there is none.
-
-    Torch counts devices without asking the driver whether it can use them, and warns where it does ask.
-    """
+    """Return the number of usable devices, and the warning of the driver if there are none."""
+    # device_count alone includes devices that the driver cannot use; is_available queries the driver and
+    # warns.
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         count: int = backend.device_count() if backend.is_available() else 0
-    words = " ".join(str(caught[0].message).split()) if caught and not count else ""
-    return count, words.partition(" (Triggered internally")[0] or None
+    warning = " ".join(str(caught[0].message).split()) if caught and not count else ""
+    return count, warning.partition(" (Triggered internally")[0] or None
 
 
 def _driver_major() -> str | None:
-    """Major version of NVIDIA's driver, from the kernel; ``None`` where it cannot be read."""
+    """Return the major version of NVIDIA's driver from the kernel; ``None`` if it cannot be read."""
     try:
-        words = _NVIDIA_VERSION.read_text(encoding="utf-8").split()
+        fields = _NVIDIA_VERSION.read_text(encoding="utf-8").split()
     except OSError:
         return None
-    versions = [word for word in words if word.replace(".", "").isdigit() and "." in word]
+    versions = [field for field in fields if field.replace(".", "").isdigit() and "." in field]
     return versions[0].partition(".")[0] if versions else None

@@ -1,12 +1,14 @@
-"""The central processor, measured through torch's own allocator events."""
+"""The CPU as a device. Its memory is measured by the events of torch's allocator."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
 
-from pytest_infergate.core.model import Hardware, Note
-from pytest_infergate.devices.base import (
+from pytest_infergate.core.domain.notes import NoteCode
+from pytest_infergate.core.domain.values import Hardware, Note
+from pytest_infergate.devices.profiling import quiet
+from pytest_infergate.instruments.device import (
     CpuTimes,
     DeviceAbsentError,
     DeviceCounters,
@@ -15,11 +17,10 @@ from pytest_infergate.devices.base import (
     Meter,
     Probes,
 )
-from pytest_infergate.devices.profiling import quiet
 
 
 class Cpu:
-    """`Device` for the CPU: a call has done its work when it returns."""
+    """`Device` of the CPU, whose calls are synchronous."""
 
     name = "cpu"
     torch_name: str | None = "cpu"
@@ -29,47 +30,51 @@ class Cpu:
         self.clock: Callable[[], int] = time.perf_counter_ns
 
     def synchronize(self) -> None:
-        """Nothing to wait for."""
+        """Return immediately: a call is done when it returns."""
 
     def hardware(self) -> Hardware:
-        """CPU model, instruction set and the cores this process may use."""
-        from pytest_infergate.measure.environment import host_hardware
+        """Return CPU model, instruction set and the cores that this process may use."""
+        from pytest_infergate.instruments.environment import host_hardware
 
         return host_hardware()
 
-    def yardsticks(self) -> Mapping[str, Callable[[], object]]:
-        """Dense product, large copy, tiny operators, operators split among threads."""
-        from pytest_infergate.measure.yardstick import torch_yardsticks
+    def reference_work(self) -> Mapping[str, Callable[[], object]]:
+        """Return a dense product, a large copy, tiny operators, and operators split among threads."""
+        from pytest_infergate.instruments.reference_work import torch_reference_work
 
-        return torch_yardsticks("cpu")
+        return torch_reference_work("cpu")
 
     def architecture(self) -> str:
-        """The widest vector extension that torch dispatches on: ``AVX512``."""
+        """Return the widest vector extension that torch uses: ``AVX512``."""
         import torch
 
         return torch.backends.cpu.get_cpu_capability()
 
     def count(self, call: Callable[[], object]) -> DeviceCounters:
-        """Operators by torch's dispatcher, transfers by name."""
-        from pytest_infergate.measure import operators
+        """Count operators in torch's dispatcher, and copies between devices by the names in calls."""
+        from pytest_infergate.instruments import operator_counters
 
-        return operators.counters(call, "cpu")
+        return operator_counters.counters(call, "cpu")
 
     def memory(self, call: Callable[[], object]) -> DeviceMemory:
-        """Running sum of the allocator's events: deterministic; memory inside oneDNN is not seen."""
-        # Not torch.profiler, which loads the whole compiler to see whether it is there.
+        """Return the peak of the running sum of allocator events, which is deterministic.
+
+        Memory that oneDNN allocates itself is not included.
+        """
+        # torch.profiler would load the whole compiler, to check whether it is available.
         from torch.autograd.profiler import DeviceType, profile  # type: ignore[attr-defined]
 
         with quiet(), profile(use_kineto=True, profile_memory=True) as recorded:
             call()
         if recorded.kineto_results is None:
-            note = Note(code="memory-unseen", text="torch's profiler reports no memory in this build")
+            note = Note(code=NoteCode.MEMORY_UNSEEN, text="torch's profiler reports no memory in this build")
             return DeviceMemory(note=note)
         events = [
             event
             for event in recorded.kineto_results.events()
             if event.name() == "[memory]" and event.device_type() == DeviceType.CPU
         ]
+        # Their order is not guaranteed to be that of time.
         events.sort(key=lambda event: event.start_ns())
         running = peak = allocations = 0
         for event in events:
@@ -79,45 +84,42 @@ class Cpu:
         return DeviceMemory(activations=peak, allocations=allocations)
 
     def work(self, call: Callable[[], object]) -> DeviceWork | None:  # noqa: ARG002 - part of the seam
-        """Wall time says it all on a CPU."""
+        """Return ``None``: on a CPU the time of a call is the time of its work."""
         return None
 
     def cpu_times(self) -> CpuTimes | None:
-        """Processor time by the system's own accounts, stolen time included."""
-        from pytest_infergate.measure.interference import cpu_times
+        """Return the processor time as the system accounts it, including time stolen by the hypervisor."""
+        from pytest_infergate.instruments.cpu_contention import cpu_times
 
         return cpu_times()
 
     def meter(self) -> Meter | None:
-        """RAPL's, of all processor packages, where the system lets it be read."""
-        from pytest_infergate.measure import rapl
+        """Return the meter of RAPL over all processor packages, if it can be read."""
+        from pytest_infergate.instruments import rapl
 
-        return rapl.meter()
+        return rapl.rapl_meter()
 
     def probes(self) -> Probes:
-        """Products in float32, and a copy larger than the caches."""
-        from pytest_infergate.measure.peaks import torch_probes
+        """Return a product in float32, and a copy that is larger than the caches."""
+        from pytest_infergate.instruments.peak_rates import torch_probes
 
         return torch_probes("cpu")
 
     def release(self) -> None:
-        """The allocator gives memory back by itself."""
+        """Do nothing: the allocator releases memory by itself."""
 
 
 class CpuKind:
-    """`DeviceKind` of the CPU: one device, always there."""
+    """`DeviceKind` of the CPU, which is always available."""
 
     kind = "cpu"
 
     def open(self, name: str) -> Cpu:
-        """Open the CPU.
-
-        Raises `DeviceAbsentError` for a number after the colon: torch has one CPU device.
-        """
+        """Open the CPU. Raises `DeviceAbsentError` for any number but 0: torch has one CPU device."""
         if name not in ("cpu", "cpu:0"):
             raise DeviceAbsentError(f"{name} absent: torch has one CPU device, named cpu")
         return Cpu()
 
     def found(self) -> tuple[str, ...]:
-        """Always there."""
+        """Return its name."""
         return ("cpu",)

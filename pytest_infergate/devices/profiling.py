@@ -1,4 +1,4 @@
-"""What the use of torch's profiler needs on every device."""
+"""Use of torch's profiler without its log."""
 
 from __future__ import annotations
 
@@ -11,14 +11,12 @@ _LEVEL = "KINETO_LOG_LEVEL"
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep the profiler from writing its log among the tests' output, unless the user asked for it.
-
-    It reads the level on its first use in the process, and never again.
-    """
+    """Keep the profiler from writing its log into the output of the tests, unless the user set its level."""
+    # The profiler reads the level at its first use in the process, and never again.
     if _LEVEL in os.environ:
         yield
         return
-    os.environ[_LEVEL] = "99"
+    os.environ[_LEVEL] = "99"  # above all levels of Kineto
     try:
         yield
     finally:

@@ -1,31 +1,33 @@
-"""Why a device is not there, in words: pure functions over what the environment and torch report."""
+"""Reasons why a device is absent: pure functions of what the environment and torch report."""
 
 from __future__ import annotations
 
 from itertools import takewhile
 from typing import NamedTuple
 
+from pytest_infergate.core.domain import units
 
-class Sighting(NamedTuple):
-    """What can be known of a kind of device without touching it."""
+
+class BackendStatus(NamedTuple):
+    """What is known about a kind of device without accessing it."""
 
     label: str
-    """As people write it: ``CUDA``."""
+    """Common name: ``CUDA``."""
     built: bool
-    """Whether this torch was built for it."""
+    """Whether this build of torch supports it."""
     devices: int
-    """How many torch sees."""
+    """Number of devices that torch detects."""
     variable: str
     """The environment variable that hides devices of this kind."""
     visible: str | None
-    """Its value; ``None`` where it is not set."""
+    """Value of the variable; ``None`` if it is not set."""
     problem: str | None = None
-    """What the driver complained about when torch counted."""
+    """Warning of the driver when torch counted the devices."""
 
 
-def absence(kind: str, index: int, sighting: Sighting) -> str | None:
-    """Say why device `index` of a kind cannot be used; ``None`` where it can."""
-    label, built, count, variable, visible, problem = sighting
+def absence_reason(kind: str, index: int, status: BackendStatus) -> str | None:
+    """Return why device `index` of a kind cannot be used; ``None`` if it can."""
+    label, built, count, variable, visible, problem = status
     if not built:
         return f"torch built without {label}"
     if index < count:
@@ -38,14 +40,15 @@ def absence(kind: str, index: int, sighting: Sighting) -> str | None:
         return f"{name} cannot be used: {problem}"
     if count == 0:
         return f"no {label} device found"
-    return f"{name} absent: {count} {label} device{'s' if count > 1 else ''} found"
+    return f"{name} absent: {units.plural(count, f'{label} device')} found"
 
 
 def _hidden(variable: str, visible: str, index: int) -> str | None:
-    """How the variable hides the device; ``None`` where it cannot be the cause."""
+    """Return how the variable hides the device; ``None`` if it cannot be the cause."""
     entries = [entry.strip() for entry in visible.split(",")]
     if entries == [""]:
         return f"{variable} is empty"
+    # CUDA ignores a negative or empty entry and all entries after it.
     shown = list(takewhile(lambda entry: entry and not entry.startswith("-"), entries))
     if variable.endswith("VISIBLE_DEVICES") and len(set(shown)) < len(shown):
         return f"{variable}={visible} names a device twice, which hides every device"
@@ -53,6 +56,6 @@ def _hidden(variable: str, visible: str, index: int) -> str | None:
         rest, end = "what follows" if shown else "every device", entries[len(shown)]
         return f"{variable}={visible} hides {rest} with the entry {end or 'between commas'}"
     if len(entries) > index:
-        # The entry is there, yet torch counts fewer devices: it, or one before it, names none.
+        # The variable has the entry, but torch counts fewer devices: it, or an earlier one, names no device.
         return f"{variable}={visible} names a device that this machine does not have"
-    return f"{variable}={visible} shows {len(entries)} device{'s' if len(entries) > 1 else ''}"
+    return f"{variable}={visible} shows {units.plural(len(entries), 'device')}"

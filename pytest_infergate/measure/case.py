@@ -1,246 +1,185 @@
-"""One case measured from the first call to the last: the order of things, and nothing else."""
+"""The course of one case, from the first call to its figures."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from statistics import median
 from typing import Any, NamedTuple
 
-import msgspec
+from pytest_infergate.core.domain.measurement import Latency, Measurement, Memory, WarmUp
+from pytest_infergate.core.domain.notes import NoteCode
+from pytest_infergate.core.domain.values import Note
+from pytest_infergate.instruments import cpu_contention
+from pytest_infergate.instruments.device import Device
+from pytest_infergate.instruments.sampler import Samples, quiet_collector, sample, time_calls
+from pytest_infergate.measure import memory, timing_guard
+from pytest_infergate.measure.counting import CountedCall, count_call, with_device_work, with_recount
+from pytest_infergate.measure.energy_window import EnergyReading, EnergyWorkload, measured_energy
+from pytest_infergate.measure.passes import (
+    MAX_PASS_CALLS,
+    PASS_SECONDS,
+    PASS_SHARE,
+    AsynchronousTimes,
+    asynchronous_times,
+    calls_per_second,
+    consumed,
+    latency_of,
+    stream_times,
+)
+from pytest_infergate.measure.torch_compile import Compilation
+from pytest_infergate.measure.warmup import warm_up
 
-from pytest_infergate.core.model import Counters, Latency, Measurement, Memory, Note, Stream, WarmUp
-from pytest_infergate.core.stats import mean, quantile, quantile_estimate
-from pytest_infergate.devices.base import Device
-from pytest_infergate.measure import energy, guard, interference, memory
-from pytest_infergate.measure.compiler import Compilation
-from pytest_infergate.measure.counters import Counted, counted, varies, varying
-from pytest_infergate.measure.sampler import quiet_collector, sample, time_calls
-from pytest_infergate.measure.warmup import SteadyState
-
+# Share of the time limit that the warm-up may take. A model that is not steady by then is measured as it is,
+# and a note says so: most of the limit is for the sampling.
 WARM_UP_SHARE = 0.3
-"""Share of the time cap that the warm-up may take."""
-PASS_SECONDS = 0.3
-"""Length of each pass beside the sampling: back to back, enqueue, host to host."""
-PASS_SHARE = 0.05
-"""And the share of the time cap that it may take, at most."""
-
-STREAM_SHARE = 0.3
-"""Share of the time cap that timing the items of a stream may take."""
-MOST_STREAMS = 1000
-MANY_FAULTS = 1000
-"""Page faults a call from which on they cost a large part of the time."""
+# Calls of the passes that synchronise each call. Their medians are shown without bounds.
+MAX_SYNCHRONISED_CALLS = 30
+# Page faults per call from which on they take a large part of the time. Activations that are mapped anew in
+# some process launches and not in others made launches of identical code differ by 35 to 58 %.
+MANY_PAGE_FAULTS = 1000
 
 
 class Effort(NamedTuple):
-    """How long one case may take, and how many calls its budgets need."""
+    """How long one case may take, and what its budgets need."""
 
     max_seconds: float
-    needed: int = 0
+    """Time limit of the case."""
+    min_calls: int = 0
+    """Calls that the percentiles of its budgets need."""
     repetitions: int = 1
-    """How often the counters are taken; the first counts, the others prove that they do not vary."""
+    """How often the counters are taken; the first counts, the others show which of them vary."""
     energy: bool = False
     """Whether energy is measured, which takes some seconds more."""
 
 
 class Subject(NamedTuple):
-    """What is measured: the call, the call from the host where that differs, and its size."""
+    """What is measured: a call, its variant from host memory, and its size."""
 
     call: Callable[[], Any]
     from_host: Callable[[], Any] | None = None
+    """The call including copies of inputs and outputs; ``None`` if nothing is copied."""
     batch_size: int = 1
     weights: Mapping[str, int] | None = None
-    """Bytes by dtype."""
+    """Bytes of the weights by dtype; ``None`` if unknown."""
     threads: int | None = None
     settling: int = 0
-    """Calls after the first until the model does the same work in each."""
+    """Calls after the first until each call does the same work."""
 
 
-class Run(NamedTuple):
-    """What came of measuring: the first result, and the figures or the reason why they do not count."""
+class MeasuredSubject(NamedTuple):
+    """Outcome of measuring: the first result, and the figures, or the reason why they do not count."""
 
     output: Any
     measurement: Measurement | None
     samples: tuple[float, ...] = ()
+    """Seconds of each sampled call."""
     invalid: Note | None = None
 
 
-def measure(subject: Subject, device: Device, effort: Effort, notes: tuple[Note, ...] = ()) -> Run:
-    """Measure one case: first call, counters, warm-up, sampling beside the yardsticks, separate passes.
+def measure(
+    subject: Subject, device: Device, effort: Effort, notes: tuple[Note, ...] = ()
+) -> MeasuredSubject:
+    """Measure one case: first call, counters, warm-up, sampling, separate passes.
 
-    The counters come early since there the number of calls before them is always the same: a model with
-    a state of its own is counted in the same state in every run. Exceptions of the call pass through.
+    Returns the figures with `notes` and its own notes. Exceptions of the call are passed on.
     """
     memory.reset_host_peak()
     compilation = Compilation()
     output, stream, cold_start = first_call(subject.call, device)
-    invalid = guard.unfinished(output) or guard.active_tracer()
+    invalid = timing_guard.unfinished_output_note(output) or timing_guard.tracer_note()
     if invalid is not None:
-        return Run(output, None, invalid=invalid)
+        return MeasuredSubject(output, None, invalid=invalid)
 
-    call = consumed(subject.call) if stream else subject.call
+    timed = subject._replace(call=consumed(subject.call), from_host=None) if stream else subject
     first_peak = memory.host_peak()
-    compilations = guard.Compilations()
+    graphs = timing_guard.GraphCounter()
     with quiet_collector():
-        exact = count_exactly(call, subject, device, compilation, effort.repetitions)
+        # Counters come before the timing, because the number of calls until here is always the same: a model
+        # with state is counted in the same state in each run.
+        exact = count_case(timed.call, timed, device, compilation, effort.repetitions)
         memory.reset_host_peak()
-        warm_up = _warm_up(call, device, cap=WARM_UP_SHARE * effort.max_seconds)
-        compiled = compilations.since()
-        yardsticks = _yardsticks(device)
-        faults, clocks = memory.page_faults(), device.cpu_times()
-        samples = sample(
-            call,
-            device,
-            yardsticks,
-            expected=warm_up.seconds / warm_up.calls,
-            max_seconds=max(0.0, effort.max_seconds - warm_up.seconds - cold_start),
-            needed=effort.needed,
-        )
-        faults_after, clocks_after = memory.page_faults(), device.cpu_times()
-        latency = latency_of(samples.calls)
-        seconds = min(PASS_SECONDS, PASS_SHARE * effort.max_seconds)
-        count = max(1, min(1000, round(seconds / max(latency.p50.value, 1e-9))))
-        throughput = _throughput(call, device, count) * subject.batch_size
-        load = energy.Load(call, latency, subject.batch_size, subject.threads)
-        power = energy.taken(load, device, effort.max_seconds, asked=effort.energy)
-        times = (
-            _asynchronous(call, device, min(count, 30), effort.repetitions)
-            if device.asynchronous
-            else _Asynchronous()
-        )
-        host_to_host = None
-        if subject.from_host is not None and not stream:
-            subject.from_host()
-            host_to_host = median(time_calls(subject.from_host, device, min(count, 30)))
+        warmed = warm_up(timed.call, device, WARM_UP_SHARE * effort.max_seconds)
+        warm_up_graphs = graphs.since()
+        sampling = _sampling(timed, device, effort, warmed, cold_start)
+        latency = latency_of(sampling.samples.calls)
+        passes = _passes(timed, device, effort, latency)
         if effort.repetitions > 1:
-            exact = _proved(exact, count_exactly(call, subject, device, compilation, 1))
-        streamed = _stream(subject.call, device, effort, seconds) if stream else None
-        recompiled = guard.recompiled(compiled, compilations.since())
+            # Once more after the timing, which may have changed the state of the model.
+            exact = with_recount(exact, count_case(timed.call, timed, device, compilation))
+        streamed = (
+            stream_times(subject.call, device, effort.min_calls, effort.max_seconds) if stream else None
+        )
+        recompiled = timing_guard.recompiled_note(warm_up_graphs, graphs.since())
         host_peak = max(filter(None, (first_peak, memory.host_peak())), default=None)
-    taken = interference.taken(clocks, clocks_after, subject.threads or 1)
-    faulted = _faults_per_call(faults, faults_after, samples.issued, device)
     measurement = Measurement(
         latency=latency,
-        throughput=throughput,
+        throughput=passes.throughput,
         cold_start=cold_start,
-        warm_up=warm_up,
-        memory=memory_of(subject, exact, host_peak),
-        enqueue=times.enqueue,
-        device_time=times.device_time,
-        host_to_host=host_to_host,
-        page_faults=faulted,
+        warm_up=warmed,
+        memory=case_memory(subject, exact, host_peak),
+        enqueue=passes.times.enqueue,
+        device_time=passes.times.device_time,
+        host_to_host=passes.host_to_host,
+        page_faults=sampling.page_faults,
         stream=streamed,
-        yardsticks=samples.yardsticks,
-        counters=_joined(exact.counters, times.totals),
+        reference_work=sampling.samples.reference_work,
+        counters=with_device_work(exact.counters, passes.times.totals),
         threads=subject.threads,
-        disturbance=taken,
-        energy=power.energy,
-        notes=(
-            *notes,
-            *exact.notes,
-            *interference.notes(taken),
-            *power.notes,
-            *_notes(warm_up, faulted, times),
-        ),
+        contention=sampling.contention,
+        energy=passes.energy.energy,
+        notes=(*notes, *exact.notes, *_notes(warmed, sampling, passes)),
     )
-    return Run(output, measurement, samples.calls, recompiled or times.invalid)
-
-
-def count_exactly(
-    call: Callable[[], object],
-    subject: Subject,
-    device: Device,
-    compilation: Compilation,
-    repetitions: int = 1,
-) -> Counted:
-    """Take the counters of a call, `repetitions` times, once the model does the same in each."""
-    for _ in range(subject.settling):
-        call()
-    taken = counted(
-        call,
-        device,
-        compiled=compilation.counted(),
-        weights=subject.weights,
-        repetitions=repetitions,
-    )
-    broken = compilation.note()
-    return taken if broken is None else taken._replace(notes=(*taken.notes, broken))
-
-
-def _proved(early: Counted, late: Counted) -> Counted:
-    """Counters once more after the timing, which settled whatever hangs on earlier calls.
-
-    A later case may find the model in that state, so what differs varies.
-    """
-    differing = dict(early.counters.varying)
-    for name, (low, high) in varying([early.counters.totals, late.counters.totals]).items():
-        known = differing.get(name, (low, high))
-        differing[name] = min(low, known[0]), max(high, known[1])
-    if differing == early.counters.varying:
-        return early
-    kept = [note for note in early.notes if note.code != "varies"]
-    return early._replace(
-        counters=msgspec.structs.replace(early.counters, varying=differing),
-        notes=(*kept, *filter(None, (varies(differing),))),
-    )
-
-
-def _joined(counters: Counters, launches: Sequence[Mapping[str, int]]) -> Counters:
-    """Counters with what the device was seen to do, where it was."""
-    if not launches:
-        return counters
-    return msgspec.structs.replace(
-        counters,
-        totals={**counters.totals, **launches[0]},
-        varying={**counters.varying, **varying(launches)},
-    )
+    return MeasuredSubject(output, measurement, sampling.samples.calls, recompiled or passes.times.invalid)
 
 
 def first_call(call: Callable[[], Any], device: Device) -> tuple[Any, bool, float]:
-    """Result of the first call, whether it was a stream, and the seconds until it was there.
+    """Call once; return the result, whether it was a stream, and the seconds until it was complete.
 
-    The result is a copy: what later calls do to theirs must not reach it.
+    The result is a copy, or a list of copies: later calls may overwrite their memory.
     """
     device.synchronize()
     begin = device.clock()
     output = call()
     stream = isinstance(output, Iterator)
     if stream:
-        output = [_kept(item) for item in output]
+        output = [_copied(item) for item in output]
     device.synchronize()
     seconds = (device.clock() - begin) / 1e9
-    return output if stream else _kept(output), stream, seconds
+    return output if stream else _copied(output), stream, seconds
 
 
-def _kept(output: Any) -> Any:
+def _copied(output: Any) -> Any:
     if "torch" not in sys.modules:
         return output
-    from pytest_infergate.measure import tensors
+    from pytest_infergate.instruments import tensors
 
-    return tensors.held_fast(output)
-
-
-def _yardsticks(device: Device) -> Mapping[str, Callable[[], object]]:
-    """The device's yardsticks, run once so that their first touch of memory counts for nobody.
-
-    None where the model left no memory for them, which is no fault of the model.
-    """
-    try:
-        yardsticks = device.yardsticks()
-        for yardstick in yardsticks.values():
-            yardstick()
-        device.synchronize()
-    except Exception as error:
-        if not memory.is_out_of_memory(error):
-            raise
-    else:
-        return yardsticks
-    device.release()
-    return {}
+    return tensors.clone_tensors(output)
 
 
-def memory_of(subject: Subject, exact: Counted, host_peak: int | None) -> Memory:
-    """Sum up the memory of a case."""
+def count_case(
+    call: Callable[[], object],
+    subject: Subject,
+    device: Device,
+    compilation: Compilation,
+    repetitions: int = 1,
+) -> CountedCall:
+    """Count a call `repetitions` times, once the model does the same work in each call."""
+    for _ in range(subject.settling):
+        call()
+    exact = count_call(
+        call,
+        device,
+        compiled=compilation.counters(),
+        weights=subject.weights,
+        repetitions=repetitions,
+    )
+    graph_breaks = compilation.note()
+    return exact if graph_breaks is None else exact._replace(notes=(*exact.notes, graph_breaks))
+
+
+def case_memory(subject: Subject, exact: CountedCall, host_peak: int | None) -> Memory:
+    """Combine the memory of the weights, the device and the process, in bytes."""
     return Memory(
         weights=None if subject.weights is None else sum(subject.weights.values()),
         activations=exact.memory.activations,
@@ -249,152 +188,103 @@ def memory_of(subject: Subject, exact: Counted, host_peak: int | None) -> Memory
     )
 
 
-def latency_of(times: tuple[float, ...]) -> Latency:
-    """Summarise call times in seconds."""
-    ordered = sorted(times)
-    return Latency(
-        count=len(ordered),
-        mean=mean(ordered),
-        p50=quantile_estimate(ordered, 0.50),
-        p90=quantile_estimate(ordered, 0.90),
-        p95=quantile_estimate(ordered, 0.95),
-        p99=quantile_estimate(ordered, 0.99),
-        percentiles=tuple(quantile(ordered, p / 100) for p in range(101)),
+class _Sampling(NamedTuple):
+    """The samples, and what happened on the machine meanwhile."""
+
+    samples: Samples
+    page_faults: float | None
+    """Page faults of one call; ``None`` on accelerators, and where they are unknown."""
+    contention: float | None
+
+
+def _sampling(
+    subject: Subject, device: Device, effort: Effort, warmed: WarmUp, cold_start: float
+) -> _Sampling:
+    """Sample the call between two readings of page faults and processor time."""
+    reference_work = _reference_work(device)
+    faults, clocks = memory.page_faults(), device.cpu_times()
+    samples = sample(
+        subject.call,
+        device,
+        reference_work,
+        expected=warmed.seconds / warmed.calls,
+        max_seconds=max(0.0, effort.max_seconds - warmed.seconds - cold_start),
+        min_calls=effort.min_calls,
+    )
+    faults_after, clocks_after = memory.page_faults(), device.cpu_times()
+    page_faults = None
+    if not device.asynchronous and faults is not None and faults_after is not None:
+        page_faults = (faults_after - faults) / samples.issued
+    return _Sampling(
+        samples,
+        page_faults=page_faults,
+        contention=cpu_contention.contention(clocks, clocks_after, subject.threads or 1),
     )
 
 
-def _warm_up(call: Callable[[], object], device: Device, cap: float) -> WarmUp:
-    state = SteadyState(cap)
-    while not state.finished:
-        state.add(time_calls(call, device, 1)[0])
-    return state.result()
-
-
-def _throughput(call: Callable[[], object], device: Device, count: int) -> float:
-    """Calls a second, issued back to back with one synchronisation at the end."""
-    device.synchronize()
-    begin = device.clock()
-    for _ in range(count):
-        call()
-    device.synchronize()
-    return count * 1e9 / max(1, device.clock() - begin)
-
-
-class _Asynchronous(NamedTuple):
-    enqueue: float | None = None
-    device_time: float | None = None
-    totals: tuple[Mapping[str, int], ...] = ()
-    """Counters of what the device did, one a repetition."""
-    invalid: Note | None = None
-    blind: bool = False
-
-
-def _asynchronous(call: Callable[[], object], device: Device, count: int, repetitions: int) -> _Asynchronous:
-    """Time until the call returns, and what the device did meanwhile."""
-    times = []
-    for _ in range(count):
+def _reference_work(device: Device) -> Mapping[str, Callable[[], object]]:
+    """Return the reference workloads after one run of each; none if the model left no memory for them."""
+    try:
+        reference_work = device.reference_work()
+        for reference in reference_work.values():
+            reference()  # its first touch of memory is not timed
         device.synchronize()
-        begin = device.clock()
-        call()
-        times.append(device.clock() - begin)
-    device.synchronize()
-    seen = [device.work(call) for _ in range(repetitions)]
-    work = seen[0]
-    invalid = None
-    if work is not None and not work.kernels:
-        invalid = Note(
-            code="no-kernel",
-            text=f"the call launched no kernel on {device.name}",
-            cure="give infer the module itself, or move the model inside the callable to infer.device",
-        )
-    return _Asynchronous(
-        enqueue=median(times) / 1e9,
-        device_time=None if work is None else work.seconds,
-        totals=tuple(
-            {
-                "kernel_launches": each.kernels,
-                "synchronisations": each.synchronisations,
-                "memcpys": each.copies,
-            }
-            for each in seen
-            if each is not None
-        ),
-        invalid=invalid,
-        blind=work is None,
-    )
+    except Exception as error:
+        if not memory.is_out_of_memory(error):
+            raise
+    else:
+        return reference_work
+    # A case that fits into memory is measured, without correction by reference workloads.
+    device.release()
+    return {}
 
 
-def consumed(call: Callable[[], Any]) -> Callable[[], None]:
-    """A call that takes every item of the stream that another returns."""
+class _Passes(NamedTuple):
+    """Figures of the passes beside the sampling."""
 
-    def consume() -> None:
-        for _ in call():
-            pass
-
-    return consume
-
-
-def _stream(call: Callable[[], Any], device: Device, effort: Effort, seconds: float) -> Stream:
-    """Time each item as it arrives: for some time and as many calls as the budgets need, under a cap."""
-    first: list[float] = []
-    gaps: list[float] = []
-    begin = device.clock()
-    elapsed = 0.0
-    arrived = 0
-    while not first or (
-        len(first) < MOST_STREAMS
-        and (
-            elapsed < seconds
-            or (len(first) < max(3, effort.needed) and elapsed < STREAM_SHARE * effort.max_seconds)
-        )
-    ):
-        times, items = _arrivals(call, device)
-        first.append(times[0])
-        gaps += times[1:]
-        arrived += items
-        elapsed = (device.clock() - begin) / 1e9
-    return Stream(
-        items=arrived / len(first),
-        first_item=latency_of(tuple(first)),
-        between_items=latency_of(tuple(gaps)) if gaps else None,
-    )
+    throughput: float
+    """Items per second."""
+    energy: EnergyReading
+    times: AsynchronousTimes
+    host_to_host: float | None
+    """Median seconds from host memory to host memory."""
 
 
-def _arrivals(call: Callable[[], Any], device: Device) -> tuple[list[float], int]:
-    """Seconds to the first item of one call and between the others, and how many items arrived.
-
-    To the end of the call, where it yields none.
-    """
-    times = []
-    device.synchronize()
-    last = device.clock()
-    for _ in call():
-        device.synchronize()
-        now = device.clock()
-        times.append((now - last) / 1e9)
-        last = now
-    device.synchronize()
-    return times or [(device.clock() - last) / 1e9], len(times)
-
-
-def _faults_per_call(before: int | None, after: int | None, calls: int, device: Device) -> float | None:
-    if device.asynchronous or before is None or after is None:
-        return None
-    return (after - before) / calls
+def _passes(subject: Subject, device: Device, effort: Effort, latency: Latency) -> _Passes:
+    seconds = min(PASS_SECONDS, PASS_SHARE * effort.max_seconds)
+    count = max(1, min(MAX_PASS_CALLS, round(seconds / max(latency.p50.value, 1e-9))))
+    synchronised = min(count, MAX_SYNCHRONISED_CALLS)
+    throughput = calls_per_second(subject.call, device, count) * subject.batch_size
+    workload = EnergyWorkload(subject.call, latency, subject.batch_size, subject.threads)
+    energy = measured_energy(workload, device, effort.max_seconds, requested=effort.energy)
+    times = AsynchronousTimes()
+    if device.asynchronous:
+        times = asynchronous_times(subject.call, device, synchronised, effort.repetitions)
+    host_to_host = None
+    if subject.from_host is not None:
+        subject.from_host()  # pins and allocates what the first copy needs
+        host_to_host = median(time_calls(subject.from_host, device, synchronised))
+    return _Passes(throughput, energy, times, host_to_host)
 
 
-def _notes(warm_up: WarmUp, faults: float | None, times: _Asynchronous) -> Iterator[Note]:
-    if faults is not None and faults >= MANY_FAULTS:
+def _notes(warmed: WarmUp, sampling: _Sampling, passes: _Passes) -> Iterator[Note]:
+    yield from cpu_contention.contention_notes(sampling.contention)
+    yield from passes.energy.notes
+    faults = sampling.page_faults
+    if faults is not None and faults >= MANY_PAGE_FAULTS:
         yield Note(
-            code="page-faults",
+            code=NoteCode.PAGE_FAULTS,
             text=f"{faults:,.0f} page faults a call: large activations are mapped anew each time",
-            cure="in production keep them with MALLOC_MMAP_THRESHOLD_=1073741824 "
+            hint="in production, keep them mapped with MALLOC_MMAP_THRESHOLD_=1073741824 "
             "MALLOC_TRIM_THRESHOLD_=2147483648 MALLOC_TOP_PAD_=67108864",
         )
-    if not warm_up.steady:
-        text = f"not steady after {warm_up.calls} calls of warm-up"
+    if not warmed.steady:
         yield Note(
-            code="not-steady", text=text, cure="raise --infer-max-time, or look for what keeps changing"
+            code=NoteCode.NOT_STEADY,
+            text=f"call times were not steady after {warmed.calls} calls of warm-up",
+            hint="raise --infer-max-time, or find what keeps changing between calls",
         )
-    if times.blind:
-        yield Note(code="device-time-unseen", text="no profiler can see the device's kernels here")
+    if passes.times.unobserved:
+        yield Note(
+            code=NoteCode.DEVICE_TIME_UNSEEN, text="no profiler can observe the kernels of the device here"
+        )

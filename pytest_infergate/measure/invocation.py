@@ -1,4 +1,4 @@
-"""What a test handed to `infer`."""
+"""What a test passed to `infer`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class Invocation(NamedTuple):
 
     target: Callable[..., Any]
     args: tuple[Any, ...] = ()
-    kwargs: dict[str, Any] = {}  # noqa: RUF012 - a default that nobody changes
+    kwargs: dict[str, Any] = {}  # noqa: RUF012 - never changed
 
     def bound(self) -> Callable[[], Any]:
-        """The call without arguments; C code alone stands between the clock and the target."""
+        """Return a call without arguments. A partial adds C code only between the clock and the target."""
         return functools.partial(self.target, *self.args, **self.kwargs)

@@ -1,6 +1,7 @@
-"""One machine-wide lock: inference cases hold it alone, other tests of such a run share it.
+"""A machine-wide lock: inference cases hold it exclusively, all other tests of such a run share it.
 
-A lock around timing alone is not enough: a case beside ordinary tests reads 1.6-1.9 times too slow.
+A lock among inference cases only is not enough: beside ordinary tests, a case measures 1.6 to 1.9 times too
+slow.
 """
 
 from __future__ import annotations
@@ -16,16 +17,18 @@ from typing import Literal
 
 from pytest_infergate.errors import ConfigurationError, StorageError
 
-PATIENCE_SECONDS = 5.0
-"""How long to wait in silence."""
-
-
-HELD = "PYTEST_INFERGATE_LOCK"
-"""Names the lock in the environment while it is held, so that processes started meanwhile know of it."""
+# Cases of the same run wait for each other all the time, usually shorter; a message then would only be noise.
+SILENT_WAIT_SECONDS = 5.0
+# Environment variable with the path of the lock while it is held. Processes that are started meanwhile
+# inherit it.
+HELD_VARIABLE = "PYTEST_INFERGATE_LOCK"
 
 
 class MachineLock:
-    """The lock of this user on this machine. Released by the system when its holder dies."""
+    """The lock of this user on this machine. The system releases it when its holder dies.
+
+    Raises `StorageError` if the file of the lock cannot be used.
+    """
 
     def __init__(self, path: Path | None = None) -> None:
         from filelock import ReadWriteLock
@@ -37,17 +40,17 @@ class MachineLock:
             raise self._unusable(error) from error
 
     def check(self) -> None:
-        """Find out what would only show while tests run.
+        """Check before any test runs that the lock can be acquired in this run.
 
-        Raises `ConfigurationError` inside a test of another measuring run, which would wait for itself, and
-        `StorageError` where the lock's file cannot be used.
+        Raises `ConfigurationError` inside a test of another measuring run, and `StorageError` if the file of
+        the lock cannot be used.
         """
         from filelock import Timeout
 
-        if os.environ.get(HELD) == str(self.path):
+        if os.environ.get(HELD_VARIABLE) == str(self.path):
             raise ConfigurationError(
-                "a test of a measuring run cannot measure in a run of its own, for which it would wait "
-                "for ever: add --infer-disable to the inner run"
+                "a pytest run inside a test of a measuring run cannot measure: it would wait forever for the "
+                "lock of the outer run. Hint: add --infer-disable to the inner run"
             )
         try:
             self._lock.acquire_read(timeout=0)
@@ -58,24 +61,28 @@ class MachineLock:
         self._lock.release()
 
     def _unusable(self, error: Exception) -> StorageError:
-        return StorageError(f"cannot lock the machine with {self.path}: {error}; delete it, or set TMPDIR")
+        return StorageError(
+            f"cannot lock the machine with {self.path}: {error}. Hint: delete it, or set TMPDIR"
+        )
 
     @contextmanager
     def held(self, how: Literal["alone", "shared"], waiting: Callable[[str], None]) -> Iterator[None]:
-        """Hold the lock; `waiting` is told, once, when somebody else has held it for long."""
+        """Hold the lock; `waiting` is called once with a message if acquiring it takes long."""
         from filelock import Timeout
 
+        # Several processes of pytest-xdist share the lock, so that their ordinary tests still run in
+        # parallel.
         acquire = self._lock.acquire_write if how == "alone" else self._lock.acquire_read
         try:
-            acquire(timeout=PATIENCE_SECONDS)
+            acquire(timeout=SILENT_WAIT_SECONDS)
         except Timeout:
             waiting("infergate: waiting for another inference run on this machine to finish")
             acquire(timeout=-1)
-        os.environ[HELD] = str(self.path)
+        os.environ[HELD_VARIABLE] = str(self.path)
         try:
             yield
         finally:
-            os.environ.pop(HELD, None)
+            os.environ.pop(HELD_VARIABLE, None)
             self._lock.release()
 
 

@@ -1,4 +1,4 @@
-"""Memory of the test's own process, and what running out of memory looks like."""
+"""Memory of the test's own process, and exceptions that mean out of memory."""
 
 from __future__ import annotations
 
@@ -8,22 +8,24 @@ from pathlib import Path
 
 _CLEAR_REFS = Path("/proc/self/clear_refs")
 _STATUS = Path("/proc/self/status")
-_SIGNS = (
+# What messages of RuntimeError contain in lower case if memory ran out: only some backends of torch raise an
+# exception type of their own.
+_OUT_OF_MEMORY = (
     "can't allocate memory",  # torch on Linux and macOS
     "not enough memory",  # torch on Windows
     "out of memory",  # cuda, hip, xpu, mps, triton
     "_alloc_failed",  # CUBLAS_STATUS_, CUDNN_STATUS_, CUSOLVER_STATUS_, HIPBLAS_STATUS_; CUFFT
     "out_of_device_memory",  # level zero
     "out_of_host_memory",
-    "error_out_of_resources",  # level zero once more; triton's "out of resource" is something else
-    "invalid buffer size",  # mps, where one tensor is larger than a buffer may be
+    "error_out_of_resources",  # level zero; triton's "out of resource" is a limit of a kernel
+    "invalid buffer size",  # mps, if a tensor exceeds the largest buffer
     "bad_alloc",
     "failed to allocate memory",
 )
 
 
 def reset_host_peak() -> bool:
-    """Start the kernel's record of peak resident memory anew; whether it let us."""
+    """Reset the peak resident memory of this process in the kernel; return whether that is possible."""
     try:
         _CLEAR_REFS.write_text("5", encoding="ascii")
     except OSError:
@@ -32,7 +34,7 @@ def reset_host_peak() -> bool:
 
 
 def host_peak() -> int | None:
-    """Peak resident memory of this process since the last reset, in bytes; `None` off Linux."""
+    """Return the peak resident bytes of this process since the last reset; `None` except on Linux."""
     try:
         lines = _STATUS.read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
@@ -41,7 +43,7 @@ def host_peak() -> int | None:
 
 
 def page_faults() -> int | None:
-    """Minor page faults of this process so far; `None` on Windows."""
+    """Return the number of minor page faults of this process so far; `None` on Windows."""
     if sys.platform == "win32":
         return None
     import resource
@@ -50,35 +52,35 @@ def page_faults() -> int | None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception, or one that it was raised from, says that memory ran out.
+    """Return whether an exception, or one of its causes, means that memory ran out.
 
-    On any device of torch, in one of its libraries, or in Python itself.
+    Recognised are Python itself, the operating system, and all devices and libraries of torch.
     """
-    seen: set[int] = set()
+    seen: set[int] = set()  # a chain of causes may be circular
     cause: BaseException | None = error
     while cause is not None and id(cause) not in seen:
-        if _says_out_of_memory(cause):
+        if _means_out_of_memory(cause):
             return True
         seen.add(id(cause))
         cause = cause.__cause__
     return False
 
 
-def _says_out_of_memory(error: BaseException) -> bool:
+def _means_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError):
         return True
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
-    exhausted = getattr(sys.modules.get("torch"), "OutOfMemoryError", None)
-    if exhausted is not None and isinstance(error, exhausted):
+    torch_error = getattr(sys.modules.get("torch"), "OutOfMemoryError", None)
+    if torch_error is not None and isinstance(error, torch_error):
         return True
-    words = message(error).lower()
-    return isinstance(error, RuntimeError) and any(sign in words for sign in _SIGNS)
+    text = error_text(error).lower()
+    return isinstance(error, RuntimeError) and any(part in text for part in _OUT_OF_MEMORY)
 
 
-def message(error: BaseException) -> str:
-    """The text of an exception; its type where the text is empty or cannot be made."""
+def error_text(error: BaseException) -> str:
+    """Return the text of an exception; the name of its type if the text is empty or raises."""
     try:
         return str(error).strip() or type(error).__name__
-    except Exception:  # noqa: BLE001 - whatever an exception of the user's raises
+    except Exception:  # noqa: BLE001 - __str__ of a user's exception may raise anything
         return type(error).__name__

@@ -1,4 +1,4 @@
-"""The caller's model made ready for one case, and left as it was found. Needs a loaded torch."""
+"""Places the caller's model on the device of a case, and restores it afterwards. Imports torch."""
 
 from __future__ import annotations
 
@@ -6,22 +6,23 @@ import copy
 import functools
 import types
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from typing import Any, NamedTuple
 
 import torch
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-from pytest_infergate.core.model import Note
+from pytest_infergate.core.domain.notes import NoteCode
+from pytest_infergate.core.domain.values import Note
 from pytest_infergate.errors import InfergateError
-from pytest_infergate.measure import tensors
+from pytest_infergate.instruments import tensors
 from pytest_infergate.measure.invocation import Invocation
-from pytest_infergate.measure.restore import contents_kept, left_as_found, version
+from pytest_infergate.measure.restore import contents_restored, module_restored, version
 
 
 class NotAnInstanceError(InfergateError):
-    """A class of modules was handed in where one of its instances was meant."""
+    """A class of modules was passed instead of one of its instances."""
 
 
 class Placed(NamedTuple):
@@ -29,20 +30,20 @@ class Placed(NamedTuple):
 
     call: Callable[[], Any]
     from_host: Callable[[], Any] | None
-    """The same call with its inputs copied in and its outputs copied out; `None` where nothing is moved."""
+    """The same call including copies of inputs and outputs; `None` if nothing is copied."""
     weights: dict[str, int] | None
-    """Bytes of parameters and buffers by dtype; `None` for a plain callable, or where a module hides them."""
+    """Bytes of parameters and buffers by dtype; `None` for a plain callable, or if a module hides them."""
     moved: bool = False
-    """Whether it was put on the device here, so that an output elsewhere is the module's own doing."""
+    """Whether model and inputs were moved, so that an output elsewhere is due to the module itself."""
     scripted: bool = False
-    """Whether TorchScript is within, which rewrites itself during its first calls."""
+    """Whether it contains TorchScript, which is optimised during its first calls."""
     notes: tuple[Note, ...] = ()
     spoiled: Callable[[], Note | None] = lambda: None
-    """To be asked when all calls are made: whether they changed their own inputs."""
+    """Called after all calls; returns a note if they changed their own inputs."""
 
 
 def module_of(target: object) -> torch.nn.Module | None:
-    """The module behind a target: itself, the owner of a bound method, or what a partial wraps."""
+    """Return the module of a target: itself, the owner of a bound method, or that of a partial's function."""
     if isinstance(target, torch.nn.Module):
         return target
     if isinstance(target, functools.partial):
@@ -53,35 +54,34 @@ def module_of(target: object) -> torch.nn.Module | None:
 
 @contextmanager
 def placed(invocation: Invocation, device: str | None, dtype: str | None = None) -> Iterator[Placed]:
-    """Make a module (or a bound method or partial of one) ready on a device, in eval and inference mode.
+    """Prepare a module, or a bound method or partial of one, on a device in eval and inference mode.
 
-    On exit the caller's module and tensors are as they were: see `left_as_found`.
-    A plain callable is taken as it is: nothing moved, no mode set.
-    Raises `NotAnInstanceError` for a class of modules, which would be built by every call.
+    On exit the caller's module and tensors are restored (see `restore`). A plain callable is not changed:
+    nothing is moved and no mode is set. Raises `NotAnInstanceError` for a class of modules, which each call
+    would construct.
     """
     target, args, kwargs = invocation
     if isinstance(target, type) and issubclass(target, torch.nn.Module):
         name = target.__name__
         raise NotAnInstanceError(
-            f"infer was given the class {name}: give it a module, as in infer({name}(...), x)"
+            f"infer must be called with a module, got the class {name}. Hint: infer({name}(...), x)"
         )
     module = module_of(target)
     if module is None or device is None:
-        inside = list(_modules_within(target, set()))
-        scripted = isinstance(target, torch.jit.ScriptFunction) or any(map(_scripted, inside))
-        yield Placed(invocation.bound(), None, None, scripted=scripted, notes=_callable_notes(inside))
+        yield _unchanged(invocation)
         return
     kind = None if dtype is None else getattr(torch, dtype)
     own = module if kind is None and _can_be_restored(module, device) else _copied(module)
-    entry = _rebuilt(target, own, device, kind)
+    entry = _with_module(target, own, device, kind)
     on_host = Invocation(entry, *tensors.to_device((args, kwargs), "cpu", kind))
     on_device = Invocation(entry, *tensors.to_device((args, kwargs), device, kind))
     inputs = [*tensors.tensors(on_device[1:]), *tensors.tensors(_bound(entry))]
+    # Only the caller's own tensors are restored; copies on another device are not needed afterwards.
     callers = {id(tensor) for tensor in tensors.tensors((args, kwargs, _bound(target)))}
     versions = [(tensor, version(tensor)) for tensor in inputs]
     with (
-        contents_kept(tensor for tensor in inputs if id(tensor) in callers),
-        nullcontext() if own is not module else left_as_found(module),
+        contents_restored(tensor for tensor in inputs if id(tensor) in callers),
+        nullcontext() if own is not module else module_restored(module),
     ):
         _prepare(own, device, kind)
 
@@ -96,17 +96,29 @@ def placed(invocation: Invocation, device: str | None, dtype: str | None = None)
                 weight_bytes(own),
                 moved=True,
                 scripted=_scripted(own),
-                spoiled=lambda: _spoiled(versions),
+                spoiled=lambda: _changed_inputs(versions),
             )
 
 
-def _rebuilt(
+def _unchanged(invocation: Invocation) -> Placed:
+    """Return the call of a plain callable, with a note if a module inside of it is in training mode."""
+    target = invocation.target
+    inside = list(_modules_within(target, set()))
+    scripted = isinstance(target, torch.jit.ScriptFunction) or any(map(_scripted, inside))
+    notes: tuple[Note, ...] = ()
+    if any(module.training for module in inside):
+        text = "a module inside the callable was in training mode"
+        notes = (Note(code=NoteCode.TRAINING_MODE, text=text, hint="call .eval() on it before measuring"),)
+    return Placed(invocation.bound(), None, None, scripted=scripted, notes=notes)
+
+
+def _with_module(
     target: Any, module: torch.nn.Module, device: str, dtype: torch.dtype | None
 ) -> Callable[..., Any]:
-    """The target with its module replaced and the tensors of its partial arguments moved."""
+    """Return the target with its module replaced, and with the tensors among partial arguments moved."""
     if isinstance(target, functools.partial):
         args, keywords = tensors.to_device((target.args, dict(target.keywords)), device, dtype)
-        return functools.partial(_rebuilt(target.func, module, device, dtype), *args, **keywords)
+        return functools.partial(_with_module(target.func, module, device, dtype), *args, **keywords)
     if isinstance(target, torch.nn.Module):
         return module
     function = getattr(target, "__func__", None)
@@ -116,22 +128,21 @@ def _rebuilt(
 
 
 def _bound(target: object) -> list[Any]:
-    """Arguments that partials, one inside the other, hold ready."""
+    """Return the arguments bound by a partial and by the partials inside of it."""
     if not isinstance(target, functools.partial):
         return []
     return [target.args, target.keywords, _bound(target.func)]
 
 
 def _can_be_restored(module: torch.nn.Module, device: str) -> bool:
-    """Whether a module can be run itself and be put back after; else a copy of it must run.
-
-    The state of TorchScript cannot be read, a lazy module cannot forget its first input, and tensors
-    that wrap others are swapped when they move.
-    """
+    """Return whether a module can be run and restored; otherwise a copy of it runs."""
+    # The state of TorchScript cannot be read, and a lazy module cannot return to its state before the first
+    # input.
     if _scripted(module) or any(map(is_lazy, module.modules())):
         return False
+    # Tensors that wrap others are replaced when they move, instead of getting another storage.
     wrap = any(is_traceable_wrapper_subclass(tensor) for tensor in module.parameters())
-    return not wrap or _lies_on(module, device)
+    return not wrap or _is_on(module, device)
 
 
 def _scripted(module: torch.nn.Module) -> bool:
@@ -139,13 +150,13 @@ def _scripted(module: torch.nn.Module) -> bool:
 
 
 def is_lazy(module: torch.nn.Module) -> bool:
-    """Whether a module waits for its first input to know the shapes of its parameters."""
-    held = (*module._parameters.values(), *module._buffers.values())  # noqa: SLF001 - buffers() would recurse
-    return any(tensor is not None and torch.nn.parameter.is_lazy(tensor) for tensor in held)
+    """Return whether a module has parameters whose shapes are unknown until its first input."""
+    own = (*module._parameters.values(), *module._buffers.values())  # noqa: SLF001 - buffers() would recurse
+    return any(tensor is not None and torch.nn.parameter.is_lazy(tensor) for tensor in own)
 
 
 def _copied(module: torch.nn.Module) -> torch.nn.Module:
-    """A deep copy, attributes that were computed with gradients on included, which torch refuses to copy."""
+    """Return a deep copy, including attributes computed with gradients, which torch refuses to copy."""
     computed = {
         id(value): value.detach().clone()
         for part in module.modules()
@@ -156,36 +167,36 @@ def _copied(module: torch.nn.Module) -> torch.nn.Module:
 
 
 def _prepare(module: torch.nn.Module, device: str, dtype: torch.dtype | None) -> None:
-    """Set eval mode and move, but only where that changes something: some modules refuse to be moved."""
-    with suppress(NotImplementedError):  # an exported program keeps the mode of its export
+    """Set eval mode, and move the module only if necessary: some modules refuse to be moved."""
+    with suppress(NotImplementedError):  # an exported program has the mode of its export
         module.eval()
     if dtype is not None:
         module.to(device=device, dtype=dtype)
-    elif not _lies_on(module, device):
+    elif not _is_on(module, device):
         module.to(device)
 
 
-def _lies_on(module: torch.nn.Module, device: str) -> bool:
-    """Whether a module has parameters or buffers, and all of them lie on a device."""
-    held = [*module.parameters(), *module.buffers()]
-    wanted = torch.device(device)
-    return bool(held) and all(tensors.same_device(tensor.device, wanted) for tensor in held)
+def _is_on(module: torch.nn.Module, device: str) -> bool:
+    """Return whether a module has parameters or buffers, and all of them are on a device."""
+    state = [*module.parameters(), *module.buffers()]
+    expected = torch.device(device)
+    return bool(state) and all(tensors.same_device(tensor.device, expected) for tensor in state)
 
 
-def _spoiled(versions: list[tuple[torch.Tensor, int | None]]) -> Note | None:
+def _changed_inputs(versions: list[tuple[torch.Tensor, int | None]]) -> Note | None:
     if all(version(tensor) == before for tensor, before in versions):
         return None
     return Note(
-        code="inputs-changed",
-        text="the model changed its inputs in place, so that each call computed with what the last one left",
-        cure="copy them inside the model, or measure a callable that makes them anew",
+        code=NoteCode.INPUTS_CHANGED,
+        text="the model changed its inputs in place, so that each call computed with the previous result",
+        hint="clone them inside the model, or measure a callable that creates them in each call",
     )
 
 
 def weight_bytes(module: torch.nn.Module) -> dict[str, int] | None:
-    """Bytes of the parameters and buffers by dtype, shared ones once; `None` where a module hides some.
+    """Return the bytes of parameters and buffers by dtype, shared ones once; `None` if a module hides some.
 
-    Hidden are the packed weights of quantised modules, and those of a lazy module before its first call.
+    Quantised modules hide their packed weights, and lazy modules all weights until their first call.
     """
     parts = list(module.modules())
     if any(is_lazy(part) for part in parts):
@@ -193,15 +204,15 @@ def weight_bytes(module: torch.nn.Module) -> dict[str, int] | None:
     plain = [part for part in parts if not isinstance(part, torch.jit.ScriptModule)]
     if any(isinstance(value, torch.ScriptObject) for part in plain for value in vars(part).values()):
         return None
-    held = {_identity(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
+    distinct = {_identity(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
     sizes: Counter[str] = Counter()
-    for tensor in held.values():
+    for tensor in distinct.values():
         sizes[str(tensor.dtype).removeprefix("torch.")] += tensors.size_bytes(tensor)
     return dict(sorted(sizes.items()))
 
 
 def _identity(tensor: torch.Tensor) -> object:
-    """Equal for tensors that show the same memory, be they one object or two."""
+    """Return a key that is equal for tensors of the same memory, whether they are one object or two."""
     try:
         pointer = 0 if tensor.is_nested else tensor.data_ptr()
     except RuntimeError:  # sparse tensors
@@ -209,23 +220,15 @@ def _identity(tensor: torch.Tensor) -> object:
     return (tensor.device, pointer, tensor.shape, tensor.stride()) if pointer else id(tensor)
 
 
-def _callable_notes(inside: Iterable[torch.nn.Module]) -> tuple[Note, ...]:
-    """Say what a plain callable should have set on the modules that it reaches, and did not."""
-    if not any(module.training for module in inside):
-        return ()
-    text = "a module inside the callable was in training mode"
-    return (Note(code="training-mode", text=text, cure="call .eval() on it before measuring"),)
-
-
 def _modules_within(target: Any, seen: set[int]) -> Iterator[torch.nn.Module]:
-    """Modules that a callable reaches: by closure, bound arguments, globals, decorators, its attributes."""
+    """Yield modules that a callable refers to: closures, bound arguments, globals, decorators, attributes."""
     if id(target) in seen:
         return
     seen.add(id(target))
     if isinstance(target, torch.nn.Module):
         yield target
     elif isinstance(target, types.FunctionType):
-        for value in _reached(target):
+        for value in _references(target):
             yield from _modules_within(value, seen)
     elif isinstance(target, functools.partial):
         for value in (target.func, *target.args, *target.keywords.values()):
@@ -237,10 +240,10 @@ def _modules_within(target: Any, seen: set[int]) -> Iterator[torch.nn.Module]:
         yield from _attributes(target)
 
 
-def _reached(function: types.FunctionType) -> Iterator[Any]:
-    """What a function closes over and wraps, and the modules that it names among its globals."""
+def _references(function: types.FunctionType) -> Iterator[Any]:
+    """Yield what a function closes over and wraps, and the modules among the globals that it names."""
     for cell in function.__closure__ or ():
-        with suppress(ValueError):  # a name not bound yet
+        with suppress(ValueError):  # a variable that is not assigned yet
             yield cell.cell_contents
     yield getattr(function, "__wrapped__", None)
     for name in function.__code__.co_names:

@@ -1,4 +1,4 @@
-"""The caller's module and tensors, remembered before a case and put back after it. Needs a loaded torch."""
+"""Saves the caller's module and tensors before a case, and restores them afterwards. Imports torch."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ _CONTAINERS = (dict, OrderedDict, defaultdict, list, set, deque)
 
 
 @contextmanager
-def left_as_found(module: torch.nn.Module) -> Iterator[None]:
-    """Put back, on exit, what running a module elsewhere or a stateful forward may have changed.
+def module_restored(module: torch.nn.Module) -> Iterator[None]:
+    """Restore, on exit, what moving or running a module may have changed.
 
-    Restored, for every module inside it: the storage of parameters and of their gradients, buffers and
-    tensor attributes with their contents, plain attributes, children, hooks and what its own lists,
-    dictionaries and sets hold, training flags, its class. Contents of parameters are restored only
-    where the module overrides ``train`` or ``eval``, which may fold weights: a copy of all would double
-    the memory. Not seen: state outside the module.
+    Restored for the module and all modules inside it: the storage of parameters and of their gradients,
+    buffers and tensor attributes with their contents, plain attributes, children, hooks, the contents of
+    their own lists, dictionaries and sets, training flags, and the class. State outside of the modules is not
+    restored.
     """
     states = [_State(part) for part in module.modules()]
     with ExitStack() as stack:
@@ -31,8 +30,8 @@ def left_as_found(module: torch.nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def contents_kept(tensors: Iterable[torch.Tensor]) -> Iterator[None]:
-    """Put back, on exit, the values of tensors that a call changed in place."""
+def contents_restored(tensors: Iterable[torch.Tensor]) -> Iterator[None]:
+    """Restore, on exit, the values of tensors that a call changed in place."""
     contents = [_Content(tensor) for tensor in tensors]
     with ExitStack() as stack:
         for content in contents:
@@ -41,12 +40,12 @@ def contents_kept(tensors: Iterable[torch.Tensor]) -> Iterator[None]:
 
 
 def version(tensor: torch.Tensor) -> int | None:
-    """How often a tensor was changed in place; `None` where torch does not count."""
-    return None if tensor.is_inference() else tensor._version  # noqa: SLF001 - there is no public name
+    """Return how often a tensor was changed in place; `None` for inference tensors, which have no count."""
+    return None if tensor.is_inference() else tensor._version  # noqa: SLF001 - has no public name
 
 
 class _State:
-    """One module without its children, remembered."""
+    """Saved state of one module without its children."""
 
     def __init__(self, module: torch.nn.Module) -> None:
         self.module = module
@@ -55,18 +54,20 @@ class _State:
         self.slots = dict(_slots(module))
         values = [*self.attributes.values(), *self.slots.values()]
         self.containers = [(container, copy.copy(container)) for container in _containers(values)]
-        held = [value for value in values if isinstance(value, torch.Tensor)]
+        own_tensors = [value for value in values if isinstance(value, torch.Tensor)]
         for container, _ in self.containers:
-            held += [item for item in _items(container) if isinstance(item, torch.Tensor)]
-        parameters = {id(p): p for p in held if isinstance(p, torch.nn.Parameter)}.values()
+            own_tensors += [item for item in _items(container) if isinstance(item, torch.Tensor)]
+        parameters = {id(p): p for p in own_tensors if isinstance(p, torch.nn.Parameter)}.values()
         self.storages = [_Storage(parameter) for parameter in parameters]
+        # The values of parameters are saved only if the module overrides train or eval, which may fold
+        # weights: a copy of all parameters would double the memory.
         folds = self.kind.train is not torch.nn.Module.train or self.kind.eval is not torch.nn.Module.eval
         self.contents = [
-            _Content(tensor) for tensor in held if folds or not isinstance(tensor, torch.nn.Parameter)
+            _Content(tensor) for tensor in own_tensors if folds or not isinstance(tensor, torch.nn.Parameter)
         ]
 
     def restore(self) -> None:
-        # Past the module's own __setattr__, which sorts, registers or (in a compiled module) passes on.
+        # Past the module's own __setattr__, which registers parameters or (in a compiled module) forwards.
         if type(self.module) is not self.kind:
             object.__setattr__(self.module, "__class__", self.kind)
         attributes = vars(self.module)
@@ -84,15 +85,15 @@ class _State:
 
 
 def _containers(values: Iterable[Any]) -> list[Any]:
-    """Plain containers among values and inside each other, each once."""
-    found: dict[int, Any] = {}
-    waiting = list(values)
-    while waiting:
-        value = waiting.pop()
-        if type(value) in _CONTAINERS and id(value) not in found:
-            found[id(value)] = value
-            waiting += _items(value)
-    return list(found.values())
+    """Return the plain containers among values and inside of each other, each once."""
+    distinct: dict[int, Any] = {}
+    pending = list(values)
+    while pending:
+        value = pending.pop()
+        if type(value) in _CONTAINERS and id(value) not in distinct:
+            distinct[id(value)] = value
+            pending += _items(value)
+    return list(distinct.values())
 
 
 def _items(container: Any) -> list[Any]:
@@ -100,7 +101,7 @@ def _items(container: Any) -> list[Any]:
 
 
 class _Storage:
-    """Where the values of a parameter and of its gradient lie."""
+    """Saved storage of a parameter and of its gradient."""
 
     def __init__(self, parameter: torch.nn.Parameter) -> None:
         self.parameter = parameter
@@ -116,18 +117,19 @@ class _Storage:
 
 
 class _Content:
-    """The values of a tensor."""
+    """Saved values of a tensor."""
 
     def __init__(self, tensor: torch.Tensor) -> None:
         self.tensor = tensor
         self.version = version(tensor)
-        unseen = tensor.is_meta or torch.nn.parameter.is_lazy(tensor) or _freed(tensor)
-        self.values = None if unseen else tensor.detach().clone()
+        empty = tensor.is_meta or torch.nn.parameter.is_lazy(tensor) or _freed(tensor)
+        self.values = None if empty else tensor.detach().clone()
 
     def restore(self) -> None:
         if self.values is None or not self._changed(self.values):
             return
-        # Outside inference mode an inference tensor cannot be changed, inside it any other would forget it.
+        # An inference tensor can only be changed in inference mode. Others are changed outside of it, so that
+        # autograd records the change.
         with torch.inference_mode() if self.tensor.is_inference() else torch.no_grad():
             if not _freed(self.tensor) and _shape(self.tensor) == _shape(self.values):
                 self.tensor.copy_(self.values)
@@ -135,7 +137,7 @@ class _Content:
                 self.tensor.data = self.values
 
     def _changed(self, values: torch.Tensor) -> bool:
-        """By version, and by value too: ``.data`` and NumPy change values without counting."""
+        """Compare versions, and values as well: changes through ``.data`` and NumPy have no version."""
         if _freed(self.tensor) or (self.version is not None and version(self.tensor) != self.version):
             return True
         try:
@@ -145,10 +147,10 @@ class _Content:
 
 
 def _freed(tensor: torch.Tensor) -> bool:
-    """Whether the memory of a tensor was given back, as sharding does; reading it would crash."""
+    """Return whether the memory of a tensor was released, as sharding does; reading it would crash."""
     try:
         return tensor.untyped_storage().nbytes() == 0 and tensor.numel() > 0
-    except RuntimeError:  # tensors without a storage, such as sparse ones
+    except RuntimeError:  # tensors without a storage, for instance sparse ones
         return False
 
 
@@ -162,7 +164,7 @@ def _put_back(tensor: torch.Tensor, data: torch.Tensor) -> None:
 
 
 def _place(tensor: torch.Tensor) -> object:
-    """Where and how the values of a tensor lie; differs from itself where that cannot be told."""
+    """Return a key of the memory and layout of a tensor; unequal to all others if they are unknown."""
     try:
         pointer = tensor.data_ptr()
         return tensor.device, tensor.dtype, tensor.shape, tensor.stride(), pointer or object()
@@ -171,7 +173,7 @@ def _place(tensor: torch.Tensor) -> object:
 
 
 def _slots(module: torch.nn.Module) -> Iterator[tuple[str, Any]]:
-    """What a module keeps in slots, beside its dictionary."""
+    """Yield the attributes that a module keeps in slots instead of its dictionary."""
     for kind in type(module).__mro__:
         names = vars(kind).get("__slots__", ())
         for name in (names,) if isinstance(names, str) else names:

@@ -1,55 +1,68 @@
-"""The stopping rule of the warm-up: a state machine fed with plain call times."""
+"""Warm-up: call until the times are steady, by a state machine that is fed with plain call times."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from statistics import median
 
-from pytest_infergate.core.model import WarmUp
+from pytest_infergate.core.domain.measurement import WarmUp
+from pytest_infergate.instruments.device import Device
+from pytest_infergate.instruments.sampler import time_calls
 
-LEAST_CALLS = 3
-LEAST_SECONDS = 0.3
-MOST_CALLS = 200_000
-"""Enough for anything: a call below a microsecond would else take this long to reach `LEAST_SECONDS`."""
+MIN_WARM_UP_CALLS = 3
+# Two windows of half of this are the least that can agree.
+MIN_WARM_UP_SECONDS = 0.3
+# A call below a microsecond would otherwise need this many to reach `MIN_WARM_UP_SECONDS`.
+MAX_WARM_UP_CALLS = 200_000
+# Two successive windows whose medians agree this closely are steady. Within one process a median is known to
+# about 1 % after a second or more; 3 % leaves room for the noise of short windows.
 AGREEMENT = 0.03
-"""Two successive windows whose medians agree this closely are steady."""
 
 
 class SteadyState:
-    """Fed one call time after another; says when two successive windows agree, or the cap is reached.
+    """Decides when call times are steady: once the medians of two successive windows agree.
 
-    A window holds at least `LEAST_CALLS` calls and half of `LEAST_SECONDS`.
+    A window has at least `MIN_WARM_UP_CALLS` calls and half of `MIN_WARM_UP_SECONDS`.
     """
 
     def __init__(self, cap_seconds: float) -> None:
         self._cap = cap_seconds
         self._window: list[float] = []
         self._window_seconds = 0.0
-        self._before: float | None = None
+        self._last_median: float | None = None
         self._calls = 0
         self._seconds = 0.0
         self._steady = False
 
     def add(self, seconds: float) -> None:
-        """Take one call time."""
+        """Add the time of one call."""
         self._calls += 1
         self._seconds += seconds
         self._window.append(seconds)
         self._window_seconds += seconds
-        if len(self._window) < LEAST_CALLS or self._window_seconds < LEAST_SECONDS / 2:
+        if len(self._window) < MIN_WARM_UP_CALLS or self._window_seconds < MIN_WARM_UP_SECONDS / 2:
             return
-        now = median(self._window)
-        if self._before is not None:
-            self._steady = abs(now - self._before) <= AGREEMENT * self._before
-        self._before = now
+        current = median(self._window)
+        if self._last_median is not None:
+            self._steady = abs(current - self._last_median) <= AGREEMENT * self._last_median
+        self._last_median = current
         self._window = []
         self._window_seconds = 0.0
 
     @property
     def finished(self) -> bool:
-        """Whether to stop warming up; never before the first call."""
-        capped = self._seconds >= self._cap or self._calls >= MOST_CALLS
+        """Whether the warm-up ends; never before the first call."""
+        capped = self._seconds >= self._cap or self._calls >= MAX_WARM_UP_CALLS
         return self._steady or (capped and self._calls > 0)
 
     def result(self) -> WarmUp:
-        """What it took."""
+        """Return calls, seconds and whether the times became steady."""
         return WarmUp(calls=self._calls, seconds=self._seconds, steady=self._steady)
+
+
+def warm_up(call: Callable[[], object], device: Device, cap_seconds: float) -> WarmUp:
+    """Call until the times are steady, or until they sum up to `cap_seconds`."""
+    state = SteadyState(cap_seconds)
+    while not state.finished:
+        state.add(time_calls(call, device, 1)[0])
+    return state.result()

@@ -1,6 +1,6 @@
-"""What GitHub and GitLab show of a session: annotations beside the code, a job summary, a comment.
+"""Workflow annotations, job summaries and comments for GitHub and GitLab.
 
-Loads no table library: the job that publishes a comment installs little.
+This module must not import tabulate: the job that publishes a comment does not install it.
 """
 
 from __future__ import annotations
@@ -9,44 +9,47 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from pytest_infergate.core import units
-from pytest_infergate.core.gate import FAILING, GRAVITY
-from pytest_infergate.core.model import CaseVerdict, GateResult, Outcome, Session, Verdict
-from pytest_infergate.report import messages
-from pytest_infergate.report.markdown import block, code, cut, details, escaped, link, table
-from pytest_infergate.report.messages import Message
-from pytest_infergate.report.names import called, plain, shorten
+from pytest_infergate.core.domain import units
+from pytest_infergate.core.domain.advice_values import Recommendations
+from pytest_infergate.core.domain.outcome import GateResult, Outcome, Session, Verdict
+from pytest_infergate.core.gate.decide import FAILING, SEVERITY
+from pytest_infergate.report import advice, wording
+from pytest_infergate.report.columns import Column
+from pytest_infergate.report.markdown import CELL, block, code, cut, details, escaped, link, markdown_table
 from pytest_infergate.report.rows import (
-    EXPENSES,
-    Judged,
+    CASE,
+    VERDICT,
     Row,
-    expenses,
+    case_columns,
     grouped_notes,
-    joined,
     legend,
+    paired_with_verdicts,
     row,
 )
+from pytest_infergate.report.sanitize import called, plain, shorten
+from pytest_infergate.report.wording import Message
 
-MOST_ANNOTATIONS: Final = 9
-"""GitHub shows ten errors of a step; the rest is counted in a notice."""
+# GitHub shows ten annotations of a step, and one of them is the notice.
+MAX_ANNOTATIONS: Final = 9
+"""Maximum number of failures that are annotated; a notice counts the others."""
 SUMMARY_BYTES: Final = 1_000_000
-"""GitHub takes 1 MiB of a step."""
+"""GitHub accepts 1 MiB per step."""
 COMMENT_BYTES: Final = 65_000
-"""GitHub takes 65,536 characters."""
+"""GitHub accepts 65,536 characters."""
 MARKER: Final = "<!-- infergate -->"
-"""First line of a comment, by which it is found again."""
+"""First line of a comment, which identifies it in later runs."""
 ROWS: Final = 200
-"""Rows of a table, the gravest first."""
+"""Maximum number of rows of a table."""
 COMMENT_ROWS: Final = 20
-_TOLD: Final = 10
-"""Cases that are told in full."""
+_EXPLAINED: Final = 10
+"""Maximum number of cases that are explained in full."""
 _LISTED: Final = 12
 _NAME: Final = 100
-_SENTENCE: Final = 240
 _MESSAGE: Final = 4_000
-"""Characters of an annotation."""
+"""Maximum number of characters of an annotation."""
+# The names of all sections together have less than 200 bytes.
 _RESERVE: Final = 300
-"""Bytes kept free for the sentence that says what was left out."""
+"""Bytes reserved for the sentence on what was left out."""
 _CHANGED = FAILING | {
     Verdict.INVALID,
     Verdict.INFEASIBLE,
@@ -58,87 +61,89 @@ _FAILED, _WORTH, _FINE = "❌", "⚠️", "✅"
 _ORDER = re.compile(r"<!-- run (\d{1,18})\.(\d{1,9}) -->")
 
 MEANINGS: Final = {
-    Verdict.REGRESSED: "slower, bigger or more work than before, beyond what is tolerated and the noise",
-    Verdict.OVER_BUDGET: "a limit that the test promises is broken, or could not be checked",
-    Verdict.MISMATCH: "the model computes something else than before",
-    Verdict.INVALID: "the measurement does not count, for the reason that is given",
-    Verdict.INFEASIBLE: "it does not fit into memory",
-    Verdict.SUSPECTED: "it looks slower, and the evidence is not enough to say so for certain",
-    Verdict.INCONCLUSIVE: "neither a change nor its absence could be shown: it proves nothing",
-    Verdict.INCOMPARABLE: "what is on record is of other hardware or software, so nothing was compared",
-    Verdict.NO_BASELINE: "there is nothing to compare with yet, as with every new test",
-    Verdict.SLOWER_WITHIN_TOLERANCE: "slower for certain, by less than what is tolerated",
+    Verdict.REGRESSED: "slower, larger or more work than before, beyond the tolerance and the noise",
+    Verdict.OVER_BUDGET: "a budget of the test is exceeded, or could not be checked",
+    Verdict.MISMATCH: "the outputs of the model differ from those of the base",
+    Verdict.INVALID: "the measurement does not count, for the stated reason",
+    Verdict.INFEASIBLE: "the case does not fit into memory",
+    Verdict.SUSPECTED: "it looks slower, but the evidence is not sufficient",
+    Verdict.INCONCLUSIVE: "neither a change nor its absence could be shown",
+    Verdict.INCOMPARABLE: "the baseline is from other hardware or software, so nothing was compared",
+    Verdict.NO_BASELINE: "there is nothing to compare with yet, as for every new test",
+    Verdict.SLOWER_WITHIN_TOLERANCE: "certainly slower, but within the tolerance",
     Verdict.IMPROVED: "faster, smaller or less work than before",
-    Verdict.EQUIVALENT: "as before, within what is tolerated",
-    Verdict.NOT_MEASURED: "skipped, or failed before it was measured",
+    Verdict.EQUIVALENT: "unchanged, within the tolerance",
+    Verdict.NOT_MEASURED: "skipped, or failed before the measurement",
 }
-"""Each verdict for readers who have never seen one."""
+"""An explanation of each verdict for readers who see it for the first time."""
 
 
-class Section(NamedTuple):
-    """A part of a page that is there whole or not at all."""
+class PagePart(NamedTuple):
+    """A part of a page, which is shown completely or not at all."""
 
     name: str
     text: str
 
 
 def annotate(
-    session: Session, places: Mapping[str, tuple[str, int | None]], most: int = MOST_ANNOTATIONS
+    session: Session, places: Mapping[str, tuple[str, int | None]], limit: int = MAX_ANNOTATIONS
 ) -> str:
-    """Workflow commands, a line each: an error at the test of each failing case, up to `most` of them.
+    """Render one workflow command per line: an error for each of the first `limit` failing cases.
 
-    `places` are files and lines by node id, as the repository has them. Empty where nothing failed; a run
-    that failed as a whole is an error without a place.
+    `places` maps node ids to file and line, relative to the repository. A run that fails without a failing
+    case is one error without a place. Empty if nothing failed.
     """
-    failing = [judged for judged in joined(session) if judged.verdict is not None and judged.verdict.failed]
-    lines = [_annotation(row(judged), places.get(_nodeid(judged))) for judged in failing[:most]]
-    if len(failing) > most:
-        lines.append(command("notice", f"and {len(failing) - most} more", title="infergate"))
+    failing = [
+        parts for parts in paired_with_verdicts(session) if parts.verdict is not None and parts.verdict.failed
+    ]
+    lines = []
+    for parts in failing[:limit]:
+        shown = row(parts)
+        file, line = places.get(parts.subject.nodeid, ("", None))
+        lines.append(
+            command(
+                "error",
+                "\n".join(_explained(shown.message)),
+                file=plain(file),
+                line="" if line is None else str(line),
+                title=f"{shown.verdict_text}: {shorten(shown.nodeid, _NAME)}{shown.place}",
+            )
+        )
+    if len(failing) > limit:
+        more = units.plural(len(failing) - limit, "more failing case")
+        lines.append(command("notice", f"and {more}", title="infergate"))
     if not failing and not session.gate.passed:
-        words = [session.gate.headline, *session.gate.reasons]
-        lines.append(command("error", "\n".join(map(plain, words)), title="infergate"))
+        texts = [session.gate.headline, *session.gate.reasons]
+        lines.append(command("error", "\n".join(map(plain, texts)), title="infergate"))
     return "\n".join(lines)
 
 
 def command(name: str, message: str, **properties: str) -> str:
-    """One workflow command, on one line whatever it says: ``::error file=a.py,line=3::it broke``."""
-    given = ",".join(f"{key}={_property(value)}" for key, value in properties.items() if value)
-    return f"::{name}{' ' if given else ''}{given}::{_data(cut(message, _MESSAGE))}"
-
-
-def _annotation(shown: Row, place: tuple[str, int | None] | None) -> str:
-    where = {}
-    if place is not None:
-        file, line = place
-        where = {"file": plain(file), "line": "" if line is None else str(line)}
-    title = f"{shown.word}: {shorten(shown.nodeid, _NAME)}{shown.place}"
-    return command("error", "\n".join(_told(shown.message)), **where, title=title)
+    """Render one workflow command as a single line: ``::error file=a.py,line=3::it broke``."""
+    # Percent signs, line ends, colons and commas have a meaning in commands, so GitHub decodes them.
+    encoded = ",".join(
+        f"{key}={_data(value).replace(':', '%3A').replace(',', '%2C')}"
+        for key, value in properties.items()
+        if value
+    )
+    return f"::{name}{' ' if encoded else ''}{encoded}::{_data(cut(message, _MESSAGE))}"
 
 
 def _data(text: str) -> str:
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
-def _property(text: str) -> str:
-    return _data(text).replace(":", "%3A").replace(",", "%2C")
-
-
-def _nodeid(judged: Judged) -> str:
-    subject = judged.verdict or judged.result
-    return "" if subject is None else subject.nodeid
-
-
-def _told(message: Message) -> list[str]:
-    """A case in plain lines: what was measured, what is allowed, how sure, what next."""
+def _explained(message: Message) -> list[str]:
+    """Render the message of a case as lines of plain text."""
     lines = [message.title]
     for section in message.sections:
-        lines.append(f"{section.words}: {section.verdict}")
+        lines.append(f"{section.text}: {section.verdict}")
         lines += [f"  {label}: {text}" for label, text in section.lines]
-    lines += [f"next: {cure}" for cure in message.cures]
-    return [cut(plain(line), _SENTENCE) for line in lines]
+    lines += [f"hint: {hint}" for hint in message.hints]
+    return [cut(plain(line), CELL) for line in lines]
 
 
-def summary(
+def markdown_summary(
     session: Session,
     *,
     artifact_url: str = "",
@@ -146,25 +151,38 @@ def summary(
     limit: int = SUMMARY_BYTES,
     rows: int = ROWS,
 ) -> str:
-    """A page of Markdown in at most `limit` bytes, the sentence that matters first.
+    """Render a session as Markdown in at most `limit` bytes.
 
-    `lead` is what went wrong beside the cases, and comes before them. Sections that do not fit are left out
-    whole, and named.
+    `lead` is a problem of the run that is not one of a case; it becomes the heading. Sections that do not
+    fit are left out and named.
     """
-    pairs = [(judged, row(judged)) for judged in joined(session)]
-    changed = [pair for pair in pairs if _has_changed(*pair)]
-    told = [shown for judged, shown in pairs if judged.verdict is not None and judged.verdict.failed][:_TOLD]
+    pairs = [(parts, row(parts)) for parts in paired_with_verdicts(session)]
+    every = [shown for _, shown in pairs]
+    failed = [shown for parts, shown in pairs if parts.verdict is not None and parts.verdict.failed]
+    changed = [
+        shown
+        for parts, shown in pairs
+        if shown.failed
+        or shown.accepted
+        or shown.verdict in _CHANGED
+        or (parts.result is not None and parts.result.outcome is Outcome.FAILED)
+    ]
+    reasons = (
+        f"{code(shorten(shown.nodeid, _NAME))}{escaped(shown.place)}\n\n{block(_explained(shown.message))}"
+        for shown in failed[:_EXPLAINED]
+    )
     folded = (
-        ("why, and what next", "\n\n".join(map(_explained, told))),
-        ("what these words mean", _meanings(session)),
-        (f"all {units.plural(len(pairs), 'case')}", _all(pairs, rows) if pairs else ""),
+        ("reasons and hints", "\n\n".join(reasons)),
+        ("what the verdicts mean", _meanings(session)),
+        (f"all {units.plural(len(every), 'case')}", _all(every, rows, paired=session.against is not None)),
         ("new, missing and deselected cases", _comings(session.gate)),
+        ("where to run each model", _advice(session.advice, rows)),
         ("notes", _notes(session)),
         ("environment", _environment(session)),
     )
     sections = [
-        Section("the table of what changed", _changes(changed, rows)),
-        *(Section(name, details(name[:1].upper() + name[1:], text)) for name, text in folded if text),
+        PagePart("the table of changes", _changes(changed, rows)),
+        *(PagePart(name, details(name[:1].upper() + name[1:], text)) for name, text in folded if text),
     ]
     return _assembled(_head(session, artifact_url, lead), sections, limit)
 
@@ -177,32 +195,36 @@ def comment(
     lead: str = "",
     limit: int = COMMENT_BYTES,
 ) -> str:
-    """What stands at a pull request, found again by its marker; `order` are the run's id and attempt."""
+    """Render the comment of a pull request; `order` is the id and the attempt of the run."""
     head = _marked(order)
-    page = summary(session, artifact_url=artifact_url, lead=lead, limit=limit - len(head), rows=COMMENT_ROWS)
+    page = markdown_summary(
+        session, artifact_url=artifact_url, lead=lead, limit=limit - len(head), rows=COMMENT_ROWS
+    )
     return head + page
 
 
 def without_results(reason: str, *, artifact_url: str = "", order: tuple[int, int] | None = None) -> str:
-    """The page or comment of a run that left no results, which is no pass."""
+    """Render the page or comment of a run without results, which does not count as passed."""
     head = "" if order is None else _marked(order)
-    where = link("Look at the run.", artifact_url)
-    return f"{head}### {_FAILED} No result: {_sentence(reason)}\n\nNothing was decided. {where}\n"
+    details_link = link("See the run.", artifact_url)
+    return f"{head}### {_FAILED} No result: {_sentence(reason)}\n\nNothing was decided. {details_link}\n"
 
 
 def order_of(body: str) -> tuple[int, int] | None:
-    """The run that a comment is of; ``None`` for a comment of somebody else."""
+    """Return id and attempt of the run of a comment; ``None`` if infergate did not write the comment."""
     if not body.startswith(MARKER):
         return None
-    found = _ORDER.match(body[len(MARKER) :].lstrip("\r\n"))
-    return (int(found[1]), int(found[2])) if found else (0, 0)
+    # A comment without a run counts as older than every run.
+    match = _ORDER.match(body[len(MARKER) :].lstrip("\r\n"))
+    return (int(match[1]), int(match[2])) if match else (0, 0)
 
 
 def _marked(order: tuple[int, int]) -> str:
     return f"{MARKER}\n<!-- run {order[0]}.{order[1]} -->\n\n"
 
 
-def _assembled(head: str, sections: Iterable[Section], limit: int) -> str:
+def _assembled(head: str, sections: Iterable[PagePart], limit: int) -> str:
+    # In order of importance, so that a page that is too long loses its least important parts.
     kept, left = [head], []
     room = limit - _RESERVE - _size(head)
     for section in sections:
@@ -214,7 +236,7 @@ def _assembled(head: str, sections: Iterable[Section], limit: int) -> str:
         kept.append(section.text)
         room -= _size(section.text)
     if left:
-        kept.append(f"Left out for want of room: {', '.join(left)}. The results file has it all.")
+        kept.append(f"Left out to limit the size: {', '.join(left)}. The results file is complete.")
     return "\n\n".join(kept) + "\n"
 
 
@@ -223,40 +245,37 @@ def _size(text: str) -> int:
 
 
 def _head(session: Session, artifact_url: str, lead: str) -> str:
-    gate = session.gate
+    """Render the outcome, why the run fails, and the base of a paired run."""
+    gate, against = session.gate, session.against
+    # A run that decided nothing must not look like one that passed.
     mark = _FAILED if lead or not gate.passed else (_FINE if gate.decided else _WORTH)
     blocks = [f"### {mark} {_sentence(lead or gate.headline)}"]
     if lead:
         blocks.append(_sentence(gate.headline))
-    blocks += [_bullets(map(_sentence, gate.reasons)), _opponent(session)]
+    blocks.append(_bullets(map(_sentence, gate.reasons)))
+    if against is not None:
+        effort = f"{units.plural(against.launches, 'launch')}, {units.duration(against.seconds)}"
+        base = wording.described_base(against)
+        # The base of a push or a merge queue is given by its commit, which needs no second mention.
+        if against.commit is not None and against.revision == against.commit:
+            base = f"the merge base {against.commit[:7]}"
+        blocks.append(f"Compared with {_sentence(base)}, call by call: {effort}")
+        accepted = (
+            f"accepted by a commit: {code(shorten(plain(pattern), _NAME))}: "
+            f"{_sentence(reason) or 'no reason was given'}"
+            for pattern, reason in against.accepted.items()
+        )
+        blocks.append(_bullets(accepted))
     blocks.append(link("Report and results", artifact_url) if artifact_url else "")
     return "\n\n".join(filter(None, blocks))
 
 
-def _opponent(session: Session) -> str:
-    """What was compared with what, and which changes a commit accepts."""
-    against = session.against
-    if against is None:
-        return ""
-    took = f"{units.plural(against.launches, 'launch')}, {units.duration(against.seconds)}"
-    other = messages.opponent(against)
-    if against.commit is not None and against.revision == against.commit:
-        other = f"the merge base {against.commit[:7]}"
-    lines = [f"Against {_sentence(other)}, call by call: {took}"]
-    accepted = [
-        f"accepted by a commit: {code(shorten(plain(pattern), _NAME))}: "
-        f"{_sentence(reason) or 'no reason was given'}"
-        for pattern, reason in against.accepted.items()
-    ]
-    return "\n\n".join(filter(None, [*lines, _bullets(accepted)]))
-
-
 def _sentence(text: str) -> str:
-    return escaped(cut(plain(text), _SENTENCE))
+    return escaped(cut(plain(text), CELL))
 
 
 def _bullets(lines: Iterable[str]) -> str:
-    """A list, cut where it grows long."""
+    """Render a list of at most `_LISTED` items; the others are counted."""
     items = list(lines)
     shown = [f"- {line}" for line in items[:_LISTED]]
     if len(items) > _LISTED:
@@ -264,24 +283,24 @@ def _bullets(lines: Iterable[str]) -> str:
     return "\n".join(shown)
 
 
-def _has_changed(judged: Judged, shown: Row) -> bool:
-    failed = judged.result is not None and judged.result.outcome is Outcome.FAILED
-    return shown.failed or shown.accepted or failed or shown.verdict in _CHANGED
+_CHANGE_COLUMNS: Final[tuple[Column[Row], ...]] = (
+    CASE,
+    VERDICT,
+    Column("was", "was", lambda shown: "" if shown.time is None else shown.time.was),
+    Column("now", "now", lambda shown: "" if shown.time is None else shown.time.now),
+    Column("change", "change", lambda shown: "" if shown.time is None else shown.time.text),
+    Column("what", "finding", lambda shown: shown.finding, left=True),
+)
 
 
-def _changes(pairs: Sequence[tuple[Judged, Row]], most: int) -> str:
-    if not pairs:
+def _changes(changed: Sequence[Row], limit: int) -> str:
+    if not changed:
         return ""
-    headers = ("case", "verdict", "was", "now", "change", "what")
-    cells = [
-        (_name(shown), _verdict(shown), *_time(judged.verdict), _what(shown))
-        for judged, shown in pairs[:most]
-    ]
-    return _with_rest(table(headers, cells, frozenset({2, 3, 4})), len(pairs) - most)
+    return _with_rest(markdown_table(_CHANGE_COLUMNS, changed[:limit], _CELLS), len(changed) - limit)
 
 
-def _with_rest(text: str, more: int) -> str:
-    return f"{text}\n\nand {units.plural(more, 'more case')}" if more > 0 else text
+def _with_rest(text: str, more: int, noun: str = "case") -> str:
+    return f"{text}\n\nand {units.plural(more, f'more {noun}')}" if more > 0 else text
 
 
 def _name(shown: Row) -> str:
@@ -291,65 +310,45 @@ def _name(shown: Row) -> str:
 def _verdict(shown: Row) -> str:
     mark = _FAILED if shown.failed else (_WORTH if shown.verdict in _CHANGED else "")
     mark = _FINE if shown.verdict in (Verdict.IMPROVED, Verdict.EQUIVALENT) else mark
-    return f"{mark} {shown.word}".strip()
+    return f"{mark} {shown.verdict_text}".strip()
 
 
-def _what(shown: Row) -> str:
-    """The sentence of a case, without the verdict that stands beside it."""
-    word, _, rest = shown.message.title.partition(": ")
-    known = shown.verdict is not None and word == shown.verdict.value
-    return _sentence(rest if known else shown.message.title)
-
-
-def _time(verdict: CaseVerdict | None) -> tuple[str, str, str]:
-    """The median on both sides, and its change."""
-    rows = () if verdict is None else verdict.comparisons
-    found = next((item for item in rows if item.metric == "p50" and item.evidence != "exact"), None)
-    if found is None:
-        return ("", "", "")
-    change = units.percent(found.effect)
-    if found.low is not None and found.high is not None:
-        change += f" ({units.percent(found.low)} to {units.percent(found.high)})"
-    return units.seconds(found.baseline), units.seconds(found.candidate), change
-
-
-def _explained(shown: Row) -> str:
-    return f"{code(shorten(shown.nodeid, _NAME))}{escaped(shown.place)}\n\n{block(_told(shown.message))}"
+_CELLS: Final = {CASE.key: _name, VERDICT.key: _verdict}
+"""Functions for cells that are not plain text, by the key of their column."""
 
 
 def _meanings(session: Session) -> str:
-    """What the verdicts of this run mean, and how a change that is meant is accepted."""
-    found = sorted({verdict.verdict for verdict in session.gate.verdicts}, key=GRAVITY.__getitem__)
-    if not found:
+    """Explain the verdicts of this run, and how an intended change is accepted."""
+    verdicts = sorted({verdict.verdict for verdict in session.gate.verdicts}, key=SEVERITY.__getitem__)
+    if not verdicts:
         return ""
-    lines = [f"- **{verdict.value}**: {MEANINGS[verdict]}" for verdict in found]
-    cure = "record it with `pytest --infer-save`, and commit `.infergate/`"
+    lines = [f"- **{verdict.value}**: {MEANINGS[verdict]}" for verdict in verdicts]
+    # Readers of a pull request may see these terms for the first time.
+    hint = "record it with `pytest --infer-save`, and commit `.infergate/`"
     if session.against is not None:
-        cure = "say so at the end of a commit message: `Infergate-Accept: PATTERN REASON`"
-    return "\n".join([*lines, "", f"If a change is meant, {cure}."])
+        hint = "add a trailer to a commit message: `Infergate-Accept: PATTERN REASON`"
+    return "\n".join([*lines, "", f"If a change is intended, {hint}."])
 
 
-def _all(pairs: Sequence[tuple[Judged, Row]], most: int) -> str:
-    told = [shown for _, shown in pairs[:most]]
-    spent = expenses(told)
-    figures = ("p50", "p95", "throughput", "peak memory", *(EXPENSES[field] for field in spent))
-    cells = [
-        (
-            _name(shown),
-            _verdict(shown),
-            shown.p50,
-            shown.p95,
-            _sentence(shown.throughput),
-            shown.peak_memory,
-            *(escaped(getattr(shown, field)) for field in spent),
-            _sentence(shown.budget),
-        )
-        for shown in told
-    ]
-    right = frozenset(range(2, 2 + len(figures)))
-    text = _with_rest(table(("case", "verdict", *figures, "budget"), cells, right), len(pairs) - most)
-    mark = escaped(legend(told))
+def _all(every: Sequence[Row], limit: int, *, paired: bool) -> str:
+    if not every:
+        return ""
+    shown = every[:limit]
+    columns = case_columns(shown, paired=paired)
+    # GitHub shows wide tables with a scroll bar, so the verdict comes first.
+    ordered = (CASE, VERDICT, *(column for column in columns if column not in (CASE, VERDICT)))
+    text = _with_rest(markdown_table(ordered, shown, _CELLS), len(every) - limit)
+    mark = escaped(legend(columns, shown))
     return f"{text}\n\n{mark}" if mark else text
+
+
+def _advice(given: Recommendations | None, limit: int) -> str:
+    if given is None:
+        return ""
+    best = advice.summary_rows(given.answers)
+    table = markdown_table(advice.SUMMARY_COLUMNS, best[:limit]) if best else ""
+    missing = _titled("No advice for", map(_sentence, advice.questions(given.unanswered)))
+    return "\n\n".join(filter(None, (_with_rest(table, len(best) - limit, "model"), missing)))
 
 
 def _comings(gate: GateResult) -> str:
@@ -360,9 +359,9 @@ def _comings(gate: GateResult) -> str:
 
     pairs = [f"{shown(name(old))} is now {shown(name(new))}" for old, new in gate.renamed]
     blocks = (
-        _titled("New, unknown to what is on record", (shown(name(case)) for case in gate.new)),
-        _titled("Missing, on record only", (shown(name(case)) for case in gate.missing)),
-        _titled("Renamed, it seems", pairs),
+        _titled("New, not in the baseline", (shown(name(case)) for case in gate.new)),
+        _titled("Missing, only in the baseline", (shown(name(case)) for case in gate.missing)),
+        _titled("Probably renamed", pairs),
         _titled("Deselected", (_sentence(str(note)) for note in gate.deselected)),
     )
     return "\n\n".join(filter(None, blocks))
@@ -376,17 +375,17 @@ def _titled(title: str, lines: Iterable[str]) -> str:
 def _notes(session: Session) -> str:
     lines = []
     for group in grouped_notes(session):
-        only = len(group.nodeids) == 1
-        about = code(shorten(group.nodeids[0], _NAME)) if only else units.plural(len(group.nodeids), "case")
+        single = len(group.nodeids) == 1
+        about = code(shorten(group.nodeids[0], _NAME)) if single else units.plural(len(group.nodeids), "case")
         lines.append(f"{about}: {_sentence(str(group.note))}")
     return _bullets(lines)
 
 
 def _environment(session: Session) -> str:
     environment = session.environment
-    machines = dict.fromkeys(one.hardware.words for one in session.cases if one.hardware is not None)
+    machines = dict.fromkeys(result.hardware.text for result in session.cases if result.hardware is not None)
     lines = [
-        *(("machine", words) for words in machines),
+        *(("machine", text) for text in machines),
         ("system", environment.os),
         ("Python", environment.python),
         (

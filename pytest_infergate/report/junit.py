@@ -1,31 +1,39 @@
-"""Figures of a case as JUnit properties, for CI systems that chart them."""
+"""Figures of a case as JUnit properties, for CI systems that draw charts of them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
 
-from pytest_infergate.core import metrics, units
-from pytest_infergate.core.model import Case, CaseResult, CaseVerdict, Measurement
-from pytest_infergate.report.names import plain
+from pytest_infergate.core.domain import metrics, units
+from pytest_infergate.core.domain.measurement import Measurement
+from pytest_infergate.core.domain.outcome import CaseResult, CaseVerdict
+from pytest_infergate.core.domain.values import Case
+from pytest_infergate.report.sanitize import plain
 
-PREFIX = "infergate."
-FIGURES = (
+PROPERTY_PREFIX = "infergate."
+PROPERTY_METRICS = (
     "p50_ms", "p90_ms", "p95_ms", "p99_ms", "cold_start_ms", "throughput_per_s", "peak_memory_mb",
 )  # fmt: skip
+# The same number of digits as in results files.
 _DIGITS = 5
 
 
 def properties(result: CaseResult, verdict: CaseVerdict | None = None) -> list[tuple[str, str]]:
-    """Name and value of what is known of a case, in the units that the names say; the absent is left out."""
+    """Return the properties of a case, in the units of their names. Unknown figures are left out."""
     known = [*_axes(result.case), ("outcome", result.outcome.value)]
     if result.hardware is not None:
         known.append(("hardware", result.hardware.id))
     if result.measurement is not None:
         known += _figures(result.measurement)
     if verdict is not None:
-        known += _judgement(verdict)
-    return [(PREFIX + name, plain(value)) for name, value in known]
+        known += [("verdict", verdict.verdict.value), ("failed", "true" if verdict.failed else "false")]
+        known += [
+            (f"{row.metric}_change_percent", units.trimmed(100 * row.effect, _DIGITS))
+            for row in verdict.comparisons
+            if row.effect is not None and math.isfinite(row.effect)
+        ]
+    return [(PROPERTY_PREFIX + name, plain(value)) for name, value in known]
 
 
 def _axes(case: Case) -> Iterable[tuple[str, str]]:
@@ -40,22 +48,8 @@ def _axes(case: Case) -> Iterable[tuple[str, str]]:
 
 def _figures(measurement: Measurement) -> Iterable[tuple[str, str]]:
     yield "calls", str(measurement.latency.count)
-    for name in FIGURES:
+    for name in PROPERTY_METRICS:
         metric = metrics.METRICS[name]
         estimate = None if metric.read is None else metric.read(measurement)
         if estimate is not None and math.isfinite(estimate.value):
-            yield name, _number(metric.in_unit(estimate.value))
-
-
-def _judgement(verdict: CaseVerdict) -> Iterable[tuple[str, str]]:
-    yield "verdict", verdict.verdict.value
-    yield "failed", "true" if verdict.failed else "false"
-    for row in verdict.comparisons:
-        if row.effect is not None and math.isfinite(row.effect):
-            yield f"{row.metric}_change_percent", _number(100 * row.effect)
-
-
-def _number(value: float) -> str:
-    """Decimal, never in scientific notation, without trailing zeros."""
-    text = units.significant(value, _DIGITS)
-    return text.rstrip("0").rstrip(".") if "." in text else text
+            yield name, units.trimmed(metric.in_unit(estimate.value), _DIGITS)

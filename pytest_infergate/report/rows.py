@@ -1,4 +1,4 @@
-"""A session as rows: the figures that the terminal, the HTML page and other readers show alike."""
+"""The rows of a session: one case each, as the terminal, the HTML page and Markdown show it."""
 
 from __future__ import annotations
 
@@ -6,100 +6,201 @@ from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
-from pytest_infergate.core import units
-from pytest_infergate.core.gate import GRAVITY
-from pytest_infergate.core.model import (
+from pytest_infergate.core.domain import units
+from pytest_infergate.core.domain.outcome import (
     BudgetCheck,
-    Case,
     CaseResult,
     CaseVerdict,
     Comparison,
-    Measurement,
-    Note,
     Session,
-    Struct,
     Verdict,
 )
-from pytest_infergate.report import messages
-from pytest_infergate.report.expense import ESTIMATED, LEGEND, expense
-from pytest_infergate.report.messages import Message
-from pytest_infergate.report.names import plain
+from pytest_infergate.core.domain.values import Case, Note, Struct
+from pytest_infergate.core.gate.decide import FAILING
+from pytest_infergate.report import hints, wording
+from pytest_infergate.report.columns import Column, shown_columns
+from pytest_infergate.report.cost_and_energy import LEGEND, cost_and_energy
+from pytest_infergate.report.sanitize import plain
+from pytest_infergate.report.wording import Message
 
 NOT_JUDGED = "not judged"
-EXPENSES: Final = {"energy": "energy/item", "cost": "cost/million"}
-"""Headers by the field of a row, of columns that are there only where a row has such a figure."""
 
 
-class Pair(Struct, frozen=True, kw_only=True):
-    """What a paired run says of the time of a case, in words."""
+class TimeChange(Struct, frozen=True, kw_only=True):
+    """The median call time of baseline and candidate, as text."""
 
     was: str = units.UNKNOWN
     now: str = units.UNKNOWN
     change: str = units.UNKNOWN
     interval: str = units.UNKNOWN
     launches: str = units.UNKNOWN
+    """Number of process launches behind the decision; unknown for a stored baseline."""
+    paired: bool
+    """Whether both were measured in this run; otherwise the baseline is a stored one."""
+
+    @property
+    def text(self) -> str:
+        """``+8.7 % (+7.7 % to +9.7 %)``."""
+        return self.change if self.interval == units.UNKNOWN else f"{self.change} ({self.interval})"
 
 
 class Row(Struct, frozen=True, kw_only=True):
-    """One case as people read it; every text is safe to print, though not escaped for HTML."""
+    """One case as text that is safe to print, but not escaped for HTML."""
 
     case: Case
     nodeid: str
     verdict: Verdict | None
-    """``None``: measured, and nobody judged it."""
+    """``None`` if the case was measured, but not judged."""
     failed: bool = False
     accepted: bool = False
-    """Whether it would fail, had a commit not accepted it."""
+    """Whether the case would fail without a commit that accepts it."""
     machine: str = ""
-    """What it ran on, where results of several machines stand together."""
+    """Hardware of the case, in a table of several machines."""
     p50: str = units.UNKNOWN
     p95: str = units.UNKNOWN
     throughput: str = units.UNKNOWN
     peak_memory: str = units.UNKNOWN
     energy: str = units.UNKNOWN
-    """Of an item, marked where it is an estimate."""
-    co2e: str = units.UNKNOWN
-    """Of a million items, marked likewise."""
+    """Energy per item, marked if it is an estimate."""
+    estimated: bool = False
+    """Whether the energy is an estimate."""
     cost: str = units.UNKNOWN
-    """Of a million items."""
-    budget: str = units.UNKNOWN
-    pair: Pair | None = None
-    """``None`` where the run was compared with a stored baseline."""
+    """Cost per million items."""
+    budget_parts: tuple[str, ...] = ()
+    """The outcome of the budgets, followed by details; empty without a budget."""
+    time: TimeChange | None = None
+    """``None`` if the median was not compared."""
     message: Message
 
     @property
+    def budget(self) -> str:
+        """``over: p95_ms 61.0 ms > 60.0 ms``."""
+        return ": ".join(self.budget_parts) or units.UNKNOWN
+
+    @property
     def place(self) -> str:
-        """`` on 1 x NVIDIA L4``, empty where there is one machine only."""
+        """`` on 1 x NVIDIA L4``; empty in a table of one machine."""
         return f" on {self.machine}" if self.machine else ""
 
     @property
-    def word(self) -> str:
-        """The verdict in a word."""
+    def paired(self) -> bool:
+        """Whether the time was compared call by call."""
+        return self.time is not None and self.time.paired
+
+    @property
+    def verdict_text(self) -> str:
+        """The verdict as text."""
         if self.verdict is None:
             return NOT_JUDGED
         return f"{self.verdict.value} (accepted)" if self.accepted else self.verdict.value
 
+    @property
+    def finding(self) -> str:
+        """The findings behind the verdict, for a table that has a column of verdicts."""
+        return self.message.title if self.verdict is None else self.message.summary
+
+    @property
+    def outcome(self) -> str:
+        """The verdict, with a mark if it fails the run although verdicts of its kind usually do not."""
+        if self.failed and self.verdict not in FAILING:
+            return f"{self.verdict_text} (fails)"
+        return self.verdict_text
+
+
+def _time_column(key: str, header: str) -> Column[Row]:
+    """Column of a field of `TimeChange`."""
+    return Column(key, header, lambda row: units.UNKNOWN if row.time is None else getattr(row.time, key))
+
+
+CASE: Final[Column[Row]] = Column("case", "case", lambda row: row.nodeid + row.place, left=True)
+VERDICT: Final[Column[Row]] = Column("verdict", "verdict", lambda row: row.outcome, left=True)
+# Most runs measure neither energy nor cost, and empty columns would take the room of names.
+ENERGY: Final[Column[Row]] = Column(
+    "energy",
+    "energy/item",
+    lambda row: row.energy,
+    title="energy per item",
+    shown=lambda rows: any(row.energy != units.UNKNOWN for row in rows),
+)
+COST: Final[Column[Row]] = Column(
+    "cost",
+    "cost/million",
+    lambda row: row.cost,
+    title="cost per million items",
+    shown=lambda rows: any(row.cost != units.UNKNOWN for row in rows),
+)
+COLUMNS: Final[tuple[Column[Row], ...]] = (
+    CASE,
+    Column("p50", "p50", lambda row: row.p50),
+    Column("p95", "p95", lambda row: row.p95),
+    Column("throughput", "throughput", lambda row: row.throughput, label="rate"),
+    Column("peak_memory", "peak memory", lambda row: row.peak_memory, label="peak"),
+    ENERGY,
+    COST,
+    Column("budget", "budget", lambda row: row.budget, left=True),
+    VERDICT,
+)
+"""Columns of the table of cases."""
+PAIRED_COLUMNS: Final[tuple[Column[Row], ...]] = (
+    CASE,
+    _time_column("was", "was"),
+    _time_column("now", "now"),
+    _time_column("change", "change"),
+    Column(
+        "interval",
+        "99 % interval",
+        lambda row: row.time.interval if row.time is not None and row.paired else units.UNKNOWN,
+        label="interval",
+    ),
+    _time_column("launches", "launches"),
+    VERDICT,
+)
+"""Columns of the table of a paired run. Its workers run with settings that no service has, so absolute
+times, energy and cost are left out."""
+
+
+def case_columns(rows: Sequence[Row], *, paired: bool = False) -> tuple[Column[Row], ...]:
+    """Return the columns of a table of cases; those of a paired run if any row was compared call by call."""
+    # One table cannot mix both kinds of columns, and a paired time is only valid next to that of its base.
+    paired = paired or any(row.paired for row in rows)
+    return shown_columns(PAIRED_COLUMNS if paired else COLUMNS, rows)
+
+
+def legend(columns: Iterable[Column[Row]], rows: Iterable[Row]) -> str:
+    """Return the explanation of the mark of estimates; empty if the table has none."""
+    return LEGEND if ENERGY in columns and any(row.estimated for row in rows) else ""
+
 
 class NoteGroup(Struct, frozen=True, kw_only=True):
-    """One note and the cases it was made of, in the order of the rows."""
+    """One note, and the cases that have it in the order of the rows."""
 
     note: Note
     nodeids: tuple[str, ...]
 
 
-class Judged(NamedTuple):
-    """The two halves of a case: what was measured and what was made of it. One of them may be missing."""
+class CaseParts(NamedTuple):
+    """The result and the verdict of a case, one of which may be missing."""
 
     result: CaseResult | None
     verdict: CaseVerdict | None
 
+    @property
+    def subject(self) -> CaseResult | CaseVerdict:
+        """The part that is present; it names the case."""
+        subject = self.verdict or self.result
+        if subject is None:
+            raise ValueError("a case needs a result or a verdict")
+        return subject
 
-def joined(session: Session) -> tuple[Judged, ...]:
-    """Pair results with verdicts, gravest first as the gate ordered them; nothing is dropped.
 
-    Cases that occur twice on one machine are paired in the order in which they stand.
+def paired_with_verdicts(session: Session) -> tuple[CaseParts, ...]:
+    """Pair results with verdicts in the order of the gate, the most severe first.
+
+    Unpaired results and verdicts are kept. Cases that occur twice on one machine are paired in the order of
+    the file.
     """
     several = any(verdict.machine for verdict in session.gate.verdicts)
+    # A machine distinguishes cases only in merged results: other verdicts do not name one.
     waiting: dict[tuple[str, Case, str], deque[int]] = defaultdict(deque)
     for index, result in enumerate(session.cases):
         machine = result.hardware.id if several and result.hardware is not None else ""
@@ -107,147 +208,119 @@ def joined(session: Session) -> tuple[Judged, ...]:
     pairs = []
     for verdict in session.gate.verdicts:
         indices = waiting.get((verdict.nodeid, verdict.case, verdict.machine))
-        pairs.append(Judged(session.cases[indices.popleft()] if indices else None, verdict))
+        pairs.append(CaseParts(session.cases[indices.popleft()] if indices else None, verdict))
+    # A result without a verdict, for example of a foreign file, must not disappear from the report.
     left = sorted(index for indices in waiting.values() for index in indices)
-    return (*pairs, *(Judged(session.cases[index], None) for index in left))
+    return (*pairs, *(CaseParts(session.cases[index], None) for index in left))
 
 
 def rows(session: Session) -> tuple[Row, ...]:
-    """One row a case, in the order of `joined`."""
-    return tuple(map(row, joined(session)))
+    """Return one row for each case, in the order of `paired_with_verdicts`."""
+    return tuple(map(row, paired_with_verdicts(session)))
 
 
-def row(judged: Judged) -> Row:
-    """Put one case into words."""
-    result, verdict = judged
-    subject = verdict or result
-    if subject is None:
-        raise ValueError("a row needs a result or a verdict")
-    measurement = None if result is None else result.measurement
-    spent = expense(result)
+def row(parts: CaseParts) -> Row:
+    """Format one case."""
+    result, verdict = parts
+    subject = parts.subject
+    figures = {}
+    if result is not None and result.measurement is not None:
+        measured = result.measurement
+        figures = {
+            "p50": units.seconds(measured.latency.p50.value),
+            "p95": units.seconds(measured.latency.p95.value),
+            "throughput": units.rate(measured.throughput, plain(result.unit or "")),
+            "peak_memory": units.bytes_(measured.memory.peak),
+        }
+    spent = cost_and_energy(result)
+    if verdict is not None:
+        message = wording.explain(verdict, result)
+    elif result is not None:
+        message = wording.explain_result(result)
+    # Only merged results name a machine in the verdict: within one run, it is the same for all cases.
+    machine = verdict is not None and verdict.machine and result is not None and result.hardware
     return Row(
         case=subject.case,
         nodeid=plain(subject.nodeid),
-        machine=plain(result.hardware.words)
-        if verdict and verdict.machine and result and result.hardware
-        else "",
+        machine=plain(machine.text) if machine else "",
         verdict=None if verdict is None else verdict.verdict,
         failed=verdict is not None and verdict.failed,
         accepted=verdict is not None and verdict.accepted,
         energy=spent.energy,
-        co2e=spent.co2e,
+        estimated=spent.estimated,
         cost=spent.cost,
-        budget=units.UNKNOWN if verdict is None else budget_words(verdict.budgets, result),
-        pair=None if verdict is None else _pair(verdict.comparisons),
-        message=_message(result, verdict),
-        **_figures(measurement, plain((result and result.unit) or "")),
+        budget_parts=() if verdict is None else budget_parts(verdict.budgets, result),
+        time=None if verdict is None else _time_change(verdict.comparisons),
+        message=message,
+        **figures,
     )
 
 
-def expenses(shown: Sequence[Row]) -> tuple[str, ...]:
-    """Name those of `EXPENSES` that any row has. Workers of a paired run serve nobody: there it is none."""
-    if any(row.pair is not None for row in shown):
-        return ()
-    return tuple(name for name in EXPENSES if any(getattr(row, name) != units.UNKNOWN for row in shown))
-
-
-def legend(shown: Sequence[Row]) -> str:
-    """Say what the mark of an estimate means; empty where no energy that is shown bears it."""
-    marked = "energy" in expenses(shown) and any(row.energy.startswith(ESTIMATED) for row in shown)
-    return LEGEND if marked else ""
-
-
-def _message(result: CaseResult | None, verdict: CaseVerdict | None) -> Message:
-    if verdict is not None:
-        return messages.explain(verdict, result)
-    if result is None:
-        raise ValueError("a message needs a result or a verdict")
-    return messages.explain_result(result)
-
-
-def _pair(comparisons: Sequence[Comparison]) -> Pair | None:
-    found = next((item for item in comparisons if item.evidence == "paired"), None)
-    if found is None:
+def _time_change(comparisons: Sequence[Comparison]) -> TimeChange | None:
+    """Return the change of the median: of a paired run if there is one, otherwise of a stored baseline."""
+    # A paired comparison has less noise than one with a stored baseline.
+    timed = [item for item in comparisons if item.metric == "p50" and item.evidence in ("paired", "stored")]
+    if not timed:
         return None
+    shown = min(timed, key=lambda item: item.evidence != "paired")
     interval = units.UNKNOWN
-    if found.low is not None and found.high is not None:
-        interval = f"{units.percent(found.low)} to {units.percent(found.high)}"
-    return Pair(
-        was=units.seconds(found.baseline),
-        now=units.seconds(found.candidate),
-        change=units.percent(found.effect),
+    if shown.low is not None and shown.high is not None:
+        interval = f"{units.percent(shown.low)} to {units.percent(shown.high)}"
+    paired = shown.evidence == "paired"
+    return TimeChange(
+        was=units.seconds(shown.baseline),
+        now=units.seconds(shown.candidate),
+        change=units.percent(shown.effect),
         interval=interval,
-        launches=str(found.sessions) if found.sessions else units.UNKNOWN,
+        launches=str(shown.sessions) if paired and shown.sessions else units.UNKNOWN,
+        paired=paired,
     )
 
 
-def _figures(measurement: Measurement | None, unit: str) -> dict[str, str]:
-    if measurement is None:
-        return {}
-    return {
-        "p50": units.seconds(measurement.latency.p50.value),
-        "p95": units.seconds(measurement.latency.p95.value),
-        "throughput": units.rate(measurement.throughput, unit),
-        "peak_memory": units.bytes_(measurement.memory.peak),
-    }
+def budget_parts(checks: Sequence[BudgetCheck], result: CaseResult | None = None) -> tuple[str, ...]:
+    """Summarise the budgets of a case: the most severe one that is not met, and the number of others.
 
-
-def budget_words(checks: Sequence[BudgetCheck], result: CaseResult | None = None) -> str:
-    """Sum up the budgets of a case: ``kept``, or the gravest that was not, and how many more were not."""
-    if not checks:
-        return units.UNKNOWN
-    open_ = [check for check in checks if check.verdict is not None]
-    if not open_:
-        return "kept"
-    open_.sort(key=_gravity)
-    more = f" (and {len(open_) - 1} more)" if len(open_) > 1 else ""
-    return _budget_words(open_[0], result) + more
-
-
-def _gravity(check: BudgetCheck) -> tuple[int, bool]:
-    rank = len(GRAVITY) if check.verdict is None else GRAVITY[check.verdict]
-    return rank, messages.not_decided(check)
-
-
-def _budget_words(check: BudgetCheck, result: CaseResult | None) -> str:
-    metric = messages.budget_metric(check.budget.metric)
-    name = plain(check.budget.metric)
-    if messages.not_decided(check):
-        return f"not decided: {name}: {messages.why_not_decided(check)}"
-    value = messages.shown(metric, None if check.value is None else check.value.value, result)
-    limit = messages.shown(metric, check.budget.limit, result)
+    The first part is the outcome: ``met``, ``over``, ``under``, ``near limit`` or ``not decided``.
+    """
+    # A cell has room for one budget: the most severe one.
+    unmet = sorted((check for check in checks if check.verdict is not None), key=hints.check_severity)
+    if not unmet:
+        return ("met",) if checks else ()
+    more = f" (and {len(unmet) - 1} more)" if len(unmet) > 1 else ""
+    check = unmet[0]
+    metric, name = wording.budget_metric(check.budget.metric), plain(check.budget.metric)
+    if hints.not_decided(check):
+        return ("not decided", name, wording.why_not_decided(check) + more)
+    value = wording.formatted(metric, None if check.value is None else check.value.value, result)
+    limit = wording.formatted(metric, check.budget.limit, result)
     if check.verdict is not Verdict.OVER_BUDGET:
-        return f"close: {name} {value}, limit {limit}"
-    word, sign = ("over", ">") if metric.better == "lower" else ("under", "<")
-    return f"{word}: {name} {value} {sign} {limit}"
+        return ("near limit", f"{name} {value}, limit {limit}{more}")
+    outcome, sign = ("over", ">") if metric.better == "lower" else ("under", "<")
+    return (outcome, f"{name} {value} {sign} {limit}{more}")
 
 
 def grouped_notes(session: Session) -> tuple[NoteGroup, ...]:
-    """Every note of a session once, those of most cases first."""
+    """Group equal notes of a session, those of most cases first."""
     groups: dict[Note, dict[str, None]] = {}
-    for result, verdict in joined(session):
-        for nodeid, note in (*_result_notes(result), *_verdict_notes(verdict)):
-            groups.setdefault(note, {})[plain(nodeid)] = None
+    for parts in paired_with_verdicts(session):
+        for note in _notes(*parts):
+            groups.setdefault(note, {})[plain(parts.subject.nodeid)] = None
+    # The sort is stable: notes of equally many cases stay in the order of the rows.
     ordered = sorted(groups.items(), key=lambda pair: -len(pair[1]))
-    return tuple(NoteGroup(note=_plain_note(note), nodeids=tuple(ids)) for note, ids in ordered)
+    return tuple(
+        NoteGroup(
+            note=Note(code=plain(note.code), text=plain(note.text), hint=plain(note.hint)),
+            nodeids=tuple(nodeids),
+        )
+        for note, nodeids in ordered
+    )
 
 
-def _result_notes(result: CaseResult | None) -> Iterable[tuple[str, Note]]:
-    if result is None:
-        return
-    if result.reason is not None:
-        yield result.nodeid, result.reason
-    if result.measurement is not None:
-        yield from ((result.nodeid, note) for note in result.measurement.notes)
-
-
-def _verdict_notes(verdict: CaseVerdict | None) -> Iterable[tuple[str, Note]]:
-    if verdict is None:
-        return
-    yield from ((verdict.nodeid, note) for note in verdict.notes)
-    notes = [row.note for row in verdict.comparisons] + [check.note for check in verdict.budgets]
-    yield from ((verdict.nodeid, note) for note in notes if note is not None)
-
-
-def _plain_note(note: Note) -> Note:
-    return Note(code=plain(note.code), text=plain(note.text), cure=plain(note.cure))
+def _notes(result: CaseResult | None, verdict: CaseVerdict | None) -> Iterable[Note]:
+    if result is not None:
+        yield from () if result.reason is None else (result.reason,)
+        yield from () if result.measurement is None else result.measurement.notes
+    if verdict is not None:
+        yield from verdict.notes
+        yield from (item.note for item in verdict.comparisons if item.note is not None)
+        yield from (check.note for check in verdict.budgets if check.note is not None)

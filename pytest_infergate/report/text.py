@@ -1,74 +1,68 @@
-"""What the terminal shows: the table, the outcome, what changed, the notes, and why a test failed."""
+"""The texts of the terminal: the summary of a session, and the message of a failed test."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Final
 
-from tabulate import tabulate
+import msgspec
 
-from pytest_infergate.core import units
-from pytest_infergate.core.gate import FAILING
-from pytest_infergate.core.model import CaseResult, CaseVerdict, GateResult, Note, Session, Verdict
-from pytest_infergate.report import messages
-from pytest_infergate.report.names import called, plain, shorten
+from pytest_infergate.core.domain import units
+from pytest_infergate.core.domain.advice_values import Recommendations
+from pytest_infergate.core.domain.outcome import CaseResult, CaseVerdict, GateResult, Session, Verdict
+from pytest_infergate.core.gate.decide import FAILING
+from pytest_infergate.report import advice, wording
+from pytest_infergate.report.columns import Column
 from pytest_infergate.report.rows import (
-    EXPENSES,
+    CASE,
+    COST,
+    ENERGY,
     NoteGroup,
-    Pair,
     Row,
-    expenses,
+    case_columns,
     grouped_notes,
     legend,
     rows,
 )
+from pytest_infergate.report.sanitize import called, plain, shorten
+from pytest_infergate.report.text_table import MIN_NAME, room_for_names, text_list, text_table
 
-WIDTH = 100
-ROWS_SHOWN = 200
-"""Rows of the table, gravest first; the HTML page has them all."""
-NAMES_SHOWN = 12
-"""Entries of any list of cases."""
-LEAST_NAME = 16
-"""Columns that a case's name keeps, however narrow the terminal."""
-HEADERS = ("case", "p50", "p95", "throughput", "peak memory", "budget", "verdict")
-PAIRED_HEADERS = ("case", "was", "now", "change", "99 % interval", "launches", "verdict")
-_ALIGNED = ("left", "right", "right", "right", "right", "left", "left")
-_PAIRED_ALIGNED = ("left", "right", "right", "right", "right", "right", "left")
-_GUTTER = 2
-"""What tabulate adds to a header."""
+WIDTH: Final = 100
+# A longer table would push the outcome out of sight in the log of a CI job.
+ROWS_SHOWN: Final = 200
+"""Maximum number of rows of the table; the HTML page has all rows."""
+NAMES_SHOWN: Final = 12
+"""Maximum number of entries of a list of cases."""
+# Model, plan, demand, p95 and price: with less, the table does not answer the question.
+MIN_ADVICE_COLUMNS: Final = 5
+"""Number of columns that the table of advice keeps on a narrow terminal."""
 _INDENT = "  "
 _FLAGGED = FAILING | {Verdict.SUSPECTED, Verdict.INVALID}
 
 
-class _Grid(NamedTuple):
-    """A table before it is laid out; in its first column stand names."""
-
-    headers: tuple[str, ...]
-    aligned: tuple[str, ...]
-    cells: list[tuple[str, ...]]
-
-
-def terminal(session: Session, width: int = WIDTH) -> str:
-    """Everything the terminal section says, blocks apart by an empty line, without a final newline."""
+def terminal_summary(session: Session, width: int = WIDTH) -> str:
+    """Render the section of the terminal: blocks separated by an empty line, without a final newline."""
     shown = rows(session)
+    # The outcome comes last, because a terminal shows the end of its output.
     blocks = (
-        opponent(session),
-        table(shown, width),
+        base_lines(session),
+        case_table(shown, width, paired=session.against is not None),
         flagged(shown, width),
         changes(session.gate, width),
-        notes(grouped_notes(session), width),
+        note_lines(grouped_notes(session), width),
+        advice_lines(session.advice, width),
         outcome(session.gate),
     )
     return "\n\n".join(block for block in blocks if block)
 
 
-def opponent(session: Session) -> str:
-    """What a paired run was compared with, and the changes that are accepted; empty for any other."""
+def base_lines(session: Session) -> str:
+    """Describe the base of a paired run, and the changes that commits accept; empty for any other run."""
     against = session.against
     if against is None:
         return ""
-    took = f"{units.plural(against.launches, 'launch')} in all, {units.duration(against.seconds)}"
-    lines = [f"against {messages.opponent(against)}, call by call: {took}"]
+    effort = f"{units.plural(against.launches, 'launch')} in total, {units.duration(against.seconds)}"
+    lines = [f"compared with {wording.described_base(against)}, call by call: {effort}"]
     lines += [
         f"{_INDENT}accepted by a commit: {plain(pattern)}: {plain(reason) or 'no reason was given'}"
         for pattern, reason in against.accepted.items()
@@ -77,63 +71,78 @@ def opponent(session: Session) -> str:
 
 
 def outcome(gate: GateResult) -> str:
-    """The headline, and a line for each reason to fail."""
+    """Render the headline, and each reason why the run fails."""
     return "\n".join([plain(gate.headline), *(f"{_INDENT}{plain(reason)}" for reason in gate.reasons)])
 
 
-def table(shown: Sequence[Row], width: int = WIDTH) -> str:
-    """Lay the rows out in at most `width` columns where that can be done, empty where there are none.
+def case_table(shown: Sequence[Row], width: int = WIDTH, *, paired: bool = False) -> str:
+    """Render the table of cases, at most `width` characters wide if possible; empty without rows.
 
-    Room is found in the names first, then in the words about budgets; figures and verdicts stay whole. Energy
-    and cost are told where any row has them, in a table of their own where names would have no room beside.
+    Names are shortened first, then the details of budgets; figures and verdicts are not. Energy and cost
+    follow in a table of their own if they would leave no room for names.
     """
     if not shown:
         return ""
-    told = shown[:ROWS_SHOWN]
-    paired = any(row.pair is not None for row in shown)
-    spent = () if paired else expenses(told)
-    grid, room = _fitted(_grid(told, spent, paired=paired), width)
-    apart = bool(spent) and room < LEAST_NAME
+    listed = shown[:ROWS_SHOWN]
+    columns = case_columns(listed, paired=paired or any(row.paired for row in shown))
+    spending = [column for column in columns if column in (ENERGY, COST)]
+    fitted = _fit_budgets(columns, listed, width)
+    # A shorter name does not identify a case.
+    apart = bool(spending) and room_for_names(columns, fitted, width) < MIN_NAME
     if apart:
-        grid, room = _fitted(_grid(told, (), paired=paired), width)
-    lines = [_laid_out(grid, room)]
+        # A second table is easier to read than one whose lines wrap.
+        columns = tuple(column for column in columns if column not in spending)
+        fitted = _fit_budgets(columns, listed, width)
+    lines = [text_table(columns, fitted, width)]
     if len(shown) > ROWS_SHOWN:
-        lines.append(f"and {units.plural(len(shown) - ROWS_SHOWN, 'more case')}, in --infer-report")
+        lines.append(f"and {units.plural(len(shown) - ROWS_SHOWN, 'more case')} (see --infer-report)")
     if apart:
-        grid = _expenses(told, spent)
-        lines += ["", _laid_out(grid, _room_for_names(grid, width))]
-    if spent and (mark := legend(told)):
+        known = [row for row in listed if any(column.cell(row) != units.UNKNOWN for column in spending)]
+        lines += ["", text_table((CASE, *spending), known, width)]
+    if mark := legend(spending, listed):
         lines.append(mark)
     return "\n".join(lines)
 
 
+def _fit_budgets(columns: Sequence[Column[Row]], shown: Sequence[Row], width: int) -> Sequence[Row]:
+    """Leave out details of budgets until names have a quarter of the width."""
+    fitted = shown
+    for parts in (3, 2, 1):
+        fitted = [msgspec.structs.replace(row, budget_parts=row.budget_parts[:parts]) for row in shown]
+        if room_for_names(columns, fitted, width) >= max(MIN_NAME, width // 4):
+            break
+    return fitted
+
+
 def flagged(shown: Iterable[Row], width: int = WIDTH) -> str:
-    """Name the cases that deserve a look although they do not fail the run."""
-    looks = [row for row in shown if row.verdict in _FLAGGED and not row.failed]
+    """List the cases that need attention although they do not fail the run."""
     names = [
         f"{shorten(row.nodeid, width - len(_INDENT))}{row.place}\n{_INDENT * 2}{row.message.title}"
-        for row in looks
+        for row in shown
+        # Cases that fail have a message of their own in the failures of pytest.
+        if row.verdict in _FLAGGED and not row.failed
     ]
-    return _listed("worth a look, though not failing", names)
+    return _counted_list("needs attention, but does not fail the run", names)
 
 
 def changes(gate: GateResult, width: int = WIDTH) -> str:
-    """List the cases that came, went, moved or were left out."""
+    """List the cases that are new, missing, renamed or deselected."""
     name = called(gate)
     room = width - len(_INDENT)
+    # Both names of a renamed case must fit into one line.
     half = (room - len(" -> ")) // 2
     pairs = [f"{shorten(name(old), half)} -> {shorten(name(new), half)}" for old, new in gate.renamed]
     blocks = (
-        _listed("new, unknown to the baseline", [shorten(name(case), room) for case in gate.new]),
-        _listed("missing, in the baseline only", [shorten(name(case), room) for case in gate.missing]),
-        _listed("renamed, it seems", pairs),
-        _listed("deselected", [plain(str(note)) for note in gate.deselected]),
+        _counted_list("new, not in the baseline", [shorten(name(case), room) for case in gate.new]),
+        _counted_list("missing, only in the baseline", [shorten(name(case), room) for case in gate.missing]),
+        _counted_list("probably renamed", pairs),
+        _counted_list("deselected", [plain(str(note)) for note in gate.deselected]),
     )
     return "\n".join(block for block in blocks if block)
 
 
-def notes(groups: Iterable[NoteGroup], width: int = WIDTH) -> str:
-    """Print each note once, with the case it is about or how many cases it is about."""
+def note_lines(groups: Iterable[NoteGroup], width: int = WIDTH) -> str:
+    """List each note once, with its case or the number of its cases."""
     lines = []
     for group in groups:
         about = (
@@ -141,100 +150,42 @@ def notes(groups: Iterable[NoteGroup], width: int = WIDTH) -> str:
             if len(group.nodeids) == 1
             else units.plural(len(group.nodeids), "case")
         )
-        lines.append(f"{about}: {_sentence(group.note)}")
-    return _listed("notes", lines)
+        lines.append(f"{about}: {group.note}")
+    return _counted_list("notes", lines)
+
+
+def advice_lines(given: Recommendations | None, width: int = WIDTH) -> str:
+    """Render the best plan of each model, and why other models have none; empty without advice."""
+    if given is None:
+        return ""
+    blocks = []
+    if given.answers:
+        best = advice.summary_rows(given.answers)
+        columns = advice.SUMMARY_COLUMNS
+        # The last columns, the demands up to which the plan holds, are the least important.
+        while len(columns) > MIN_ADVICE_COLUMNS and room_for_names(columns, best, width) < MIN_NAME:
+            columns = columns[:-1]
+        table = text_table(columns, best[:ROWS_SHOWN], width)
+        blocks.append(f"where to run each model, based on the machines measured here:\n{table}")
+        if len(best) > ROWS_SHOWN:
+            blocks.append(f"and {units.plural(len(best) - ROWS_SHOWN, 'more model')} (see --infer-report)")
+    blocks.append(text_list("no advice for", advice.questions(given.unanswered), NAMES_SHOWN))
+    return "\n".join(filter(None, blocks))
 
 
 def failure_message(verdict: CaseVerdict, result: CaseResult | None = None) -> str:
-    """Report a case in pytest's failure section: what was measured, what is allowed, how sure, what next."""
-    message = messages.explain(verdict, result)
+    """Render the message of a failed case: what was measured, what is allowed, the confidence, and hints."""
+    message = wording.explain(verdict, result)
     blocks = [message.title]
     for section in message.sections:
-        lines = [f"{_INDENT}{section.words}: {section.verdict}"]
+        lines = [f"{_INDENT}{section.text}: {section.verdict}"]
         pad = max((len(label) for label, _ in section.lines), default=0)
         lines += [f"{_INDENT * 2}{label:<{pad}}  {text}" for label, text in section.lines]
         blocks.append("\n".join(lines))
-    if message.cures:
-        blocks.append("\n".join([f"{_INDENT}next", *(f"{_INDENT * 2}- {cure}" for cure in message.cures)]))
+    if message.hints:
+        blocks.append("\n".join([f"{_INDENT}hints", *(f"{_INDENT * 2}- {hint}" for hint in message.hints)]))
     return "\n\n".join(blocks)
 
 
-def _grid(told: Iterable[Row], spent: Sequence[str], *, paired: bool) -> _Grid:
-    """The table of all rows, the fields of `spent` between memory and budget."""
-    if paired:
-        return _Grid(PAIRED_HEADERS, _PAIRED_ALIGNED, [_paired_cells(row) for row in told])
-    return _Grid(
-        (*HEADERS[:-2], *(EXPENSES[field] for field in spent), *HEADERS[-2:]),
-        (*_ALIGNED[:-2], *("right" for _ in spent), *_ALIGNED[-2:]),
-        [_cells(row, spent) for row in told],
-    )
-
-
-def _expenses(told: Iterable[Row], spent: Sequence[str]) -> _Grid:
-    """The rows that have such a figure, and these alone."""
-    cells = [(_called(row), *(getattr(row, field) for field in spent)) for row in told]
-    return _Grid(
-        (HEADERS[0], *(EXPENSES[field] for field in spent)),
-        (_ALIGNED[0], *("right" for _ in spent)),
-        [line for line in cells if set(line[1:]) != {units.UNKNOWN}],
-    )
-
-
-def _cells(row: Row, spent: Sequence[str]) -> tuple[str, ...]:
-    figures = row.p50, row.p95, row.throughput, row.peak_memory, *(getattr(row, field) for field in spent)
-    return _called(row), *figures, row.budget, _word(row)
-
-
-def _paired_cells(row: Row) -> tuple[str, ...]:
-    pair = row.pair or Pair()
-    return _called(row), pair.was, pair.now, pair.change, pair.interval, pair.launches, _word(row)
-
-
-def _called(row: Row) -> str:
-    return row.nodeid + row.place
-
-
-def _word(row: Row) -> str:
-    return f"{row.word} (fails)" if row.failed and row.verdict not in FAILING else row.word
-
-
-def _fitted(grid: _Grid, width: int) -> tuple[_Grid, int]:
-    """Say so little about budgets that names keep a quarter of the width, and how many columns that is."""
-    wanted = max(LEAST_NAME, width // 4)
-    for parts in (3, 2, 1):
-        cells = [(*row[:-2], ": ".join(row[-2].split(": ")[:parts]), row[-1]) for row in grid.cells]
-        fitted = grid._replace(cells=cells)
-        room = _room_for_names(fitted, width)
-        if room >= wanted:
-            break
-    return fitted, room
-
-
-def _room_for_names(grid: _Grid, width: int) -> int:
-    columns = zip(grid.headers[1:], *(row[1:] for row in grid.cells), strict=True)
-    return width - sum(max(map(len, column)) + _GUTTER for column in columns)
-
-
-def _laid_out(grid: _Grid, room: int) -> str:
-    """Cut names to the room that there is for them, or to the least that they keep."""
-    # Headers are rows to tabulate, which would else pad them beyond their words.
-    body = [grid.headers, *((shorten(row[0], max(LEAST_NAME, room)), *row[1:]) for row in grid.cells)]
-    rule = tuple("-" * max(map(len, column)) for column in zip(*body, strict=True))
-    text = tabulate(
-        [body[0], rule, *body[1:]], tablefmt="plain", colalign=grid.aligned, disable_numparse=True
-    )
-    return "\n".join(line.rstrip() for line in text.splitlines())
-
-
-def _listed(title: str, entries: Sequence[str]) -> str:
-    """A titled list, cut where it grows long; empty where there is nothing to list."""
-    if not entries:
-        return ""
-    lines = [f"{title} ({len(entries)}):", *(f"{_INDENT}{entry}" for entry in entries[:NAMES_SHOWN])]
-    if len(entries) > NAMES_SHOWN:
-        lines.append(f"{_INDENT}and {len(entries) - NAMES_SHOWN} more")
-    return "\n".join(lines)
-
-
-def _sentence(note: Note) -> str:
-    return plain(str(note))
+def _counted_list(title: str, entries: Sequence[str]) -> str:
+    return text_list(f"{title} ({len(entries)})", entries, NAMES_SHOWN)

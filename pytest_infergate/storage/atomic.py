@@ -1,4 +1,4 @@
-"""Writing a file whole or not at all."""
+"""Write files as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -10,27 +10,28 @@ from pathlib import Path
 
 from pytest_infergate.errors import StorageError
 
-_CURES = {
+_HINTS = {
     errno.ENOSPC: "free some space on that disk and run again",
-    errno.EACCES: "make it writable for this user, or choose another place",
-    errno.EPERM: "make it writable for this user, or choose another place",
-    errno.EROFS: "choose a place that can be written",
-    errno.ENOTDIR: "move the file that stands where a folder is needed, or choose another place",
-    errno.EEXIST: "move the file that stands where a folder is needed, or choose another place",
+    errno.EACCES: "make it writable for this user, or choose another path",
+    errno.EPERM: "make it writable for this user, or choose another path",
+    errno.EROFS: "choose a path on a writable disk",
+    errno.ENOTDIR: "move the file that is in the place of a folder, or choose another path",
+    errno.EEXIST: "move the file that is in the place of a folder, or choose another path",
     errno.EISDIR: "choose the name of a file, not of a folder",
     errno.ENAMETOOLONG: "choose a shorter name",
 }
 
 
 def atomic_write(path: str | os.PathLike[str], text: str) -> None:
-    """Write a text file so that readers see the old one or the new one, never a part.
+    """Write a text file so that readers see either the old or the new content, never a part.
 
-    A missing folder is made, links are followed, the mode of an earlier file and line ends are kept.
-    Pipes and devices are written through. Raises `StorageError`; an earlier file is then intact.
+    Missing folders are created. Links are followed; the mode of an existing file is kept. Pipes and devices
+    are written to directly. Raises `StorageError`, in which case an existing file is unchanged.
     """
-    # A name from a file system may hold bytes that are no text; in JSON the escape stands for the same.
+    # Names from a file system may contain bytes that are not text; JSON represents them by the same escape.
     data = text.encode("utf-8", "backslashreplace")
     try:
+        # A pipe or a device cannot be replaced by a file, and would not be read as one.
         if Path(path).exists() and not Path(path).is_file():
             Path(path).write_bytes(data)
             return
@@ -42,22 +43,26 @@ def atomic_write(path: str | os.PathLike[str], text: str) -> None:
 
 
 def unwritable(path: str | os.PathLike[str], error: OSError) -> StorageError:
-    """Say why a place cannot be written, and the cure."""
-    cure = _CURES.get(error.errno or 0, "choose another place")
-    return StorageError(f"cannot write {os.fspath(path)}: {error.strerror or error}; {cure}")
+    """Return the error for a path that cannot be written, with a hint for its cause."""
+    hint = _HINTS.get(error.errno or 0, "choose another path")
+    return StorageError(f"cannot write {os.fspath(path)}: {error.strerror or error}. Hint: {hint}")
 
 
 def _replace(target: Path, data: bytes) -> None:
+    # In the same folder, because a file can only be renamed within one file system.
     temporary = target.parent / f".infergate-{secrets.token_hex(6)}.tmp"
     try:
         with temporary.open("xb") as file:
             file.write(data)
             file.flush()
+            # Without it, a crash after the rename may leave an empty file under the final name.
             os.fsync(file.fileno())
         with suppress(FileNotFoundError):
+            # The new file would have the default mode otherwise, and might become unreadable for others.
             temporary.chmod(target.stat().st_mode & 0o7777)
         temporary.replace(target)
     except BaseException:
+        # Also on Ctrl-C: unfinished files must not pile up in the folder.
         with suppress(OSError):
             temporary.unlink()
         raise

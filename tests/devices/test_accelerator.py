@@ -9,8 +9,8 @@ pytestmark = pytest.mark.torch
 
 if True:  # after the skip
     from pytest_infergate.devices.accelerator import Accelerator, AcceleratorKind
-    from pytest_infergate.devices.base import Device, DeviceAbsentError, DeviceWork
-    from pytest_infergate.devices.visibility import Sighting, absence
+    from pytest_infergate.devices.visibility import BackendStatus, absence_reason
+    from pytest_infergate.instruments.device import Device, DeviceAbsentError, DeviceWork
 
 
 @pytest.mark.parametrize(("kind", "label"), [("cuda", "CUDA"), ("xpu", "XPU"), ("mps", "MPS")])
@@ -47,7 +47,7 @@ def backend(monkeypatch):
 
 def test_the_reason_is_read_from_torch_and_the_environment(backend):
     cuda, hip = "CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"
-    for seen, name, sighting in (
+    for seen, name, status in (
         ((0,), "cuda", (0, cuda, None)),
         ((0, cuda, ""), "cuda", (0, cuda, "")),
         ((1, cuda, "0"), "cuda:1", (1, cuda, "0")),
@@ -56,11 +56,11 @@ def test_the_reason_is_read_from_torch_and_the_environment(backend):
         ((0, hip, ""), "cuda", (0, cuda, None)),
         ((2,), "cuda:99", (2, cuda, None)),
     ):
-        devices, variable, visible = sighting
-        expected = Sighting("CUDA", built=True, devices=devices, variable=variable, visible=visible)
+        devices, variable, visible = status
+        expected = BackendStatus("CUDA", built=True, devices=devices, variable=variable, visible=visible)
         with pytest.raises(DeviceAbsentError) as caught:
             backend(*seen).open(name)
-        assert str(caught.value) == absence("cuda", int(name[5:] or 0), expected), seen
+        assert str(caught.value) == absence_reason("cuda", int(name[5:] or 0), expected), seen
 
 
 @pytest.fixture

@@ -15,13 +15,13 @@ if True:  # after the skip
     from torch import nn
 
     from pytest_infergate.devices.accelerator import AcceleratorKind
-    from pytest_infergate.devices.base import DeviceAbsentError
-    from pytest_infergate.measure import guard
+    from pytest_infergate.instruments.device import DeviceAbsentError
+    from pytest_infergate.measure import timing_guard
     from pytest_infergate.measure.case import Effort, Subject, measure
     from pytest_infergate.measure.invocation import Invocation
     from pytest_infergate.measure.memory import is_out_of_memory
+    from pytest_infergate.measure.output_checks import unsound_output_note
     from pytest_infergate.measure.placement import placed
-    from pytest_infergate.measure.soundness import unsound
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def device(kind):
 
 @pytest.fixture(autouse=True)
 def untraced(monkeypatch):
-    monkeypatch.setattr(guard, "active_tracer", lambda: None)
+    monkeypatch.setattr(timing_guard, "tracer_note", lambda: None)
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_a_call_returns_before_its_work_is_done(device, product):
     assert run.invalid is None
     # The order of the figures, by what they mean: no limit on any of them.
     assert measurement.enqueue < measurement.latency.p50.value
-    assert set(measurement.yardsticks) == {"compute", "copy", "dispatch"}
+    assert set(measurement.reference_work) == {"compute", "copy", "dispatch"}
 
 
 def test_work_sees_the_kernels(device, product):
@@ -136,7 +136,7 @@ def test_a_module_is_left_where_it_was_found(device):
     where = [(id(p), p.data_ptr(), p.device) for p in (*model.parameters(), *model.buffers())]
     with placed(Invocation(model, (torch.ones(2, 4),)), device.torch_name) as ready:
         output = ready.call()
-        assert unsound(output, output, device.torch_name) is None
+        assert unsound_output_note(output, output, device.torch_name) is None
         assert ready.from_host()[0].device.type == "cpu"
     assert [(id(p), p.data_ptr(), p.device) for p in (*model.parameters(), *model.buffers())] == where
     assert model[0].weight.grad.device.type == "cpu"
@@ -147,7 +147,7 @@ def test_packed_sequences_reach_the_device(device):
     packed = nn.utils.rnn.pack_sequence([torch.ones(3, 4), torch.ones(2, 4)])
     with placed(Invocation(nn.LSTM(4, 4), (packed,)), device.torch_name) as ready:
         output = ready.call()
-    assert unsound(output, output, device.torch_name) is None
+    assert unsound_output_note(output, output, device.torch_name) is None
     assert output[0].data.device.type == torch.device(device.torch_name).type
 
 

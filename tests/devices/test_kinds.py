@@ -4,9 +4,15 @@ import pytest
 
 from pytest_infergate.devices import accelerator
 from pytest_infergate.devices.accelerator import AcceleratorKind, is_copy
-from pytest_infergate.devices.base import Device, DeviceAbsentError, DeviceCounters, DeviceKind, DeviceMemory
 from pytest_infergate.devices.cpu import Cpu, CpuKind
-from pytest_infergate.devices.visibility import Sighting
+from pytest_infergate.devices.visibility import BackendStatus
+from pytest_infergate.instruments.device import (
+    Device,
+    DeviceAbsentError,
+    DeviceCounters,
+    DeviceKind,
+    DeviceMemory,
+)
 from pytest_infergate.testing import FakeDevice, FakeKind
 
 
@@ -49,10 +55,10 @@ def test_what_is_not_known_is_none():
 @pytest.fixture
 def sighted(monkeypatch):
     def see(**fields):
-        sighting = Sighting(
+        status = BackendStatus(
             **{"label": "CUDA", "built": True, "devices": 0, "variable": "V", "visible": None, **fields}
         )
-        monkeypatch.setattr(AcceleratorKind, "_sighting", lambda _: sighting)
+        monkeypatch.setattr(AcceleratorKind, "_status", lambda _: status)
         return AcceleratorKind("cuda")
 
     return see

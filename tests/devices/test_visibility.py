@@ -1,13 +1,15 @@
 import pytest
 
-from pytest_infergate.devices.visibility import Sighting, absence
+from pytest_infergate.devices.visibility import BackendStatus, absence_reason
 
 
 def reason(name="cuda", devices=0, visible=None, *, built=True, problem=None):
     kind, _, index = name.partition(":")
     label = {"cuda": "CUDA", "xpu": "XPU", "mps": "MPS"}[kind]
     variable = {"cuda": "CUDA_VISIBLE_DEVICES", "xpu": "ZE_AFFINITY_MASK", "mps": ""}[kind]
-    return absence(kind, int(index or 0), Sighting(label, built, devices, variable, visible, problem))
+    return absence_reason(
+        kind, int(index or 0), BackendStatus(label, built, devices, variable, visible, problem)
+    )
 
 
 def test_a_device_that_is_there():
@@ -65,8 +67,8 @@ def test_not_built_comes_first(name, words):
 
 
 def test_rocm_hides_by_its_own_variable():
-    sighting = Sighting("CUDA", built=True, devices=0, variable="HIP_VISIBLE_DEVICES", visible="")
-    assert absence("cuda", 0, sighting) == "cuda hidden: HIP_VISIBLE_DEVICES is empty"
+    status = BackendStatus("CUDA", built=True, devices=0, variable="HIP_VISIBLE_DEVICES", visible="")
+    assert absence_reason("cuda", 0, status) == "cuda hidden: HIP_VISIBLE_DEVICES is empty"
 
 
 @pytest.mark.parametrize("visible", [None, "0"])

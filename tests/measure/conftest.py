@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from pytest_infergate.measure import guard
+from pytest_infergate.measure import timing_guard
 
 
 @pytest.fixture(autouse=True)
@@ -17,7 +17,7 @@ def collections(monkeypatch):
 @pytest.fixture
 def undisturbed(monkeypatch):
     """What is counted takes no longer than it must: one thread, no tracer that would end it."""
-    monkeypatch.setattr(guard, "active_tracer", lambda: None)
+    monkeypatch.setattr(timing_guard, "tracer_note", lambda: None)
     torch = sys.modules["torch"]
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -3,9 +3,10 @@ import concurrent.futures
 
 import pytest
 
-from pytest_infergate.core.model import Note
-from pytest_infergate.devices.base import DeviceMemory
-from pytest_infergate.measure import case, guard, memory, sampler, warmup
+from pytest_infergate.core.domain.values import Note
+from pytest_infergate.instruments import sampler
+from pytest_infergate.instruments.device import DeviceMemory
+from pytest_infergate.measure import memory, passes, timing_guard, warmup
 from pytest_infergate.measure.case import Effort, Subject, measure
 from pytest_infergate.testing import FakeDevice
 
@@ -13,7 +14,7 @@ from pytest_infergate.testing import FakeDevice
 @pytest.fixture(autouse=True)
 def quiet(monkeypatch):
     """No tracer, be the suite run under one, and no page faults but those a test makes up."""
-    monkeypatch.setattr(guard, "active_tracer", lambda: None)
+    monkeypatch.setattr(timing_guard, "tracer_note", lambda: None)
     monkeypatch.setattr(memory, "page_faults", lambda: 0)
 
 
@@ -40,8 +41,8 @@ def spending(device, *seconds, output="output"):
 
 def few_calls(monkeypatch):
     """Let the caps that end a call without time come soon."""
-    monkeypatch.setattr(sampler, "MOST_CALLS", 3000)
-    monkeypatch.setattr(warmup, "MOST_CALLS", 3000)
+    monkeypatch.setattr(sampler, "MAX_SAMPLES", 3000)
+    monkeypatch.setattr(warmup, "MAX_WARM_UP_CALLS", 3000)
 
 
 def codes(run):
@@ -64,7 +65,7 @@ def test_what_is_measured_of_a_steady_model(device):
     assert measurement.throughput == pytest.approx(800)
     assert measurement.warm_up.steady
     assert (measurement.memory.weights, measurement.memory.activations) == (123, 1_000_000)
-    assert measurement.yardsticks == dict.fromkeys(("compute", "copy", "dispatch"), 0.001)
+    assert measurement.reference_work == dict.fromkeys(("compute", "copy", "dispatch"), 0.001)
     assert measurement.threads == 2
     assert (measurement.enqueue, measurement.device_time, measurement.host_to_host) == (None, None, None)
     assert measurement.stream is None
@@ -139,7 +140,7 @@ def test_exceptions_pass_through_and_the_collector_is_restored(device):
 
 def test_a_tracer_ends_it_after_one_call(device, monkeypatch):
     note = Note(code="tracer", text="a tracer was active")
-    monkeypatch.setattr(guard, "active_tracer", lambda: note)
+    monkeypatch.setattr(timing_guard, "tracer_note", lambda: note)
     run = measure(Subject(spending(device, 1.0)), device, Effort(10))
     assert (run.output, run.measurement, run.samples, run.invalid) == ("output", None, (), note)
     assert device.kernels == 1
@@ -147,7 +148,7 @@ def test_a_tracer_ends_it_after_one_call(device, monkeypatch):
 
 def test_it_ends_for_a_call_that_takes_no_time(device, monkeypatch):
     few_calls(monkeypatch)
-    monkeypatch.setattr(device, "yardsticks", dict)
+    monkeypatch.setattr(device, "reference_work", dict)
     run = measure(Subject(lambda: None), device, Effort(10))
     assert run.measurement.latency.p50.value == 0.0
     assert codes(run) == ["not-steady"]
@@ -197,11 +198,11 @@ def test_many_page_faults_are_noted(device, monkeypatch, snapshot, faults, noted
     assert [str(note) for note in run.measurement.notes] == snapshot
 
 
-def test_the_first_touch_of_the_yardsticks_is_none_of_the_model_s_page_faults(device, monkeypatch):
+def test_the_first_touch_of_the_reference_work_is_none_of_the_model_s_page_faults(device, monkeypatch):
     counted = [0]
     touched = []
 
-    def yardsticks():
+    def reference_work():
         def run():
             device.spend(0.001)
             if not touched:
@@ -211,7 +212,7 @@ def test_the_first_touch_of_the_yardsticks_is_none_of_the_model_s_page_faults(de
         return {"copy": run}
 
     monkeypatch.setattr(memory, "page_faults", lambda: counted[0])
-    monkeypatch.setattr(device, "yardsticks", yardsticks)
+    monkeypatch.setattr(device, "reference_work", reference_work)
     assert measure(Subject(spending(device, 0.01)), device, Effort(1)).measurement.page_faults == 0
 
 
@@ -231,18 +232,18 @@ def test_what_the_device_says_of_its_memory_is_passed_on(device, monkeypatch):
     assert codes(run) == ["memory-unseen"]
 
 
-def test_no_memory_for_the_yardsticks_is_not_the_model_s_fault(device, monkeypatch):
+def test_no_memory_for_the_reference_work_is_not_the_model_s_fault(device, monkeypatch):
     def exhausted():
         raise MemoryError
 
-    monkeypatch.setattr(device, "yardsticks", exhausted)
+    monkeypatch.setattr(device, "reference_work", exhausted)
     run = measure(Subject(spending(device, 0.01)), device, Effort(1))
-    assert run.measurement.yardsticks == {}
+    assert run.measurement.reference_work == {}
     assert device.released == 1
 
 
-def test_other_errors_of_the_yardsticks_pass_through(device, monkeypatch):
-    monkeypatch.setattr(device, "yardsticks", lambda: {"broken": lambda: 1 // 0})
+def test_other_errors_of_the_reference_work_pass_through(device, monkeypatch):
+    monkeypatch.setattr(device, "reference_work", lambda: {"broken": lambda: 1 // 0})
     with pytest.raises(ZeroDivisionError):
         measure(Subject(spending(device, 0.01)), device, Effort(1))
 
@@ -310,16 +311,16 @@ def test_items_of_a_stream_are_awaited_on_an_asynchronous_device(accelerator):
 
 def test_a_stream_has_as_many_first_items_as_the_budgets_need(device):
     stream = measure(
-        Subject(streaming(device, 0.01, 0.01, 2)), device, Effort(60, needed=90)
+        Subject(streaming(device, 0.01, 0.01, 2)), device, Effort(60, min_calls=90)
     ).measurement.stream
     assert stream.first_item.count >= 90
 
 
 def test_it_ends_for_a_stream_that_takes_no_time(device, monkeypatch):
     few_calls(monkeypatch)
-    monkeypatch.setattr(device, "yardsticks", dict)
+    monkeypatch.setattr(device, "reference_work", dict)
     stream = measure(Subject(lambda: iter([1])), device, Effort(10)).measurement.stream
-    assert stream.first_item.count == case.MOST_STREAMS
+    assert stream.first_item.count == passes.MAX_STREAM_CALLS
 
 
 # Results that are not there yet
@@ -332,21 +333,21 @@ async def _later():
 def test_a_coroutine_is_no_result(device, snapshot):
     run = measure(Subject(_later), device, Effort(10))
     assert run.measurement is None
-    assert run.invalid.code == "unfinished"
+    assert run.invalid.code == "unfinished-output"
     assert str(run.invalid) == snapshot
 
 
 def test_a_future_is_no_result(device):
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         run = measure(Subject(lambda: pool.submit(int)), device, Effort(10))
-    assert run.invalid.code == "unfinished"
+    assert run.invalid.code == "unfinished-output"
 
 
 def test_an_asynchronous_generator_is_no_result(device):
     async def stream():
         yield 1
 
-    assert measure(Subject(stream), device, Effort(10)).invalid.code == "unfinished"
+    assert measure(Subject(stream), device, Effort(10)).invalid.code == "unfinished-output"
 
 
 def test_a_coroutine_that_is_run_is_a_result(device):
@@ -370,9 +371,9 @@ def test_a_recompilation_while_measuring_is_invalid(device, monkeypatch):
         calls.append(1)
         graphs[0] += len(calls) in (1, 3, 20)
 
-    monkeypatch.setattr(guard, "graphs_made", lambda: graphs[0])
+    monkeypatch.setattr(timing_guard, "graph_count", lambda: graphs[0])
     run = measure(Subject(call), device, Effort(10))
-    assert run.invalid == guard.recompiled(0, 1)
+    assert run.invalid == timing_guard.recompiled_note(0, 1)
 
 
 def test_compiling_in_the_warm_up_is_what_it_is_for(device, monkeypatch):
@@ -384,5 +385,5 @@ def test_compiling_in_the_warm_up_is_what_it_is_for(device, monkeypatch):
         calls.append(1)
         graphs[0] += len(calls) in (1, 3)
 
-    monkeypatch.setattr(guard, "graphs_made", lambda: graphs[0])
+    monkeypatch.setattr(timing_guard, "graph_count", lambda: graphs[0])
     assert measure(Subject(call), device, Effort(10)).invalid is None

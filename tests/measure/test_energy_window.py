@@ -4,11 +4,12 @@ import math
 
 import pytest
 
-from pytest_infergate.core.model import Energy, Hardware
-from pytest_infergate.devices.base import Meter, State
-from pytest_infergate.measure import energy, guard
+from pytest_infergate.core.domain.measurement import Energy
+from pytest_infergate.core.domain.values import Hardware
+from pytest_infergate.instruments.device import DeviceState, Meter
+from pytest_infergate.measure import energy_window, timing_guard
 from pytest_infergate.measure.case import Effort, Subject, latency_of, measure
-from pytest_infergate.measure.energy import Load, seconds_needed, taken
+from pytest_infergate.measure.energy_window import EnergyWorkload, measured_energy, seconds_needed
 from pytest_infergate.testing import FakeDevice, FakeMeter
 
 MILAN = Hardware(cpu_model="AMD EPYC 7763 64-Core Processor (25/1)", cores=4)
@@ -30,7 +31,7 @@ def bare(monkeypatch):
 
 
 def load(device, seconds=0.010, **fields):
-    return Load(lambda: device.spend(seconds), latency_of((seconds,) * 10), **fields)
+    return EnergyWorkload(lambda: device.spend(seconds), latency_of((seconds,) * 10), **fields)
 
 
 def codes(found):
@@ -45,7 +46,7 @@ def test_a_fake_meter_is_a_meter(device):
 
 
 def test_a_call_takes_power_times_time(device):
-    found = taken(load(device, batch_size=8), device, 10, asked=True)
+    found = measured_energy(load(device, batch_size=8), device, 10, requested=True)
     assert found.notes == ()
     assert found.energy == Energy(
         joules=pytest.approx(100 * 0.010),
@@ -60,21 +61,21 @@ def test_a_call_takes_power_times_time(device):
 
 @pytest.mark.parametrize("seconds", [0.0001, 0.03, 0.7, 1.9])
 def test_the_window_holds_whole_calls_for_two_seconds(device, seconds):
-    found = taken(load(device, seconds), device, 20, asked=True).energy
+    found = measured_energy(load(device, seconds), device, 20, requested=True).energy
     assert found.seconds == pytest.approx(found.calls * seconds)
     assert 2 <= found.seconds < 2 + max(0.11, seconds)
     assert found.joules == pytest.approx(100 * seconds)
 
 
 def test_a_call_longer_than_the_window_is_one(device):
-    found = taken(load(device, 2.4), device, 10, asked=True)
+    found = measured_energy(load(device, 2.4), device, 10, requested=True)
     assert (found.energy.calls, found.energy.seconds) == (1, pytest.approx(2.4))
 
 
 def test_calls_warm_the_power_up_before_the_window(device):
     calls = []
-    found = taken(
-        load(device)._replace(call=lambda: calls.append(device.spend(0.010))), device, 10, asked=True
+    found = measured_energy(
+        load(device)._replace(call=lambda: calls.append(device.spend(0.010))), device, 10, requested=True
     )
     assert len(calls) == found.energy.calls + 30
 
@@ -82,14 +83,14 @@ def test_calls_warm_the_power_up_before_the_window(device):
 def test_a_queue_is_waited_for():
     device = FakeDevice("accel", asynchronous=True, enqueue=0.0001)
     device.energy_meter = FakeMeter(device.fake_clock, watts=100)
-    found = taken(load(device), device, 10, asked=True).energy
+    found = measured_energy(load(device), device, 10, requested=True).energy
     # 10 calls a turn, whose enqueuing hides behind the work of the call before.
     assert found.seconds == pytest.approx(found.calls * (0.010 + 0.0001 / 10))
     assert found.joules == pytest.approx(100 * found.seconds / found.calls)
 
 
 def test_the_meter_is_read_and_the_device_rests_about_as_long_as_was_told(device):
-    taken(load(device), device, 10, asked=True)
+    measured_energy(load(device), device, 10, requested=True)
     assert device.fake_clock.now / 1e9 == pytest.approx(seconds_needed(0.010))
 
 
@@ -103,20 +104,20 @@ def test_how_long_it_takes(each, needed):
 
 @pytest.mark.parametrize(("cap", "measured"), [(9.5, True), (9.4, False), (0.1, False)])
 def test_it_takes_a_share_of_the_time_cap_or_nothing(device, cap, measured):
-    found = taken(load(device), device, cap, asked=True)
+    found = measured_energy(load(device), device, cap, requested=True)
     assert (found.energy is not None) is measured
     assert codes(found) == ([] if measured else ["energy-skipped"])
 
 
 def test_what_is_skipped_says_how_much_time_it_needs(device, snapshot):
-    (note,) = taken(load(device), device, 5, asked=True).notes
+    (note,) = measured_energy(load(device), device, 5, requested=True).notes
     assert str(note) == snapshot
     assert device.kernels == 0
 
 
 def test_what_is_skipped_is_estimated(bare):
     bare.energy_meter = FakeMeter(bare.fake_clock)
-    found = taken(load(bare), bare, 1, asked=True)
+    found = measured_energy(load(bare), bare, 1, requested=True)
     assert found.energy.estimated
     assert codes(found) == ["energy-skipped"]
 
@@ -127,7 +128,7 @@ def test_what_is_skipped_is_estimated(bare):
 def test_a_counter_that_breaks(device, monkeypatch, snapshot):
     readings = iter([1.0, 2.0, *[None] * 100])
     monkeypatch.setattr(device.energy_meter, "joules", lambda: next(readings))
-    found = taken(load(device), device, 10, asked=True)
+    found = measured_energy(load(device), device, 10, requested=True)
     assert found.energy is None
     assert codes(found) == ["energy-unread"]
     assert str(found.notes[0]) == snapshot
@@ -136,13 +137,13 @@ def test_a_counter_that_breaks(device, monkeypatch, snapshot):
 @pytest.mark.parametrize("reading", [None, math.nan, math.inf, 5.0], ids=str)
 def test_a_counter_that_counts_nothing(device, monkeypatch, reading):
     monkeypatch.setattr(device.energy_meter, "joules", lambda: reading)
-    assert codes(taken(load(device), device, 10, asked=True)) == ["energy-unread"]
+    assert codes(measured_energy(load(device), device, 10, requested=True)) == ["energy-unread"]
 
 
 def test_a_counter_that_falls(device, monkeypatch):
     readings = iter(range(1000, 0, -1))
     monkeypatch.setattr(device.energy_meter, "joules", lambda: float(next(readings)))
-    assert codes(taken(load(device), device, 10, asked=True)) == ["energy-unread"]
+    assert codes(measured_energy(load(device), device, 10, requested=True)) == ["energy-unread"]
 
 
 def test_idle_power_may_be_unknown(device, monkeypatch):
@@ -153,19 +154,19 @@ def test_idle_power_may_be_unknown(device, monkeypatch):
         device.energy_meter.broken = True
 
     monkeypatch.setattr(device.energy_meter, "rest", break_down)
-    found = taken(load(device), device, 10, asked=True)
+    found = measured_energy(load(device), device, 10, requested=True)
     assert found.energy.joules == pytest.approx(1.0)
     assert found.energy.idle_watts is None
 
 
 def test_a_rest_without_time_has_no_power(device, monkeypatch):
     monkeypatch.setattr(device.energy_meter, "rest", lambda seconds: None)
-    assert taken(load(device), device, 10, asked=True).energy.idle_watts is None
+    assert measured_energy(load(device), device, 10, requested=True).energy.idle_watts is None
 
 
 def test_it_ends_for_a_call_that_takes_no_time(device, monkeypatch):
-    monkeypatch.setattr(energy, "MOST_CALLS", 1000)
-    found = taken(load(device, 0.0), device, 10, asked=True)
+    monkeypatch.setattr(energy_window, "MAX_WINDOW_CALLS", 1000)
+    found = measured_energy(load(device, 0.0), device, 10, requested=True)
     assert found.energy is None
     assert codes(found) == ["energy-unread"]
 
@@ -173,7 +174,7 @@ def test_it_ends_for_a_call_that_takes_no_time(device, monkeypatch):
 def test_an_unread_counter_leaves_the_estimate(bare):
     bare.energy_meter = FakeMeter(bare.fake_clock)
     bare.energy_meter.broken = True
-    found = taken(load(bare), bare, 10, asked=True)
+    found = measured_energy(load(bare), bare, 10, requested=True)
     assert found.energy.estimated
     assert codes(found) == ["energy-unread"]
 
@@ -182,23 +183,25 @@ def test_an_unread_counter_leaves_the_estimate(bare):
 
 
 def test_a_clock_that_was_held_down_is_noted(device, snapshot):
-    device.energy_meter.seen = State(throttled=("power cap", "hardware slowdown"))
-    (note,) = taken(load(device), device, 10, asked=True).notes
+    device.energy_meter.reported_state = DeviceState(throttled=("power cap", "hardware slowdown"))
+    (note,) = measured_energy(load(device), device, 10, requested=True).notes
     assert note.code == "throttled"
     assert str(note) == snapshot
 
 
 @pytest.mark.parametrize("others", [1, 3])
 def test_others_on_the_board_are_noted(device, others, snapshot):
-    device.energy_meter.seen = State(others=others)
-    (note,) = taken(load(device), device, 10, asked=True).notes
+    device.energy_meter.reported_state = DeviceState(others=others)
+    (note,) = measured_energy(load(device), device, 10, requested=True).notes
     assert note.code == "energy-shared"
     assert str(note) == snapshot
 
 
 def test_a_board_in_order_needs_no_note(device):
-    device.energy_meter.seen = State(clock_hz=1.7e9, celsius=60.0, power_limit=700.0, others=0)
-    assert taken(load(device), device, 10, asked=True).notes == ()
+    device.energy_meter.reported_state = DeviceState(
+        clock_hz=1.7e9, celsius=60.0, power_limit=700.0, others=0
+    )
+    assert measured_energy(load(device), device, 10, requested=True).notes == ()
 
 
 def test_the_state_is_read_while_the_queue_is_worked_through(monkeypatch):
@@ -211,7 +214,7 @@ def test_the_state_is_read_while_the_queue_is_worked_through(monkeypatch):
         busy.append(device._idle_at > now)
 
     monkeypatch.setattr(device.energy_meter, "state", state)
-    taken(load(device), device, 10, asked=True)
+    measured_energy(load(device), device, 10, requested=True)
     assert len(busy) > 5
     assert all(busy)
 
@@ -220,14 +223,14 @@ def test_the_state_is_read_while_the_queue_is_worked_through(monkeypatch):
 
 
 def test_an_estimate_takes_no_time(bare):
-    found = taken(load(bare, threads=2), bare, 0.001, asked=False)
+    found = measured_energy(load(bare, threads=2), bare, 0.001, requested=False)
     assert (found.energy.source, found.energy.scope, found.energy.calls) == ("estimate", "vcpus", 10)
     assert found.notes == ()
     assert bare.kernels == 0
 
 
 def test_an_estimate_where_a_measurement_was_asked_for_says_so(bare, snapshot):
-    found = taken(load(bare), bare, 10, asked=True)
+    found = measured_energy(load(bare), bare, 10, requested=True)
     assert found.energy.estimated
     (note,) = found.notes
     assert note.code == "energy-estimated"
@@ -236,16 +239,16 @@ def test_an_estimate_where_a_measurement_was_asked_for_says_so(bare, snapshot):
 
 def test_a_cpu_that_nobody_knows(snapshot):
     device = FakeDevice()
-    assert taken(load(device), device, 10, asked=False) == (None, ())
-    (note,) = taken(load(device), device, 10, asked=True).notes
+    assert measured_energy(load(device), device, 10, requested=False) == (None, ())
+    (note,) = measured_energy(load(device), device, 10, requested=True).notes
     assert note.code == "energy-unknown"
     assert str(note) == snapshot
 
 
 def test_an_accelerator_without_a_meter_is_not_estimated_from_its_host(bare, snapshot):
     bare.asynchronous = True
-    assert taken(load(bare), bare, 10, asked=False) == (None, ())
-    (note,) = taken(load(bare), bare, 10, asked=True).notes
+    assert measured_energy(load(bare), bare, 10, requested=False) == (None, ())
+    (note,) = measured_energy(load(bare), bare, 10, requested=True).notes
     assert note.code == "energy-unknown"
     assert str(note) == snapshot
 
@@ -255,7 +258,7 @@ def test_an_accelerator_without_a_meter_is_not_estimated_from_its_host(bare, sna
 
 @pytest.fixture
 def untraced(monkeypatch):
-    monkeypatch.setattr(guard, "active_tracer", lambda: None)
+    monkeypatch.setattr(timing_guard, "tracer_note", lambda: None)
 
 
 def test_a_case_measures_energy_where_it_is_asked_to(device, untraced):

@@ -29,7 +29,7 @@ def path(tmp_path):
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    monkeypatch.setattr(lock, "PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(lock, "SILENT_WAIT_SECONDS", 0.05)
 
 
 def acquired(path, how, when_waiting):

@@ -12,19 +12,19 @@ if True:  # after the skip
     from torch import nn
 
     from pytest_infergate.devices.cpu import Cpu
-    from pytest_infergate.measure import guard
+    from pytest_infergate.instruments.reference_work import torch_reference_work
+    from pytest_infergate.measure import timing_guard
     from pytest_infergate.measure.case import Effort, Subject, measure
     from pytest_infergate.measure.invocation import Invocation
     from pytest_infergate.measure.memory import is_out_of_memory
     from pytest_infergate.measure.placement import placed
     from pytest_infergate.measure.seed import SEED, seed_all
-    from pytest_infergate.measure.yardstick import torch_yardsticks
     from pytest_infergate.testing import FakeDevice
 
 
 @pytest.fixture(autouse=True)
 def untraced(monkeypatch):
-    monkeypatch.setattr(guard, "active_tracer", lambda: None)
+    monkeypatch.setattr(timing_guard, "tracer_note", lambda: None)
 
 
 def measured(call, seconds=0.1, device=None):
@@ -87,21 +87,21 @@ def test_python_s_numbers_too():
 # Yardsticks
 
 
-def test_yardsticks_run():
-    yardsticks = torch_yardsticks("cpu")
-    assert list(yardsticks) == ["compute", "copy", "dispatch", "threads"]
+def test_reference_work_run():
+    reference_work = torch_reference_work("cpu")
+    assert list(reference_work) == ["compute", "copy", "dispatch", "threads"]
     with torch.inference_mode():
-        for yardstick in yardsticks.values():
-            yardstick()
-    for yardstick in yardsticks.values():
-        yardstick()
+        for reference in reference_work.values():
+            reference()
+    for reference in reference_work.values():
+        reference()
 
 
-def test_yardsticks_do_not_depend_on_the_default_dtype():
+def test_reference_work_do_not_depend_on_the_default_dtype():
     torch.set_default_dtype(torch.float64)
     try:
-        assert torch_yardsticks("cpu")["compute"]().dtype == torch.float32
-        assert torch_yardsticks("cpu")["copy"]().dtype == torch.float32
+        assert torch_reference_work("cpu")["compute"]().dtype == torch.float32
+        assert torch_reference_work("cpu")["copy"]().dtype == torch.float32
     finally:
         torch.set_default_dtype(torch.float32)
 
@@ -147,7 +147,7 @@ def test_a_model_that_is_compiled_anew_by_each_call_is_invalid(compiled):
 
 def test_graphs_are_counted(compiled):
     model = compiled(nn.ReLU())
-    compilations = guard.Compilations()
+    compilations = timing_guard.GraphCounter()
     model(torch.ones(2))
     assert compilations.since() == 1
     model(torch.ones(2))
@@ -223,7 +223,7 @@ def test_torch_s_profiler_is_seen(monkeypatch):
     sys.setprofile(None)
     try:
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]):
-            note = guard.active_tracer()
+            note = timing_guard.tracer_note()
     finally:
         sys.setprofile(profiler)
         sys.settrace(tracer)
@@ -240,7 +240,7 @@ def test_a_real_module_on_the_real_cpu():
     assert run.measurement.memory.weights == 36 * 4
     assert run.measurement.counters.totals["flops"] == 2 * 2 * 8 * 4
     assert run.measurement.counters.architecture == torch.backends.cpu.get_cpu_capability()
-    assert set(run.measurement.yardsticks) == {"compute", "copy", "dispatch", "threads"}
+    assert set(run.measurement.reference_work) == {"compute", "copy", "dispatch", "threads"}
     assert run.measurement.latency.count == len(run.samples) > 0
 
 

@@ -1,107 +1,109 @@
-"""The passes of the counters, on a device that counts what it is told."""
-
-import random
+"""The passes beside the sampling, on a fake clock. Their place in a case is tested with the case."""
 
 import pytest
 
-from pytest_infergate.core.model import OperatorWork
-from pytest_infergate.devices.base import DeviceCounters, DeviceMemory
-from pytest_infergate.measure.counters import counted, varying
+from pytest_infergate.measure import passes
+from pytest_infergate.measure.passes import (
+    asynchronous_times,
+    calls_per_second,
+    consumed,
+    latency_of,
+    stream_times,
+)
 from pytest_infergate.testing import FakeDevice
 
 
 @pytest.fixture
 def device():
-    device = FakeDevice()
-    device.counters = DeviceCounters({"flops": 6, "operators": 2})
-    device.allocations = 3
-    return device
+    return FakeDevice()
 
 
-def take(device, call=lambda: None, compiled=None, weights=None, repetitions=1):
-    return counted(call, device, compiled=compiled or {}, weights=weights, repetitions=repetitions)
+@pytest.fixture
+def accelerator():
+    return FakeDevice("accel", asynchronous=True, enqueue=0.001)
 
 
-def test_the_counters_of_a_module(device):
-    taken = take(device, weights={"bfloat16": 4, "float32": 8})
-    assert taken.counters.totals == {
-        "flops": 6,
-        "operators": 2,
-        "weight_bytes": 12,
-        "allocations": 3,
-        "peak_memory_bytes": 1_000_012,
-    }
-    assert taken.counters.weights == {"bfloat16": 4, "float32": 8}
-    assert taken.counters.architecture == "fake"
-    assert (taken.counters.varying, taken.notes) == ({}, ())
-    assert taken.memory.activations == 1_000_000
+def streaming(device, *seconds):
+    """A call that yields an item after each time; the last time passes before the end."""
+
+    def call():
+        for index, time in enumerate(seconds):
+            device.spend(time)
+            if index < len(seconds) - 1:
+                yield index
+
+    return call
 
 
-def test_a_plain_callable_has_no_weights(device):
-    taken = take(device)
-    assert "weight_bytes" not in taken.counters.totals
-    assert taken.counters.weights == {}
-    assert taken.counters.totals["peak_memory_bytes"] == 1_000_000
+def test_the_device_is_synchronised_once_for_all_calls(device, accelerator):
+    assert calls_per_second(lambda: device.spend(0.01), device, 10) == pytest.approx(100)
+    # Ten calls are queued in 10 ms, and work for 100 ms after the first was queued.
+    rate = calls_per_second(lambda: accelerator.spend(0.01), accelerator, 10)
+    assert rate == pytest.approx(10 / 0.101)
 
 
-def test_what_the_allocator_does_not_say_is_left_out(device):
-    device.allocations = device.activations = None
-    assert set(take(device).counters.totals) == {"flops", "operators"}
+def test_calls_without_time_have_a_finite_rate(device):
+    assert calls_per_second(lambda: None, device, 3) == 3e9
 
 
-def test_a_compiled_model_is_not_counted_by_operator(device):
-    device.count = lambda call: pytest.fail("it need not be called")
-    assert take(device, compiled={"graphs": 1}).counters.totals["graphs"] == 1
+def test_an_asynchronous_call_has_a_time_to_enqueue_and_one_on_the_device(accelerator):
+    times = asynchronous_times(lambda: accelerator.spend(0.01), accelerator, 5, 2)
+    assert times.enqueue == pytest.approx(0.001)
+    assert times.device_time == pytest.approx(0.011)
+    assert [total["kernel_launches"] for total in times.totals] == [1, 1]
+    assert (times.invalid, times.unobserved) == (None, False)
 
 
-def test_equal_places_stand_together(device):
-    rows = tuple(OperatorWork(operator="aten::mm", place=f"layers.{n}", calls=1) for n in range(3))
-    device.counters = DeviceCounters({"operators": 3}, rows)
-    assert [row.place for row in take(device).counters.operators] == ["layers.{0-2}"]
+def test_a_call_without_kernels_is_invalid_and_an_unobserved_one_is_not(accelerator, monkeypatch):
+    assert asynchronous_times(lambda: None, accelerator, 1, 1).invalid.code == "no-kernel"
+    monkeypatch.setattr(accelerator, "work", lambda call: None)
+    times = asynchronous_times(lambda: accelerator.spend(0.01), accelerator, 1, 3)
+    assert (times.invalid, times.device_time, times.totals, times.unobserved) == (None, None, (), True)
 
 
-def test_repetitions_that_do_not_agree(device):
-    figures = iter([5, 9, 4])
-    device.count = lambda call: DeviceCounters({"flops": 1, "operators": next(figures)})
-    counters = take(device, repetitions=3).counters
-    assert counters.totals["operators"] == 5
-    assert counters.varying == {"operators": (4, 9)}
+def test_a_consumed_stream_takes_all_its_items(device):
+    consumed(streaming(device, 0.5, 0.25, 0.25))()
+    assert device.fake_clock.now == 1e9
 
 
-def test_a_counter_that_a_repetition_lacks():
-    assert varying([{"a": 1, "b": 2}, {"a": 1}]) == {}
-    assert varying([{"a": 1, "b": 2}, {"a": 3}]) == {"a": (1, 3)}
+def test_items_are_timed_as_they_arrive(device):
+    stream = stream_times(streaming(device, 0.3, 0.1, 0.2, 0.05), device, min_calls=0, max_seconds=100.0)
+    assert stream.items == 3
+    assert stream.first_item.p50.value == pytest.approx(0.3)
+    assert stream.between_items.mean == pytest.approx(0.15)
 
 
-def test_every_pass_begins_with_the_same_random_numbers(device):
-    seen = []
-    random.seed(7)
-    expected = random.Random(7).random()
-    take(device, call=lambda: seen.append(random.random()), repetitions=3)
-    assert len(seen) == 3
-    assert len(set(seen)) == 1
-    assert random.random() == expected
+def test_an_empty_stream_is_timed_to_its_end(device):
+    stream = stream_times(streaming(device, 0.4), device, min_calls=0, max_seconds=100.0)
+    assert (stream.items, stream.between_items) == (0, None)
+    assert stream.first_item.p50.value == pytest.approx(0.4)
 
 
-def test_a_pass_that_fails_is_noted_and_the_other_counts(device, snapshot):
-    def fail(call):
-        raise ValueError("no\nsuch thing")
+@pytest.mark.parametrize(
+    ("seconds", "min_calls", "max_seconds", "calls"),
+    [
+        (0.1, 0, 100.0, 3),  # a pass of 0.3 s
+        (0.2, 0, 100.0, 3),  # at least three
+        (0.2, 10, 100.0, 10),  # as many as the budgets need
+        (1.0, 90, 100.0, 30),  # up to 30 % of the time limit
+        (40.0, 90, 100.0, 1),  # one in any case
+        (0.1, 0, 1.0, 3),  # a pass of 5 %, but three calls
+    ],
+)
+def test_a_stream_is_timed_for_a_pass_and_for_its_budgets(device, seconds, min_calls, max_seconds, calls):
+    stream = stream_times(streaming(device, seconds, 0.0), device, min_calls, max_seconds)
+    assert stream.first_item.count == calls
 
-    device.count = fail
-    taken = take(device)
-    (note,) = taken.notes
-    assert note.code == "not-counted"
-    assert str(note) == snapshot
-    assert taken.counters.totals["allocations"] == 3
+
+def test_streams_that_take_no_time_end(device):
+    assert (
+        stream_times(streaming(device, 0.0, 0.0), device, 0, 10.0).first_item.count == passes.MAX_STREAM_CALLS
+    )
 
 
-def test_memory_that_fails_is_noted(device):
-    def fail(call):
-        raise RuntimeError
-
-    device.memory = fail
-    taken = take(device)
-    assert taken.memory == DeviceMemory(note=taken.notes[0])
-    assert taken.notes[0].code == "not-counted"
-    assert "RuntimeError: RuntimeError" in taken.notes[0].text
-    assert taken.counters.totals == {"flops": 6, "operators": 2}
+def test_a_latency_is_the_same_in_any_order():
+    times = (0.3, 0.1, 0.2)
+    latency = latency_of(times)
+    assert latency == latency_of(tuple(sorted(times)))
+    assert (latency.count, latency.mean, latency.p50.value) == (3, pytest.approx(0.2), 0.2)
+    assert (latency.percentiles[0], latency.percentiles[100]) == (0.1, 0.3)

@@ -124,8 +124,10 @@ def test_a_generator_is_consumed_in_inference_mode():
 
 
 def test_a_class_of_modules_is_refused():
-    words = r"^infer was given the class Linear: give it a module, as in infer\(Linear\(\.\.\.\), x\)$"
-    with pytest.raises(NotAnInstanceError, match=words), placed(Invocation(nn.Linear, (2, 2)), "cpu"):
+    message = (
+        r"^infer must be called with a module, got the class Linear. Hint: infer\(Linear\(\.\.\.\), x\)$"
+    )
+    with pytest.raises(NotAnInstanceError, match=message), placed(Invocation(nn.Linear, (2, 2)), "cpu"):
         pass
 
 

@@ -12,7 +12,7 @@ if True:  # after the skip
 
     from pytest_infergate.measure.invocation import Invocation
     from pytest_infergate.measure.placement import placed
-    from pytest_infergate.measure.restore import left_as_found
+    from pytest_infergate.measure.restore import module_restored
 
 
 def snapshot(module):
@@ -284,7 +284,7 @@ def test_slots_are_restored():
 
 
 def test_properties_are_not_touched():
-    class Counted(nn.Module):
+    class CountedCall(nn.Module):
         def __init__(self):
             super().__init__()
             self._n = 0
@@ -301,7 +301,7 @@ def test_properties_are_not_touched():
             self._n += 1
             return x
 
-    model = Counted()
+    model = CountedCall()
     run(model, torch.ones(1))
     assert model.n == 0
 
@@ -330,7 +330,7 @@ def test_every_part_is_restored_though_one_cannot_be():
     model[1].table = shared.expand(2)  # cannot be written to once it is one memory twice
 
     def change():
-        with left_as_found(model):
+        with module_restored(model):
             model.eval()
             shared.fill_(1)
 
@@ -392,10 +392,10 @@ class Generates(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.words, self.head, self.cache = nn.Embedding(50, 8), nn.Linear(8, 50), []
+        self.text, self.head, self.cache = nn.Embedding(50, 8), nn.Linear(8, 50), []
 
     def forward(self, ids):
-        self.cache.append(self.words(ids))
+        self.cache.append(self.text(ids))
         return self.head(torch.cat(self.cache, 1).mean(1))
 
     def generate(self, ids, *, new):
@@ -436,7 +436,7 @@ def test_a_language_model_that_generates():
 def test_containers_within_containers_are_put_back():
     module = torch.nn.Module()
     module.past = {"keys": [torch.zeros(2)], "window": deque([1], maxlen=3)}
-    with left_as_found(module):
+    with module_restored(module):
         module.past["keys"].append(torch.ones(2))
         module.past["keys"][0].add_(1)
         module.past["window"].append(2)
@@ -450,6 +450,6 @@ def test_a_container_within_itself_ends():
     module = torch.nn.Module()
     module.loop = []
     module.loop.append(module.loop)
-    with left_as_found(module):
+    with module_restored(module):
         module.loop.append(1)
     assert module.loop == [module.loop]

@@ -19,8 +19,8 @@ if True:  # after the skip
     from torch._subclasses import FakeTensor, FakeTensorMode
     from torch.nn import functional
 
-    from pytest_infergate.core.model import Verdict
-    from pytest_infergate.measure import operators
+    from pytest_infergate.core.domain.outcome import Verdict
+    from pytest_infergate.instruments import operator_counters
 
 WIDTH, HEADS, WORDS, STEPS = 32, 4, 100, 16
 ATTENTION = "layers.{0-2}.attention"
@@ -56,12 +56,12 @@ class Layer(nn.Module):
 class Model(nn.Module):
     def __init__(self, layers=3):
         super().__init__()
-        self.words = nn.Embedding(WORDS, WIDTH)
+        self.text = nn.Embedding(WORDS, WIDTH)
         self.layers = nn.ModuleList(Layer() for _ in range(layers))
         self.head = nn.Linear(WIDTH, WORDS)
 
     def forward(self, words, cache=None):
-        x = self.words(words)
+        x = self.text(words)
         for layer in self.layers:
             x = layer(x, cache)
         return self.head(x)
@@ -239,7 +239,7 @@ def on_fakes(model, words):
 
 def accelerator():
     device = counting_device()
-    device.count = lambda call: operators.counters(call, "cuda")
+    device.count = lambda call: operator_counters.counters(call, "cuda")
     device.memory = lambda call: type(device).memory(device, lambda: None)
     return device
 

@@ -1,6 +1,12 @@
 import pytest
 
-from pytest_infergate.measure.warmup import AGREEMENT, LEAST_CALLS, LEAST_SECONDS, MOST_CALLS, SteadyState
+from pytest_infergate.measure.warmup import (
+    AGREEMENT,
+    MAX_WARM_UP_CALLS,
+    MIN_WARM_UP_CALLS,
+    MIN_WARM_UP_SECONDS,
+    SteadyState,
+)
 
 
 def fed(*times, cap=100.0):
@@ -22,8 +28,8 @@ def test_is_not_finished_before_the_first_call_even_without_time():
 def test_two_windows_that_agree_are_steady():
     result = fed(*[0.05] * 20).result()
     assert result.steady
-    assert result.calls == 2 * LEAST_CALLS
-    assert result.seconds == pytest.approx(LEAST_SECONDS)
+    assert result.calls == 2 * MIN_WARM_UP_CALLS
+    assert result.seconds == pytest.approx(MIN_WARM_UP_SECONDS)
 
 
 def test_a_window_needs_its_seconds():
@@ -79,7 +85,7 @@ def test_both_sides_of_the_cap():
 
 def test_calls_without_time_end_at_the_most_calls():
     state = SteadyState(1.0)
-    for _ in range(MOST_CALLS - 1):
+    for _ in range(MAX_WARM_UP_CALLS - 1):
         state.add(0.0)
     assert not state.finished
     state.add(0.0)

@@ -1,59 +1,61 @@
-import json
 import socket
 import threading
-from fractions import Fraction
-from pathlib import PurePosixPath
 
 import pytest
 
 from pytest_infergate.paired import channel
-from pytest_infergate.paired.channel import Channel, ClosedError, SilentError
+from pytest_infergate.paired.channel import ClosedError, SilentError, run_channel, worker_channel
+from pytest_infergate.paired.protocol import (
+    Done,
+    Finish,
+    KeepOutput,
+    MessageError,
+    PhaseReported,
+    Ready,
+    TimeBlock,
+    WarmedUp,
+)
 
 
 @pytest.fixture
 def ends():
-    one, other = channel.pair()
-    yield one, other
-    one.close()
-    other.close()
+    """The end of a run, and that of its worker."""
+    ours, theirs = socket.socketpair()
+    run, worker = run_channel(ours), worker_channel(theirs)
+    yield run, worker
+    run.close()
+    worker.close()
 
 
 @pytest.fixture
 def raw():
-    """A channel, and the bare socket at its other end."""
+    """The end of a run, and the bare socket at its other end."""
     one, other = socket.socketpair()
-    yield Channel(one), other
+    yield run_channel(one), other
     one.close()
     other.close()
 
 
-@pytest.mark.parametrize(
-    "message",
-    [{}, {"do": "turn", "calls": 3}, {"deep": {"list": [1, None, True, 0.1]}}, {"text": "zwei\nZeilen"}],
-    ids=["empty", "flat", "deep", "lines"],
-)
-def test_a_message_arrives_as_it_was_sent(ends, message):
-    ends[0].send(message)
-    assert ends[1].receive() == message
-
-
-@pytest.mark.parametrize("text", ["größer", "模型", "🔥", "\u2028", "\ud800", "\0"], ids=ascii)
-def test_any_text_arrives(ends, text):
-    ends[0].send({"text": text})
-    assert ends[1].receive(1) == {"text": text}
-
-
 def test_both_ends_talk(ends):
-    ends[0].send({"from": 0})
-    ends[1].send({"from": 1})
-    assert ends[0].receive() == {"from": 1}
-    assert ends[1].receive() == {"from": 0}
+    run, worker = ends
+    run.send(TimeBlock(3))
+    worker.send(WarmedUp(3, 0.1))
+    assert worker.receive() == TimeBlock(3)
+    assert run.receive() == WarmedUp(3, 0.1)
+
+
+@pytest.mark.parametrize(
+    "text", ["größer", "模型", "🔥", "\u2028", "\ud800", "\0", "zwei\nZeilen"], ids=ascii
+)
+def test_any_text_arrives(ends, text):
+    ends[0].send(KeepOutput(text))
+    assert ends[1].receive(1) == KeepOutput(text)
 
 
 def test_messages_keep_their_order(ends):
-    for index in range(50):
-        ends[0].send({"index": index})
-    assert [ends[1].receive()["index"] for _ in range(50)] == list(range(50))
+    for calls in range(50):
+        ends[0].send(TimeBlock(calls))
+    assert [ends[1].receive().calls for _ in range(50)] == list(range(50))
 
 
 def test_a_message_in_pieces_is_put_together(raw):
@@ -62,50 +64,47 @@ def test_a_message_in_pieces_is_put_together(raw):
     with pytest.raises(SilentError):
         ours.receive(0.01)
     theirs.sendall(b'ady"}\n{"is":')
-    assert ours.receive(1) == {"is": "ready"}
+    assert ours.receive(1) == Ready()
     theirs.sendall(b' "done"}\n')
-    assert ours.receive(1) == {"is": "done"}
+    assert ours.receive(1) == Done()
 
 
 def test_a_message_larger_than_any_buffer_arrives(ends):
-    message = {"words": "x" * 3_000_000}
-    sender = threading.Thread(target=ends[0].send, args=(message,))
+    run, worker = ends
+    message = PhaseReported(when="call", outcome="failed", serialised="x" * 3_000_000)
+    sender = threading.Thread(target=worker.send, args=(message,))
     sender.start()
-    assert ends[1].receive(10) == message
+    assert run.receive(10) == message
     sender.join()
 
 
-def test_a_message_without_end_is_none_of_ours(raw, monkeypatch):
-    monkeypatch.setattr(channel, "MESSAGE_BYTES", 10_000)
+def test_a_message_without_end_closes_the_channel(raw, monkeypatch):
+    monkeypatch.setattr(channel, "MAX_MESSAGE_BYTES", 10_000)
     ours, theirs = raw
     theirs.sendall(b"x" * 80_000)
     with pytest.raises(ClosedError, match="the other process is gone"):
         ours.receive(1)
 
 
-def test_silence_is_told_after_the_time(ends):
+def test_silence_is_an_error_after_the_time(ends):
     with pytest.raises(SilentError, match="did not answer in time"):
         ends[0].receive(0.01)
 
 
-def test_what_lies_there_needs_no_time(ends):
-    ends[0].send({"is": "ready"})
-    assert ends[1].receive(0) == {"is": "ready"}
+def test_a_message_that_has_arrived_needs_no_time(ends):
+    ends[0].send(Finish())
+    assert ends[1].receive(0) == Finish()
 
 
-@pytest.mark.parametrize(
-    "junk",
-    [b"no json", b"", b"[1, 2]", b'"text"', b"null", b"3", b"\xff\xfe", b'{"is": '],
-    ids=ascii,
-)
-def test_what_is_no_message_is_told(raw, junk):
+def test_a_line_that_is_no_message_is_an_error_and_the_next_one_is_read(raw):
     ours, theirs = raw
-    theirs.sendall(junk + b"\n")
-    with pytest.raises(ClosedError, match="sent what is no message"):
+    theirs.sendall(b'junk\n{"is": "done"}\n')
+    with pytest.raises(MessageError):
         ours.receive(1)
+    assert ours.receive(1) == Done()
 
 
-def test_the_end_of_the_stream_is_told(ends):
+def test_the_end_of_the_stream_is_an_error(ends):
     ends[0].close()
     with pytest.raises(ClosedError, match="the other process is gone"):
         ends[1].receive()
@@ -119,45 +118,55 @@ def test_a_message_cut_short_is_none(raw):
         ours.receive(1)
 
 
-def test_the_last_words_before_the_end_are_heard(ends):
-    ends[0].send({"is": "done"})
-    ends[0].close()
-    assert ends[1].receive() == {"is": "done"}
+def test_the_last_message_before_the_end_arrives(ends):
+    run, worker = ends
+    worker.send(Done())
+    worker.close()
+    assert run.receive() == Done()
     with pytest.raises(ClosedError):
-        ends[1].receive()
+        run.receive()
 
 
-def test_nobody_reads_any_more(ends):
+def test_an_end_that_has_finished_sending_still_receives(ends):
+    run, worker = ends
+    run.send(Finish())
+    run.finish_sending()
+    worker.send(Done())
+    assert worker.receive() == Finish()
+    with pytest.raises(ClosedError):
+        worker.receive(1)
+    assert run.receive(1) == Done()
+
+
+def test_finishing_twice_or_after_the_other_end_is_gone_does_no_harm(ends):
+    ends[1].close()
+    ends[0].finish_sending()
+    ends[0].finish_sending()
+
+
+def test_a_message_to_an_end_that_is_gone(ends):
     ends[1].close()
     with pytest.raises(ClosedError, match="the other process is gone: "):
-        ends[0].send({"do": "turn"})
+        ends[0].send(Finish())
 
 
-def test_an_end_that_died_with_words_unread_is_told(ends):
-    ends[0].send({"do": "turn"})
+def test_an_end_that_is_gone_with_a_message_unread(ends):
+    ends[0].send(Finish())
     ends[1].close()
     with pytest.raises(ClosedError, match="the other process is gone"):
         ends[0].receive(1)
 
 
 def test_the_descriptor_is_that_of_the_socket(ends):
-    copy = Channel(socket.fromfd(ends[0].fileno(), socket.AF_UNIX, socket.SOCK_STREAM))
-    copy.send({"is": "ready"})
+    copy = run_channel(socket.fromfd(ends[0].fileno(), socket.AF_UNIX, socket.SOCK_STREAM))
+    copy.send(Finish())
     copy.close()
-    assert ends[1].receive(1) == {"is": "ready"}
+    assert ends[1].receive(1) == Finish()
 
 
-def test_one_line_a_message(raw):
+def test_a_message_is_one_line(raw):
     ours, theirs = raw
-    ours.send({"text": "a\nb"})
+    ours.send(KeepOutput("a\nb"))
     sent = theirs.recv(1000)
     assert sent.count(b"\n") == 1
     assert sent.endswith(b"\n")
-    assert json.loads(sent) == {"text": "a\nb"}
-
-
-def test_what_json_does_not_know_is_told_as_its_text(ends):
-    """Reports carry what the user's tests and hooks put there."""
-    one, other = ends
-    one.send({"is": "report", "data": {"path": PurePosixPath("a/b"), "raw": b"x", "share": Fraction(1, 2)}})
-    assert other.receive()["data"] == {"path": "a/b", "raw": "b'x'", "share": "1/2"}

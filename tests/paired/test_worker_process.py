@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -14,18 +13,22 @@ import pytest
 
 from pytest_infergate import __version__
 from pytest_infergate.errors import ConfigurationError
-from pytest_infergate.paired import worker
-from pytest_infergate.paired.worker import (
-    HOLDER,
-    PREFIX,
-    PROTOCOL,
-    Plan,
-    Worker,
-    WorkerLostError,
-    WorkerStrayedError,
-    environment,
-    holder,
+from pytest_infergate.paired import worker_process
+from pytest_infergate.paired.protocol import (
+    PROTOCOL_VERSION,
+    BlockTimed,
+    CasesCollected,
+    CollectCases,
+    CountWork,
+    Done,
+    PhaseReported,
+    RunWarmUp,
+    WarmedUp,
+    WorkCounted,
 )
+from pytest_infergate.paired.run_folder import FOLDER_VARIABLE
+from pytest_infergate.paired.worker_handle import UnexpectedEventError, WorkerLostError, ask
+from pytest_infergate.paired.worker_process import WorkerProcess, WorkerSpec, worker_environment
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 SPEAK = """
@@ -38,18 +41,36 @@ def hear():
     return json.loads(lines.readline())
 """
 HELLO = f"""
-say("hello", protocol={PROTOCOL}, version={__version__!r})
+say("hello", protocol={PROTOCOL_VERSION}, version={__version__!r})
 begin = hear()
 """
 SERVE = """
-while (message := hear())["do"] != "end":
-    say(message["do"], pid=os.getpid(), seconds=0.5, calls=message.get("calls"))
+while (command := hear())["do"] != "leave":
+    if command["do"] == "timeblock":
+        say("blocktimed", seconds=0.5)
+    else:
+        say("warmedup", calls=os.getpid(), seconds=0)
 """
+COLLECT = CollectCases(
+    arguments=("-q",),
+    source="/source",
+    target="/target",
+    remap=True,
+    own_folder="/own",
+    cache=True,
+    sys_path=None,
+    project_path=("/source/src",),
+)
 
 
-def plan(place, **changes):
-    default = Plan(side="base", python=sys.executable, folder=place, holder=place, begin={"args": ["-q"]})
+def spec(place, **changes):
+    default = WorkerSpec(role="base", python=sys.executable, folder=place, run_folder=place, collect=COLLECT)
     return default._replace(**changes)
+
+
+def process_of(one):
+    """Id of a process that serves."""
+    return ask(one, RunWarmUp(None), WarmedUp).calls
 
 
 @pytest.fixture
@@ -58,8 +79,8 @@ def start(tmp_path, monkeypatch):
     started = []
 
     def start(script, **changes):
-        monkeypatch.setattr(worker, "_BOOTSTRAP", SPEAK + script)
-        started.append(Worker(plan(tmp_path, **changes), 1))
+        monkeypatch.setattr(worker_process, "_BOOTSTRAP", SPEAK + script)
+        started.append(WorkerProcess(spec(tmp_path, **changes), 1))
         return started[-1]
 
     yield start
@@ -94,12 +115,12 @@ def ended(tmp_path, monkeypatch):
     """A worker whose process is an `Ended`."""
     made = []
 
-    def ended(*messages, said=b"", printed="", code=3, side="base", hung_up=False):
+    def ended(*messages, said=b"", printed="", code=3, role="base", hung_up=False):
         lines = b"".join(json.dumps(message).encode() + b"\n" for message in messages)
         process = Ended(lines + said, printed, code, hung_up=hung_up)
         with monkeypatch.context() as patch:
-            patch.setattr(worker.subprocess, "Popen", process)
-            made.append((Worker(plan(tmp_path, side=side), 1), process))
+            patch.setattr(worker_process.subprocess, "Popen", process)
+            made.append((WorkerProcess(spec(tmp_path, role=role), 1), process))
         return made[-1][0]
 
     yield ended
@@ -111,7 +132,7 @@ def ended(tmp_path, monkeypatch):
 def lost(one, **options):
     """How a worker was lost."""
     with pytest.raises(WorkerLostError) as error:
-        one.hear(**options)
+        one.receive(**options)
     return error.value
 
 
@@ -131,28 +152,36 @@ def becomes(process, states):
 
 
 def hurried(one, monkeypatch):
-    monkeypatch.setattr(worker, "LEAVING_SECONDS", 0.1)
+    monkeypatch.setattr(worker_process, "EXIT_TIMEOUT_SECONDS", 0.1)
     return one
 
 
-# Greeting
+# Handshake
 
 
-def test_a_worker_is_told_what_to_run_and_says_what_it_found(start):
-    one = start(HELLO + 'say("collected", nodeids=["a"], errors={}, args=begin["args"])')
-    assert one.greet() == {"is": "collected", "nodeids": ["a"], "errors": {}, "args": ["-q"]}
+def test_a_worker_is_asked_to_collect_and_reports_what_it_found(start):
+    one = start(HELLO + 'say("casescollected", nodeids=begin["arguments"], errors={"do": begin["do"]})')
+    assert one.handshake() == CasesCollected(("-q",), {"do": "collectcases"})
 
 
 @pytest.mark.parametrize(
-    ("protocol", "version"), [(PROTOCOL, "0.0.9"), (PROTOCOL + 1, __version__), (None, None)]
+    "hello",
+    [
+        {"is": "hello", "protocol": PROTOCOL_VERSION, "version": "0.0.9"},
+        {"is": "hello", "protocol": PROTOCOL_VERSION + 1, "version": __version__},
+        {"is": "hello", "protocol": 1, "version": "0.1.0", "of": "a field of another version"},
+        {"is": "hello"},
+        {"is": "done"},
+    ],
+    ids=["version", "protocol", "both", "neither", "no hello"],
 )
-def test_another_version_is_refused(ended, protocol, version):
-    one = ended({"is": "hello", "protocol": protocol, "version": version}, code=None)
-    with pytest.raises(
-        ConfigurationError, match=f"{re.escape(str(version))}.*{re.escape(__version__)}"
-    ) as error:
-        one.greet()
+def test_another_version_is_refused(ended, hello):
+    version, protocol = hello.get("version"), hello.get("protocol")
+    with pytest.raises(ConfigurationError) as error:
+        ended(hello, code=None).handshake()
     assert str(error.value).startswith(sys.executable)
+    for found in (f"{version} (protocol {protocol})", f"{__version__} (protocol {PROTOCOL_VERSION})"):
+        assert found in str(error.value)
 
 
 def anonymous(error):
@@ -161,26 +190,26 @@ def anonymous(error):
 
 
 def test_interpreters_that_are_refused(ended, snapshot):
-    one = ended({"is": "hello", "protocol": PROTOCOL, "version": "0.0.9"}, code=None)
+    one = ended({"is": "hello", "protocol": PROTOCOL_VERSION, "version": "0.0.9"}, code=None)
     with pytest.raises(ConfigurationError) as error:
-        one.greet()
+        one.handshake()
     assert anonymous(error) == snapshot(name="another version")
 
-    for module in ("pytest_infergate", "pytest_infergate.side"):
+    for module in ("pytest_infergate", "pytest_infergate.worker.entry_point"):
         with pytest.raises(ConfigurationError) as error:
-            ended(printed=f"ModuleNotFoundError: No module named {module!r}", code=1).greet()
+            ended(printed=f"ModuleNotFoundError: No module named {module!r}", code=1).handshake()
         assert anonymous(error) == snapshot(name="without")
 
 
 def test_another_module_that_is_missing_is_what_it_died_of(start):
     one = start(HELLO + "raise ModuleNotFoundError(\"No module named 'torch'\")")
     with pytest.raises(WorkerLostError, match=r"exit code 1: ModuleNotFoundError: No module named 'torch'$"):
-        one.greet()
+        one.handshake()
 
 
 def test_an_interpreter_that_is_not_there(tmp_path):
     with pytest.raises(ConfigurationError) as error:
-        Worker(plan(tmp_path, python="/no/python"), 1)
+        WorkerProcess(spec(tmp_path, python="/no/python"), 1)
     assert str(error.value).startswith("/no/python ")
     assert "No such file or directory" in str(error.value)
 
@@ -188,14 +217,14 @@ def test_an_interpreter_that_is_not_there(tmp_path):
 def test_a_file_that_is_no_interpreter(tmp_path):
     (tmp_path / "python").write_text("")
     with pytest.raises(ConfigurationError, match="Permission denied"):
-        Worker(plan(tmp_path, python=str(tmp_path / "python")), 1)
+        WorkerProcess(spec(tmp_path, python=str(tmp_path / "python")), 1)
 
 
 @linux
 def test_an_interpreter_that_cannot_be_run_leaves_nothing_open(tmp_path):
     before = set(Path("/proc/self/fd").iterdir())
     with pytest.raises(ConfigurationError) as error:
-        Worker(plan(tmp_path, python="/no/python"), 1)
+        WorkerProcess(spec(tmp_path, python="/no/python"), 1)
     assert set(Path("/proc/self/fd").iterdir()) == before, error
 
 
@@ -204,9 +233,9 @@ def test_an_interpreter_that_cannot_be_run_leaves_nothing_open(tmp_path):
 
 def test_last_words_and_exit_code_of_a_process_are_reported(start):
     script = 'print("before"); print("ValueError: no", file=sys.stderr); print("after"); sys.exit(3)'
-    error = lost(start(script, side="candidate"))
+    error = lost(start(script, role="candidate"))
     assert str(error) == "the process of the candidate ended with exit code 3: ValueError: no"
-    assert (error.side, error.killed) == ("candidate", False)
+    assert (error.role, error.killed) == ("candidate", False)
 
 
 LAST_WORDS = {
@@ -220,11 +249,11 @@ LAST_WORDS = {
 
 
 def test_the_last_words_are_the_line_that_says_most(ended):
-    for side in ("base", "candidate"):
+    for role in ("base", "candidate"):
         for printed, words in LAST_WORDS.items():
-            error = lost(ended(printed=printed, side=side))
-            assert str(error) == f"the process of the {side} ended with exit code 3{words}", printed
-            assert (error.side, error.killed) == (side, False)
+            error = lost(ended(printed=printed, role=role))
+            assert str(error) == f"the process of the {role} ended with exit code 3{words}", printed
+            assert (error.role, error.killed) == (role, False)
 
 
 def test_a_process_that_is_killed_is_reported_with_its_signal(start):
@@ -243,97 +272,114 @@ def test_only_sigkill_is_what_the_system_sends_where_memory_runs_out(ended):
 def test_silence_is_reported(ended, monkeypatch):
     error = lost(ended(code=None), seconds=0.01)
     assert (str(error), error.killed) == ("the process of the base did not answer in 0 s", False)
-    monkeypatch.setattr(worker, "PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr(worker_process, "ANSWER_TIMEOUT_SECONDS", 0.01)
     with pytest.raises(WorkerLostError, match="did not answer in"):
-        ended(code=None).greet()
+        ended(code=None).handshake()
 
 
-def test_what_is_no_message_is_no_answer(ended):
-    assert str(lost(ended(said=b"junk\n", code=4))) == "the process of the base ended with exit code 4"
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [(b"junk", "line 1 column 1"), (b'{"is": "dance"}', "dance"), (b'{"is": "blocktimed"}', "seconds")],
+)
+def test_an_unreadable_message_says_what_is_wrong_with_it(ended, line, named):
+    error = lost(ended(said=line + b"\n", code=None))
+    assert (error.role, error.killed) == ("base", False)
+    assert str(error).startswith("the process of the base ")
+    assert named in str(error)
+    assert __version__ in str(error)
 
 
-def test_a_worker_that_hung_up_is_told_from_one_that_ended(ended):
+def test_what_another_version_sends_first_is_refused_too(ended):
+    with pytest.raises(WorkerLostError, match="cannot read"):
+        ended({"hello": 3}, code=None).handshake()
+
+
+def test_a_process_that_hung_up_may_still_run(ended):
     assert str(lost(ended(code=None, hung_up=True))) == "the process of the base ended"
 
 
 def test_a_message_to_a_process_that_is_gone(ended):
     with pytest.raises(WorkerLostError, match="exit code 5"):
-        ended(code=5).tell({"do": "case"})
+        ended(code=5).send(CountWork())
 
 
 # Talking
 
 
 def test_a_worker_that_prints_megabytes_is_heard(start):
-    one = start('print("x" * 5_000_000, flush=True); say("ready"); hear()')
-    assert one.hear(10) == {"is": "ready"}
+    one = start('print("x" * 5_000_000, flush=True); say("done"); hear()')
+    assert one.receive(10) == Done()
 
 
 def test_what_a_worker_prints_stays_out_of_the_run(start, capfd):
-    one = start(
-        'print("noise", flush=True); print("more", file=sys.stderr, flush=True); say("ready"); hear()'
-    )
-    one.hear(10)
+    one = start('print("noise", flush=True); print("more", file=sys.stderr, flush=True); say("done"); hear()')
+    one.receive(10)
     assert capfd.readouterr() == ("", "")
 
 
-def test_an_answer_of_another_kind_is_told_with_its_sender(start):
+def test_an_answer_of_another_kind_comes_with_its_sender(start):
     one = start(SERVE)
-    with pytest.raises(WorkerStrayedError, match="heard 'case'") as error:
-        one.ask({"do": "case"}, "ready")
+    with pytest.raises(UnexpectedEventError, match="WarmedUp") as error:
+        ask(one, CountWork(), WorkCounted)
     assert error.value.worker is one
-    assert error.value.message["is"] == "case"
+    assert error.value.event == WarmedUp(one._process.pid, 0)
 
 
 def test_a_worker_runs_where_it_should_with_its_environment(start, tmp_path):
     folder = tmp_path / "inside"
     folder.mkdir()
-    one = start(f'say("here", cwd=os.getcwd(), holder=os.environ[{HOLDER!r}]); hear()', folder=folder)
-    assert one.hear(10) == {"is": "here", "cwd": str(folder), "holder": str(tmp_path)}
+    one = start(
+        f'say("phasereported", when=os.getcwd(), outcome=os.environ[{FOLDER_VARIABLE!r}], serialised="")'
+        "; hear()",
+        folder=folder,
+    )
+    assert one.receive(10) == PhaseReported(when=str(folder), outcome=str(tmp_path), serialised="")
 
 
 # Stopping
 
 
 @linux
-def test_rest_stops_and_wake_resumes(start):
+def test_suspend_stops_and_resume_lets_it_run(start):
     one = start(SERVE)
-    process = one.ask({"do": "pid"}, "pid")["pid"]
-    one.rest()
+    process = process_of(one)
+    one.suspend()
     assert becomes(process, "T")
-    one.tell({"do": "more"})
+    one.send(RunWarmUp(None))
     with pytest.raises(WorkerLostError, match="did not answer"):
-        one.hear(0.05)
-    one.wake()
-    assert one.hear(10)["is"] == "more"
+        one.receive(0.05)
+    one.resume()
+    assert one.receive(10) == WarmedUp(process, 0)
     assert becomes(process, "RS")
 
 
 @linux
 def test_children_of_a_worker_stop_with_it(start):
-    one = start('child = subprocess.Popen(["sleep", "60"]); say("child", pid=child.pid)' + SERVE)
-    child = one.hear(10)["pid"]
-    one.rest()
+    one = start(
+        'child = subprocess.Popen(["sleep", "60"]); say("warmedup", calls=child.pid, seconds=0)' + SERVE
+    )
+    child = one.receive(10).calls
+    one.suspend()
     assert becomes(child, "T")
-    one.wake()
+    one.resume()
     assert becomes(child, "RS")
 
 
 @linux
-def test_a_turn_wakes_asks_and_stops(start):
+def test_a_block_resumes_and_suspends(start):
     one = start(SERVE)
-    process = one.ask({"do": "pid"}, "pid")["pid"]
-    one.rest()
-    assert one.turn(3) == 0.5
+    process = process_of(one)
+    one.suspend()
+    assert one.timed_block(3) == BlockTimed(0.5)
     assert becomes(process, "T")
 
 
 @linux
-def test_a_turn_that_strays_leaves_its_worker_awake(start):
-    one = start('hear(); say("report")' + SERVE)
-    with pytest.raises(WorkerStrayedError):
-        one.turn(3)
-    process = one.ask({"do": "pid"}, "pid")["pid"]
+def test_a_block_that_fails_leaves_its_worker_running(start):
+    one = start('hear(); say("done")' + SERVE)
+    with pytest.raises(UnexpectedEventError):
+        one.timed_block(3)
+    process = process_of(one)
     assert becomes(process, "RS")
 
 
@@ -342,8 +388,8 @@ def test_a_turn_that_strays_leaves_its_worker_awake(start):
 
 def test_a_worker_that_is_stopped_leaves_when_it_is_asked(start):
     one = start(SERVE)
-    one.ask({"do": "pid"}, "pid")
-    one.rest()
+    process_of(one)
+    one.suspend()
     one.leave()
     one.end()
     assert one._process.returncode == 0
@@ -351,7 +397,7 @@ def test_a_worker_that_is_stopped_leaves_when_it_is_asked(start):
 
 def test_a_worker_may_clean_up_before_it_leaves(start, tmp_path):
     one = start(SERVE + f'time.sleep(0.1); open({str(tmp_path / "tidy")!r}, "w").close()')
-    one.ask({"do": "pid"}, "pid")
+    process_of(one)
     one.leave()
     one.end()
     assert (tmp_path / "tidy").exists()
@@ -359,8 +405,8 @@ def test_a_worker_may_clean_up_before_it_leaves(start, tmp_path):
 
 
 def test_a_worker_that_ignores_it_is_killed(start, monkeypatch):
-    one = hurried(start('say("ready"); time.sleep(60)'), monkeypatch)
-    one.hear(10)
+    one = hurried(start('say("done"); time.sleep(60)'), monkeypatch)
+    one.receive(10)
     one.leave()
     one.end()
     assert one._process.returncode == -signal.SIGKILL
@@ -379,10 +425,12 @@ def test_a_worker_that_is_gone_already_is_ended_too(start):
     "resting", [pytest.param(False, marks=pytest.mark.nightly), True], ids=["awake", "stopped"]
 )
 def test_a_child_that_a_worker_leaves_behind_is_killed(start, resting):
-    one = start('child = subprocess.Popen(["sleep", "60"]); say("child", pid=child.pid)' + SERVE)
-    child = one.hear(10)["pid"]
+    one = start(
+        'child = subprocess.Popen(["sleep", "60"]); say("warmedup", calls=child.pid, seconds=0)' + SERVE
+    )
+    child = one.receive(10).calls
     if resting:
-        one.rest()
+        one.suspend()
     one.leave()
     one.end()
     assert becomes(child, ["", "Z"])
@@ -390,8 +438,8 @@ def test_a_child_that_a_worker_leaves_behind_is_killed(start, resting):
 
 @linux
 def test_an_interrupt_while_a_worker_leaves_kills_it(start, monkeypatch):
-    one = start('say("ready"); time.sleep(60)')
-    one.hear(10)
+    one = start('say("done"); time.sleep(60)')
+    one.receive(10)
     original = one._process.wait
 
     def wait(timeout=None):
@@ -410,28 +458,28 @@ def test_an_interrupt_while_a_worker_leaves_kills_it(start, monkeypatch):
 
 
 def test_threads_and_memory_behave_the_same_in_each_launch(tmp_path, monkeypatch):
-    for name in (*worker.THREADS, *worker.MALLOC):
+    for name in (*worker_process.THREADS, *worker_process.MALLOC):
         monkeypatch.delenv(name, raising=False)
-    found = environment(plan(tmp_path), 1)
-    assert {**found, **worker.THREADS, **worker.MALLOC} == found
-    assert found["PWD"] == found[HOLDER] == str(tmp_path)
+    found = worker_environment(spec(tmp_path), 1)
+    assert {**found, **worker_process.THREADS, **worker_process.MALLOC} == found
+    assert found["PWD"] == found[FOLDER_VARIABLE] == str(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["OMP_WAIT_POLICY", "OMP_PROC_BIND", "MALLOC_TOP_PAD_", "ANYTHING"])
 def test_variables_of_the_user_are_the_users(tmp_path, monkeypatch, name):
     monkeypatch.setenv(name, "mine")
-    assert environment(plan(tmp_path), 1)[name] == "mine"
+    assert worker_environment(spec(tmp_path), 1)[name] == "mine"
 
 
 @pytest.mark.parametrize("name", ["PYTEST_CURRENT_TEST", "PYTEST_XDIST_WORKER", "PYTEST_XDIST_TESTRUNUID"])
 def test_variables_of_the_outer_pytest_are_dropped(tmp_path, monkeypatch, name):
     monkeypatch.setenv(name, "outer")
-    assert name not in environment(plan(tmp_path), 1)
+    assert name not in worker_environment(spec(tmp_path), 1)
 
 
 def test_the_seed_moves_hashes_and_the_stack(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONHASHSEED", "5")
-    one, other = (environment(plan(tmp_path), seed) for seed in (1, 2))
+    one, other = (worker_environment(spec(tmp_path), seed) for seed in (1, 2))
     changed = {name for name in one if one[name] != other[name]}
     assert changed == {"PYTHONHASHSEED", "PYTEST_INFERGATE_PADDING"}
     assert (one["PYTHONHASHSEED"], other["PYTHONHASHSEED"]) == ("1", "2")
@@ -441,12 +489,12 @@ def test_the_seed_moves_hashes_and_the_stack(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("seed", [0, 96, 2**32 - 1, 2**40])
 def test_every_seed_is_one_for_hashes(tmp_path, seed):
-    assert 0 <= int(environment(plan(tmp_path), seed)["PYTHONHASHSEED"]) < 2**32 - 1
+    assert 0 <= int(worker_environment(spec(tmp_path), seed)["PYTHONHASHSEED"]) < 2**32 - 1
 
 
 def test_paths_of_any_length_make_environments_of_one_size(tmp_path):
     def size(folder):
-        found = environment(plan(tmp_path, folder=folder), 7)
+        found = worker_environment(spec(tmp_path, folder=folder), 7)
         return sum(len(name) + len(value) for name, value in found.items())
 
     assert size(Path("/a")) == size(Path("/a/much/longer/path/to/the/same")) == size(Path("/" + "x" * 1000))
@@ -454,96 +502,4 @@ def test_paths_of_any_length_make_environments_of_one_size(tmp_path):
 
 def test_a_python_path_is_handed_on(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", "/outer")
-    assert environment(plan(tmp_path), 1)["PYTHONPATH"] == "/outer"
-    assert environment(plan(tmp_path, begin={"pythonpath": "/own"}), 1)["PYTHONPATH"] == "/own"
-
-
-# The folder of a run
-
-
-@pytest.fixture
-def place(tmp_path, monkeypatch):
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    return tmp_path
-
-
-@pytest.fixture
-def dead():
-    """The number of a process that is over."""
-    with subprocess.Popen([sys.executable, "-c", ""]) as process:
-        process.wait()
-    return process.pid
-
-
-def left_behind(place, owner):
-    folder = place / f"{PREFIX}{owner}-abc"
-    (folder / "inside").mkdir(parents=True)
-    (folder / "inside" / "output").write_text("")
-    return folder
-
-
-def test_the_folder_says_who_made_it(place):
-    made = holder()
-    assert made.parent == place
-    assert made.name.startswith(f"{PREFIX}{os.getpid()}-")
-    assert made.is_dir()
-    assert holder() != made
-    assert made.is_dir()
-
-
-def test_the_folder_of_a_dead_run_is_removed(place, dead):
-    left = left_behind(place, dead)
-    holder()
-    assert not left.exists()
-
-
-@pytest.mark.parametrize("owner", ["living", "", "x", "12x", "-1"])
-def test_other_folders_stay(place, owner):
-    left = left_behind(place, os.getppid() if owner == "living" else owner)
-    holder()
-    assert (left / "inside" / "output").exists()
-
-
-def test_a_number_that_no_process_can_have_is_no_owner(place):
-    left_behind(place, 10**30)
-    assert holder().is_dir()
-
-
-@linux
-def test_processes_of_a_dead_run_are_killed_and_no_others(place, dead):
-    left = left_behind(place, dead)
-    command = [sys.executable, "-c", "print(flush=True); input()"]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    other = {**os.environ, HOLDER: f"{left}x"}
-    with (
-        subprocess.Popen(command, env={**os.environ, HOLDER: str(left)}, **pipes) as orphan,
-        subprocess.Popen(command, env=other, **pipes) as stranger,
-    ):
-        try:
-            orphan.stdout.readline()
-            stranger.stdout.readline()
-            holder()
-            assert orphan.wait(5) == -signal.SIGKILL
-            assert stranger.poll() is None
-        finally:
-            orphan.kill()
-            stranger.kill()
-
-
-def test_git_forgets_the_worktree_of_a_dead_run(place, dead):
-    def git(*arguments):
-        name = ("-c", "user.name=a", "-c", "user.email=a@b")
-        done = subprocess.run(
-            ["git", *name, *arguments], cwd=place / "repository", capture_output=True, text=True, check=True
-        )
-        return done.stdout
-
-    (place / "repository").mkdir()
-    git("init", "-q")
-    git("commit", "-q", "--allow-empty", "-m", "one")
-    left = left_behind(place, dead)
-    git("worktree", "add", "--detach", "-q", str(left / "base---"))
-    assert str(left) in git("worktree", "list")
-    holder()
-    assert not left.exists()
-    assert str(left) not in git("worktree", "list", "--porcelain")
+    assert worker_environment(spec(tmp_path), 1)["PYTHONPATH"] == "/outer"

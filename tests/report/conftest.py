@@ -4,30 +4,40 @@ import math
 
 import pytest
 
-from pytest_infergate.core.model import (
+from pytest_infergate.core.domain.advice_values import (
+    Advice,
+    CostPoint,
+    Crossing,
+    Demand,
+    Plan,
+    QueueLoad,
+    Recommendations,
+    Sensitivity,
+    Sweep,
+)
+from pytest_infergate.core.domain.measurement import (
+    Counters,
+    Energy,
+    Estimate,
+    Latency,
+    Measurement,
+    Memory,
+    WarmUp,
+)
+from pytest_infergate.core.domain.outcome import (
     Budget,
     BudgetCheck,
-    Case,
     CaseResult,
     CaseVerdict,
     Cause,
     Comparison,
-    Counters,
-    Energy,
-    Environment,
-    Estimate,
     GateResult,
-    Hardware,
-    Latency,
-    Measurement,
-    Memory,
-    Note,
     Outcome,
     Price,
     Session,
     Verdict,
-    WarmUp,
 )
+from pytest_infergate.core.domain.values import Case, Environment, Hardware, Note
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -191,21 +201,25 @@ class Sample:
         return Cause(operator=operator, place=place, change=change, share=share)
 
     @classmethod
-    def unsettled(cls, verdict, text, cure=""):
+    def unsettled(cls, verdict, text, hint=""):
         """Counters that could not be compared."""
-        note = cls.note(text, cure, code="incomparable")
+        note = cls.note(text, hint, code="incomparable")
         return Comparison(metric="counters", verdict=verdict, evidence="exact", note=note)
 
     @staticmethod
-    def check(metric="p95_ms", limit=60.0, verdict=None, value=43.4, note=None):
+    def check(metric="p95_ms", limit=60.0, verdict=None, value=43.4, note=None, *, missing=""):
         estimate = None if value is None else Estimate(value=value, low=value * 0.9, high=value * 1.1)
         return BudgetCheck(
-            budget=Budget(metric=metric, limit=limit), verdict=verdict, value=estimate, note=note
+            budget=Budget(metric=metric, limit=limit),
+            verdict=verdict,
+            value=estimate,
+            note=note,
+            missing=missing,
         )
 
     @staticmethod
-    def note(text="cuda hidden: CUDA_VISIBLE_DEVICES is empty", cure="", code="absent"):
-        return Note(code=code, text=text, cure=cure)
+    def note(text="cuda hidden: CUDA_VISIBLE_DEVICES is empty", hint="", code="absent"):
+        return Note(code=code, text=text, hint=hint)
 
     @classmethod
     def session(cls, pairs=(), **gate):
@@ -261,7 +275,7 @@ class Sample:
         pairs = []
         for text in HOSTILE:
             case = Case(test=f"tests/t.py::{text}", params=text, device=text, runtime=text, dtype=text)
-            note = Note(code=text, text=text, cure=text)
+            note = Note(code=text, text=text, hint=text)
             # A hardware class cannot be named with a lone surrogate in it: its id is a hash of UTF-8.
             visible = text.replace("\udc80", "")
             pairs.append(
@@ -316,7 +330,33 @@ class Sample:
             environment=environment,
             cases=session.cases,
             gate=session.gate,
+            advice=cls.hostile_advice(),
         )
+
+    @staticmethod
+    def hostile_advice():
+        """An answer of hostile texts for each of them."""
+        load = QueueLoad(requests=1, mean=0.1, p50=0.1, p95=0.1, p99=0.1, utilisation=0.5, mean_batch=1.0)
+        answers = []
+        for text in HOSTILE:
+            best = Plan(
+                deployment=text, instance=text, price=text, usd_per_hour=1.0, user_specified=False, device=text,
+                runtime=text, dtype=text, hardware=text, max_batch=1, max_wait=0.0, instances=1,
+                usd_per_month=730.0, usd_per_month_with_spare=1460.0, usd_per_million=1.0, load=load,
+            )  # fmt: skip
+            answers.append(
+                Advice(
+                    model=text, demand=Demand(rate=1.0), utilisation=0.5, deployments=(text, f"{text}2"),
+                    plans=(best, best), considered=(best,),
+                    sweeps=(Sweep(deployment=text, batch_sizes=(1, 2), p50=(0.1, 0.2), throughput=(1.0, 2.0)),),
+                    crossings=(Crossing(rate=2.0, below=text, above=text),),
+                    costs=tuple(CostPoint(rate=rate, usd_per_month=(730.0, None)) for rate in (1.0, 9.0)),
+                    sensitivities=(Sensitivity(assumption=text, winner=text),),
+                    notes=(Note(code=text, text=text, hint=text),),
+                )
+            )  # fmt: skip
+        questions = {text: (Note(code=text, text=text, hint=text),) for text in HOSTILE}
+        return Recommendations(answers=tuple(answers), unanswered=questions)
 
 
 def _inverse_normal(p):

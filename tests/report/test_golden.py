@@ -5,27 +5,31 @@ Figures, structure and limits are tested beside each renderer. `make golden` ren
 
 import difflib
 
+import full_session
 import msgspec
 import pytest
-from full_session import advised
 from pages import readable
 from sessions import (
     ASKED,
     CARD,
     SMALL,
     SWEEP,
+    advised,
     answer,
     every_paired_kind,
     every_stored_kind,
+    given,
     plan,
     unmet,
 )
 
-from pytest_infergate.core.advice import Crossing, Electricity, Job, Scaled, Sensitivity
-from pytest_infergate.core.cost import Instance
-from pytest_infergate.core.demand import Backlog, Demand
-from pytest_infergate.core.model import Note
-from pytest_infergate.report import advice, github, html, junit, prices, text
+from pytest_infergate.core.advice.demand import Backlog
+from pytest_infergate.core.advice.recommendation import Job
+from pytest_infergate.core.domain.advice_values import Crossing, Demand, Electricity, Scaled, Sensitivity
+from pytest_infergate.core.domain.instance_types import Instance
+from pytest_infergate.core.domain.values import Note
+from pytest_infergate.report import github, html, junit, price_table, text
+from pytest_infergate.report.advice_pages import advice_markdown, advice_text, backlog_text
 
 KINDS = {"stored": every_stored_kind, "paired": every_paired_kind}
 
@@ -36,11 +40,13 @@ def session(sample, request):
 
 
 def test_terminal(session, snapshot):
-    assert text.terminal(session, 160) == snapshot
+    assert text.terminal_summary(session, 160) == snapshot
 
 
 def test_markdown_summary(sample, snapshot):
-    assert github.summary(every_stored_kind(sample), artifact_url="https://example.org/run") == snapshot
+    assert (
+        github.markdown_summary(every_stored_kind(sample), artifact_url="https://example.org/run") == snapshot
+    )
 
 
 def test_comment(sample, snapshot):
@@ -59,14 +65,14 @@ def test_comment_without_results(snapshot):
 
 
 def test_page(session, snapshot):
-    answers = [answer(sweeps=(SWEEP,)), unmet()]
-    page = html.render(session, settings={"--infer-devices": "cpu"}, advice=answers, unanswered=ASKED)
+    shown = advised(session, answer(sweeps=(SWEEP,)), unmet(), unanswered=ASKED)
+    page = html.render_html(shown, settings={"--infer-devices": "cpu"})
     assert readable(page) == snapshot
 
 
 def test_page_of_advice(sample, snapshot):
-    (one,) = advised(1, ("c7i.xlarge (cpu)", "g6.xlarge (cuda)"))
-    page = html.render(sample.session(), advice=[one], leading=True)
+    (one,) = full_session.advised(1, ("c7i.xlarge (cpu)", "g6.xlarge (cuda)"))
+    page = html.render_html(advised(sample.session(), one), leading=True)
     assert readable(page).partition("\n## What was measured")[0] == snapshot
 
 
@@ -86,12 +92,12 @@ TAKEN = Electricity(
     basis="475 g/kWh (world, 2019)", source="nvml", scope="board",
 )  # fmt: skip
 CAMERAS = Demand(rate=240.0, pattern="periodic", streams=8)
-STALE = Note(code="stale", text="prices are 100 days old", cure="infergate prices refresh")
+STALE = Note(code="stale", text="prices are 100 days old", hint="infergate prices refresh")
 SCALED = tuple(
     msgspec.structs.replace(one, scaled=Scaled(instances=counts, usd_per_month=usd))
     for one, counts, usd in ((plan(), (1,) * 12 + (2,) * 12, 197.0), (CARD, (1,) * 24, 587.5))
 )
-TWIN = plan(offer="c7i.xlarge (cpu, 2 workers)", workers=2)
+TWIN = plan(deployment="c7i.xlarge (cpu, 2 workers)", workers=2)
 ANSWERS = {
     "no plan meets the limit": unmet(),
     "no other plan is cheaper at any demand": answer(crossings=()),
@@ -118,7 +124,7 @@ ANSWERS = {
     "energy is known of others": answer(considered=(plan(), plan(electricity=TAKEN))),
     "two machines have room left": answer(enough=66.0),
     "one machine has room left": answer(enough=66.0, plans=(plan(instances=1), CARD)),
-    "a runner-up that costs as much": answer(offers=(plan().offer, TWIN.offer), plans=(plan(), TWIN)),
+    "a runner-up that costs as much": answer(deployments=(plan().deployment, TWIN.deployment), plans=(plan(), TWIN)),
     "a machine that never meets the limit": answer(plans=(plan(),)),
     "the first call was not measured": answer(plans=(plan(cold_start=None, weights_bytes=None), CARD)),
     "machines come and go": answer(plans=SCALED),
@@ -128,10 +134,10 @@ ANSWERS = {
 
 def test_advice_as_terminal_text(snapshot):
     both = [answer(notes=(STALE, STALE)), msgspec.structs.replace(SMALL, notes=(STALE,)), unmet()]
-    assert advice.terminal(both, ASKED) == snapshot(name="several models")
-    usual = advice.terminal([answer()])
+    assert advice_text(given(*both, unanswered=ASKED)) == snapshot(name="several models")
+    usual = advice_text(given(answer()))
     changes = {
-        name: [line for line in difflib.ndiff(usual.splitlines(), advice.terminal([found]).splitlines()) if line[0] in "+-"]
+        name: [line for line in difflib.ndiff(usual.splitlines(), advice_text(given(found)).splitlines()) if line[0] in "+-"]
         for name, found in ANSWERS.items()
     }  # fmt: skip
     assert usual == snapshot(name="a plan")
@@ -142,7 +148,7 @@ def test_advice_as_terminal_text(snapshot):
 
 def test_advice_as_markdown(snapshot):
     both = [answer(notes=(STALE,), plans=SCALED), msgspec.structs.replace(SMALL, notes=(STALE,)), unmet()]
-    assert advice.markdown(both, ASKED) == snapshot
+    assert advice_markdown(given(*both, unanswered=ASKED)) == snapshot
 
 
 def test_backlog(snapshot):
@@ -152,8 +158,8 @@ def test_backlog(snapshot):
     )  # fmt: skip
     on_spot = msgspec.structs.replace(job, usd_on_spot=0.0277)
     work = Backlog(items=1e6, deadline=7200.0)
-    assert advice.jobs(work, (job,), "tests/test_a.py::test_model") == snapshot(name="on demand")
-    assert advice.jobs(work, (job, on_spot), "tests/test_a.py::test_model") == snapshot(name="on spot")
+    assert backlog_text(work, (job,), "tests/test_a.py::test_model") == snapshot(name="on demand")
+    assert backlog_text(work, (job, on_spot), "tests/test_a.py::test_model") == snapshot(name="on spot")
 
 
 def test_prices(snapshot):
@@ -165,4 +171,4 @@ def test_prices(snapshot):
         provider="aws", region="us-east-1", name="c7i\nx", vcpus=4, memory_gib=None, cpu_model="Intel 8488C",
         usd_per_hour=0.1785, as_of="",
     )  # fmt: skip
-    assert prices.table([one, other]) == snapshot
+    assert price_table.price_table([one, other]) == snapshot

@@ -9,6 +9,7 @@ import msgspec
 from pages import Page, section, table, tables
 from sessions import (
     MAIN,
+    advised,
     answer,
     counting,
     every_paired_kind,
@@ -19,9 +20,9 @@ from sessions import (
     regressed,
 )
 
-from pytest_infergate.core.model import Against, Outcome, Session, Verdict
+from pytest_infergate.core.domain.outcome import Against, Outcome, Session, Verdict
 from pytest_infergate.report import html, rows
-from pytest_infergate.report.names import plain
+from pytest_infergate.report.sanitize import plain
 
 MOVED = 'id="counters"'
 
@@ -88,7 +89,7 @@ def test_every_table_is_captioned_and_every_picture_described(pages):
 
 
 def test_the_page_begins_with_what_failed(sample):
-    page = html.render(regressed(sample), settings={"--infer-devices": "cpu"}, advice=[answer()])
+    page = html.render_html(advised(regressed(sample), answer()), settings={"--infer-devices": "cpu"})
     sections = re.findall(r'<h2 id="(\w+)">', page)
     assert sections[:3] == ["failed", "advice", "cases"]
     assert sections[-2:] == ["environment", "read"]
@@ -107,7 +108,7 @@ def test_the_work_of_each_case_is_on_the_page(sample):
         counting(sample, cases[1], operators=7, views=3, dtype_casts=0),
         sample.pair(cases[2]),
     ]
-    found = table(html.render(sample.session(pairs)), WORK)
+    found = table(html.render_html(sample.session(pairs)), WORK)
     # Columns in the order of the counters; left out are views, what is zero, and cases without any.
     assert found.header == ["Case", "FLOPs", "Operators", "Bytes read"]
     assert found.rows == [["cpu", "2.00 GFLOP", "1,234", "164 kB"], ["cpu-b8", "-", "7", "-"]]
@@ -119,7 +120,7 @@ def test_every_test_has_a_table_of_its_own_work(sample):
         counting(sample, sample.case("t.py::test_b"), graphs=2),
         sample.pair(sample.case("t.py::test_c")),
     ]
-    page = html.render(sample.session(pairs))
+    page = html.render_html(sample.session(pairs))
     assert [each.header for each in tables(page) if each.caption == WORK] == [
         ["Case", "FLOPs"],
         ["Case", "Compiled graphs"],
@@ -132,12 +133,12 @@ def test_every_test_has_a_table_of_its_own_work(sample):
 
 
 def test_a_counter_that_this_version_does_not_know_is_left_out(sample):
-    page = html.render(sample.session([counting(sample, new_counter=1, flops=2)]))
+    page = html.render_html(sample.session([counting(sample, new_counter=1, flops=2)]))
     assert table(page, WORK).header == ["Case", "FLOPs"]
-    assert WORK not in html.render(sample.session([counting(sample, new_counter=1)]))
+    assert WORK not in html.render_html(sample.session([counting(sample, new_counter=1)]))
 
 
-def test_counters_that_changed_are_listed_the_gravest_case_first(sample):
+def test_counters_that_changed_are_listed_the_most_severe_case_first(sample):
     more, fewer, same = (sample.case(f"t.py::test_{name}") for name in ("more", "fewer", "same"))
     causes = (sample.cause(), sample.cause(1, "aten::add", ""))
     pairs = [
@@ -156,9 +157,9 @@ def test_counters_that_changed_are_listed_the_gravest_case_first(sample):
             ),
         ),
     ]
-    page = html.render(sample.session(pairs))
-    found = table(page, "Counted without a clock")
-    assert found.header == ["Case", "Change", "By which operators"]
+    page = html.render_html(sample.session(pairs))
+    found = table(page, "These figures are counted, not timed")
+    assert found.header == ["Case", "Change", "Caused by"]
     assert found.rows == [
         [
             "test_more[cpu]",
@@ -173,7 +174,7 @@ def test_counters_that_changed_are_listed_the_gravest_case_first(sample):
 
 def test_the_counters_that_changed_are_in_the_navigation_and_link_to_their_case(sample):
     pair = counting(sample, None, Verdict.REGRESSED, comparisons=(sample.counter(now=101),))
-    page = html.render(sample.session([pair]))
+    page = html.render_html(sample.session([pair]))
     assert '<li><a href="#counters">' in page
     target = re.search(r'<a class="id" href="#([^"]+)">', section(page, "counters"))[1]
     assert f'<div id="{target}">' in page
@@ -187,7 +188,7 @@ def test_where_no_counter_changed_there_is_no_section(sample):
         "unsettled": [sample.pair(comparisons=(sample.unsettled(Verdict.INCOMPARABLE, "other torch"),))],
     }
     for name, pairs in kinds.items():
-        page = html.render(sample.session(pairs))
+        page = html.render_html(sample.session(pairs))
         assert MOVED not in page, name
         assert 'href="#counters"' not in page
         # None of these cases holds counters of its own.
@@ -195,11 +196,11 @@ def test_where_no_counter_changed_there_is_no_section(sample):
 
 
 def test_a_time_that_changed_is_no_counter(sample):
-    assert MOVED not in html.render(regressed(sample))
+    assert MOVED not in html.render_html(regressed(sample))
 
 
 def test_hostile_counters_and_operators_are_escaped(sample):
-    page = html.render(sample.hostile_session())
+    page = html.render_html(sample.hostile_session())
     assert Page(page).open == []
     changed = section(page, "counters")
     for spelt in (
@@ -227,7 +228,7 @@ def rested_on(page):
 
 
 def test_energy_and_cost_have_columns_where_a_case_has_them(sample):
-    page = html.render(expensive(sample))
+    page = html.render_html(expensive(sample))
     found = table(page, "3 cases")
     assert found.header[4:] == [
         "Peak memory",
@@ -264,7 +265,7 @@ def test_a_column_without_a_figure_is_not_there(sample):
         ({"price": True}, ["Cost per million items"], ["Cost per million items"], 1),
     ):
         pair = sample.spending(**{field: getattr(sample, field)() for field in fields})
-        page = html.render(sample.session([pair]))
+        page = html.render_html(sample.session([pair]))
         assert table(page, "1 case").header[5:-2] == shown
         assert table(page, EXPENSES).header == ["Case", *headers]
         assert rested_on(page) == bases
@@ -273,8 +274,8 @@ def test_a_column_without_a_figure_is_not_there(sample):
 def test_without_energy_and_cost_the_page_does_not_know_them(sample):
     """An energy and a price of which nothing follows change nothing."""
     impossible = sample.spending(energy=sample.energy(batch_size=0), price=sample.price(utilisation=0.0))
-    page = html.render(sample.session([sample.pair()]))
-    assert page == html.render(sample.session([impossible]))
+    page = html.render_html(sample.session([sample.pair()]))
+    assert page == html.render_html(sample.session([impossible]))
     assert not re.search("Energy|Cost|CO2e", page)
 
 
@@ -287,12 +288,12 @@ def test_workers_of_a_paired_run_cost_nothing(sample):
             sample.spending(None, sample.estimate(), sample.price(), comparisons=comparisons),
         )
     )
-    assert html.render(bare) == html.render(spending)
+    assert html.render_html(bare) == html.render_html(spending)
 
 
 def test_on_a_narrow_screen_every_figure_bears_its_name(sample):
     """The heads of columns are hidden there: the style sheet names cells by their place."""
-    page = html.render(expensive(sample))
+    page = html.render_html(expensive(sample))
     names = dict(re.findall(r'\.cases td:nth-of-type\((\d)\)::before\{content:"([^"]+)"\}', page))
     header = table(page, "3 cases").header[1:]
     assert names == {
@@ -302,33 +303,33 @@ def test_on_a_narrow_screen_every_figure_bears_its_name(sample):
     assert [header[int(place) - 1] for place in "567"] == [names[place] for place in "567"]
     assert ".cases .u td:nth-of-type(-n+7){display:none}" in page
     assert "@media screen and (max-width:72rem)" in page
-    assert ".cases .u td:nth-of-type(-n+5){display:none}" in html.render(sample.session([sample.pair()]))
+    assert ".cases .u td:nth-of-type(-n+5){display:none}" in html.render_html(sample.session([sample.pair()]))
 
 
 def test_hostile_names_of_prices_and_meters_are_escaped(sample):
     for name in ("<script>alert(1)</script>", '"><img src=x>', "{{ 7*7 }}", "\u202eab\n\x1b"):
         price, energy = sample.price(source=name), sample.energy(source=name, scope=name)
-        page = html.render(sample.session([sample.spending(None, energy, price)]))
+        page = html.render_html(sample.session([sample.spending(None, energy, price)]))
         assert Page(page).open == []
         assert (name in page) == ("{{" in name)
         assert Page(page).text.count(plain(name)) >= 3
 
 
 def test_failing_tests_are_open_and_the_others_folded(sample):
-    details = Page(html.render(regressed(sample))).find("details")
+    details = Page(html.render_html(regressed(sample))).find("details")
     assert ["open" in attributes for attributes in details] == [True, False]
 
 
 def test_every_figure_of_the_rows_is_on_the_page(sample):
     session = sample.many(20)
-    text = Page(html.render(session)).text
+    text = Page(html.render_html(session)).text
     for row in rows.rows(session):
-        for figure in (row.p50, row.p95, row.throughput, row.peak_memory, row.word):
+        for figure in (row.p50, row.p95, row.throughput, row.peak_memory, row.verdict_text):
             assert figure in text
 
 
 def test_the_picture_marks_median_p95_expectation_and_limit(sample):
-    page = html.render(regressed(sample))
+    page = html.render_html(regressed(sample))
     drawn = re.findall(r'<use href="#(\w+)" x="([\d.]+)%"', page)
     assert [symbol for symbol, _ in drawn[:4]] == ["limit", "expected", "p95", "p50"]
     assert "cpu-b8, p50 40.0 ms" in Page(page).text
@@ -336,12 +337,12 @@ def test_the_picture_marks_median_p95_expectation_and_limit(sample):
 
 def test_a_strict_failure_says_so_in_the_table(sample):
     pair = sample.pair(verdict=Verdict.SUSPECTED, failed=True)
-    assert "fails the run" in html.render(sample.session([pair]))
+    assert "fails the run" in html.render_html(sample.session([pair]))
 
 
 def test_a_skipped_case_tells_why(sample):
-    fields = {"outcome": Outcome.SKIPPED, "hardware": None, "reason": sample.note(cure="unset it")}
-    page = html.render(sample.session([sample.pair(verdict=Verdict.NOT_MEASURED, result=fields)]))
+    fields = {"outcome": Outcome.SKIPPED, "hardware": None, "reason": sample.note(hint="unset it")}
+    page = html.render_html(sample.session([sample.pair(verdict=Verdict.NOT_MEASURED, result=fields)]))
     text = Page(page).text
     assert sample.note().text in text
     assert "unset it." in text
@@ -350,7 +351,7 @@ def test_a_skipped_case_tells_why(sample):
 
 def test_new_missing_renamed_and_deselected_are_all_listed(sample):
     cases = [sample.case(f"t.py::test_{index}") for index in range(40)]
-    page = html.render(
+    page = html.render_html(
         sample.session(
             new=tuple(cases[:30]),
             missing=(cases[30],),
@@ -367,7 +368,7 @@ def test_new_missing_renamed_and_deselected_are_all_listed(sample):
 def test_nothing_hostile_survives(sample, pages):
     texts = ("<script>alert(1)", "<img src=x", '"><img', "\x1b", "\u202e", "\u200b", "\x00", "\udc80")
     settings = {text: text for text in texts}
-    page = html.render(sample.hostile_session(), settings=settings)
+    page = html.render_html(sample.hostile_session(), settings=settings)
     for text in texts:
         assert text not in page
         assert text not in pages["paired hostile"].markup
@@ -375,7 +376,7 @@ def test_nothing_hostile_survives(sample, pages):
 
 
 def test_hostile_names_are_still_legible(sample):
-    page = html.render(sample.hostile_session())
+    page = html.render_html(sample.hostile_session())
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert r"two\nlines\r\tand a tab" in page
 
@@ -392,7 +393,7 @@ def test_a_session_that_knows_nothing_renders(sample):
         cases=session.cases,
         gate=session.gate,
     )
-    assert "not judged" in html.render(bare)
+    assert "not judged" in html.render_html(bare)
 
 
 def test_extreme_figures_render(sample):
@@ -402,7 +403,7 @@ def test_extreme_figures_render(sample):
             comparisons=(sample.time(baseline=value, effect=value),),
             budgets=(sample.check(limit=value),),
         )
-        assert Page(html.render(sample.session([pair]))).open == [], value
+        assert Page(html.render_html(sample.session([pair]))).open == [], value
 
 
 # Paired runs
@@ -410,7 +411,7 @@ def test_extreme_figures_render(sample):
 
 def test_the_page_has_the_columns_of_a_paired_run(sample):
     session = every_paired_kind(sample)
-    found = next(each for each in tables(html.render(session)) if each.header[-1] == "Verdict")
+    found = next(each for each in tables(html.render_html(session)) if each.header[-1] == "Verdict")
     assert found.header == ["Case", "Was", "Now", "Change", "99 % interval", "Launches", "Verdict"]
     cells = {line[0].rpartition(" | ")[2]: line[1:] for line in found.rows}
     assert len(cells) == len(session.cases)
@@ -423,8 +424,8 @@ def test_the_page_has_the_columns_of_a_paired_run(sample):
 
 def test_times_of_a_paired_run_stand_beside_those_of_the_base(sample):
     pages = {
-        "Base p50": html.render(every_paired_kind(sample)),
-        "Expected p50": html.render(sample.session([sample.pair(comparisons=(sample.time(),))])),
+        "Base p50": html.render_html(every_paired_kind(sample)),
+        "Expected p50": html.render_html(sample.session([sample.pair(comparisons=(sample.time(),))])),
     }
     for header, page in pages.items():
         found = next(each for each in tables(page) if len(each.header) > 6 and each.header[6].endswith("p50"))
@@ -433,19 +434,21 @@ def test_times_of_a_paired_run_stand_beside_those_of_the_base(sample):
 
 def test_what_a_commit_accepts_is_listed_only_where_there_is_any(sample):
     against = msgspec.structs.replace(MAIN, accepted={"test_a*": "it is worth it", "test_b": ""})
-    with_it, without = (html.render(paired(sample, [judged(sample)], against)) for against in (against, MAIN))
+    with_it, without = (
+        html.render_html(paired(sample, [judged(sample)], against)) for against in (against, MAIN)
+    )
     assert with_it.count("<li>") == without.count("<li>") + 2
     assert "<li>test_a*: it is worth it</li>" in with_it
 
 
 def test_the_figures_of_a_paired_run_are_labelled_on_narrow_screens(sample):
     """The header is hidden there: each cell has a label of its own."""
-    labels = re.findall(r'::before\{content:"([^"]+)"\}', html.render(every_paired_kind(sample)))
+    labels = re.findall(r'::before\{content:"([^"]+)"\}', html.render_html(every_paired_kind(sample)))
     assert {"was", "now", "change", "interval", "launches"} <= {each.lower() for each in labels}
 
 
 def test_hostile_revisions_and_trailers_are_escaped_and_made_plain(sample):
-    page = html.render(hostile_paired(sample))
+    page = html.render_html(hostile_paired(sample))
     line, trailers = re.search(r"<p>([^\n]*<strong>.*?)</p>.*?<ul[^>]*>(.*?)</ul>", page, re.DOTALL).groups()
     for place in (line, trailers):
         for spelt in (

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from pytest_infergate.core.model import Estimate, Outcome, Verdict
+from pytest_infergate.core.domain.measurement import Estimate
+from pytest_infergate.core.domain.outcome import Outcome, Verdict
 from pytest_infergate.report import junit
 
 

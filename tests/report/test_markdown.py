@@ -6,6 +6,7 @@ from itertools import pairwise
 from markdown_it import MarkdownIt
 
 from pytest_infergate.report import markdown
+from pytest_infergate.report.columns import Column
 
 NAMES = (
     "tests/test_a.py::test_b[cpu-b8]",
@@ -69,7 +70,8 @@ def test_a_span_of_code_says_the_name():
 def test_a_table_keeps_its_cells():
     for name in NAMES:
         for safe in (markdown.escaped(name), markdown.code(name, cell=True)):
-            tokens = rendered(markdown.table(("first", "second"), [(safe, "last")]))
+            columns = (Column("a", "first", str), Column("b", "second", lambda _: "last"))
+            tokens = rendered(markdown.markdown_table(columns, [name], {"a": lambda _, safe=safe: safe}))
             cells = [after.children for token, after in pairwise(tokens) if token.type == "td_open"]
             assert len(cells) == 2, name
             said = "".join(child.content for child in cells[0]).replace("\u200b", "").strip()
@@ -82,8 +84,20 @@ def test_empty_text_is_no_span():
 
 
 def test_a_table_aligns():
-    text = markdown.table(("a", "b"), [("1", "2")], frozenset({1}))
-    assert text == "| a | b |\n| :-- | --: |\n| 1 | 2 |"
+    columns = (Column("a", "a", str, left=True), Column("b", "b", lambda value: f"{value + 0.5}"))
+    assert markdown.markdown_table(columns, [1]) == "| a | b |\n| :-- | --: |\n| 1 | 1.5 |"
+
+
+def test_cells_are_escaped_and_cut_but_for_those_that_are_formatted():
+    columns = (Column("a", "a", str), Column("b", "b", str))
+    text = markdown.markdown_table(columns, ["*" + "x" * 300], {"b": lambda _: "`*`"}).splitlines()[-1]
+    assert text.startswith("| \\*x")
+    assert text.endswith("… | `*` |")
+    assert text.count("x") == markdown.CELL - 2
+
+
+def test_a_point_between_digits_stays_as_it_is():
+    assert markdown.escaped("1.5 ms, 1. x, www.a.b, .5") == r"1.5 ms, 1\. x, www\.a\.b, \.5"
 
 
 def test_a_block_holds_its_lines():

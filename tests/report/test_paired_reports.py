@@ -18,20 +18,20 @@ from sessions import (
     uncompared,
 )
 
-from pytest_infergate.core.model import Against, Verdict
+from pytest_infergate.core.domain.outcome import Against, Verdict
 from pytest_infergate.errors import StorageError
-from pytest_infergate.report import junit, results
+from pytest_infergate.report import junit, results_json
 
 
 def schema_of_results():
-    return jsonschema.Draft202012Validator(json.loads(results.schema()))
+    return jsonschema.Draft202012Validator(json.loads(results_json.results_schema()))
 
 
 def test_a_paired_session_reads_back_and_meets_the_schema(sample):
     for session in (every_paired_kind(sample), hostile_paired(sample)):
-        written = results.render(session)
+        written = results_json.render_results(session)
         assert schema_of_results().is_valid(json.loads(written))
-        assert results.render(results.parse(written, "r.json")) == written
+        assert results_json.render_results(results_json.parse_results(written, "r.json")) == written
 
 
 def test_what_a_run_was_compared_with_is_kept(sample):
@@ -42,23 +42,23 @@ def test_what_a_run_was_compared_with_is_kept(sample):
         msgspec.structs.replace(MAIN, accepted={"test_*": "worth it", "test_b": ""}),
     ):
         session = paired(sample, [judged(sample)], against)
-        assert results.parse(results.render(session), "r.json").against == against
+        assert results_json.parse_results(results_json.render_results(session), "r.json").against == against
 
 
 def test_a_file_of_before_paired_runs_has_no_opponent(sample):
-    data = json.loads(results.render(sample.session([sample.pair()])))
+    data = json.loads(results_json.render_results(sample.session([sample.pair()])))
     data.pop("against", None)
     assert schema_of_results().is_valid(data)
-    assert results.parse(json.dumps(data), "r.json").against is None
+    assert results_json.parse_results(json.dumps(data), "r.json").against is None
 
 
 def test_a_broken_opponent_is_refused(sample):
-    data = json.loads(results.render(paired(sample, [judged(sample)])))
+    data = json.loads(results_json.render_results(paired(sample, [judged(sample)])))
     for value in ("main", {"launches": "7"}, {"accepted": {"a": 1}}):
         data["against"] = value
         assert not schema_of_results().is_valid(data)
         with pytest.raises(StorageError, match=r"r\.json: \$\.against"):
-            results.parse(json.dumps(data), "r.json")
+            results_json.parse_results(json.dumps(data), "r.json")
 
 
 def test_the_properties_of_a_paired_case(sample):

@@ -3,25 +3,27 @@
 import re
 
 import pytest
-from full_session import advised, full
+from full_session import advised as answers
+from full_session import full
+from sessions import advised
 
-from pytest_infergate.report import charts, html
+from pytest_infergate.report import html
+from pytest_infergate.report.charts import line_charts
 
 LIMIT = 500_000
 """Bytes of a page of 200 cases."""
 
 
 def page(sample, count, *, paired=False):
-    return html.render(
-        full(sample, count, paired=paired), settings={"--infer-devices": "cpu"}, advice=advised(1)
-    )
+    session = advised(full(sample, count, paired=paired), *answers(1))
+    return html.render_html(session, settings={"--infer-devices": "cpu"})
 
 
 def test_two_hundred_cases_with_every_section_stay_under_half_a_megabyte(sample):
     for paired in (False, True):
         text = page(sample, 200, paired=paired)
         assert set(re.findall(r'<h2 id="(\w+)">', text)) >= {
-            "failed", "advice", "cases", "latency", "held", "counters", "changes", "notes", "environment",
+            "failed", "advice", "cases", "latency", "bottlenecks", "counters", "changes", "notes", "environment",
         }  # fmt: skip
         assert text.count('class="picture chart"') == 4  # demand, latency, batches, roofline
         assert ("CO2e" in text) != paired
@@ -49,7 +51,7 @@ COUNT, POINTS = 60, 30
 @pytest.fixture
 def large(sample, monkeypatch):
     """A page with more cases than a picture has points."""
-    monkeypatch.setattr(charts, "MOST_POINTS", POINTS)
+    monkeypatch.setattr(line_charts, "MAX_POINTS", POINTS)
     return page(sample, COUNT)
 
 
@@ -58,7 +60,7 @@ def test_many_cases_are_all_in_the_tables(large):
     assert rows(large, f"{COUNT} cases") == COUNT
     assert rows(large, "Latency of one call") == measured
     assert rows(large, "Work of one call") == measured
-    assert rows(large, "Counted without a clock") == COUNT // 20
+    assert rows(large, "These figures are counted, not timed") == COUNT // 20
     assert large.count('class="w"') == measured  # a whisker each, in the pictures
     assert large.count("<details") >= COUNT // 8
 

@@ -1,22 +1,15 @@
 from __future__ import annotations
 
-from sessions import NOT_DECIDED, differs, judged, time, uncompared
+from sessions import MISSING, NOT_DECIDED, differs, judged, time, uncompared
 
-from pytest_infergate.core.model import (
-    Estimate,
-    Latency,
-    Measurement,
-    Memory,
-    Outcome,
-    Verdict,
-    WarmUp,
-)
-from pytest_infergate.report import rows
-from pytest_infergate.report.rows import Judged, Row
+from pytest_infergate.core.domain.measurement import Estimate, Latency, Measurement, Memory, WarmUp
+from pytest_infergate.core.domain.outcome import Outcome, Verdict
+from pytest_infergate.report import cost_and_energy, rows
+from pytest_infergate.report.rows import CaseParts, Row
 
 
 def shown(row: Row) -> tuple[str, ...]:
-    return row.nodeid, row.p50, row.p95, row.throughput, row.peak_memory, row.budget, row.word
+    return row.nodeid, row.p50, row.p95, row.throughput, row.peak_memory, row.budget, row.verdict_text
 
 
 def test_a_measured_case(sample):
@@ -28,7 +21,7 @@ def test_a_measured_case(sample):
         "43.4 ms",
         "25.0 texts/s",
         "125 MB",
-        "kept",
+        "met",
         "equivalent",
     )
 
@@ -51,13 +44,13 @@ def test_results_and_verdicts_are_paired_and_none_is_dropped(sample):
     lonely = sample.result(two)
     verdicts = (sample.verdict(case=three), sample.verdict(case=one), sample.verdict(case=one))
     session = sample.session([(first, None), (lonely, None), (again, None), *((None, v) for v in verdicts)])
-    assert rows.joined(session) == (
-        Judged(None, verdicts[0]),
-        Judged(first, verdicts[1]),
-        Judged(again, verdicts[2]),
-        Judged(lonely, None),
+    assert rows.paired_with_verdicts(session) == (
+        CaseParts(None, verdicts[0]),
+        CaseParts(first, verdicts[1]),
+        CaseParts(again, verdicts[2]),
+        CaseParts(lonely, None),
     )
-    assert [row.word for row in rows.rows(session)][-1] == "not judged"
+    assert [row.verdict_text for row in rows.rows(session)][-1] == "not judged"
 
 
 def test_extreme_figures_are_shown_without_failing(sample):
@@ -71,20 +64,25 @@ def test_extreme_figures_are_shown_without_failing(sample):
             warm_up=WarmUp(calls=0, seconds=0.0, steady=False),
             memory=Memory(activations=10**18),
         )
-        row = rows.row(Judged(sample.result(measurement=measurement), None))
+        row = rows.row(CaseParts(sample.result(measurement=measurement), None))
         assert row.peak_memory == "1000000 TB"
         assert row.p50, value
         assert "inf" not in row.p50
 
 
 def test_energy_co2e_and_cost_of_a_case(sample):
-    pair = sample.spending(energy=sample.energy(), price=sample.price())
-    (row,) = rows.rows(sample.session([pair]))
-    assert (row.energy, row.co2e, row.cost) == ("12.3 mJ", "1.62 g", "3.31 USD")
-    (row,) = rows.rows(sample.session([sample.spending(energy=sample.estimate())]))
-    assert (row.energy, row.co2e, row.cost) == ("~12.3 mJ", "~1.62 g", "-")
-    (row,) = rows.rows(sample.session([sample.pair()]))
-    assert (row.energy, row.co2e, row.cost) == ("-", "-", "-")
+    for pair, figures in (
+        (
+            sample.spending(energy=sample.energy(), price=sample.price()),
+            ("12.3 mJ", "1.62 g", "3.31 USD", False),
+        ),
+        (sample.spending(energy=sample.estimate()), ("~12.3 mJ", "~1.62 g", "-", True)),
+        (sample.pair(), ("-", "-", "-", False)),
+    ):
+        (row,) = rows.rows(sample.session([pair]))
+        found = cost_and_energy.cost_and_energy(pair[0])
+        assert (found.energy, found.co2e, found.cost, found.estimated) == figures
+        assert (row.energy, row.cost, row.estimated) == (figures[0], *figures[2:])
 
 
 def test_a_figure_has_a_column_where_any_row_has_it(sample):
@@ -96,13 +94,15 @@ def test_a_figure_has_a_column_where_any_row_has_it(sample):
         ({"energy": energy, "price": price}, ("energy", "cost")),
     ):
         shown = rows.rows(sample.session([sample.pair(), sample.spending(**fields)]))
-        assert rows.expenses(shown) == columns
-        assert rows.legend(shown) == ""
+        found = rows.case_columns(shown)
+        assert tuple(column.key for column in found if column in (rows.ENERGY, rows.COST)) == columns
+        assert rows.legend(found, shown) == ""
 
 
 def test_an_estimate_brings_its_legend(sample):
     pairs = [sample.spending(energy=sample.energy()), sample.spending(energy=sample.estimate())]
-    assert rows.legend(rows.rows(sample.session(pairs))).startswith("~ ")
+    shown = rows.rows(sample.session(pairs))
+    assert rows.legend(rows.case_columns(shown), shown).startswith("~ ")
 
 
 def test_workers_of_a_paired_run_cost_nothing(sample):
@@ -110,8 +110,20 @@ def test_workers_of_a_paired_run_cost_nothing(sample):
     time = sample.time(evidence="paired")
     pair = sample.spending(energy=sample.estimate(), price=sample.price(), comparisons=(time,))
     shown = rows.rows(sample.session([pair]))
-    assert rows.expenses(shown) == ()
-    assert rows.legend(shown) == ""
+    columns = rows.case_columns(shown)
+    assert columns == rows.PAIRED_COLUMNS == rows.case_columns((), paired=True)
+    assert rows.legend(columns, shown) == ""
+
+
+def test_every_column_has_a_key_of_its_own_and_reads_every_row(sample):
+    """The table begins with the name and ends with the verdict, which renderers show in their own way."""
+    pairs = [sample.spending(energy=sample.estimate(), price=sample.price()), judged(sample), sample.pair()]
+    shown = rows.rows(sample.session(pairs))
+    for columns in (rows.COLUMNS, rows.PAIRED_COLUMNS):
+        assert len({column.key for column in columns}) == len(columns)
+        assert (columns[0], columns[-1]) == (rows.CASE, rows.VERDICT)
+        for column in columns:
+            assert all(isinstance(column.cell(row), str) and column.cell(row) for row in shown)
 
 
 OVER = Verdict.OVER_BUDGET
@@ -128,9 +140,16 @@ BUDGETS = {
 
 def test_budgets_in_words(sample, snapshot):
     note = sample.note(NOT_DECIDED, code="budget-not-decided")
-    cases = {**BUDGETS, "not decided": [{"metric": "p99_ms", "limit": 50.0, "verdict": OVER, "note": note}]}
+    undecided = {"metric": "p99_ms", "limit": 50.0, "verdict": OVER, "note": note}
+    cases = {
+        **BUDGETS,
+        "not decided": [{**undecided, "missing": MISSING}],
+        "not decided, in a file of 0.1": [undecided],
+        "over, and one not decided": [{**undecided, "missing": MISSING}, {"limit": 40.0, "verdict": OVER}],
+    }
     shown = {
-        name: rows.budget_words([sample.check(**fields) for fields in checks], sample.result())
+        name: ": ".join(rows.budget_parts([sample.check(**fields) for fields in checks], sample.result()))
+        or "-"
         for name, checks in cases.items()
     }
     assert "\n".join(f"{name}: {words}" for name, words in shown.items()) == snapshot
@@ -157,7 +176,7 @@ def test_the_same_note_of_many_cases_is_one_group(sample):
 
 def test_hostile_names_are_spelt_out(sample):
     for row in rows.rows(sample.hostile_session()):
-        assert all(text.isprintable() for text in (*shown(row), row.energy, row.co2e, row.cost))
+        assert all(text.isprintable() for text in (*shown(row), row.energy, row.cost))
     for group in rows.grouped_notes(sample.hostile_session()):
         assert str(group.note).isprintable()
         assert all(nodeid.isprintable() for nodeid in group.nodeids)
@@ -166,31 +185,40 @@ def test_hostile_names_are_spelt_out(sample):
 # Paired runs
 
 
-def pair_of(pair):
-    return rows.row(rows.Judged(*pair)).pair
+def time_of(pair):
+    return rows.row(rows.CaseParts(*pair)).time
 
 
 def test_a_row_says_what_was_and_what_is(sample):
-    assert pair_of(judged(sample, comparisons=(time(sample, Verdict.REGRESSED, 0.087),))) == rows.Pair(
-        was="40.0 ms", now="43.5 ms", change="+8.7 %", interval="+7.7 % to +9.7 %", launches="7"
+    assert time_of(judged(sample, comparisons=(time(sample, Verdict.REGRESSED, 0.087),))) == rows.TimeChange(
+        was="40.0 ms", now="43.5 ms", change="+8.7 %", interval="+7.7 % to +9.7 %", launches="7", paired=True
     )
 
 
 def test_a_row_without_another_side_has_the_candidate_alone(sample):
-    assert pair_of(judged(sample, comparisons=(uncompared(sample, candidate=0.04),))) == rows.Pair(
-        now="40.0 ms"
+    assert time_of(judged(sample, comparisons=(uncompared(sample, candidate=0.04),))) == rows.TimeChange(
+        now="40.0 ms", paired=True
     )
-    assert pair_of(judged(sample, comparisons=(uncompared(sample),))) == rows.Pair()
+    assert time_of(judged(sample, comparisons=(uncompared(sample),))) == rows.TimeChange(paired=True)
 
 
 def test_an_interval_needs_both_ends(sample):
     for bound in ("low", "high"):
-        pair = pair_of(judged(sample, comparisons=(time(sample, **{bound: None}),)))
-        assert (pair.change, pair.interval) == ("+0.3 %", "-")
+        found = time_of(judged(sample, comparisons=(time(sample, **{bound: None}),)))
+        assert (found.change, found.interval) == ("+0.3 %", "-")
 
 
-def test_only_a_paired_time_makes_a_pair(sample):
-    for comparisons in ((sample.time(), sample.memory()), (sample.counter(now=101),), (differs(sample),)):
-        assert pair_of(judged(sample, comparisons=comparisons)) is None
-    assert pair_of((sample.result(), None)) is None
-    assert pair_of(judged(sample, comparisons=(sample.memory(), time(sample)))) is not None
+def test_only_a_time_is_compared_and_a_paired_one_comes_first(sample):
+    for comparisons in ((sample.memory(),), (sample.counter(now=101),), (differs(sample),)):
+        assert time_of(judged(sample, comparisons=comparisons)) is None
+    assert time_of((sample.result(), None)) is None
+    stored = time_of(judged(sample, comparisons=(sample.time(), sample.memory())))
+    assert (stored.paired, stored.was, stored.launches) == (False, "40.0 ms", "-")
+    assert time_of(judged(sample, comparisons=(sample.time(), time(sample)))).paired
+
+
+def test_a_stored_time_has_no_interval_of_a_paired_run(sample):
+    """Tables of several machines may hold both: the bounds of a stored comparison have other levels."""
+    shown = rows.rows(sample.session([judged(sample), judged(sample, comparisons=(sample.time(),))]))
+    (interval,) = (column for column in rows.case_columns(shown) if column.key == "interval")
+    assert [interval.cell(row) for row in shown] == ["-0.7 % to +1.3 %", "-"]

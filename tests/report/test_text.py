@@ -2,16 +2,31 @@ from __future__ import annotations
 
 import re
 
-from sessions import NOT_DECIDED, every_paired_kind, hostile_paired, judged, paired, time, uncompared
+import msgspec
+from sessions import (
+    ASKED,
+    MISSING,
+    NOT_DECIDED,
+    SMALL,
+    answer,
+    every_paired_kind,
+    given,
+    hostile_paired,
+    judged,
+    paired,
+    time,
+    uncompared,
+    unmet,
+)
 
-from pytest_infergate.core.model import Outcome, Verdict
+from pytest_infergate.core.domain.outcome import Outcome, Verdict
 from pytest_infergate.report import rows, text
 
 LONG = "tests/" + "very_" * 40 + "deep/test_model.py::test_embedder"
 
 
 def table(sample, pairs, width):
-    return text.table(rows.rows(sample.session(pairs)), width)
+    return text.case_table(rows.rows(sample.session(pairs)), width)
 
 
 def expensive(sample):
@@ -24,7 +39,7 @@ def expensive(sample):
 
 def undecided(sample):
     note = sample.note(NOT_DECIDED, code="budget-not-decided")
-    check = sample.check("p99_ms", 50.0, Verdict.OVER_BUDGET, note=note)
+    check = sample.check("p99_ms", 50.0, Verdict.OVER_BUDGET, note=note, missing=MISSING)
     return [sample.pair(verdict=Verdict.OVER_BUDGET, failed=True, budgets=(check,))]
 
 
@@ -98,7 +113,7 @@ def test_a_table_keeps_the_width(sample):
 
 
 def test_a_long_table_is_cut_and_counts_the_rest(sample):
-    lines = text.table(rows.rows(sample.many(203))).splitlines()
+    lines = text.case_table(rows.rows(sample.many(203))).splitlines()
     assert len(lines) == 2 + text.ROWS_SHOWN + 1
     assert re.findall(r"\d+", lines[-1]) == ["3"]
 
@@ -112,8 +127,8 @@ def test_a_cut_table_has_energy_and_cost_of_what_it_shows(sample):
 
 def test_an_empty_session_is_its_outcome(sample):
     session = sample.session(headline="passed: no inference case ran")
-    assert text.table(()) == ""
-    assert text.terminal(session) == "passed: no inference case ran"
+    assert text.case_table(()) == ""
+    assert text.terminal_summary(session) == "passed: no inference case ran"
 
 
 def test_lists_are_cut_and_count_the_rest(sample):
@@ -130,7 +145,7 @@ def test_a_note_over_many_cases_is_printed_once(sample):
         rows.NoteGroup(note=note, nodeids=tuple(f"t.py::test_{index}" for index in range(20))),
         rows.NoteGroup(note=other, nodeids=("t.py::test_one[cpu]",)),
     )
-    lines = text.notes(groups).splitlines()[1:]
+    lines = text.note_lines(groups).splitlines()[1:]
     assert lines == ["  20 cases: hidden (unset it)", "  t.py::test_one[cpu]: faults"]
 
 
@@ -151,20 +166,45 @@ def test_a_case_that_was_not_compared_has_no_times_under_was_and_now(sample):
     }
     lost = judged(sample, "test_lost", Verdict.INVALID, (), result=measured)
     session = paired(sample, [judged(sample, "test_fine"), lost])
-    lines = text.table(rows.rows(session), 120).splitlines()
+    lines = text.case_table(rows.rows(session), 120).splitlines()
     (line,) = [line.split() for line in lines if "::test_lost" in line]
     assert line[1:] == ["-", "-", "-", "-", "-", "invalid"]
 
 
 def test_only_a_paired_run_begins_with_what_it_is_compared_with(sample):
     session = paired(sample, [judged(sample)])
-    assert text.terminal(session).startswith(text.opponent(session) + "\n\ncase ")
-    assert "main (merge base 1a2b3c4)" in text.opponent(session)
-    assert text.opponent(sample.session([sample.pair()])) == ""
+    assert text.terminal_summary(session).startswith(text.base_lines(session) + "\n\ncase ")
+    assert "main (merge base 1a2b3c4)" in text.base_lines(session)
+    assert text.base_lines(sample.session([sample.pair()])) == ""
+
+
+def test_advice_of_a_run(snapshot):
+    """Columns give way to names, so that the table keeps its width."""
+    several = given(answer(), SMALL, unmet(), unanswered=ASKED)
+    assert text.advice_lines(None) == ""
+    assert text.advice_lines(several, 140) == snapshot(name="wide")
+    assert text.advice_lines(several, 80) == snapshot(name="narrow")
+    assert text.advice_lines(given(unanswered=ASKED)) == snapshot(name="without an answer")
+    for width in (60, 80, 100, 140):
+        assert max(map(len, text.advice_lines(given(answer(), SMALL), width).splitlines())) <= max(80, width)
+
+
+def test_advice_comes_before_the_outcome(sample):
+    session = msgspec.structs.replace(sample.session([sample.pair()]), advice=given(answer()))
+    blocks = text.terminal_summary(session).split("\n\n")
+    assert blocks[-2] == text.advice_lines(session.advice)
+    assert blocks[-1] == session.gate.headline
+
+
+def test_many_models_are_cut_and_counted():
+    many = given(*(answer(model=f"t.py::test_{index}") for index in range(text.ROWS_SHOWN + 2)))
+    lines = text.advice_lines(many).splitlines()
+    assert len(lines) == 1 + 2 + text.ROWS_SHOWN + 1
+    assert re.findall(r"\d+", lines[-1]) == ["3"]  # their sum is a line, too
 
 
 def test_nothing_that_a_terminal_obeys_is_printed(sample):
     for session in (sample.hostile_session(), hostile_paired(sample)):
         for width in (1, 20, 80, 200):
-            printed = text.terminal(session, width)
+            printed = text.terminal_summary(session, width)
             assert all(line.isprintable() for line in printed.split("\n")), width

@@ -14,10 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from savers import save_counters
 
-from pytest_infergate.core.model import Case, CounterKey, CounterRecord, OperatorWork, Tally
+from pytest_infergate.core.domain.measurement import OperatorWork
+from pytest_infergate.core.domain.records import CounterKey, CounterRecord, Tally
+from pytest_infergate.core.domain.values import Case
 from pytest_infergate.errors import StorageError
-from pytest_infergate.storage import counters
-from pytest_infergate.storage.counters import CounterFiles, file_name
+from pytest_infergate.storage import counter_files
+from pytest_infergate.storage.counter_files import CounterFiles, file_name
 
 MODULE = "tests/test_model.py"
 AVX2 = CounterKey(torch="2.13.0", architecture="avx2")
@@ -38,7 +40,7 @@ HOSTILE = (
     "{0-5}",
     " ",
 )
-RESTORE = "; restore it from version control, or delete it and record anew with --infer-save"
+RESTORE = ". Hint: restore it from version control, or delete it and record it again with --infer-save"
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX only")
 not_root = pytest.mark.skipif(getattr(os, "geteuid", lambda: 0)() == 0, reason="root may do anything")
 needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
@@ -57,11 +59,11 @@ def record(of, *tallies, flops=8):
 
 
 def text(*records, module=MODULE):
-    return counters.encode(module, {each.case: each for each in records})
+    return counter_files.encode_counters(module, {each.case: each for each in records})
 
 
 def decode(written):
-    return counters.decode(written.encode("utf-8", "backslashreplace"), "model.txt")
+    return counter_files.decode_counters(written.encode("utf-8", "backslashreplace"), "model.txt")
 
 
 @pytest.fixture
@@ -82,10 +84,10 @@ def names(folder):
 # The text
 
 GOLDEN = """\
-# Exact counters of "tests/test_model.py": what one call of each case does.
-# Written by pytest --infer-save. Review a change here as you review code.
-# Bytes in bytes; one multiplication and addition are two flops; figures of an operator "in" several
-# places, as layer.{0-5}, are those of each.
+# Exact counters of "tests/test_model.py": the work of one call of each case.
+# Written by pytest --infer-save. Review a change here like a change of code.
+# Sizes are in bytes; a multiplication and an addition are two flops. The figures of an operator "in" several
+# places, for example layer.{0-5}, are those of each place.
 infergate counters 1
 
 case {"test": "tests/test_model.py::test_a", "device": "cpu", "batch_size": 8}
@@ -318,22 +320,22 @@ def test_only_the_module_that_changed_is_rewritten(files, folder):
 
 def test_gone_cases_are_taken_out(files, folder):
     files.record([FIRST, SECOND])
-    assert files.record([], gone=[FIRST.case]) == 1
+    assert files.record([], removed=[FIRST.case]) == 1
     assert files.load() == {SECOND.case: SECOND}
-    assert files.record([], gone=[FIRST.case]) == 0
+    assert files.record([], removed=[FIRST.case]) == 0
 
 
 def test_a_file_without_cases_is_removed(files, folder):
     files.record([FIRST, record(case(module="test_other.py"))])
-    assert files.record([], gone=[FIRST.case]) == 1
+    assert files.record([], removed=[FIRST.case]) == 1
     assert names(folder) == ["test_other.py.txt"]
-    assert files.record([], gone=[case(module="never.py")]) == 0
+    assert files.record([], removed=[case(module="never.py")]) == 0
     assert names(folder) == ["test_other.py.txt"]
 
 
 def test_a_case_that_is_gone_and_measured_stays(files):
     files.record([FIRST])
-    files.record([FIRST], gone=[FIRST.case])
+    files.record([FIRST], removed=[FIRST.case])
     assert files.load() == {FIRST.case: FIRST}
 
 
@@ -490,7 +492,7 @@ def test_conflict_markers_say_how_to_take_one_side(snapshot):
 
 def test_bytes_that_are_no_text():
     with pytest.raises(StorageError, match=r"^model\.txt .*byte 21"):
-        counters.decode(HEAD.encode() + b"\xff", "model.txt")
+        counter_files.decode_counters(HEAD.encode() + b"\xff", "model.txt")
 
 
 def test_what_cannot_be_read_is_named_and_never_overwritten(files, folder):
@@ -501,7 +503,7 @@ def test_what_cannot_be_read_is_named_and_never_overwritten(files, folder):
         for attempt in (
             files.load,
             lambda: files.record([FIRST]),
-            lambda: files.record([], gone=[FIRST.case]),
+            lambda: files.record([], removed=[FIRST.case]),
         ):
             with pytest.raises(StorageError) as caught:
                 pytest.fail(f"{content}: {attempt()}")
@@ -585,7 +587,7 @@ def test_a_file_that_cannot_be_removed(files, folder, monkeypatch):
 
     monkeypatch.setattr(Path, "unlink", refuse)
     with pytest.raises(StorageError, match=r"test_model.py.txt.*Permission denied"):
-        files.record([], gone=[FIRST.case])
+        files.record([], removed=[FIRST.case])
 
 
 # Several writers
@@ -677,7 +679,7 @@ SHAPES = {
 @needs_git
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("style", ["merge", "diff3"])
-def test_the_cure_of_a_conflict_works_as_told(repository, shape, style):
+def test_the_hint_about_a_conflict_works(repository, shape, style):
     common, ours, theirs = SHAPES[shape]
     before = {each.case: each for each in (*common, *ours)}
     assert repository.branches(common, ours, theirs, "-c", f"merge.conflictStyle={style}").returncode == 1
@@ -730,7 +732,7 @@ def test_lines_of_both_sides_in_one_case_are_refused(repository):
         record(case(), tally(**dict.fromkeys([*names, *more], 1))) for more in ([], ["aa"], ["am"])
     )
     assert repository.branches([common], [ours], [theirs]).returncode == 0
-    with pytest.raises(StorageError, match=r"line 25: .*17 .*16"):
+    with pytest.raises(StorageError, match=r"line 25: .*16 .*17"):
         repository.load()
 
 

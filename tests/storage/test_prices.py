@@ -3,16 +3,17 @@
 import csv
 import sys
 import types
+from datetime import date
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pytest_infergate.core import cost
-from pytest_infergate.core.cost import Instance
+from pytest_infergate.core.domain import hardware_names, instance_types
+from pytest_infergate.core.domain.instance_types import Instance
 from pytest_infergate.errors import StorageError
-from pytest_infergate.storage import prices
+from pytest_infergate.storage import price_catalogues, prices
 
 HEADER = "provider,region,name,vcpus,usd_per_hour,as_of"
 ROW = "aws,us-east-1,c7i.xlarge,4,0.1785,2026-07-20"
@@ -30,7 +31,7 @@ def table(tmp_path):
     return write
 
 
-def refused(path, read=prices.read):
+def refused(path, read=prices.read_prices):
     with pytest.raises(StorageError) as caught:
         read(path)
     return str(caught.value).removeprefix(f"{path}: ")
@@ -48,18 +49,18 @@ def said(note, path):
 
 
 def test_our_own_table_is_sound():
-    instances, notes = prices.load()
+    instances, notes = prices.load_prices()
     assert notes == ()
     assert len({(one.provider, one.region, one.name) for one in instances}) == len(instances) >= 25
     for one in instances:
         assert one.source
         assert one.spot_usd_per_hour is None or one.spot_usd_per_hour < one.usd_per_hour
         assert 0 < one.usd_per_hour < 100
-        assert one.accelerator_count == 0 or cost.accelerator_model(one.accelerator).model
+        assert one.accelerator_count == 0 or hardware_names.accelerator_model(one.accelerator).model
 
 
 def test_our_own_table_has_what_people_rent():
-    instances, _ = prices.default()
+    instances, _ = prices.default_prices()
     names = {one.name for one in instances}
     assert {"c7i.xlarge", "c7a.xlarge", "c7g.xlarge", "c8g.xlarge", "m7i.xlarge"} <= names
     assert {"n2-standard-4", "c3-standard-4", "Standard_D4s_v5"} <= names
@@ -70,13 +71,13 @@ def test_our_own_table_has_what_people_rent():
 
 def test_prices_as_published():
     for name, price, spot, as_of in [
-        ("aws/c7i.xlarge", 0.1785, None, "2026-07-20"),
-        ("aws/g6e.xlarge", 1.861, 0.9154, "2026-07-20"),
-        ("gcp/g2-standard-4", 0.76, 0.23, "2026-06-23"),
-        ("azure/Standard_NC24ads_A100_v4", 3.673, None, "2026-06-18"),
-        ("lambda/gpu_1x_h100_sxm5", 4.29, None, ""),
+        ("aws/c7i.xlarge", 0.1785, None, date(2026, 7, 20)),
+        ("aws/g6e.xlarge", 1.861, 0.9154, date(2026, 7, 20)),
+        ("gcp/g2-standard-4", 0.76, 0.23, date(2026, 6, 23)),
+        ("azure/Standard_NC24ads_A100_v4", 3.673, None, date(2026, 6, 18)),
+        ("lambda/gpu_1x_h100_sxm5", 4.29, None, None),
     ]:
-        one = cost.find(prices.default()[0], name)
+        one = instance_types.find_instance(prices.default_prices()[0], name)
         assert (one.usd_per_hour, one.spot_usd_per_hour, one.as_of) == (price, spot, as_of), (
             name,
             price,
@@ -86,12 +87,12 @@ def test_prices_as_published():
 
 
 def test_our_own_table_is_in_the_form_that_is_written(tmp_path):
-    instances, _ = prices.default()
-    prices.write(tmp_path / "out.csv", instances)
+    instances, _ = prices.default_prices()
+    prices.write_prices(tmp_path / "out.csv", instances)
     ours = Path(prices.__file__).parents[1] / "data" / "prices.csv"
     with ours.open(newline="") as one, (tmp_path / "out.csv").open(newline="") as other:
         before, after = list(csv.reader(one)), list(csv.reader(other))
-    assert before[0] == after[0] == list(prices.COLUMNS)
+    assert before[0] == after[0] == list(prices.CSV_COLUMNS)
     assert sorted(before) == sorted(after)
 
 
@@ -104,7 +105,7 @@ def test_a_row_is_read(table):
         "spot_usd_per_hour,as_of,source",
         'lab, cellar ,"box, the big one",16,64,L4,2,AMD 7R13,1.5,0.5,2026-01-02,invoice',
     )
-    assert prices.read(path) == (
+    assert prices.read_prices(path) == (
         (
             Instance(
                 provider="lab",
@@ -117,7 +118,7 @@ def test_a_row_is_read(table):
                 cpu_model="AMD 7R13",
                 usd_per_hour=1.5,
                 spot_usd_per_hour=0.5,
-                as_of="2026-01-02",
+                as_of=date(2026, 1, 2),
                 source="invoice",
             ),
         ),
@@ -126,19 +127,19 @@ def test_a_row_is_read(table):
 
 
 def test_what_is_not_said_is_absent(table):
-    ((one,), notes) = prices.read(table("\ufeff" + HEADER, "", ROW, ",,,,,"))
+    ((one,), notes) = prices.read_prices(table("\ufeff" + HEADER, "", ROW, ",,,,,"))
     assert (one.memory_gib, one.accelerator, one.accelerator_count, one.cpu_model) == (None, None, 0, None)
     assert (one.spot_usd_per_hour, one.source, notes) == (None, "", ())
 
 
 def test_an_accelerator_alone_is_one(table):
-    ((one,), _) = prices.read(table(HEADER + ",accelerator", ROW + ",L4"))
+    ((one,), _) = prices.read_prices(table(HEADER + ",accelerator", ROW + ",L4"))
     assert (one.accelerator, one.accelerator_count) == ("L4", 1)
 
 
 def test_columns_come_in_any_order_and_case(table):
     path = table("AS_OF,USD_per_hour,name,region,provider,vCPUs", "2026-07-20,1e-1,x,r,p,2")
-    ((one,), _) = prices.read(path)
+    ((one,), _) = prices.read_prices(path)
     assert (one.full_name, one.usd_per_hour, one.vcpus) == ("p/x", 0.1, 2)
 
 
@@ -165,7 +166,7 @@ def test_a_cell_that_cannot_be_is_refused(table, snapshot):
         *(("0.1785", text) for text in usd),
         *((",4,", f",{text},") for text in ("", "1234567890", "0", "4.5", "-4", "٤")),
         *(("aws", ""), ("us-east-1", "  "), ("c7i.xlarge", "")),
-        *(("2026-07-20", text) for text in ("20.7.2026", "2026-02-30", "20260720")),
+        *(("2026-07-20", text) for text in ("20.7.2026", "2026-02-30", "2026-13-45", "20260720")),
     ]
     rows = [ROW.replace(before, after, 1) for before, after in cells]
     assert {row: refused(table(HEADER, row)) for row in rows} == snapshot
@@ -180,15 +181,15 @@ def test_an_optional_cell_that_cannot_be_is_refused(table, snapshot):
 def test_a_file_that_cannot_be_read(tmp_path):
     assert str(tmp_path / "no.csv") in refused(tmp_path / "no.csv")
     with pytest.raises(StorageError):
-        prices.read(tmp_path)
+        prices.read_prices(tmp_path)
     (tmp_path / "x.csv").write_bytes(b"name\xff")
     assert "byte 4" in refused(tmp_path / "x.csv")
 
 
 def test_a_file_that_is_too_large(table, monkeypatch):
     path = table(HEADER, ROW)
-    prices.read(path)
-    monkeypatch.setattr(prices, "MOST_BYTES", 10)
+    prices.read_prices(path)
+    monkeypatch.setattr(prices, "MAX_TABLE_BYTES", 10)
     assert "10 B" in refused(path)
 
 
@@ -199,7 +200,7 @@ def test_a_spot_price_above_the_one_on_demand_is_dropped(table, snapshot):
         ROW.replace("c7i", "c8i") + ",0.1785",
         ROW.replace("c7i", "c9i") + ",0.2",
     )
-    instances, (note,) = prices.read(path)
+    instances, (note,) = prices.read_prices(path)
     assert [one.spot_usd_per_hour for one in instances] == [None, 0.1785, None]
     assert note.code == "spot-dropped"
     assert said(note, path) == snapshot
@@ -207,21 +208,21 @@ def test_a_spot_price_above_the_one_on_demand_is_dropped(table, snapshot):
 
 def test_the_users_row_wins(table):
     path = table(HEADER, ROW.replace("0.1785", "0.1"), ROW.replace("us-east-1", "eu-west-1"))
-    instances, notes = prices.load([path])
-    assert len(instances) == len(prices.default()[0]) + 1
+    instances, notes = prices.load_prices([path])
+    assert len(instances) == len(prices.default_prices()[0]) + 1
     assert [one.usd_per_hour for one in instances if one.name == "c7i.xlarge"] == [0.1, 0.1785]
     assert notes == ()
 
 
 def test_of_two_tables_the_later_wins(table):
     paths = [table(HEADER, ROW.replace("0.1785", text), name=f"{text}.csv") for text in ("0.3", "0.4")]
-    instances, _ = prices.load(paths)
+    instances, _ = prices.load_prices(paths)
     assert [one.usd_per_hour for one in instances if one.name == "c7i.xlarge"] == [0.4]
 
 
 def test_prices_of_one_accelerator_far_apart_are_doubted(table, snapshot):
     path = table(HEADER + ",accelerator", "aws,eu-west-1,g6.xlarge,4,1.7,2026-07-20,L4")
-    _, notes = prices.load([path])
+    _, notes = prices.load_prices([path])
     assert codes(notes) == ["prices-doubtful"]
     assert said(notes[0], path) == snapshot
 
@@ -242,7 +243,7 @@ written = st.builds(
     cpu_model=st.none() | names,
     usd_per_hour=st.floats(0.01, 100),
     spot_usd_per_hour=st.none() | st.floats(0.0001, 0.01),
-    as_of=st.dates().map(str),
+    as_of=st.none() | st.dates(),
     source=names,
 )
 
@@ -256,8 +257,8 @@ written = st.builds(
 @given(st.lists(written, max_size=4, unique_by=lambda one: (one.provider, one.region, one.name)))
 def test_what_is_written_is_read(tmp_path, instances):
     path = tmp_path / "out.csv"
-    prices.write(path, instances)
-    found, notes = prices.read(path)
+    prices.write_prices(path, instances)
+    found, notes = prices.read_prices(path)
     assert notes == ()
     assert [(one.provider, one.region, one.name) for one in found] == sorted(
         (one.provider, one.region, one.name) for one in instances
@@ -275,7 +276,7 @@ def test_what_is_written_is_read(tmp_path, instances):
 def test_a_place_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="cannot write"):
-        prices.write(tmp_path / "file" / "out.csv", prices.default()[0])
+        prices.write_prices(tmp_path / "file" / "out.csv", prices.default_prices()[0])
 
 
 # Catalogues of others
@@ -294,8 +295,8 @@ def test_a_catalogue_of_offers(table):
         "c7i.48xlarge,eu-west-1,8.6,192,384.0,0,,,False,",
         name="aws.csv",
     )
-    instances, notes = prices.import_catalog(path, as_of="2026-07-01")
-    shared = {"provider": "aws", "as_of": "2026-07-01", "source": "aws.csv"}
+    instances, notes = price_catalogues.import_catalog(path, as_of="2026-07-01")
+    shared = {"provider": "aws", "as_of": date(2026, 7, 1), "source": "aws.csv"}
     assert instances == (
         Instance(
             region="eu-west-1", name="c7i.48xlarge", vcpus=192, memory_gib=384.0, cpu_model="Intel 8488C",
@@ -320,14 +321,14 @@ def test_a_catalogue_of_skypilot(table):
         "m7i.xlarge,,,4.0,16.0,0.2,0.09,us-east-1,a",
         "m7i.xlarge,,,4.0,16.0,0.2,0.08,us-east-1,b",
     )
-    instances, notes = prices.import_catalog(path, provider="Lambda")
+    instances, notes = price_catalogues.import_catalog(path, provider="Lambda")
     assert [
         (one.full_name, one.accelerator, one.accelerator_count, one.spot_usd_per_hour) for one in instances
     ] == [
         ("lambda/gpu_1x_h100_pcie", "H100-PCIE", 1, None),
         ("lambda/m7i.xlarge", None, 0, 0.08),
     ]
-    assert [one.as_of for one in instances] == ["", ""]
+    assert [one.as_of for one in instances] == [None, None]
     assert notes == ()
 
 
@@ -338,16 +339,16 @@ def test_a_table_of_facts_with_columns_of_its_own(table):
         'aws,us-east-1,g6e.xlarge,L40S,1,4,32.0,1.861,0.9154,2026-07-20,"a, b",x86_64,AMD 7R13',
         "lambda,us-east-1,cpu_4x_general,,0,4,16,0.2,,,catalogue,x86_64,",
     )
-    instances, notes = prices.import_catalog(path)
+    instances, notes = price_catalogues.import_catalog(path)
     assert instances == (
         Instance(
             provider="aws", region="us-east-1", name="g6e.xlarge", vcpus=4, memory_gib=32.0, accelerator="L40S",
             accelerator_count=1, cpu_model="AMD 7R13", usd_per_hour=1.861, spot_usd_per_hour=0.9154,
-            as_of="2026-07-20", source="a, b",
+            as_of=date(2026, 7, 20), source="a, b",
         ),
         Instance(
             provider="lambda", region="us-east-1", name="cpu_4x_general", vcpus=4, memory_gib=16.0,
-            usd_per_hour=0.2, as_of="", source="catalogue",
+            usd_per_hour=0.2, source="catalogue",
         ),
     )  # fmt: skip
     assert notes == ()
@@ -367,7 +368,7 @@ def test_what_cannot_be_a_price_is_left_out_and_counted(table, snapshot):
         "nameless,r,1.0,4,16.0,2,,,False,",
         "spot-only,r,1.0,4,16.0,0,,,True,",
     )
-    instances, (note,) = prices.import_catalog(path)
+    instances, (note,) = price_catalogues.import_catalog(path)
     assert [one.name for one in instances] == ["ok"]
     assert note.code == "prices-left-out"
     assert said(note, path) == snapshot
@@ -381,7 +382,7 @@ def test_a_catalogue_that_contradicts_itself_is_doubted(table, snapshot):
         "b,r,9.80,4,16.0,1,L4,24,False,",
         "b,r,9.90,4,16.0,1,L4,24,True,",
     )
-    instances, notes = prices.import_catalog(path)
+    instances, notes = price_catalogues.import_catalog(path)
     assert [(one.usd_per_hour, one.spot_usd_per_hour) for one in instances] == [(1.2, None), (9.8, None)]
     assert codes(notes) == ["prices-contradictory", "spot-dropped", "prices-doubtful"]
     assert [said(note, path) for note in notes] == snapshot
@@ -393,12 +394,13 @@ def test_a_file_that_is_no_catalogue_is_refused(table, snapshot):
         [GPUHUNT + ",eur_per_hour", "a,r,1,4,16,0,,,False,,1"],
         [GPUHUNT, "a,r,,4,16,0,,,False,"],
     ]
-    assert [refused(table(*lines), prices.import_catalog) for lines in files] == snapshot
+    assert [refused(table(*lines), price_catalogues.import_catalog) for lines in files] == snapshot
 
 
 def test_a_day_that_is_none_is_refused(table):
-    with pytest.raises(StorageError, match="'July'"):
-        prices.import_catalog(table(GPUHUNT, "a,r,1,4,16,0,,,False,"), as_of="July")
+    for text in ("July", "2026-13-45"):
+        with pytest.raises(StorageError, match=repr(text)):
+            price_catalogues.import_catalog(table(GPUHUNT, "a,r,1,4,16,0,,,False,"), as_of=text)
 
 
 # gpuhunt
@@ -446,11 +448,11 @@ def test_fresh_prices_carry_the_day_of_the_catalogue(monkeypatch):
         [offer(), offer(price=0.3, spot=True), offer(gpu_name=None, gpu_count=0, instance_name="c7i")]
     )
     monkeypatch.setitem(sys.modules, "gpuhunt", module)
-    instances, notes = prices.refresh(["aws"])
+    instances, notes = price_catalogues.refresh(["aws"])
     assert module.Catalog.asked == ["aws"]
     assert [(one.full_name, one.as_of, one.source) for one in instances] == [
-        ("aws/c7i", "2026-07-15", "gpuhunt 20260715-3"),
-        ("aws/g6.xlarge", "2026-07-15", "gpuhunt 20260715-3"),
+        ("aws/c7i", date(2026, 7, 15), "gpuhunt 20260715-3"),
+        ("aws/g6.xlarge", date(2026, 7, 15), "gpuhunt 20260715-3"),
     ]
     assert (instances[1].usd_per_hour, instances[1].spot_usd_per_hour) == (0.8048, 0.3)
     assert notes == ()
@@ -458,13 +460,13 @@ def test_fresh_prices_carry_the_day_of_the_catalogue(monkeypatch):
 
 def test_a_catalogue_without_a_day_is_of_today(monkeypatch):
     monkeypatch.setitem(sys.modules, "gpuhunt", catalogue([offer()], version="latest"))
-    monkeypatch.setattr(prices, "today", lambda: "2026-08-01")
-    assert prices.refresh(["aws"])[0][0].as_of == "2026-08-01"
+    monkeypatch.setattr(price_catalogues, "today", lambda: date(2026, 8, 1))
+    assert price_catalogues.refresh(["aws"])[0][0].as_of == date(2026, 8, 1)
 
 
 def test_a_provider_that_could_not_be_fetched_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "gpuhunt", catalogue([offer()]))
-    _, (note,) = prices.refresh()
+    _, (note,) = price_catalogues.refresh()
     assert all(name in note.text for name in ("azure", "lambdalabs", "nebius", "runpod"))
     assert "aws" not in note.text
 
@@ -472,7 +474,7 @@ def test_a_provider_that_could_not_be_fetched_is_named(monkeypatch):
 def unfetched(*providers):
     """What is said of prices that cannot be fetched."""
     with pytest.raises(StorageError) as caught:
-        pytest.fail(f"fetched {prices.refresh(*providers)}")
+        pytest.fail(f"fetched {price_catalogues.refresh(*providers)}")
     return str(caught.value)
 
 
@@ -495,4 +497,19 @@ def test_a_provider_without_prices_is_no_table(monkeypatch):
 
 
 def test_today_is_a_day():
-    assert prices._is_day(prices.today())
+    assert isinstance(prices.today(), date)
+
+
+def test_only_days_that_exist_are_days():
+    assert prices.parse_date("2028-02-29") == date(2028, 2, 29)
+    for text in (
+        "2026-13-45",
+        "2026-02-29",
+        "20260720",
+        "2026-7-2",
+        "2026-07-20T00:00:00",
+        "0",
+        "",
+        "2026-W30-1",
+    ):
+        assert prices.parse_date(text) is None, text

@@ -1,0 +1,3 @@
+from pytest_infergate.cli.main import main
+
+main()

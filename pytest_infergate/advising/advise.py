@@ -1,0 +1,159 @@
+"""Advice from measured results: `(sessions, questions, prices) -> Recommendations`.
+
+The plugin advises on a run once, when it finishes, and `infergate advise` answers questions about stored
+results. Both use the functions of this module, so that they agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
+
+from pytest_infergate.core.advice import deployments, recommendation
+from pytest_infergate.core.advice.demand import Backlog
+from pytest_infergate.core.advice.deployments import Deployment
+from pytest_infergate.core.advice.planning import Question
+from pytest_infergate.core.advice.priced_deployments import PricedDeployment, priced_deployments
+from pytest_infergate.core.advice.recommendation import Job
+from pytest_infergate.core.domain import instance_types
+from pytest_infergate.core.domain.advice_values import Demand, Recommendations
+from pytest_infergate.core.domain.instance_types import Instance
+from pytest_infergate.core.domain.outcome import Session
+from pytest_infergate.core.domain.values import Note
+from pytest_infergate.errors import ConfigurationError
+from pytest_infergate.runner.price_lookup import PriceList
+from pytest_infergate.storage.prices import today
+
+OWN: Final = "own"
+"""Provider of machines that the user owns, at a price that the user specifies."""
+
+
+class ModelOffers(NamedTuple):
+    """The priced deployments of one model, and notes on those that were left out."""
+
+    priced: tuple[PricedDeployment, ...]
+    notes: tuple[Note, ...]
+
+
+def advise_run(session: Session, prices: PriceList, demand: Demand | None) -> Recommendations | None:
+    """Advise on each model of a run that has a demand; ``None`` if no model has one.
+
+    `demand` applies to every model; without it each model has the demand of its own test. There is no
+    latency limit, because a budget for p95 applies to a single caller. A paired run gets no advice, because
+    its times are only valid for its own workers.
+
+    Raises `StorageError` for a price table that cannot be read, and `ConfigurationError` for an instance type
+    that is not in the table.
+    """
+    if session.against is not None:
+        return None
+    questions = {}
+    for result in session.cases:
+        asked = demand
+        if asked is None and result.demand and result.streams is None:
+            asked = Demand(rate=result.demand)
+        elif asked is None and result.demand and result.streams is not None:
+            asked = Demand(rate=result.demand, pattern="periodic", streams=result.streams)
+        if asked is not None:
+            model = deployments.model_name(result.case)
+            questions[model] = Question(demand=asked, utilisation=prices.pricing.utilisation)
+    if not questions:
+        return None
+    # The price table is only read if a question needs it.
+    known = prices.instances
+    offers = price_models([session], known, configured_machines(prices.pricing.instances, known))
+    given = answer_questions(offers, questions)
+    return given if given.answers or given.unanswered else None
+
+
+def price_models(
+    sessions: Sequence[Session], known: Sequence[Instance], specified: Mapping[str, Instance]
+) -> dict[str, ModelOffers]:
+    """Price the measured deployments of each model.
+
+    `known` is the price table. `specified` maps a device, or the beginning of a hardware class, to an
+    instance type; other machines are looked up by their class.
+    """
+    left = deployments.left_out(sessions)
+    models: dict[str, list[Deployment]] = {model: [] for model in left}
+    for deployment in deployments.deployments(sessions):
+        models.setdefault(deployment.model, []).append(deployment)
+    offers = {}
+    for model, measured in sorted(models.items()):
+        priced, notes = priced_deployments(measured, known, specified)
+        offers[model] = ModelOffers(tuple(priced), (*notes, *left.get(model, ())))
+    return offers
+
+
+def require_offers(offers: Mapping[str, ModelOffers]) -> None:
+    """Raise `ConfigurationError` if no deployment of any model has a price."""
+    # One priced model is sufficient for an answer: the others get a note.
+    if any(each.priced for each in offers.values()):
+        return
+    notes = list(dict.fromkeys(note for each in offers.values() for note in each.notes))
+    questions = [str(note) for note in notes if note.hint]
+    if questions:
+        raise ConfigurationError("; ".join(questions))
+    reason = "".join(f": {note}" for note in notes[:1])
+    raise ConfigurationError(
+        f"the results contain no case with usable times{reason}. Hint: run the tests with --infer-json and "
+        "without --infer-against"
+    )
+
+
+def answer_questions(offers: Mapping[str, ModelOffers], questions: Mapping[str, Question]) -> Recommendations:
+    """Answer the question about each model with a price; others get notes on what is missing."""
+    answers = []
+    unanswered = {}
+    for model, (priced, notes) in offers.items():
+        if model not in questions:
+            continue
+        if not priced:
+            unanswered[model] = notes
+            continue
+        # The user specifies the price of an own machine, so it is never outdated.
+        rented = [each.instance for each in priced if each.instance.provider != OWN]
+        old = instance_types.stale_price_note(rented, today())
+        all_notes = (*notes, *(() if old is None else (old,)))
+        answers.append(recommendation.advise(questions[model], priced, all_notes))
+    return Recommendations(answers=tuple(answers), unanswered=unanswered)
+
+
+def plan_backlogs(work: Backlog, offers: Mapping[str, ModelOffers]) -> dict[str, tuple[Job, ...]]:
+    """Plan a backlog for each model with a price. Raises `ValueError` for a deadline that is too early."""
+    return {
+        model: recommendation.plan_backlog(work, each.priced) for model, each in offers.items() if each.priced
+    }
+
+
+def configured_machines(
+    instances: Mapping[str, str | float], known: Sequence[Instance]
+) -> dict[str, Instance]:
+    """Return the instance types of the table ``[tool.infergate.instances]``, by device."""
+    where = "pyproject.toml: [tool.infergate.instances]"
+    return {
+        device: own_machine(device, value) if isinstance(value, float) else named_machine(value, known, where)
+        for device, value in instances.items()
+    }
+
+
+def named_machine(name: str, known: Sequence[Instance], where: str) -> Instance:
+    """Find an instance type by name. Raises `ConfigurationError`, which begins with `where`, if unknown."""
+    try:
+        return instance_types.find_instance(known, name)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"{where}: {error} (infergate prices list shows all instance types, --prices FILE adds others)"
+        ) from None
+
+
+def own_machine(machine: str, usd_per_hour: float) -> Instance:
+    """Return an instance for a machine that the user owns."""
+    return Instance(
+        provider=OWN,
+        region="",
+        name=f"own {machine}",
+        vcpus=0,
+        memory_gib=None,
+        usd_per_hour=usd_per_hour,
+    )

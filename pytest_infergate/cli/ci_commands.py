@@ -1,0 +1,82 @@
+"""Commands for continuous integration: ci, comment and init."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pytest_infergate.cli.exit_codes import ExitCode
+
+
+@click.command("ci")
+@click.option(
+    "--against",
+    default="",
+    metavar="REV",
+    help="Revision to compare with call by call: auto for the base of the event (default), "
+    "none for the stored baseline, latest-tag for the last tag.",
+)
+@click.option("--devices", default="", metavar="NAMES", help="Passed to pytest as --infer-devices.")
+@click.option("--baseline", default="", metavar="FOLDER", help="Passed to pytest as --infer-baseline.")
+@click.option(
+    "--save",
+    is_flag=True,
+    help="Record this session in the baseline; compares with no revision unless --against is given.",
+)
+@click.option("--report", default="", metavar="FILE", help="HTML report to write.")
+@click.option("--json", default="results.json", show_default=True, metavar="FILE", help="Results to write.")
+@click.option(
+    "--markdown",
+    default="",
+    metavar="FILE",
+    help="Markdown summary to write, in addition to that of the CI service.",
+)
+@click.option("--arguments", default="", help="Arguments for pytest as a single text, split like in a shell.")
+@click.argument("rest", nargs=-1, type=click.UNPROCESSED, metavar="[-- PYTEST ARGUMENTS]")
+def ci_command(**options: Any) -> int:
+    """Run the gate in CI, and publish the outcome.
+
+    Finds the base of the event, fetches its history, and runs pytest. The exit code is that of pytest.
+    """
+    from pytest_infergate.cli.ci import GateRequest, run_gate
+
+    return run_gate(GateRequest(**options), os.environ, Path.cwd(), click.echo)
+
+
+@click.command("comment")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--repo", required=True, metavar="OWNER/NAME", help="Repository of the pull request.")
+@click.option(
+    "--run-id", required=True, type=click.IntRange(min=1), help="Id of the workflow run that measured."
+)
+@click.option("--author", default="github-actions[bot]", show_default=True, help="Login of the token.")
+def comment_command(files: tuple[Path, ...], repo: str, run_id: int, author: str) -> int:
+    """Comment on the pull request of a workflow run.
+
+    Writes the results as a single comment, which later runs update. The token is read from GITHUB_TOKEN.
+    """
+    from pytest_infergate.cli.github_comment import api_of, publish
+
+    published = publish(files, run_id, api_of(repo, os.environ), author=author)
+    click.echo(published.text)
+    return ExitCode.DONE if published.usable else ExitCode.USAGE
+
+
+@click.command("init")
+@click.option("--yes", is_flag=True, help="Write without asking.")
+def init_command(*, yes: bool) -> None:
+    """Set up the gate in a repository.
+
+    Writes workflows for GitHub and a first test. Existing files are not changed.
+    """
+    from pytest_infergate.cli.init_command import plan_starter, preview, write_files
+
+    plan = plan_starter(Path.cwd())
+    click.echo(preview(plan))
+    # The preview comes first, so that the user knows what the question is about.
+    if plan.files and (yes or click.confirm("Write these files?", default=True)):
+        for path in write_files(plan):
+            click.echo(f"wrote {path}")

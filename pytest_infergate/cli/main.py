@@ -1,0 +1,80 @@
+"""The ``infergate`` command: its entry point, and the exit codes of errors."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from pytest_infergate import __version__
+from pytest_infergate.cli.advise_command import advise_command
+from pytest_infergate.cli.ci_commands import ci_command, comment_command, init_command
+from pytest_infergate.cli.exit_codes import ExitCode
+from pytest_infergate.cli.price_commands import prices_command
+from pytest_infergate.cli.results_commands import (
+    gate_command,
+    merge_command,
+    replay_command,
+    report_command,
+    schema_command,
+)
+from pytest_infergate.errors import InfergateError
+
+
+# Otherwise click shows the help and exits with 2, which means undecided here.
+@click.group(no_args_is_help=False)
+@click.version_option(__version__, message="%(prog)s %(version)s")
+def infergate() -> None:
+    """Work with results and baselines of pytest-infergate."""
+
+
+for _command in (
+    advise_command,
+    ci_command,
+    comment_command,
+    gate_command,
+    init_command,
+    merge_command,
+    prices_command,
+    replay_command,
+    report_command,
+    schema_command,
+):
+    infergate.add_command(_command)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command and exit with an `ExitCode`; ``ci`` exits with the code of pytest."""
+    try:
+        code = _invoke(sys.argv[1:] if arguments is None else list(arguments))
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        code = ExitCode.USAGE
+    except InfergateError as error:
+        from pytest_infergate.report.sanitize import plain
+
+        click.echo(f"Error: {plain(str(error))}", err=True)
+        code = ExitCode.USAGE
+    except (click.Abort, KeyboardInterrupt):
+        code = ExitCode.INTERRUPTED
+    except OSError as error:
+        # Python flushes the output again when it exits, and would report the same error again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = ExitCode.PIPE_CLOSED
+        if not isinstance(error, BrokenPipeError):
+            click.echo(f"Error: cannot write the output: {error.strerror}", err=True)
+            code = ExitCode.USAGE
+    sys.exit(code)
+
+
+def _invoke(arguments: list[str]) -> int:
+    """Run the command without click's standalone mode, whose exit code 2 means bad usage."""
+    try:
+        with infergate.make_context("infergate", arguments) as context:
+            code = infergate.invoke(context)
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    return int(code or ExitCode.DONE)

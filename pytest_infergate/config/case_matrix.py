@@ -1,0 +1,84 @@
+"""The cases of a test: the axes that the command line requests, narrowed by the marker."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import NamedTuple, TypeVar
+
+from pytest_infergate.config.marker import Marker
+from pytest_infergate.config.settings import Settings
+
+_T = TypeVar("_T")
+
+
+class Axes(NamedTuple):
+    """One value of every axis and the id that pytest shows, or the reason why a test has no case."""
+
+    id: str
+    device: str = ""
+    dtype: str | None = None
+    batch_size: int = 1
+    threads: int | None = None
+    deselected: str | None = None
+    """Reason why the test has no case in this run; ``None`` for a case."""
+
+
+def axes(marker: Marker, settings: Settings, devices: tuple[str, ...]) -> list[Axes]:
+    """Return the product of all axes. `devices` are the requested ones, with ``auto`` resolved.
+
+    A run that does not measure has one case: the CPU and the first value of every other axis.
+    """
+    # A plain test run needs one case of each test, as fast as possible.
+    if not settings.measuring:
+        return list(
+            _cross(("cpu",), _first(marker.dtypes), _first(marker.batch_sizes), _first(marker.threads))
+        )
+    both_devices = _narrowed(devices, marker.devices) or ()
+    dtypes = _narrowed(settings.dtypes, marker.dtypes)
+    threads = _narrowed(settings.threads, marker.threads)
+    for name, both, requested, allowed in (
+        ("devices", both_devices, devices, marker.devices),
+        ("dtypes", dtypes, settings.dtypes, marker.dtypes),
+        ("threads", threads, settings.threads, marker.threads),
+    ):
+        # An empty axis means that the request and the marker exclude each other.
+        if both == ():
+            reason = f"{name}: {_listed(requested)} requested, the marker allows {_listed(allowed)}"
+            return [Axes("deselected", deselected=reason)]
+    return list(_cross(both_devices, dtypes, marker.batch_sizes, threads))
+
+
+def _cross(
+    devices: tuple[str, ...],
+    dtypes: tuple[str, ...] | None,
+    batch_sizes: tuple[int, ...] | None,
+    threads: tuple[int, ...] | None,
+) -> Iterator[Axes]:
+    for device, dtype, batch_size, count in itertools.product(
+        devices, dtypes or (None,), batch_sizes or (1,), threads or (None,)
+    ):
+        # Axes that neither the marker nor an option sets are left out of the id.
+        parts = [device]
+        if dtype is not None:
+            parts.append(dtype)
+        if batch_sizes is not None:
+            parts.append(f"b{batch_size}")
+        if count is not None:
+            parts.append(f"t{count}")
+        yield Axes("-".join(parts), device, dtype, batch_size, count)
+
+
+def _first(values: tuple[_T, ...] | None) -> tuple[_T, ...] | None:
+    return None if values is None else values[:1]
+
+
+def _narrowed(requested: tuple[_T, ...] | None, allowed: tuple[_T, ...] | None) -> tuple[_T, ...] | None:
+    """Return the values that are both requested and allowed; ``None`` means any value."""
+    if requested is None or allowed is None:
+        return requested if allowed is None else allowed
+    return tuple(value for value in requested if value in allowed)
+
+
+def _listed(values: tuple[object, ...] | None) -> str:
+    return ", ".join(map(str, values or ()))

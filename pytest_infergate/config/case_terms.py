@@ -1,0 +1,82 @@
+"""The terms of one test: command line, marker, `[tool.infergate]`, ini file and defaults, resolved once."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pytest_infergate.config.marker import Marker
+from pytest_infergate.config.options import DEFAULT_MAX_TIME, DEFAULT_PAIRED_MAX_TIME
+from pytest_infergate.config.settings import Settings
+
+if TYPE_CHECKING:
+    from pytest_infergate.core.domain.advice_values import Demand
+
+_T = TypeVar("_T")
+
+
+@dataclasses.dataclass(frozen=True)
+class CaseTerms:
+    """The terms of every case of one test."""
+
+    budgets: Mapping[str, float]
+    """Limits by metric, in the unit of the metric's name."""
+    tolerance: Mapping[str, float | None]
+    """Tolerated growth as a ratio by metric; ``None`` does not gate the metric."""
+    gate: str | None
+    """``fail``, ``warn`` or ``off`` if the marker sets it; ``None`` leaves it to the run."""
+    max_time: float
+    """Seconds that one case may take; in a paired run over all process launches."""
+    demand: Demand | None
+    unit: str | None
+    """Name of one element of a batch."""
+    parity: float | None
+    """Tolerance of the outputs in a paired run, a share of the largest value; ``None``: that of the dtype."""
+    compare_outputs: bool
+    """Whether a paired run compares outputs at all."""
+
+
+def case_terms(settings: Settings, marker: Marker, test: str) -> CaseTerms:
+    """Resolve the terms of a test, named by its node id without parameters.
+
+    The command line overrides the marker, the marker overrides `[tool.infergate]`, the table overrides the
+    ini file. Budgets and tolerances are combined metric by metric.
+    """
+
+    def resolved(name: str, marked: _T | None, default: _T) -> _T:
+        if name in settings.command:
+            return settings.command[name]  # type: ignore[no-any-return]
+        return marked if marked is not None else settings.ini.get(name, default)
+
+    # From the lowest to the highest precedence: later entries override earlier ones metric by metric.
+    tolerances = (
+        settings.ini.get("tolerance"),
+        matching(settings.tolerances, test),
+        marker.tolerance,
+        settings.command.get("tolerance"),
+    )
+    return CaseTerms(
+        budgets={**matching(settings.budgets, test), **(marker.budget or {})},
+        tolerance={metric: allowed for layer in tolerances for metric, allowed in (layer or {}).items()},
+        # A gate on the command line applies to the run; only a marker sets one for a test.
+        gate=None if marker.gate is None else resolved("gate", marker.gate, None),
+        max_time=resolved(
+            "max_time", marker.max_time, DEFAULT_PAIRED_MAX_TIME if settings.paired else DEFAULT_MAX_TIME
+        ),
+        demand=resolved("demand", marker.demand, None),
+        unit=marker.unit,
+        parity=None if marker.parity is False else marker.parity,
+        compare_outputs=marker.parity is not False,
+    )
+
+
+def matching(table: Mapping[str, Mapping[str, Any]], test: str) -> dict[str, Any]:
+    """Combine the entries of all patterns that match a test; the last matching pattern takes precedence."""
+    return {
+        metric: value
+        for pattern, values in table.items()
+        if fnmatchcase(test, pattern)
+        for metric, value in values.items()
+    }

@@ -1,0 +1,198 @@
+"""The frozen settings of a run, parsed from options, ini file and `[tool.infergate]`.
+
+Loaded only if an option is given or a test is an inference test.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from pytest_infergate.config.options import OPTIONS, Option
+from pytest_infergate.config.parse import check_kinds, parse_budgets, parse_tolerances
+from pytest_infergate.config.toml import Pricing, Table, by_pattern, parse_overlay, parse_pricing, read_table
+from pytest_infergate.errors import ConfigurationError
+
+_AS_PARSED = (
+    "devices", "dtypes", "threads", "workers", "require", "save", "strict", "max_total", "min_decided",
+    "xdist", "list", "energy", "gate",
+)  # fmt: skip
+"""Options whose parsed values are settings as they are."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The parsed values of the command line, the ini file and `[tool.infergate]`."""
+
+    measuring: bool
+    devices: tuple[str, ...]
+    dtypes: tuple[str, ...] | None
+    threads: tuple[int, ...] | None
+    workers: tuple[int, ...]
+    """Numbers of concurrent processes to measure."""
+    require: tuple[str, ...]
+    baseline: str
+    """Absolute folder, or an address with ``scheme://``."""
+    counters: Path
+    """Folder of the exact counters."""
+    rootdir: Path
+    save: bool
+    strict: bool
+    max_total: float | None
+    min_decided: float | None
+    xdist: str
+    report: Path | None
+    json: Path | None
+    markdown: Path | None
+    against: str | None
+    """Revision to compare with."""
+    against_python: str | None
+    paired_data: Path | None
+    list: bool
+    command: Mapping[str, Any]
+    """Options given on the command line, which take precedence over markers."""
+    ini: Mapping[str, Any]
+    """Options given in the ini file, over which markers take precedence."""
+    budgets: Mapping[str, Mapping[str, float]]
+    """Budgets of `[tool.infergate.budgets]` by pattern over test ids."""
+    tolerances: Mapping[str, Mapping[str, float | None]]
+    """Tolerances of `[tool.infergate.tolerances]` by pattern over test ids."""
+    overlay: tuple[str, ...]
+    """Files and folders that a paired run copies into the base, relative to the repository."""
+    setup: str | None
+    """Command that prepares the base."""
+    pricing: Pricing
+    energy: bool
+    """Whether energy is measured even if no budget needs it."""
+    gate: str
+    """Effect of a failing verdict unless the marker sets another: ``fail``, ``warn`` or ``off``."""
+    gate_estimates: bool
+    """Whether an estimate of the energy decides a budget."""
+
+    @property
+    def paired(self) -> bool:
+        """Whether the run is compared with other code or another interpreter block by block."""
+        return self.against is not None or self.against_python is not None
+
+    @property
+    def given(self) -> dict[str, str]:
+        """Readable values of the given options, by option."""
+        values = {**self.ini, **self.command}
+        return {option.flag: _shown(values[option.name]) for option in OPTIONS if option.name in values}
+
+
+def parse_settings(
+    command: Mapping[str, str | bool | None],
+    ini: Mapping[str, str],
+    *,
+    rootdir: Path,
+    invocation_dir: Path,
+    kinds: Collection[str],
+) -> Settings:
+    """Parse the options of a run.
+
+    `command` contains a text for each given option, ``True`` for a flag, ``None`` for an option that is not
+    given. `kinds` are the registered kinds of devices. Raises `ConfigurationError` with the option and a
+    hint.
+    """
+    on_command = _parsed(command, lambda option: option.flag)
+    # An option that the ini file sets to nothing is not set.
+    in_ini = _parsed({name: text or None for name, text in ini.items()}, lambda o: f"ini value {o.ini}")
+    # The command line takes precedence.
+    given = {**in_ini, **on_command}
+    values = {option.name: given.get(option.name, option.default) for option in OPTIONS}
+    check_kinds(values["devices"], {*kinds, "auto"}, "--infer-devices: device")
+    check_kinds(values["require"], kinds, "--infer-require: device")
+    asked = any(option.asks and given.get(option.name) for option in OPTIONS)
+    # Every option on the command line asks for a measurement. An ini file does so with some options only,
+    # because it applies to every run of the project.
+    measuring = (asked or bool(on_command.keys() - {"disable"})) and not values["disable"]
+    # A run that does not measure must not fail because of the table.
+    table = Table()
+    if measuring:
+        table = read_table(rootdir / "pyproject.toml")
+        _check_paired(given, on_command)
+    return Settings(
+        measuring=measuring,
+        rootdir=rootdir,
+        command=on_command,
+        ini=in_ini,
+        budgets=by_pattern("budgets", table.budgets, parse_budgets),
+        tolerances=by_pattern("tolerances", table.tolerances, parse_tolerances),
+        overlay=parse_overlay(table.overlay),
+        setup=table.setup,
+        pricing=parse_pricing(table, values["prices"], rootdir, kinds),
+        gate_estimates=table.gate_estimates,
+        **_located(values, rootdir, invocation_dir),
+        **{name: values[name] for name in _AS_PARSED},
+    )
+
+
+def _located(values: Mapping[str, Any], rootdir: Path, invocation_dir: Path) -> dict[str, Any]:
+    """Return the settings that name places: absolute paths, addresses and revisions."""
+    baseline = values["baseline"]
+    # Recorded files belong to the project, and output files to the folder in which pytest was called, like
+    # those of other plugins.
+    outputs = ("report", "json", "markdown", "paired_data")
+    return {
+        "baseline": baseline if "://" in baseline else str(rootdir / baseline),
+        "counters": rootdir / values["counters"],
+        # An ini file may set these to nothing.
+        "against": values["against"] or None,
+        "against_python": values["against_python"] or None,
+        **{name: None if values[name] is None else invocation_dir / values[name] for name in outputs},
+    }
+
+
+def _check_paired(given: Mapping[str, Any], on_command: Mapping[str, Any]) -> None:
+    """Raise `ConfigurationError` for options that a paired run cannot have, or that need one."""
+    # An unset variable in a CI script gives an empty revision, and would disable the gate without a word.
+    for name, example in (("against", "main"), ("against_python", "old/bin/python")):
+        if name in on_command and not on_command[name]:
+            option = "--infer-" + name.replace("_", "-")
+            raise ConfigurationError(
+                f"{option} must not be empty, which an unset variable may cause. Hint: write for example "
+                f"{option}={example}, or leave it out"
+            )
+    paired = given.get("against") or given.get("against_python")
+    if paired and given.get("save"):
+        raise ConfigurationError(
+            "--infer-save cannot be combined with a paired run, whose times are valid for its workers only. "
+            "Hint: leave out --infer-save, or --infer-against (-o infer_against= if the ini file sets it)"
+        )
+    if paired and given.get("workers"):
+        raise ConfigurationError(
+            "--infer-workers cannot be combined with a paired run, which measures no concurrent workers. "
+            "Hint: leave one of them out"
+        )
+    if given.get("paired_data") and not paired:
+        raise ConfigurationError("--infer-paired-data requires a paired run. Hint: add --infer-against=REV")
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Mapping):
+        # As on the command line.
+        shown = {name: "off" if part is None else f"{part:g}" for name, part in value.items()}
+        return ", ".join(f"{name}={part}" for name, part in shown.items())
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
+    if not isinstance(value, (str, int, float)):
+        from pytest_infergate.core.advice.demand import demand_text
+
+        return demand_text(value)
+    return "yes" if value is True else str(value)
+
+
+def _parsed(texts: Mapping[str, Any], where: Callable[[Option], str]) -> dict[str, Any]:
+    """Parse the options that are given; `where` names the source of an option in errors."""
+    values = {}
+    for option in OPTIONS:
+        text = texts.get(option.name)
+        try:
+            if text is not None and text is not False:
+                values[option.name] = text if text is True else option.parse(text)
+        except ValueError as error:
+            raise ConfigurationError(f"{where(option)}: {error}") from None
+    return values

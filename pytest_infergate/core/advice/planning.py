@@ -1,0 +1,199 @@
+"""Deployment plans: one deployment with a server configuration and an instance count, simulated and priced.
+
+Every plan is simulated as a queue, because throughput alone ignores the time that requests wait for each
+other and for a batch to fill.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+from pytest_infergate.core.advice import sizing
+from pytest_infergate.core.advice.deployments import Deployment
+from pytest_infergate.core.advice.priced_deployments import PricedDeployment
+from pytest_infergate.core.domain import energy, instance_types
+from pytest_infergate.core.domain.advice_values import SCALE_UP, Demand, Electricity, Plan, QueueLoad
+from pytest_infergate.core.domain.instance_types import Instance
+from pytest_infergate.core.domain.values import Struct
+
+WAITS: Final = (0.0, 0.1, 0.25)
+"""Times that a server may wait for its batch to fill, as shares of the limit."""
+# Fewer than for a single question: an advice simulates hundreds of servers and demands.
+PLAN_REQUESTS: Final = 5_000
+"""Number of requests of one simulation."""
+TIE: Final = 0.01
+"""Relative difference of costs up to which two plans cost the same, and the faster one wins."""
+
+
+class Question(Struct, frozen=True, kw_only=True):
+    """A demand and the conditions that a deployment must meet."""
+
+    demand: Demand
+    limit: float | None = None
+    """Seconds within which 95 % of requests must be answered, waiting included."""
+    utilisation: float = instance_types.UTILISATION
+    """Share of its capacity that a machine may use."""
+    min_instances: int = 1
+    """Number of instances that always run, whatever the demand is."""
+    day: tuple[float, ...] = ()
+    """Demand of each hour of a day as a share of `demand`, which is the peak; empty if it is unknown."""
+    scale_up: float = SCALE_UP
+    """Seconds from the order of a machine until it serves."""
+    grid: str = "world"
+    """Grid of the electricity, a name of `energy.GRID`."""
+
+    @property
+    def mean_share(self) -> float:
+        """Mean demand as a share of the peak."""
+        return sum(self.day) / len(self.day) if self.day else 1.0
+
+
+def rank(plan: Plan) -> tuple[float, float, int]:
+    """Return the sort key of plans: the cheapest first, then the fastest, then the smallest batch."""
+    return plan.usd_per_month, plan.load.p95, plan.max_batch
+
+
+def fastest_first(plans: list[Plan]) -> list[Plan]:
+    """Sort the plans that cost the same as the first one by speed; the others keep their places."""
+    if not plans:
+        return plans
+    # A difference of one per cent of the cost is worth less than faster answers.
+    bound = plans[0].usd_per_month * (1 + TIE)
+    tied = [plan for plan in plans if plan.usd_per_month <= bound]
+    return sorted(tied, key=lambda plan: plan.load.p95) + plans[len(tied) :]
+
+
+def best_plan(priced: PricedDeployment, question: Question) -> Plan | None:
+    """Return the plan of a deployment that meets the limit and ranks first; ``None`` if none meets it."""
+    best: Plan | None = None
+    for max_batch, max_wait in servers(priced.deployment, question):
+        # More instances than those of the best plan so far would cost more.
+        enough = None if best is None else best.instances
+        plan = served_plan(priced, question, max_batch, max_wait, max_instances=enough)
+        if plan is not None and (best is None or rank(plan) < rank(best)):
+            best = plan
+    return best
+
+
+def plans_of(priced: PricedDeployment, question: Question) -> Iterator[Plan]:
+    """Yield every plan of a deployment that meets the limit, each with the fewest instances that do."""
+    for max_batch, max_wait in servers(priced.deployment, question):
+        plan = served_plan(priced, question, max_batch, max_wait)
+        if plan is not None:
+            yield plan
+
+
+def servers(deployment: Deployment, question: Question) -> Iterator[tuple[int, float]]:
+    """Yield the largest batches and the waiting times that are worth a simulation."""
+    for size in deployment.service.batch_sizes:
+        # A batch of one never waits to fill, and without a limit there is no time to take a share of.
+        for share in WAITS if size > 1 and question.limit is not None else (0.0,):
+            yield size, share * (question.limit or 0.0)
+
+
+def served_plan(
+    priced: PricedDeployment,
+    question: Question,
+    max_batch: int,
+    max_wait: float,
+    max_instances: int | None = None,
+) -> Plan | None:
+    """Return the plan with such a server; ``None`` if `max_instances` do not meet the limit."""
+    needed = sizing.size_for_limit(
+        question.demand,
+        priced.deployment.service,
+        limit=question.limit,
+        max_batch=max_batch,
+        max_wait=max_wait,
+        workers_per_instance=priced.deployment.workers,
+        utilisation=question.utilisation,
+        max_instances=max_instances,
+        requests=PLAN_REQUESTS,
+    )
+    if needed.instances is None or needed.load is None:
+        return None
+    return _plan(priced, question, (max_batch, max_wait), needed.instances, needed.load)
+
+
+def _plan(
+    priced: PricedDeployment, question: Question, server: tuple[int, float], needed: int, load: QueueLoad
+) -> Plan:
+    """Return a plan with its costs; `server` is the largest batch and the time that it waits to fill."""
+    deployment, instance = priced.deployment, priced.instance
+    max_batch, max_wait = server
+    instances = max(needed, question.min_instances)
+    # One machine may fail without breaking the limit.
+    with_spare = max(needed + 1, question.min_instances)
+    month = instance_types.usd_per_month(instance.price, instances)
+    rate = question.demand.rate
+    return Plan(
+        deployment=priced.text,
+        instance=priced.name,
+        price=price_source(instance),
+        usd_per_hour=instance.price,
+        user_specified=priced.user_specified,
+        device=deployment.device,
+        runtime=deployment.runtime,
+        dtype=deployment.dtype,
+        threads=deployment.threads,
+        workers=deployment.workers,
+        hardware=deployment.hardware.id,
+        max_batch=max_batch,
+        max_wait=max_wait,
+        instances=instances,
+        usd_per_month=month,
+        usd_per_month_with_spare=instance_types.usd_per_month(instance.price, with_spare),
+        usd_per_million=month / (rate * question.mean_share * energy.MONTH_SECONDS) * 1e6,
+        load=load,
+        electricity=_electricity(deployment, load, rate, instances, question.grid),
+        cold_start=dict(deployment.cold_starts).get(max_batch),
+        weights_bytes=deployment.weights_bytes,
+    )
+
+
+def _electricity(
+    deployment: Deployment, load: QueueLoad, rate: float, instances: int, grid: str
+) -> Electricity | None:
+    """Return the energy of a plan, by the measured batch size nearest to the mean batch of the simulation."""
+    if not deployment.energies:
+        return None
+    # The energy of a batch was measured at some sizes only.
+    _, taken = min(deployment.energies, key=lambda pair: abs(pair[0] - load.mean_batch))
+    each = rate / instances
+    busy = min(1.0, load.utilisation)
+    # The throughput at which the instances would be as busy as in the simulation.
+    joules = energy.joules_per_item_at(taken, each, each / busy) if busy > 0 else None
+    if joules is None or not 0 < joules < math.inf:
+        return None
+    month = joules * rate * energy.MONTH_SECONDS
+    emitted = energy.co2e(month, grid)
+    return Electricity(
+        joules_per_item=joules,
+        kwh_per_month=month / energy.JOULES_PER_KWH,
+        grams_co2e_per_month=emitted.grams,
+        basis=emitted.basis,
+        source=taken.source,
+        scope=taken.scope,
+    )
+
+
+def price_source(instance: Instance) -> str:
+    """Return the source of the price of an instance."""
+    return instance.text if instance.as_of or instance.region else "own hardware"
+
+
+def at_demand(question: Question, rate: float) -> Question:
+    """Return the question with another demand, rounded to whole streams if it is periodic."""
+    demand = question.demand
+    if demand.pattern == "periodic":
+        each = demand.rate / demand.streams
+        # A camera cannot send half of its frames.
+        streams = max(1, round(rate / each))
+        demand = msgspec.structs.replace(demand, streams=streams, rate=streams * each)
+    else:
+        demand = msgspec.structs.replace(demand, rate=rate)
+    return msgspec.structs.replace(question, demand=demand)

@@ -1,0 +1,274 @@
+"""Where to run a model: `(priced deployments, question) -> Advice`. Only measured hardware is recommended."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+
+import msgspec
+
+from pytest_infergate.core.advice import sizing
+from pytest_infergate.core.advice.demand import Backlog
+from pytest_infergate.core.advice.planning import (
+    Question,
+    at_demand,
+    fastest_first,
+    plans_of,
+    price_source,
+    rank,
+    served_plan,
+)
+from pytest_infergate.core.advice.priced_deployments import PricedDeployment
+from pytest_infergate.core.advice.sensitivity import (
+    cost_point,
+    crossings,
+    demands_around,
+    headroom,
+    sensitivities,
+)
+from pytest_infergate.core.domain import instance_types, units
+from pytest_infergate.core.domain.advice_values import Advice, Plan, Scaled, Sweep
+from pytest_infergate.core.domain.bisection import integer_between, last_that_holds
+from pytest_infergate.core.domain.notes import NoteCode
+from pytest_infergate.core.domain.values import Note, Struct
+
+MAX_STREAMS_PER_INSTANCE: Final = 1_000
+"""Number of streams of one instance up to which the exact number is searched for."""
+
+
+def advise(question: Question, candidates: Sequence[PricedDeployment], notes: Sequence[Note] = ()) -> Advice:
+    """Return the advice for one model. `notes` name the deployments that were left out.
+
+    Raises `ValueError` for deployments of different models, or without any.
+    """
+    models = {priced.deployment.model for priced in candidates}
+    if len(models) != 1:
+        raise ValueError(f"advice needs the deployments of exactly one model, got {len(models)} models")
+    # All plans and not only the best ones, so that a report can show what larger batches would cost.
+    considered = [list(plans_of(priced, question)) for priced in candidates]
+    plans = fastest_first(sorted((min(each, key=rank) for each in considered if each), key=rank))
+    by_text = {priced.text: priced for priced in candidates}
+    if question.day:
+        plans = [_scaled(plan, by_text[plan.deployment], question) for plan in plans]
+    if question.demand.pattern == "periodic":
+        plans = [_with_streams(plan, by_text[plan.deployment], question) for plan in plans]
+    nearest = None if plans else _fastest_unlimited(candidates, question)
+    answer = Advice(
+        model=models.pop(),
+        demand=question.demand,
+        limit=question.limit,
+        utilisation=question.utilisation,
+        scale_up=question.scale_up,
+        deployments=tuple(priced.text for priced in candidates),
+        plans=tuple(plans),
+        considered=tuple(plan for each in considered for plan in each),
+        sweeps=tuple(_sweep(priced) for priced in candidates),
+        nearest=nearest,
+        binding=None if plans else _binding(nearest, question),
+        actions=tuple(_actions(candidates)),
+        notes=tuple(dict.fromkeys((*notes, *_remarks(candidates)))),
+    )
+    if not plans:
+        return answer
+    costs = tuple(cost_point(rate, candidates, question) for rate in demands_around(question.demand))
+    return msgspec.structs.replace(
+        answer,
+        costs=costs,
+        enough=headroom(plans[0], costs, candidates, question),
+        crossings=tuple(crossings(costs, candidates, question, plans[0])),
+        sensitivities=tuple(sensitivities(plans[0], candidates, question)),
+    )
+
+
+def _with_streams(plan: Plan, priced: PricedDeployment, question: Question) -> Plan:
+    """Add the largest number of streams that one instance serves with the server of the plan."""
+    each = question.demand.rate / question.demand.streams
+
+    def fits(streams: int) -> bool:
+        changed = at_demand(question, streams * each)
+        return served_plan(priced, changed, plan.max_batch, plan.max_wait, max_instances=1) is not None
+
+    # Double until it does not fit, then halve the range.
+    low, high = 0, 1
+    while high <= MAX_STREAMS_PER_INSTANCE and fits(high):
+        low, high = high, 2 * high
+    most = last_that_holds(fits, low, high, integer_between)
+    return msgspec.structs.replace(plan, streams_per_instance=most)
+
+
+def _scaled(plan: Plan, priced: PricedDeployment, question: Question) -> Plan:
+    """Add the number of instances that each hour of the day needs, and their cost."""
+
+    def needed(share: float) -> int:
+        # An hour without any demand still has the instances that always run.
+        if share == 0:
+            return question.min_instances
+        changed = at_demand(question, question.demand.rate * share)
+        # The few requests of a quiet hour may never fill the batch that they wait for.
+        waits = (plan.max_wait, 0.0)
+        served = (
+            served_plan(priced, changed, plan.max_batch, wait, max_instances=plan.instances) for wait in waits
+        )
+        fewest = next((found.instances for found in served if found is not None), plan.instances)
+        return min(fewest, plan.instances)
+
+    # Hours with equal demand are simulated once.
+    counts = {share: needed(share) for share in set(question.day)}
+    instances = tuple(counts[share] for share in question.day)
+    paid = instance_types.instance_hours(instances, question.scale_up) / len(instances)
+    scaled = Scaled(
+        instances=instances, usd_per_month=instance_types.usd_per_month(priced.instance.price, paid)
+    )
+    return msgspec.structs.replace(plan, scaled=scaled)
+
+
+def _fastest_unlimited(candidates: Iterable[PricedDeployment], question: Question) -> Plan | None:
+    """Return the fastest plan without a limit; ``None`` if no number of machines serves the demand."""
+    # A periodic demand has a limit of its own unless it is infinite.
+    limit = math.inf if question.demand.pattern == "periodic" else None
+    unlimited = msgspec.structs.replace(question, limit=limit)
+    plans = (
+        served_plan(priced, unlimited, size, 0.0)
+        for priced in candidates
+        for size in priced.deployment.service.batch_sizes
+    )
+    return min((plan for plan in plans if plan is not None), key=lambda plan: plan.load.p95, default=None)
+
+
+def _binding(nearest: Plan | None, question: Question) -> Note:
+    """Return the reason why no plan meets the limit."""
+    if nearest is None:
+        return Note(
+            code=NoteCode.DEMAND_UNMET,
+            text="no number of machines serves this demand",
+            hint="lower the demand, or measure larger batches or faster machines",
+        )
+    limit = question.limit if question.limit is not None else question.demand.period
+    faster = "a faster machine, or allow more time"
+    return Note(
+        code=NoteCode.LIMIT_UNMET,
+        text=f"no plan answers 95 % of requests within {units.seconds(limit)}: the nearest, {nearest.text} "
+        f"with batches of at most {nearest.max_batch} for {nearest.usd_per_month:,.0f} USD per month, "
+        f"takes {units.seconds(nearest.load.p95)}",
+        hint=f"measure {faster}" if nearest.max_batch == 1 else f"measure smaller batch sizes or {faster}",
+    )
+
+
+def _sweep(priced: PricedDeployment) -> Sweep:
+    """Return call time and throughput of a deployment by batch size."""
+    service = priced.deployment.service
+    return Sweep(
+        deployment=priced.text,
+        batch_sizes=service.batch_sizes,
+        # The 50th of the 101 percentiles.
+        p50=tuple(times[len(times) // 2] for times in service.percentiles),
+        throughput=tuple(
+            priced.deployment.workers * size / service.mean(size) for size in service.batch_sizes
+        ),
+    )
+
+
+def _actions(candidates: Sequence[PricedDeployment]) -> Iterator[Note]:
+    """Yield measurements that might show a better deployment."""
+    for priced in candidates:
+        deployment = priced.deployment
+        cores, sizes = deployment.hardware.cores, deployment.service.batch_sizes
+        same_machine = [
+            other.deployment
+            for other in candidates
+            if other.deployment.hardware == deployment.hardware
+            and other.deployment.device == deployment.device
+        ]
+        if len(sizes) == 1:
+            yield Note(
+                code=NoteCode.ONE_BATCH_SIZE,
+                text=f"only batches of {sizes[0]} were measured on {deployment.device}: larger ones may pay",
+                hint="give the marker batch_sizes=[1, 8, 32]",
+            )
+        if deployment.device == "cpu" and cores > 1 and all(other.workers == 1 for other in same_machine):
+            yield Note(
+                code=NoteCode.SINGLE_WORKER,
+                text=f"only one worker was measured on {units.plural(cores, 'core')}",
+                hint=f"measure whether several serve more with --infer-workers={cores}",
+            )
+    if all(priced.deployment.hardware.accelerator is None for priced in candidates):
+        yield Note(
+            code=NoteCode.NO_ACCELERATOR,
+            text="no accelerator was measured, so the advice does not cover GPUs",
+            hint="run the tests with --infer-devices=cpu,cuda --infer-json=gpu.json on a machine with a GPU, "
+            "and add that file",
+        )
+
+
+def _remarks(candidates: Sequence[PricedDeployment]) -> Iterator[Note]:
+    """Yield what the user must know about the deployments of an advice."""
+    for priced in candidates:
+        deployment = priced.deployment
+        yield from deployment.doubts
+        if deployment.dtype is not None:
+            yield Note(
+                code=NoteCode.ACCURACY,
+                text=f"the model runs in {deployment.dtype}; the test must check whether that is accurate",
+            )
+        if not priced.user_specified:
+            yield Note(
+                code=NoteCode.ASSUMED_INSTANCE,
+                text=f"{deployment.hardware.text} is assumed to be {priced.instance.full_name}, by its class",
+                hint=f"confirm it with --instance {deployment.device}={priced.instance.name}",
+            )
+
+
+class Job(Struct, frozen=True, kw_only=True):
+    """A deployment that works off a backlog."""
+
+    instance: str
+    price: str
+    """As in `Plan`."""
+    usd_per_hour: float
+    device: str
+    max_batch: int
+    machine_hours: float
+    instances: int
+    """Number of instances that work at the same time to finish before the deadline."""
+    usd: float
+    usd_on_spot: float | None = None
+    """Cost on spot machines if none is taken away; ``None`` without a spot price."""
+
+
+def plan_backlog(work: Backlog, candidates: Iterable[PricedDeployment]) -> tuple[Job, ...]:
+    """Return the cost of a backlog on each deployment, the cheapest first. Only working time is paid for.
+
+    Raises `ValueError` if one batch takes longer than the deadline on every deployment.
+    """
+    jobs = []
+    problem: ValueError | None = None
+    for priced in candidates:
+        service = priced.deployment.service
+        # Offline work has no limit of latency, so that the batch with the highest throughput is the best.
+        size = max(service.batch_sizes, key=lambda batch: batch / service.mean(batch))
+        try:
+            hours, instances = sizing.offline(
+                work, service, max_batch=size, workers_per_instance=priced.deployment.workers
+            )
+        except ValueError as error:
+            # Another deployment may be fast enough; the reason is raised if none is.
+            problem = error
+            continue
+        spot = priced.instance.spot_usd_per_hour
+        jobs.append(
+            Job(
+                instance=priced.name,
+                price=price_source(priced.instance),
+                usd_per_hour=priced.instance.price,
+                device=priced.deployment.device,
+                max_batch=size,
+                machine_hours=hours,
+                instances=instances,
+                usd=hours * priced.instance.price,
+                usd_on_spot=None if spot is None else hours * spot,
+            )
+        )
+    if problem is not None and not jobs:
+        raise problem
+    return tuple(sorted(jobs, key=lambda job: (job.usd, job.instances)))

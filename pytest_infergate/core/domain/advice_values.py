@@ -1,0 +1,261 @@
+"""Advice as values: the demand, the plans that serve it, and how the best plan depends on assumptions.
+
+`core.advice` computes them. They are defined here because a session carries them to every report.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final, Literal
+
+import msgspec
+
+from pytest_infergate.core.domain.spelling import not_one_of
+from pytest_infergate.core.domain.values import Note, Struct
+
+PATTERNS: Final = ("poisson", "periodic")
+"""How requests arrive: at random moments, or at equal intervals within each stream."""
+# An instance takes minutes to boot, pull an image and load the weights of a model. Users know theirs better:
+# `infergate advise --scale-up`.
+SCALE_UP: Final = 300.0
+"""Default time in seconds from the order of a machine until it serves."""
+
+
+class Demand(Struct, frozen=True, kw_only=True):
+    """Requests that a service must answer as they come.
+
+    Raises `ValueError` for a rate that is not greater than 0 and finite, and for several random streams.
+    """
+
+    rate: float
+    """Requests per second of all streams together."""
+    pattern: Literal["poisson", "periodic"] = "poisson"
+    streams: int = 1
+
+    def __post_init__(self) -> None:
+        if self.pattern not in PATTERNS:
+            raise ValueError(not_one_of("pattern", self.pattern, PATTERNS))
+        if self.streams < 1:
+            raise ValueError(f"streams must be at least 1, got {self.streams}")
+        # The period of a stream, `streams / rate`, must be finite as well.
+        if not (math.isfinite(self.rate) and self.rate > 0 and math.isfinite(self.streams / self.rate)):
+            raise ValueError(f"rate must be greater than 0 and finite, got {self.rate}")
+        if self.streams > 1 and self.pattern != "periodic":
+            raise ValueError(f"streams must be 1 unless the pattern is periodic, got {self.streams}")
+
+    @property
+    def period(self) -> float | None:
+        """Seconds between two requests of one stream; ``None`` if requests arrive at random."""
+        return self.streams / self.rate if self.pattern == "periodic" else None
+
+
+class QueueLoad(Struct, frozen=True, kw_only=True):
+    """Load and latency of a server under a demand. Latencies are waiting plus service, in seconds."""
+
+    requests: int
+    """Number of requests behind the latencies, without those of the warm-up."""
+    mean: float
+    p50: float
+    p95: float
+    p99: float
+    missed: float | None = None
+    """Share of requests answered after the deadline; ``None`` without a deadline."""
+    utilisation: float
+    """Share of their time that the workers are busy. With small batches it exceeds the offered load."""
+    offered: float | None = None
+    """Offered load: demand over the capacity of the workers in full batches; ``None`` in a replay."""
+    mean_batch: float
+    interpolated: bool = False
+    """Whether some batches had a size between two measured sizes."""
+    stable: bool = True
+    """Whether the queue stays bounded while requests arrive."""
+
+
+class Scaled(Struct, frozen=True, kw_only=True):
+    """A plan whose number of machines follows the hour of the day.
+
+    Raises `ValueError` for a day without hours.
+    """
+
+    instances: tuple[int, ...]
+    """Machines needed in each hour of the day."""
+    usd_per_month: float
+    """Cost including the time that machines take to start."""
+
+    def __post_init__(self) -> None:
+        if not self.instances:
+            raise ValueError("a scaled plan needs the instances of at least one hour")
+
+
+class Electricity(Struct, frozen=True, kw_only=True):
+    """Energy that the instances of a plan use at the demand, idle time included."""
+
+    joules_per_item: float
+    kwh_per_month: float
+    grams_co2e_per_month: float
+    basis: str
+    """Factors behind CO2e: ``475 g/kWh (world, 2019)``."""
+    source: str
+    """As in `Energy`: ``nvml``, ``rapl`` or ``estimate``."""
+    scope: str
+
+
+class Plan(Struct, frozen=True, kw_only=True):
+    """One deployment with a batching server and a number of instances, simulated and priced."""
+
+    deployment: str
+    """Text of the deployment: ``c7i.xlarge (cpu)``."""
+    instance: str
+    price: str
+    """Source of the price: provider, region, way of paying, day."""
+    usd_per_hour: float
+    user_specified: bool
+    """Whether the user specified the instance type of the measured machine."""
+    device: str
+    runtime: str
+    dtype: str | None = None
+    threads: int | None = None
+    workers: int = 1
+    """Processes on each instance."""
+    hardware: str
+    max_batch: int
+    max_wait: float
+    """Seconds."""
+    instances: int
+    usd_per_month: float
+    """Cost of all instances around the clock, as many as the peak needs."""
+    usd_per_month_with_spare: float
+    """Cost with one instance more than the demand needs."""
+    usd_per_million: float
+    """Cost of a million items at this demand, idle time included."""
+    streams_per_instance: int | None = None
+    """Largest number of streams that one instance serves; ``None`` for a demand without streams."""
+    scaled: Scaled | None = None
+    """``None`` if the demand of each hour is unknown."""
+    electricity: Electricity | None = None
+    """``None`` if the energy of a call or the idle power is unknown."""
+    load: QueueLoad
+    cold_start: float | None = None
+    """Seconds of the first call in a process, with a batch of `max_batch`."""
+    weights_bytes: int | None = None
+
+    @property
+    def text(self) -> str:
+        """``2 x g6.xlarge``."""
+        return f"{self.instances} x {self.instance}"
+
+
+class Sweep(Struct, frozen=True, kw_only=True):
+    """Measured call time and throughput of one deployment by batch size.
+
+    Raises `ValueError` if the three sequences differ in length.
+    """
+
+    deployment: str
+    batch_sizes: tuple[int, ...]
+    p50: tuple[float, ...]
+    """Seconds of a call."""
+    throughput: tuple[float, ...]
+    """Items per second of one machine with all its workers."""
+
+    def __post_init__(self) -> None:
+        # Reports zip the sequences; a file from elsewhere must not make them cut a longer one.
+        if not len(self.batch_sizes) == len(self.p50) == len(self.throughput):
+            raise ValueError("a sweep needs one p50 and one throughput for each batch size")
+
+
+class Crossing(Struct, frozen=True, kw_only=True):
+    """A demand at which the cheapest deployment changes."""
+
+    rate: float
+    """Requests per second."""
+    below: str
+    """Cheapest deployment below the rate."""
+    above: str
+
+
+class CostPoint(Struct, frozen=True, kw_only=True):
+    """Cost of serving a demand on each deployment, in the order of `Advice.deployments`."""
+
+    rate: float
+    usd_per_month: tuple[float | None, ...]
+    """``None`` if no number of instances meets the limit."""
+
+
+class Sensitivity(Struct, frozen=True, kw_only=True):
+    """The best deployment under a changed assumption."""
+
+    assumption: str
+    winner: str | None
+    """``None`` if no deployment meets the limit under the assumption."""
+
+
+class Advice(Struct, frozen=True, kw_only=True):
+    """The advice for one model.
+
+    Raises `ValueError` if a cost point does not have one cost for each deployment.
+    """
+
+    model: str
+    demand: Demand
+    limit: float | None = None
+    """Seconds within which 95 % of requests must be answered; ``None`` without a limit."""
+    utilisation: float
+    """Share of its capacity that a machine may use."""
+    scale_up: float = SCALE_UP
+    """Seconds from the order of a machine until it serves."""
+    deployments: tuple[str, ...]
+    plans: tuple[Plan, ...]
+    """The best plan of each deployment that meets the limit, the cheapest first."""
+    considered: tuple[Plan, ...] = ()
+    """Every plan that meets the limit."""
+    sweeps: tuple[Sweep, ...] = ()
+    enough: float | None = None
+    """Requests per second up to which the machines of the best plan suffice; ``None`` if beyond `costs`."""
+    nearest: Plan | None = None
+    """The fastest plan if no plan meets the limit."""
+    binding: Note | None = None
+    """Why no plan meets the limit."""
+    crossings: tuple[Crossing, ...] = ()
+    costs: tuple[CostPoint, ...] = ()
+    sensitivities: tuple[Sensitivity, ...] = ()
+    actions: tuple[Note, ...] = ()
+    """Measurements to try next."""
+    notes: tuple[Note, ...] = ()
+
+    def __post_init__(self) -> None:
+        if any(len(point.usd_per_month) != len(self.deployments) for point in self.costs):
+            raise ValueError("a cost point needs one cost for each deployment")
+
+    @property
+    def winner(self) -> Plan | None:
+        """The recommended plan."""
+        return self.plans[0] if self.plans else None
+
+    @property
+    def runner_up(self) -> Plan | None:
+        """The best plan of another deployment."""
+        return self.plans[1] if self.plans[1:] else None
+
+    @property
+    def scaled_winner(self) -> Plan | None:
+        """The cheapest plan that follows the hour; ``None`` if the demand of each hour is unknown."""
+        # It may be another plan than the winner: many small instances follow the hour more closely than a few
+        # large ones.
+        scaled = [(plan.scaled.usd_per_month, plan) for plan in self.plans if plan.scaled is not None]
+        return min(scaled, key=lambda pair: pair[0])[1] if scaled else None
+
+    @property
+    def saving(self) -> float | None:
+        """USD per month that the winner saves compared with the runner-up."""
+        if self.winner is None or self.runner_up is None:
+            return None
+        return self.runner_up.usd_per_month - self.winner.usd_per_month
+
+
+class Recommendations(Struct, frozen=True, kw_only=True):
+    """Advice for each model that has a demand."""
+
+    answers: tuple[Advice, ...] = ()
+    unanswered: dict[str, tuple[Note, ...]] = msgspec.field(default_factory=dict)
+    """What is missing to advise on the other models, by model."""

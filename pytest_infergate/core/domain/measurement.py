@@ -1,0 +1,180 @@
+"""The measurement of a case: latency, throughput, memory, energy and exact counters. All units are SI."""
+
+from __future__ import annotations
+
+import msgspec
+
+from pytest_infergate.core.domain.values import Note, Struct
+
+
+class Estimate(Struct, frozen=True, kw_only=True):
+    """A figure with one-sided 99 % bounds; a bound is ``None`` if there are too few samples for it."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+class Latency(Struct, frozen=True, kw_only=True):
+    """Wall time of one call in seconds, with the device synchronised before and after it."""
+
+    count: int
+    mean: float
+    p50: Estimate
+    p90: Estimate
+    p95: Estimate
+    p99: Estimate
+    # Reports draw the distribution from them, and advice draws service times.
+    percentiles: tuple[float, ...] = ()
+    """The 0th to the 100th percentile: 101 values."""
+
+
+class Memory(Struct, frozen=True, kw_only=True):
+    """Memory of one call, in bytes."""
+
+    weights: int | None = None
+    """Parameters and buffers; ``None`` for a plain callable, whose weights cannot be seen."""
+    activations: int | None = None
+    """Peak of the allocator during one call, above its level before the call."""
+    reserved: int | None = None
+    """Peak that the allocator of an accelerator reserved on the device."""
+    host_peak: int | None = None
+    """Peak resident memory of the test process during the case, libraries included."""
+
+    @property
+    def peak(self) -> int | None:
+        """Memory that the model needs on the device: peak of one call, and the weights if known."""
+        # Without the activations, the weights alone would pass for the peak.
+        return None if self.activations is None else self.activations + (self.weights or 0)
+
+
+class Stream(Struct, frozen=True, kw_only=True):
+    """Times of a result that arrives item by item, in seconds."""
+
+    items: float
+    """Mean number of items of a call."""
+    first_item: Latency
+    between_items: Latency | None = None
+    """``None`` if a call yields a single item."""
+
+
+class Energy(Struct, frozen=True, kw_only=True):
+    """Energy of one call, metered while calls were issued back to back."""
+
+    joules: float
+    """Energy of the board or package in the window, idle power included, divided by its calls."""
+    source: str
+    """``nvml``, ``rapl`` or ``estimate``."""
+    scope: str
+    """Hardware that the figure covers: ``board``, ``package``, or ``vcpus`` for an estimate."""
+    seconds: float
+    """Length of the window; for an estimate, total time of the timed calls."""
+    calls: int
+    """Number of calls in the window."""
+    batch_size: int = 1
+    idle_watts: float | None = None
+    """Power of the same board or package right after the window, with the model loaded."""
+
+    @property
+    def estimated(self) -> bool:
+        """Whether the figure is an estimate instead of a measurement."""
+        return self.source == "estimate"
+
+
+class Peaks(Struct, frozen=True, kw_only=True):
+    """The performance that a device reached on suitable work, with the threads of the case."""
+
+    flops: dict[str, float] = msgspec.field(default_factory=dict)
+    """Floating point operations per second of a large matrix product, by dtype."""
+    bandwidth: float
+    """Bytes per second of a large copy, counting both bytes read and bytes written."""
+
+
+class ConcurrentRun(Struct, frozen=True, kw_only=True):
+    """Throughput and call times of several processes that run the same model at once on one machine."""
+
+    workers: int
+    throughput: float
+    """Items per second of all workers together."""
+    calls: int
+    """Number of timed calls of all workers."""
+    mean: float
+    """Seconds of a call."""
+    percentiles: tuple[float, ...]
+    """The 0th to the 100th percentile of the seconds of a call, averaged over the workers: 101 values."""
+    threads: int | None = None
+    """Threads that torch used inside an operator in each worker."""
+
+
+class WarmUp(Struct, frozen=True, kw_only=True):
+    """Calls and time that were needed to reach the steady state."""
+
+    calls: int
+    seconds: float
+    steady: bool
+
+
+class OperatorWork(Struct, frozen=True, kw_only=True, order=True):
+    """The work of one operator in one place of a model during one call."""
+
+    operator: str
+    """Name in torch's dispatcher without its overload: ``aten::addmm``."""
+    place: str = ""
+    """Module path: ``encoder.layer.3.attention``. Places with equal work share one row, for example
+    ``encoder.layer.{0-11}``, whose figures are those of each place. Empty outside of any module."""
+    calls: int
+    flops: int = 0
+    """Floating point operations; a multiplication and an addition count as two."""
+    bytes: int = 0
+    """Bytes read and written."""
+
+
+class Counters(Struct, frozen=True, kw_only=True):
+    """Exact figures of one call, counted in separate passes that are never timed."""
+
+    totals: dict[str, int] = msgspec.field(default_factory=dict)
+    """By the name of the counter, see `metrics.COUNTERS`."""
+    weights: dict[str, int] = msgspec.field(default_factory=dict)
+    """Bytes of parameters and buffers, by dtype."""
+    operators: tuple[OperatorWork, ...] = ()
+    architecture: str = ""
+    """Instruction set or GPU architecture by which torch chooses its kernels."""
+    # Such counters are recorded as varying and are not gated: they would fail without a change of the code.
+    varying: dict[str, tuple[int, int]] = msgspec.field(default_factory=dict)
+    """Smallest and largest value of totals that repetitions did not agree on; empty without repetitions."""
+
+
+class Measurement(Struct, frozen=True, kw_only=True):
+    """Everything measured of one case on one machine in one process launch. Times are in seconds."""
+
+    latency: Latency
+    throughput: float
+    """Items per second of calls issued back to back with one synchronisation at the end."""
+    cold_start: float
+    """Time of the first call in this process."""
+    warm_up: WarmUp
+    memory: Memory = Memory()
+    enqueue: float | None = None
+    """Median time until the call returns on an accelerator, which may still be working then."""
+    device_time: float | None = None
+    """Sum of the kernel durations of one call on an accelerator."""
+    host_to_host: float | None = None
+    """Median with inputs copied to the device and outputs copied back, on devices that need copies."""
+    page_faults: float | None = None
+    """Minor page faults per call on the CPU."""
+    stream: Stream | None = None
+    reference_work: dict[str, float] = msgspec.field(default_factory=dict)
+    """Median seconds of each reference workload, which is interleaved with the case."""
+    # Counted in passes of their own, because counting slows each operator down.
+    counters: Counters = Counters()
+    threads: int | None = None
+    """Threads that torch used inside an operator."""
+    contention: float | None = None
+    """CPU contention: share of the processor time available to the case that other processes took while it
+    was timed; 0.5 is half a core per thread. ``None`` if the system does not report it."""
+    # Measured only on request: a window takes seconds of calls and of rest.
+    energy: Energy | None = None
+    """``None`` if there is neither a meter nor an estimate for the processor."""
+    concurrent_runs: tuple[ConcurrentRun, ...] = ()
+    """One for each number of workers that the user requests."""
+    notes: tuple[Note, ...] = ()

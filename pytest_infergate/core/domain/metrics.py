@@ -1,0 +1,172 @@
+"""Every metric by name: how it is read from a measurement, and how it is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+from pytest_infergate.core.domain import energy, instance_types, units
+from pytest_infergate.core.domain.measurement import Estimate, Measurement
+from pytest_infergate.core.domain.outcome import Price
+
+
+class Metric(NamedTuple):
+    """A figure that a budget may limit.
+
+    `scale` converts the SI figure that `read` returns into the unit of the metric's name. `percentile` is set
+    for metrics that are percentiles, whose bounds need a number of samples.
+    """
+
+    name: str
+    text: str
+    read: Callable[[Measurement], Estimate | None] | None
+    scale: float
+    show: Callable[[float | None], str]
+    better: Literal["lower", "higher"] = "lower"
+    timed: bool = False
+    percentile: float | None = None
+    needs: str = ""
+    """What a run must provide for the figure to exist; part of the message if it does not."""
+    dollars: Callable[[Price, float, float | None], float | None] | None = None
+    """For costs: dollars from price, items per second and demand; ``None`` if the demand is missing."""
+
+    def in_unit(self, value: float) -> float:
+        """Convert an SI figure into the unit of the metric's name."""
+        # Dividing by a whole number keeps whole thousands exact; multiplying by 1e-6 does not.
+        return value * self.scale if self.scale >= 1 else value / round(1 / self.scale)
+
+    def shown(self, value: float | None) -> str:
+        """Format a value that is in the unit of the metric's name."""
+        return self.show(None if value is None else value / self.scale)
+
+
+def _latency(p: int) -> Metric:
+    def read(measurement: Measurement) -> Estimate:
+        estimate: Estimate = getattr(measurement.latency, f"p{p}")
+        return estimate
+
+    return Metric(f"p{p}_ms", f"p{p} latency", read, 1e3, units.seconds, timed=True, percentile=p / 100)
+
+
+def _exact(read: Callable[[Measurement], float | None]) -> Callable[[Measurement], Estimate | None]:
+    def estimate(measurement: Measurement) -> Estimate | None:
+        # Exact figures have no noise: both bounds are the figure itself.
+        value = read(measurement)
+        return None if value is None else Estimate(value=value, low=value, high=value)
+
+    return estimate
+
+
+def _dollars(value: float | None) -> str:
+    return units.UNKNOWN if value is None else f"{units.dollars(value)} USD"
+
+
+# What a metric needs completes the sentence "it needs ...".
+_MODULE = "a torch module; the weights of a plain callable cannot be seen"
+_STREAM = "a call that returns a generator or iterator"
+_PRICE = "a price for the machine"
+_DEMAND = "a demand, and a price for the machine"
+_ENERGY = "a readable energy meter: NVML for NVIDIA boards, RAPL for processors"
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        _latency(50),
+        _latency(90),
+        _latency(95),
+        _latency(99),
+        Metric("cold_start_ms", "first call", _exact(lambda m: m.cold_start), 1e3, units.seconds, timed=True),
+        Metric("peak_memory_mb", "peak memory", _exact(lambda m: m.memory.peak), 1e-6, units.bytes_,
+               needs="an allocator that reports its peak"),
+        Metric("host_memory_mb", "host memory", _exact(lambda m: m.memory.host_peak), 1e-6, units.bytes_,
+               needs="a system that reports peak resident memory"),
+        Metric("weights_mb", "weights", _exact(lambda m: m.memory.weights), 1e-6, units.bytes_,
+               needs=_MODULE),
+        Metric("throughput_per_s", "throughput", _exact(lambda m: m.throughput), 1, units.rate,
+               better="higher", timed=True),
+        Metric("tokens_per_s", "stream rate",
+               _exact(lambda m: None if m.stream is None else m.stream.items / m.latency.mean), 1,
+               lambda value: units.rate(value, "tokens"), better="higher", timed=True, needs=_STREAM),
+        Metric("ttft_ms", "time to first item",
+               lambda m: None if m.stream is None else m.stream.first_item.p50, 1e3, units.seconds,
+               timed=True, percentile=0.5, needs=_STREAM),
+        Metric("itl_p95_ms", "time between items",
+               lambda m: m.stream.between_items.p95 if m.stream and m.stream.between_items else None,
+               1e3, units.seconds, timed=True, percentile=0.95, needs=_STREAM),
+        Metric("usd_per_million", "cost per million", None, 1, _dollars, timed=True, needs=_PRICE,
+               dollars=lambda price, throughput, _: instance_types.usd_per_million(
+                   price.usd_per_hour, throughput, price.utilisation)),
+        Metric("usd_per_month", "cost per month", None, 1, _dollars, timed=True, needs=_DEMAND,
+               dollars=lambda price, throughput, demand: None if demand is None else
+               instance_types.usd_per_month(
+                   price.usd_per_hour,
+                   instance_types.instances_for_throughput(demand, throughput, price.utilisation))),
+        Metric("joules_per_item", "energy per item",
+               lambda m: None if m.energy is None else energy.per_item(m.energy), 1, units.joules,
+               timed=True, needs=_ENERGY),
+    )
+}  # fmt: skip
+"""Every metric of a budget that is not a counter."""
+
+
+def _counter(
+    name: str,
+    text: str,
+    show: Callable[[float | None], str],
+    needs: str,
+    *,
+    total: str | None = None,
+    scale: float = 1,
+) -> Metric:
+    def read(measurement: Measurement) -> float | None:
+        return measurement.counters.totals.get(total or name)
+
+    return Metric(name, text, _exact(read), scale, show, needs=needs)
+
+
+_EAGER = "a torch model without torch.compile, whose operators can be counted"
+_ALLOCATOR = "an allocator that reports its allocations"
+_COMPILED = "a model under torch.compile"
+_PROFILED = "an accelerator that torch's profiler can observe"
+
+COUNTERS: dict[str, Metric] = {
+    counter.name: counter
+    for counter in (
+        _counter("flops", "FLOPs", units.flops, _EAGER),
+        # A budget in 10^9 operations is easier to read than one in single operations.
+        _counter("gflops", "FLOPs", units.flops, _EAGER, total="flops", scale=1e-9),
+        _counter("operators", "operators", units.count, _EAGER),
+        _counter("host_device_copies", "copies between host and device", units.count, _EAGER),
+        _counter("dtype_casts", "casts to another dtype", units.count, _EAGER),
+        _counter("graph_breaks", "graph breaks", units.count, _COMPILED),
+        _counter("recompiles", "recompilations", units.count, _COMPILED),
+        _counter("graphs", "compiled graphs", units.count, _COMPILED),
+        _counter("kernel_launches", "kernel launches", units.count, _PROFILED),
+        _counter("synchronisations", "synchronisations", units.count, _PROFILED),
+        _counter("memcpys", "copies on the device", units.count, _PROFILED),
+        _counter("weight_bytes", "weights", units.bytes_, _MODULE),
+        _counter("bytes_read", "bytes read", units.bytes_, _EAGER),
+        _counter("bytes_written", "bytes written", units.bytes_, _EAGER),
+        _counter("allocations", "allocations", units.count, _ALLOCATOR),
+        _counter("peak_memory_bytes", "peak memory", units.bytes_, _ALLOCATOR),
+        _counter("views", "views", units.count, _EAGER),
+    )
+}  # fmt: skip
+"""The exact counters; a budget limits them from above. Files use these names, except for ``gflops``, which is
+``flops`` in a more convenient unit."""
+
+
+def metric(name: str) -> Metric:
+    """Return a metric or counter by name.
+
+    Raises `KeyError` for an unknown name.
+    """
+    # No name is in both tables; `metric_names` would list it twice.
+    if name in METRICS:
+        return METRICS[name]
+    return COUNTERS[name]
+
+
+def metric_names() -> tuple[str, ...]:
+    """Return every name that a budget may use, sorted."""
+    return tuple(sorted((*METRICS, *COUNTERS)))

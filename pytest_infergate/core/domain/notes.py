@@ -1,0 +1,335 @@
+"""Codes of notes, with what each means and what a user can do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from types import MappingProxyType
+from typing import NamedTuple
+
+
+class NoteCode(str, Enum):
+    """Code of a note that infergate itself makes. Plugins may use further codes of their own."""
+
+    # From Python 3.11 on, an enum of strings would otherwise be formatted as its name instead of its value.
+    __str__ = str.__str__
+
+    ACCEPTED = "accepted"
+    ACCURACY = "accuracy"
+    ASSUMED_INSTANCE = "assumed-instance"
+    BASE_COLLECTION = "base-collection"
+    BASE_ENDED = "base-ended"
+    BASE_FAILED = "base-failed"
+    BASE_LOST = "base-lost"
+    BASE_UNUSABLE = "base-unusable"
+    BUDGET_INCONCLUSIVE = "budget-inconclusive"
+    BUDGET_NOT_DECIDED = "budget-not-decided"
+    COMPILED = "compiled"
+    CONCURRENT_RUN_FAILED = "concurrent-run-failed"
+    CONTROL_MOVED = "control-moved"
+    CPU_CONTENTION = "cpu-contention"
+    DEMAND_UNMET = "demand-unmet"
+    DESELECTED = "deselected"
+    DEVICE_ABSENT = "device-absent"
+    DEVICE_TIME_UNSEEN = "device-time-unseen"
+    ENERGY_ESTIMATED = "energy-estimated"
+    ENERGY_SHARED = "energy-shared"
+    ENERGY_SKIPPED = "energy-skipped"
+    ENERGY_UNKNOWN = "energy-unknown"
+    ENERGY_UNREAD = "energy-unread"
+    FLOPS_UNCOVERED = "flops-uncovered"
+    GRADIENTS_ON = "gradients-on"
+    GRAPH_BREAKS = "graph-breaks"
+    INCOMPARABLE = "incomparable"
+    INPUTS_CHANGED = "inputs-changed"
+    INSTANCE_MEMORY = "instance-memory"
+    LATENCY_UNREADABLE = "latency-unreadable"
+    LEFT_OUT = "left-out"
+    LESS_WORK = "less-work"
+    LIMIT_UNMET = "limit-unmet"
+    LIMIT_UNREACHABLE = "limit-unreachable"
+    MAX_TOTAL = "max-total"
+    MEMORY_UNSEEN = "memory-unseen"
+    NAN_OUTPUT = "nan-output"
+    NEW_CASE = "new-case"
+    NO_ACCELERATOR = "no-accelerator"
+    NO_COUNTERS = "no-counters"
+    NO_KERNEL = "no-kernel"
+    NO_TIMINGS = "no-timings"
+    NOT_COUNTED = "not-counted"
+    NOT_FINITE = "not-finite"
+    NOT_STEADY = "not-steady"
+    ONE_BATCH_SIZE = "one-batch-size"
+    ONE_PRICE = "one-price"
+    OPERATORS_UNSEEN = "operators-unseen"
+    OTHER_MACHINE = "other-machine"
+    OUT_OF_MEMORY = "out-of-memory"
+    OUTPUTS_DIFFER = "outputs-differ"
+    PAGE_FAULTS = "page-faults"
+    PRICES_ABSENT = "prices-absent"
+    PRICES_CONTRADICTORY = "prices-contradictory"
+    PRICES_DOUBTFUL = "prices-doubtful"
+    PRICES_LEFT_OUT = "prices-left-out"
+    PRICES_OLD = "prices-old"
+    PRICES_UNDATED = "prices-undated"
+    PROCESS_LOST = "process-lost"
+    RECOMPILED = "recompiled"
+    SHAPE_CHANGED = "shape-changed"
+    SHORT_CALL = "short-call"
+    SINGLE_WORKER = "single-worker"
+    SKIPPED = "skipped"
+    SPOT_DROPPED = "spot-dropped"
+    STORED_TIMING_IS_COARSE = "stored-timing-is-coarse"
+    TEST_FAILED = "test-failed"
+    THROTTLED = "throttled"
+    TIME_LIMIT = "time-limit"
+    TOO_MANY_INSTANCES = "too-many-instances"
+    TORCH_STATE = "torch-state"
+    TRACER = "tracer"
+    TRAINING_MODE = "training-mode"
+    UNDECIDED = "undecided"
+    UNFINISHED_OUTPUT = "unfinished-output"
+    UNKNOWN_MACHINE = "unknown-machine"
+    UNPRICED = "unpriced"
+    UNSTABLE_ID = "unstable-id"
+    VARIES = "varies"
+    WRONG_DEVICE = "wrong-device"
+
+
+class NoteMeaning(NamedTuple):
+    """What a code means in general; the text of a note adds the figures of the case."""
+
+    text: str
+    hint: str = ""
+
+
+MEANINGS: Mapping[NoteCode, NoteMeaning] = MappingProxyType(
+    {
+        NoteCode.ACCEPTED: NoteMeaning("A commit accepts this change."),
+        NoteCode.ACCURACY: NoteMeaning(
+            "The model runs in another dtype than it was given in; its accuracy is not checked here.",
+            "Assert the accuracy in the test.",
+        ),
+        NoteCode.ASSUMED_INSTANCE: NoteMeaning(
+            "The instance type is inferred from the hardware class.",
+            "Confirm it with --instance DEVICE=NAME.",
+        ),
+        NoteCode.BASE_COLLECTION: NoteMeaning(
+            "The base cannot collect the test module.",
+            "List files that the tests need under overlay in [tool.infergate].",
+        ),
+        NoteCode.BASE_ENDED: NoteMeaning(
+            "The test ended on the base before or while it was timed.", "Run the test at that revision."
+        ),
+        NoteCode.BASE_FAILED: NoteMeaning(
+            "The test does not pass on the base.", "Run the test at that revision."
+        ),
+        NoteCode.BASE_LOST: NoteMeaning(
+            "The process of the base died in this case.", "Run the test at that revision."
+        ),
+        NoteCode.BASE_UNUSABLE: NoteMeaning(
+            "The base cannot collect any test.", "Run its tests at that revision."
+        ),
+        NoteCode.BUDGET_INCONCLUSIVE: NoteMeaning(
+            "The measurement is too uncertain to decide the budget.",
+            "Measure longer, or on a quieter machine.",
+        ),
+        NoteCode.BUDGET_NOT_DECIDED: NoteMeaning(
+            "Something that the budget needs is missing, and an unchecked budget counts as failed.",
+            "Provide what it needs, or remove the budget.",
+        ),
+        NoteCode.COMPILED: NoteMeaning(
+            "torch.compile is active: some counters describe what was compiled before it ran."
+        ),
+        NoteCode.CONCURRENT_RUN_FAILED: NoteMeaning(
+            "The test did not end in every concurrent worker process."
+        ),
+        NoteCode.CONTROL_MOVED: NoteMeaning(
+            "Identical code differed between the two sides, so that no time of the run counts.",
+            "Run again on a quieter machine.",
+        ),
+        NoteCode.CPU_CONTENTION: NoteMeaning(
+            "Other processes or the hypervisor took processor time while the case was timed.",
+            "Run again, or on a quieter machine.",
+        ),
+        NoteCode.DEMAND_UNMET: NoteMeaning(
+            "No number of machines serves the demand.",
+            "Lower the demand, or measure larger batches or faster machines.",
+        ),
+        NoteCode.DESELECTED: NoteMeaning(
+            "The marker and the command line have no value of an axis in common.", "Change one of them."
+        ),
+        NoteCode.DEVICE_ABSENT: NoteMeaning(
+            "The device is not available.", "Attach it, or leave it out of --infer-devices."
+        ),
+        NoteCode.DEVICE_TIME_UNSEEN: NoteMeaning("No profiler can observe the kernels of the device."),
+        NoteCode.ENERGY_ESTIMATED: NoteMeaning(
+            "The energy is an estimate, not a measurement.", "Measure where NVML or RAPL can be read."
+        ),
+        NoteCode.ENERGY_SHARED: NoteMeaning(
+            "Other processes used the device while its energy was measured.", "Run alone on the device."
+        ),
+        NoteCode.ENERGY_SKIPPED: NoteMeaning(
+            "There was no time left to measure the energy.", "Raise --infer-max-time."
+        ),
+        NoteCode.ENERGY_UNKNOWN: NoteMeaning(
+            "There is neither a meter nor an estimate of the energy.",
+            "Measure where NVML or RAPL can be read.",
+        ),
+        NoteCode.ENERGY_UNREAD: NoteMeaning("The energy counter could not be read, or did not change."),
+        NoteCode.FLOPS_UNCOVERED: NoteMeaning("The FLOPs of some operators are unknown and are not counted."),
+        NoteCode.GRADIENTS_ON: NoteMeaning(
+            "Gradients were recorded while the case was timed.",
+            "Call the model under torch.inference_mode().",
+        ),
+        NoteCode.GRAPH_BREAKS: NoteMeaning("torch.compile could not compile the model in one graph."),
+        NoteCode.INCOMPARABLE: NoteMeaning(
+            "The figure cannot be compared with its baseline.",
+            "Record a baseline on this machine with --infer-save.",
+        ),
+        NoteCode.INPUTS_CHANGED: NoteMeaning(
+            "The model changes its inputs in place, so that each call computes with the result of the last.",
+            "Clone the inputs inside the model.",
+        ),
+        NoteCode.INSTANCE_MEMORY: NoteMeaning("The instance has less memory than the deployment takes."),
+        NoteCode.LATENCY_UNREADABLE: NoteMeaning(
+            "The latency is not a positive, finite time.", "Give one call more work."
+        ),
+        NoteCode.LEFT_OUT: NoteMeaning("A case cannot be advised on."),
+        NoteCode.LESS_WORK: NoteMeaning(
+            "The call does less work than on record.", "Record it with --infer-save."
+        ),
+        NoteCode.LIMIT_UNMET: NoteMeaning(
+            "No plan meets the latency limit.", "Measure a faster machine, or allow more time."
+        ),
+        NoteCode.LIMIT_UNREACHABLE: NoteMeaning(
+            "No number of instances meets the latency limit.", "Measure a faster machine, or allow more time."
+        ),
+        NoteCode.MAX_TOTAL: NoteMeaning(
+            "The total time limit was spent before this case.",
+            "Raise --infer-max-total, or select fewer cases.",
+        ),
+        NoteCode.MEMORY_UNSEEN: NoteMeaning("The peak of the device memory cannot be observed."),
+        NoteCode.NAN_OUTPUT: NoteMeaning(
+            "The output holds NaN.", "Give the model weights and inputs that do not overflow."
+        ),
+        NoteCode.NEW_CASE: NoteMeaning("The base does not have this case."),
+        NoteCode.NO_ACCELERATOR: NoteMeaning(
+            "No accelerator was measured.", "Measure with --infer-devices=cpu,cuda on a machine that has one."
+        ),
+        NoteCode.NO_COUNTERS: NoteMeaning(
+            "The counter is not on record yet.", "Record it with --infer-save."
+        ),
+        NoteCode.NO_KERNEL: NoteMeaning(
+            "The call launched no kernel on the device.",
+            "Place the model and its inputs on the device of the case.",
+        ),
+        NoteCode.NO_TIMINGS: NoteMeaning("A process launch ended without a time of both sides."),
+        NoteCode.NOT_COUNTED: NoteMeaning("The counters could not be taken."),
+        NoteCode.NOT_FINITE: NoteMeaning("A figure of the results is not finite and was left out."),
+        NoteCode.NOT_STEADY: NoteMeaning(
+            "The warm-up ended before call times became steady.", "Raise --infer-max-time."
+        ),
+        NoteCode.ONE_BATCH_SIZE: NoteMeaning(
+            "Only one batch size was measured.", "Give the marker several batch_sizes."
+        ),
+        NoteCode.ONE_PRICE: NoteMeaning(
+            "One price applies to several measured machines.", "Give each machine its own --price."
+        ),
+        NoteCode.OPERATORS_UNSEEN: NoteMeaning("Some operators cannot be observed."),
+        NoteCode.OTHER_MACHINE: NoteMeaning(
+            "The configured instance type is not the machine that was measured.",
+            "Configure the instance type of this machine.",
+        ),
+        NoteCode.OUT_OF_MEMORY: NoteMeaning(
+            "The case ran out of memory.", "Use a smaller batch or a larger device."
+        ),
+        NoteCode.OUTPUTS_DIFFER: NoteMeaning(
+            "Base and candidate compute different outputs.",
+            "Set a parity tolerance, or parity=False, if that is intended.",
+        ),
+        NoteCode.PAGE_FAULTS: NoteMeaning("Memory is mapped anew on each call."),
+        NoteCode.PRICES_ABSENT: NoteMeaning("A provider's prices could not be fetched."),
+        NoteCode.PRICES_CONTRADICTORY: NoteMeaning("A catalogue has several prices of one instance type."),
+        NoteCode.PRICES_DOUBTFUL: NoteMeaning("Prices of one accelerator at one provider differ widely."),
+        NoteCode.PRICES_LEFT_OUT: NoteMeaning("Rows of a catalogue are not usable prices and were left out."),
+        NoteCode.PRICES_OLD: NoteMeaning(
+            "Prices are older than 90 days.", "Refresh them with infergate prices refresh."
+        ),
+        NoteCode.PRICES_UNDATED: NoteMeaning(
+            "Prices have no date.", "Refresh them with infergate prices refresh."
+        ),
+        NoteCode.PROCESS_LOST: NoteMeaning(
+            "The worker process died in this case.", "Run the test without a paired run."
+        ),
+        NoteCode.RECOMPILED: NoteMeaning("The model was compiled again while it was timed."),
+        NoteCode.SHAPE_CHANGED: NoteMeaning("The output changes its shape between calls."),
+        NoteCode.SHORT_CALL: NoteMeaning(
+            "One call is so short that the overhead of timing matters.", "Give one call more work."
+        ),
+        NoteCode.SINGLE_WORKER: NoteMeaning(
+            "Only one worker process was measured.", "Measure several with --infer-workers."
+        ),
+        NoteCode.SKIPPED: NoteMeaning("The test was skipped."),
+        NoteCode.SPOT_DROPPED: NoteMeaning("A spot price above the on-demand price was ignored."),
+        NoteCode.STORED_TIMING_IS_COARSE: NoteMeaning(
+            "Stored baselines can only show large slowdowns on this machine.",
+            "Compare with --infer-against=REV.",
+        ),
+        NoteCode.TEST_FAILED: NoteMeaning("The test itself failed.", "Fix the test first."),
+        NoteCode.THROTTLED: NoteMeaning(
+            "The clock of the accelerator was throttled.", "Run again once it has cooled down."
+        ),
+        NoteCode.TIME_LIMIT: NoteMeaning(
+            "The time limit ended the case before it was decided.",
+            "Raise --infer-max-time or --infer-max-total.",
+        ),
+        NoteCode.TOO_MANY_INSTANCES: NoteMeaning(
+            "The demand needs more instances than allowed.",
+            "Allow more, or serve larger batches on faster machines.",
+        ),
+        NoteCode.TORCH_STATE: NoteMeaning("Global settings of torch differ from their defaults."),
+        NoteCode.TRACER: NoteMeaning(
+            "A tracer, debugger or profiler was active while the case was timed.",
+            "Run without it, for instance with --no-cov.",
+        ),
+        NoteCode.TRAINING_MODE: NoteMeaning("The model was in training mode.", "Call model.eval()."),
+        NoteCode.UNDECIDED: NoteMeaning(
+            "The last interim analysis did not decide the case.", "Run again, or raise the tolerance."
+        ),
+        NoteCode.UNFINISHED_OUTPUT: NoteMeaning(
+            "The call returned before its work was done.", "Wait for the result inside the callable."
+        ),
+        NoteCode.UNKNOWN_MACHINE: NoteMeaning(
+            "The instance type and price of the machine are unknown.", "Give --instance or --price."
+        ),
+        NoteCode.UNPRICED: NoteMeaning(
+            "No price is configured for the machine.", "Set it in [tool.infergate.instances]."
+        ),
+        NoteCode.UNSTABLE_ID: NoteMeaning(
+            "The id of the test differs between processes of the same code.",
+            "Give its parameters ids that are the same in every process.",
+        ),
+        NoteCode.VARIES: NoteMeaning("Counters change from call to call and are not gated."),
+        NoteCode.WRONG_DEVICE: NoteMeaning(
+            "The output is not on the device of the case.",
+            "Place the model and its inputs on the device of the case.",
+        ),
+    }
+)
+"""Every code; the reference lists them."""
+
+RENAMED: Mapping[str, NoteCode] = MappingProxyType(
+    {
+        "capped": NoteCode.TIME_LIMIT,
+        "disturbed": NoteCode.CPU_CONTENTION,
+        "fickle-id": NoteCode.UNSTABLE_ID,
+        "launches-spent": NoteCode.UNDECIDED,
+        "memory": NoteCode.INSTANCE_MEMORY,
+        "nan": NoteCode.NAN_OUTPUT,
+        "no-turns": NoteCode.NO_TIMINGS,
+        "unfinished": NoteCode.UNFINISHED_OUTPUT,
+        "workers": NoteCode.SINGLE_WORKER,
+    }
+)
+"""Codes of version 0.1 that have another name now; results and baselines of 0.1 may hold them."""

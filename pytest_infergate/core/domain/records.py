@@ -1,0 +1,72 @@
+"""Values that are recorded for later sessions: baselines and exact counters."""
+
+from __future__ import annotations
+
+import msgspec
+
+from pytest_infergate.core.domain.measurement import OperatorWork
+from pytest_infergate.core.domain.values import SCHEMA_VERSION, Case, Hardware, Struct
+
+
+class BaselinePoint(Struct, frozen=True, kw_only=True):
+    """One session of one case: the median of a process launch, and the speed of the machine during it."""
+
+    created: str
+    """Start of the session, which identifies it: UTC, ISO 8601."""
+    p50: float
+    """Seconds."""
+    count: int
+    """Number of calls that the median is taken from."""
+    reference_work: dict[str, float] = msgspec.field(default_factory=dict)
+    """Median seconds of each reference workload."""
+    contended: bool = False
+    """Whether other processes took too much processor time for the reference workloads to correct it."""
+
+
+class BaselineCase(Struct, frozen=True, kw_only=True):
+    """The sessions of one case, the oldest first."""
+
+    case: Case
+    # Points instead of means: the spread between sessions is what a comparison needs.
+    sessions: tuple[BaselinePoint, ...]
+
+
+class Baseline(Struct, frozen=True, kw_only=True):
+    """The recorded sessions of one hardware class: the content of a baseline file."""
+
+    schema_version: int = SCHEMA_VERSION
+    hardware: Hardware
+    cases: tuple[BaselineCase, ...] = ()
+    packages: dict[str, dict[str, str]] = msgspec.field(default_factory=dict)
+    """Package versions of each session that at least one case still has, by `BaselinePoint.created`."""
+
+    def history(self, case: Case) -> tuple[BaselinePoint, ...]:
+        """Return the sessions of a case, the oldest first; empty if none is recorded."""
+        # A baseline has few cases, and each is looked up once in a run.
+        return next((entry.sessions for entry in self.cases if entry.case == case), ())
+
+
+class CounterKey(Struct, frozen=True, kw_only=True):
+    """Properties that must be equal for counters to be compared; without any they compare everywhere."""
+
+    # Without the build: the CPU operators of one version are the same in all builds.
+    torch: str | None = None
+    """Version of torch."""
+    architecture: str | None = None
+    threads: int | None = None
+
+
+class Tally(Struct, frozen=True, kw_only=True):
+    """Counters of one case under one key."""
+
+    key: CounterKey
+    counters: dict[str, int | None]
+    """``None`` if it varies from call to call. A name of two words is a part of the counter named first."""
+    operators: tuple[OperatorWork, ...] = ()
+
+
+class CounterRecord(Struct, frozen=True, kw_only=True):
+    """The counters of one case, recorded or counted now."""
+
+    case: Case
+    tallies: tuple[Tally, ...]

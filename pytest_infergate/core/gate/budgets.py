@@ -1,0 +1,148 @@
+"""Absolute limits: `(budget, measurement, spread between launches) -> BudgetCheck`."""
+
+from __future__ import annotations
+
+import math
+
+from pytest_infergate.core.domain import metrics, stats, units
+from pytest_infergate.core.domain.measurement import Estimate, Measurement
+from pytest_infergate.core.domain.metrics import Metric
+from pytest_infergate.core.domain.notes import NoteCode
+from pytest_infergate.core.domain.outcome import Budget, BudgetCheck, Price, Verdict
+from pytest_infergate.core.domain.values import Note
+from pytest_infergate.core.gate.stored_times import IDLE, MAX_CONTENTION
+
+# A case spends about as much time on its warm-up and the reference workloads as on its own calls.
+TIME_FOR_A_CALL = 2.0
+"""Wall time of a case divided by the time of its calls, for hints on the time limit."""
+_PROVIDE = "remove the budget, or provide what it needs"
+_MEASURE = "measure on a machine that has one, or set gate_estimates = true in [tool.infergate]"
+_SET_DEMAND = 'set the demand with demand="50/s" in the marker, or with --infer-demand=50/s'
+_BUG = "report this as a bug"
+
+
+def check_budget(  # noqa: PLR0911 - one return for each thing that may be missing
+    budget: Budget,
+    measurement: Measurement,
+    band: float,
+    *,
+    price: Price | None = None,
+    demand: float | None = None,
+    unpriced: Note | None = None,
+    estimates: bool = False,
+) -> BudgetCheck:
+    """Compare a measurement with a budget.
+
+    `band` is the result of `launch_band`; it widens timed metrics only. Costs need a `price`, or else
+    `unpriced` is the reason why there is none, and costs per month need a `demand` in items per second. With
+    `estimates`, an estimate of the energy decides too.
+
+    A budget that cannot be checked counts as exceeded, with a note on what is missing.
+    """
+    metric = metrics.metric(budget.metric)
+    if metric.dollars is not None:
+        if price is not None:
+            return _check_cost(budget, metric, measurement, band, price=price, demand=demand)
+        reason = unpriced or Note(code=NoteCode.UNPRICED, text=f"it needs {metric.needs}", hint=_PROVIDE)
+        return not_checked(budget, reason.text, reason.hint)
+    estimate = metric.read(measurement) if metric.read is not None else None
+    if estimate is None:
+        return not_checked(budget, f"it needs {metric.needs}", _PROVIDE)
+    energy = measurement.energy if metric.name == "joules_per_item" else None
+    if energy is not None and energy.estimated and not estimates:
+        value = _in_budget_units(estimate, metric, 0.0)
+        why = f"it needs {metric.needs}, and {metric.shown(value.value)} is an estimate"
+        return not_checked(budget, why, _MEASURE, value=value)
+    # A NaN is neither above nor below a limit.
+    if not math.isfinite(estimate.value):
+        return not_checked(budget, f"{metric.text} must be finite, got {estimate.value}", _BUG)
+    value = _in_budget_units(estimate, metric, band)
+    # A lower bound above the limit decides the budget without the upper bound that is missing.
+    exceeded = value.low is not None and value.low > budget.limit
+    if metric.percentile is not None and None in (estimate.low, estimate.high) and not exceeded:
+        needed = stats.samples_needed(max(metric.percentile, 1 - metric.percentile))
+        enough = units.duration(TIME_FOR_A_CALL * needed * measurement.latency.mean)
+        hint = f"allow about {enough} with --infer-max-time, or with max_time in the marker"
+        why = f"it needs {needed} calls and has {_samples(metric, measurement)}"
+        return not_checked(budget, why, hint, value=value)
+    return _check_value(budget, metric, value, measurement)
+
+
+def _check_cost(
+    budget: Budget,
+    metric: Metric,
+    measurement: Measurement,
+    band: float,
+    *,
+    price: Price,
+    demand: float | None,
+) -> BudgetCheck:
+    """Compare a cost with a budget; its bounds are the costs at the throughputs of other launches."""
+    rate = measurement.throughput
+    if metric.dollars is None or not stats.positive(rate):
+        return not_checked(budget, f"throughput must be greater than 0, got {rate}", _BUG)
+    # Another launch may be faster or slower by the launch band, which changes the cost in the other
+    # direction.
+    usual, low, high = (metric.dollars(price, rate * math.exp(shift), demand) for shift in (0.0, band, -band))
+    if usual is None:
+        return not_checked(budget, "it needs a demand", _SET_DEMAND)
+    return _check_value(budget, metric, Estimate(value=usual, low=low, high=high), measurement)
+
+
+def _check_value(budget: Budget, metric: Metric, value: Estimate, measurement: Measurement) -> BudgetCheck:
+    """Compare a value in the unit of the budget with its limit."""
+    low, high, limit = value.low, value.high, budget.limit
+    if metric.better == "higher":
+        # A lower limit is an upper limit of the negative value.
+        low, high = (None if bound is None else -bound for bound in (high, low))
+        limit = -limit
+    if low is not None and low > limit:
+        # Under heavy CPU contention the time says more about the other processes.
+        if not (metric.timed and (measurement.contention or 0.0) > MAX_CONTENTION):
+            return BudgetCheck(budget=budget, verdict=Verdict.OVER_BUDGET, value=value)
+        text, hint = f"{metric.text} was measured while other processes took processor time", IDLE
+    elif high is not None and high <= limit:
+        return BudgetCheck(budget=budget, verdict=None, value=value)
+    else:
+        text = (
+            f"{metric.text} {metric.shown(value.value)} is within the spread between launches of its limit "
+            f"{metric.shown(budget.limit)}"
+        )
+        hint = "record sessions with --infer-save to learn the spread of this machine, or widen the limit"
+    note = Note(code=NoteCode.BUDGET_INCONCLUSIVE, text=text, hint=hint)
+    return BudgetCheck(budget=budget, verdict=Verdict.INCONCLUSIVE, value=value, note=note)
+
+
+def not_checked(budget: Budget, why: str, hint: str, value: Estimate | None = None) -> BudgetCheck:
+    """Return the check of a budget that could not be evaluated: over budget (not decided)."""
+    note = Note(
+        code=NoteCode.BUDGET_NOT_DECIDED, text=f"budget {budget.metric} was not decided: {why}", hint=hint
+    )
+    return BudgetCheck(budget=budget, verdict=Verdict.OVER_BUDGET, value=value, note=note, missing=why)
+
+
+def _in_budget_units(estimate: Estimate, metric: Metric, band: float) -> Estimate:
+    """Convert to the unit of the budget, and widen the bounds of a timed metric by the launch band."""
+    centre = estimate.value
+
+    def widened(bound: float | None, sign: int) -> float | None:
+        if bound is None or centre <= 0 or bound <= 0:
+            return None if bound is None else metric.in_unit(bound)
+        # In quadrature, since the spread of calls and the spread between launches are independent.
+        within = math.log(bound / centre)
+        return metric.in_unit(centre * math.exp(sign * math.hypot(within, band if metric.timed else 0.0)))
+
+    return Estimate(
+        value=metric.in_unit(centre), low=widened(estimate.low, -1), high=widened(estimate.high, 1)
+    )
+
+
+def _samples(metric: Metric, measurement: Measurement) -> int:
+    """Return the number of samples behind a percentile."""
+    latency = measurement.latency
+    if measurement.stream is not None and metric.name == "ttft_ms":
+        latency = measurement.stream.first_item
+    elif measurement.stream is not None and metric.name == "itl_p95_ms":
+        gaps = measurement.stream.between_items
+        return 0 if gaps is None else gaps.count
+    return latency.count

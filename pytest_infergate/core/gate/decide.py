@@ -1,0 +1,366 @@
+"""From evidence to the verdict of a case and of a run. No other module decides pass or fail."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+
+import msgspec
+
+from pytest_infergate.core.domain import launch_spread, units
+from pytest_infergate.core.domain.measurement import Measurement
+from pytest_infergate.core.domain.notes import NoteCode
+from pytest_infergate.core.domain.outcome import (
+    BudgetCheck,
+    CaseResult,
+    CaseVerdict,
+    Comparison,
+    GateMode,
+    GateResult,
+    Outcome,
+    Policy,
+    Verdict,
+)
+from pytest_infergate.core.domain.records import Baseline, CounterRecord
+from pytest_infergate.core.domain.values import Case, Environment, Note
+from pytest_infergate.core.gate import budgets, counter_changes, stored_times
+from pytest_infergate.core.gate.renames import renamed_cases
+
+SEVERITY = {verdict: rank for rank, verdict in enumerate(Verdict)}
+"""Rank of each verdict; that of the most severe is 0."""
+# By default a run fails only on evidence against the code; what could not be decided does not fail it,
+# because stored timing on a shared machine leaves much undecided.
+FAILING = frozenset({Verdict.REGRESSED, Verdict.OVER_BUDGET, Verdict.MISMATCH})
+STRICTLY_FAILING = FAILING | {
+    Verdict.INVALID,
+    Verdict.SUSPECTED,
+    Verdict.INCONCLUSIVE,
+    Verdict.INCOMPARABLE,
+    Verdict.NO_BASELINE,
+    Verdict.INFEASIBLE,
+    Verdict.NOT_MEASURED,
+}
+DECIDED = FAILING | {Verdict.SLOWER_WITHIN_TOLERANCE, Verdict.IMPROVED, Verdict.EQUIVALENT}
+UNCOMPARED = frozenset({Verdict.INCOMPARABLE, Verdict.NO_BASELINE})
+UNDECIDED = frozenset({Verdict.SUSPECTED, Verdict.INCONCLUSIVE, Verdict.INCOMPARABLE, Verdict.NO_BASELINE})
+
+
+def fails(verdict: Verdict, policy: Policy, mode: GateMode | None = None) -> bool:
+    """Return whether a verdict fails its case. No other function maps verdicts to pass or fail.
+
+    `mode` is the gate of the marker, which overrides that of the policy. A run that records a baseline
+    tolerates every verdict except exceeded budgets and outputs that differ, which no new baseline can
+    justify.
+    """
+    if (mode or policy.gate) is not GateMode.FAIL:
+        return False
+    if policy.saving:
+        return verdict in (Verdict.OVER_BUDGET, Verdict.MISMATCH)
+    return verdict in (STRICTLY_FAILING if policy.strict else FAILING)
+
+
+def judge(
+    result: CaseResult,
+    baselines: Mapping[str, Baseline],
+    policy: Policy,
+    environment: Environment,
+    *,
+    records: Mapping[Case, CounterRecord] | None = None,
+    cases: int = 1,
+) -> CaseVerdict:
+    """Judge one case against baselines and recorded counters.
+
+    `baselines` contains every recorded hardware class by id, `records` the recorded counters, and `cases` is
+    the number of cases in the run, which share the probability of a false alarm.
+    """
+    baseline = None if result.hardware is None else baselines.get(result.hardware.id)
+    history = () if baseline is None else baseline.history(result.case)
+    measurement = result.measurement
+    if result.outcome is Outcome.MEASURED and measurement is not None:
+        given = result.tolerance.get("p50")
+        time = stored_times.compare_time(
+            history, measurement, policy.time_tolerance if given is None else given, cases
+        )
+        if not history and (reason := _other_hardware(result, baselines.values())):
+            time = stored_times.incomparable(measurement, reason)
+        recorded = (records or {}).get(result.case)
+        exact = _compare_counters(recorded, result, policy, environment, recording=policy.saving)
+        band = launch_spread.launch_band(history, virtual=environment.virtual)
+        checks = _check_budgets(result, measurement, band, policy)
+        notes = measurement.notes if result.price is None else (*measurement.notes, *result.price.notes)
+        return _conclude(result, [], policy, comparisons=(time, *exact), checks=checks, notes=notes)
+    verdict = _unmeasured(result, measured_before=bool(history))
+    why = result.reason or Note(code=result.outcome.value, text=f"the case is {result.outcome.value}")
+    unchecked = () if verdict is Verdict.NOT_MEASURED else result.budgets
+    checks = tuple(budgets.not_checked(budget, why.text, why.hint) for budget in unchecked)
+    notes = () if result.reason is None else (result.reason,)
+    return _conclude(result, [verdict], policy, checks=checks, notes=notes)
+
+
+def _check_budgets(
+    result: CaseResult, measurement: Measurement, band: float, policy: Policy
+) -> tuple[BudgetCheck, ...]:
+    return tuple(
+        budgets.check_budget(
+            budget,
+            measurement,
+            band,
+            price=result.price,
+            demand=result.demand,
+            unpriced=result.unpriced,
+            estimates=policy.gate_estimates,
+        )
+        for budget in result.budgets
+    )
+
+
+def _other_hardware(result: CaseResult, baselines: Iterable[Baseline]) -> str:
+    """Return why the baselines of a case on other hardware do not apply; empty if there are none."""
+    if result.hardware is None:
+        return ""
+    recorded = [baseline.hardware for baseline in baselines if baseline.history(result.case)]
+    return min(map(result.hardware.difference, recorded), default="")
+
+
+def _unmeasured(result: CaseResult, *, measured_before: bool) -> Verdict:
+    """Return the verdict of a case without a valid measurement."""
+    if result.outcome is Outcome.INFEASIBLE:
+        # A case that could be measured before and now runs out of memory has become worse.
+        return Verdict.REGRESSED if measured_before else Verdict.INFEASIBLE
+    return Verdict.INVALID if result.outcome is Outcome.INVALID else Verdict.NOT_MEASURED
+
+
+def judge_paired(
+    result: CaseResult,
+    base: CaseResult,
+    time: Comparison | None,
+    policy: Policy,
+    environment: Environment,
+    *,
+    mismatch: Note | None = None,
+    accepted: Note | None = None,
+) -> CaseVerdict:
+    """Judge one case of a paired run by its time and by the counters of both sides.
+
+    `time` is ``None`` for a case that was not measured. `mismatch` describes outputs that differ between the
+    sides, `accepted` is the note of a commit that accepts the case whatever its verdict is. Absolute times of
+    paired workers are not compared with budgets.
+    """
+    if result.outcome is Outcome.MEASURED and time is not None:
+        comparisons = [time]
+        before = counter_changes.counter_record(base, environment.packages.get("torch"))
+        if before is not None:
+            comparisons += _compare_counters(before, result, policy, environment, recording=True)
+        if mismatch is not None:
+            comparisons.append(
+                Comparison(metric="outputs", verdict=Verdict.MISMATCH, evidence="parity", note=mismatch)
+            )
+        notes = () if result.measurement is None else result.measurement.notes
+        return _conclude(result, [], policy, comparisons=tuple(comparisons), notes=notes, accepted=accepted)
+    measured = base.outcome is Outcome.MEASURED and base.measurement is not None
+    verdict = _unmeasured(result, measured_before=measured)
+    notes = () if result.reason is None else (result.reason,)
+    return _conclude(result, [verdict], policy, notes=notes, accepted=accepted)
+
+
+def accepted_note(case: Case, nodeid: str, patterns: Mapping[str, str]) -> Note | None:
+    """Return a note with the reason for which a commit accepts a case; ``None`` if no pattern matches.
+
+    A pattern with ``*`` and ``?`` matches the id of a case, its test, or the name alone.
+    """
+    names = (nodeid, case.test, nodeid.rpartition("::")[2])
+    for pattern, reason in patterns.items():
+        literal = pattern.replace("[", "[[]")  # ids contain brackets, so brackets match themselves
+        if any(fnmatchcase(name, literal) for name in names):
+            return Note(code=NoteCode.ACCEPTED, text=f"accepted: {reason or 'no reason was given'}")
+    return None
+
+
+def _compare_counters(
+    before: CounterRecord | None,
+    result: CaseResult,
+    policy: Policy,
+    environment: Environment,
+    *,
+    recording: bool,
+) -> tuple[Comparison, ...]:
+    """Compare counters. With `recording`, rows are without the note that suggests to record the case.
+
+    A run that saves records it anyway, and a paired run cannot.
+    """
+    now = counter_changes.counter_record(result, environment.packages.get("torch"))
+    rows = counter_changes.compare_counters(before, now, result.tolerance, policy.memory_tolerance)
+    return tuple(
+        msgspec.structs.replace(row, note=None) if recording and row.verdict is Verdict.IMPROVED else row
+        for row in rows
+    )
+
+
+def _conclude(
+    result: CaseResult,
+    verdicts: Sequence[Verdict],
+    policy: Policy,
+    *,
+    comparisons: tuple[Comparison, ...] = (),
+    checks: tuple[BudgetCheck, ...] = (),
+    notes: tuple[Note, ...] = (),
+    accepted: Note | None = None,
+) -> CaseVerdict:
+    """Join all verdicts about a case, those of its comparisons and budgets included, into one."""
+    every = [*verdicts, *(row.verdict for row in comparisons)]
+    every += [check.verdict for check in checks if check.verdict is not None]
+    # A run that records tolerates some verdicts: the verdict of the case is the one that fails it.
+    failing = [verdict for verdict in every if fails(verdict, policy, result.gate)]
+    if comparisons and comparisons[0].verdict not in UNCOMPARED:
+        # The time comes first. If it was compared, counters that could not be compared do not matter.
+        every = [verdict for verdict in every if verdict not in UNCOMPARED]
+    if accepted is not None and failing:
+        notes = (*notes, accepted)
+    else:
+        accepted = None
+    return CaseVerdict(
+        case=result.case,
+        nodeid=result.nodeid,
+        verdict=min(failing or every, key=SEVERITY.__getitem__),
+        failed=(bool(failing) and accepted is None) or result.outcome is Outcome.FAILED,
+        comparisons=comparisons,
+        budgets=checks,
+        notes=notes,
+    )
+
+
+def is_decided(verdict: CaseVerdict) -> bool:
+    """Return whether the evidence settled the case, or its budgets alone did if there is no baseline.
+
+    A budget that could not be checked fails the case but does not decide it.
+    """
+    if verdict.verdict is Verdict.OVER_BUDGET:
+        return any(check.verdict is verdict.verdict and check.note is None for check in verdict.budgets)
+    if verdict.verdict is Verdict.NO_BASELINE:
+        return bool(verdict.budgets) and all(check.verdict is None for check in verdict.budgets)
+    return verdict.verdict in DECIDED
+
+
+def gate_session(
+    verdicts: Iterable[CaseVerdict],
+    policy: Policy,
+    *,
+    known: Iterable[Case] = (),
+    expected: Iterable[Case] | None = None,
+    deselected: tuple[Note, ...] = (),
+    selected: int | None = None,
+    interrupted: bool = False,
+) -> GateResult:
+    """Decide a run from the verdicts of its cases.
+
+    `known` are the recorded cases, `expected` those of them that this run would contain if nothing had
+    changed; expected cases without a verdict are missing. `selected` is the number of cases that the run was
+    to measure, if it is not the number of verdicts; cases that never reported fail the run.
+    """
+    ordered = tuple(sorted(verdicts, key=lambda verdict: (SEVERITY[verdict.verdict], verdict.case.order)))
+    # A case that was not measured is not new: it may have been skipped for a reason of its own.
+    known = frozenset(known)
+    present = frozenset(verdict.case for verdict in ordered)
+    unknown = (v.case for v in ordered if v.case not in known and v.verdict is not Verdict.NOT_MEASURED)
+    new = sorted(unknown, key=lambda case: case.order)
+    missing = sorted(frozenset(expected or ()) - present, key=lambda case: case.order)
+    decided = sum(map(is_decided, ordered))
+    # Workers of pytest-xdist may be lost with their cases; the selection still counts these.
+    wanted = len(ordered) if selected is None else selected
+    reasons = _reasons(ordered, decided, policy, wanted)
+    if interrupted:
+        reasons.append("the run was interrupted")
+    if policy.strict and policy.gate is GateMode.FAIL and not policy.saving and missing:
+        reasons.append(f"{units.plural(len(missing), 'case')} of the baseline missing from this run (strict)")
+    result = GateResult(
+        passed=not reasons,
+        headline="",
+        reasons=tuple(reasons),
+        verdicts=ordered,
+        decided=decided,
+        new=tuple(new),
+        missing=tuple(missing),
+        renamed=tuple(renamed_cases(missing, new)),
+        deselected=deselected,
+    )
+    return msgspec.structs.replace(result, headline=_headline(result, wanted))
+
+
+def merge_gate_results(results: Sequence[GateResult], names: Sequence[str]) -> GateResult:
+    """Join the results of runs on several machines, given by `names`: what failed on one machine fails."""
+    ordered = tuple(
+        sorted(
+            (verdict for result in results for verdict in result.verdicts),
+            key=lambda verdict: (SEVERITY[verdict.verdict], verdict.case.order, verdict.machine),
+        )
+    )
+    # Every machine decides by itself: a case that failed on one of them is not saved by another.
+    merged = GateResult(
+        passed=all(result.passed for result in results),
+        headline="",
+        reasons=tuple(
+            f"{reason}, on {name}"
+            for result, name in zip(results, names, strict=True)
+            for reason in result.reasons
+        ),
+        verdicts=ordered,
+        decided=sum(map(is_decided, ordered)),
+        new=tuple(case for result in results for case in result.new),
+        missing=tuple(case for result in results for case in result.missing),
+        renamed=tuple(pair for result in results for pair in result.renamed),
+        deselected=tuple(dict.fromkeys(note for result in results for note in result.deselected)),
+    )
+    return msgspec.structs.replace(merged, headline=_headline(merged, len(ordered)))
+
+
+def _reasons(ordered: Sequence[CaseVerdict], decided: int, policy: Policy, wanted: int) -> list[str]:
+    """Return the reasons for which a run fails that lie in its verdicts, and in those that are missing."""
+    failed = Counter(verdict.verdict for verdict in ordered if verdict.failed)
+    reasons = [
+        f"{units.plural(failed[verdict], 'case')} {verdict.value}"
+        for verdict in sorted(failed, key=SEVERITY.__getitem__)
+    ]
+    if policy.gate is not GateMode.FAIL:
+        return reasons
+    if wanted and all(v.verdict in (Verdict.NOT_MEASURED, Verdict.INVALID) for v in ordered):
+        reasons.append(f"nothing was measured although {units.plural(wanted, 'case')} had been selected")
+    elif wanted > len(ordered):
+        reasons.append(f"{wanted - len(ordered)} of {units.plural(wanted, 'selected case')} never reported")
+    if policy.min_decided is not None and wanted and decided / wanted < policy.min_decided:
+        share = units.percent(policy.min_decided, signed=False, decimals=0)
+        cases = units.plural(wanted, "case")
+        reasons.append(f"{decided} of {cases} decided, --infer-min-decided requires {share}")
+    return reasons
+
+
+def _headline(result: GateResult, wanted: int) -> str:
+    """Return one sentence with the result, the number of decided cases, and the notable groups."""
+    outcome = "passed" if result.passed else "FAILED"
+    if not result.verdicts:
+        return f"{outcome}: no inference case ran"
+    cases = units.plural(max(wanted, len(result.verdicts)), "case")
+    parts = [f"{result.decided} of {cases} decided"]
+    if result.nothing_decided:
+        # Nothing speaks against the run, but nothing speaks for it either: "passed" would claim evidence.
+        outcome, parts = "nothing was decided", [cases]
+    groups: Counter[str] = Counter()
+    for verdict in result.verdicts:
+        notable = verdict.verdict in FAILING | {Verdict.SUSPECTED, Verdict.IMPROVED}
+        if not (verdict.failed or notable) and is_decided(verdict):
+            continue
+        group = str(verdict.verdict.value)
+        if verdict.verdict is Verdict.INCOMPARABLE:
+            rows = [row for row in verdict.comparisons if row.verdict is Verdict.INCOMPARABLE]
+            group = ": ".join((group, *[row.note.text for row in rows if row.note][:1]))
+        if verdict.verdict in UNDECIDED and exactly_equal(verdict):
+            group += " (exact counters unchanged)"
+        groups[group] += 1
+    parts += [f"{number} {group}" for group, number in groups.most_common()]
+    return f"{outcome}: {', '.join(parts)}"
+
+
+def exactly_equal(verdict: CaseVerdict) -> bool:
+    """Return whether exact counters were compared and none of them changed."""
+    exact = [row for row in verdict.comparisons if row.evidence == "exact"]
+    return bool(exact) and all(row.candidate is not None and row.candidate == row.baseline for row in exact)

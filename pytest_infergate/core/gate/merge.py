@@ -1,0 +1,129 @@
+"""Merged results of several machines. The order of the sessions does not matter, nor does a repeated one."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Sequence
+
+import msgspec
+
+from pytest_infergate.core.domain.advice_values import Recommendations
+from pytest_infergate.core.domain.outcome import CaseVerdict, Outcome, Session
+from pytest_infergate.core.domain.values import Case, Environment, Note
+from pytest_infergate.core.gate import decide
+
+
+def merge_sessions(named: Iterable[tuple[str, Session]]) -> tuple[Session, ...]:
+    """Return every distinct session once, in an order that does not depend on the order of the input.
+
+    `named` contains sessions with the names of their files. Raises `ValueError` if two different sessions
+    measured the same case on the same class of hardware, because there is no rule for which of them counts.
+    """
+    unique: dict[bytes, tuple[str, Session]] = {}
+    for name, session in named:
+        # Equal sessions are one: a shell pattern may match a file and its copy.
+        unique.setdefault(msgspec.json.encode(session, order="sorted"), (name, session))
+    ordered = sorted(unique.items(), key=lambda item: (machines(item[1][1]), item[1][1].created, item[0]))
+    seen: dict[tuple[str, Case], tuple[str, Session]] = {}
+    for _, (name, session) in ordered:
+        measured = set(_measured(session))
+        for hardware, case in sorted(measured & seen.keys(), key=lambda key: (key[0], key[1].order)):
+            first, earlier = seen[hardware, case]
+            raise ValueError(
+                f"{case.name} was measured twice on {hardware} with different results: in {first} "
+                f"({earlier.created}) and in {name} ({session.created}). Hint: leave out one of the files"
+            )
+        # Only sessions with a valid measurement contradict each other; a case may be skipped on many
+        # machines.
+        seen |= dict.fromkeys(measured, (name, session))
+    return tuple(session for _, (_, session) in ordered)
+
+
+def flat_session(sessions: Sequence[Session]) -> Session:
+    """Join sessions into one with all cases, each verdict with its machine, and one decision about all.
+
+    A case that a machine skipped because it needs another device is left out if another machine measured it.
+    The environment contains what all machines have in common. Raises `ValueError` without any session.
+    """
+    if not sessions:
+        raise ValueError("there must be at least one session")
+    if len(sessions) == 1:
+        return sessions[0]
+    measured = {case for session in sessions for _, case in _measured(session)}
+    gates = [
+        msgspec.structs.replace(session.gate, verdicts=_placed_verdicts(session, measured))
+        for session in sessions
+    ]
+    first, *others = sessions
+    return Session(
+        # The newest of all, because a reader must understand every part.
+        tool_version=max(session.tool_version for session in sessions),
+        created=max(session.created for session in sessions),
+        environment=_common_environment([session.environment for session in sessions]),
+        cases=tuple(
+            result
+            for session in sessions
+            for result in session.cases
+            if result.hardware is not None or result.case not in measured
+        ),
+        gate=decide.merge_gate_results(gates, [machines(session) for session in sessions]),
+        against=first.against if all(other.against == first.against for other in others) else None,
+        advice=_joined_advice(sessions),
+    )
+
+
+def machines(session: Session) -> str:
+    """Return a description of the hardware of a session."""
+    found = dict.fromkeys(result.hardware.text for result in session.cases if result.hardware is not None)
+    return " and ".join(found) or "a machine without a measured case"
+
+
+def _measured(session: Session) -> Iterable[tuple[str, Case]]:
+    return (
+        (result.hardware.id, result.case)
+        for result in session.cases
+        if result.hardware is not None and result.outcome is Outcome.MEASURED
+    )
+
+
+def _placed_verdicts(session: Session, measured: Container[Case]) -> tuple[CaseVerdict, ...]:
+    """Return the verdicts of a session, each with the id of the hardware class that its case ran on."""
+    hardware = {(result.nodeid, result.case): result.hardware for result in session.cases}
+    placed = []
+    for verdict in session.gate.verdicts:
+        place = hardware.get((verdict.nodeid, verdict.case))
+        if place is not None or verdict.failed or verdict.case not in measured:
+            placed.append(msgspec.structs.replace(verdict, machine="" if place is None else place.id))
+    return tuple(placed)
+
+
+def _common_environment(environments: Sequence[Environment]) -> Environment:
+    """Return what all environments have in common; values that differ are left empty."""
+    first, *others = environments
+    packages = {
+        name: version
+        for name, version in first.packages.items()
+        if all(other.packages.get(name) == version for other in others)
+    }
+    # A value that is not the same everywhere would be wrong for some machines.
+    memory = {environment.memory_bytes for environment in environments}
+    policies = {environment.wait_policy for environment in environments}
+    return Environment(
+        os=first.os if all(other.os == first.os for other in others) else "",
+        python=first.python if all(other.python == first.python for other in others) else "",
+        packages=packages,
+        # One virtual machine makes the times of the whole less certain.
+        virtual=any(environment.virtual for environment in environments),
+        memory_bytes=memory.pop() if len(memory) == 1 else None,
+        wait_policy=policies.pop() if len(policies) == 1 else None,
+    )
+
+
+def _joined_advice(sessions: Iterable[Session]) -> Recommendations | None:
+    """Join the advice of several sessions. Each advice is about the machines of its own session."""
+    stored = [session.advice for session in sessions if session.advice is not None]
+    unanswered: dict[str, tuple[Note, ...]] = {}
+    for model, notes in (item for advice in stored for item in advice.unanswered.items()):
+        unanswered[model] = tuple(dict.fromkeys((*unanswered.get(model, ()), *notes)))
+    # Costs of different machines are not compared: their sessions may have had other demands.
+    answers = tuple(answer for advice in stored for answer in advice.answers)
+    return Recommendations(answers=answers, unanswered=unanswered) if stored else None

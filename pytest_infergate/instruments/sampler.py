@@ -1,0 +1,143 @@
+"""The timed region, and sampling: blocks of the case interleaved with the reference workloads.
+
+The timed region contains two clock reads and the call (on an asynchronous device also one synchronisation):
+no attribute look-up, no Python wrapper, no allocation by infergate.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from statistics import median
+from typing import NamedTuple
+
+from pytest_infergate.core.domain.stats import quantile_estimate
+from pytest_infergate.instruments.device import Device
+
+# Length of a block of the case between two runs of the reference workloads; at least one call. The speed of a
+# shared machine changes within a second, so that the workloads must be close to the calls that they correct;
+# with all four at about a millisecond each they still take only a seventh of the time.
+REFERENCE_INTERVAL_SECONDS = 0.025
+# Limits the memory and the time of one block for calls of a few microseconds.
+MAX_CALLS_PER_INTERVAL = 1000
+# More than any supported percentile needs. A call that takes no measurable time would otherwise be sampled
+# forever.
+MAX_SAMPLES = 1_000_000
+# The interval of a median exists from 7 calls on, where it may be narrow by chance.
+MIN_SAMPLES = 20
+# Neighbours on a shared host come and go within seconds: a shorter sample would show a single state of the
+# machine.
+MIN_SAMPLING_SECONDS = 1.0
+# Relative width of the 99 % interval of the median at which sampling may stop. Medians of two process
+# launches differ by more (17 to 23 % were measured on a shared machine), so that further calls in this
+# process add nothing.
+MEDIAN_PRECISION = 0.01
+
+
+def timed(call: Callable[[], object], clock: Callable[[], int], count: int) -> list[int]:
+    """Time `count` calls that are done when they return; return nanoseconds of each."""
+    times = [0] * count
+    for index in range(count):
+        start = clock()
+        call()
+        stop = clock()
+        times[index] = stop - start
+    return times
+
+
+def timed_synchronised(
+    call: Callable[[], object], clock: Callable[[], int], synchronize: Callable[[], None], count: int
+) -> list[int]:
+    """Time `count` calls on an asynchronous device, which is idle before each; return nanoseconds of each."""
+    times = [0] * count
+    synchronize()
+    for index in range(count):
+        start = clock()
+        call()
+        synchronize()
+        stop = clock()
+        times[index] = stop - start
+    return times
+
+
+def time_calls(call: Callable[[], object], device: Device, count: int) -> list[float]:
+    """Time `count` calls with the device synchronised before and after each; return seconds of each."""
+    if device.asynchronous:
+        nanoseconds = timed_synchronised(call, device.clock, device.synchronize, count)
+    else:
+        nanoseconds = timed(call, device.clock, count)
+    return [time / 1e9 for time in nanoseconds]
+
+
+class Samples(NamedTuple):
+    """Call times of a case and median times of its reference workloads, in seconds."""
+
+    calls: tuple[float, ...]
+    issued: int
+    """Number of all calls, including those that were dropped."""
+    reference_work: dict[str, float]
+
+
+def sample(
+    call: Callable[[], object],
+    device: Device,
+    reference_work: Mapping[str, Callable[[], object]],
+    expected: float,
+    *,
+    max_seconds: float,
+    min_calls: int = 0,
+) -> Samples:
+    """Interleave blocks of the case with the reference workloads until the median is precise enough.
+
+    `expected` is the time of one call in seconds, as the warm-up measured it; `min_calls` is the number of
+    calls that the budgets need. Sampling stops once the median is precise and the budgets have their calls,
+    at `max_seconds`, or at `MAX_SAMPLES`.
+    """
+    per_interval = min(
+        MAX_CALLS_PER_INTERVAL, max(1, round(REFERENCE_INTERVAL_SECONDS / max(expected, 1e-9)))
+    )
+    # The reference workloads evict the model from the caches, so that the first call after them is slower. It
+    # is dropped, unless a block has no other.
+    drop = 1 if per_interval > 1 else 0
+    issued = 0
+    calls: list[float] = []
+    speeds: dict[str, list[float]] = {name: [] for name in reference_work}
+    begin = device.clock()
+    next_check = MIN_SAMPLING_SECONDS
+    while True:
+        for name, reference in reference_work.items():
+            speeds[name] += time_calls(reference, device, 1)
+        calls += time_calls(call, device, per_interval + drop)[drop:]
+        issued += per_interval + drop
+        elapsed = (device.clock() - begin) / 1e9
+        if elapsed >= max_seconds or len(calls) >= MAX_SAMPLES:
+            break
+        if elapsed >= next_check:
+            if _precise(calls, min_calls):
+                break
+            # At growing intervals, because each check sorts all calls.
+            next_check = elapsed * 1.25
+    return Samples(tuple(calls), issued, {name: median(times) for name, times in speeds.items()})
+
+
+def _precise(calls: list[float], min_calls: int) -> bool:
+    if len(calls) < max(MIN_SAMPLES, min_calls):
+        return False
+    centre = quantile_estimate(sorted(calls), 0.5)
+    if centre.low is None or centre.high is None:
+        return False
+    return centre.high - centre.low <= MEDIAN_PRECISION * centre.value
+
+
+@contextmanager
+def quiet_collector() -> Iterator[None]:
+    """Collect garbage on entry and disable the collector until exit: a collection would be timed."""
+    enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

@@ -1,0 +1,149 @@
+"""Exact counters of one case, taken in passes of their own and never in a timed call.
+
+A clock on a shared machine cannot see 5 %; a counter detects a single operator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, TypeVar
+
+import msgspec
+
+from pytest_infergate.core.domain.measurement import Counters
+from pytest_infergate.core.domain.metrics import COUNTERS
+from pytest_infergate.core.domain.notes import NoteCode
+from pytest_infergate.core.domain.places import collapse_places
+from pytest_infergate.core.domain.values import Note
+from pytest_infergate.instruments.device import Device, DeviceCounters, DeviceMemory
+from pytest_infergate.measure import memory
+from pytest_infergate.measure.seed import seed_all
+
+_T = TypeVar("_T")
+_COMPILED = Note(
+    code=NoteCode.COMPILED,
+    text="torch.compile is active in the model or in a part of it: the counters are those of the compiler; "
+    "operators, FLOPs and bytes are not counted",
+)
+
+
+class CountedCall(NamedTuple):
+    """Counters and memory of one call."""
+
+    counters: Counters
+    memory: DeviceMemory
+    notes: tuple[Note, ...]
+    """What could not be counted, and which counters vary."""
+
+
+def count_call(
+    call: Callable[[], object],
+    device: Device,
+    *,
+    compiled: Mapping[str, int],
+    weights: Mapping[str, int] | None,
+    repetitions: int = 1,
+) -> CountedCall:
+    """Count one call `repetitions` times; the first counts, the others show which counters vary.
+
+    `compiled` are the counters of the compiler, empty for an eager model. `weights` are the bytes of the
+    model by dtype, if they are known. If a pass fails, its counters are missing, and a note has the reason.
+    """
+    fixed = dict(compiled) if weights is None else {**compiled, "weight_bytes": sum(weights.values())}
+    rounds: list[tuple[DeviceCounters, DeviceMemory]] = []
+    totals: list[dict[str, int]] = []
+    for _ in range(repetitions):
+        # A compiled model would show the operators that it was traced from, which it does not run any more.
+        operators = (
+            DeviceCounters(notes=(_COMPILED,))
+            if compiled
+            else _attempt(lambda: device.count(call), lambda note: DeviceCounters(notes=(note,)), "operators")
+        )
+        allocated = _attempt(lambda: device.memory(call), lambda note: DeviceMemory(note=note), "memory")
+        counts = {**fixed, **operators.totals}
+        if allocated.allocations is not None:
+            counts["allocations"] = allocated.allocations
+        if allocated.activations is not None:
+            counts["peak_memory_bytes"] = allocated.activations + fixed.get("weight_bytes", 0)
+        rounds.append((operators, allocated))
+        totals.append(counts)
+    operators, allocated = rounds[0]
+    differing = varying_counters(totals)
+    return CountedCall(
+        counters=Counters(
+            totals=totals[0],
+            weights=dict(weights or {}),
+            operators=collapse_places(operators.work),
+            architecture=device.architecture(),
+            varying=differing,
+        ),
+        memory=allocated,
+        notes=tuple(note for note in (*operators.notes, allocated.note, varying_note(differing)) if note),
+    )
+
+
+def with_recount(early: CountedCall, late: CountedCall) -> CountedCall:
+    """Mark the counters that a count after the timing does not confirm as varying.
+
+    A later run may find the model in that state, so that these counters are not exact.
+    """
+    differing = dict(early.counters.varying)
+    for name, (low, high) in varying_counters([early.counters.totals, late.counters.totals]).items():
+        known = differing.get(name, (low, high))
+        differing[name] = min(low, known[0]), max(high, known[1])
+    if differing == early.counters.varying:
+        return early
+    kept = [note for note in early.notes if note.code != NoteCode.VARIES]
+    return early._replace(
+        counters=msgspec.structs.replace(early.counters, varying=differing),
+        notes=(*kept, *filter(None, (varying_note(differing),))),
+    )
+
+
+def with_device_work(counters: Counters, repetitions: Sequence[Mapping[str, int]]) -> Counters:
+    """Add the counters of a device's work, if a profiler observed it."""
+    if not repetitions:
+        return counters
+    return msgspec.structs.replace(
+        counters,
+        totals={**counters.totals, **repetitions[0]},
+        varying={**counters.varying, **varying_counters(repetitions)},
+    )
+
+
+def varying_note(varied: Mapping[str, tuple[int, int]]) -> Note | None:
+    """Return a note on the counters that vary; ``None`` if all are exact."""
+    if not varied:
+        return None
+    shown = (f"{COUNTERS[name].text} ({low:,} to {high:,})" for name, (low, high) in varied.items())
+    return Note(
+        code=NoteCode.VARIES,
+        text=f"{', '.join(shown)} vary from call to call: they are recorded as varying and not gated",
+        hint="look for state that is kept from call to call, or for randomness that is not seeded",
+    )
+
+
+def varying_counters(totals: Sequence[Mapping[str, int]]) -> dict[str, tuple[int, int]]:
+    """Return the counters on which repetitions differ, each with its lowest and highest value."""
+    ranges = {}
+    for name in totals[0]:
+        values = [repetition[name] for repetition in totals if name in repetition]
+        if min(values) != max(values):
+            ranges[name] = min(values), max(values)
+    return ranges
+
+
+def _attempt(take: Callable[[], _T], failed: Callable[[Note], _T], what: str) -> _T:
+    """Run a pass with seeded random numbers; if it fails, return `failed` of a note."""
+    # The same numbers in each pass, so that a model whose path depends on them has the same counters.
+    restore = seed_all()
+    try:
+        return take()
+    except Exception as error:  # noqa: BLE001 - a model may raise anything under an observer
+        text = (
+            f"{what} could not be counted: {type(error).__name__}: {memory.error_text(error).splitlines()[0]}"
+        )
+        hint = "the case is measured and gated without these counters"
+        return failed(Note(code=NoteCode.NOT_COUNTED, text=text, hint=hint))
+    finally:
+        restore()

@@ -1,0 +1,80 @@
+"""Checks of what a call returned, and of torch's global state. Imports torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from pytest_infergate.core.domain.notes import NoteCode
+from pytest_infergate.core.domain.values import Note
+from pytest_infergate.instruments import tensors
+
+
+def unsound_output_note(first: Any, last: Any, device: str | None) -> Note | None:
+    """Return why the first and last result of a case make its times invalid; `None` if they are sound.
+
+    Checked are the device of the tensors (unless `device` is ``None``), NaN, and shapes that change between
+    calls.
+    """
+    if device is not None:
+        expected = torch.device(device)
+        others = [name for name in tensors.devices_of(first) if not tensors.same_device(name, expected)]
+        if others:
+            return Note(
+                code=NoteCode.WRONG_DEVICE,
+                text=f"the output is on {others[0]}, but the device of the case is {expected.type}",
+                hint="pass infer the module itself, or move model and inputs to infer.device inside the "
+                "callable",
+            )
+    nan, total = tensors.count_nan(first)
+    if nan:
+        return Note(
+            code=NoteCode.NAN_OUTPUT,
+            text=f"the output contains NaN: {nan} of {total} values",
+            hint="check inputs and dtype: NaN can be much faster or slower to compute than real values",
+        )
+    before, after = tensors.signature(first), tensors.signature(last)
+    if before != after:
+        return Note(
+            code=NoteCode.SHAPE_CHANGED,
+            text=f"the output changed from {_text(before)} to {_text(after)} between calls",
+            hint="reset the state of the model inside the callable, so that each call does the same work",
+        )
+    return None
+
+
+def _text(signature: tuple[tuple[tuple[int, ...], str], ...]) -> str:
+    return ", ".join(f"{dtype}{list(shape)}" for shape, dtype in signature) or "no tensor"
+
+
+def torch_state_note() -> Note | None:
+    """Return a note on global settings of torch that differ from their defaults; `None` if none do."""
+    # A test that does not restore such a setting changes the operators of all models after it.
+    settings = {
+        f"default dtype {torch.get_default_dtype()}": torch.get_default_dtype() is not torch.float32,
+        "a function mode or default device": torch._C._len_torch_function_stack() > 0,  # noqa: SLF001
+        "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
+        "autocast": torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled(),
+        "fast paths of attention disabled": not torch.backends.mha.get_fastpath_enabled(),
+        "oneDNN disabled": torch.backends.mkldnn.is_available() and not torch.backends.mkldnn.enabled,  # type: ignore[no-untyped-call]
+    }
+    changed = [name for name, differs in settings.items() if differs]
+    if not changed:
+        return None
+    return Note(
+        code=NoteCode.TORCH_STATE,
+        text=f"torch global state was changed: {', '.join(changed)}",
+        hint="if another test changed it, restore it there: the case runs other operators than alone",
+    )
+
+
+def gradients_note(output: Any) -> Note | None:
+    """Return a note if gradients were recorded, which takes time and memory that a service does not spend."""
+    if not any(tensor.requires_grad for tensor in tensors.tensors(output)):
+        return None
+    return Note(
+        code=NoteCode.GRADIENTS_ON,
+        text="gradients were recorded while timing",
+        hint="wrap the call in torch.inference_mode(), or pass infer the module itself",
+    )

@@ -1,0 +1,149 @@
+"""Passes beside the sampling, each with its own question: throughput, device work, items of a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from statistics import median
+from typing import Any, NamedTuple
+
+from pytest_infergate.core.domain.measurement import Latency, Stream
+from pytest_infergate.core.domain.notes import NoteCode
+from pytest_infergate.core.domain.stats import mean, quantile, quantile_estimate
+from pytest_infergate.core.domain.values import Note
+from pytest_infergate.instruments.device import Device
+
+# Length of a pass: several calls of most models, and short beside the sampling.
+PASS_SECONDS = 0.3
+# Share of the time limit that a pass may take, so that it does not displace the sampling of slow calls.
+PASS_SHARE = 0.05
+MAX_PASS_CALLS = 1000
+# Streams take longer than other calls, and their time to the first item needs as many calls as any
+# percentile.
+STREAM_SHARE = 0.3
+MIN_STREAM_CALLS = 3
+MAX_STREAM_CALLS = 1000
+
+
+class AsynchronousTimes(NamedTuple):
+    """What a call did on an asynchronous device; the default is that of a synchronous one."""
+
+    enqueue: float | None = None
+    """Median seconds until the call returns."""
+    device_time: float | None = None
+    """Summed seconds of kernels and copies of one call."""
+    totals: tuple[Mapping[str, int], ...] = ()
+    """Counters of the device's work, one mapping per repetition."""
+    invalid: Note | None = None
+    """Why the case is invalid."""
+    unobserved: bool = False
+    """Whether no profiler can observe the device."""
+
+
+def latency_of(times: tuple[float, ...]) -> Latency:
+    """Summarise call times in seconds: mean, and percentiles with their bounds."""
+    ordered = sorted(times)
+    return Latency(
+        count=len(ordered),
+        mean=mean(ordered),
+        p50=quantile_estimate(ordered, 0.50),
+        p90=quantile_estimate(ordered, 0.90),
+        p95=quantile_estimate(ordered, 0.95),
+        p99=quantile_estimate(ordered, 0.99),
+        percentiles=tuple(quantile(ordered, p / 100) for p in range(101)),
+    )
+
+
+def calls_per_second(call: Callable[[], object], device: Device, count: int) -> float:
+    """Measure the rate of `count` calls issued back to back, with a single synchronisation at the end."""
+    device.synchronize()
+    begin = device.clock()
+    for _ in range(count):
+        call()
+    device.synchronize()
+    return count * 1e9 / max(1, device.clock() - begin)
+
+
+def asynchronous_times(
+    call: Callable[[], object], device: Device, count: int, repetitions: int
+) -> AsynchronousTimes:
+    """Time how long `count` calls take to return, and profile `repetitions` calls on the device."""
+    times = []
+    for _ in range(count):
+        device.synchronize()
+        begin = device.clock()
+        call()
+        times.append(device.clock() - begin)
+    device.synchronize()
+    profiled = [device.work(call) for _ in range(repetitions)]
+    work = profiled[0]
+    invalid = None
+    if work is not None and not work.kernels:
+        # A model that runs on the CPU by mistake would otherwise pass as a fast one.
+        invalid = Note(
+            code=NoteCode.NO_KERNEL,
+            text=f"the call launched no kernel on {device.name}",
+            hint="pass infer the module itself, or move the model to infer.device inside the callable",
+        )
+    return AsynchronousTimes(
+        enqueue=median(times) / 1e9,
+        device_time=None if work is None else work.seconds,
+        totals=tuple(
+            {
+                "kernel_launches": each.kernels,
+                "synchronisations": each.synchronisations,
+                "memcpys": each.copies,
+            }
+            for each in profiled
+            if each is not None
+        ),
+        invalid=invalid,
+        unobserved=work is None,
+    )
+
+
+def consumed(call: Callable[[], Any]) -> Callable[[], None]:
+    """Return a call that consumes all items of the stream that `call` returns."""
+
+    def consume() -> None:
+        for _ in call():
+            pass
+
+    return consume
+
+
+def stream_times(call: Callable[[], Any], device: Device, min_calls: int, max_seconds: float) -> Stream:
+    """Time the items of streams as they arrive, for a pass and at least `min_calls` calls.
+
+    `max_seconds` is the time limit of the case, of which the streams take `STREAM_SHARE` at most.
+    """
+    first: list[float] = []
+    gaps: list[float] = []
+    items = 0
+    begin, elapsed = device.clock(), 0.0
+    seconds = min(PASS_SECONDS, PASS_SHARE * max_seconds)
+    while not first or (
+        len(first) < MAX_STREAM_CALLS
+        and (
+            elapsed < seconds
+            or (len(first) < max(MIN_STREAM_CALLS, min_calls) and elapsed < STREAM_SHARE * max_seconds)
+        )
+    ):
+        times: list[float] = []
+        device.synchronize()
+        last = device.clock()
+        for _ in call():
+            device.synchronize()
+            now = device.clock()
+            times.append((now - last) / 1e9)
+            last = now
+        device.synchronize()
+        items += len(times)
+        # An empty stream has no first item; its end is what a caller waits for.
+        first.append(times[0] if times else (device.clock() - last) / 1e9)
+        gaps += times[1:]
+        elapsed = (device.clock() - begin) / 1e9
+    return Stream(
+        items=items / len(first),
+        first_item=latency_of(tuple(first)),
+        between_items=latency_of(tuple(gaps)) if gaps else None,
+    )

@@ -1,0 +1,83 @@
+"""Conditions that make the times of a case invalid."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import inspect
+import sys
+from collections.abc import AsyncIterator
+
+from pytest_infergate.core.domain import units
+from pytest_infergate.core.domain.notes import NoteCode
+from pytest_infergate.core.domain.values import Note
+from pytest_infergate.measure.torch_compile import graph_count
+
+_NO_COVERAGE = "disable it for inference tests; with pytest-cov, use --no-cov"
+
+
+def tracer_note() -> Note | None:
+    """Return a note on an active coverage tracer, debugger or profiler, which slows each Python line down."""
+    tracer = sys.gettrace() or sys.getprofile()
+    if tracer is not None:
+        named = tracer if hasattr(tracer, "__qualname__") else type(tracer)
+        return _tracing(f"{named.__module__}.{named.__qualname__}")
+    monitoring = getattr(sys, "monitoring", None)
+    if monitoring is not None:
+        for tool in range(6):  # tool ids of PEP 669
+            name = monitoring.get_tool(tool)
+            if name is not None and monitoring.get_events(tool):
+                return _tracing(str(name))
+    profiling = getattr(sys.modules.get("torch.autograd"), "_profiler_enabled", None)
+    if profiling is not None and profiling():
+        return _tracing("torch.profiler", hint="measure outside the context of the profiler")
+    return None
+
+
+def _tracing(name: str, hint: str = _NO_COVERAGE) -> Note:
+    return Note(code=NoteCode.TRACER, text=f"a tracer was active while timing: {name}", hint=hint)
+
+
+def unfinished_output_note(output: object) -> Note | None:
+    """Return a note if a call returned a coroutine or future, whose work is done later or never."""
+    if inspect.isawaitable(output) or isinstance(output, (AsyncIterator, concurrent.futures.Future)):
+        if inspect.iscoroutine(output):
+            output.close()  # otherwise Python warns that it was never awaited
+        return Note(
+            code=NoteCode.UNFINISHED_OUTPUT,
+            text=f"the call returned a {type(output).__name__} before its work was done",
+            hint="pass infer a callable that waits for the result, for instance with asyncio.run",
+        )
+    return None
+
+
+class GraphCounter:
+    """Counts the graphs that torch.compile makes from now on."""
+
+    def __init__(self) -> None:
+        self._begin = graph_count()
+
+    def since(self) -> int:
+        """Return the number of graphs made since the last query."""
+        begin, self._begin = self._begin, graph_count()
+        return self._begin - begin
+
+
+def recompiled_note(warm_up_graphs: int, measured_graphs: int) -> Note | None:
+    """Return a note if torch.compile was still compiling when timing began."""
+    # Dynamo stops compiling a function after this many graphs, and the function then runs uncompiled. Where
+    # the warm-up reached the limit, the sampling times an uncompiled model without a further graph.
+    limit = getattr(sys.modules.get("torch._dynamo.config"), "recompile_limit", None)
+    if measured_graphs > 0:
+        text = f"torch.compile made {units.plural(measured_graphs, 'more graph')} while measuring"
+    elif limit is not None and warm_up_graphs >= limit - 1:
+        text = (
+            f"torch.compile made {units.plural(warm_up_graphs, 'more graph')} while warming up; "
+            f"it stops compiling at a limit of {limit}"
+        )
+    else:
+        return None
+    return Note(
+        code=NoteCode.RECOMPILED,
+        text=text,
+        hint="keep shapes fixed within a case, or mark dynamic dimensions before the first call",
+    )

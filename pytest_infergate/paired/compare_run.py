@@ -1,0 +1,184 @@
+"""A paired run: the base is made, both sides are launched, and every case is judged."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import msgspec
+import pytest
+
+from pytest_infergate.core.domain import units
+from pytest_infergate.core.domain.outcome import Against, Judged
+from pytest_infergate.core.domain.values import Case
+from pytest_infergate.core.gate import decide, paired_times
+from pytest_infergate.errors import InfergateError
+from pytest_infergate.paired.base_setup import BaseSetup, case_modules, overlay_files
+from pytest_infergate.paired.interim_analysis import Progress
+from pytest_infergate.paired.launches import LaunchesResult, LaunchTerms, run_launches
+from pytest_infergate.paired.run_folder import run_folder
+from pytest_infergate.paired.selected_case import SelectedCase
+from pytest_infergate.paired.trial import TrialSpec
+from pytest_infergate.paired.verdicts import Judge
+from pytest_infergate.paired.worker_process import WorkerProcess
+from pytest_infergate.paired.worktree import accepted_trailers
+from pytest_infergate.report import wording
+from pytest_infergate.storage.atomic import atomic_write
+from pytest_infergate.storage.paired_data import PairedCaseData, PairedData, encode_paired_data
+
+if TYPE_CHECKING:
+    from pytest_infergate.runner.run import InferenceRun
+
+# For the forecast only. Most cases are equivalent, which takes 3 to 5 launches.
+TYPICAL_LAUNCHES: Final = 5
+TYPICAL_SECONDS: Final = 2.0
+"""Of one case in one launch."""
+TYPICAL_OVERHEAD: Final = 8.0
+"""Seconds of one launch beyond its cases: two processes and their imports."""
+
+
+class PairedOutcomes(NamedTuple):
+    """What a paired run decided, by node id, and the reports to be replayed."""
+
+    judged: Mapping[str, Judged]
+    reports: Mapping[str, Sequence[str]]
+    """Of the candidate's tests, as pytest serialises them, in JSON."""
+    against: Against
+    on_base: frozenset[Case]
+    """Cases that the base has as well."""
+    interrupted: bool
+    written: tuple[str, ...] = ()
+    """Messages about files that were written."""
+    problems: tuple[str, ...] = ()
+    """Why a file could not be written."""
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the run as Ctrl-C does, unless the user's code handles them."""
+
+    def interrupt(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before: dict[int, Any] = {}
+    # Only the main thread may set handlers. Without them the workers of a cancelled job would be left behind.
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is signal.SIG_DFL:
+                before[number] = signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for taken, handler in before.items():
+            signal.signal(taken, handler)
+
+
+def forecast(cases: int, base_setup: BaseSetup) -> str:
+    """``24 cases against main (merge base 1a2b3c4), about 5 launches, 5 min``."""
+    seconds = TYPICAL_LAUNCHES * (cases * TYPICAL_SECONDS + TYPICAL_OVERHEAD)
+    about = f"about {TYPICAL_LAUNCHES} launches, {units.duration(seconds)}"
+    return f"{units.plural(cases, 'case')} against {wording.described_base(base_setup.against())}, {about}"
+
+
+def run_paired(
+    run: InferenceRun,
+    config: pytest.Config,
+    base_setup: BaseSetup,
+    cases: Sequence[SelectedCase],
+    report: Callable[[Progress], None],
+) -> PairedOutcomes:
+    """Make all launches and judge every case; `report` is called after each launch.
+
+    Raises `ConfigurationError` if both sides run the same code, or a side cannot be started.
+    """
+    begin = time.monotonic()
+    overlaid = overlay_files(cases, config, base_setup)
+    accepted = {} if base_setup.revision is None else accepted_trailers(base_setup.revision)
+    modules = case_modules(cases, config, base_setup)
+    with run_folder() as folder, interruptible(), base_setup.ready(overlaid, folder, modules) as specs:
+        found = run_launches(
+            lambda role, seed: WorkerProcess(specs[role], seed),
+            [trial_spec(case) for case in cases],
+            LaunchTerms(folder, run.settings.max_total, control_worker=base_setup.other_python),
+            check=lambda base, candidate: base_setup.check(base, candidate, overlaid),
+            report=report,
+        )
+    against = msgspec.structs.replace(
+        base_setup.against(), launches=found.launches, seconds=time.monotonic() - begin, accepted=accepted
+    )
+    return paired_outcomes(run, cases, found, against)
+
+
+def paired_outcomes(
+    run: InferenceRun, cases: Sequence[SelectedCase], found: LaunchesResult, against: Against
+) -> PairedOutcomes:
+    """Judge the cases of all launches, and write their times if a file is asked for."""
+    judge = Judge(run, found.confirming, paired_times.control_moved(found.control))
+    judged = [
+        judge.judge(case, trial, decide.accepted_note(case.case, case.nodeid, against.accepted))
+        for case, trial in zip(cases, found.trials, strict=True)
+        # An interrupted case has too little evidence, and no verdict is not a failure of the case.
+        if not (found.interrupted and trial.waiting)
+    ]
+    written, problems = write_paired_data(run.settings.paired_data, cases, found, against)
+    return PairedOutcomes(
+        judged={case.result.nodeid: case for case in judged},
+        reports={
+            trial.spec.nodeid: [report.serialised for report in trial.reports] for trial in found.trials
+        },
+        against=against,
+        on_base=frozenset(
+            case.case for case, trial in zip(cases, found.trials, strict=True) if trial.no_base is None
+        ),
+        interrupted=found.interrupted,
+        written=written,
+        problems=problems,
+    )
+
+
+def write_paired_data(
+    path: Path | None, cases: Sequence[SelectedCase], found: LaunchesResult, against: Against
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Write the times of all blocks to a file, if one is asked for; messages of success and of failure."""
+    if path is None:
+        return (), ()
+    data = PairedData(
+        against=against,
+        confirming=found.confirming,
+        control=tuple(found.control),
+        cases=tuple(
+            PairedCaseData(
+                case=case.case,
+                nodeid=case.nodeid,
+                plan=trial.spec.terms,
+                screen=tuple(trial.screen),
+                confirm=tuple(trial.confirm),
+                others=trial.other_spreads,
+            )
+            for case, trial in zip(cases, found.trials, strict=True)
+        ),
+    )
+    try:
+        atomic_write(path, encode_paired_data(data))
+    except InfergateError as error:
+        return (), (str(error),)
+    return (f"wrote {path}",), ()
+
+
+def trial_spec(case: SelectedCase) -> TrialSpec:
+    """What is decided about a case, and by which terms."""
+    tolerance = case.terms.tolerance.get("p50")
+    return TrialSpec(
+        nodeid=case.nodeid,
+        terms=paired_times.PairedTerms()
+        if tolerance is None
+        else paired_times.PairedTerms(tolerance=tolerance),
+        max_seconds=case.terms.max_time,
+        output_tolerance=case.terms.parity,
+        compare_outputs=case.terms.compare_outputs,
+    )

@@ -1,0 +1,129 @@
+"""What happens between launches: interim analyses, time limits and progress."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from pytest_infergate.core.domain import units
+from pytest_infergate.core.domain.notes import NoteCode
+from pytest_infergate.core.domain.values import Note, Struct
+from pytest_infergate.core.gate import launch_location, paired_times
+from pytest_infergate.core.gate.paired_times import Stage
+from pytest_infergate.paired.trial import Trial, decision, log_ratios
+
+
+class Progress(Struct, frozen=True, kw_only=True):
+    """How far a paired run is."""
+
+    launches: int
+    decided: int
+    cases: int
+    confirming: int
+    """Cases that look slower, in launches that confirm or refute it."""
+    seconds_left: float
+    """Until every case has had its next interim analysis."""
+
+
+class InterimAnalysis:
+    """Decides, after each launch, which cases need another one and have the time for it."""
+
+    def __init__(
+        self,
+        trials: Sequence[Trial],
+        max_seconds: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._trials = trials
+        self._max_seconds = max_seconds
+        self._clock = clock
+        self._begin = clock()
+        self.confirming = 0
+        """Cases that have gone into confirmation, which share its level."""
+        self._overhead = 0.0
+
+    def after_launch(self, waiting: Sequence[Trial], overhead: float) -> None:
+        """Decide the cases of a launch; `overhead` is its seconds beyond those of their blocks."""
+        self._overhead = overhead
+        self._pool_spreads([trial for trial in waiting if trial.stage is Stage.SCREEN])
+        # All cases that enter confirmation after this launch share its level, so they are counted first.
+        self.confirming += sum(
+            trial.waiting and trial.stage is Stage.SCREEN and self._stage(trial) is Stage.CONFIRM
+            for trial in waiting
+        )
+        # Counting has also found the cases whose times cannot be compared, which no longer wait.
+        undecided = [trial for trial in waiting if trial.waiting]
+        for trial in undecided:
+            trial.stage = self._stage(trial)
+        # Before any case stops: all notes name the same time that the run would still need.
+        spent, left = self._clock() - self._begin, self._seconds_left()
+        for trial in undecided:
+            if trial.stage is not Stage.DONE:
+                trial.stopped = self._time_limit_note(trial, spent, left)
+
+    def _pool_spreads(self, screened: Sequence[Trial]) -> None:
+        """Keep, for the cases that have an analysis of the screen now, the spread of all other cases."""
+        for analysis in {len(trial.screen) for trial in screened}.intersection(paired_times.SCREEN_ANALYSES):
+            # As many launches of every case, decided or not: a choice by outcome would bias the spread.
+            spreads = launch_location.spreads_of_others(
+                [log_ratios(trial, analysis) for trial in self._trials]
+            )
+            for trial, spread in zip(self._trials, spreads, strict=True):
+                if trial in screened and len(trial.screen) == analysis:
+                    trial.other_spreads[analysis] = spread
+
+    def _stage(self, trial: Trial) -> Stage:
+        """The next stage of a case; times that cannot be compared make it invalid."""
+        try:
+            return decision(trial, self.confirming).stage
+        except ValueError:
+            trial.invalid = Note(
+                code=NoteCode.LATENCY_UNREADABLE,
+                text="a call takes less time than the clock can resolve",
+                hint="give one call more work",
+            )
+            return trial.stage
+
+    def _time_limit_note(self, trial: Trial, spent: float, left: float) -> Note | None:
+        """Why a case stops, if the launches to its next analysis do not fit its time or the run's."""
+        needed = trial.seconds + _seconds_to_next_analysis(trial)
+        # A launch between two analyses decides nothing: it is all of them or none.
+        if trial.launches and needed > trial.spec.max_seconds:
+            return Note(
+                code=NoteCode.TIME_LIMIT,
+                text=f"{units.plural(trial.launches, 'launch')} took the time of this case",
+                hint=f"--infer-max-time={units.duration(needed)} would reach the next interim analysis",
+            )
+        if self._max_seconds is not None and spent >= self._max_seconds:
+            limit = units.duration(self._max_seconds)
+            return Note(
+                code=NoteCode.TIME_LIMIT,
+                text=f"--infer-max-total of {limit} was spent before it was decided",
+                hint=f"about {units.duration(left)} more would reach the next interim analysis",
+            )
+        return None
+
+    def _seconds_left(self) -> float:
+        waiting = [trial for trial in self._trials if trial.waiting]
+        launches = max(map(_launches_to_next_analysis, waiting), default=0)  # cases share launches
+        return sum(map(_seconds_to_next_analysis, waiting)) + launches * self._overhead
+
+    def progress(self, launches: int) -> Progress:
+        """How far the run is after so many launches."""
+        waiting = [trial for trial in self._trials if trial.waiting]
+        return Progress(
+            launches=launches,
+            decided=len(self._trials) - len(waiting),
+            cases=len(self._trials),
+            confirming=sum(trial.stage is Stage.CONFIRM for trial in waiting),
+            seconds_left=self._seconds_left(),
+        )
+
+
+def _launches_to_next_analysis(trial: Trial) -> int:
+    return paired_times.launches_to_next_analysis(trial.stage, len(trial.screen), len(trial.confirm))
+
+
+def _seconds_to_next_analysis(trial: Trial) -> float:
+    """Seconds of a case until its next analysis, by those of its launches so far."""
+    return _launches_to_next_analysis(trial) * trial.seconds / max(1, trial.launches)

@@ -1,0 +1,96 @@
+"""From the trial of a case to its result and verdict."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from pytest_infergate.core.domain.notes import NoteCode
+from pytest_infergate.core.domain.outcome import Comparison, Judged, Outcome, Verdict
+from pytest_infergate.core.domain.values import Note
+from pytest_infergate.core.gate import decide, paired_times
+from pytest_infergate.paired.selected_case import SelectedCase
+from pytest_infergate.paired.trial import Trial
+from pytest_infergate.runner.case_result import case_result
+
+if TYPE_CHECKING:
+    from pytest_infergate.runner.run import InferenceRun
+
+
+class Judge(NamedTuple):
+    """Judges the cases of a run."""
+
+    run: InferenceRun
+    confirming: int
+    """Cases that went into confirmation, which share its level."""
+    control: Note | None
+    """Why no time of this run can be compared, if the control shows that."""
+
+    def judge(self, case: SelectedCase, trial: Trial, accepted: Note | None) -> Judged:
+        """Judge one case; `accepted` is the note of a commit that accepts its changes."""
+        outcome, reason = _outcome(trial)
+        measured = msgspec.structs.replace(
+            case_result(case.case, case.nodeid, case.terms, outcome),
+            hardware=self.run.devices.open(case.case.device).hardware(),
+            measurement=trial.measurements.get("candidate"),
+            reason=reason,
+            budgets=(),  # threads wait differently in paired workers: their times meet no budget
+        )
+        base = msgspec.structs.replace(
+            measured, outcome=Outcome.MEASURED, measurement=trial.measurements.get("base"), reason=None
+        )
+        mismatch = None
+        if trial.output_difference is not None:
+            mismatch = Note(
+                code=NoteCode.OUTPUTS_DIFFER,
+                text=trial.output_difference,
+                hint="if that is intended, set @pytest.mark.inference(parity=False), or a tolerance there",
+            )
+        verdict = decide.judge_paired(
+            measured,
+            base,
+            self._comparison(trial) if outcome is Outcome.MEASURED else None,
+            self.run.policy,
+            self.run.environment,
+            mismatch=mismatch,
+            accepted=accepted,
+        )
+        return Judged(result=measured, verdict=verdict)
+
+    def _comparison(self, trial: Trial) -> Comparison:
+        if trial.no_base is not None:
+            measurement = trial.measurements.get("candidate")
+            return Comparison(
+                metric="p50",
+                verdict=Verdict.NO_BASELINE,
+                evidence="paired",
+                candidate=None if measurement is None else measurement.latency.p50.value,
+                tolerance=trial.spec.terms.tolerance,
+                note=trial.no_base,
+            )
+        return paired_times.compared(
+            trial.screen,
+            trial.confirm,
+            trial.spec.terms,
+            confirming=self.confirming,
+            others=trial.other_spreads,
+            stopped=trial.stopped,
+            control=self.control,
+        )
+
+
+def _outcome(trial: Trial) -> tuple[Outcome, Note | None]:
+    """What became of a case before anything is judged, and why it was not measured."""
+    if trial.lost is not None:
+        return Outcome.FAILED, trial.lost
+    if trial.out_of_memory is not None:
+        return Outcome.INFEASIBLE, trial.out_of_memory
+    if any(report.outcome == "skipped" for report in trial.reports):
+        return Outcome.SKIPPED, Note(code=NoteCode.SKIPPED, text="the test was skipped")
+    if trial.failed:
+        text = "the test itself failed"
+        return Outcome.FAILED, Note(code=NoteCode.TEST_FAILED, text=text, hint="fix the test first")
+    if trial.invalid is not None:
+        return Outcome.INVALID, trial.invalid
+    return Outcome.MEASURED, None

@@ -1,0 +1,47 @@
+"""Who has the machine: one inference case alone, or any number of other tests."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from pytest_infergate.errors import InfergateError
+from pytest_infergate.measure.lock import MachineLock
+from pytest_infergate.plugin.collection import parameter_of
+from pytest_infergate.plugin.terminal import Terminal
+
+
+class MachineHooks:
+    """Hold the machine-wide lock for as long as an item runs."""
+
+    def __init__(self, terminal: Terminal) -> None:
+        self.terminal = terminal
+        self._made: MachineLock | None = None
+
+    def _lock(self) -> MachineLock:
+        if self._made is None:
+            self._made = MachineLock()
+        return self._made
+
+    def check(self) -> None:
+        """Check that the lock can be held. Raises as `MachineLock.check`."""
+        self._lock().check()
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Hold the machine: alone for an inference case, shared for any other test."""
+        with self._lock().held("shared" if parameter_of(item) is None else "alone", self.terminal.line):
+            return (yield)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold the machine while other processes measure. What prevents them is a usage error."""
+        try:
+            with self._lock().held("alone", self.terminal.line):
+                yield
+        except InfergateError as error:
+            raise pytest.UsageError(str(error)) from None
+        finally:
+            self.terminal.status("")

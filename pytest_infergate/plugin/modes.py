@@ -1,0 +1,114 @@
+"""What a session does with inference tests: one mode, chosen when pytest is configured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
+
+import pytest
+
+from pytest_infergate.config.options import OPTIONS
+from pytest_infergate.plugin.collection import CollectedItems, Parameter, device_kinds, parameters
+from pytest_infergate.plugin.items import Cases, ItemHooks
+
+if TYPE_CHECKING:
+    from pytest_infergate.config.case_terms import CaseTerms
+    from pytest_infergate.config.marker import Marker
+    from pytest_infergate.config.settings import Settings
+    from pytest_infergate.core.domain.values import Case
+    from pytest_infergate.measure.invocation import Invocation
+    from pytest_infergate.plugin.fixture import Result
+
+
+class Mode(Protocol):
+    """What differs between plain pytest, a measuring run, and the parent and the workers of a paired run."""
+
+    @property
+    def cases(self) -> Cases:
+        """What becomes of a case."""
+
+    def parameters(self, marker: Marker, test: str) -> Sequence[Parameter]:
+        """Return what a test is parametrised with, from its marker and node id."""
+
+    def start(self) -> Sequence[object]:
+        """Return plugins to register when the session starts."""
+
+    def collected(self, collected: CollectedItems) -> Sequence[object]:
+        """Return plugins to register when collection has ended: most sessions have no inference tests."""
+
+
+CHOOSE_MODE = pytest.StashKey[Callable[[pytest.Config], Mode]]()
+"""Chooses the mode in place of `chosen_mode`; set before pytest is configured."""
+
+
+class Inactive:
+    """Plain pytest: an inference test runs its model once on the CPU, and nothing is measured."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    @cached_property
+    def _settings(self) -> Settings:
+        """Parsed where there are inference tests at all."""
+        return read_settings(self._config)
+
+    @property
+    def cases(self) -> Inactive:
+        """Cases run, and no more."""
+        return self
+
+    def parameters(self, marker: Marker, test: str) -> Sequence[Parameter]:
+        """Return one case: the CPU, and the first value on every other axis."""
+        return parameters(marker, test, self._settings, ("cpu",))
+
+    def start(self) -> Sequence[object]:
+        """Return nothing: there is no run to conclude."""
+        return ()
+
+    def collected(self, collected: CollectedItems) -> Sequence[object]:
+        """Return the hooks around items, where there are inference tests at all."""
+        return (ItemHooks(self),) if collected.inference else ()
+
+    def why_not(self, case: Case, nodeid: str, terms: CaseTerms) -> None:
+        """Return ``None``: there is always a CPU."""
+
+    def measure(self, case: Case, nodeid: str, terms: CaseTerms, invocation: Invocation) -> Result:  # noqa: ARG002
+        """Run the model once."""
+        from pytest_infergate.plugin.fixture import Result
+        from pytest_infergate.runtimes.eager import run_once
+
+        return Result(run_once(invocation))
+
+    def failure(self, nodeid: str) -> None:
+        """Return ``None``: nothing is judged."""
+
+
+def chosen_mode(config: pytest.Config) -> Mode:
+    """Choose by the options. Raises `ConfigurationError` for invalid ones."""
+    if not any(config.getoption(option.ini) or config.getini(option.ini) for option in OPTIONS):
+        return Inactive(config)  # most sessions: settings, and what parses them, are never imported
+    settings = read_settings(config)
+    if not settings.measuring:
+        return Inactive(config)
+    from pytest_infergate.plugin.measuring import Measuring, Reference, StoredReference
+
+    reference: type[Reference] = StoredReference
+    if settings.paired:
+        from pytest_infergate.plugin.paired_replay import PairedReference
+
+        reference = PairedReference
+    return Measuring(config, settings, device_kinds(config), reference)
+
+
+def read_settings(config: pytest.Config) -> Settings:
+    """Parse options, ini file and `[tool.infergate]`. Raises `ConfigurationError`."""
+    from pytest_infergate.config.settings import parse_settings
+
+    return parse_settings(
+        {option.name: config.getoption(option.ini) for option in OPTIONS},
+        {option.name: str(config.getini(option.ini)) for option in OPTIONS},
+        rootdir=config.rootpath,
+        invocation_dir=config.invocation_params.dir,
+        kinds=device_kinds(config),
+    )

@@ -1,0 +1,71 @@
+"""Pages of advice for the terminal and as Markdown: the output of ``infergate advise``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from pytest_infergate.core.advice.demand import Backlog
+from pytest_infergate.core.advice.recommendation import Job
+from pytest_infergate.core.domain import units
+from pytest_infergate.core.domain.advice_values import Recommendations
+from pytest_infergate.report import advice
+from pytest_infergate.report.columns import shown_columns
+from pytest_infergate.report.markdown import code, escaped, markdown_table
+from pytest_infergate.report.sanitize import plain
+from pytest_infergate.report.text_table import text_list, text_table
+
+
+def advice_text(given: Recommendations) -> str:
+    """Render every answer, why other models have none, and the assumptions."""
+    # Answers of one run share most of their notes, which are shown once.
+    common = advice.shared(given.answers)
+    blocks = []
+    if given.answers[1:]:
+        blocks.append(text_table(advice.SUMMARY_COLUMNS, advice.summary_rows(given.answers)))
+    for answer in given.answers:
+        lines = [answer.model, advice.question(answer), advice.verdict(answer), *advice.findings(answer)]
+        blocks.append("\n  ".join(map(plain, lines)))
+        if answer.plans:
+            blocks.append(text_table(shown_columns(advice.PLAN_COLUMNS, answer.plans), answer.plans))
+            prices = dict.fromkeys(plain(advice.price(plan)) for plan in answer.plans)
+            blocks.append(text_list("prices", list(prices)))
+        blocks.append(text_list("notes", advice.remarks(answer, common)))
+    blocks.append(text_list("notes on all models", common))
+    blocks.append(text_list("no advice for", advice.questions(given.unanswered)))
+    return "\n\n".join(filter(None, [*blocks, text_list("assumptions", advice.ASSUMPTIONS)]))
+
+
+def advice_markdown(given: Recommendations) -> str:
+    """Render every answer below a heading of its own."""
+    common = advice.shared(given.answers)
+    blocks = []
+    if given.answers[1:]:
+        blocks.append(markdown_table(advice.SUMMARY_COLUMNS, advice.summary_rows(given.answers)))
+    for answer in given.answers:
+        blocks += [
+            f"### {code(answer.model)}",
+            escaped(advice.question(answer)),
+            f"**{escaped(advice.verdict(answer))}**",
+            _bullets(advice.findings(answer)),
+        ]
+        if answer.plans:
+            blocks.append(markdown_table(shown_columns(advice.PLAN_COLUMNS, answer.plans), answer.plans))
+        blocks.append(_bullets(advice.remarks(answer, common)))
+    missing = advice.questions(given.unanswered)
+    for title, lines in (("Notes on all models", common), ("No advice for", missing)):
+        blocks += [f"### {title}", _bullets(lines)] if lines else []
+    blocks += ["### Assumptions", _bullets(advice.ASSUMPTIONS)]
+    return "\n\n".join(filter(None, blocks)) + "\n"
+
+
+def _bullets(lines: Iterable[str]) -> str:
+    return "\n".join(f"- {escaped(line)}" for line in lines)
+
+
+def backlog_text(work: Backlog, jobs: Sequence[Job], model: str) -> str:
+    """Render the options for a backlog of one model."""
+    title = f"{plain(model)}\n  {units.count(work.items)} items within {units.duration(work.deadline)}"
+    blocks = [title, text_table(advice.JOB_COLUMNS, jobs)]
+    if any(job.usd_on_spot is not None for job in jobs):
+        blocks.append("Spot machines can be reclaimed; work that is interrupted must be repeated.")
+    return "\n\n".join(blocks)

@@ -1,0 +1,309 @@
+"""Coordinates of charts with two logarithmic axes, which the template draws."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+import msgspec
+
+from pytest_infergate.core.advice.bottleneck import Bottleneck
+from pytest_infergate.core.domain import units
+from pytest_infergate.core.domain.advice_values import Advice
+from pytest_infergate.core.domain.values import Struct
+from pytest_infergate.report.charts.scale import BOX, LogScale, spanning
+
+HEIGHT: Final = 220
+"""Height of the plot in pixels."""
+FOOT: Final = 26
+"""Height of the labels below the plot, in pixels."""
+STYLES: Final = 6
+"""Number of styles, which differ in colour, dashes and shape; further lines repeat them."""
+# A chart of more points is a solid area, and slow to draw without a script.
+MAX_POINTS: Final = 400
+"""Maximum number of points of a chart and of rows of its table, so that the page opens quickly."""
+_MIN_FIGURE: Final = 1e-100
+_MAX_FIGURE: Final = 1e100
+"""Figures beyond these limits, which only a foreign file can contain, are not drawn."""
+_ROOM: Final = 0.04
+"""Share of an axis that stays empty at its end, and for the vertical axis also at its beginning."""
+_LABELS: Final = 0.12
+"""Share of the horizontal axis that the labels of the vertical axis need."""
+
+
+class Line(Struct, frozen=True, kw_only=True):
+    """The data of one line: points in the units of the axes, all of them greater than 0."""
+
+    label: str
+    points: tuple[tuple[float, float], ...]
+    joined: bool = True
+    """Whether its points are connected."""
+    bare: bool = False
+    """Whether its points are drawn without a marker."""
+
+
+class DrawnLine(Struct, frozen=True, kw_only=True):
+    """One line with coordinates."""
+
+    label: str
+    style: int
+    path: str
+    """Path in the stretched box; empty if points are not connected."""
+    points: tuple[tuple[str, str], ...]
+    """Percentage of the width, and pixels from the top."""
+
+
+class Chart(Struct, frozen=True, kw_only=True):
+    """Lines on two logarithmic axes."""
+
+    title: str
+    across: str
+    """Label of the horizontal axis; `up` is that of the vertical one."""
+    up: str
+    lines: tuple[DrawnLine, ...]
+    columns: tuple[tuple[str, str], ...]
+    """Ticks of the horizontal axis: percentage and label."""
+    rows: tuple[tuple[str, str], ...]
+    """Ticks of the vertical axis: pixels from the top and label."""
+    rule: tuple[str, str] | None = None
+    """Percentage and label of a vertical line."""
+    rule_left: bool = False
+    """Whether the label is on the left of the line, because there is no room on its right."""
+    headers: tuple[str, ...]
+    cells: tuple[tuple[str, ...], ...]
+    """The same figures as a table."""
+    left_out: int = 0
+    """Number of rows that are neither in the chart nor in the table."""
+    foot: int = HEIGHT
+    height: int = HEIGHT + FOOT
+
+
+def charts(answer: Advice) -> tuple[Chart, ...]:
+    """Draw the charts of one answer: cost by demand, cost by latency, throughput by batch size."""
+    drawn = (_demand(answer), _pareto(answer), _batches(answer))
+    return tuple(chart for chart in drawn if chart is not None)
+
+
+def _demand(answer: Advice) -> Chart | None:
+    lines = [
+        Line(
+            label=label,
+            points=tuple(
+                (point.rate, usd) for point in answer.costs if (usd := point.usd_per_month[index]) is not None
+            ),
+        )
+        for index, label in enumerate(answer.deployments)
+    ]
+    return _chart(
+        lines,
+        title="Cost by demand",
+        across="requests per second",
+        up="USD per month",
+        formats=(_rate, units.tick),
+        rule=(answer.demand.rate, "demand"),
+        headers=("Demand", *answer.deployments),
+        cells=[
+            (
+                units.rate(point.rate),
+                *(units.tick(usd) if usd is not None else "limit not met" for usd in point.usd_per_month),
+            )
+            for point in answer.costs
+        ],
+    )
+
+
+def _pareto(answer: Advice) -> Chart | None:
+    by_deployment: dict[str, list[tuple[float, float]]] = {}
+    for plan in answer.considered:
+        by_deployment.setdefault(plan.deployment, []).append((plan.load.p95, plan.usd_per_month))
+    lines = [
+        Line(label=label, points=tuple(sorted(set(by_deployment.get(label, ())))), joined=False)
+        for label in answer.deployments
+    ]
+    return _chart(
+        lines,
+        title="Cost by latency",
+        across="p95 including queueing",
+        up="USD per month",
+        formats=(units.seconds, units.tick),
+        rule=None if answer.limit is None else (answer.limit, "limit"),
+        headers=("Plan", "Batch", "Wait", "p95", "USD per month"),
+        cells=[
+            (
+                plan.text,
+                str(plan.max_batch),
+                units.seconds(plan.max_wait),
+                units.seconds(plan.load.p95),
+                units.tick(plan.usd_per_month),
+            )
+            for plan in sorted(answer.considered, key=lambda plan: (plan.usd_per_month, plan.load.p95))
+        ],
+    )  # fmt: skip
+
+
+def _batches(answer: Advice) -> Chart | None:
+    lines = [
+        Line(
+            label=sweep.deployment,
+            points=tuple(zip(map(float, sweep.batch_sizes), sweep.throughput, strict=True)),
+        )
+        for sweep in answer.sweeps
+    ]
+    # A single batch size does not show whether larger batches help.
+    if all(len(line.points) < 2 for line in lines):  # noqa: PLR2004
+        return None
+    return _chart(
+        lines,
+        title="Throughput by batch size",
+        across="batch size",
+        up="items per second of one machine",
+        formats=(lambda value: f"{value:g}", _rate),
+        # More than eight labels would overlap on a narrow page.
+        places=sorted({float(size) for sweep in answer.sweeps for size in sweep.batch_sizes})[-8:],
+        headers=("Deployment", "Batch", "p50 of a call", "Items per second"),
+        cells=[
+            (sweep.deployment, str(size), units.seconds(p50), units.rate(rate))
+            for sweep in answer.sweeps
+            for size, p50, rate in zip(sweep.batch_sizes, sweep.p50, sweep.throughput, strict=True)
+        ],
+    )
+
+
+class CaseBottleneck(Struct, frozen=True, kw_only=True):
+    """The bottleneck of one case, and the peak bandwidth of its machine."""
+
+    label: str
+    machine: str
+    bottleneck: Bottleneck
+    bandwidth: float
+    """Measured peak bandwidth of the machine, in bytes per second."""
+
+
+def roofline(cases: Iterable[CaseBottleneck]) -> Chart | None:
+    """Draw arithmetic throughput by arithmetic intensity, below the measured peaks of each machine."""
+    drawable = [
+        (case, found.intensity, found.attained_flops, found.ridge)
+        for case in cases
+        if (found := case.bottleneck).intensity
+        and found.attained_flops
+        and found.ridge
+        and _placeable(found.intensity, found.attained_flops, found.ridge, case.bandwidth)
+    ]
+    roofs: dict[str, tuple[float, float]] = {}
+    points: dict[str, list[tuple[float, float]]] = {}
+    for case, intensity, flops, ridge in drawable:
+        roofs[case.machine] = case.bandwidth, ridge
+        points.setdefault(case.machine, []).append((intensity, flops))
+    if not drawable:
+        return None
+    # The roofs cover all cases and their own ridges, with a factor of two on either side.
+    intensities = [intensity for _, intensity, _, ridge in drawable] + [ridge for *_, ridge in drawable]
+    low, high = min(intensities) / 2, max(intensities) * 2
+    lines = [
+        Line(
+            label=f"peak of {machine}",
+            points=tuple((x, min(x, ridge) * bandwidth) for x in (low, ridge, high)),
+            bare=True,
+        )
+        for machine, (bandwidth, ridge) in roofs.items()
+    ]  # fmt: skip
+    lines += [
+        Line(label=f"cases on {machine}", points=tuple(sorted(reached)), joined=False)
+        for machine, reached in points.items()
+    ]
+    return _chart(
+        lines,
+        title="Roofline",
+        across="FLOP per byte that operators read or write",
+        up="FLOP per second",
+        formats=(lambda value: units.significant(value, 2), lambda value: f"{units.flops(value)}/s"),
+        headers=("Case", "FLOP per byte", "Reached", "Peak"),
+        cells=[
+            (
+                case.label,
+                units.significant(intensity),
+                f"{units.flops(flops)}/s",
+                f"{units.flops(min(intensity, ridge) * case.bandwidth)}/s",
+            )
+            for case, intensity, flops, ridge in drawable
+        ],
+    )
+
+
+def _chart(  # noqa: PLR0913 - a chart has this many parts
+    lines: Sequence[Line],
+    *,
+    title: str,
+    across: str,
+    up: str,
+    formats: tuple[Callable[[float], str], Callable[[float], str]],
+    headers: Sequence[str],
+    cells: Sequence[tuple[str, ...]],
+    rule: tuple[float, str] | None = None,
+    places: Sequence[float] = (),
+) -> Chart | None:
+    """Draw lines on axes that contain all of their points; ``None`` without points.
+
+    `formats` format the ticks of both axes. `places` replace the round ticks of the horizontal axis.
+    """
+    # Results files may contain any figure: zero, a negative one, or one beyond all axes.
+    lines = [
+        msgspec.structs.replace(line, points=tuple(point for point in line.points if _placeable(*point)))
+        for line in lines
+    ]
+    # Axes contain all lines, so that none is cut off.
+    points = [point for line in lines for point in line.points]
+    if not points:
+        return None
+    if rule is not None and not _placeable(rule[0]):
+        rule = None
+    places = tuple(filter(_placeable, places))
+    marked = [] if rule is None else [rule[0]]
+    x = _axis([point[0] for point in points] + marked, _LABELS)
+    y = _axis([point[1] for point in points])
+    return Chart(
+        title=title,
+        across=across,
+        up=up,
+        lines=tuple(_drawn(line, index, x, y) for index, line in enumerate(lines) if line.points),
+        columns=tuple((_percentage(x, tick), formats[0](tick)) for tick in places or x.ticks),
+        rows=tuple((_pixels(y, tick), formats[1](tick)) for tick in y.ticks),
+        rule=None if rule is None else (_percentage(x, rule[0]), f"{rule[1]} {formats[0](rule[0])}"),
+        rule_left=rule is not None and x.share(rule[0]) > 0.5,  # noqa: PLR2004 - the middle
+        headers=tuple(headers),
+        cells=tuple(cells[:MAX_POINTS]),
+        left_out=max(0, len(cells) - MAX_POINTS),
+    )
+
+
+def _placeable(*figures: float) -> bool:
+    return all(_MIN_FIGURE <= figure <= _MAX_FIGURE for figure in figures)
+
+
+def _axis(values: Iterable[float], begin: float = _ROOM) -> LogScale:
+    values = list(values)
+    return spanning(min(values), max(values), begin=begin, end=_ROOM, closest=1.1, room=2.0)
+
+
+def _drawn(line: Line, index: int, x: LogScale, y: LogScale) -> DrawnLine:
+    points = line.points[:MAX_POINTS]
+    path = " ".join(f"{BOX * x.share(a):.0f},{_pixels(y, b)}" for a, b in points) if line.joined else ""
+    return DrawnLine(
+        label=line.label,
+        style=index % STYLES,
+        path=path,
+        # Without markers, a line is a limit and not a series of measurements.
+        points=() if line.bare else tuple((_percentage(x, a), _pixels(y, b)) for a, b in points),
+    )
+
+
+def _percentage(axis: LogScale, value: float) -> str:
+    return f"{100 * axis.share(value):.2f}%"
+
+
+def _pixels(axis: LogScale, value: float) -> str:
+    return f"{HEIGHT * (1 - axis.share(value)):.1f}"
+
+
+def _rate(value: float) -> str:
+    return units.rate(value) if value >= 1000 else f"{units.trimmed(value)}/s"  # noqa: PLR2004 - scaled from here on

@@ -1,0 +1,120 @@
+"""Hints: what a user can do about a verdict."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Sequence
+from typing import Final
+
+from pytest_infergate.core.domain.notes import NoteCode
+from pytest_infergate.core.domain.outcome import (
+    BudgetCheck,
+    CaseResult,
+    CaseVerdict,
+    Comparison,
+    Outcome,
+    Verdict,
+)
+from pytest_infergate.core.domain.values import Note
+from pytest_infergate.core.gate import counter_changes
+from pytest_infergate.core.gate.decide import FAILING, SEVERITY
+from pytest_infergate.report.sanitize import plain
+
+# A larger tolerance would switch the check off rather than allow a change.
+MAX_SUGGESTED_TOLERANCE: Final = 10.0
+"""Largest relative change for which a tolerance is suggested."""
+
+
+def not_decided(check: BudgetCheck) -> bool:
+    """Whether a budget counts as exceeded because it could not be checked."""
+    return check.note is not None and check.note.code == NoteCode.BUDGET_NOT_DECIDED
+
+
+def check_severity(check: BudgetCheck) -> tuple[int, bool]:
+    """Sort key of budgets: the most severe first, decided ones before those that are not."""
+    rank = len(SEVERITY) if check.verdict is None else SEVERITY[check.verdict]
+    return rank, not_decided(check)
+
+
+def stated_reason(verdict: CaseVerdict, result: CaseResult | None) -> Note | None:
+    """Return why there is no valid measurement; without a result, it is the first note of the verdict."""
+    if result is not None:
+        return result.reason
+    judged = verdict.comparisons or verdict.budgets
+    return verdict.notes[0] if verdict.notes and not judged else None
+
+
+def hints(
+    verdict: CaseVerdict,
+    comparisons: Sequence[Comparison],
+    checks: Sequence[BudgetCheck],
+    result: CaseResult | None,
+) -> Iterator[str]:
+    """Suggest what to do about a verdict, the most useful first.
+
+    `comparisons` and `checks` are the ones that the message of the verdict explains.
+    """
+    # A commit has accepted the change, so there is nothing left to do.
+    if verdict.accepted:
+        return
+    regressed = [row for row in comparisons if row.verdict is Verdict.REGRESSED]
+    exceeded = [check for check in checks if check.verdict is Verdict.OVER_BUDGET and not not_decided(check)]
+    if regressed and any(row.evidence == "paired" for row in verdict.comparisons):
+        # The pattern of a trailer ends at the first space; "?" matches any character.
+        pattern = plain(verdict.nodeid.rpartition("::")[2]).replace(" ", "?")
+        trailer = f"Infergate-Accept: {pattern} REASON"
+        yield f"if the change is intended, add a trailer to a commit message: {trailer}"
+    elif regressed:
+        yield "if the change is intended, record it with --infer-save"
+    # Without a regressed comparison, the baseline has a measurement and this run has none.
+    elif verdict.verdict is Verdict.REGRESSED:
+        yield "fix the case, or record a new baseline without it with --infer-save"
+    if wider := _wider_tolerances(regressed, () if result is None else result.tolerance):
+        table = ", ".join(f'"{plain(metric)}": "{text}"' for metric, text in wider.items())
+        yield f"allow it for this test: @pytest.mark.inference(tolerance={{{table}}})"
+    if exceeded:
+        budgets = ", ".join(f'"{plain(check.budget.metric)}": ...' for check in exceeded)
+        yield f"meet the budget, or change it: @pytest.mark.inference(budget={{{budgets}}})"
+    # Notes carry their own hints, from the place where the problem was found.
+    notes = [stated_reason(verdict, result), *(row.note for row in comparisons)]
+    notes += [check.note for check in checks]
+    yield from (plain(note.hint) for note in notes if note is not None and note.hint)
+    # In a paired run, a new test has a base as soon as it is merged.
+    if any(row.verdict is Verdict.NO_BASELINE and row.evidence != "paired" for row in comparisons):
+        yield "record a baseline with --infer-save, and commit it"
+    if verdict.verdict is Verdict.INFEASIBLE:
+        yield "use a smaller batch size or another device"
+    if verdict.failed and (result is None or result.outcome is not Outcome.FAILED):
+        yield from _ways_to_pass(verdict, result)
+
+
+def _wider_tolerances(regressed: Sequence[Comparison], given: Collection[str]) -> dict[str, str]:
+    """Return tolerances that these metrics would meet, by name: the effect rounded up to 5 %.
+
+    One name covers all counters, except for the peak memory and those with a tolerance of their own.
+    """
+    effects: dict[str, float] = {}
+    for row in regressed:
+        name = row.metric
+        if row.metric == counter_changes.PEAK:
+            name = "memory"
+        elif row.evidence == "exact" and row.metric not in given:
+            name = counter_changes.ALL_COUNTERS
+        if row.effect is not None:
+            effects[name] = max(row.effect, effects.get(name, row.effect))
+    # Rounding first keeps 15.000000000000002 % from being rounded up to 20 %.
+    return {
+        name: f"{5 * (math.floor(round(20 * effect, 6)) + 1)}%"
+        for name, effect in effects.items()
+        if 0 <= effect <= MAX_SUGGESTED_TOLERANCE
+    }
+
+
+def _ways_to_pass(verdict: CaseVerdict, result: CaseResult | None) -> Iterator[str]:
+    """Suggest how the run passes without a change of the case."""
+    judged = [verdict.verdict, *(row.verdict for row in verdict.comparisons)]
+    judged += [check.verdict for check in verdict.budgets if check.verdict is not None]
+    if FAILING.isdisjoint(judged):
+        yield f"run without --infer-strict: only strict mode fails {verdict.verdict.value!r}"
+    if result is None or result.outcome is not Outcome.SKIPPED:
+        yield 'report it without failing the run: @pytest.mark.inference(gate="warn")'

@@ -1,0 +1,226 @@
+"""The run of inference cases in one process: each case is measured once and judged once.
+
+The pytest hooks and the fixture call it; it does not import pytest.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import msgspec
+
+from pytest_infergate.config.case_terms import CaseTerms
+from pytest_infergate.config.settings import Settings
+from pytest_infergate.core.domain import metrics, stats, units
+from pytest_infergate.core.domain.measurement import ConcurrentRun, Peaks
+from pytest_infergate.core.domain.notes import NoteCode
+from pytest_infergate.core.domain.outcome import CaseResult, GateMode, Judged, Outcome, Policy, Price
+from pytest_infergate.core.domain.records import Baseline, CounterRecord
+from pytest_infergate.core.domain.values import Case, Environment, Note
+from pytest_infergate.core.gate import decide
+from pytest_infergate.instruments.device import Device, DeviceKind
+from pytest_infergate.instruments.environment import software_environment
+from pytest_infergate.instruments.peak_rates import peaks
+from pytest_infergate.measure import memory
+from pytest_infergate.measure.case import Effort, MeasuredSubject
+from pytest_infergate.measure.invocation import Invocation
+from pytest_infergate.runner.case_result import case_result
+from pytest_infergate.runner.open_devices import OpenDevices
+from pytest_infergate.runner.output_paths import check_output_paths
+from pytest_infergate.runner.price_lookup import PriceList
+from pytest_infergate.runtimes.eager import measure_invocation, out_of_memory_note, torch_threads
+from pytest_infergate.storage.baseline_store import Store, load_all
+from pytest_infergate.storage.counter_files import CounterFiles
+
+# Share of the time limit that a case usually takes: most medians are precise before. Used for the forecast
+# only.
+TYPICAL_SHARE = 0.5
+# How often counters are taken before they are recorded; two could agree by chance.
+REPETITIONS = 3
+
+
+class Measured(NamedTuple):
+    """What one case leaves: output and call times for the test, result and verdict for the report."""
+
+    output: Any
+    samples: tuple[float, ...]
+    """Seconds of each sampled call."""
+    judged: Judged
+
+    @property
+    def out_of_memory(self) -> bool:
+        """Whether memory ran out, so that there is no output."""
+        return self.judged.result.outcome is Outcome.INFEASIBLE
+
+
+class InferenceRun:
+    """Measures and judges the cases of a run, with the settings, devices and records that they share."""
+
+    def __init__(self, settings: Settings, kinds: Sequence[DeviceKind], store: Store) -> None:
+        self.settings = settings
+        self.store = store
+        self.counter_files = CounterFiles(settings.counters)
+        self.devices = OpenDevices(settings.devices, kinds)
+        self.prices = PriceList(settings.pricing)
+        self.cases = 0
+        """Number of cases that this run judges; they share the chance of a false alarm."""
+        self.measured: dict[str, Measured] = {}
+        """By node id, so that a rerun repeats the verdict."""
+        self.concurrent_runs: Mapping[str, tuple[ConcurrentRun | Note, ...]] = {}
+        """Figures of several concurrent workers, by node id."""
+        self._spent = 0.0
+        self._peaks: dict[tuple[str, int | None], Peaks | None] = {}
+
+    @cached_property
+    def environment(self) -> Environment:
+        """Software of the machine."""
+        return software_environment()
+
+    @cached_property
+    def baselines(self) -> Mapping[str, Baseline]:
+        """Baselines by hardware class. Raises `StorageError` if one cannot be read."""
+        return MappingProxyType(load_all(self.store))
+
+    @cached_property
+    def records(self) -> Mapping[Case, CounterRecord]:
+        """Recorded counters by case. Raises `StorageError` if a file of them cannot be read."""
+        return MappingProxyType(self.counter_files.load())
+
+    @cached_property
+    def policy(self) -> Policy:
+        """How this run maps verdicts to pass and fail."""
+        return Policy(
+            gate=GateMode(self.settings.gate),
+            strict=self.settings.strict,
+            saving=self.settings.save,
+            min_decided=self.settings.min_decided,
+            gate_estimates=self.settings.gate_estimates,
+        )
+
+    def check(self, cases: int) -> None:
+        """Check, before anything is measured, what would fail at the end of the run.
+
+        `cases` is the number of cases that the run judges. Raises `ConfigurationError` for absent devices,
+        unusable output paths and unknown prices, and `StorageError` for a baseline that cannot be read or,
+        when saving, written.
+        """
+        self.cases = cases
+        self.devices.check(self.settings.require)
+        check_output_paths(self.settings)
+        # A paired run compares with its base only.
+        if not self.settings.paired:
+            _ = self.baselines, self.records
+            self.prices.check()
+        if self.settings.save:
+            self.store.check_writable()
+            self.counter_files.check_writable()
+
+    def forecast(self, max_times: Sequence[float]) -> str:
+        """Return cases, devices and expected time as text: ``8 cases on cpu, about 40 s``."""
+        typical = units.duration(TYPICAL_SHARE * sum(max_times))
+        return f"{units.plural(len(max_times), 'case')} on {', '.join(self.devices.names)}, about {typical}"
+
+    def out_of_time(self) -> Note | None:
+        """Return a note if the time of ``--infer-max-total`` is spent."""
+        limit = self.settings.max_total
+        if limit is None or self._spent < limit:
+            return None
+        text = f"--infer-max-total of {units.duration(limit)} was spent before this case"
+        return Note(code=NoteCode.MAX_TOTAL, text=text, hint="raise it, or select fewer cases")
+
+    def judge(self, result: CaseResult) -> Judged:
+        """Judge one result under the policy of this run."""
+        verdict = decide.judge(
+            result,
+            self.baselines,
+            self.policy,
+            self.environment,
+            records=self.records,
+            cases=self.cases,
+        )
+        return Judged(result=result, verdict=verdict)
+
+    def measure(self, case: Case, nodeid: str, terms: CaseTerms, invocation: Invocation) -> Measured:
+        """Measure and judge one case; at the second call, return the result of the first.
+
+        Exceptions of the model are passed on, except for running out of memory, which is an outcome.
+        """
+        if nodeid in self.measured:
+            return self.measured[nodeid]
+        if self.measured:
+            # Only the last case can be rerun. The outputs of all others would fill the memory.
+            last, before = next(reversed(self.measured.items()))
+            self.measured[last] = before._replace(output=None, samples=())
+        device = self.devices.open(case.device)
+        begin = time.monotonic()
+        outcome, subject = self._attempt(case, device, self._effort(terms), invocation)
+        peak_rates = self._peak_rates(case, device) if outcome is Outcome.MEASURED else None
+        self._spent += time.monotonic() - begin
+        if outcome is Outcome.INFEASIBLE:
+            # The model may be part of a cycle. The next case needs its memory.
+            gc.collect()
+            device.release()
+        measurement = subject.measurement
+        if measurement is not None:
+            concurrent = self.concurrent_runs.get(nodeid, ())
+            measurement = msgspec.structs.replace(
+                measurement,
+                concurrent_runs=tuple(run for run in concurrent if isinstance(run, ConcurrentRun)),
+                notes=(*measurement.notes, *(note for note in concurrent if isinstance(note, Note))),
+            )
+        price = self.prices.case_price(device.name, lambda: self.devices.machine(device), terms.budgets)
+        result = msgspec.structs.replace(
+            case_result(case, nodeid, terms, outcome, subject.invalid),
+            hardware=device.hardware(),
+            measurement=measurement,
+            peaks=peak_rates,
+            price=price if isinstance(price, Price) else None,
+            unpriced=price if isinstance(price, Note) else None,
+        )
+        self.measured[nodeid] = Measured(subject.output, subject.samples, self.judge(result))
+        return self.measured[nodeid]
+
+    def _effort(self, terms: CaseTerms) -> Effort:
+        """Return the time that is left for a case, and what its budgets need."""
+        max_total = self.settings.max_total
+        percentiles = (metrics.metric(name).percentile for name in terms.budgets)
+        return Effort(
+            max_seconds=terms.max_time if max_total is None else min(terms.max_time, max_total - self._spent),
+            min_calls=max(
+                (stats.samples_needed(max(p, 1 - p)) for p in percentiles if p is not None), default=0
+            ),
+            # A run that records nothing compares single counts, and knows from the record which counters
+            # vary.
+            repetitions=REPETITIONS if self.settings.save else 1,
+            energy=self.settings.energy or "joules_per_item" in terms.budgets,
+        )
+
+    def _attempt(
+        self, case: Case, device: Device, effort: Effort, invocation: Invocation
+    ) -> tuple[Outcome, MeasuredSubject]:
+        """Measure a case, or note that memory ran out."""
+        try:
+            with torch_threads(case.threads):
+                subject = measure_invocation(case, device, effort, invocation)
+        except Exception as error:
+            if not memory.is_out_of_memory(error):
+                raise
+            # The exception, and the memory that its frames refer to, is released when this method returns.
+            return Outcome.INFEASIBLE, MeasuredSubject(None, None, invalid=out_of_memory_note(error, case))
+        return Outcome.MEASURED if subject.invalid is None else Outcome.INVALID, subject
+
+    def _peak_rates(self, case: Case, device: Device) -> Peaks | None:
+        """Return the peak rates of a device with the threads of a case, measured once."""
+        # Only reports and results show them, and they take a second.
+        if self.settings.report is None and self.settings.json is None:
+            return None
+        key = case.device, case.threads
+        if key not in self._peaks:
+            with torch_threads(case.threads):
+                self._peaks[key] = peaks(device)
+        return self._peaks[key]

@@ -1,0 +1,112 @@
+"""The eager runtime: places a model on the device of its case, sets threads, and calls it as PyTorch does."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from pytest_infergate.core.domain.notes import NoteCode
+from pytest_infergate.core.domain.values import Case, Note
+from pytest_infergate.instruments.device import Device
+from pytest_infergate.measure import memory
+from pytest_infergate.measure.case import Effort, MeasuredSubject, Subject, measure
+from pytest_infergate.measure.invocation import Invocation
+
+if TYPE_CHECKING:
+    from pytest_infergate.measure.placement import Placed
+
+
+# The profiling executor of TorchScript observes the first call and rewrites the graph in the second. Counted
+# before, such a model would have other counters than in its later calls.
+SETTLING_CALLS = 2
+
+
+def out_of_memory_note(error: Exception, case: Case) -> Note:
+    """Return a note on a case that ran out of memory."""
+    lines = memory.error_text(error).strip().splitlines() or [type(error).__name__]
+    text = f"out of memory on {case.device} at batch size {case.batch_size}: {lines[0]}"
+    return Note(code=NoteCode.OUT_OF_MEMORY, text=text, hint="use a smaller batch or a larger device")
+
+
+@contextmanager
+def prepared(case: Case, device: Device, invocation: Invocation) -> Iterator[tuple[Subject, Placed]]:
+    """Prepare the model that a test passed to `infer`, and restore it on exit. Imports torch."""
+    import torch
+
+    from pytest_infergate.measure import placement
+
+    with placement.placed(invocation, device.torch_name, case.dtype) as placed:
+        yield (
+            Subject(
+                call=placed.call,
+                from_host=placed.from_host,
+                batch_size=case.batch_size,
+                weights=placed.weights,
+                threads=torch.get_num_threads(),
+                settling=SETTLING_CALLS if placed.scripted else 0,
+            ),
+            placed,
+        )
+
+
+def measure_invocation(case: Case, device: Device, effort: Effort, invocation: Invocation) -> MeasuredSubject:
+    """Measure a case, with notes on what makes its figures doubtful or invalid."""
+    # A suite without torch is measured without importing it.
+    if "torch" not in sys.modules:
+        return measure(Subject(invocation.bound(), batch_size=case.batch_size), device, effort)
+
+    from pytest_infergate.instruments import tensors
+    from pytest_infergate.measure import output_checks
+
+    with prepared(case, device, invocation) as (subject, placed):
+        before = (*placed.notes, *filter(None, (output_checks.torch_state_note(),)))
+        measured = measure(subject, device, effort, before)
+        measurement, invalid = measured.measurement, measured.invalid
+        if invalid is None:
+            streamed = measurement is not None and measurement.stream is not None
+            last = measured.output if streamed else placed.call()
+            # The output of a module that was moved may be on another device, if the module moves it.
+            device_name = None if placed.moved else device.torch_name
+            invalid = output_checks.unsound_output_note(measured.output, last, device_name)
+        after = filter(None, (output_checks.gradients_note(measured.output), placed.spoiled()))
+        if measurement is not None:
+            measurement = msgspec.structs.replace(measurement, notes=(*measurement.notes, *after))
+    return MeasuredSubject(tensors.copy_to_cpu(measured.output), measurement, measured.samples, invalid)
+
+
+def run_once(invocation: Invocation) -> Any:
+    """Call the model once on the CPU and return its output, as in a run that does not measure."""
+    if "torch" not in sys.modules:
+        return _collected(invocation.bound()())
+
+    from pytest_infergate.instruments import tensors
+    from pytest_infergate.measure import placement
+
+    with placement.placed(invocation, "cpu") as placed:
+        output = _collected(placed.call())
+    return tensors.copy_to_cpu(output)
+
+
+def _collected(output: Any) -> Any:
+    """Return a stream as the list of its items, and anything else unchanged."""
+    return list(output) if isinstance(output, Iterator) else output
+
+
+@contextmanager
+def torch_threads(count: int | None) -> Iterator[None]:
+    """Set the number of threads of torch's operators until exit; ``None`` leaves it unchanged."""
+    if count is None or "torch" not in sys.modules:
+        yield
+        return
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,299 @@
+import dataclasses
+from collections import OrderedDict, UserDict, defaultdict
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.torch
+
+if True:  # after the skip
+    from pytest_infergate.instruments import tensors
+
+
+class Pair(NamedTuple):
+    left: Any
+    right: Any
+
+
+@dataclasses.dataclass
+class Plain:
+    ids: Any
+    name: str = "plain"
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen:
+    ids: Any
+    name: str = "frozen"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Slotted:
+    ids: Any
+    name: str = "slotted"
+
+
+class Batch(UserDict):
+    """Holds more than its items, as transformers' BatchEncoding does."""
+
+    encodings = "none"
+
+
+@dataclasses.dataclass
+class Output(OrderedDict):
+    """A mapping whose fields are its items, as transformers' ModelOutput is."""
+
+    state: Any = None
+    states: Any = None
+
+    def __post_init__(self):
+        for name in ("state", "states"):
+            if getattr(self, name) is not None:
+                self[name] = getattr(self, name)
+
+    def __setitem__(self, name, value):
+        super().__setitem__(name, value)
+        setattr(self, name, value)
+
+
+def one():
+    return torch.ones(2)
+
+
+NESTS = {
+    "tensor": one,
+    "list": lambda: [1, one(), "a"],
+    "tuple": lambda: (one(), None),
+    "namedtuple": lambda: Pair(one(), 2),
+    "dict": lambda: {"a": one(), 3: 4},
+    "deep": lambda: {"a": [(one(), {"b": Pair(one(), [])})]},
+    "ordered": lambda: OrderedDict(a=one(), b=1),
+    "default": lambda: defaultdict(list, a=one()),
+    "user": lambda: Batch(a=one(), b=1),
+    "proxy": lambda: MappingProxyType({"a": one()}),
+    "set": lambda: {one()},
+    "frozenset": lambda: frozenset({one()}),
+    "dataclass": lambda: Plain(one()),
+    "frozen": lambda: Frozen([one()]),
+    "slots": lambda: Slotted(one()),
+    "structseq": lambda: torch.max(torch.ones(2, 2), dim=0),
+}
+
+
+@pytest.mark.parametrize("make", NESTS.values(), ids=NESTS)
+def test_every_tensor_of_a_nest_is_moved(make):
+    nest = make()
+    moved = tensors.to_device(nest, "meta")
+    assert type(moved) is type(nest)
+    assert {tensor.device.type for tensor in tensors.tensors(moved)} == {"meta"}
+    assert len(list(tensors.tensors(moved))) == len(list(tensors.tensors(nest)))
+    # The caller's own is left alone.
+    assert {tensor.device.type for tensor in tensors.tensors(nest)} == {"cpu"}
+
+
+def test_nothing_is_rebuilt_where_nothing_moves():
+    for kind, make in NESTS.items():
+        nest = make()
+        assert tensors.to_device(nest, "cpu") is nest, kind
+
+
+def test_what_holds_no_tensor_is_the_same_object():
+    values = (
+        None, 1.5, "text", b"bytes", object(), [1, 2], (), {}, {"a": {1, 2}}, Pair(1, 2), Plain(None),
+        torch.Size([1, 2]), torch.float32, Batch(a=1), MappingProxyType({}), Plain, torch.nn.Linear(1, 1),
+    )  # fmt: skip
+    for value in values:
+        assert tensors.to_device(value, "meta", torch.float16) is value, value
+        assert tensors.copy_to_cpu(value) is value, value
+        assert list(tensors.tensors(value)) == [], value
+
+
+def test_what_is_no_tensor_stays_beside_one():
+    mark = object()
+    assert tensors.to_device([mark, one()], "meta")[0] is mark
+    moved = tensors.to_device(Batch(a=one(), b=mark), "meta")
+    assert moved["b"] is mark
+
+
+def test_what_a_mapping_holds_beside_its_items_stays():
+    batch = Batch(a=one())
+    batch.encodings = "kept"
+    assert tensors.to_device(batch, "meta").encodings == "kept"
+
+
+def test_fields_that_are_items_stay_the_same():
+    output = Output(one(), (one(), one()))
+    home = tensors.copy_to_cpu(output)
+    assert type(home) is Output
+    assert home.state is home["state"] is not output.state
+    assert [len(home), len(home.states)] == [2, 2]
+    assert "states" not in tensors.copy_to_cpu(Output(one()))
+
+
+def test_a_module_that_is_a_dataclass_is_no_nest():
+    @dataclasses.dataclass(eq=False)
+    class Model(torch.nn.Module):
+        scale: Any
+
+        def __post_init__(self):
+            super().__init__()
+
+    model = Model.__new__(Model)
+    torch.nn.Module.__init__(model)
+    model.scale = one()
+    assert tensors.to_device([model], "meta")[0] is model
+
+
+def test_the_batch_sizes_of_a_packed_sequence_stay_on_the_cpu():
+    packed = torch.nn.utils.rnn.pack_sequence([torch.ones(3, 4), torch.ones(2, 4)])
+    moved = tensors.to_device(packed, "meta")
+    assert isinstance(moved, torch.nn.utils.rnn.PackedSequence)
+    assert moved.data.device.type == "meta"
+    assert moved.batch_sizes is packed.batch_sizes
+
+
+def test_the_batch_sizes_of_a_packed_result_are_no_stray():
+    packed = torch.nn.utils.rnn.pack_sequence([torch.ones(3, 4)])
+    assert tensors.devices_of(packed._replace(data=packed.data.to("meta"))) == {torch.device("meta")}
+
+
+def test_one_tensor_stays_one_tensor():
+    # torch's attention takes another path where query, key and value are one.
+    tensor = one()
+    args, keywords = tensors.to_device(((tensor, tensor), {"value": tensor}), "cpu", torch.bfloat16)
+    assert args[0] is args[1] is keywords["value"]
+    assert args[0].dtype == torch.bfloat16
+    first, second = tensors.copy_to_cpu([tensor, tensor])
+    assert first is second
+
+
+def test_only_floating_tensors_are_cast():
+    ids, mask, floats, complexes = (
+        torch.ones(2, dtype=kind) for kind in (torch.long, torch.bool, torch.float64, torch.complex64)
+    )
+    cast = tensors.to_device([ids, mask, floats, complexes], "cpu", torch.bfloat16)
+    assert [tensor.dtype for tensor in cast] == [torch.long, torch.bool, torch.bfloat16, torch.complex64]
+    assert cast[0] is ids
+
+
+@pytest.fixture
+def transformers():
+    return pytest.importorskip("transformers")
+
+
+@pytest.mark.nightly
+def test_a_batch_encoding(transformers):
+    batch = transformers.BatchEncoding({"input_ids": torch.ones(1, 2, dtype=torch.long)}, n_sequences=1)
+    moved = tensors.to_device(batch, "meta", torch.bfloat16)
+    assert type(moved) is type(batch)
+    assert moved.input_ids.device.type == "meta"
+    assert moved.input_ids.dtype == torch.long
+    assert moved.n_sequences == 1
+    assert batch.input_ids.device.type == "cpu"
+
+
+@pytest.mark.nightly
+def test_a_model_output(transformers):
+    from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+    output = BaseModelOutputWithPooling(last_hidden_state=one(), hidden_states=(one(), one()))
+    home = tensors.copy_to_cpu(output)
+    assert type(home) is type(output)
+    assert home.last_hidden_state is home["last_hidden_state"] is home[0]
+    assert home.last_hidden_state is not output.last_hidden_state
+    assert home.pooler_output is None
+    assert len(home.hidden_states) == 2
+
+
+def test_what_is_brought_home_is_a_normal_tensor():
+    with torch.inference_mode():
+        output = {"a": torch.ones(2), "view": torch.ones(4)[::2]}
+    home = tensors.copy_to_cpu(output)
+    for tensor in home.values():
+        assert not tensor.is_inference()
+        tensor.add_(1).requires_grad_()
+        (tensor * 2).sum().backward()
+        assert tensor.grad is not None
+    assert torch.equal(output["a"], torch.ones(2))
+
+
+def test_what_is_brought_home_has_no_history():
+    weight = torch.nn.Parameter(torch.ones(2))
+    home = tensors.copy_to_cpu([weight, weight * 2])
+    assert [type(tensor) for tensor in home] == [torch.Tensor] * 2
+    assert not any(tensor.requires_grad for tensor in home)
+    home[0].add_(1)
+    assert torch.equal(weight, torch.ones(2))
+
+
+def nested(layout):
+    return torch.nested.nested_tensor([torch.ones(2), torch.tensor([float("nan"), 1, 1])], layout=layout)
+
+
+ODD = {
+    "sparse": lambda: torch.tensor([[0, float("nan")], [0, 1]]).to_sparse(),
+    "csr": lambda: torch.eye(2).to_sparse_csr(),
+    "nested": lambda: nested(torch.strided),
+    "jagged": lambda: nested(torch.jagged),
+    "mkldnn": lambda: torch.ones(2, 2).to_mkldnn(),
+    "quantised": lambda: torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8),
+    "float8": lambda: torch.ones(3).to(torch.float8_e4m3fn),
+    "conjugate": lambda: torch.tensor([1j, complex("nan")]).conj(),
+    "negative": lambda: torch.tensor([1j]).conj().imag,
+    "empty": lambda: torch.empty(0, 3),
+    "scalar": lambda: torch.tensor(1.5),
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("make", ODD.values(), ids=ODD)
+def test_odd_tensors(make):
+    with torch.inference_mode(mode=make not in (ODD["mkldnn"], ODD["jagged"])):
+        output = [make()]
+    held = tensors.clone_tensors(output)
+    assert tensors.signature(held) == tensors.signature(output)
+    home = tensors.copy_to_cpu(held)[0]
+    assert not home.is_inference()
+    assert home.device.type == "cpu"
+    nan, total = tensors.count_nan(output)
+    assert nan == (make in (ODD["sparse"], ODD["nested"], ODD["jagged"], ODD["conjugate"]))
+    assert total >= nan
+    assert tensors.size_bytes(output[0]) >= 0
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_two_jagged_tensors_of_one_shape_look_alike():
+    assert tensors.signature(nested(torch.jagged)) == tensors.signature(nested(torch.jagged))
+
+
+def test_nan_is_counted_in_floating_and_complex_tensors():
+    nan = float("nan")
+    found = tensors.count_nan(
+        [torch.tensor([nan, 1.0]), torch.tensor([complex(nan, 1), 1j]), torch.ones(3, dtype=torch.long)]
+    )
+    assert found == (2, 4)
+    assert tensors.count_nan(torch.ones(2, device="meta")) == (0, 0)
+
+
+def test_signature_is_shape_and_dtype():
+    assert tensors.signature([torch.ones(2, 3), 4, {"a": torch.ones((), dtype=torch.long)}]) == (
+        ((2, 3), "float32"),
+        ((), "int64"),
+    )
+
+
+def test_what_is_held_fast_stays_when_the_original_changes():
+    buffer = torch.zeros(2)
+    held = tensors.clone_tensors([buffer, buffer[:1]])
+    buffer.fill_(9)
+    assert held[0].tolist() == [0, 0]
+    assert held[1].tolist() == [0]
+
+
+def test_same_device():
+    assert tensors.same_device(torch.device("cuda"), torch.device("cuda:0"))
+    assert not tensors.same_device(torch.device("cuda:1"), torch.device("cuda:0"))
+    assert not tensors.same_device(torch.device("cuda"), torch.device("cpu"))

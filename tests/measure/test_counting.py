@@ -1,0 +1,149 @@
+"""The passes of the counters, on a device whose counters are set."""
+
+import random
+
+import pytest
+
+from pytest_infergate.core.domain.measurement import OperatorWork
+from pytest_infergate.instruments.device import DeviceCounters, DeviceMemory
+from pytest_infergate.measure.counting import count_call, varying_counters, with_device_work, with_recount
+from pytest_infergate.testing import FakeDevice
+
+
+@pytest.fixture
+def device():
+    device = FakeDevice()
+    device.counters = DeviceCounters({"flops": 6, "operators": 2})
+    device.allocations = 3
+    return device
+
+
+def take(device, call=lambda: None, compiled=None, weights=None, repetitions=1):
+    return count_call(call, device, compiled=compiled or {}, weights=weights, repetitions=repetitions)
+
+
+def test_the_counters_of_a_module(device):
+    taken = take(device, weights={"bfloat16": 4, "float32": 8})
+    assert taken.counters.totals == {
+        "flops": 6,
+        "operators": 2,
+        "weight_bytes": 12,
+        "allocations": 3,
+        "peak_memory_bytes": 1_000_012,
+    }
+    assert taken.counters.weights == {"bfloat16": 4, "float32": 8}
+    assert taken.counters.architecture == "fake"
+    assert (taken.counters.varying, taken.notes) == ({}, ())
+    assert taken.memory.activations == 1_000_000
+
+
+def test_a_plain_callable_has_no_weights(device):
+    taken = take(device)
+    assert "weight_bytes" not in taken.counters.totals
+    assert taken.counters.weights == {}
+    assert taken.counters.totals["peak_memory_bytes"] == 1_000_000
+
+
+def test_what_the_allocator_does_not_say_is_left_out(device):
+    device.allocations = device.activations = None
+    assert set(take(device).counters.totals) == {"flops", "operators"}
+
+
+def test_a_compiled_model_is_not_counted_by_operator(device):
+    device.count = lambda call: pytest.fail("it need not be called")
+    assert take(device, compiled={"graphs": 1}).counters.totals["graphs"] == 1
+
+
+def test_equal_places_stand_together(device):
+    rows = tuple(OperatorWork(operator="aten::mm", place=f"layers.{n}", calls=1) for n in range(3))
+    device.counters = DeviceCounters({"operators": 3}, rows)
+    assert [row.place for row in take(device).counters.operators] == ["layers.{0-2}"]
+
+
+def test_repetitions_that_do_not_agree(device):
+    figures = iter([5, 9, 4])
+    device.count = lambda call: DeviceCounters({"flops": 1, "operators": next(figures)})
+    counters = take(device, repetitions=3).counters
+    assert counters.totals["operators"] == 5
+    assert counters.varying == {"operators": (4, 9)}
+
+
+def test_a_counter_that_a_repetition_lacks():
+    assert varying_counters([{"a": 1, "b": 2}, {"a": 1}]) == {}
+    assert varying_counters([{"a": 1, "b": 2}, {"a": 3}]) == {"a": (1, 3)}
+
+
+def test_every_pass_begins_with_the_same_random_numbers(device):
+    seen = []
+    random.seed(7)
+    expected = random.Random(7).random()
+    take(device, call=lambda: seen.append(random.random()), repetitions=3)
+    assert len(seen) == 3
+    assert len(set(seen)) == 1
+    assert random.random() == expected
+
+
+def test_a_pass_that_fails_is_noted_and_the_other_counts(device, snapshot):
+    def fail(call):
+        raise ValueError("no\nsuch thing")
+
+    device.count = fail
+    taken = take(device)
+    (note,) = taken.notes
+    assert note.code == "not-counted"
+    assert str(note) == snapshot
+    assert taken.counters.totals["allocations"] == 3
+
+
+def test_memory_that_fails_is_noted(device):
+    def fail(call):
+        raise RuntimeError
+
+    device.memory = fail
+    taken = take(device)
+    assert taken.memory == DeviceMemory(note=taken.notes[0])
+    assert taken.notes[0].code == "not-counted"
+    assert "RuntimeError: RuntimeError" in taken.notes[0].text
+    assert taken.counters.totals == {"flops": 6, "operators": 2}
+
+
+# A count after the timing, and the work of a device
+
+
+def test_a_count_that_confirms_the_first_changes_nothing(device):
+    early = take(device)
+    assert with_recount(early, take(device)) is early
+
+
+def test_what_a_later_count_does_not_confirm_varies(device):
+    early = take(device)
+    device.counters = DeviceCounters({"flops": 9, "operators": 2})
+    late = take(device)
+    taken = with_recount(early, late)
+    assert taken.counters.totals == early.counters.totals
+    assert taken.counters.varying == {"flops": (6, 9)}
+    assert [note.code for note in taken.notes] == ["varies"]
+
+
+def test_a_range_of_repetitions_is_widened_by_the_later_count_and_noted_once(device):
+    figures = iter([5, 7, 6])
+    device.count = lambda call: DeviceCounters({"operators": next(figures)})
+    early = take(device, repetitions=2)
+    assert early.counters.varying == {"operators": (5, 7)}
+    inside = with_recount(early, take(device))
+    assert inside is early
+    device.count = lambda call: DeviceCounters({"operators": 9})
+    taken = with_recount(early, take(device))
+    assert taken.counters.varying == {"operators": (5, 9)}
+    (note,) = taken.notes
+    assert "5 to 9" in note.text
+
+
+def test_the_work_of_a_device_is_that_of_the_first_repetition(device):
+    counters = take(device).counters
+    assert with_device_work(counters, ()) is counters
+    work = with_device_work(
+        counters, [{"kernel_launches": 3, "memcpys": 1}, {"kernel_launches": 4, "memcpys": 1}]
+    )
+    assert work.totals == {**counters.totals, "kernel_launches": 3, "memcpys": 1}
+    assert work.varying == {"kernel_launches": (3, 4)}

@@ -1,0 +1,94 @@
+import pytest
+
+torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.torch
+
+if True:  # after the skip
+    from pytest_infergate.measure import output_checks
+    from pytest_infergate.measure.output_checks import gradients_note, unsound_output_note
+
+
+def words(first, last=None, device="cpu"):
+    note = unsound_output_note(first, first if last is None else last, device)
+    return None if note is None else (note.code, note.text)
+
+
+@pytest.mark.parametrize("output", [None, 1.5, "text", [], torch.ones(2), {"a": [torch.ones(2)]}], ids=repr)
+def test_sound_results(output):
+    assert words(output) is None
+
+
+def test_a_result_on_another_device_is_named(snapshot):
+    found = words(torch.ones(2, device="meta")), words([torch.ones(2)], device="cuda:0")
+    assert [code for code, _ in found] == ["wrong-device"] * 2
+    assert [text for _, text in found] == snapshot
+
+
+def test_one_stray_among_many_is_found():
+    assert words([torch.ones(1), {"a": torch.ones(1, device="meta")}])[0] == "wrong-device"
+
+
+def test_a_device_that_moves_nothing_expects_none():
+    assert words(torch.ones(2, device="meta"), device=None) is None
+
+
+def test_nan_is_counted():
+    output = [torch.tensor([1.0, float("nan")]), torch.tensor([complex(float("nan"), 0)])]
+    assert words(output)[0] == "nan-output"
+    assert "2 of 3" in words(output)[1]
+    assert words(torch.tensor([float("inf")])) is None
+
+
+def test_work_that_changes_from_call_to_call(snapshot):
+    lasts = torch.ones(3), torch.ones(2).half(), [torch.ones(2)] * 2, "nothing"
+    found = [words(torch.ones(2), last) for last in lasts]
+    assert [code for code, _ in found] == ["shape-changed"] * 4
+    assert [text for _, text in found] == snapshot
+
+
+def test_values_may_change():
+    assert words(torch.ones(2), torch.zeros(2)) is None
+
+
+def test_gradients_are_noted():
+    weight = torch.nn.Parameter(torch.ones(2))
+    assert gradients_note([1, {"a": weight * 2}]).code == "gradients-on"
+    with torch.no_grad():
+        assert gradients_note(weight * 2) is None
+    assert gradients_note(None) is None
+
+
+def test_torch_as_it_starts_is_not_unusual():
+    assert output_checks.torch_state_note() is None
+
+
+@pytest.fixture
+def restored():
+    yield
+    torch.set_default_dtype(torch.float32)
+    torch.set_default_device(None)
+    torch.use_deterministic_algorithms(False)
+    torch.backends.mha.set_fastpath_enabled(True)
+    torch.backends.mkldnn.enabled = True
+    assert output_checks.torch_state_note() is None
+
+
+@pytest.mark.parametrize(
+    "set_",
+    [
+        lambda: torch.set_default_dtype(torch.float64),
+        lambda: torch.set_default_device("cpu"),
+        lambda: torch.use_deterministic_algorithms(True),
+        lambda: torch.backends.mha.set_fastpath_enabled(False),
+        lambda: setattr(torch.backends.mkldnn, "enabled", False),
+    ],
+    ids=["dtype", "device", "deterministic", "attention", "mkldnn"],
+)
+def test_what_another_test_left_in_torch_is_said(restored, snapshot, set_):
+    set_()
+    assert output_checks.torch_state_note().text == snapshot
+
+
+def test_an_open_autocast_is_said():
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert "autocast" in output_checks.torch_state_note().text

@@ -1,0 +1,148 @@
+import asyncio
+import sys
+import types
+
+import pytest
+
+from pytest_infergate.measure import timing_guard
+
+
+@pytest.fixture(autouse=True)
+def untraced():
+    """No tracer but the test's own: the suite itself may run under coverage."""
+    tracer, profiler = sys.gettrace(), sys.getprofile()
+    sys.settrace(None)
+    sys.setprofile(None)
+    yield
+    sys.setprofile(profiler)
+    sys.settrace(tracer)
+
+
+@pytest.fixture
+def alone():
+    """Skip where a tool of the suite's own monitors."""
+    if timing_guard.tracer_note() is not None:
+        pytest.skip("the suite runs under a monitoring tool")
+
+
+def tracer(*_):
+    return None
+
+
+class Tracer:
+    def __call__(self, *_):
+        return None
+
+
+def test_nothing_traces(alone):
+    assert timing_guard.tracer_note() is None
+
+
+@pytest.mark.parametrize(
+    ("one", "name"),
+    [(tracer, "test_timing_guard.tracer"), (Tracer(), "test_timing_guard.Tracer")],
+    ids=["function", "object"],
+)
+def test_a_trace_function_is_named(snapshot, one, name):
+    sys.settrace(one)
+    note = timing_guard.tracer_note()
+    sys.settrace(None)
+    assert note.code == "tracer"
+    assert note.text.endswith(name)
+    assert str(note) == snapshot
+
+
+def test_a_profile_function_is_named():
+    sys.setprofile(tracer)
+    note = timing_guard.tracer_note()
+    sys.setprofile(None)
+    assert note.code == "tracer"
+    assert note.text.endswith("test_timing_guard.tracer")
+
+
+@pytest.mark.skipif(not hasattr(sys, "monitoring"), reason="sys.monitoring came with Python 3.12")
+def test_a_monitoring_tool_is_named_while_it_wants_events(alone):
+    tool = 4
+    sys.monitoring.use_tool_id(tool, "spy")
+    try:
+        assert timing_guard.tracer_note() is None
+        sys.monitoring.set_events(tool, sys.monitoring.events.PY_START)
+        assert timing_guard.tracer_note().text.endswith("spy")
+        sys.monitoring.set_events(tool, 0)
+        assert timing_guard.tracer_note() is None
+    finally:
+        sys.monitoring.free_tool_id(tool)
+
+
+@pytest.mark.parametrize(("enabled", "code"), [(True, "tracer"), (False, None)])
+def test_torch_s_profiler_is_a_tracer(alone, monkeypatch, enabled, code):
+    fake = types.SimpleNamespace(_profiler_enabled=lambda: enabled)
+    monkeypatch.setitem(sys.modules, "torch.autograd", fake)
+    note = timing_guard.tracer_note()
+    assert (note and note.code) == code
+    if note is not None:
+        assert note.text.endswith("torch.profiler")
+        assert "--no-cov" not in note.hint
+
+
+def test_a_coroutine_is_closed_and_refused():
+    async def late():
+        """Nobody awaits it."""
+
+    coroutine = late()
+    assert timing_guard.unfinished_output_note(coroutine).code == "unfinished-output"
+    with pytest.raises(RuntimeError, match="cannot reuse"):
+        coroutine.send(None)
+
+
+def test_an_awaitable_object_is_refused():
+    class Late:
+        def __await__(self):
+            yield
+
+    assert timing_guard.unfinished_output_note(Late()).code == "unfinished-output"
+
+
+@pytest.mark.parametrize(
+    "output", [None, 1.0, "text", [], {}, iter([]), asyncio], ids=lambda value: type(value).__name__
+)
+def test_anything_else_is_finished(output):
+    assert timing_guard.unfinished_output_note(output) is None
+
+
+@pytest.fixture
+def dynamo(monkeypatch):
+    counters = {"stats": {"unique_graphs": 3}}
+    monkeypatch.setitem(sys.modules, "torch._dynamo.utils", types.SimpleNamespace(counters=counters))
+    monkeypatch.setitem(sys.modules, "torch._dynamo.config", types.SimpleNamespace(recompile_limit=8))
+    return counters["stats"]
+
+
+def test_compilations_are_counted_from_where_it_begins(dynamo):
+    compilations = timing_guard.GraphCounter()
+    assert compilations.since() == 0
+    dynamo["unique_graphs"] += 2
+    assert compilations.since() == 2
+    assert compilations.since() == 0
+
+
+def test_without_a_compiler_nothing_was_compiled(monkeypatch):
+    monkeypatch.delitem(sys.modules, "torch._dynamo.utils", raising=False)
+    monkeypatch.delitem(sys.modules, "torch._dynamo.config", raising=False)
+    assert timing_guard.GraphCounter().since() == 0
+    assert timing_guard.recompiled_note(100, 0) is None
+
+
+def test_when_compiling_makes_a_case_invalid(dynamo, snapshot):
+    notes = {}
+    for warming, measuring in ((0, 0), (6, 0), (7, 0), (0, 1), (7, 1)):
+        notes[warming, measuring] = timing_guard.recompiled_note(warming, measuring)
+    assert [given for given, note in notes.items() if note is None] == [(0, 0), (6, 0)]
+    assert {note.code for note in notes.values() if note} == {"recompiled"}
+    assert "\n".join(f"{given}: {note}" for given, note in notes.items()) == snapshot
+
+
+def test_counters_that_were_cleared_meanwhile_count_nothing(dynamo):
+    compilations = timing_guard.GraphCounter()
+    dynamo["unique_graphs"] = 0
+    assert timing_guard.recompiled_note(0, compilations.since()) is None

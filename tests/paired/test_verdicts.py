@@ -1,0 +1,108 @@
+"""From the state of a trial to an outcome, with a run that only names things."""
+
+from types import SimpleNamespace
+
+import pytest
+from core_values import measurement
+
+from pytest_infergate.config.case_terms import CaseTerms
+from pytest_infergate.core.domain.launch_times import Launch
+from pytest_infergate.core.domain.outcome import Outcome, Policy, Verdict
+from pytest_infergate.core.domain.values import Case, Environment, Hardware, Note
+from pytest_infergate.core.gate import paired_times
+from pytest_infergate.paired.protocol import PhaseReported
+from pytest_infergate.paired.trial import Trial, TrialSpec
+from pytest_infergate.paired.verdicts import Judge
+
+CASE = Case(test="t.py::test_a", device="cpu")
+TERMS = CaseTerms(
+    budgets={"p50_ms": 1e-9}, tolerance={}, gate=None, max_time=60.0, demand=None, unit=None, parity=None,
+    compare_outputs=True,
+)  # fmt: skip
+HARDWARE = Hardware(cpu_model="one", cores=2)
+NOTE = Note(code="any", text="why")
+EQUAL = Launch(base=(0.01,) * 20, candidate=(0.01,) * 20)
+SLOWER = Launch(base=(0.01,) * 20, candidate=(0.011,) * 20)
+
+
+def report(outcome, when="call"):
+    return PhaseReported(when=when, outcome=outcome, serialised="")
+
+
+def judged(trial, control=None, accepted=None):
+    run = SimpleNamespace(
+        devices=SimpleNamespace(open=lambda _: SimpleNamespace(hardware=lambda: HARDWARE)),
+        policy=Policy(),
+        environment=Environment(),
+    )
+    case = SimpleNamespace(case=CASE, nodeid=trial.spec.nodeid, terms=TERMS)
+    found = Judge(run, 1, control).judge(case, trial, accepted)
+    return found.result, found.verdict
+
+
+@pytest.fixture
+def trial():
+    """A case with equal times on both sides, which passed."""
+    trial = Trial(TrialSpec("t.py::test_a[cpu]"))
+    trial.reports = [report("passed", when) for when in ("setup", "call", "teardown")]
+    trial.measurements = {"base": measurement(), "candidate": measurement()}
+    trial.screen = [EQUAL] * paired_times.MIN_LAUNCHES_UNPOOLED
+    return trial
+
+
+def test_equal_sides_are_equivalent_and_times_meet_no_budget(trial):
+    result, verdict = judged(trial)
+    assert (result.outcome, result.hardware, result.budgets) == (Outcome.MEASURED, HARDWARE, ())
+    assert result.measurement is trial.measurements["candidate"]
+    assert (verdict.verdict, verdict.failed) == (Verdict.EQUIVALENT, False)
+
+
+def test_a_confirmed_slowdown_fails_and_may_be_accepted(trial):
+    trial.screen, trial.confirm = [SLOWER] * 5, [SLOWER] * 5
+    assert judged(trial)[1].verdict is Verdict.REGRESSED
+    assert judged(trial)[1].failed
+    assert not judged(trial, accepted=NOTE)[1].failed
+
+
+def test_a_control_that_moved_makes_times_invalid(trial):
+    assert judged(trial, control=NOTE)[1].verdict is Verdict.INVALID
+
+
+def test_outputs_that_differ_are_a_mismatch(trial):
+    trial.output_difference = "values differ"
+    assert judged(trial)[1].verdict is Verdict.MISMATCH
+
+
+def test_without_a_base_the_candidate_has_its_own_time(trial):
+    trial.no_base = NOTE
+    trial.screen = []
+    result, verdict = judged(trial)
+    (row,) = [row for row in verdict.comparisons if row.metric == "p50"]
+    assert (result.outcome, row.verdict, row.note) == (Outcome.MEASURED, Verdict.NO_BASELINE, NOTE)
+    assert row.candidate == result.measurement.latency.p50.value
+
+
+ENDINGS = {
+    "lost": ({"lost": NOTE}, Outcome.FAILED, "any"),
+    "out_of_memory": ({"out_of_memory": NOTE}, Outcome.INFEASIBLE, "any"),
+    "skipped": ({"reports": [report("skipped", "setup")]}, Outcome.SKIPPED, "skipped"),
+    "failed": ({"reports": [report("failed")]}, Outcome.FAILED, "test-failed"),
+    "invalid": ({"invalid": NOTE}, Outcome.INVALID, "any"),
+}
+"""Ways in which a case is not measured, the one that counts most first."""
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_case_that_was_not_measured_says_why(trial, ending):
+    changes, outcome, code = ENDINGS[ending]
+    for name, value in changes.items():
+        setattr(trial, name, value)
+    result, _ = judged(trial)
+    assert (result.outcome, result.reason.code) == (outcome, code)
+
+
+def test_of_several_endings_the_first_one_counts(trial):
+    for changes, outcome, _ in reversed(ENDINGS.values()):
+        for name, value in changes.items():
+            setattr(trial, name, value)
+        assert judged(trial)[0].outcome is outcome

@@ -1,0 +1,69 @@
+"""The mode of a session: which one the options choose, and which hooks it is made of."""
+
+import pytest
+
+from pytest_infergate.plugin.hooks import MODE
+from pytest_infergate.plugin.modes import CHOOSE_MODE
+
+REGISTERED = """
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session):
+    names = (name for name, _ in session.config.pluginmanager.list_name_plugin())
+    print("REGISTERED", *sorted(name.partition("-")[2] for name in names if name.startswith("infergate-")))
+"""
+ITEMS = {"ItemHooks", "CaseProgress"}
+MEASURING = ITEMS | {"SeededFixtures", "MachineHooks", "MeasuredCases", "FinishHooks"}
+
+
+def registered(project, *options):
+    project.change(REGISTERED)
+    result = project.run("-s", *options)
+    (line,) = (line for line in result.outlines if "REGISTERED" in line)
+    return {*line.partition("REGISTERED")[2].split()} - {"collected"}
+
+
+@pytest.mark.parametrize(
+    ("options", "hooks"),
+    [
+        ((), {"ItemHooks"}),
+        (("--infer-devices=fake", "--infer-disable"), {"ItemHooks"}),
+        (("--infer-devices=fake",), MEASURING),
+        (("--infer-devices=fake", "--infer-list"), ITEMS | {"CaseListing"}),
+        (("--infer-devices=fake", "--collect-only"), ITEMS),
+        (("--infer-devices=fake", "--setup-only"), ITEMS),
+    ],
+)
+def test_a_mode_registers_only_the_hooks_it_needs(project, options, hooks):
+    project.test()
+    assert registered(project, *options) == hooks
+
+
+def test_a_session_without_inference_tests_has_no_hooks_around_items(project):
+    project.pytester.makepyfile("def test_plain(): pass")
+    assert registered(project) == set()
+
+
+@pytest.mark.parametrize(
+    ("options", "mode", "reference"),
+    [
+        ((), "Inactive", None),
+        (("--infer-disable",), "Inactive", None),
+        (("--infer-strict",), "Measuring", "StoredReference"),
+        (("--infer-against=HEAD",), "Measuring", "PairedReference"),
+    ],
+)
+def test_options_choose_the_mode(project, options, mode, reference):
+    config = project.pytester.parseconfigure("-p", "pytest_infergate.plugin.hooks", *options)
+    chosen = config.stash[MODE]
+    assert type(chosen).__name__ == mode
+    assert reference is None or chosen._reference.__name__ == reference
+
+
+def test_another_plugin_may_choose_the_mode_before_pytest_is_configured(project):
+    """As the plugin of a worker process does."""
+    config = project.pytester.parseconfig("-p", "pytest_infergate.plugin.hooks", "--infer-devices=fake")
+    other = type("Other", (), {"parameters": None})()
+    config.stash[CHOOSE_MODE] = lambda _: other
+    config._do_configure()
+    assert config.stash[MODE] is other

@@ -1,0 +1,54 @@
+"""Pictures of figures that a file from elsewhere may hold: what has no place is left out, the rest is drawn."""
+
+import math
+import re
+
+from pytest_infergate.core.advice.bottleneck import Bottleneck
+from pytest_infergate.report.charts import line_charts
+from pytest_infergate.report.charts.line_charts import CaseBottleneck, Line
+
+
+def held(intensity=10.0, flops=1e10, ridge=5.0, bandwidth=1e10):
+    found = Bottleneck(
+        kind="compute", evidence="figures", intensity=intensity, attained_flops=flops, ridge=ridge
+    )
+    return CaseBottleneck(label="cpu", machine="cpu, 4 cores", bottleneck=found, bandwidth=bandwidth)
+
+
+IMPOSSIBLE = (-1.0, -1e-300, 5e-324, 1e308, math.inf, -math.inf, math.nan)
+
+
+def test_a_case_that_has_no_place_below_the_roof_is_left_out():
+    for value in IMPOSSIBLE:
+        for field in ("intensity", "flops", "ridge", "bandwidth"):
+            strange = held(**{field: value})
+            assert line_charts.roofline([strange]) is None, (field, value)
+            assert line_charts.roofline([held(), strange]) == line_charts.roofline([held()]), (field, value)
+
+
+def chart(points):
+    """A line of points on plain axes."""
+    return line_charts._chart(
+        [Line(label="line", points=points)],
+        title="t",
+        across="x",
+        up="y",
+        formats=(str, str),
+        headers=("x", "y"),
+        cells=[(str(x), str(y)) for x, y in points],
+    )
+
+
+def test_a_point_that_has_no_place_is_left_out_of_the_picture_and_not_of_the_table():
+    for value in IMPOSSIBLE:
+        drawn = chart(((1.0, 1.0), (value, 2.0), (3.0, value), (4.0, 3.0)))
+        assert len(drawn.lines[0].points) == 2, value
+        assert len(drawn.cells) == 4
+        assert chart(((value, 1.0),)) is None
+
+
+def test_the_widest_axes_that_there_are_hold_their_points():
+    drawn = chart(((1e-100, 1e-100), (1e100, 1e100)))
+    places = [float(text.rstrip("%")) for point in drawn.lines[0].points for text in point]
+    assert all(map(math.isfinite, places))
+    assert not re.search("inf|nan", str(drawn))

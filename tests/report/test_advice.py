@@ -1,0 +1,253 @@
+"""Advice as text, Markdown, pictures and page. The wording is in the golden files."""
+
+import itertools
+import re
+
+import msgspec
+from sessions import ASKED, CPU, GPU, SMALL, advised, answer, given, plan, unmet
+
+from pytest_infergate.core.advice import planning, recommendation, sensitivity
+from pytest_infergate.core.advice.deployments import Deployment
+from pytest_infergate.core.advice.planning import Question
+from pytest_infergate.core.advice.priced_deployments import PricedDeployment
+from pytest_infergate.core.advice.service_times import ServiceTimes
+from pytest_infergate.core.domain.advice_values import CostPoint, Demand, Scaled, Sweep
+from pytest_infergate.core.domain.instance_types import Instance
+from pytest_infergate.core.domain.values import Note
+from pytest_infergate.report import advice, html
+from pytest_infergate.report.advice_pages import advice_markdown, advice_text
+from pytest_infergate.report.charts import line_charts
+
+SAME = Note(code="stale", text="prices are 100 days old", hint="infergate prices refresh")
+
+
+def test_no_plan_has_neither_a_runner_up_nor_a_table():
+    text = advice_text(given(unmet()))
+    assert "USD" not in text.partition("assumed:")[0]
+    assert unmet().binding.hint in text
+
+
+def test_several_models_are_summed_up_first():
+    lines = advice_text(given(answer(), SMALL, unmet())).splitlines()
+    assert re.split(r" {2,}", lines[0]) == [column.header for column in advice.SUMMARY_COLUMNS]
+    assert re.split(r" {2,}", lines[2]) == [
+        "tests/test_a.py::test_model", "2 x c7i.xlarge (cpu)", "50.0/s", "83.0 ms", "261", "1.98", "> 500/s", "141/s",
+    ]  # fmt: skip
+    assert re.split(r" {2,}", lines[3])[-1] == "> 500/s"  # it changes below that demand alone
+    assert re.split(r" {2,}", lines[4])[2:] == ["50.0/s", "-", "-", "-", "-", "-"]
+
+
+def test_the_models_are_added_up_where_each_has_a_plan():
+    total = advice.summary_rows([answer(), SMALL])[-1]
+    assert [column.cell(total) for column in advice.SUMMARY_COLUMNS] == ["all", "", "", "", "521", "", "", ""]
+    assert [row.total for row in advice.summary_rows([answer(), SMALL, unmet()])] == [False] * 3
+    assert advice.summary_rows([answer(enough=66.0), SMALL])[0].enough == "66.0/s"
+    unknown = advice.summary_rows([answer(costs=(), crossings=()), SMALL])[0]
+    assert (unknown.enough, unknown.cheapest) == ("-", "-")
+
+
+def test_two_answers_for_one_model_are_not_added_up():
+    """Results of several machines hold one for each, and only one of them will be deployed."""
+    assert not any(row.total for row in advice.summary_rows([answer(), answer()]))
+
+
+def test_one_model_needs_no_sum():
+    assert len(advice.summary_rows([answer()])) == 1
+    assert advice.shared([answer()]) == []
+    assert "enough up to" not in advice_text(given(answer()))
+
+
+def test_a_note_of_several_models_or_of_one_stands_once():
+    both = [answer(notes=(SAME, SAME)), msgspec.structs.replace(SMALL, notes=(SAME,))]
+    for answers in (both, both[:1]):
+        for text in (advice_text(given(*answers)), advice_markdown(given(*answers)).replace("\\", "")):
+            assert text.count(SAME.text) == 1
+            assert text.count(answer().actions[0].text) == 1
+    text = advice_text(given(*both))
+    assert text.index(SAME.text) > text.index("test_small")
+
+
+def test_what_must_be_known_is_asked_once():
+    asked = advice.questions(ASKED)
+    assert len(asked) == 2
+    assert asked[0].startswith("tests/test_c.py::test_c and 1 more: ")
+    asked = given(answer(), unanswered=ASKED)
+    for text in (advice_text(asked), advice_markdown(asked)):
+        assert text.count("what is it?") == 1
+    assert "what is it?" not in advice_text(given(answer()))
+
+
+def test_markdown_has_a_table_and_no_markup_of_others():
+    hostile = answer(model="tests/`a`|<b>.py::test_*x*", plans=(plan(instance="**big** | @all <img>"),))
+    text = advice_markdown(given(hostile))
+    assert text.startswith("### ``tests/`a`|<b>.py::test_*x*``\n")
+    assert "<img>" not in text
+    assert "| @all" not in text
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows}) == 1
+
+
+# Pictures
+
+
+def test_every_offer_is_a_line_with_a_shape_of_its_own():
+    demand, pareto = line_charts.charts(answer())
+    assert [line.label for line in demand.lines] == ["c7i.xlarge (cpu)", "g6.xlarge (cuda)"]
+    assert [line.style for line in demand.lines] == [0, 1]
+    assert all(line.path for line in demand.lines)
+    assert not any(line.path for line in pareto.lines)
+
+
+def test_points_stand_inside_and_in_order():
+    for chart in line_charts.charts(answer()):
+        for line in chart.lines:
+            across = [float(x.rstrip("%")) for x, _ in line.points]
+            assert across == sorted(across)
+            assert all(0 <= x <= 100 for x in across)
+            assert all(0 <= float(y) <= line_charts.HEIGHT for _, y in line.points)
+
+
+def test_a_demand_that_cannot_be_served_leaves_a_gap_and_words():
+    demand = line_charts.charts(answer())[0]
+    assert len(demand.lines[0].points) == 2
+    assert demand.cells[-1][::2] == ("500/s", "588")
+    assert not demand.cells[-1][1][0].isdigit()
+
+
+def test_the_demand_that_was_asked_for_is_marked():
+    demand, pareto = line_charts.charts(answer())
+    assert "50/s" in demand.rule[1]
+    assert "100 ms" in pareto.rule[1]
+
+
+def test_batches_are_drawn_where_several_were_measured():
+    sweep = Sweep(deployment="c7i.xlarge (cpu)", batch_sizes=(1, 8), p50=(0.02, 0.1), throughput=(50.0, 80.0))
+    batches = line_charts.charts(answer(sweeps=(sweep,)))[-1]
+    assert batches.cells == (
+        ("c7i.xlarge (cpu)", "1", "20.0 ms", "50.0/s"),
+        ("c7i.xlarge (cpu)", "8", "100 ms", "80.0/s"),
+    )
+    single = Sweep(deployment="c7i.xlarge (cpu)", batch_sizes=(1,), p50=(0.02,), throughput=(50.0,))
+    assert len(line_charts.charts(answer(sweeps=(single,)))) == 2
+
+
+def test_nothing_to_draw_is_no_picture():
+    assert line_charts.charts(unmet()) == ()
+
+
+def test_axes_have_few_round_ticks():
+    for low, high in ((1.0, 1.0), (0.001, 1e9), (3.0, 3.2), (1e-6, 2e-6), (99.0, 101.0)):
+        axis = line_charts._axis([low, high])
+        assert axis.low <= low <= high <= axis.high
+        assert len(axis.ticks) <= 6, (low, high)
+        assert all(axis.low <= tick <= axis.high for tick in axis.ticks)
+
+
+def test_more_offers_than_styles_begin_again():
+    names = tuple(f"offer {index}" for index in range(8))
+    many = answer(
+        deployments=names,
+        costs=tuple(CostPoint(rate=rate, usd_per_month=(100.0,) * 8) for rate in (1.0, 10.0)),
+    )
+    assert [line.style for line in line_charts.charts(many)[0].lines] == [0, 1, 2, 3, 4, 5, 0, 1]
+
+
+# The page
+
+
+def page(sample, *answers):
+    return html.render_html(advised(sample.session([sample.pair()]), *answers))
+
+
+def test_the_page_leads_with_the_plan(sample):
+    text = page(sample, answer())
+    assert f"<strong>{advice.verdict(answer())}</strong>" in text
+    assert text.index('<h2 id="advice">') < text.index('<h2 id="cases">')
+    assert text.count("<polyline") == 2
+    assert text.count("<figure>") >= 2
+
+
+def test_the_page_has_the_column_of_hours_where_it_has_figures(sample):
+    scaled = plan(scaled=Scaled(instances=(1,) * 12 + (2,) * 12, usd_per_month=197.0))
+    text = page(sample, answer(plans=(scaled,)), answer())
+    assert text.count(">USD/month scaled</th>") == 1
+
+
+def test_a_page_of_advice_begins_with_it(sample):
+    session = sample.session([sample.pair()], headline="passed: 1 of 1 case decided", decided=1)
+    text = html.render_html(advised(session, answer()), leading=True)
+    (title,) = re.findall("<title>(.*)</title>", text)
+    (heading,) = re.findall("<h1>(.*)</h1>", text)
+    assert title == heading == advice.verdict(answer())
+    assert text.index('<h2 id="advice">') < text.index('<h2 id="run">')
+    assert text.index('<h2 id="run">') < text.index("1 of 1 case decided") < text.index('<h2 id="cases">')
+
+
+def test_a_page_of_several_models_has_them_in_a_table(sample):
+    text = html.render_html(advised(sample.session(), answer(notes=(SAME,)), SMALL), leading=True)
+    assert f"<h1>{advice.headline([answer(), SMALL])}</h1>" in text
+    assert text.index('<a class="id" href="#a2">tests/test_b.py::test_small</a>') < text.index('id="a1"')
+    assert len(re.findall(r'<article class="card" id="a\d">', text)) == 2
+
+
+def test_a_report_asks_for_what_must_be_known(sample):
+    text = html.render_html(advised(sample.session([sample.pair()]), unanswered=ASKED))
+    assert "tests/test_c.py::test_c and 1 more: what is it?" in text
+    assert '<a href="#advice">' in text
+    assert text.count("<h1>") == text.count('<h2 id="advice">') == 1
+
+
+HARMFUL = ("<script>alert", "<img src=x", "\x1b", "\udc80")
+
+
+def test_hostile_names_stay_text(sample):
+    for name in sample.hostile:
+        asked = {name: (Note(code="unknown-machine", text=name, hint=name),)}
+        evil = answer(
+            model=name, deployments=(name, "other"), plans=(plan(instance=name, price=name, deployment=name),)
+        )
+        session = advised(sample.session(), evil, unmet(), unanswered=asked)
+        text = html.render_html(session, leading=True)
+        assert [part for part in HARMFUL if part in text] == [], name
+        assert text.encode()
+
+
+def test_without_advice_the_page_is_silent(sample):
+    text = page(sample)
+    assert 'id="advice"' not in text
+    assert "<polyline" not in text
+
+
+def test_ids_are_unique_with_several_models(sample):
+    text = page(sample, answer(), answer(model="tests/test_b.py::test_other"), unmet())
+    ids = re.findall(r'\sid="([^"]+)"', text)
+    assert len(ids) == len(set(ids))
+
+
+def test_a_real_answer_renders(sample, monkeypatch):
+    monkeypatch.setattr(planning, "PLAN_REQUESTS", 100)
+    monkeypatch.setattr(sensitivity, "COST_STEPS", 2)
+    ways = [
+        Deployment(
+            model="tests/test_a.py::test_model", device=device, hardware=hardware, launch_band=0.1,
+            service=ServiceTimes(batch_sizes=tuple(times), percentiles=tuple((t,) * 101 for t in times.values())),
+        )
+        for device, hardware, times in (("cpu", CPU, {1: 0.02, 8: 0.12}), ("cuda", GPU, {1: 0.004, 8: 0.006}))
+    ]  # fmt: skip
+    prices = (0.1, 0.8)
+    offers = [
+        PricedDeployment(
+            deployment=deployment, user_specified=True,
+            instance=Instance(provider="own", region="", name=f"own {deployment.device}", vcpus=0, memory_gib=None, usd_per_hour=usd, as_of=""),
+        )
+        for deployment, usd in zip(ways, prices, strict=True)
+    ]  # fmt: skip
+    found = recommendation.advise(Question(demand=Demand(rate=2.0), limit=0.2), offers)
+    text = page(sample, found)
+    assert found.winner.deployment in text
+    assert "73.0 USD" in text
+    assert not re.search(
+        r"\b(inf|nan|Infinity|NaN)\b", re.sub(r"<style>.*?</style>", "", text, flags=re.DOTALL)
+    )
+    levels = [line.points for line in line_charts.charts(found)[0].lines]
+    assert all(itertools.chain.from_iterable(levels))

@@ -1,0 +1,362 @@
+from __future__ import annotations
+
+import json
+
+import msgspec
+from sessions import NOT_DECIDED, differs, hostile_paired, time, uncompared
+
+from pytest_infergate.core.domain.outcome import Against, Comparison, Outcome, Price, Verdict
+from pytest_infergate.report import text, wording
+from pytest_infergate.report.sanitize import plain
+
+COMMIT = "1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d"
+
+
+def explained(sample):
+    """Judged cases by what is to be seen of them: verdict and result."""
+    cause = sample.cause
+    slower = sample.time(Verdict.REGRESSED, 0.303, low=0.261, high=0.346)
+    few = sample.note("3 stored sessions can show a slowdown of 61 % or more", "record more sessions")
+    other = sample.note("other CPU model", "record a baseline on this class of machine with --infer-save")
+    reason = sample.note("a coverage tracer was active while timing", "run with --no-cov")
+    shapes = sample.note("outputs differ from cpu by 0.3", "look at the dtype")
+    memory = sample.note("batch 256 ran out of memory")
+    hidden = sample.note(hint="unset CUDA_VISIBLE_DEVICES")
+    unchecked = sample.note(NOT_DECIDED, "raise --infer-max-time", code="budget-not-decided")
+    near = sample.note("p95 latency 43.4 ms is near its limit 45.0 ms", "leave room")
+    moved = sample.note("identical code differed by +1.8 % between the two sides", "measure later")
+    accepted = sample.note("accepted: it is worth it", code="accepted")
+    paired = time(sample, Verdict.REGRESSED, 0.087)
+    bare = {"low": None, "high": None, "smallest_detectable": None, "sessions": 0, "tolerance": None}
+    unsure = {"note": few, "sessions": 3, "smallest_detectable": 0.61, "low": -0.02, "high": 0.7}
+    incomparable = sample.unsettled(
+        Verdict.INCOMPARABLE, "operators recorded with torch 2.12.0, this is 2.13.0", "record them anew"
+    )
+    over = Verdict.OVER_BUDGET
+
+    def case(verdict, *comparisons, result=None, failed=True, **fields):
+        known = {} if result is None else result
+        judged = sample.verdict(verdict, failed=failed, comparisons=comparisons, **fields)
+        return judged, sample.result(**known)
+
+    def budget(verdict, *checks, **fields):
+        return case(verdict, budgets=checks, **fields)
+
+    return {
+        # Stored times
+        "in order: the title says it": case(Verdict.EQUIVALENT, sample.time(), failed=False, budgets=(sample.check(),)),
+        "time and memory regressed": case(Verdict.REGRESSED, sample.memory(Verdict.REGRESSED, 0.25), slower),
+        "a time regressed, with more work": case(
+            Verdict.REGRESSED, slower, sample.counter("flops", 10**9, 2 * 10**9, causes=(cause(10**9, "aten::mm", "head"),))
+        ),
+        "suspected, strict": case(Verdict.SUSPECTED, sample.time(Verdict.SUSPECTED, 0.3, **unsure), sample.counter(), sample.memory()),
+        "inconclusive, strict": case(Verdict.INCONCLUSIVE, sample.time(Verdict.INCONCLUSIVE, 0.3, **unsure)),
+        "incomparable, strict": case(
+            Verdict.INCOMPARABLE, Comparison(metric="p50", verdict=Verdict.INCOMPARABLE, evidence="stored", candidate=0.052, note=other)
+        ),
+        "no baseline, strict": case(
+            Verdict.NO_BASELINE, Comparison(metric="p50", verdict=Verdict.NO_BASELINE, evidence="stored", candidate=0.052, tolerance=0.25)
+        ),
+        # Budgets
+        "over its budget, another kept": budget(over, sample.check(limit=40.0, verdict=over, value=52.1), sample.check("p50_ms")),
+        "under its budget, in the unit of the test": budget(over, sample.check("throughput_per_s", 100.0, over, value=90.0), result={"unit": "texts"}),
+        "an exact budget": budget(over, msgspec.structs.replace(sample.check("weights_mb", 1.0, over), value=type(sample.latency().p50)(value=2.0, low=2.0, high=2.0))),
+        "budgets with one bound, or none": budget(
+            over,
+            msgspec.structs.replace(sample.check("p99_ms", 10.0, over), value=type(sample.latency().p50)(value=20.0, low=19.0)),
+            msgspec.structs.replace(sample.check("p90_ms", 10.0, over), value=type(sample.latency().p50)(value=20.0, high=21.0)),
+            sample.check("ttft_ms", 10.0, over, value=None),
+        ),
+        "a budget that was not checked": budget(over, sample.check("p99_ms", 50.0, over, note=unchecked)),
+        "near its limit, strict": budget(Verdict.INCONCLUSIVE, sample.check(limit=45.0, verdict=Verdict.INCONCLUSIVE, note=near)),
+        "many budgets: the title counts the rest": budget(
+            over, *(sample.check(name, 40.0, over) for name in ("p50_ms", "p90_ms", "p95_ms", "p99_ms", "ttft_ms"))
+        ),
+        "no word of a missing baseline beside a broken budget": case(
+            over, sample.time(Verdict.NO_BASELINE), budgets=(sample.check(limit=40.0, verdict=over),)
+        ),
+        # Counters
+        "counters regressed, with their cause": case(
+            Verdict.REGRESSED, sample.time(), sample.counter("flops", 10**9, 10**9),
+            sample.counter("operators", 1000, 1004, causes=(cause(),)),
+            sample.counter("bytes_written", 10**6, 1_164_000, causes=(cause(164_000),)),
+        ),
+        "one counter regressed, one did not, one improved": case(
+            Verdict.REGRESSED, sample.counter(now=101), sample.counter("flops"), sample.counter("graphs", 2, 1)
+        ),
+        "the title names the first counter and counts the others": case(
+            Verdict.REGRESSED, *(sample.counter(name, 10, 11) for name in ("flops", "operators", "dtype_casts")), sample.counter("views", 10, 9)
+        ),
+        "the title does not count reasons as counters": case(
+            Verdict.REGRESSED, *(sample.counter(name, 10, 11) for name in ("flops", "operators")),
+            *(sample.unsettled(Verdict.REGRESSED, words) for words in ("this", "that")),
+        ),
+        "the title names the largest cause, the section five": case(
+            Verdict.REGRESSED, sample.counter(now=107, causes=tuple(cause(1, f"op{index}", "") for index in range(7)))
+        ),
+        "fewer operations": case(Verdict.IMPROVED, sample.counter(now=96, causes=(cause(-4),)), failed=False),
+        "counters that do not compare, strict": case(Verdict.INCOMPARABLE, sample.time(), sample.counter("flops"), incomparable),
+        "two reasons why counters do not compare, one hint": case(
+            Verdict.INCOMPARABLE, *(sample.unsettled(Verdict.INCOMPARABLE, words, "record them anew") for words in ("one", "two"))
+        ),
+        "counters that do not compare, without a reason": case(Verdict.INCOMPARABLE, msgspec.structs.replace(incomparable, note=None)),
+        "no word of counters that do not compare beside a regression": case(Verdict.REGRESSED, sample.counter(now=101), incomparable),
+        "counters that are not on record, strict": case(
+            Verdict.NO_BASELINE, sample.time(), sample.unsettled(Verdict.NO_BASELINE, "FLOPs, operators not on record yet")
+        ),
+        "a new time and new counters: one hint": case(
+            Verdict.NO_BASELINE, sample.time(Verdict.NO_BASELINE, baseline=None, effect=0.0),
+            sample.unsettled(Verdict.NO_BASELINE, "FLOPs not on record yet"),
+        ),
+        # Cases without a valid measurement
+        "it ran before and cannot run now": case(Verdict.REGRESSED, result={"outcome": Outcome.INFEASIBLE, "reason": memory}, notes=(memory,)),
+        "invalid, strict": case(Verdict.INVALID, result={"outcome": Outcome.INVALID, "reason": reason}, notes=(reason,)),
+        "infeasible, strict": case(Verdict.INFEASIBLE, result={"outcome": Outcome.INFEASIBLE, "reason": memory}, notes=(memory,)),
+        "mismatch": case(Verdict.MISMATCH, result={"reason": shapes}, notes=(shapes,)),
+        "skipped, strict": case(Verdict.NOT_MEASURED, result={"outcome": Outcome.SKIPPED, "reason": hidden, "hardware": None}, notes=(hidden,)),
+        "the test itself failed": case(Verdict.NOT_MEASURED, result={"outcome": Outcome.FAILED}),
+        "a verdict alone has the reason from its notes": (sample.verdict(Verdict.INVALID, failed=True, notes=(reason,)), None),
+        # Paired times
+        "paired: in order": case(Verdict.EQUIVALENT, time(sample), failed=False),
+        "paired: regressed": case(Verdict.REGRESSED, paired, sample.counter()),
+        "paired: regressed, with more work": case(Verdict.REGRESSED, paired, sample.counter(now=104, causes=(cause(),))),
+        "paired: more work in the same time": case(Verdict.REGRESSED, time(sample), sample.counter(now=104)),
+        "paired: a pattern has no spaces": case(Verdict.REGRESSED, paired, nodeid="tests/test_a.py::test_b[two words]"),
+        "paired: accepted by a commit": case(Verdict.REGRESSED, paired, failed=False, notes=(accepted,)),
+        "paired: mismatch": case(Verdict.MISMATCH, time(sample), differs(sample)),
+        "paired: regressed, and a mismatch": case(Verdict.REGRESSED, differs(sample), paired),
+        "paired: without a base": case(Verdict.NO_BASELINE, uncompared(sample, candidate=0.04), failed=False),
+        "paired: the control moved": case(Verdict.INVALID, time(sample, Verdict.INVALID, 0.087, note=moved), failed=False),
+        "paired: inconclusive": case(Verdict.INCONCLUSIVE, time(sample, Verdict.INCONCLUSIVE, 0.019, note=few), failed=False),
+        "paired: what is not known is left out": case(Verdict.INCONCLUSIVE, time(sample, Verdict.INCONCLUSIVE, **bare)),
+        "paired: one launch": case(Verdict.INCONCLUSIVE, time(sample, Verdict.INCONCLUSIVE, sessions=1)),
+        # Nothing else is known
+        **{f"{verdict.value} alone": (sample.verdict(verdict, failed=True), None) for verdict in Verdict},
+    }  # fmt: skip
+
+
+def test_explanations(sample, snapshot):
+    shown = [f"== {name}\n{text.failure_message(*judged)}" for name, judged in explained(sample).items()]
+    assert "\n\n".join(shown) == snapshot
+
+
+def test_every_explanation_begins_with_its_verdict(sample):
+    for name, (verdict, result) in explained(sample).items():
+        assert wording.explain(verdict, result).title.startswith(verdict.verdict.value), name
+
+
+def test_a_case_without_a_verdict(sample, snapshot):
+    result = sample.result(outcome=Outcome.SKIPPED, reason=sample.note(hint="unset it"))
+    message = wording.explain_result(result)
+    assert message.hints == ("unset it",)
+    assert [message.title, wording.explain_result(sample.result()).title] == snapshot
+
+
+def offered(verdict, result=None):
+    """The tolerance that a message offers."""
+    found = wording.explain(verdict, result).hints
+    return [hint.partition("tolerance=")[2].rstrip(")") for hint in found if "tolerance=" in hint]
+
+
+def test_the_tolerance_offered_is_the_next_step_above_the_effect(sample):
+    steps = {
+        None: "", -0.1: "", 0.0: "5%", 0.049: "5%", 0.05: "10%", 0.303: "35%", 1.1: "115%", 10: "1005%", 11: "",
+    }  # fmt: skip
+    for effect, expected in steps.items():
+        row = msgspec.structs.replace(sample.time(Verdict.REGRESSED), effect=effect)
+        found = offered(sample.verdict(Verdict.REGRESSED, failed=True, comparisons=(row,)))
+        assert found == ([f'{{"p50": "{expected}"}}'] if expected else []), effect
+
+
+def test_the_tolerance_offered_for_counters(sample):
+    tables = [
+        ([("operators", 100, 104)], {"counters": "5%"}),
+        # One tolerance goes for all counters: the widest.
+        ([("operators", 100, 104), ("flops", 100, 131), ("views", 100, 112)], {"counters": "35%"}),
+        ([("peak_memory_bytes", 100, 112)], {"memory": "15%"}),
+        ([("operators", 100, 104), ("peak_memory_bytes", 100, 112)], {"counters": "5%", "memory": "15%"}),
+        ([("graph_breaks", 0, 1), ("operators", 100, 104)], {"counters": "5%"}),
+        ([("graph_breaks", 0, 1)], {}),
+        ([("operators", 1, 100)], {}),
+    ]
+    for moved, expected in tables:
+        rows = tuple(sample.counter(*each) for each in moved)
+        found = offered(sample.verdict(Verdict.REGRESSED, failed=True, comparisons=rows))
+        assert found == ([json.dumps(expected)] if expected else []), moved
+
+
+def test_the_tolerance_offered_is_the_one_that_applies(sample):
+    """One by name wins over the one for all, which then would change nothing."""
+    rows = (
+        sample.counter("flops", 100, 109),
+        sample.counter("operators", 100, 104),
+        sample.counter("peak_memory_bytes", 10**8, 112 * 10**6),
+    )
+    judged = sample.verdict(Verdict.REGRESSED, failed=True, comparisons=rows)
+    for given, expected in (
+        ({}, '{"counters": "10%", "memory": "15%"}'),
+        ({"counters": 0.0, "p50": 0.1}, '{"counters": "10%", "memory": "15%"}'),
+        ({"operators": 0.01}, '{"counters": "10%", "operators": "5%", "memory": "15%"}'),
+        ({"operators": 0.01, "flops": 0.0}, '{"flops": "10%", "operators": "5%", "memory": "15%"}'),
+        ({"memory": 0.0}, '{"counters": "10%", "memory": "15%"}'),
+    ):
+        assert offered(judged, sample.result(tolerance=given)) == [expected], given
+
+
+def section(sample, *comparisons, verdict=Verdict.REGRESSED):
+    """The first section of a case with these comparisons."""
+    return wording.explain(sample.verdict(verdict, failed=True, comparisons=comparisons)).sections[0]
+
+
+def test_a_counter_in_a_line(sample, snapshot):
+    rows = [
+        ("operators", 100, 104, {}),
+        ("graph_breaks", 0, 2, {}),
+        ("flops", 999, 2_000_000, {}),
+        ("operators", 100, 120, {"tolerance": 0.1}),
+        ("peak_memory_bytes", 10**7, 2 * 10**7, {"tolerance": 0.01}),
+        ("weight_bytes", 8_000, 4_000, {}),
+    ]
+    told = [
+        section(sample, sample.counter(metric, before, now, **{**fields, "verdict": Verdict.REGRESSED}))
+        for metric, before, now, fields in rows
+    ]
+    assert [": ".join(line) for each in told for line in each.lines] == snapshot
+
+
+CAUSES = {
+    "calls": [("operators", 4, "aten::clone", "a")],
+    "fewer calls, no place": [("operators", -1234, "aten::clone", "")],
+    "bytes": [("bytes_read", 164_000, "aten::clone", "a")],
+    "FLOPs": [("flops", -2 * 10**9, "aten::mm", "a")],
+    "weights": [("weight_bytes", 8_000_000, "float32", "")],
+    "one operator in one place is one line, with one figure of a kind": [
+        ("flops", 10**9, "aten::mm", "a"),
+        ("operators", 4, "aten::mm", "a"),
+        ("allocations", 4, "aten::mm", "a"),
+        ("bytes_read", 8_000, "aten::mm", "a"),
+        ("bytes_written", 8_000, "aten::mm", "a"),
+    ],
+    "the first of two figures of bytes": [
+        ("bytes_read", 8_000, "aten::mm", "a"),
+        ("peak_memory_bytes", 9_000, "aten::mm", "a"),
+    ],
+    "those of the first counter come first": [
+        ("flops", 9, "aten::mm", "a"),
+        ("operators", 2, "aten::add", "a"),
+        ("operators", 1, "aten::mm", "a"),
+    ],
+    "two places are two lines": [("operators", 1, "aten::mm", "a"), ("operators", 1, "aten::mm", "b")],
+    "nothing": [],
+}
+
+
+def test_causes(sample, snapshot):
+    lines = {
+        name: wording.causes(
+            [
+                sample.counter(metric, causes=(sample.cause(change, operator, place),))
+                for metric, change, operator, place in rows
+            ]
+        )
+        for name, rows in CAUSES.items()
+    }
+    assert "\n".join(f"{name}: {'; '.join(told)}" for name, told in lines.items()) == snapshot
+
+
+def test_many_causes_are_counted(sample):
+    for count, shown, more in ((5, 5, 0), (6, 5, 1), (9, 2, 7)):
+        row = sample.counter(causes=tuple(sample.cause(1, f"op{index}", "") for index in range(count)))
+        lines = wording.causes([row], shown)
+        assert lines[:shown] == tuple(f"+1 op{index}" for index in range(shown))
+        assert [str(more) in line for line in lines[shown:]] == [True] * bool(more)
+
+
+def test_hostile_operators_and_places_are_spelt_out(sample):
+    for hostile in sample.hostile:
+        for name in ("operator", "place"):
+            cause = sample.cause(**{"operator": "aten::clone", "place": "a", name: hostile})
+            (line,) = wording.causes([sample.counter(causes=(cause,))])
+            assert plain(hostile) in line
+            assert line.isprintable()
+
+
+WORK = "exact counters"
+
+
+def test_the_work_beside_a_time(sample, snapshot):
+    causes = tuple(sample.cause(1, f"op{index}", "") for index in range(3))
+    graphs = sample.counter("graphs", 1, 2)
+    within = [
+        sample.counter(before=100, now=105, tolerance=0.1, verdict=verdict)
+        for verdict in (Verdict.EQUIVALENT, Verdict.IMPROVED, Verdict.REGRESSED)
+    ]
+    counters = {
+        "nothing was counted": (),
+        "nothing can be compared": (sample.unsettled(Verdict.INCOMPARABLE, "x"),),
+        "operators were not counted": (sample.memory(), sample.counter("weight_bytes")),
+        "no counter moved": (sample.counter(), sample.memory()),
+        "one moved": (graphs, sample.counter("views")),
+        "two moved": (graphs, sample.counter("views", 0, 3)),
+        "two causes": (sample.counter(now=103, causes=causes[:2]),),
+        "three causes": (sample.counter(now=103, causes=causes),),
+        "less work": (sample.counter(now=96, causes=(sample.cause(-4),)),),
+        **{f"moved within its tolerance: {row.verdict.value}": (row, sample.memory()) for row in within},
+    }
+    told = {
+        name: dict(section(sample, sample.time(Verdict.REGRESSED, 0.5), *exact).lines).get(WORK)
+        for name, exact in counters.items()
+    }
+    assert "\n".join(f"{name}: {words}" for name, words in told.items()) == snapshot
+    assert [name for name, words in told.items() if words is None] == list(counters)[:3]
+
+
+def test_what_a_cost_follows_from(sample, snapshot):
+    price = Price(usd_per_hour=0.1785, utilisation=0.6, source="a\nb")
+    cases = {
+        "usd_per_million": ("usd_per_million", {}),
+        "usd_per_month with a demand": ("usd_per_month", {"demand": 50.0}),
+        "usd_per_month": ("usd_per_month", {}),
+        "usd_per_month with an impossible demand": ("usd_per_month", {"demand": -1.0}),
+        "usd_per_month, not measured": ("usd_per_month", {"demand": 50.0, "measurement": None}),
+        "a time": ("p95_ms", {}),
+        "without a price": ("usd_per_million", {"price": None}),
+    }
+    told = {}
+    for name, (metric, fields) in cases.items():
+        check = sample.check(metric, 1.0, Verdict.OVER_BUDGET, 2.0)
+        verdict = sample.verdict(Verdict.OVER_BUDGET, failed=True, budgets=(check,))
+        message = wording.explain(verdict, sample.result(**{"price": price, **fields}))
+        told[name] = dict(message.sections[0].lines).get("price")
+    assert "\n".join(f"{name}: {words}" for name, words in told.items()) == snapshot
+    assert [name for name, words in told.items() if words is None] == list(cases)[-2:]
+
+
+def test_what_a_paired_run_is_compared_with():
+    cases = [
+        ({"revision": "main", "commit": COMMIT}, "main (merge base 1a2b3c4)"),
+        ({"revision": "main"}, "main"),
+        ({"python": "/opt/old/bin/python"}, "/opt/old/bin/python"),
+        ({"revision": "v1", "commit": COMMIT, "python": "/old"}, "v1 (merge base 1a2b3c4) with /old"),
+        (
+            {"revision": "a\nb\x1b", "commit": "\x07" * 8},
+            r"a\nb\x1b (merge base \x07\x07\x07\x07\x07\x07\x07)",
+        ),
+    ]
+    for fields, named in cases:
+        assert wording.described_base(Against(**fields)) == named
+
+
+def test_an_unknown_metric_of_a_foreign_file_is_a_bare_number():
+    metric = wording.budget_metric("new\nmetric")
+    assert (metric.text, metric.shown(1234.5), metric.shown(None)) == (r"new\nmetric", "1,234.5", "-")
+
+
+def test_no_message_holds_what_a_terminal_would_obey(sample):
+    for session in (sample.hostile_session(), hostile_paired(sample)):
+        for result, verdict in zip(session.cases, session.gate.verdicts, strict=True):
+            message = wording.explain(verdict, result)
+            texts = [message.title, *message.hints]
+            texts += [words for section in message.sections for line in section.lines for words in line]
+            texts += [words for section in message.sections for words in (section.text, section.verdict)]
+            assert all(words.isprintable() for words in texts)

@@ -1,0 +1,299 @@
+import dataclasses
+import itertools
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.torch
+
+if True:  # after the skip
+    from pytest_infergate.worker import parity
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.fixture
+def compare(tmp_path):
+    path = str(tmp_path / "kept")
+
+    def compare(base, candidate, tolerance=None):
+        parity.keep(base, path)
+        return parity.output_difference(candidate, path, tolerance)
+
+    return compare
+
+
+def of(*values, dtype=torch.float32):
+    return torch.tensor(values, dtype=dtype)
+
+
+FLOATS = {
+    torch.float64: 1e-7,
+    torch.float32: 1e-3,
+    torch.float16: 1e-2,
+    torch.bfloat16: 5e-2,
+    torch.float8_e4m3fn: 0.1,
+    torch.float8_e5m2: 0.1,
+}
+INTEGERS = [
+    torch.uint8,
+    torch.int8,
+    torch.int16,
+    torch.int32,
+    torch.int64,
+    torch.uint16,
+    torch.uint32,
+    torch.uint64,
+]
+
+
+def name(dtype):
+    return str(dtype).removeprefix("torch.")
+
+
+# Floats
+
+
+def test_what_is_equal_does_not_differ(compare):
+    for dtype in FLOATS:
+        output = of(0, 1, -2, 0.5).to(dtype)
+        assert compare(output, output.clone()) is None, dtype
+
+
+@pytest.mark.parametrize(("dtype", "allowed"), FLOATS.items(), ids=map(name, FLOATS))
+def test_each_dtype_has_its_tolerance(compare, dtype, allowed):
+    # Differences that every dtype can tell, of a largest value that makes them too much or not.
+    base = of(1, 0).to(dtype)
+    difference = torch.tensor(allowed, dtype=torch.float64)
+    near, far = ((torch.stack([difference * 0 + 1, difference * share])).to(dtype) for share in (0.8, 1.25))
+    assert compare(base, near) is None
+    found = compare(base, far)
+    assert f"{allowed:g}" in found
+    assert name(dtype) in found
+
+
+DIFFERENCES = {
+    "a quarter": (of(1, -4), of(1, -3)),
+    "a base that is zero": (of(0, 0), of(0, 1e-9)),
+    "not finite": (of(1, 2, NAN), of(1, 2, 3)),
+    "integers": (torch.tensor([1, 2, 100]), torch.tensor([1, 2, 101])),
+    "booleans": (torch.tensor([True, False]), torch.tensor([False, True])),
+    "shapes": (torch.ones(2, 3), torch.ones(3, 2)),
+    "a scalar": (torch.ones(1), torch.ones(())),
+    "dtypes": (of(1), of(1, dtype=torch.float16)),
+    "integer and boolean": (of(1, dtype=torch.int64), torch.tensor([True])),
+    "the second of three": ([of(1), of(2), of(3)], [of(1), of(4), of(5)]),
+    "two and one": ([of(1)] * 2, of(1)),
+    "none and one": ([], of(1)),
+}
+
+
+def test_how_outputs_differ(compare, snapshot):
+    assert "\n".join(f"{case}: {compare(*outputs)}" for case, outputs in DIFFERENCES.items()) == snapshot
+
+
+def test_the_largest_value_of_the_base_is_the_scale(compare):
+    assert compare(of(1000, 1), of(1000, 1.9)) is None
+    assert compare(of(1, 1), of(1000, 1)) is not None
+    assert compare(of(1, 1), of(1.9, 1)) is not None
+
+
+def test_a_tolerance_replaces_that_of_the_dtype(compare):
+    assert compare(of(1), of(1.4), 0.5) is None
+    assert "1e-06" in compare(of(1), of(1.00001), 1e-6)
+    assert compare(of(1), of(1.00001)) is None
+
+
+def test_a_tolerance_of_zero_wants_equal_values(compare):
+    assert compare(of(1), of(1), 0.0) is None
+    assert compare(of(1), of(1 + 2**-20), 0.0) is not None
+
+
+def test_a_base_that_is_zero(compare):
+    assert compare(of(0, 0), of(0, -0.0)) is None
+    assert "1e-09" in compare(of(0, 0), of(0, 1e-9))
+
+
+def test_the_largest_floats_differ(compare):
+    assert "inf" in compare(of(1e308, dtype=torch.float64), of(-1e308, dtype=torch.float64))
+
+
+# Not finite
+
+
+def test_what_is_not_finite_on_both_sides_does_not_differ(compare):
+    dtypes = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+    for value, dtype in itertools.product((NAN, INF, -INF), dtypes):
+        output = of(1, value, dtype=dtype)
+        assert compare(output, output.clone()) is None, (value, dtype)
+        assert compare(output[1:], output[1:].clone()) is None, (value, dtype)
+        assert compare(output, of(2, value, dtype=dtype)) is not None, (value, dtype)
+
+
+@pytest.mark.parametrize(
+    ("base", "candidate"),
+    [((1, 2, NAN), (1, 2, 3)), ((1, 2, 3), (1, 2, NAN)), ((1, 2, 3), (1, 2, INF)), ((1, 2, INF), (1, 2, -INF)),
+     ((1, 2, INF), (1, 2, NAN))],
+    ids=["nan gone", "nan", "inf", "sign", "other"],
+)  # fmt: skip
+def test_what_is_not_finite_on_one_side_differs_at_any_tolerance(compare, base, candidate):
+    found = compare(of(*base), of(*candidate))
+    assert "1 of 3" in found
+    assert compare(of(*base), of(*candidate), 1e9) == found
+
+
+def test_a_nan_float8(compare):
+    output = of(1, NAN).to(torch.float8_e4m3fn)
+    assert compare(output, output.clone()) is None
+    assert "1 of 2" in compare(output, of(1, 1).to(torch.float8_e4m3fn))
+
+
+# Complex
+
+
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128], ids=name)
+def test_complex(compare, dtype):
+    assert compare(of(1 + 1j, dtype=dtype), of(1 + 1j, dtype=dtype)) is None
+    assert "up to 2" in compare(of(1 + 1j, dtype=dtype), of(1 - 1j, dtype=dtype))
+    assert compare(of(1, 2 + 1j, dtype=dtype), of(1.1, 2 + 1j, dtype=dtype), 0.1) is None
+
+
+def test_complex_values_that_are_not_finite(compare):
+    odd = of(complex(NAN, 1), complex(INF, 0), 1, dtype=torch.complex64)
+    assert compare(odd, odd.clone()) is None
+    assert "2 of 3" in compare(odd, torch.ones(3, dtype=torch.complex64))
+
+
+def test_conjugates(compare):
+    output = of(1j, 2, dtype=torch.complex64)
+    assert compare(output.conj(), torch.conj_physical(output)) is None
+    assert compare(output.conj(), output) is not None
+    assert compare(output.conj().imag, of(-1, 0)) is None
+
+
+# Integers and booleans
+
+
+def test_integers_must_be_equal(compare):
+    for dtype in INTEGERS:
+        base, other = (torch.tensor([1, 2, last], dtype=dtype) for last in (100, 101))
+        assert compare(base, base.clone()) is None, dtype
+        assert "1 of 3" in compare(base, other, 0.5), dtype
+
+
+def test_large_integers_are_not_rounded(compare):
+    assert compare(of(2**60, dtype=torch.int64), of(2**60 + 1, dtype=torch.int64)) is not None
+
+
+def test_booleans(compare):
+    base = torch.tensor([True, False])
+    assert compare(base, base.clone()) is None
+    assert "2 of 2" in compare(base, ~base)
+
+
+# Shape and dtype
+
+
+def test_shapes(compare):
+    assert compare(torch.ones(0, 3), torch.ones(3, 0)) is not None
+
+
+def test_dtypes(compare):
+    assert compare(torch.ones(0), torch.ones(0, dtype=torch.int32)) is not None
+
+
+def test_empty(compare):
+    for dtype in (torch.float32, torch.int64, torch.bool, torch.complex64):
+        assert compare(torch.ones(0, 3, dtype=dtype), torch.ones(0, 3, dtype=dtype)) is None, dtype
+
+
+def test_strides_do_not_matter(compare):
+    output = torch.arange(6.0).reshape(2, 3)
+    assert compare(output, output.t().contiguous().t()) is None
+    assert compare(output[:, ::2], output[:, ::2].contiguous()) is None
+
+
+# Nests
+
+
+@dataclasses.dataclass
+class Output:
+    logits: torch.Tensor
+    hidden: tuple
+
+
+def nest(value=0.0):
+    return {"a": [of(1), (of(2), "text", None)], "b": Output(of(3), (of(4 + value),)), "c": 7}
+
+
+def test_nests(compare):
+    assert compare(nest(), nest()) is None
+    found = compare(nest(), nest(1))
+    assert "output 3" in found
+    assert "25.0%" in found
+
+
+def test_the_number_of_tensors(compare):
+    for base, candidate in ((2, 1), (1, 2), (0, 1), (1, 0)):
+        assert compare([of(1)] * base, [of(1)] * candidate) is not None, (base, candidate)
+
+
+def test_outputs_without_tensors(compare):
+    for output in (None, 3, "text", [], {"a": 1}):
+        assert compare(output, output) is None, output
+
+
+# Tensors of odd kinds
+
+
+class Named(torch.Tensor):
+    pass
+
+
+KINDS = {
+    "sparse": lambda value: torch.tensor([[0.0, value], [0.0, 1.0]]).to_sparse(),
+    "csr": lambda value: torch.tensor([[0.0, value], [0.0, 1.0]]).to_sparse_csr(),
+    "csc": lambda value: torch.tensor([[0.0, value], [0.0, 1.0]]).to_sparse_csc(),
+    "mkldnn": lambda value: torch.full((2, 2), value).to_mkldnn(),
+    "nested": lambda value: torch.nested.nested_tensor([torch.ones(2), torch.full((3,), value)]),
+    "jagged": lambda value: torch.nested.nested_tensor(
+        [torch.ones(2), torch.full((3,), value)], layout=torch.jagged
+    ),
+    "quantised": lambda value: torch.quantize_per_tensor(torch.tensor([1.0, value]), 0.5, 0, torch.qint8),
+    "parameter": lambda value: torch.nn.Parameter(torch.tensor([1.0, value])),
+    "graph": lambda value: torch.tensor([1.0, value], requires_grad=True) * 2,
+    "expanded": lambda value: torch.tensor([value]).expand(3),
+    "subclass": lambda value: torch.tensor([1.0, value]).as_subclass(Named),
+    "scalar": torch.tensor,
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("make", KINDS.values(), ids=KINDS)
+def test_every_kind_of_tensor(compare, make):
+    assert compare(make(3.0), make(3.0)) is None
+    assert compare(make(3.0), make(2.0)) is not None
+
+
+def test_inference_tensors(compare):
+    with torch.inference_mode():
+        base, candidate = of(1, 2), of(1, 3)
+    assert compare(base, base) is None
+    assert compare(base, candidate) is not None
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_lengths_within_a_nested_tensor(compare):
+    base, candidate = (
+        torch.nested.nested_tensor([torch.ones(first), torch.ones(5 - first)]) for first in (2, 3)
+    )
+    assert compare(base, candidate) is not None
+
+
+def test_what_is_kept_stays_when_the_output_changes(tmp_path):
+    path, output = str(tmp_path / "kept"), of(1)
+    parity.keep(output, path)
+    output.fill_(2)
+    assert parity.output_difference(of(1), path) is None
+    assert parity.output_difference(output, path) is not None

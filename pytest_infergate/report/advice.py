@@ -12,8 +12,8 @@ from pytest_infergate.core.advice.recommendation import Job
 from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.advice_values import Advice, Electricity, Plan, QueueLoad
 from pytest_infergate.core.domain.values import Note, Struct
-from pytest_infergate.report.columns import Column
 from pytest_infergate.report.sanitize import plain
+from pytest_infergate.report.table import Column
 
 ASSUMPTIONS: Final = (
     "p95 includes the time that requests wait, which is simulated from the measured service times.",

@@ -9,9 +9,9 @@ from pytest_infergate.core.advice.recommendation import Job
 from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.advice_values import Recommendations
 from pytest_infergate.report import advice
-from pytest_infergate.report.columns import shown_columns
 from pytest_infergate.report.markdown import code, escaped, markdown_table
 from pytest_infergate.report.sanitize import plain
+from pytest_infergate.report.table import shown_columns
 from pytest_infergate.report.text_table import text_list, text_table
 
 

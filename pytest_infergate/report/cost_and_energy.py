@@ -11,8 +11,8 @@ from pytest_infergate.core.domain.measurement import Energy
 from pytest_infergate.core.domain.outcome import CaseResult
 from pytest_infergate.core.domain.values import Hardware, Struct
 from pytest_infergate.report import wording
-from pytest_infergate.report.columns import Column
 from pytest_infergate.report.sanitize import plain
+from pytest_infergate.report.table import Column
 
 ESTIMATED: Final = "~"
 """Prefix of an estimate, and of a figure computed from one."""

@@ -14,19 +14,11 @@ from pytest_infergate.core.domain.advice_values import Recommendations
 from pytest_infergate.core.domain.outcome import GateResult, Outcome, Session, Verdict
 from pytest_infergate.core.gate.decide import FAILING, SEVERITY
 from pytest_infergate.report import advice, wording
-from pytest_infergate.report.columns import Column
+from pytest_infergate.report.columns import CASE, VERDICT, case_columns, legend
 from pytest_infergate.report.markdown import CELL, block, code, cut, details, escaped, link, markdown_table
-from pytest_infergate.report.rows import (
-    CASE,
-    VERDICT,
-    Row,
-    case_columns,
-    grouped_notes,
-    legend,
-    paired_with_verdicts,
-    row,
-)
+from pytest_infergate.report.rows import Row, grouped_notes, paired_with_verdicts, row
 from pytest_infergate.report.sanitize import called, plain, shorten
+from pytest_infergate.report.table import Column
 from pytest_infergate.report.wording import Message
 
 # GitHub shows ten annotations of a step, and one of them is the notice.

@@ -20,7 +20,7 @@ from pytest_infergate.report import advice, wording
 from pytest_infergate.report.charts import latency_strips, line_charts
 from pytest_infergate.report.charts.line_charts import Chart
 from pytest_infergate.report.charts.scale import BOX
-from pytest_infergate.report.columns import Column, shown_columns
+from pytest_infergate.report.columns import COST, ENERGY, case_columns, legend
 from pytest_infergate.report.html_cases import (
     Name,
     case_severity,
@@ -28,15 +28,9 @@ from pytest_infergate.report.html_cases import (
     grouped_cases,
     split_name,
 )
-from pytest_infergate.report.rows import (
-    COST,
-    ENERGY,
-    case_columns,
-    grouped_notes,
-    legend,
-    paired_with_verdicts,
-)
+from pytest_infergate.report.rows import grouped_notes, paired_with_verdicts
 from pytest_infergate.report.sanitize import called, plain
+from pytest_infergate.report.table import Column, shown_columns
 
 
 class Machine(NamedTuple):

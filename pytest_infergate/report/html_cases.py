@@ -15,10 +15,10 @@ from pytest_infergate.report import wording
 from pytest_infergate.report.charts import latency_strips
 from pytest_infergate.report.charts.latency_strips import Mark, Picture, Series
 from pytest_infergate.report.charts.line_charts import CaseBottleneck
-from pytest_infergate.report.columns import shown_columns
 from pytest_infergate.report.cost_and_energy import SPENDING_COLUMNS, bases, cost_and_energy
 from pytest_infergate.report.rows import CaseParts, Row, row
 from pytest_infergate.report.sanitize import ELLIPSIS, plain, shorten, within_test
+from pytest_infergate.report.table import shown_columns
 
 NAME: Final = 160
 """Maximum length of a name in a table; the section of the test has the complete name."""

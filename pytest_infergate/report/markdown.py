@@ -9,8 +9,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, TypeVar
 
-from pytest_infergate.report.columns import Column
 from pytest_infergate.report.sanitize import ELLIPSIS, plain
+from pytest_infergate.report.table import Column
 
 _T = TypeVar("_T")
 

@@ -7,8 +7,8 @@ from typing import Final
 
 from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.instance_types import Instance
-from pytest_infergate.report.columns import Column
 from pytest_infergate.report.sanitize import plain
+from pytest_infergate.report.table import Column
 from pytest_infergate.report.text_table import text_table
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.outcome import (
@@ -18,8 +18,7 @@ from pytest_infergate.core.domain.outcome import (
 from pytest_infergate.core.domain.values import Case, Note, Struct
 from pytest_infergate.core.gate.decide import FAILING
 from pytest_infergate.report import hints, wording
-from pytest_infergate.report.columns import Column, shown_columns
-from pytest_infergate.report.cost_and_energy import LEGEND, cost_and_energy
+from pytest_infergate.report.cost_and_energy import cost_and_energy
 from pytest_infergate.report.sanitize import plain
 from pytest_infergate.report.wording import Message
 
@@ -105,70 +104,6 @@ class Row(Struct, frozen=True, kw_only=True):
         if self.failed and self.verdict not in FAILING:
             return f"{self.verdict_text} (fails)"
         return self.verdict_text
-
-
-def _time_column(key: str, header: str) -> Column[Row]:
-    """Column of a field of `TimeChange`."""
-    return Column(key, header, lambda row: units.UNKNOWN if row.time is None else getattr(row.time, key))
-
-
-CASE: Final[Column[Row]] = Column("case", "case", lambda row: row.nodeid + row.place, left=True)
-VERDICT: Final[Column[Row]] = Column("verdict", "verdict", lambda row: row.outcome, left=True)
-# Most runs measure neither energy nor cost, and empty columns would take the room of names.
-ENERGY: Final[Column[Row]] = Column(
-    "energy",
-    "energy/item",
-    lambda row: row.energy,
-    title="energy per item",
-    shown=lambda rows: any(row.energy != units.UNKNOWN for row in rows),
-)
-COST: Final[Column[Row]] = Column(
-    "cost",
-    "cost/million",
-    lambda row: row.cost,
-    title="cost per million items",
-    shown=lambda rows: any(row.cost != units.UNKNOWN for row in rows),
-)
-COLUMNS: Final[tuple[Column[Row], ...]] = (
-    CASE,
-    Column("p50", "p50", lambda row: row.p50),
-    Column("p95", "p95", lambda row: row.p95),
-    Column("throughput", "throughput", lambda row: row.throughput, label="rate"),
-    Column("peak_memory", "peak memory", lambda row: row.peak_memory, label="peak"),
-    ENERGY,
-    COST,
-    Column("budget", "budget", lambda row: row.budget, left=True),
-    VERDICT,
-)
-"""Columns of the table of cases."""
-PAIRED_COLUMNS: Final[tuple[Column[Row], ...]] = (
-    CASE,
-    _time_column("was", "was"),
-    _time_column("now", "now"),
-    _time_column("change", "change"),
-    Column(
-        "interval",
-        "99 % interval",
-        lambda row: row.time.interval if row.time is not None and row.paired else units.UNKNOWN,
-        label="interval",
-    ),
-    _time_column("launches", "launches"),
-    VERDICT,
-)
-"""Columns of the table of a paired run. Its workers run with settings that no service has, so absolute
-times, energy and cost are left out."""
-
-
-def case_columns(rows: Sequence[Row], *, paired: bool = False) -> tuple[Column[Row], ...]:
-    """Return the columns of a table of cases; those of a paired run if any row was compared call by call."""
-    # One table cannot mix both kinds of columns, and a paired time is only valid next to that of its base.
-    paired = paired or any(row.paired for row in rows)
-    return shown_columns(PAIRED_COLUMNS if paired else COLUMNS, rows)
-
-
-def legend(columns: Iterable[Column[Row]], rows: Iterable[Row]) -> str:
-    """Return the explanation of the mark of estimates; empty if the table has none."""
-    return LEGEND if ENERGY in columns and any(row.estimated for row in rows) else ""
 
 
 class NoteGroup(Struct, frozen=True, kw_only=True):

@@ -12,19 +12,10 @@ from pytest_infergate.core.domain.advice_values import Recommendations
 from pytest_infergate.core.domain.outcome import CaseResult, CaseVerdict, GateResult, Session, Verdict
 from pytest_infergate.core.gate.decide import FAILING
 from pytest_infergate.report import advice, wording
-from pytest_infergate.report.columns import Column
-from pytest_infergate.report.rows import (
-    CASE,
-    COST,
-    ENERGY,
-    NoteGroup,
-    Row,
-    case_columns,
-    grouped_notes,
-    legend,
-    rows,
-)
+from pytest_infergate.report.columns import CASE, COST, ENERGY, case_columns, legend
+from pytest_infergate.report.rows import NoteGroup, Row, grouped_notes, rows
 from pytest_infergate.report.sanitize import called, plain, shorten
+from pytest_infergate.report.table import Column
 from pytest_infergate.report.text_table import MIN_NAME, room_for_names, text_list, text_table
 
 WIDTH: Final = 100

@@ -7,8 +7,8 @@ from typing import TypeVar
 
 from tabulate import tabulate
 
-from pytest_infergate.report.columns import Column
 from pytest_infergate.report.sanitize import shorten
+from pytest_infergate.report.table import Column
 
 _T = TypeVar("_T")
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 from markdown_it import MarkdownIt
 
 from pytest_infergate.report import markdown
-from pytest_infergate.report.columns import Column
+from pytest_infergate.report.table import Column
 
 NAMES = (
     "tests/test_a.py::test_b[cpu-b8]",

@@ -4,7 +4,7 @@ from sessions import MISSING, NOT_DECIDED, differs, judged, time, uncompared
 
 from pytest_infergate.core.domain.measurement import Estimate, Latency, Measurement, Memory, WarmUp
 from pytest_infergate.core.domain.outcome import Outcome, Verdict
-from pytest_infergate.report import cost_and_energy, rows
+from pytest_infergate.report import columns, cost_and_energy, rows
 from pytest_infergate.report.rows import CaseParts, Row
 
 
@@ -87,22 +87,22 @@ def test_energy_co2e_and_cost_of_a_case(sample):
 
 def test_a_figure_has_a_column_where_any_row_has_it(sample):
     energy, price = sample.energy(), sample.price()
-    for fields, columns in (
+    for fields, keys in (
         ({}, ()),
         ({"energy": energy}, ("energy",)),
         ({"price": price}, ("cost",)),
         ({"energy": energy, "price": price}, ("energy", "cost")),
     ):
         shown = rows.rows(sample.session([sample.pair(), sample.spending(**fields)]))
-        found = rows.case_columns(shown)
-        assert tuple(column.key for column in found if column in (rows.ENERGY, rows.COST)) == columns
-        assert rows.legend(found, shown) == ""
+        found = columns.case_columns(shown)
+        assert tuple(column.key for column in found if column in (columns.ENERGY, columns.COST)) == keys
+        assert columns.legend(found, shown) == ""
 
 
 def test_an_estimate_brings_its_legend(sample):
     pairs = [sample.spending(energy=sample.energy()), sample.spending(energy=sample.estimate())]
     shown = rows.rows(sample.session(pairs))
-    assert rows.legend(rows.case_columns(shown), shown).startswith("~ ")
+    assert columns.legend(columns.case_columns(shown), shown).startswith("~ ")
 
 
 def test_workers_of_a_paired_run_cost_nothing(sample):
@@ -110,19 +110,19 @@ def test_workers_of_a_paired_run_cost_nothing(sample):
     time = sample.time(evidence="paired")
     pair = sample.spending(energy=sample.estimate(), price=sample.price(), comparisons=(time,))
     shown = rows.rows(sample.session([pair]))
-    columns = rows.case_columns(shown)
-    assert columns == rows.PAIRED_COLUMNS == rows.case_columns((), paired=True)
-    assert rows.legend(columns, shown) == ""
+    found = columns.case_columns(shown)
+    assert found == columns.PAIRED_COLUMNS == columns.case_columns((), paired=True)
+    assert columns.legend(found, shown) == ""
 
 
 def test_every_column_has_a_key_of_its_own_and_reads_every_row(sample):
     """The table begins with the name and ends with the verdict, which renderers show in their own way."""
     pairs = [sample.spending(energy=sample.estimate(), price=sample.price()), judged(sample), sample.pair()]
     shown = rows.rows(sample.session(pairs))
-    for columns in (rows.COLUMNS, rows.PAIRED_COLUMNS):
-        assert len({column.key for column in columns}) == len(columns)
-        assert (columns[0], columns[-1]) == (rows.CASE, rows.VERDICT)
-        for column in columns:
+    for declared in (columns.COLUMNS, columns.PAIRED_COLUMNS):
+        assert len({column.key for column in declared}) == len(declared)
+        assert (declared[0], declared[-1]) == (columns.CASE, columns.VERDICT)
+        for column in declared:
             assert all(isinstance(column.cell(row), str) and column.cell(row) for row in shown)
 
 
@@ -220,5 +220,5 @@ def test_only_a_time_is_compared_and_a_paired_one_comes_first(sample):
 def test_a_stored_time_has_no_interval_of_a_paired_run(sample):
     """Tables of several machines may hold both: the bounds of a stored comparison have other levels."""
     shown = rows.rows(sample.session([judged(sample), judged(sample, comparisons=(sample.time(),))]))
-    (interval,) = (column for column in rows.case_columns(shown) if column.key == "interval")
+    (interval,) = (column for column in columns.case_columns(shown) if column.key == "interval")
     assert [interval.cell(row) for row in shown] == ["-0.7 % to +1.3 %", "-"]

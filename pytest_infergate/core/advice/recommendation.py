@@ -1,9 +1,12 @@
-"""Where to run a model: `(priced deployments, question) -> Advice`. Only measured hardware is recommended."""
+"""Where a model should run: `(priced deployments, question) -> Advice`.
+
+A plan ranks only on hardware that was measured.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -20,6 +23,7 @@ from pytest_infergate.core.advice.planning import (
     served_plan,
 )
 from pytest_infergate.core.advice.priced_deployments import PricedDeployment
+from pytest_infergate.core.advice.rules import answer_notes, next_steps
 from pytest_infergate.core.advice.sensitivity import (
     cost_point,
     crossings,
@@ -66,8 +70,8 @@ def advise(question: Question, candidates: Sequence[PricedDeployment], notes: Se
         sweeps=tuple(_sweep(priced) for priced in candidates),
         nearest=nearest,
         binding=None if plans else _binding(nearest, question),
-        actions=tuple(_actions(candidates)),
-        notes=tuple(dict.fromkeys((*notes, *_remarks(candidates)))),
+        actions=tuple(next_steps(candidates)),
+        notes=tuple(dict.fromkeys((*notes, *answer_notes(candidates)))),
     )
     if not plans:
         return answer
@@ -167,56 +171,6 @@ def _sweep(priced: PricedDeployment) -> Sweep:
             priced.deployment.workers * size / service.mean(size) for size in service.batch_sizes
         ),
     )
-
-
-def _actions(candidates: Sequence[PricedDeployment]) -> Iterator[Note]:
-    """Yield measurements that might show a better deployment."""
-    for priced in candidates:
-        deployment = priced.deployment
-        cores, sizes = deployment.hardware.cores, deployment.service.batch_sizes
-        same_machine = [
-            other.deployment
-            for other in candidates
-            if other.deployment.hardware == deployment.hardware
-            and other.deployment.device == deployment.device
-        ]
-        if len(sizes) == 1:
-            yield Note(
-                code=NoteCode.ONE_BATCH_SIZE,
-                text=f"only batches of {sizes[0]} were measured on {deployment.device}: larger ones may pay",
-                hint="give the marker batch_sizes=[1, 8, 32]",
-            )
-        if deployment.device == "cpu" and cores > 1 and all(other.workers == 1 for other in same_machine):
-            yield Note(
-                code=NoteCode.SINGLE_WORKER,
-                text=f"only one worker was measured on {units.plural(cores, 'core')}",
-                hint=f"measure whether several serve more with --infer-workers={cores}",
-            )
-    if all(priced.deployment.hardware.accelerator is None for priced in candidates):
-        yield Note(
-            code=NoteCode.NO_ACCELERATOR,
-            text="no accelerator was measured, so the advice does not cover GPUs",
-            hint="run the tests with --infer-devices=cpu,cuda --infer-json=gpu.json on a machine with a GPU, "
-            "and add that file",
-        )
-
-
-def _remarks(candidates: Sequence[PricedDeployment]) -> Iterator[Note]:
-    """Yield what the user must know about the deployments of an advice."""
-    for priced in candidates:
-        deployment = priced.deployment
-        yield from deployment.doubts
-        if deployment.dtype is not None:
-            yield Note(
-                code=NoteCode.ACCURACY,
-                text=f"the model runs in {deployment.dtype}; the test must check whether that is accurate",
-            )
-        if not priced.user_specified:
-            yield Note(
-                code=NoteCode.ASSUMED_INSTANCE,
-                text=f"{deployment.hardware.text} is assumed to be {priced.instance.full_name}, by its class",
-                hint=f"confirm it with --instance {deployment.device}={priced.instance.name}",
-            )
 
 
 class Job(Struct, frozen=True, kw_only=True):

@@ -1,0 +1,60 @@
+"""The rules of an advice: what to measure next, and what the user must know about an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from pytest_infergate.core.advice.priced_deployments import PricedDeployment
+from pytest_infergate.core.domain import units
+from pytest_infergate.core.domain.notes import NoteCode
+from pytest_infergate.core.domain.values import Note
+
+
+def next_steps(candidates: Sequence[PricedDeployment]) -> Iterator[Note]:
+    """Yield measurements that might show a better deployment."""
+    for priced in candidates:
+        deployment = priced.deployment
+        cores, sizes = deployment.hardware.cores, deployment.service.batch_sizes
+        same_machine = [
+            other.deployment
+            for other in candidates
+            if other.deployment.hardware == deployment.hardware
+            and other.deployment.device == deployment.device
+        ]
+        if len(sizes) == 1:
+            yield Note(
+                code=NoteCode.ONE_BATCH_SIZE,
+                text=f"only batches of {sizes[0]} were measured on {deployment.device}: larger ones may pay",
+                hint="give the marker batch_sizes=[1, 8, 32]",
+            )
+        if deployment.device == "cpu" and cores > 1 and all(other.workers == 1 for other in same_machine):
+            yield Note(
+                code=NoteCode.SINGLE_WORKER,
+                text=f"only one worker was measured on {units.plural(cores, 'core')}",
+                hint=f"measure whether several serve more with --infer-workers={cores}",
+            )
+    if all(priced.deployment.hardware.accelerator is None for priced in candidates):
+        yield Note(
+            code=NoteCode.NO_ACCELERATOR,
+            text="no accelerator was measured, so the advice does not cover GPUs",
+            hint="run the tests with --infer-devices=cpu,cuda --infer-json=gpu.json on a machine with a GPU, "
+            "and add that file",
+        )
+
+
+def answer_notes(candidates: Sequence[PricedDeployment]) -> Iterator[Note]:
+    """Yield what the user must know about the deployments of an advice."""
+    for priced in candidates:
+        deployment = priced.deployment
+        yield from deployment.doubts
+        if deployment.dtype is not None:
+            yield Note(
+                code=NoteCode.ACCURACY,
+                text=f"the model runs in {deployment.dtype}; the test must check whether that is accurate",
+            )
+        if not priced.user_specified:
+            yield Note(
+                code=NoteCode.ASSUMED_INSTANCE,
+                text=f"{deployment.hardware.text} is assumed to be {priced.instance.full_name}, by its class",
+                hint=f"confirm it with --instance {deployment.device}={priced.instance.name}",
+            )

@@ -213,7 +213,8 @@ def _conclude(
     # A run that records tolerates some verdicts: the verdict of the case is the one that fails it.
     failing = [verdict for verdict in every if fails(verdict, policy, result.gate)]
     if comparisons and comparisons[0].verdict not in UNCOMPARED:
-        # The time comes first. If it was compared, counters that could not be compared do not matter.
+        # The time comes first. If it was compared, counters that could not be compared do not change the
+        # verdict, unless a strict run fails the case for them.
         every = [verdict for verdict in every if verdict not in UNCOMPARED]
     if accepted is not None and failing:
         notes = (*notes, accepted)

@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -94,6 +95,49 @@ def test_a_public_name_has_one_home():
         if len(where) > 1 and not one.startswith("pytest_infergate_")
     }
     assert twice == {}
+
+
+def functions():
+    return [
+        node
+        for tree in trees().values()
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+    ]
+
+
+def test_functions_and_files_are_of_readable_length():
+    lengths = sorted(node.end_lineno - node.lineno + 1 for node in functions())
+    assert lengths[int(0.99 * len(lengths))] <= 45
+    assert [path.name for path in ROOT.rglob("*.py") if len(path.read_text().splitlines()) > 500] == []
+
+
+def test_few_private_functions_have_a_single_caller():
+    private = Counter(node.name for node in functions() if re.match("_[^_]", node.name))
+    uses = Counter(
+        node.id if isinstance(node, ast.Name) else node.attr
+        for tree in trees().values()
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Name, ast.Attribute))
+    )
+    once = sorted(name for name, count in private.items() if count == 1 and uses[name] <= 1)
+    assert len(once) <= 0.12 * len(functions()), once
+
+
+ARCHAIC = re.compile(
+    r"\b(told|tells?|mend(s|ed)?|cures?|nobody|somebody|whoever|thereof|gravest?|held back|hold back"
+    r"|stands? (for|there|beside)|hangs? on|in vain|comes? into question|is none)\b"
+)
+
+
+def test_the_package_is_written_in_plain_words():
+    texts = {path: path.read_text(encoding="utf-8") for path in sorted(ROOT.rglob("*.py"))}
+    found = [f"{path.name}: {match[0]}" for path, text in texts.items() for match in ARCHAIC.finditer(text)]
+    assert len(found) <= sum(len(text.splitlines()) for text in texts.values()) / 1000, found
+
+
+def test_the_package_root_holds_few_modules():
+    assert {path.stem for path in ROOT.glob("*.py")} == {"__init__", "__main__", "errors", "git", "testing"}
 
 
 IMPURE_MODULES = {

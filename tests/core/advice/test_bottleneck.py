@@ -54,6 +54,12 @@ def test_more_than_the_peak_comes_from_the_caches(snapshot):
     assert taken.evidence == snapshot
 
 
+def test_the_peak_itself_needs_no_caches():
+    taken = found(flops=1_000_000_000, moved=1_000_000_000)
+    assert taken.attained_bandwidth == PEAKS.bandwidth
+    assert "caches" not in taken.evidence
+
+
 def test_far_from_either_peak_it_says_so(snapshot):
     for flops, kind in [(50_000_000, "memory"), (500_000_000, "compute")]:
         taken = found(flops=flops, moved=10_000_000, totals={"operators": 100})

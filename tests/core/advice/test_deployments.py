@@ -53,6 +53,12 @@ def test_a_batch_of_nothing_makes_no_way():
         assert ways(timed(size=size)) == (), size
 
 
+def test_each_end_of_a_distribution_must_be_a_time_that_a_clock_tells():
+    for percentiles in [(1e-12,) + (0.02,) * 100, (0.02,) * 100 + (1e8,)]:
+        broken = msgspec.structs.replace(latency(0.02), percentiles=percentiles)
+        assert ways(timed(latency=broken)) == (), percentiles
+
+
 def test_times_that_no_clock_tells_make_no_way():
     for seconds in [5e-324, 1e-12, 1e8, 1e308]:
         assert sizes(timed(seconds), timed(size=8)) == [(8,)], seconds

@@ -220,6 +220,18 @@ def test_where_it_flips():
     assert (below.winner.instance, above.winner.instance) == ("c7i.xlarge", "g6.xlarge")
 
 
+def test_where_others_cost_as_much_the_best_plan_is_the_one_that_is_beaten():
+    answer = ask(made=(crew_of(SLOW), SLOW, FAST))
+    assert answer.plans[0].deployment == SLOW.text
+    assert answer.plans[-1].deployment == FAST.text
+    assert [(crossing.below, crossing.above) for crossing in answer.crossings] == [(SLOW.text, FAST.text)]
+
+
+def test_costs_are_computed_for_two_decades_on_either_side():
+    rates = [point.rate for point in ask(rate=2.0).costs]
+    assert (rates[0], rates[len(rates) // 2], rates[-1]) == pytest.approx((0.02, 2.0, 200.0))
+
+
 def test_the_cost_follows_the_demand_and_never_falls():
     for index in range(2):
         costs = [point.usd_per_month[index] for point in ask().costs]
@@ -266,6 +278,14 @@ def test_energy_counts_what_machines_take_between_calls():
     assert plan.electricity.grams_co2e_per_month == pytest.approx(watts * 0.73 * 56.039)
     assert plan.electricity.basis == "56.039 g/kWh (FRA, 2023)"
     assert (plan.electricity.source, plan.electricity.scope) == ("nvml", "board")
+
+
+def test_energy_may_be_less_than_a_joule():
+    plan = planning.best_plan(powered(), Question(demand=Demand(rate=120.0), limit=0.05))
+    busy = plan.load.utilisation
+    assert plan.instances == 1
+    assert plan.electricity.joules_per_item == pytest.approx((100.0 * busy + 20.0 * (1 - busy)) / 120.0)
+    assert plan.electricity.joules_per_item < 1
 
 
 def test_every_instance_takes_energy():
@@ -351,6 +371,25 @@ def test_a_limit_that_nothing_meets_names_the_nearest_plan():
     assert answer.binding.code == "limit-unmet"
     assert "1.00 ms" in answer.binding.text
     assert answer.binding.hint
+
+
+def test_smaller_batches_are_suggested_only_where_there_are_any():
+    large = msgspec.structs.replace(FAST, deployment=deployment(times(b8=0.006), device="cuda", hardware=GPU))
+    for made, size, smaller in (((SLOW, FAST), 1, False), ((large,), 8, True)):
+        answer = ask(limit=0.001, made=made)
+        assert answer.nearest.max_batch == size
+        assert ("smaller batch" in answer.binding.hint) is smaller
+
+
+def test_a_plan_that_costs_one_per_cent_more_is_tied():
+    cheap, quick = (
+        msgspec.structs.replace(plan, usd_per_month=usd)
+        for plan, usd in zip(ask().plans, (100.0, 101.0), strict=True)
+    )
+    assert quick.load.p95 < cheap.load.p95
+    assert planning.fastest_first([cheap, quick]) == [quick, cheap]
+    dearer = msgspec.structs.replace(quick, usd_per_month=101.01)
+    assert planning.fastest_first([cheap, dearer]) == [cheap, dearer]
 
 
 def test_among_equal_costs_the_faster_plan_wins():
@@ -465,6 +504,26 @@ def test_without_an_accelerator_the_page_says_what_it_needs():
 def test_one_batch_size_is_noted():
     single = msgspec.structs.replace(SLOW, deployment=deployment(times(b1=0.02)))
     assert "one-batch-size" in {note.code for note in ask(made=(single,)).actions}
+    assert "one-batch-size" not in {note.code for note in ask(made=(SLOW,)).actions}
+
+
+def on_machine(workers=1, device="cpu", hardware=HARDWARE):
+    measured = deployment(times(b1=0.020, b8=0.120), workers=workers, device=device, hardware=hardware)
+    return msgspec.structs.replace(SLOW, deployment=measured)
+
+
+def test_several_workers_are_suggested_where_only_one_was_measured():
+    one_core = Hardware(cpu_model="Test CPU", cores=1)
+    for made, noted in (
+        ((on_machine(),), True),
+        ((on_machine(), on_machine(workers=2)), False),
+        ((on_machine(), on_machine(workers=2, hardware=OTHER.deployment.hardware)), True),
+        # Workers of the accelerator say nothing about those of the processor.
+        ((on_machine(hardware=GPU), on_machine(workers=2, device="cuda", hardware=GPU)), True),
+        ((on_machine(device="cuda", hardware=GPU),), False),
+        ((on_machine(hardware=one_core),), False),
+    ):
+        assert ("single-worker" in {note.code for note in ask(made=made).actions}) is noted, made
 
 
 def test_a_lower_precision_is_named():

@@ -696,6 +696,12 @@ def test_frames_are_due_before_the_next_of_their_stream(snapshot):
     assert size_for_limit(demand, constant(b1=0.034), **{**fields, "limit": 0.1}).load.missed <= 0.05
 
 
+def test_one_stream_is_never_restarted():
+    demand = Demand(rate=30.0, pattern="periodic")
+    moments = sizing._moments(demand, 2000, 0)
+    assert np.diff(moments) == pytest.approx(np.full(1999, demand.period))
+
+
 def test_one_stream_never_waits_for_itself():
     demand = Demand(rate=30.0, pattern="periodic")
     found = size_for_limit(

@@ -141,3 +141,8 @@ def test_statistics_do_not_depend_on_order(values, random):
     assert stats.mean(shuffled) == stats.mean(values)
     assert stats.variance(shuffled) == stats.variance(values)
     assert stats.trimmed_mean(shuffled) == stats.trimmed_mean(values)
+
+
+def test_one_sample_is_a_lower_bound_of_the_99th_percentile_at_exactly_99_per_cent():
+    estimate = stats.quantile_estimate([3.0], 0.99, confidence=0.99)
+    assert (estimate.low, estimate.value, estimate.high) == (3.0, 3.0, None)

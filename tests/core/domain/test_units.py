@@ -143,6 +143,7 @@ def test_percent():
     }
     assert {ratio: units.percent(ratio) for ratio in signed} == signed
     assert units.percent(2.1, signed=False) == "210.0 %"
+    assert units.percent(1.8e306) == "-"  # its per cent would be infinite
     assert units.percent(0.8, signed=False, decimals=0) == "80 %"
 
 

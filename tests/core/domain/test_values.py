@@ -60,3 +60,7 @@ def test_a_note_ends_with_its_hint():
 def test_history_of_a_case():
     assert baseline(point(), of=case("a")).history(case("a")) == (point(),)
     assert baseline(of=case("a")).history(case("b")) == ()
+
+
+def test_an_unset_number_of_threads_sorts_before_every_number():
+    assert case(threads=None).order < case(threads=1).order < case(threads=2).order

@@ -276,6 +276,12 @@ def test_a_reading_of_zero():
     assert check("p50_ms", 1, measurement(0.0, throughput=1.0), band=0.1).verdict is KEPT
 
 
+def test_a_reading_of_zero_with_an_upper_bound():
+    outcome = check("p95_ms", 1, measurement(latency=latency(p95=between(0.0, 0.0, 0.0005))), band=0.1)
+    assert outcome.verdict is KEPT
+    assert outcome.value == between(0.0, 0.0, 0.5)
+
+
 def test_the_band_starts_at_the_prior_of_the_class():
     t = 2.13184678  # the 95th percentile of Student's distribution with 4 degrees of freedom
     assert launch_spread.launch_band([], virtual=True) == pytest.approx(0.20 * t)

@@ -301,6 +301,13 @@ def test_a_tolerance_in_whole_per_cent_allows_itself_and_no_more():
         assert one("operators", 100, 101 + percent, allowed).verdict is Verdict.REGRESSED, percent
 
 
+def test_a_tolerance_allows_itself_of_large_counts_too():
+    # 0.29 * 1.5e9 is 434999999.99999994 in binary.
+    allowed = {"counters": 0.29}
+    assert one("flops", 1_500_000_000, 1_935_000_000, allowed).verdict is Verdict.EQUIVALENT
+    assert one("flops", 1_500_000_000, 1_935_000_001, allowed).verdict is Verdict.REGRESSED
+
+
 def test_of_nothing_there_is_no_share():
     for now, verdict in [(0, Verdict.EQUIVALENT), (1, Verdict.REGRESSED)]:
         row = one("graph_breaks", 0, now, {"counters": 5.0})

@@ -59,6 +59,11 @@ def test_each_end_of_a_distribution_must_be_a_time_that_a_clock_tells():
         assert ways(timed(latency=broken)) == (), percentiles
 
 
+def test_a_call_takes_from_a_nanosecond_to_ten_million_seconds():
+    for seconds, found in [(0.99e-9, []), (1e-9, [(1,)]), (1e7, [(1,)]), (1e7 + 1, [])]:
+        assert sizes(timed(seconds)) == found, seconds
+
+
 def test_times_that_no_clock_tells_make_no_way():
     for seconds in [5e-324, 1e-12, 1e8, 1e308]:
         assert sizes(timed(seconds), timed(size=8)) == [(8,)], seconds

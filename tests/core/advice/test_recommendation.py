@@ -221,7 +221,7 @@ def test_where_it_flips():
 
 
 def test_where_others_cost_as_much_the_best_plan_is_the_one_that_is_beaten():
-    answer = ask(made=(crew_of(SLOW), SLOW, FAST))
+    answer = ask(rate=5.0, made=(crew_of(SLOW), SLOW, FAST))
     assert answer.plans[0].deployment == SLOW.text
     assert answer.plans[-1].deployment == FAST.text
     assert [(crossing.below, crossing.above) for crossing in answer.crossings] == [(SLOW.text, FAST.text)]

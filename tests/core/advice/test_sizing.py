@@ -1,5 +1,5 @@
 import math
-from itertools import product
+from itertools import pairwise, product
 
 import msgspec
 import numpy as np
@@ -33,6 +33,23 @@ BATCHES = constant(b1=0.010, b4=0.016, b16=0.040)
 
 
 # Service times
+
+
+def test_slow_calls_are_drawn_with_the_mean_that_was_measured():
+    values = (*line(0.01, 1.01)[:100], 41.0)
+    # The last line bends to a mean of 5 s instead of 21 s.
+    mean = sum((low + high) / 2 for low, high in pairwise(values[:100])) / 100 + 5 / 100
+    service = ServiceTimes(batch_sizes=(1,), percentiles=(values,), means=(mean,))
+    assert service.mean(1) == pytest.approx(mean)
+    alone = simulate(np.arange(20_000) * 100.0, service, Server(max_batch=1), seed=0, warm_up=0.0)
+    assert alone.mean == pytest.approx(mean, abs=0.02)
+
+
+def test_the_mean_holds_of_calls_below_a_second():
+    values = (0.010,) * 100 + (0.050,)
+    service = ServiceTimes(batch_sizes=(1,), percentiles=(values,), means=(0.0101,))
+    assert service.mean(1) == pytest.approx(0.0101)
+    assert service.quantile(1, 0.995) < 0.030
 
 
 def test_a_measured_size_has_its_own_times():

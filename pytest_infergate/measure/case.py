@@ -35,7 +35,7 @@ from pytest_infergate.measure.warmup import warm_up
 WARM_UP_SHARE = 0.3
 # Calls of the passes that synchronise each call. Their medians are shown without bounds.
 MAX_SYNCHRONISED_CALLS = 30
-# Page faults per call from which on they take a large part of the time. Activations that are mapped anew in
+# Page faults per call from which on they take a large part of the time. Activations that are mapped again in
 # some process launches and not in others made launches of identical code differ by 35 to 58 %.
 MANY_PAGE_FAULTS = 1000
 
@@ -274,7 +274,8 @@ def _notes(warmed: WarmUp, sampling: _Sampling, passes: _Passes) -> Iterator[Not
     if faults is not None and faults >= MANY_PAGE_FAULTS:
         yield Note(
             code=NoteCode.PAGE_FAULTS,
-            text=f"{faults:,.0f} page faults a call: large activations are mapped anew each time",
+            text=f"{faults:,.0f} page faults per call: memory for large activations is mapped again "
+            "on each call",
             hint="in production, keep them mapped with MALLOC_MMAP_THRESHOLD_=1073741824 "
             "MALLOC_TRIM_THRESHOLD_=2147483648 MALLOC_TOP_PAD_=67108864",
         )

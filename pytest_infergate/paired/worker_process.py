@@ -33,7 +33,7 @@ from pytest_infergate.paired.worker_handle import Role, WorkerLostError, ask
 ANSWER_TIMEOUT_SECONDS: Final = 600.0
 """Longest wait for an answer: loading a model may take minutes, and so may one call."""
 EXIT_TIMEOUT_SECONDS: Final = 5.0
-# Without these, glibc maps large activations anew in some launches and not in others: launches of identical
+# Without these, glibc maps large activations again in some launches and not in others: launches of identical
 # code differed by 35 to 58 %.
 MALLOC: Final = {
     "MALLOC_MMAP_THRESHOLD_": "1073741824",

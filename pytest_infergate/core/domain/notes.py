@@ -248,7 +248,7 @@ MEANINGS: Mapping[NoteCode, NoteMeaning] = MappingProxyType(
             "Base and candidate compute different outputs.",
             "Set a parity tolerance, or parity=False, if that is intended.",
         ),
-        NoteCode.PAGE_FAULTS: NoteMeaning("Memory is mapped anew on each call."),
+        NoteCode.PAGE_FAULTS: NoteMeaning("Memory for large activations is mapped again on each call."),
         NoteCode.PRICES_ABSENT: NoteMeaning("A provider's prices could not be fetched."),
         NoteCode.PRICES_CONTRADICTORY: NoteMeaning("A catalogue has several prices of one instance type."),
         NoteCode.PRICES_DOUBTFUL: NoteMeaning("Prices of one accelerator at one provider differ widely."),

@@ -163,7 +163,7 @@ def _naming(option: str) -> Iterator[None]:
 
 def _question(options: AdviseOptions, utilisation: float) -> Question | Backlog:
     """Parse the demand or the backlog. Raises `ConfigurationError` that names the option."""
-    from pytest_infergate.core.advice.demand import parse_backlog, parse_day, parse_demand
+    from pytest_infergate.core.advice.demand import parse_day, parse_demand
     from pytest_infergate.core.advice.planning import Question
     from pytest_infergate.core.domain import energy, units
     from pytest_infergate.core.domain.advice_values import SCALE_UP
@@ -178,15 +178,14 @@ def _question(options: AdviseOptions, utilisation: float) -> Question | Backlog:
             f"--p95-ms must be greater than 0 and finite, got {limit_ms:g}. Hint: write for example 100"
         )
     if items is not None:
-        if options["deadline"] is None:
-            raise ConfigurationError("--items requires --deadline. Hint: write for example --deadline 2h")
-        with _naming("--items, --deadline"):
-            return parse_backlog(items, options["deadline"])
+        return _backlog(items, options)
     if demand is None:
         raise ConfigurationError(
             "no demand is given. Hint: write for example --demand 50/s, or --items 1e6 --deadline 2h"
         )
     # An option without effect would hide a mistake.
+    if options["deadline"] is not None:
+        raise ConfigurationError("--deadline requires --items. Hint: --p95-ms limits the latency of a demand")
     if options["day"] is None and options["scale_up"] is not None:
         raise ConfigurationError("--scale-up requires --day. Hint: give the demand of each hour with --day")
     grid = options["grid"]
@@ -207,6 +206,22 @@ def _question(options: AdviseOptions, utilisation: float) -> Question | Backlog:
         scale_up=scale_up,
         grid=grid,
     )
+
+
+def _backlog(items: str, options: AdviseOptions) -> Backlog:
+    """Parse a backlog. Raises `ConfigurationError` for an option that only a demand has."""
+    from pytest_infergate.core.advice.demand import parse_backlog
+
+    if options["deadline"] is None:
+        raise ConfigurationError("--items requires --deadline. Hint: write for example --deadline 2h")
+    for option in ("streams", "day", "scale_up"):
+        if options[option] is not None:
+            flag = f"--{option.replace('_', '-')}"
+            raise ConfigurationError(
+                f"{flag} requires --demand. Hint: a backlog has no arrivals; leave it out"
+            )
+    with _naming("--items, --deadline"):
+        return parse_backlog(items, options["deadline"])
 
 
 def _offers(sessions: Sequence[Session], options: AdviseOptions, pricing: Pricing) -> dict[str, ModelOffers]:

@@ -178,7 +178,7 @@ def _outcome(code: int, path: Path, before: tuple[int, int] | None) -> GateRun:
     except (OSError, StorageError) as error:
         return GateRun(code or 1, lead=f"{ending}, and its results cannot be read: {error}")
     if code and session.gate.passed:
-        return GateRun(code, session, f"{ending}, although all inference cases passed")
+        return GateRun(code, session, f"{ending}, for another reason than an inference case")
     # Another plugin may reset the exit status, but a failed gate must fail the job.
     if not code and not session.gate.passed:
         return GateRun(1, session, f"{ending} although the gate failed")

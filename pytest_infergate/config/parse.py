@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
@@ -122,6 +123,10 @@ def parse_tolerances(value: str | float | Mapping[str, Any]) -> Mapping[str, flo
     return tolerances
 
 
+_MAX_LIMIT = sys.float_info.max
+"""A whole number of TOML may be larger than any float."""
+
+
 def parse_budgets(limits: Any) -> dict[str, float]:
     """Parse a table of limits by metric.
 
@@ -133,7 +138,7 @@ def parse_budgets(limits: Any) -> dict[str, float]:
         raise ValueError(f"budgets must be a table like {{'p95_ms': 40}}, got {limits!r}")  # noqa: TRY004
     for name, limit in limits.items():
         one_of(name, metric_names(), "budget")
-        if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not 0 <= limit < math.inf:
+        if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not 0 <= limit <= _MAX_LIMIT:
             raise ValueError(f"budget {name} must be a number of 0 or more, got {limit!r}")
     return {name: float(limit) for name, limit in limits.items()}
 

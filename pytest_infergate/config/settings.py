@@ -113,7 +113,7 @@ def parse_settings(
     table = Table()
     if measuring:
         table = read_table(rootdir / "pyproject.toml")
-        _check_paired(given, on_command)
+        _check_combination(given, on_command)
     return Settings(
         measuring=measuring,
         rootdir=rootdir,
@@ -146,10 +146,20 @@ def _located(values: Mapping[str, Any], rootdir: Path, invocation_dir: Path) -> 
     }
 
 
-def _check_paired(given: Mapping[str, Any], on_command: Mapping[str, Any]) -> None:
-    """Raise `ConfigurationError` for options that a paired run cannot have, or that need one."""
-    # An unset variable in a CI script gives an empty revision, and would disable the gate without a word.
-    for name, example in (("against", "main"), ("against_python", "old/bin/python")):
+_EXAMPLES = {
+    "against": "main",
+    "against_python": "old/bin/python",
+    "baseline": ".infergate/baselines",
+    "counters": ".infergate/counters",
+    "prices": "prices.csv",
+}
+"""An example of each option whose text could be empty without being wrong for any other reason."""
+
+
+def _check_combination(given: Mapping[str, Any], on_command: Mapping[str, Any]) -> None:
+    """Raise `ConfigurationError` for empty options, and for options that exclude or need a paired run."""
+    # An unset variable in a CI script gives an empty text, and would disable the gate without a word.
+    for name, example in _EXAMPLES.items():
         if name in on_command and not on_command[name]:
             option = "--infer-" + name.replace("_", "-")
             raise ConfigurationError(

@@ -87,7 +87,8 @@ def read_table(path: Path) -> Table:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return Table()  # pytest itself reports a broken pyproject.toml
-    table = document.get("tool", {}).get("infergate", {})
+    tool = document.get("tool", {})
+    table = tool.get("infergate", {}) if isinstance(tool, Mapping) else {}
     if not isinstance(table, Mapping):
         raise ConfigurationError(f"{_TABLE} must be a table, got {table!r}")
     for key, value in table.items():

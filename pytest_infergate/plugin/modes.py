@@ -86,7 +86,8 @@ class Inactive:
 
 def chosen_mode(config: pytest.Config) -> Mode:
     """Choose by the options. Raises `ConfigurationError` for invalid ones."""
-    if not any(config.getoption(option.ini) or config.getini(option.ini) for option in OPTIONS):
+    # An empty option, as of an unset CI variable, counts as given: it is an error, not a run without a gate.
+    if not any(config.getoption(option.ini) is not None or config.getini(option.ini) for option in OPTIONS):
         return Inactive(config)  # most sessions: settings, and what parses them, are never imported
     settings = read_settings(config)
     if not settings.measuring:

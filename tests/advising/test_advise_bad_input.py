@@ -140,6 +140,10 @@ def test_what_cannot_be_asked_is_answered_with_what_can(run, cpu, snapshot):
         (*two, "--day", ",".join(["1"] * 23 + ["5e-324"])),
         ("--items", "1e30", "--deadline", "2h"),
         ("--items", "1e6", "--deadline", "1ns"),
+        ("--items", "1e6", "--deadline", "2h", "--streams", "4"),
+        ("--items", "1e6", "--deadline", "2h", "--day", "1,2"),
+        ("--items", "1e6", "--deadline", "2h", "--scale-up", "5min"),
+        (*two, "--deadline", "2h"),
     ]
     asked = {" ".join(words): (cpu, *words, "--price", "cpu=0.1") for words in questions}
     assert refused(run, asked) == snapshot

@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from pytest_infergate.config import toml
+from pytest_infergate.config.parse import parse_budgets
 from pytest_infergate.errors import ConfigurationError
 
 
@@ -66,3 +67,12 @@ def test_prices_of_machines_have_bounds(read, tmp_path):
 def test_a_wrong_value_beside_right_ones_is_named(read):
     with pytest.raises(ConfigurationError, match=r"setup must be a command, got 3$"):
         read("[tool.infergate]\noverlay = ['a']\nsetup = 3\ngate_estimates = true\n")
+
+
+def test_a_number_beyond_any_float_is_no_budget():
+    with pytest.raises(ValueError, match="budget p95_ms"):
+        parse_budgets({"p95_ms": 10**400})
+
+
+def test_a_tool_that_is_not_a_table_has_no_table_of_infergate(read):
+    assert read("tool = 3") == toml.Table()

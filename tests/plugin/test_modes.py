@@ -67,3 +67,11 @@ def test_another_plugin_may_choose_the_mode_before_pytest_is_configured(project)
     config.stash[CHOOSE_MODE] = lambda _: other
     config._do_configure()
     assert config.stash[MODE] is other
+
+
+@pytest.mark.parametrize("option", ["devices", "against", "max-time", "tolerance", "json", "baseline"])
+def test_an_empty_option_is_a_usage_error_and_not_a_run_without_a_gate(project, option):
+    project.test()
+    result = project.run(f"--infer-{option}=")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: *--infer-*"])

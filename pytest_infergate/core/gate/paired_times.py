@@ -247,8 +247,9 @@ def _undecided_note(effect: Location, terms: PairedTerms) -> Note:
         # The number after which half of the interval would be narrower than the distance to the tolerance.
         spread = effect.error * math.sqrt(effect.degrees + 1)
         needed = math.ceil((stats.student_quantile(1 - EQUIVALENT, 30) * spread / distance) ** 2)
-    possible = needed is not None and 0 < needed <= MAX_NEEDED_LAUNCHES
-    wanted = f"about {needed} launches" if possible else "no number of launches"
+    wanted = "no number of launches"
+    if needed is not None and 0 < needed <= MAX_NEEDED_LAUNCHES:
+        wanted = f"about {units.plural(needed, 'launch')}"
     return Note(
         code=NoteCode.UNDECIDED,
         text=f"the effect is so close to the tolerance, or so unsteady, that {wanted} would decide it",

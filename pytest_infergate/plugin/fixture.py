@@ -184,8 +184,8 @@ class Infer:
         A module, or a bound method or partial of one, is moved to the device with its tensor arguments, runs
         in eval and inference mode, and is restored afterwards. Any other callable runs as it is.
 
-        Raises what the model raises, `InferTwiceError` at the second call in a test, and `InfeasibleError`,
-        which skips the test, if memory runs out.
+        Raises what the model raises, `TypeError` for a model that is not callable, `InferTwiceError` at the second
+        call in a test, and `InfeasibleError`, which skips the test, if memory runs out.
         """
         __tracebackhide__ = True
         if self.called:
@@ -194,6 +194,8 @@ class Infer:
                 "Hint: split the test, or use pytest.mark.parametrize"
             )
         self.called = True
+        if not callable(model):
+            raise TypeError(f"the model must be callable, got {model!r}. Hint: infer(model, *inputs)")
         try:
             return self._measure(Invocation(model, args, kwargs))
         except BaseException as error:  # noqa: BLE001 - whatever the model raises

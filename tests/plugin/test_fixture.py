@@ -95,3 +95,10 @@ def test_a_failure_shows_the_exception_that_the_model_was_handling(project, opti
         ["E*KeyError: 'weights'", "During handling of the above exception*", "E*RuntimeError: cannot load"]
     )
     result.stdout.no_fnmatch_line("*pytest_infergate/*")
+
+
+def test_a_model_that_is_not_callable_is_named_without_our_frames(project):
+    project.pytester.makepyfile("def test_model(infer): infer(3, 'x')")
+    result = project.run()
+    result.stdout.fnmatch_lines(["E*TypeError: the model must be callable, got 3*"])
+    result.stdout.no_fnmatch_line("*pytest_infergate/*")

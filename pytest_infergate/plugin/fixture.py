@@ -184,8 +184,8 @@ class Infer:
         A module, or a bound method or partial of one, is moved to the device with its tensor arguments, runs
         in eval and inference mode, and is restored afterwards. Any other callable runs as it is.
 
-        Raises what the model raises, `TypeError` for a model that is not callable, `InferTwiceError` at the second
-        call in a test, and `InfeasibleError`, which skips the test, if memory runs out.
+        Raises what the model raises, `TypeError` for a model that is not callable, `InferTwiceError` at the
+        second call in a test, and `InfeasibleError`, which skips the test, if memory runs out.
         """
         __tracebackhide__ = True
         if self.called:

@@ -47,6 +47,16 @@ def sizes(*results):
     return [one.service.batch_sizes for one in ways(*results)]
 
 
+def test_cases_of_another_dtype_or_number_of_threads_are_deployments_of_their_own():
+    plain = timed()
+    others = [
+        msgspec.structs.replace(plain, case=case(batch_size=1, **axis))
+        for axis in ({"threads": 1}, {"threads": 2}, {"dtype": "float16"}, {"dtype": "bfloat16"})
+    ]
+    found = {(way.dtype, way.threads) for way in ways(plain, *others)}
+    assert found == {(None, None), (None, 1), (None, 2), ("float16", None), ("bfloat16", None)}
+
+
 def test_a_batch_of_nothing_makes_no_way():
     for size in [0, -1, -(2**63)]:
         assert sizes(timed(size=size), timed(size=8)) == [(8,)], size

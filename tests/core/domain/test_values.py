@@ -1,7 +1,6 @@
 from core_values import HARDWARE, baseline, case, point
 
 from pytest_infergate.core.domain.measurement import Memory
-from pytest_infergate.core.domain.outcome import Against
 from pytest_infergate.core.domain.values import Hardware, Note
 
 
@@ -65,7 +64,3 @@ def test_history_of_a_case():
 
 def test_an_unset_number_of_threads_sorts_before_every_number():
     assert case(threads=None).order < case(threads=1).order < case(threads=2).order
-
-
-def test_a_base_without_figures_has_no_launches():
-    assert (Against().launches, Against().seconds) == (0, 0.0)

@@ -44,7 +44,7 @@ test: $(VENV)/.installed-$(VERSION) ## run the test suite, and the examples with
 	$(PY) -m pytest tests examples -m "not nightly" -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 golden: $(VENV)/.installed-$(VERSION) ## renew the golden files, which hold the wording of messages and reports
-	$(PY) -m pytest tests -m "not nightly" --snapshot-update -n $(WORKERS) $(PYTEST_ARGS)
+	$(PY) -m pytest tests -m "not nightly" --snapshot-update -n 0 $(PYTEST_ARGS)
 
 nightly: $(VENV)/.installed-$(VERSION) ## run the tests that take long, which make test leaves out
 	$(PY) -m pytest tests -m nightly -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)

@@ -215,7 +215,7 @@ def _time_change(comparisons: Sequence[Comparison]) -> TimeChange | None:
 def budget_parts(checks: Sequence[BudgetCheck], result: CaseResult | None = None) -> tuple[str, ...]:
     """Summarise the budgets of a case: the most severe one that is not met, and the number of others.
 
-    The first part is the outcome: ``met``, ``over``, ``under``, ``near limit`` or ``not decided``.
+    The first part is the outcome: ``met``, ``over``, ``under``, ``inconclusive`` or ``not decided``.
     """
     # A cell has room for one budget: the most severe one.
     unmet = sorted((check for check in checks if check.verdict is not None), key=hints.check_severity)
@@ -229,7 +229,7 @@ def budget_parts(checks: Sequence[BudgetCheck], result: CaseResult | None = None
     value = wording.formatted(metric, None if check.value is None else check.value.value, result)
     limit = wording.formatted(metric, check.budget.limit, result)
     if check.verdict is not Verdict.OVER_BUDGET:
-        return ("near limit", f"{name} {value}, limit {limit}{more}")
+        return ("inconclusive", f"{name} {value}, limit {limit}{more}")
     outcome, sign = ("over", ">") if metric.better == "lower" else ("under", "<")
     return (outcome, f"{name} {value} {sign} {limit}{more}")
 

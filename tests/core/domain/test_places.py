@@ -5,13 +5,9 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
+from operator_rows import operator_rows, work
 
-from pytest_infergate.core.domain.measurement import OperatorWork
 from pytest_infergate.core.domain.places import MAX_PLACES, collapse_places, count_places, expand_places
-
-
-def work(operator="aten::addmm", place="", calls=1, **figures):
-    return OperatorWork(operator=operator, place=place, calls=calls, **figures)
 
 
 def together(*paths, **fields):
@@ -99,23 +95,6 @@ def test_no_label_asks_for_more_places_than_the_bound():
     ]:
         assert count_places(place) == count, (place, count, told)
         assert len(expand_places(place)) == told, (place, count, told)
-
-
-ODD = ["", "a", "b c", "{}", "{a}", "{0-", "0}", "01", "é", "\n", "1000000", "{0-x}"]
-parts = st.one_of(st.integers(0, 12).map(str), st.sampled_from(ODD))
-paths = st.lists(parts, min_size=1, max_size=4).map(".".join)
-operator_rows = st.lists(
-    st.builds(
-        work,
-        st.sampled_from(["aten::addmm", "aten::_to_copy", "Tensor.cpu"]),
-        paths,
-        calls=st.integers(1, 2),
-        flops=st.integers(0, 1),
-        bytes=st.integers(0, 1),
-    ),
-    max_size=40,
-    unique_by=lambda row: (row.operator, row.place),
-)
 
 
 def apart(rows):

@@ -5,8 +5,9 @@ from core_values import HARDWARE, case, counted, measurement, result
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
+from operator_rows import operator_rows, work
 
-from pytest_infergate.core.domain.measurement import Counters, OperatorWork
+from pytest_infergate.core.domain.measurement import Counters
 from pytest_infergate.core.domain.metrics import COUNTERS
 from pytest_infergate.core.domain.outcome import Cause, Comparison, Outcome, Verdict
 from pytest_infergate.core.domain.places import MAX_PLACES
@@ -20,10 +21,6 @@ EVERYWHERE = CounterKey()
 SOFTWARE = CounterKey(torch="2.13.0", architecture="AVX2")
 MACHINE = CounterKey(torch="2.13.0", architecture="AVX2", threads=2)
 ACCELERATED = replace(HARDWARE, accelerator="Test GPU", accelerator_count=1)
-
-
-def work(operator="aten::addmm", place="", calls=1, **figures):
-    return OperatorWork(operator=operator, place=place, calls=calls, **figures)
 
 
 def tally(key=SOFTWARE, rows=(), /, **found):
@@ -773,23 +770,6 @@ def test_operators_of_the_software_explain_counters_of_every_key():
 
 
 # --- laws ------------------------------------------------------------------------------------------
-
-
-ODD = ["", "a", "b c", "{}", "{a}", "{0-", "0}", "01", "é", "\n", "1000000", "{0-x}"]
-parts = st.one_of(st.integers(0, 12).map(str), st.sampled_from(ODD))
-paths = st.lists(parts, min_size=1, max_size=4).map(".".join)
-operator_rows = st.lists(
-    st.builds(
-        work,
-        st.sampled_from(["aten::addmm", "aten::_to_copy", "Tensor.cpu"]),
-        paths,
-        calls=st.integers(1, 2),
-        flops=st.integers(0, 1),
-        bytes=st.integers(0, 1),
-    ),
-    max_size=40,
-    unique_by=lambda row: (row.operator, row.place),
-)
 
 
 totals = st.fixed_dictionaries(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import functools
 import types
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from typing import Any, NamedTuple
@@ -18,7 +17,9 @@ from pytest_infergate.core.domain.values import Note
 from pytest_infergate.errors import InfergateError
 from pytest_infergate.instruments import tensors
 from pytest_infergate.measure.invocation import Invocation
+from pytest_infergate.measure.module_search import module_of, modules_within
 from pytest_infergate.measure.restore import contents_restored, module_restored, version
+from pytest_infergate.measure.weights import is_lazy, weight_bytes
 
 
 class NotAnInstanceError(InfergateError):
@@ -40,16 +41,6 @@ class Placed(NamedTuple):
     notes: tuple[Note, ...] = ()
     spoiled: Callable[[], Note | None] = lambda: None
     """Called after all calls; returns a note if they changed their own inputs."""
-
-
-def module_of(target: object) -> torch.nn.Module | None:
-    """Return the module of a target: itself, the owner of a bound method, or that of a partial's function."""
-    if isinstance(target, torch.nn.Module):
-        return target
-    if isinstance(target, functools.partial):
-        return module_of(target.func)
-    owner = getattr(target, "__self__", None)
-    return owner if isinstance(owner, torch.nn.Module) else None
 
 
 @contextmanager
@@ -103,7 +94,7 @@ def placed(invocation: Invocation, device: str | None, dtype: str | None = None)
 def _unchanged(invocation: Invocation) -> Placed:
     """Return the call of a plain callable, with a note if a module inside of it is in training mode."""
     target = invocation.target
-    inside = list(_modules_within(target, set()))
+    inside = list(modules_within(target, set()))
     scripted = isinstance(target, torch.jit.ScriptFunction) or any(map(_scripted, inside))
     notes: tuple[Note, ...] = ()
     if any(module.training for module in inside):
@@ -149,12 +140,6 @@ def _scripted(module: torch.nn.Module) -> bool:
     return any(isinstance(part, torch.jit.ScriptModule) for part in module.modules())
 
 
-def is_lazy(module: torch.nn.Module) -> bool:
-    """Return whether a module has parameters whose shapes are unknown until its first input."""
-    own = (*module._parameters.values(), *module._buffers.values())  # noqa: SLF001 - buffers() would recurse
-    return any(tensor is not None and torch.nn.parameter.is_lazy(tensor) for tensor in own)
-
-
 def _copied(module: torch.nn.Module) -> torch.nn.Module:
     """Return a deep copy, including attributes computed with gradients, which torch refuses to copy."""
     computed = {
@@ -191,67 +176,3 @@ def _changed_inputs(versions: list[tuple[torch.Tensor, int | None]]) -> Note | N
         text="the model changed its inputs in place, so that each call computed with the previous result",
         hint="clone them inside the model, or measure a callable that creates them in each call",
     )
-
-
-def weight_bytes(module: torch.nn.Module) -> dict[str, int] | None:
-    """Return the bytes of parameters and buffers by dtype, shared ones once; `None` if a module hides some.
-
-    Quantised modules hide their packed weights, and lazy modules all weights until their first call.
-    """
-    parts = list(module.modules())
-    if any(is_lazy(part) for part in parts):
-        return None
-    plain = [part for part in parts if not isinstance(part, torch.jit.ScriptModule)]
-    if any(isinstance(value, torch.ScriptObject) for part in plain for value in vars(part).values()):
-        return None
-    distinct = {_identity(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
-    sizes: Counter[str] = Counter()
-    for tensor in distinct.values():
-        sizes[str(tensor.dtype).removeprefix("torch.")] += tensors.size_bytes(tensor)
-    return dict(sorted(sizes.items()))
-
-
-def _identity(tensor: torch.Tensor) -> object:
-    """Return a key that is equal for tensors of the same memory, whether they are one object or two."""
-    try:
-        pointer = 0 if tensor.is_nested else tensor.data_ptr()
-    except RuntimeError:  # sparse tensors
-        pointer = 0
-    return (tensor.device, pointer, tensor.shape, tensor.stride()) if pointer else id(tensor)
-
-
-def _modules_within(target: Any, seen: set[int]) -> Iterator[torch.nn.Module]:
-    """Yield modules that a callable refers to: closures, bound arguments, globals, decorators, attributes."""
-    if id(target) in seen:
-        return
-    seen.add(id(target))
-    if isinstance(target, torch.nn.Module):
-        yield target
-    elif isinstance(target, types.FunctionType):
-        for value in _references(target):
-            yield from _modules_within(value, seen)
-    elif isinstance(target, functools.partial):
-        for value in (target.func, *target.args, *target.keywords.values()):
-            yield from _modules_within(value, seen)
-    elif isinstance(target, types.MethodType):
-        yield from _modules_within(target.__func__, seen)
-        yield from _attributes(target.__self__)
-    elif not isinstance(target, type):
-        yield from _attributes(target)
-
-
-def _references(function: types.FunctionType) -> Iterator[Any]:
-    """Yield what a function closes over and wraps, and the modules among the globals that it names."""
-    for cell in function.__closure__ or ():
-        with suppress(ValueError):  # a variable that is not assigned yet
-            yield cell.cell_contents
-    yield getattr(function, "__wrapped__", None)
-    for name in function.__code__.co_names:
-        value = function.__globals__.get(name)
-        if isinstance(value, torch.nn.Module):
-            yield value
-
-
-def _attributes(owner: Any) -> Iterator[torch.nn.Module]:
-    values = getattr(owner, "__dict__", {}).values()
-    yield from (value for value in values if isinstance(value, torch.nn.Module))

@@ -9,7 +9,7 @@ if True:  # after the skip
     from torch import nn
 
     from pytest_infergate.measure.invocation import Invocation
-    from pytest_infergate.measure.placement import NotAnInstanceError, module_of, placed, weight_bytes
+    from pytest_infergate.measure.placement import NotAnInstanceError, placed
 
 
 def run(target, *args, device="cpu", dtype=None, calls=1, **kwargs):
@@ -29,30 +29,6 @@ class Asks(nn.Linear):
 
     def ask(self, x, *, twice=False):
         return self.forward(x)[1], twice
-
-
-# Which module is meant
-
-
-@pytest.mark.parametrize(
-    "target",
-    [
-        lambda m: m,
-        lambda m: m.forward,
-        lambda m: m.ask,
-        lambda m: functools.partial(m, 1),
-        lambda m: functools.partial(functools.partial(m.ask, 1), twice=True),
-        lambda m: functools.partial(m.__call__),
-    ],
-)
-def test_the_module_behind_a_target(target):
-    model = Asks(2, 2)
-    assert module_of(target(model)) is model
-
-
-@pytest.mark.parametrize("target", [len, max, nn.Linear, lambda x: x, "text".join, None, 3])
-def test_no_module(target):
-    assert module_of(target) is None
 
 
 # How it runs
@@ -232,35 +208,6 @@ def test_callables_without_anything_to_see():
 
 
 # Weights
-
-
-def test_tied_weights_count_once():
-    one = nn.Linear(4, 4, bias=False)
-    tied = nn.Linear(4, 4, bias=False)
-    tied.weight = one.weight
-    assert weight_bytes(nn.Sequential(one, tied)) == {"float32": 64}
-    alias = nn.Linear(4, 4, bias=False)
-    alias.weight = nn.Parameter(one.weight.data)
-    assert weight_bytes(nn.Sequential(one, alias)) == {"float32": 64}
-
-
-def test_weights_are_parameters_and_buffers():
-    model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
-    sizes = {"float32": 4 * (6 + 3 + 3 + 3 + 3 + 3), "int64": 8}
-    assert weight_bytes(model) == sizes
-    assert weight_bytes(nn.Identity()) == {}
-    assert weight_bytes(model.to("meta")) == sizes
-
-
-def test_weights_by_dtype():
-    model = nn.Sequential(nn.Linear(4, 4).bfloat16(), nn.Linear(4, 4), nn.Linear(4, 4).bfloat16())
-    assert weight_bytes(model) == {"bfloat16": 2 * 40, "float32": 80}
-
-
-def test_weights_of_a_sparse_buffer():
-    model = nn.Identity()
-    model.register_buffer("mask", torch.eye(10).to_sparse())
-    assert weight_bytes(model) == {"float32": 10 * 4 + 2 * 10 * 8}
 
 
 def test_weights_after_a_cast():

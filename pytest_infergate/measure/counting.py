@@ -16,7 +16,8 @@ from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.places import collapse_places
 from pytest_infergate.core.domain.values import Note
 from pytest_infergate.instruments.device import Device, DeviceCounters, DeviceMemory
-from pytest_infergate.measure import memory
+from pytest_infergate.instruments.python_work import PYTHON, PythonWork, count_python
+from pytest_infergate.measure import memory, timing_guard
 from pytest_infergate.measure.seed import seed_all
 
 _T = TypeVar("_T")
@@ -50,7 +51,10 @@ def count_call(
     model by dtype, if they are known. If a pass fails, its counters are missing, and a note has the reason.
     """
     fixed = dict(compiled) if weights is None else {**compiled, "weight_bytes": sum(weights.values())}
-    rounds: list[tuple[DeviceCounters, DeviceMemory]] = []
+    # A compiled model runs code objects of the compiler, and a tracer runs Python of its own.
+    skipped = compiled or timing_guard.tracer_note() is not None
+    python = PythonWork()
+    rounds: list[tuple[DeviceCounters, DeviceMemory, PythonWork]] = []
     totals: list[dict[str, int]] = []
     for _ in range(repetitions):
         # A compiled model would show the operators that it was traced from, which it does not run any more.
@@ -60,14 +64,19 @@ def count_call(
             else _attempt(lambda: device.count(call), lambda note: DeviceCounters(notes=(note,)), "operators")
         )
         allocated = _attempt(lambda: device.memory(call), lambda note: DeviceMemory(note=note), "memory")
-        counts = {**fixed, **operators.totals}
+        # A call that was not counted once would not be counted the next time.
+        if not skipped and python.note is None:
+            python = _attempt(
+                lambda: count_python(call), lambda note: PythonWork(note=note), "Python's own work"
+            )
+        counts = {**fixed, **operators.totals, **python.totals}
         if allocated.allocations is not None:
             counts["allocations"] = allocated.allocations
         if allocated.activations is not None:
             counts["peak_memory_bytes"] = allocated.activations + fixed.get("weight_bytes", 0)
-        rounds.append((operators, allocated))
+        rounds.append((operators, allocated, python))
         totals.append(counts)
-    operators, allocated = rounds[0]
+    operators, allocated, python = rounds[0]
     differing = varying_counters(totals)
     return CountedCall(
         counters=Counters(
@@ -75,11 +84,22 @@ def count_call(
             weights=dict(weights or {}),
             operators=collapse_places(operators.work),
             architecture=device.architecture(),
+            python=PYTHON,
+            at_least=python.at_least,
             varying=differing,
         ),
         memory=allocated,
-        notes=tuple(note for note in (*operators.notes, allocated.note, varying_note(differing)) if note),
+        notes=tuple(
+            note for note in (*operators.notes, allocated.note, python.note, varying_note(differing)) if note
+        ),
     )
+
+
+def uncounted_call(device: Device, weights: Mapping[str, int] | None) -> CountedCall:
+    """Return the counters of a call for which there was no time: those of its weights."""
+    known = {} if weights is None else {"weight_bytes": sum(weights.values())}
+    counters = Counters(totals=known, weights=dict(weights or {}), architecture=device.architecture())
+    return CountedCall(counters, DeviceMemory(), ())
 
 
 def with_recount(early: CountedCall, late: CountedCall) -> CountedCall:

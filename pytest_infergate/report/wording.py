@@ -300,9 +300,9 @@ def _counter_change(row: Comparison) -> str:
     """Format a change with the allowed change: ``28, was 24: +4 (+16.7 %)``."""
     show = compared_metric(row.metric).show
     allowed = ""
-    if row.metric == counter_changes.PEAK:
-        minimum = units.bytes_(counter_changes.MIN_PEAK_CHANGE_BYTES)
-        allowed = f", allowed {units.percent(row.tolerance)} or {minimum}, whichever is larger"
+    minimum = counter_changes.tolerated_change(row.metric, row.tolerance)
+    if minimum:
+        allowed = f", allowed {units.percent(row.tolerance)} or {show(minimum)}, whichever is larger"
     elif row.tolerance:
         allowed = f", allowed {units.percent(row.tolerance)}"
     return f"{show(row.candidate)}, was {show(row.baseline)}: {change_exactly(row)}{allowed}"

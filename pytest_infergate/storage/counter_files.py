@@ -1,8 +1,8 @@
 """Exact counters as text, laid out for review: a file for each test module, one counter on a line, sorted.
 
 A case starts at the margin, so that git shows it in the header of each part of a diff. It ends with the
-number of its lines, so that lines lost in a merge or a truncated file are noticed. Files of version 0.1 have
-the same grammar.
+number of its lines, so that lines lost in a merge or a truncated file are noticed. Version 1 lacks the version
+of Python in keys.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pytest_infergate.storage.shared_folder import check_writable, locked, unrea
 
 _T = TypeVar("_T")
 
-COUNTERS_VERSION = 1
+COUNTERS_VERSION = 2
 SUFFIX = ".txt"
 _HEAD = "infergate counters"
 _CASE, _EVERYWHERE, _WITH = "case ", "  everywhere", "  with "

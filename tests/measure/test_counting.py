@@ -5,9 +5,14 @@ import random
 import pytest
 
 from pytest_infergate.core.domain.measurement import OperatorWork
+from pytest_infergate.core.domain.values import Note
+from pytest_infergate.instruments import python_work
 from pytest_infergate.instruments.device import DeviceCounters, DeviceMemory
+from pytest_infergate.measure import counting, timing_guard
 from pytest_infergate.measure.counting import count_call, varying_counters, with_device_work, with_recount
 from pytest_infergate.testing import FakeDevice
+
+PYTHON = {"python_calls", "bytecodes"}
 
 
 @pytest.fixture
@@ -30,7 +35,10 @@ def test_the_counters_of_a_module(device):
         "weight_bytes": 12,
         "allocations": 3,
         "peak_memory_bytes": 1_000_012,
+        "python_calls": 1,
+        "bytecodes": taken.counters.totals["bytecodes"],
     }
+    assert taken.counters.python == python_work.PYTHON
     assert taken.counters.weights == {"bfloat16": 4, "float32": 8}
     assert taken.counters.architecture == "fake"
     assert (taken.counters.varying, taken.notes) == ({}, ())
@@ -46,12 +54,41 @@ def test_a_plain_callable_has_no_weights(device):
 
 def test_what_the_allocator_does_not_say_is_left_out(device):
     device.allocations = device.activations = None
-    assert set(take(device).counters.totals) == {"flops", "operators"}
+    assert set(take(device).counters.totals) == {"flops", "operators", *PYTHON}
+
+
+def test_the_work_of_python_is_counted_in_each_repetition(device):
+    calls = iter([1, 9, 1, 5, 1, 9])  # the last pass of each repetition
+    counters = take(device, call=lambda: [len(str(n)) for n in range(next(calls))], repetitions=3).counters
+    low, high = counters.varying["bytecodes"]
+    assert (counters.totals["bytecodes"], low < high) == (high, True)
+
+
+def test_the_work_of_python_is_not_counted_under_a_tracer(device, monkeypatch):
+    monkeypatch.setattr(timing_guard, "tracer_note", lambda: Note(code="tracer", text="coverage"))
+    assert set(take(device).counters.totals).isdisjoint(PYTHON)
+
+
+def test_a_call_of_too_much_python_is_counted_once(device, monkeypatch):
+    passes = []
+
+    def count(call):
+        passes.append(call)
+        note = Note(code="not-counted", text="too much")
+        return python_work.PythonWork(at_least={"bytecodes": 7}, note=note)
+
+    monkeypatch.setattr(counting, "count_python", count)
+    taken = take(device, repetitions=3)
+    assert len(passes) == 1
+    assert (taken.counters.at_least, taken.counters.varying) == ({"bytecodes": 7}, {})
+    assert [note.code for note in taken.notes] == ["not-counted"]
 
 
 def test_a_compiled_model_is_not_counted_by_operator(device):
     device.count = lambda call: pytest.fail("it need not be called")
-    assert take(device, compiled={"graphs": 1}).counters.totals["graphs"] == 1
+    totals = take(device, compiled={"graphs": 1}).counters.totals
+    assert totals["graphs"] == 1
+    assert set(totals).isdisjoint(PYTHON)
 
 
 def test_equal_places_stand_together(device):
@@ -78,7 +115,7 @@ def test_every_pass_begins_with_the_same_random_numbers(device):
     random.seed(7)
     expected = random.Random(7).random()
     take(device, call=lambda: seen.append(random.random()), repetitions=3)
-    assert len(seen) == 3
+    assert len(seen) == 6  # the fake counts no operators, so that two passes call
     assert len(set(seen)) == 1
     assert random.random() == expected
 
@@ -104,7 +141,7 @@ def test_memory_that_fails_is_noted(device):
     assert taken.memory == DeviceMemory(note=taken.notes[0])
     assert taken.notes[0].code == "not-counted"
     assert "RuntimeError: RuntimeError" in taken.notes[0].text
-    assert taken.counters.totals == {"flops": 6, "operators": 2}
+    assert set(taken.counters.totals) == {"flops", "operators", *PYTHON}
 
 
 # A count after the timing, and the work of a device

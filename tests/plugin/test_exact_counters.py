@@ -1,6 +1,7 @@
 """Exact counters on the whole road: recorded, compared, tolerated, promised."""
 
 import json
+import re
 import shutil
 import sys
 
@@ -8,6 +9,7 @@ import pytest
 from inner_results import failures
 
 from pytest_infergate.core.domain.values import Environment
+from pytest_infergate.instruments import python_work
 from pytest_infergate.runner import run
 
 pytestmark = pytest.mark.slow
@@ -89,12 +91,15 @@ def test_save_writes_a_file_beside_the_tests_name(project):
     result.stdout.fnmatch_lines(
         ["recorded 1 case into *.infergate?baselines", "rewrote 1 file of counters in *.infergate?counters"]
     )
-    _, text = on_record(project).split("infergate counters 1\n\n")
-    assert text == (
+    _, text = on_record(project).split("infergate counters 2\n\n")
+    assert re.sub(r"bytecodes \d+\n    python_calls \d+", "bytecodes N\n    python_calls N", text) == (
         'case {"test": "test_it.py::test_model", "device": "fake"}\n'
         "  everywhere\n"
         "    flops 2000000\n"
         "    host_device_copies 0\n"
+        f'  with {{"torch": "2.13.0", "python": "{python_work.PYTHON}"}}\n'
+        "    bytecodes N\n"
+        "    python_calls N\n"
         '  with {"torch": "2.13.0", "architecture": "fake"}\n'
         "    allocations 5\n"
         "    aten::clone 2\n"
@@ -104,7 +109,7 @@ def test_save_writes_a_file_beside_the_tests_name(project):
         "    views 2\n"
         "    aten::clone: 2 calls, 0 flops, 8000 bytes in layers.0\n"
         "    aten::mm: 1 call, 2000000 flops, 30 bytes in head\n"
-        "  end of 12 lines\n"
+        "  end of 15 lines\n"
         "\nend\n"
     )
     clones(project, 3)
@@ -204,7 +209,7 @@ def test_save_keeps_what_other_machines_recorded(recorded):
 def test_a_device_without_counters_is_measured_as_ever(project):
     project.change("DEVICE.counters = DeviceCounters(); DEVICE.allocations = DEVICE.activations = None")
     project.record()
-    assert not list((project.path / ".infergate/counters").rglob("*.txt"))
+    assert "    flops" not in on_record(project)
     decided = project.verdicts()["model"]
     assert (decided.failed, "no-counters" in decided.codes) == (False, False)
 

@@ -88,7 +88,7 @@ GOLDEN = """\
 # Written by pytest --infer-save. Review a change here like a change of code.
 # Sizes are in bytes; a multiplication and an addition are two flops. The figures of an operator "in" several
 # places, for example layer.{0-5}, are those of each place.
-infergate counters 1
+infergate counters 2
 
 case {"test": "tests/test_model.py::test_a", "device": "cpu", "batch_size": 8}
   everywhere
@@ -359,6 +359,19 @@ def test_one_torch_version_is_kept_of_a_machine(files):
     assert files.load()[case()].tallies == (newer,)
 
 
+def test_each_minor_version_of_python_has_its_counts(files):
+    older, newer = (
+        tally(CounterKey(torch="2.13.0", python=python), bytecodes=3) for python in ("3.11", "3.12")
+    )
+    files.record([record(case(), older)])
+    files.record([record(case(), newer)])
+    assert files.load()[case()].tallies == (older, newer)
+
+
+def test_a_file_of_version_1_is_read():
+    assert decode(GOLDEN.replace(HEAD, "infergate counters 1\n")) == decode(GOLDEN)
+
+
 def test_other_files_are_not_read(files, folder):
     files.record([FIRST])
     for name in ("README.md", "tests/test_model.py.txt~", ".infergate-1a2b.tmp"):
@@ -373,7 +386,7 @@ def test_a_folder_named_as_a_file_is_not_read(files, folder):
 
 # What cannot be read
 
-HEAD = "infergate counters 1\n"
+HEAD = "infergate counters 2\n"
 CASE = 'case {"test": "a.py::test_a", "device": "cpu"}\n'
 OTHER = 'case {"test": "a.py::test_b", "device": "cpu"}\n'
 ALL = f"{HEAD}{CASE}  everywhere\n"
@@ -473,7 +486,7 @@ def test_a_file_that_lost_a_line_reads_the_same_or_is_refused():
 
 
 def test_a_newer_version_says_to_upgrade(snapshot):
-    for version in (2, 10, 999_999_999):
+    for version in (3, 10, 999_999_999):
         with pytest.raises(StorageError) as caught:
             decode(f"infergate counters {version}\nwhatever that may be\n")
         assert str(caught.value) == snapshot

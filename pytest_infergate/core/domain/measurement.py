@@ -33,7 +33,7 @@ class Memory(Struct, frozen=True, kw_only=True):
     """Memory of one call, in bytes."""
 
     weights: int | None = None
-    """Parameters and buffers; ``None`` for a plain callable, whose weights cannot be seen."""
+    """What the model holds in tensors; ``None`` if it is unknown."""
     activations: int | None = None
     """Peak of the allocator during one call, above its level before the call."""
     reserved: int | None = None
@@ -43,9 +43,9 @@ class Memory(Struct, frozen=True, kw_only=True):
 
     @property
     def peak(self) -> int | None:
-        """Memory that the model needs on the device: peak of one call, and the weights if known."""
-        # Without the activations, the weights alone would pass for the peak.
-        return None if self.activations is None else self.activations + (self.weights or 0)
+        """Memory that the model needs on the device: peak of one call, and the weights."""
+        # One of them alone would pass for the peak.
+        return None if self.activations is None or self.weights is None else self.activations + self.weights
 
 
 class Stream(Struct, frozen=True, kw_only=True):
@@ -135,10 +135,14 @@ class Counters(Struct, frozen=True, kw_only=True):
     totals: dict[str, int] = msgspec.field(default_factory=dict)
     """By the name of the counter, see `metrics.COUNTERS`."""
     weights: dict[str, int] = msgspec.field(default_factory=dict)
-    """Bytes of parameters and buffers, by dtype."""
+    """Bytes of the weights, by dtype."""
     operators: tuple[OperatorWork, ...] = ()
     architecture: str = ""
     """Instruction set or GPU architecture by which torch chooses its kernels."""
+    python: str = ""
+    """Minor version of the Python whose bytecodes are counted: ``3.11``; empty before they were counted."""
+    at_least: dict[str, int] = msgspec.field(default_factory=dict)
+    """Lower bounds of counters that are not among the totals, because their count ended at a limit."""
     # Such counters are recorded as varying and are not gated: they would fail without a change of the code.
     varying: dict[str, tuple[int, int]] = msgspec.field(default_factory=dict)
     """Smallest and largest value of totals that repetitions did not agree on; empty without repetitions."""

@@ -62,7 +62,7 @@ def _dollars(value: float | None) -> str:
 
 
 # What a metric needs completes the sentence "it needs ...".
-_MODULE = "a torch module; the weights of a plain callable cannot be seen"
+_WEIGHTS = "a model whose weights can be found: a torch module, or a callable that refers to one"
 _STREAM = "a call that returns a generator or iterator"
 _PRICE = "a price for the machine"
 _DEMAND = "a demand, and a price for the machine"
@@ -77,11 +77,11 @@ METRICS: dict[str, Metric] = {
         _latency(99),
         Metric("cold_start_ms", "first call", _exact(lambda m: m.cold_start), 1e3, units.seconds, timed=True),
         Metric("peak_memory_mb", "peak memory", _exact(lambda m: m.memory.peak), 1e-6, units.bytes_,
-               needs="an allocator that reports its peak"),
+               needs=f"an allocator that reports its peak, and {_WEIGHTS}"),
         Metric("host_memory_mb", "host memory", _exact(lambda m: m.memory.host_peak), 1e-6, units.bytes_,
                needs="a system that reports peak resident memory"),
         Metric("weights_mb", "weights", _exact(lambda m: m.memory.weights), 1e-6, units.bytes_,
-               needs=_MODULE),
+               needs=_WEIGHTS),
         Metric("throughput_per_s", "throughput", _exact(lambda m: m.throughput), 1, units.rate,
                better="higher", timed=True),
         Metric("tokens_per_s", "stream rate",
@@ -118,14 +118,22 @@ def _counter(
     total: str | None = None,
     scale: float = 1,
 ) -> Metric:
-    def read(measurement: Measurement) -> float | None:
-        return measurement.counters.totals.get(total or name)
+    def read(measurement: Measurement) -> Estimate | None:
+        counters, key = measurement.counters, total or name
+        # The counter also tells changes of the activations alone, which are no peak.
+        if key == "peak_memory_bytes" and measurement.memory.peak is None:
+            return None
+        if key in counters.at_least:
+            return Estimate(value=counters.at_least[key], low=counters.at_least[key])
+        value = counters.totals.get(key)
+        return None if value is None else Estimate(value=value, low=value, high=value)
 
-    return Metric(name, text, _exact(read), scale, show, needs=needs)
+    return Metric(name, text, read, scale, show, needs=needs)
 
 
 _EAGER = "a torch model without torch.compile, whose operators can be counted"
 _ALLOCATOR = "an allocator that reports its allocations"
+_PYTHON = "a call without torch.compile and without new threads, of at most 5 million bytecodes"
 _COMPILED = "a model under torch.compile"
 _PROFILED = "an accelerator that torch's profiler can observe"
 
@@ -144,12 +152,14 @@ COUNTERS: dict[str, Metric] = {
         _counter("kernel_launches", "kernel launches", units.count, _PROFILED),
         _counter("synchronisations", "synchronisations", units.count, _PROFILED),
         _counter("memcpys", "copies on the device", units.count, _PROFILED),
-        _counter("weight_bytes", "weights", units.bytes_, _MODULE),
+        _counter("weight_bytes", "weights", units.bytes_, _WEIGHTS),
         _counter("bytes_read", "bytes read", units.bytes_, _EAGER),
         _counter("bytes_written", "bytes written", units.bytes_, _EAGER),
         _counter("allocations", "allocations", units.count, _ALLOCATOR),
-        _counter("peak_memory_bytes", "peak memory", units.bytes_, _ALLOCATOR),
+        _counter("peak_memory_bytes", "peak memory", units.bytes_, f"{_ALLOCATOR}, and {_WEIGHTS}"),
         _counter("views", "views", units.count, _EAGER),
+        _counter("python_calls", "calls of Python functions", units.count, _PYTHON),
+        _counter("bytecodes", "Python bytecodes", units.count, _PYTHON),
     )
 }  # fmt: skip
 """The exact counters; a budget limits them from above. Files use these names, except for ``gflops``, which is

@@ -52,6 +52,8 @@ class CounterKey(Struct, frozen=True, kw_only=True):
     # Without the build: the CPU operators of one version are the same in all builds.
     torch: str | None = None
     """Version of torch."""
+    python: str | None = None
+    """Minor version of Python, which determines the bytecodes of Python code."""
     architecture: str | None = None
     threads: int | None = None
 
@@ -63,6 +65,8 @@ class Tally(Struct, frozen=True, kw_only=True):
     counters: dict[str, int | None]
     """``None`` if it varies from call to call. A name of two words is a part of the counter named first."""
     operators: tuple[OperatorWork, ...] = ()
+    at_least: dict[str, int] = msgspec.field(default_factory=dict)
+    """As in `Counters`; it is compared, but not recorded."""
 
 
 class CounterRecord(Struct, frozen=True, kw_only=True):

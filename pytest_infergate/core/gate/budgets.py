@@ -59,6 +59,8 @@ def check_budget(  # noqa: PLR0911 - one return for each thing that may be missi
     value = _in_budget_units(estimate, metric, band)
     # A lower bound above the limit decides the budget without the upper bound that is missing.
     exceeded = value.low is not None and value.low > budget.limit
+    if metric.percentile is None and estimate.high is None and not exceeded:
+        return not_checked(budget, f"it needs {metric.needs}", _PROVIDE, value=value)
     if metric.percentile is not None and None in (estimate.low, estimate.high) and not exceeded:
         needed = stats.samples_needed(max(metric.percentile, 1 - metric.percentile))
         enough = units.duration(TIME_FOR_A_CALL * needed * measurement.latency.mean)

@@ -2,7 +2,7 @@
 
 Counters are compared under a key. FLOPs, weights, transfers and counters of the compiler compare everywhere;
 operators and bytes only for the same version of torch on the same instruction set or GPU architecture;
-allocations also need the same number of threads.
+allocations also need the same number of threads. Python's own work needs the same torch and Python.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ from pytest_infergate.core.domain.values import Note
 ALL_COUNTERS: Final = "counters"
 """Name of a tolerance for every counter, and metric of a comparison that concerns several."""
 PEAK: Final = "peak_memory_bytes"
-# The peak may grow by 1 % or 1 MiB, whichever is more.
-MIN_PEAK_CHANGE_BYTES = 1024**2
-"""Change of the memory peak that is tolerated whatever its size."""
+PYTHON_TOLERANCE: Final = 0.1
+"""Growth of Python's own work that is tolerated by default, because small edits of Python code change it."""
+# The peak may grow by 1 % or 1 MiB, whichever is more. An accidental quadratic loop exceeds these by far.
+_MIN_CHANGES = {PEAK: 1024**2, "python_calls": 100, "bytecodes": 1000}
 MAX_CAUSES = 12
 """Number of causes that a comparison keeps."""
 
@@ -34,6 +35,7 @@ _EVERYWHERE = frozenset(
     ("flops", "weight_bytes", "host_device_copies", "graphs", "graph_breaks", "recompiles")
 )
 _BY_THREADS = frozenset(("allocations", PEAK))
+_BY_PYTHON = frozenset(("python_calls", "bytecodes"))
 # Views move no data: they are counted and shown, but more of them are no regression.
 _UNGATED = frozenset(("views",))
 _RANK = {name: rank for rank, name in enumerate(COUNTERS)}
@@ -75,11 +77,14 @@ def counter_record(result: CaseResult, torch: str | None) -> CounterRecord | Non
     # Threads divide the work of an operator on the CPU only.
     accelerated = result.hardware is not None and result.hardware.accelerator is not None
     threads = None if accelerated else result.measurement.threads
-    groups = (
+    # An instruction set does not change which Python code runs.
+    python = CounterKey(torch=version, python=counters.python)
+    groups = [
         (CounterKey(), _EVERYWHERE, ()),
-        (software, counters.totals.keys() - _EVERYWHERE - _BY_THREADS, counters.operators),
+        (software, counters.totals.keys() - _EVERYWHERE - _BY_THREADS - _BY_PYTHON, counters.operators),
         (msgspec.structs.replace(software, threads=threads), _BY_THREADS, ()),
-    )
+        *([(python, _BY_PYTHON, ())] if counters.python else []),
+    ]
     tallies: dict[CounterKey, Tally] = {}
     for key, names, operators in groups:
         earlier = tallies.get(key, Tally(key=key, counters={}))  # two keys are equal on an accelerator
@@ -87,6 +92,7 @@ def counter_record(result: CaseResult, torch: str | None) -> CounterRecord | Non
             key=key,
             counters=earlier.counters | _values(counters, names),
             operators=earlier.operators or operators,
+            at_least=counters.at_least if key == python else {},
         )
     return CounterRecord(case=result.case, tallies=tuple(tallies.values()))
 
@@ -110,15 +116,20 @@ def merge_records(old: CounterRecord | None, new: CounterRecord) -> CounterRecor
     counted any more are dropped.
     """
 
-    def machine(key: CounterKey) -> tuple[bool, str | None, int | None]:
-        return key == CounterKey(), key.architecture, key.threads
+    def machine(key: CounterKey) -> tuple[object, ...]:
+        return key == CounterKey(), key.architecture, key.threads, key.python
 
     replaced = {machine(tally.key) for tally in new.tallies}
     kept = [tally for tally in (old.tallies if old else ()) if machine(tally.key) not in replaced]
     counted = [tally for tally in new.tallies if tally.counters or tally.operators]
     tallies = sorted(
         (*kept, *counted),
-        key=lambda tally: (tally.key.architecture or "", tally.key.torch or "", tally.key.threads or 0),
+        key=lambda tally: (
+            tally.key.architecture or "",
+            tally.key.torch or "",
+            tally.key.threads or 0,
+            tally.key.python or "",
+        ),
     )
     return CounterRecord(case=new.case, tallies=tuple(tallies))
 
@@ -143,10 +154,26 @@ def compare_counters(
             allowed = tolerance.get("memory", memory_tolerance)
         elif name in _UNGATED:
             allowed = tolerance.get(name)
+        elif name in _BY_PYTHON and name not in tolerance and allowed is not None:
+            allowed = max(allowed, PYTHON_TOLERANCE)
         # A name of two words is a part of a counter, whose sum is gated.
         if allowed is not None and " " not in name:
             gated[name] = allowed
+    new = tuple(_with_exceeding(tally, old, gated) for tally in new)
     return tuple(sorted(_compare(old, new, gated), key=lambda row: _RANK.get(row.metric, len(_RANK))))
+
+
+def _with_exceeding(tally: Tally, before: Iterable[Tally], gated: Mapping[str, float]) -> Tally:
+    """Add lower bounds that exceed what is recorded: they decide that a counter grew, and nothing else."""
+    recorded = next((old.counters for old in before if old.key == tally.key), {})
+    exceeding = {
+        name: bound
+        for name, bound in tally.at_least.items()
+        if (known := recorded.get(name)) is not None
+        and name in gated
+        and bound - known > _tolerated(name, known, gated[name])
+    }
+    return msgspec.structs.replace(tally, counters=tally.counters | exceeding)
 
 
 def _compare(
@@ -199,6 +226,8 @@ def _difference(old: CounterKey, new: CounterKey) -> str:
     """Return the first property in which two keys differ: ``torch 2.12.0, this is 2.13.0``."""
     if old.torch != new.torch:
         return f"torch {old.torch or 'unknown'}, this is {new.torch or 'unknown'}"
+    if old.python != new.python:
+        return f"Python {old.python or 'unknown'}, this is Python {new.python or 'unknown'}"
     if old.architecture != new.architecture:
         return f"{old.architecture or 'an unknown architecture'}, this is {new.architecture or 'unknown'}"
     return f"{old.threads or 'unknown'} threads, these are {new.threads or 'unknown'}"
@@ -225,11 +254,23 @@ def _comparable_work(before: Iterable[Tally], now: Iterable[Tally]) -> _Work:
     return work
 
 
+def _tolerated(name: str, old: int, allowed: float) -> float:
+    # Rounded, so that 5 % of 100 is 5 although 0.05 is not exact in binary.
+    return max(round(allowed * old, 6), tolerated_change(name, allowed))
+
+
+def tolerated_change(name: str, allowed: float | None) -> int:
+    """Return the change of a counter that is tolerated whatever its size, given its tolerance.
+
+    A tolerance of 0 for Python's own work leaves no room.
+    """
+    return _MIN_CHANGES.get(name, 0) if allowed or name == PEAK else 0
+
+
 def _compare_counter(name: str, old: int, new: int, allowed: float, work: _Work) -> Comparison:
     # An increase is a regression without any statistics, because counts have no noise.
     change = new - old
-    # Rounded, so that 5 % of 100 is 5 although 0.05 is not exact in binary.
-    tolerated = max(round(allowed * old, 6), MIN_PEAK_CHANGE_BYTES if name == PEAK else 0)
+    tolerated = _tolerated(name, old, allowed)
     verdict, note = Verdict.EQUIVALENT, None
     if change > tolerated:
         verdict = Verdict.REGRESSED

@@ -7,7 +7,7 @@ import pytest
 from core_values import REFERENCE_WORK, counted, day, exact, latency, measurement, point
 
 from pytest_infergate.core.domain import launch_spread, metrics
-from pytest_infergate.core.domain.measurement import Energy, Estimate, Memory, Stream
+from pytest_infergate.core.domain.measurement import Counters, Energy, Estimate, Memory, Stream
 from pytest_infergate.core.domain.outcome import Budget, Verdict
 from pytest_infergate.core.gate import budgets
 
@@ -257,6 +257,14 @@ def test_notes_of_budgets(snapshot):
         },
     }
     assert {name: str(outcome.note) for name, outcome in noted.items()} == snapshot
+
+
+def test_a_lower_bound_of_a_counter_decides_a_smaller_limit_only():
+    taken = measurement(counters=Counters(at_least={"bytecodes": 5000}))
+    over = check("bytecodes", 4999, taken)
+    assert (over.verdict, over.note) == (Verdict.OVER_BUDGET, None)
+    unknown = check("bytecodes", 5001, taken)
+    assert (unknown.verdict, unknown.note.code) == (Verdict.OVER_BUDGET, "budget-not-decided")
 
 
 def test_an_estimate_decides_where_the_policy_lets_it():

@@ -59,6 +59,7 @@ def one(name, before, now, tolerance=None, memory_tolerance=0.01):
 EVERY = counted(**dict.fromkeys(sorted(COUNTERS.keys() - {"gflops"}), 7))
 ANYWHERE = {"flops", "weight_bytes", "host_device_copies", "graphs", "graph_breaks", "recompiles"}
 THREADED = {"allocations", "peak_memory_bytes"}
+PYTHONIC = {"python_calls", "bytecodes"}
 
 
 def names(record):
@@ -66,10 +67,11 @@ def names(record):
 
 
 def test_every_counter_goes_under_one_key():
-    assert names(taken(EVERY)) == {
+    assert names(taken(replace(EVERY, python="3.11"))) == {
         EVERYWHERE: ANYWHERE,
-        SOFTWARE: EVERY.totals.keys() - ANYWHERE - THREADED,
+        SOFTWARE: EVERY.totals.keys() - ANYWHERE - THREADED - PYTHONIC,
         MACHINE: THREADED,
+        CounterKey(torch="2.13.0", python="3.11"): PYTHONIC,
     }
 
 
@@ -268,12 +270,69 @@ def test_an_equal_counter():
 
 def test_one_more_or_less_counts():
     for name, (now, verdict) in product(
-        sorted(COUNTERS.keys() - {"gflops", "peak_memory_bytes", "views"}),
+        sorted(COUNTERS.keys() - {"gflops", "peak_memory_bytes", "views"} - PYTHONIC),
         [(1001, Verdict.REGRESSED), (999, Verdict.IMPROVED)],
     ):
         row = one(name, 1000, now)
         assert row.verdict is verdict, (name, now, verdict)
         assert row.effect == pytest.approx((now - 1000) / 1000), (name, now, verdict)
+
+
+def test_small_edits_of_python_code_are_tolerated_and_quadratic_loops_are_not():
+    for name, before, now, tolerance, verdict in [
+        ("bytecodes", 20_000, 22_000, {}, Verdict.EQUIVALENT),
+        ("bytecodes", 20_000, 22_001, {}, Verdict.REGRESSED),
+        ("bytecodes", 20_000, 17_999, {}, Verdict.IMPROVED),
+        ("bytecodes", 40, 1_040, {}, Verdict.EQUIVALENT),
+        ("bytecodes", 40, 1_041, {}, Verdict.REGRESSED),
+        ("python_calls", 2000, 2200, {}, Verdict.EQUIVALENT),
+        ("python_calls", 2000, 2201, {}, Verdict.REGRESSED),
+        ("python_calls", 1, 101, {}, Verdict.EQUIVALENT),
+        ("python_calls", 1, 102, {}, Verdict.REGRESSED),
+        ("bytecodes", 20_000, 20_001, {"bytecodes": 0.0}, Verdict.REGRESSED),
+        ("bytecodes", 20_000, 21_001, {"bytecodes": 0.05}, Verdict.REGRESSED),
+        ("bytecodes", 20_000, 22_001, {"counters": 0.2}, Verdict.EQUIVALENT),
+        ("bytecodes", 20_000, 22_000, {"counters": 0.0}, Verdict.EQUIVALENT),
+    ]:
+        row = one(name, before, now, tolerance)
+        assert row.verdict is verdict, (name, before, now, tolerance)
+
+
+def test_a_tolerance_that_is_off_excludes_the_work_of_python():
+    for tolerance in ({"bytecodes": None}, {"counters": None}):
+        assert compared(on_record(tally(bytecodes=1)), on_record(tally(bytecodes=9999)), tolerance) == ()
+
+
+def test_the_work_of_python_compares_within_one_version_of_it():
+    before, now = (taken(replace(counted(bytecodes=50), python=python)) for python in ("3.11", "3.12"))
+    (row,) = compared(before, now)
+    assert row.verdict is Verdict.INCOMPARABLE
+    assert row.note.text == "Python bytecodes recorded with Python 3.11, this is Python 3.12"
+
+
+def test_counters_from_before_the_work_of_python_was_counted():
+    before, now = (
+        taken(counted(operators=4)),
+        taken(replace(counted(operators=4, bytecodes=9), python="3.11")),
+    )
+    assert [(row.metric, row.verdict) for row in compared(before, now)] == [
+        ("operators", Verdict.EQUIVALENT),
+        ("counters", Verdict.NO_BASELINE),
+    ]
+
+
+def test_a_lower_bound_decides_only_that_a_counter_grew():
+    key = CounterKey(torch="2.13.0", python="3.11")
+    now = taken(replace(counted(), python="3.11", at_least={"bytecodes": 5000}))
+    for known, verdict in [
+        (3000, Verdict.REGRESSED),
+        (4700, Verdict.INCOMPARABLE),
+        (9000, Verdict.INCOMPARABLE),
+    ]:
+        (row,) = compared(on_record(tally(key, bytecodes=known)), now)
+        assert row.verdict is verdict, known
+    assert compared(None, now) == ()
+    assert not found_under(merge_records(None, now))
 
 
 def test_a_tolerance_is_a_share_of_what_is_on_record():

@@ -1,149 +1,128 @@
-"""Tensors in nested containers: moving, casting, copying and describing them. Imports torch."""
+"""Tensors and arrays in nested values: moving, copying and describing them. Does not import torch."""
 
 from __future__ import annotations
 
+import array
 import copy
-import dataclasses
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from typing import Any
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch.nn.utils.rnn import PackedSequence
+from pytest_infergate.instruments.nested import Graph, as_array, is_array, is_tensor, loaded
 
-
-def map_tensors(value: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
-    """Apply `change` to each tensor in nested tuples, lists, mappings, sets and dataclasses.
-
-    Containers that hold changed tensors are rebuilt with their own type. Everything else is returned as the
-    same object, so that what a model recognises by identity stays recognisable.
-    """
-    if isinstance(value, torch.Tensor):
-        return change(value)
-    if isinstance(value, torch.nn.Module):  # a module may also be a dataclass
-        return value
-    if isinstance(value, Mapping):
-        return _map_mapping(value, change)
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return _map_sequence(value, change)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return _map_dataclass(value, change)
-    return value
-
-
-def _map_sequence(value: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
-    # torch requires the batch sizes of a packed sequence on the CPU, no matter where its values are.
-    fixed = value.batch_sizes if isinstance(value, PackedSequence) else None
-    items = [item if item is fixed else map_tensors(item, change) for item in value]
-    if all(new is old for new, old in zip(items, value, strict=True)):
-        return value
-    return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
-
-
-def _map_mapping(value: Mapping[Any, Any], change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
-    old = dict(value.items())
-    new = {key: map_tensors(item, change) for key, item in old.items()}
-    if all(new[key] is old[key] for key in old):
-        return value
-    if type(value) is dict:
-        return new
-    if not isinstance(value, MutableMapping):
-        make: Any = type(value)  # such as mappingproxy, which is constructed from a dictionary
-        return make(new)
-    # Subclasses may have state besides their items, as BatchEncoding and ModelOutput of transformers do.
-    rebuilt: Any = copy.copy(value)
-    for key, item in new.items():
-        rebuilt[key] = item
-    return rebuilt
-
-
-def _map_dataclass(value: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
-    old = {field.name: getattr(value, field.name, None) for field in dataclasses.fields(value)}
-    new = {name: map_tensors(item, change) for name, item in old.items()}
-    changed = [name for name in old if new[name] is not old[name]]
-    if not changed:
-        return value
-    rebuilt = copy.copy(value)
-    for name in changed:  # past the __setattr__ of frozen dataclasses
-        object.__setattr__(rebuilt, name, new[name])
-    return rebuilt
+if TYPE_CHECKING:
+    import torch
 
 
 def tensors(value: Any) -> Iterator[torch.Tensor]:
-    """Yield all tensors of nested containers, in order."""
-    collected: list[torch.Tensor] = []
-
-    def collect(tensor: torch.Tensor) -> torch.Tensor:
-        collected.append(tensor)
-        return tensor
-
-    map_tensors(value, collect)
-    yield from collected
+    """Yield all tensors that a value holds, in order."""
+    graph = Graph(value)
+    fixed = _fixed_on_cpu(graph)
+    yield from (leaf for leaf in graph.leaves if is_tensor(leaf) and id(leaf) not in fixed)
 
 
-def _map_distinct(value: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
-    """Apply `change` once to each distinct tensor.
-
-    One tensor in several places stays one: attention selects its fast path by the identity of ``x, x, x``.
-    """
-    changed: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
-
-    def change_once(tensor: torch.Tensor) -> torch.Tensor:
-        if id(tensor) not in changed:
-            # The original is kept alive, because the id of a deleted tensor may be reused.
-            changed[id(tensor)] = tensor, change(tensor)
-        return changed[id(tensor)][1]
-
-    return map_tensors(value, change_once)
+def _fixed_on_cpu(graph: Graph) -> set[int]:
+    """Return the ids of tensors that torch requires on the CPU: the batch sizes of packed sequences."""
+    rnn = sys.modules.get("torch.nn.utils.rnn")
+    if rnn is None:
+        return set()
+    return {
+        id(value.batch_sizes) for value, _ in graph.nodes.values() if isinstance(value, rnn.PackedSequence)
+    }
 
 
 def to_device(value: Any, device: str, dtype: torch.dtype | None = None) -> Any:
-    """Move all tensors to a device, and cast floating ones if a dtype is given."""
+    """Move all tensors to a device, and cast floating ones if a dtype is given.
 
-    def move(tensor: torch.Tensor) -> torch.Tensor:
-        return tensor.to(device, dtype if dtype is not None and tensor.is_floating_point() else None)
+    What holds a moved tensor is copied: containers and plain objects, such as a key-value cache.
+    """
+    graph = Graph(value)
+    fixed = _fixed_on_cpu(graph)
 
-    return _map_distinct(value, move)
+    def move(leaf: Any) -> Any:
+        if not is_tensor(leaf) or id(leaf) in fixed:
+            return leaf
+        return leaf.to(device, dtype if dtype is not None and leaf.is_floating_point() else None)
+
+    return graph.rebuilt(move)
 
 
 def clone_tensors(value: Any) -> Any:
-    """Copy a result on its device, before the next call overwrites it (CUDA graphs and caches do)."""
-    return _map_distinct(value, torch.clone)
+    """Copy a result on its device, before the next call overwrites it (CUDA graphs, buffers and caches do).
+
+    Copied are tensors, arrays of numpy, containers that can change, and plain objects that hold any of them.
+    """
+    return Graph(value).rebuilt(
+        lambda leaf: loaded("torch").clone(leaf) if is_tensor(leaf) else _copied_array(leaf), fresh=True
+    )
 
 
 def copy_to_cpu(value: Any) -> Any:
     """Copy a result to the CPU as normal tensors, which a test may change and differentiate through.
 
-    To be called outside inference mode, in which the copies would be inference tensors again.
+    Other values are copied as by `clone_tensors`. To be called outside inference mode, in which the copies
+    would be inference tensors again.
     """
 
-    def copy_to_cpu(tensor: torch.Tensor) -> torch.Tensor:
-        plain = tensor.detach()
-        if plain.layout is torch._mkldnn:  # type: ignore[attr-defined] # noqa: SLF001 - has no public name
+    def copied(leaf: Any) -> Any:
+        if not is_tensor(leaf):
+            return _copied_array(leaf)
+        plain = leaf.detach()
+        if plain.layout is loaded("torch")._mkldnn:  # noqa: SLF001 - has no public name
             plain = plain.to_dense()
         return plain.to("cpu", copy=True)
 
-    return _map_distinct(value, copy_to_cpu)
+    return Graph(value).rebuilt(copied, fresh=True)
+
+
+def _copied_array(leaf: Any) -> Any:
+    """Copy an array of numpy or of Python; return anything else unchanged."""
+    if is_array(leaf):
+        return leaf.copy(order="K")
+    if isinstance(leaf, (bytearray, array.array)):
+        return copy.copy(leaf)
+    if isinstance(leaf, memoryview):
+        copied: Any = memoryview(bytearray(leaf))
+        return copied if copied.format == leaf.format else copied.cast(leaf.format, leaf.shape)
+    return leaf
 
 
 def signature(value: Any) -> tuple[tuple[tuple[int, ...], str], ...]:
-    """Return shape and dtype of each tensor; for a nested tensor, which has no shape, that of its values."""
-    return tuple(
-        (
-            tuple((tensor.values() if tensor.is_nested else tensor).shape),
-            str(tensor.dtype).removeprefix("torch."),
-        )
-        for tensor in tensors(value)
-    )
+    """Return shape and dtype of each tensor and array.
+
+    A nested tensor, which has no shape, has that of its values. The dtype of an array begins with ``numpy.``.
+    """
+    found: list[tuple[tuple[int, ...], str]] = []
+    for leaf in Graph(value).leaves:
+        if is_tensor(leaf):
+            shape = (leaf.values() if leaf.is_nested else leaf).shape
+            found.append((tuple(shape), str(leaf.dtype).removeprefix("torch.")))
+        elif is_array(leaf):
+            found.append((leaf.shape, f"numpy.{leaf.dtype}"))
+    return tuple(found)
 
 
 def count_nan(value: Any) -> tuple[int, int]:
-    """Return how many elements of floating and complex tensors are NaN, and how many elements they have."""
+    """Return how many floating and complex values are NaN, and how many there are.
+
+    They are elements of tensors and arrays, and numbers of Python.
+    """
     nan = total = 0
-    for tensor in map(_values, tensors(value)):
-        floating = tensor.is_floating_point() or tensor.is_complex()
-        if floating and tensor.layout is torch.strided and not tensor.is_meta:
-            nan += int(torch.isnan(tensor).sum())
-            total += tensor.numel()
+    for leaf in Graph(value).leaves:
+        if is_tensor(leaf):
+            values = _values(leaf)
+            floating = values.is_floating_point() or values.is_complex()
+            if floating and values.layout is loaded("torch").strided and not values.is_meta:
+                nan += int(values.isnan().sum())
+                total += values.numel()
+        elif (elements := as_array(leaf)) is not None:
+            for column in [elements[name] for name in elements.dtype.names or ()] or [elements]:
+                if column.dtype.kind in "fc":
+                    nan += int(loaded("numpy").isnan(column).sum())
+                    total += column.size
+        elif isinstance(leaf, (float, complex)):
+            nan += leaf != leaf  # noqa: PLR0124 - NaN alone is unequal to itself
+            total += 1
     return nan, total
 
 
@@ -151,14 +130,14 @@ def _values(tensor: torch.Tensor) -> torch.Tensor:
     """Return the values of a nested or sparse tensor, which do support arithmetic."""
     if tensor.is_nested:
         return tensor.values()
-    if tensor.layout is torch.sparse_coo:
+    if tensor.layout is loaded("torch").sparse_coo:
         return tensor._values()  # noqa: SLF001 - values() requires a coalesced tensor
     return tensor
 
 
 def size_bytes(tensor: torch.Tensor) -> int:
     """Return the bytes of a tensor; for a sparse one, those of its values and indices."""
-    if tensor.layout is torch.sparse_coo:
+    if tensor.layout is loaded("torch").sparse_coo:
         return tensor._values().nbytes + tensor._indices().nbytes  # noqa: SLF001 - see above
     return tensor.nbytes
 

@@ -1,23 +1,23 @@
-"""Checks of what a call returned, and of torch's global state. Imports torch."""
+"""Checks of what a call returned, and of torch's global state. Does not import torch."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.values import Note
 from pytest_infergate.instruments import tensors
+from pytest_infergate.instruments.nested import loaded
 
 
 def unsound_output_note(first: Any, last: Any, device: str | None) -> Note | None:
     """Return why the first and last result of a case make its times invalid; `None` if they are sound.
 
-    Checked are the device of the tensors (unless `device` is ``None``), NaN, and shapes that change between
-    calls.
+    Checked are the device of the tensors (unless `device` is ``None``), NaN in tensors, arrays and numbers,
+    and shapes of tensors and arrays that change between calls.
     """
-    if device is not None:
+    torch = loaded("torch")
+    if device is not None and torch is not None:
         expected = torch.device(device)
         others = [name for name in tensors.devices_of(first) if not tensors.same_device(name, expected)]
         if others:
@@ -45,11 +45,14 @@ def unsound_output_note(first: Any, last: Any, device: str | None) -> Note | Non
 
 
 def _text(signature: tuple[tuple[tuple[int, ...], str], ...]) -> str:
-    return ", ".join(f"{dtype}{list(shape)}" for shape, dtype in signature) or "no tensor"
+    return ", ".join(f"{dtype}{list(shape)}" for shape, dtype in signature) or "no tensor or array"
 
 
 def torch_state_note() -> Note | None:
     """Return a note on global settings of torch that differ from their defaults; `None` if none do."""
+    torch = loaded("torch")
+    if torch is None:
+        return None
     # A test that does not restore such a setting changes the operators of all models after it.
     settings = {
         f"default dtype {torch.get_default_dtype()}": torch.get_default_dtype() is not torch.float32,
@@ -57,7 +60,7 @@ def torch_state_note() -> Note | None:
         "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
         "autocast": torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled(),
         "fast paths of attention disabled": not torch.backends.mha.get_fastpath_enabled(),
-        "oneDNN disabled": torch.backends.mkldnn.is_available() and not torch.backends.mkldnn.enabled,  # type: ignore[no-untyped-call]
+        "oneDNN disabled": torch.backends.mkldnn.is_available() and not torch.backends.mkldnn.enabled,
     }
     changed = [name for name, differs in settings.items() if differs]
     if not changed:
@@ -71,7 +74,8 @@ def torch_state_note() -> Note | None:
 
 def gradients_note(output: Any) -> Note | None:
     """Return a note if gradients were recorded, which takes time and memory that a service does not spend."""
-    if not any(tensor.requires_grad for tensor in tensors.tensors(output)):
+    # Parameters require gradients as well, and an output may refer to them.
+    if not any(tensor.requires_grad and not tensor.is_leaf for tensor in tensors.tensors(output)):
         return None
     return Note(
         code=NoteCode.GRADIENTS_ON,

@@ -106,8 +106,9 @@ def test_what_holds_no_tensor_is_the_same_object():
     )  # fmt: skip
     for value in values:
         assert tensors.to_device(value, "meta", torch.float16) is value, value
-        assert tensors.copy_to_cpu(value) is value, value
         assert list(tensors.tensors(value)) == [], value
+    for value in (*values[:5], (), Pair(1, 2), torch.Size([1]), torch.float32, Plain, values[-1]):
+        assert tensors.copy_to_cpu(value) is value, value
 
 
 def test_what_is_no_tensor_stays_beside_one():
@@ -178,6 +179,79 @@ def test_only_floating_tensors_are_cast():
     assert cast[0] is ids
 
 
+# Plain objects and arrays
+
+
+class Result:
+    """A plain object of the user."""
+
+    def __init__(self, **attributes):
+        self.__dict__.update(attributes)
+
+
+def test_plain_objects_are_copied_with_their_tensors():
+    held = one()
+    result = Result(inner=Result(held=[held]), also=held, name="a")
+    for copied in (tensors.copy_to_cpu(result), tensors.clone_tensors(result)):
+        held_copy = copied.inner.held[0]
+        assert held_copy is copied.also is not held
+        assert torch.equal(held_copy, held)
+        assert (type(copied), type(copied.inner), copied.name) == (Result, Result, "a")
+    assert result.inner.held[0] is held
+    moved = tensors.to_device(result, "meta")
+    assert moved.also.device.type == "meta"
+    assert held.device.type == "cpu"
+    assert tensors.to_device(result, "cpu") is result
+
+
+def test_distributions_are_copied():
+    normal = torch.distributions.Normal(torch.zeros(2), torch.ones(2))
+    copied = tensors.copy_to_cpu(torch.distributions.Independent(normal, 1))
+    normal.loc.fill_(7)
+    assert copied.base_dist.loc.tolist() == [0, 0]
+    assert copied.log_prob(torch.zeros(2)).shape == ()
+
+
+def test_arrays_of_numpy_are_copied_views_of_buffers_included():
+    numpy = pytest.importorskip("numpy")
+    buffer = torch.zeros(4)
+    mixed = numpy.array([buffer.numpy(), [1], None], dtype=object)
+    output = {
+        "view": buffer.numpy()[::2],
+        "fortran": numpy.zeros((2, 3), order="F"),
+        "masked": numpy.ma.masked_array([1, 2], mask=[0, 1]),
+        "mixed": mixed,
+        "held": Result(scores=buffer.numpy()),
+        "text": numpy.array(["a", "b"]),
+        "scalar": numpy.float32(1),
+    }
+    copies = tensors.clone_tensors(output), tensors.copy_to_cpu(output)
+    buffer.fill_(7)
+    output["fortran"][0] = output["masked"][0] = 7
+    mixed[1].append(7)
+    mixed[2] = output["text"][0] = 7
+    for copied in copies:
+        assert copied["view"].tolist() == copied["held"].scores.tolist()[:2] == [0, 0]
+        assert copied["fortran"].flags.f_contiguous
+        assert copied["fortran"].sum() == 0
+        assert copied["masked"].tolist() == [1, None]
+        assert copied["mixed"][0].tolist() == [0] * 4
+        assert copied["mixed"].tolist()[1:] == [[1], None]
+        assert copied["text"].tolist() == ["a", "b"]
+        assert copied["scalar"] is output["scalar"]
+
+
+def test_signature_and_nan_of_arrays_and_objects():
+    numpy = pytest.importorskip("numpy")
+    nan = float("nan")
+    record = numpy.array([(nan, 1), (1, 2)], dtype=[("score", "f4"), ("label", "i4")])
+    value = [numpy.array([nan, 1]), Result(held=torch.tensor([nan])), numpy.float16(nan), nan, record, 1]
+    assert tensors.signature(value)[:2] == (((2,), "numpy.float64"), ((1,), "float32"))
+    assert tensors.count_nan(value) == (5, 7)
+    assert tensors.count_nan(numpy.array([nan, "nan", None], dtype=object)) == (1, 1)
+    assert tensors.count_nan([numpy.array(["nan"]), numpy.array(["NaT"], dtype="datetime64[s]")]) == (0, 0)
+
+
 @pytest.fixture
 def transformers():
     return pytest.importorskip("transformers")
@@ -205,6 +279,20 @@ def test_a_model_output(transformers):
     assert home.last_hidden_state is not output.last_hidden_state
     assert home.pooler_output is None
     assert len(home.hidden_states) == 2
+
+
+@pytest.mark.nightly
+def test_a_key_value_cache(transformers):
+    cache = transformers.DynamicCache()
+    cache.update(torch.ones(1, 1, 2, 4), torch.ones(1, 1, 2, 4), 0)
+    copied = tensors.clone_tensors(cache)
+    cache.update(torch.ones(1, 1, 1, 4), torch.ones(1, 1, 1, 4), 0)
+    assert (copied.get_seq_length(), cache.get_seq_length()) == (2, 3)
+    moved = tensors.to_device(cache, "meta")
+    assert type(moved) is type(cache)
+    assert {tensor.device.type for tensor in tensors.tensors(moved)} == {"meta"}
+    assert {tensor.device.type for tensor in tensors.tensors(cache)} == {"cpu"}
+    assert tensors.to_device(cache, "cpu") is cache
 
 
 def test_what_is_brought_home_is_a_normal_tensor():

@@ -39,6 +39,27 @@ def test_nan_is_counted():
     assert words(torch.tensor([float("inf")])) is None
 
 
+class Answer:
+    def __init__(self, held):
+        self.held = held
+
+
+def test_nan_is_found_in_everything_that_holds_numbers():
+    numpy = pytest.importorskip("numpy")
+    nan = float("nan")
+    for held in (nan, complex(0, nan), numpy.float32(nan), numpy.array([nan, 1]), torch.tensor(nan)):
+        for output in (held, {"a": [held]}, Answer(held), (Answer({"b": held}), 1)):
+            assert words(output)[0] == "nan-output", output
+
+
+def test_shapes_are_seen_in_arrays_and_objects():
+    numpy = pytest.importorskip("numpy")
+    assert words(Answer(torch.ones(2)), Answer(torch.ones(3)))[0] == "shape-changed"
+    assert words(numpy.ones(2), numpy.ones(2, dtype="f4"))[0] == "shape-changed"
+    assert words(numpy.ones(2), torch.ones(2))[0] == "shape-changed"
+    assert words([Answer(numpy.ones(2))], [Answer(numpy.zeros(2))]) is None
+
+
 def test_work_that_changes_from_call_to_call(snapshot):
     lasts = torch.ones(3), torch.ones(2).half(), [torch.ones(2)] * 2, "nothing"
     found = [words(torch.ones(2), last) for last in lasts]
@@ -52,7 +73,9 @@ def test_values_may_change():
 
 def test_gradients_are_noted():
     weight = torch.nn.Parameter(torch.ones(2))
-    assert gradients_note([1, {"a": weight * 2}]).code == "gradients-on"
+    for output in ([1, {"a": weight * 2}], Answer(weight * 2)):
+        assert gradients_note(output).code == "gradients-on"
+    assert gradients_note(Answer(weight)) is None
     with torch.no_grad():
         assert gradients_note(weight * 2) is None
     assert gradients_note(None) is None

@@ -1,0 +1,328 @@
+"""Values nested in containers and plain objects. Imports neither torch nor numpy."""
+
+from __future__ import annotations
+
+import array
+import copy
+import enum
+import functools
+import io
+import sys
+import types
+import weakref
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any, Final, Literal, NamedTuple
+
+ATOMS: Final = frozenset({type(None), bool, int, float, complex, str, bytes})
+"""Types of values that hold nothing else and never change."""
+# Subclasses come before their bases, whose methods would leave out a part of what they hold.
+_CONTAINERS: Final[tuple[Any, ...]] = (OrderedDict, defaultdict, dict, list, deque, set, tuple, frozenset)
+_VIEWS: Final[tuple[Any, ...]] = (type({}.keys()), type({}.values()), type({}.items()))
+_WHOLE: Final[tuple[Any, ...]] = (
+    *ATOMS, type, enum.Enum, bytearray, memoryview, array.array, io.IOBase, weakref.ref, types.ModuleType,
+    functools.partial, types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.CodeType,
+    types.FrameType, types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType, types.TracebackType,
+)  # fmt: skip
+# Objects of these packages belong to the process: a copy would share locks, threads and files with them.
+_PROCESS: Final = frozenset(
+    {"asyncio", "concurrent", "logging", "multiprocessing", "socket", "subprocess", "threading", "_pytest"}
+)
+
+
+class Parts(NamedTuple):
+    """What a value holds. Only the values themselves are read: no property, hook or method of the user."""
+
+    items: list[Any]
+    """Of a container, in its order."""
+    keys: list[Any] | None = None
+    """Of the items, if the container is a mapping."""
+    state: dict[str, Any] = {}  # noqa: RUF012 - never changed
+    """Of the object's dictionary, if it has one."""
+    members: dict[Any, Any] = {}  # noqa: RUF012 - never changed
+    """Of slots, by descriptor."""
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """Attributes by name, without those that are items of the same name, as in ModelOutput."""
+        found = {descriptor.__name__: value for descriptor, value in self.members.items()} | self.state
+        if self.keys:
+            items = dict(zip(self.keys, self.items, strict=True))
+            found = {name: value for name, value in found.items() if items.get(name, found) is not value}
+        return found
+
+    def values(self) -> Iterator[Any]:
+        """Items, then attributes."""
+        yield from self.items
+        if self.state or self.members:
+            yield from self.attributes.values()
+
+
+@functools.lru_cache(maxsize=2048)
+def _container(kind: Any) -> Any:
+    """Return the built-in container that a type is or extends; ``None`` for other types."""
+    return next((base for base in _CONTAINERS if issubclass(kind, base)), None)
+
+
+@functools.lru_cache(maxsize=2048)
+def _is_whole(kind: Any) -> bool:
+    """Return whether values of a type are taken as they are: arrays, modules of a model, functions, files."""
+    torch, numpy = loaded("torch"), loaded("numpy")
+    whole = _WHOLE
+    if torch is not None:
+        whole = (*whole, torch.Tensor, torch.nn.Module)
+    if numpy is not None:
+        whole = (*whole, numpy.generic)
+    return (
+        issubclass(kind, whole)
+        or hasattr(kind, "__dlpack__")
+        or str(kind.__module__).split(".")[0] in _PROCESS
+    )
+
+
+@functools.lru_cache(maxsize=2048)
+def _descriptors(kind: Any) -> tuple[Any, ...]:
+    """Return the descriptors of slots, those of base classes first."""
+    if hasattr(kind, "n_sequence_fields"):  # torch.return_types.max: its members are its items
+        return ()
+    return tuple(
+        member
+        for base in reversed(kind.__mro__)
+        for member in vars(base).values()
+        if isinstance(member, types.MemberDescriptorType)
+    )
+
+
+def parts(value: Any) -> Parts | None:
+    """Return what a container or plain object holds; ``None`` for a value that is taken as a whole."""
+    kind: Any = type(value)
+    if kind in ATOMS:
+        return None
+    if is_array(value):
+        return Parts(list(value.flat)) if value.dtype.hasobject and not value.dtype.names else None
+    if _is_whole(kind):
+        return None
+    base, keys, items = _container(kind), None, []
+    if base is not None and issubclass(base, dict):
+        pairs = list(base.items(value))
+        keys, items = [key for key, _ in pairs], [item for _, item in pairs]
+    elif kind is types.MappingProxyType:
+        keys, items = list(value), list(value.values())
+    elif base is not None:
+        items = list(base.__iter__(value))
+    elif kind in _VIEWS:
+        items = list(value)
+    state, members = own_attributes(value)
+    if base is None and kind is not types.MappingProxyType and kind not in _VIEWS and not (state or members):
+        return None
+    return Parts(items, keys, state, members)
+
+
+def own_attributes(value: Any) -> tuple[dict[str, Any], dict[Any, Any]]:
+    """Return the dictionary of an object, and the values of its slots by descriptor."""
+    try:
+        found = object.__getattribute__(value, "__dict__")
+    except AttributeError:
+        found = None
+    members = {}
+    kind: Any = type(value)
+    for member in _descriptors(kind):
+        with suppress(AttributeError):  # a slot without a value
+            members[member] = member.__get__(value)
+    return dict(found) if isinstance(found, dict) else {}, members
+
+
+def loaded(name: Literal["torch", "numpy"]) -> Any:
+    """Return a library if it is loaded, without importing it: before, there are no values of it."""
+    module = sys.modules.get(name)
+    # A module whose import is going on, or has failed, is incomplete.
+    return module if hasattr(module, {"torch": "compile", "numpy": "ndarray"}[name]) else None
+
+
+def is_array(value: Any) -> bool:
+    """Return whether a value is an array of numpy."""
+    numpy = loaded("numpy")
+    return numpy is not None and isinstance(value, numpy.ndarray)
+
+
+def is_tensor(value: Any) -> bool:
+    """Return whether a value is a tensor of torch."""
+    torch = loaded("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
+def as_array(value: Any) -> Any:
+    """Return an array of numpy, a scalar of it or an array of another library as one; else ``None``."""
+    numpy = loaded("numpy")
+    if numpy is None or is_tensor(value):
+        return None
+    if isinstance(value, (numpy.ndarray, numpy.generic)):
+        return numpy.asanyarray(value)
+    if hasattr(type(value), "__dlpack__"):
+        with suppress(Exception):  # an array of an accelerator, which numpy cannot read
+            return numpy.asarray(value)
+    return None
+
+
+class Graph:
+    """All values that a value holds, each container and object once, however they refer to each other."""
+
+    def __init__(self, root: Any) -> None:
+        self.root = root
+        self.leaves: list[Any] = []
+        """Values without parts, in order, as often as they occur."""
+        self.nodes: dict[int, tuple[Any, Parts]] = {}
+        """By id, values with parts after those that they hold. They are kept alive: ids may be reused."""
+        opened: set[int] = set()
+        stack: list[tuple[Any, Parts, Iterator[Any]]] = [(None, Parts([]), iter((root,)))]
+        while stack:
+            value, held, remaining = stack[-1]
+            for child in remaining:
+                inner = None if id(child) in opened else parts(child)
+                if inner is not None:
+                    opened.add(id(child))
+                    stack.append((child, inner, inner.values()))
+                    break
+                if id(child) not in opened:
+                    self.leaves.append(child)
+            else:
+                stack.pop()
+                if stack:
+                    self.nodes[id(value)] = value, held
+
+    def rebuilt(self, change: Callable[[Any], Any], *, fresh: bool = False) -> Any:
+        """Return the root with `change` applied once to each distinct leaf.
+
+        Containers and objects that hold a changed leaf are rebuilt with their own type, without a call of
+        their constructor; with `fresh`, every container that can change is. Everything else stays the same
+        object, so that what a model recognises by identity stays recognisable.
+        """
+        results: dict[int, Any] = {}
+        for leaf in self.leaves:
+            if type(leaf) not in ATOMS and id(leaf) not in results:
+                results[id(leaf)] = change(leaf)
+        leaves = {id(leaf): leaf for leaf in self.leaves if type(leaf) not in ATOMS}
+        new = {key: result for key, result in results.items() if result is not leaves[key]}
+        reached = list(new)
+        if fresh:
+            reached += [key for key, (value, _) in self.nodes.items() if _is_mutable_container(value)]
+        self._fill(self._shells(reached, new), new)
+        return new.get(id(self.root), self.root)
+
+    def _shells(self, reached: list[int], new: dict[int, Any]) -> set[int]:
+        """Return the ids of all that hold what is reached; their copies, yet to be filled, are put in `new`.
+
+        Tuples and other immutable values cannot be filled: they are made with their items.
+        """
+        holders: defaultdict[int, list[int]] = defaultdict(list)
+        for key, (_, held) in self.nodes.items() if reached else ():
+            for child in (*held.items, *held.state.values(), *held.members.values()):
+                if type(child) not in ATOMS:
+                    holders[id(child)].append(key)
+        found: set[int] = set()
+        while reached:
+            key = reached.pop()
+            if key in found:
+                continue
+            if key in self.nodes and not _is_immutable(self.nodes[key][0]):
+                shell = shell_of(*self.nodes[key])
+                if shell is None:  # it stays as it is, and so do those that hold it
+                    continue
+                new[key] = shell
+            found.add(key)
+            reached += holders[key]
+        return found
+
+    def _fill(self, found: set[int], new: dict[int, Any]) -> None:
+        """Fill the copies, and make the immutable values among what was found."""
+        immutable = [key for key in self.nodes if key in found and key not in new]
+        # A cycle goes through a mutable value, which exists already: one of the others can always be made.
+        unmade = set(immutable)
+        while unmade:
+            for key in immutable:
+                value, held = self.nodes[key]
+                if key in unmade and unmade.isdisjoint(map(id, held.items)):
+                    new[key] = immutable_like(value, [new.get(id(item), item) for item in held.items])
+                    unmade.remove(key)
+        for key, (value, held) in self.nodes.items():
+            if key in found:
+                fill(new[key], value, held, new)
+
+
+def _is_mutable_container(value: Any) -> bool:
+    kind: Any = type(value)
+    return is_array(value) or _container(kind) not in (None, tuple, frozenset)
+
+
+def _is_immutable(value: Any) -> bool:
+    kind: Any = type(value)
+    return _container(kind) in (tuple, frozenset) or kind is types.MappingProxyType
+
+
+def immutable_like(value: Any, items: list[Any]) -> Any:
+    """Return a tuple, frozenset or mapping proxy of the same type with other items."""
+    if type(value) is types.MappingProxyType:
+        return types.MappingProxyType(dict(zip(value, items, strict=True)))
+    kind: Any = type(value)
+    try:
+        return _container(kind).__new__(kind, items)
+    except TypeError:  # results of torch, such as torch.return_types.max
+        with suppress(Exception):
+            return kind(items)
+    return value
+
+
+def shell_of(value: Any, held: Parts) -> Any:
+    """Return a value of the same type with the same attributes, empty if it is a container.
+
+    ``None`` for an object that cannot be copied, or that owns something which it releases at its end.
+    """
+    kind: Any = type(value)
+    if hasattr(kind, "__del__") or kind in _VIEWS:
+        return None
+    if is_array(value):
+        return value.copy()
+    base = _container(kind)
+    try:
+        shell = (base or object).__new__(kind)
+    except TypeError:  # a part of it is written in C, which has its own way of copying
+        try:
+            shell = copy.copy(value)
+        except Exception:  # noqa: BLE001 - the code of any class
+            return None
+    if base is deque:
+        deque.__init__(shell, (), value.maxlen)
+    elif base is not None:
+        base.clear(shell)
+    _set_attributes(shell, held, {})
+    return None if shell is value else shell
+
+
+def fill(target: Any, value: Any, held: Parts, new: dict[int, Any]) -> None:
+    """Give a rebuilt value its items and attributes."""
+    items = [new.get(id(item), item) for item in held.items]
+    kind: Any = type(value)
+    base = _container(kind)
+    if is_array(target):
+        for index, item in zip(loaded("numpy").ndindex(target.shape), items, strict=True):
+            target[index] = item
+    elif base is not None and issubclass(base, dict):
+        for key, item in zip(held.keys or (), items, strict=True):
+            base.__setitem__(target, key, item)
+    elif base is set:
+        set.update(target, items)
+    elif base in (list, deque):
+        base.extend(target, items)
+    _set_attributes(target, held, new)
+
+
+def _set_attributes(target: Any, held: Parts, new: dict[int, Any]) -> None:
+    """Set attributes past the ``__setattr__`` of the class, which may refuse or check them."""
+    if held.state:
+        object.__getattribute__(target, "__dict__").update(
+            {name: new.get(id(item), item) for name, item in held.state.items()}
+        )
+    for member, item in held.members.items():
+        with suppress(AttributeError, TypeError):  # read-only members of classes in C
+            member.__set__(target, new.get(id(item), item))

@@ -1,0 +1,273 @@
+"""Reading and rebuilding of nested values, without torch and numpy except where a test needs them."""
+
+import array
+import dataclasses
+import enum
+import functools
+import subprocess
+import sys
+import threading
+from collections import ChainMap, Counter, OrderedDict, UserDict, UserList, defaultdict, deque
+from types import MappingProxyType, SimpleNamespace
+from typing import Any, NamedTuple
+
+import pytest
+
+from pytest_infergate.instruments import tensors
+from pytest_infergate.instruments.nested import Graph, parts
+
+
+class Mark:
+    """A leaf: it has no attributes."""
+
+    __slots__ = ()
+
+
+class Pair(NamedTuple):
+    left: Any
+    right: Any
+
+
+class Plain:
+    def __init__(self, **attributes):
+        self.__dict__.update(attributes)
+
+
+class Slots:
+    __slots__ = ("_Slots__hidden", "held", "unset")
+
+    def __init__(self, held):
+        self.held = self.__hidden = held
+
+
+class Derived(Slots):
+    """Slots of a base, and a dictionary of its own."""
+
+    def __init__(self, held):
+        super().__init__(held)
+        self.more = [held]
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen:
+    held: Any
+
+    def __post_init__(self):
+        assert self.held != "made again"
+
+
+class Strict(list):
+    """A list whose constructor and methods do not take what it holds."""
+
+    def __init__(self, size, *, of):
+        super().__init__([of] * size)
+        self.size = size
+
+    def append(self, item):
+        raise AssertionError
+
+    extend = append
+
+
+class Record(dict):
+    """A dictionary with attributes, one of which is an item."""
+
+    def __init__(self, held):
+        super().__init__(held=held)
+        self.held = held
+        self.extra = [held]
+
+
+def graph_of(value):
+    return [type(leaf) for leaf in Graph(value).leaves]
+
+
+MARK = Mark()
+HOLDERS = {
+    "list": [MARK],
+    "tuple": (1, (MARK,)),
+    "namedtuple": Pair(MARK, 2),
+    "dict": {"a": MARK, 3: {4}},
+    "ordered": OrderedDict(b=MARK, a=1),
+    "default": defaultdict(list, a=[MARK]),
+    "counter": Counter(a=1, b=MARK),
+    "chain": ChainMap({"a": MARK}),
+    "user dict": UserDict(a=MARK),
+    "user list": UserList([MARK]),
+    "deque": deque([MARK, 1], maxlen=2),
+    "set": {MARK},
+    "frozenset": frozenset({MARK}),
+    "proxy": MappingProxyType({"a": MARK}),
+    "object": Plain(a=MARK),
+    "deep object": Plain(a=[Plain(b=MARK)]),
+    "slots": Slots(MARK),
+    "derived": Derived(MARK),
+    "frozen": Frozen(MARK),
+    "namespace": SimpleNamespace(a=MARK),
+    "strict": Strict(2, of=MARK),
+    "record": Record(MARK),
+}
+
+
+def contents(value):
+    """All leaves, and the types of all that hold them."""
+    graph = Graph(value)
+    return graph.leaves, [type(node) for node, _ in graph.nodes.values()]
+
+
+@pytest.mark.parametrize("holder", HOLDERS.values(), ids=HOLDERS)
+def test_a_leaf_is_replaced_wherever_it_is(holder):
+    other = Mark()
+    new = Graph(holder).rebuilt(lambda leaf: other if leaf is MARK else leaf)
+    leaves, kinds = contents(holder)
+    assert contents(new) == ([other if leaf is MARK else leaf for leaf in leaves], kinds)
+    assert MARK in leaves
+    assert other not in Graph(holder).leaves
+
+
+@pytest.mark.parametrize("holder", HOLDERS.values(), ids=HOLDERS)
+def test_what_does_not_change_is_the_same_object(holder):
+    assert Graph(holder).rebuilt(lambda leaf: leaf) is holder
+
+
+def test_what_a_container_is_besides_its_items_stays():
+    holders = [defaultdict(list, a=MARK), deque([MARK], maxlen=3), Strict(1, of=MARK), Record(MARK)]
+    new = Graph(holders).rebuilt(lambda leaf: 7 if leaf is MARK else leaf)
+    found, queue, strict, record = new
+    assert found["new"] == []
+    assert queue.maxlen == 3
+    assert (list(strict), strict.size) == ([7], 1)
+    assert (record, record.held, record.extra) == ({"held": 7}, 7, [7])
+
+
+def test_an_attribute_that_is_an_item_counts_once():
+    assert graph_of(Record(MARK)) == [Mark, Mark]
+    assert parts(Record(MARK)).attributes.keys() == {"extra"}
+
+
+def test_slots_of_a_base_and_hidden_ones_are_read_and_set():
+    new = Graph(Derived(MARK)).rebuilt(lambda leaf: 7)
+    assert (new.held, new._Slots__hidden, new.more) == (7, 7, [7])
+    assert not hasattr(new, "unset")
+
+
+def test_a_shared_value_stays_shared():
+    shared = [MARK]
+    new = Graph({"a": shared, "b": (shared,)}).rebuilt(lambda leaf: Mark())
+    assert new["a"] is new["b"][0] is not shared
+    first, second = Graph([MARK, MARK]).rebuilt(lambda leaf: Mark())
+    assert first is second
+
+
+def test_cycles():
+    ring = [MARK]
+    through = (ring, MARK)
+    ring.append((through,))
+    new = Graph(through).rebuilt(lambda leaf: 7 if leaf is MARK else leaf)
+    assert new[0][1][0] is new
+    assert (new[0][0], new[1]) == (7, 7)
+    node = Plain(mark=MARK)
+    node.me = {"self": node}
+    new = Graph(node).rebuilt(lambda leaf: 7)
+    assert new.me["self"] is new is not node
+
+
+def test_a_chain_longer_than_the_stack_of_calls():
+    chain = cell = None
+    for _ in range(20_000):
+        chain, cell = Plain(next=chain, mark=MARK), (cell, MARK)
+    new = Graph([chain, cell]).rebuilt(lambda leaf: 7 if leaf is MARK else leaf)
+    assert new[0].next.next.mark == new[1][0][0][1] == 7
+
+
+class Owner(Plain):
+    """Releases something at its end: a copy would release it twice."""
+
+    def __del__(self):
+        pass
+
+
+class Refuses(SimpleNamespace):
+    def __reduce_ex__(self, protocol):
+        raise TypeError("not to be copied")
+
+
+def test_what_cannot_be_copied_stays_with_all_that_hold_it():
+    for kept in (Owner(a=MARK), Refuses(a=MARK), {"a": MARK}.values(), functools.partial(print, MARK)):
+        for holder in (kept, [kept], (kept,), Plain(a=kept)):
+            assert Graph(holder).rebuilt(lambda leaf: 7 if leaf is MARK else leaf) is holder
+
+
+class Colour(enum.Enum):
+    RED = (1,)
+
+
+WHOLE = {
+    "class": Plain, "function": graph_of, "builtin": len, "method": [].append, "module": sys, "enum": Colour.RED,
+    "generator": (i for i in ()), "lock": threading.Lock(), "thread": threading.Thread(), "file": sys.stderr,
+    "object": object(), "iterator": iter([1]), "partial": functools.partial(len),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("value", WHOLE.values(), ids=WHOLE)
+def test_what_is_taken_as_a_whole(value):
+    assert parts(value) is None
+    assert tensors.copy_to_cpu([value])[0] is value
+    assert tensors.clone_tensors(value) is value
+
+
+def test_properties_and_hooks_of_a_class_are_not_called():
+    class Loud:
+        def refuse(self, *_):
+            raise AssertionError
+
+        __getattr__ = __setattr__ = __iter__ = __eq__ = __copy__ = __deepcopy__ = __getstate__ = refuse
+        __hash__ = None
+        shown = property(refuse)
+
+        def __init__(self):
+            object.__setattr__(self, "held", MARK)
+
+    new = Graph(Loud()).rebuilt(lambda leaf: 7)
+    assert new.held == 7
+
+
+def test_copies_of_an_output_without_torch():
+    output = {
+        "a": [1, {2}],
+        "b": deque([bytearray(b"x")]),
+        "c": array.array("d", [1.0]),
+        "d": memoryview(bytearray(4)),
+    }
+    copied = tensors.clone_tensors(output)
+    assert copied == output
+    output["a"][1].add(3)
+    output["b"][0][0] = 0
+    output["c"][0] = 9.0
+    output["d"][0] = 9
+    assert copied == {"a": [1, {2}], "b": deque([b"x"]), "c": array.array("d", [1.0]), "d": bytes(4)}
+
+
+def test_an_object_of_plain_values_is_recognised_by_identity():
+    label = Plain(name="cat", number=1)
+    assert tensors.copy_to_cpu([label])[0] is label
+    assert tensors.copy_to_cpu(Plain(names=["cat"])).names == ["cat"]
+
+
+def test_nan_in_plain_values():
+    nan = float("nan")
+    value = {"a": [nan, 1.0, 2], "b": (complex(nan, 0), "nan"), "c": Plain(x=nan), "d": Slots(1.0), "e": None}
+    assert tensors.count_nan(value) == (3, 6)
+
+
+def test_neither_library_is_imported():
+    code = (
+        "import sys; from pytest_infergate.instruments import tensors; from pytest_infergate.measure import output_checks;"
+        "value = {'a': [1.0, {2}]};"
+        "assert tensors.copy_to_cpu(value) == tensors.clone_tensors(value) == tensors.to_device(value, 'cpu') == value;"
+        "assert (tensors.count_nan(value), tensors.signature(value)) == ((0, 1), ());"
+        "assert output_checks.unsound_output_note([float('nan')], [1.0], 'cpu').code == 'nan-output';"
+        "assert output_checks.torch_state_note() is None and output_checks.gradients_note(value) is None;"
+        "assert not {'torch', 'numpy'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -14,7 +14,6 @@ import msgspec
 
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.values import Hardware, Note
-from pytest_infergate.devices.profiling import quiet
 from pytest_infergate.devices.visibility import BackendStatus, absence_reason
 from pytest_infergate.instruments.device import (
     CpuTimes,
@@ -25,6 +24,7 @@ from pytest_infergate.instruments.device import (
     Meter,
     Probes,
 )
+from pytest_infergate.instruments.profiling import quiet
 
 # Readable without nvidia-ml-py, which is optional.
 _NVIDIA_VERSION = Path("/proc/driver/nvidia/version")

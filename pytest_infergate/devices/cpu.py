@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.values import Hardware, Note
-from pytest_infergate.devices.profiling import quiet
 from pytest_infergate.instruments.device import (
     CpuTimes,
     DeviceAbsentError,
@@ -17,6 +16,7 @@ from pytest_infergate.instruments.device import (
     Meter,
     Probes,
 )
+from pytest_infergate.instruments.profiling import quiet
 
 
 class Cpu:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from pytest_infergate.core.domain.measurement import Peaks
 from pytest_infergate.instruments.device import Device, Probe, Probes
-from pytest_infergate.instruments.sampler import time_calls
+from pytest_infergate.instruments.timed_calls import time_calls
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -1,8 +1,4 @@
-"""The timed region, and sampling: blocks of the case interleaved with the reference workloads.
-
-The timed region contains two clock reads and the call (on an asynchronous device also one synchronisation):
-no attribute look-up, no Python wrapper, no allocation by infergate.
-"""
+"""Sampling: blocks of the case interleaved with the reference workloads."""
 
 from __future__ import annotations
 
@@ -14,6 +10,7 @@ from typing import NamedTuple
 
 from pytest_infergate.core.domain.stats import quantile_estimate
 from pytest_infergate.instruments.device import Device
+from pytest_infergate.instruments.timed_calls import time_calls
 
 # Length of a block of the case between two runs of the reference workloads; at least one call. The speed of a
 # shared machine changes within a second, so that the workloads must be close to the calls that they correct;
@@ -33,41 +30,6 @@ MIN_SAMPLING_SECONDS = 1.0
 # launches differ by more (17 to 23 % were measured on a shared machine), so that further calls in this
 # process add nothing.
 MEDIAN_PRECISION = 0.01
-
-
-def timed(call: Callable[[], object], clock: Callable[[], int], count: int) -> list[int]:
-    """Time `count` calls that are done when they return; return nanoseconds of each."""
-    times = [0] * count
-    for index in range(count):
-        start = clock()
-        call()
-        stop = clock()
-        times[index] = stop - start
-    return times
-
-
-def timed_synchronised(
-    call: Callable[[], object], clock: Callable[[], int], synchronize: Callable[[], None], count: int
-) -> list[int]:
-    """Time `count` calls on an asynchronous device, which is idle before each; return nanoseconds of each."""
-    times = [0] * count
-    synchronize()
-    for index in range(count):
-        start = clock()
-        call()
-        synchronize()
-        stop = clock()
-        times[index] = stop - start
-    return times
-
-
-def time_calls(call: Callable[[], object], device: Device, count: int) -> list[float]:
-    """Time `count` calls with the device synchronised before and after each; return seconds of each."""
-    if device.asynchronous:
-        nanoseconds = timed_synchronised(call, device.clock, device.synchronize, count)
-    else:
-        nanoseconds = timed(call, device.clock, count)
-    return [time / 1e9 for time in nanoseconds]
 
 
 class Samples(NamedTuple):
@@ -132,12 +94,18 @@ def _precise(calls: list[float], min_calls: int) -> bool:
 
 @contextmanager
 def quiet_collector() -> Iterator[None]:
-    """Collect garbage on entry and disable the collector until exit: a collection would be timed."""
-    enabled = gc.isenabled()
+    """Collect garbage on entry and disable the collector until exit: a collection would be timed.
+
+    All objects of before are frozen, so that a collection in between looks at new ones only.
+    """
+    enabled, frozen = gc.isenabled(), gc.get_freeze_count()
     gc.collect()
+    gc.freeze()
     gc.disable()
     try:
         yield
     finally:
+        if not frozen:
+            gc.unfreeze()
         if enabled:
             gc.enable()

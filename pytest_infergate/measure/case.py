@@ -7,15 +7,25 @@ from collections.abc import Callable, Iterator, Mapping
 from statistics import median
 from typing import Any, NamedTuple
 
+import msgspec
+
 from pytest_infergate.core.domain.measurement import Latency, Measurement, Memory, WarmUp
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.values import Note
 from pytest_infergate.instruments import cpu_contention
 from pytest_infergate.instruments.device import Device
-from pytest_infergate.instruments.sampler import Samples, quiet_collector, sample, time_calls
+from pytest_infergate.instruments.sampler import Samples, quiet_collector, sample
+from pytest_infergate.instruments.timed_calls import Arguments, RepeatedCall, time_calls
 from pytest_infergate.measure import memory, timing_guard
-from pytest_infergate.measure.counting import CountedCall, count_call, with_device_work, with_recount
+from pytest_infergate.measure.counting import (
+    CountedCall,
+    count_call,
+    uncounted_call,
+    with_device_work,
+    with_recount,
+)
 from pytest_infergate.measure.energy_window import EnergyReading, EnergyWorkload, measured_energy
+from pytest_infergate.measure.kept_tensors import KeptTensors
 from pytest_infergate.measure.passes import (
     MAX_PASS_CALLS,
     PASS_SECONDS,
@@ -27,6 +37,8 @@ from pytest_infergate.measure.passes import (
     latency_of,
     stream_times,
 )
+from pytest_infergate.measure.same_work import Observe, SameWork
+from pytest_infergate.measure.time_limit import TimeLimit
 from pytest_infergate.measure.torch_compile import Compilation
 from pytest_infergate.measure.warmup import warm_up
 
@@ -35,6 +47,8 @@ from pytest_infergate.measure.warmup import warm_up
 WARM_UP_SHARE = 0.3
 # Calls of the passes that synchronise each call. Their medians are shown without bounds.
 MAX_SYNCHRONISED_CALLS = 30
+# Calls that the counters of one repetition take at most.
+COUNTING_CALLS = 4
 # Page faults per call from which on they take a large part of the time. Activations that are mapped again in
 # some process launches and not in others made launches of identical code differ by 35 to 58 %.
 MANY_PAGE_FAULTS = 1000
@@ -65,6 +79,12 @@ class Subject(NamedTuple):
     threads: int | None = None
     settling: int = 0
     """Calls after the first until each call does the same work."""
+    arguments: Arguments | None = None
+    """What each call is given."""
+    observe: Observe | None = None
+    """Observes the work of a call; ``None`` if nothing can."""
+    unrepeatable: Note | None = None
+    """Why the call cannot be repeated, if that is known before."""
 
 
 class MeasuredSubject(NamedTuple):
@@ -75,6 +95,8 @@ class MeasuredSubject(NamedTuple):
     samples: tuple[float, ...] = ()
     """Seconds of each sampled call."""
     invalid: Note | None = None
+    last: Any = None
+    """What the last call returned; ``None`` if it was not kept."""
 
 
 def measure(
@@ -82,70 +104,47 @@ def measure(
 ) -> MeasuredSubject:
     """Measure one case: first call, counters, warm-up, sampling, separate passes.
 
-    Returns the figures with `notes` and its own notes. Exceptions of the call are passed on.
+    Returns the figures with `notes` and its own notes. Exceptions of the call are passed on, with the number
+    of the call. The time limit holds from the end of the first call on, and may be exceeded by one call.
     """
     memory.reset_host_peak()
     compilation = Compilation()
-    output, stream, cold_start = first_call(subject.call, device)
-    invalid = timing_guard.unfinished_output_note(output) or timing_guard.tracer_note()
-    if invalid is not None:
-        return MeasuredSubject(output, None, invalid=invalid)
-
-    timed = subject._replace(call=consumed(subject.call), from_host=None) if stream else subject
-    first_peak = memory.host_peak()
-    graphs = timing_guard.GraphCounter()
-    with quiet_collector():
-        # Counters come before the timing, because the number of calls until here is always the same: a model
-        # with state is counted in the same state in each run.
-        exact = count_case(timed.call, timed, device, compilation, effort.repetitions)
-        memory.reset_host_peak()
-        warmed = warm_up(timed.call, device, WARM_UP_SHARE * effort.max_seconds)
-        warm_up_graphs = graphs.since()
-        sampling = _sampling(timed, device, effort, warmed, cold_start)
-        latency = latency_of(sampling.samples.calls)
-        passes = _passes(timed, device, effort, latency)
-        if effort.repetitions > 1:
-            # Once more after the timing, which may have changed the state of the model.
-            exact = with_recount(exact, count_case(timed.call, timed, device, compilation))
-        streamed = (
-            stream_times(subject.call, device, effort.min_calls, effort.max_seconds) if stream else None
-        )
-        recompiled = timing_guard.recompiled_note(warm_up_graphs, graphs.since())
-        host_peak = max(filter(None, (first_peak, memory.host_peak())), default=None)
-    measurement = Measurement(
-        latency=latency,
-        throughput=passes.throughput,
-        cold_start=cold_start,
-        warm_up=warmed,
-        memory=case_memory(subject, exact, host_peak),
-        enqueue=passes.times.enqueue,
-        device_time=passes.times.device_time,
-        host_to_host=passes.host_to_host,
-        page_faults=sampling.page_faults,
-        stream=streamed,
-        reference_work=sampling.samples.reference_work,
-        counters=with_device_work(exact.counters, passes.times.totals),
-        threads=subject.threads,
-        contention=sampling.contention,
-        energy=passes.energy.energy,
-        notes=(*notes, *exact.notes, *_notes(warmed, sampling, passes)),
-    )
-    return MeasuredSubject(output, measurement, sampling.samples.calls, recompiled or passes.times.invalid)
+    work = SameWork(subject.observe, settling=bool(subject.settling))
+    call = RepeatedCall(subject.call, subject.arguments)
+    with call.counted_in_errors():
+        output, stream, cold_start = first_call(call, device, work)
+        invalid = subject.unrepeatable or timing_guard.unfinished_output_note(output)
+        invalid = invalid or timing_guard.tracer_note()
+        if invalid is not None:
+            return MeasuredSubject(output, None, invalid=invalid)
+        if stream:
+            subject, call.call = subject._replace(from_host=None), consumed(subject.call)
+        with quiet_collector():
+            course = _Course(subject, call, device, effort, work=work, compilation=compilation)
+            measurement, samples, invalid = course.run(cold_start, stream=stream)
+    if measurement is not None:
+        measurement = msgspec.structs.replace(measurement, notes=(*notes, *measurement.notes))
+    return MeasuredSubject(output, measurement, samples, invalid, work.last)
 
 
-def first_call(call: Callable[[], Any], device: Device) -> tuple[Any, bool, float]:
+def first_call(call: RepeatedCall, device: Device, work: SameWork) -> tuple[Any, bool, float]:
     """Call once; return the result, whether it was a stream, and the seconds until it was complete.
 
-    The result is a copy, or a list of copies: later calls may overwrite their memory.
+    The result is a copy, or a list of copies: later calls may overwrite its memory, and its arguments are
+    restored.
     """
-    device.synchronize()
-    begin = device.clock()
-    output = call()
-    stream = isinstance(output, Iterator)
-    if stream:
-        output = [_copied(item) for item in output]
-    device.synchronize()
-    seconds = (device.clock() - begin) / 1e9
+
+    def complete() -> tuple[Any, bool, float]:
+        device.synchronize()
+        begin = device.clock()
+        output = call()
+        stream = isinstance(output, Iterator)
+        if stream:
+            output = [_copied(item) for item in output]
+        device.synchronize()
+        return output, stream, (device.clock() - begin) / 1e9
+
+    output, stream, seconds = work.first_call(complete)
     return output if stream else _copied(output), stream, seconds
 
 
@@ -157,8 +156,175 @@ def _copied(output: Any) -> Any:
     return tensors.clone_tensors(output)
 
 
+class _Course:
+    """What follows the first call of a case, within its time limit."""
+
+    def __init__(
+        self,
+        subject: Subject,
+        call: RepeatedCall,
+        device: Device,
+        effort: Effort,
+        *,
+        work: SameWork,
+        compilation: Compilation,
+    ) -> None:
+        self.subject = subject
+        self.call = call
+        self.device = device
+        self.effort = effort
+        self.work = work
+        self.compilation = compilation
+        self.limit = TimeLimit(device.clock, effort.max_seconds)
+
+    def run(
+        self, cold_start: float, *, stream: bool
+    ) -> tuple[Measurement | None, tuple[float, ...], Note | None]:
+        """Return the figures, the sampled calls, and why the figures do not count."""
+        effort, device, call, limit = self.effort, self.device, self.call, self.limit
+        first_peak = memory.host_peak()
+        graphs = timing_guard.GraphCounter()
+        (seconds,) = time_calls(call, device, 1)
+        # Counters come before the timing, because the number of calls until here is always the same: a model
+        # with state is counted in the same state in each run.
+        exact = self.count(seconds)
+        memory.reset_host_peak()
+        kept = KeptTensors()
+        warmed = WarmUp(calls=1, seconds=seconds, steady=False)
+        if limit.allows(seconds, "the warm-up"):
+            warmed = warm_up(call, device, min(limit.left(), WARM_UP_SHARE * effort.max_seconds))
+        warm_up_graphs = graphs.since()
+        invalid = self.unequal_note(seconds)
+        if not self.compilation.counters():  # each graph keeps tensors
+            invalid = invalid or kept.note(warmed.calls)
+        if invalid is not None:
+            return None, (), invalid
+        sampling = self.sample(warmed, seconds, stream=stream)
+        latency = latency_of(sampling.samples.calls)
+        passes = self.passes(latency)
+        if effort.repetitions > 1 and limit.allows(COUNTING_CALLS * seconds, "the second count"):
+            # Once more after the timing, which may have changed the state of the model.
+            exact = with_recount(exact, count_case(call, self.subject, device, self.compilation))
+        streamed = None
+        if stream and limit.allows(seconds, "the times of items"):
+            calls = RepeatedCall(self.subject.call, self.subject.arguments)
+            streamed = stream_times(calls, device, effort.min_calls, effort.max_seconds)
+        recompiled = timing_guard.recompiled_note(warm_up_graphs, graphs.since())
+        invalid = recompiled or passes.times.invalid or self.unequal_note(seconds)
+        invalid = invalid or kept.note(sampling.samples.issued)
+        measurement = Measurement(
+            latency=latency,
+            throughput=passes.throughput,
+            cold_start=cold_start,
+            warm_up=warmed,
+            memory=case_memory(
+                self.subject, exact, max(filter(None, (first_peak, memory.host_peak())), default=None)
+            ),
+            enqueue=passes.times.enqueue,
+            device_time=passes.times.device_time,
+            host_to_host=passes.host_to_host,
+            page_faults=sampling.page_faults,
+            stream=streamed,
+            reference_work=sampling.samples.reference_work,
+            counters=with_device_work(exact.counters, passes.times.totals),
+            threads=self.subject.threads,
+            contention=sampling.contention,
+            energy=passes.energy.energy,
+            notes=(
+                *exact.notes,
+                *_notes(warmed, sampling, passes),
+                *filter(None, (limit.note(latency.mean),)),
+            ),
+        )
+        return measurement, sampling.samples.calls, invalid
+
+    def count(self, seconds: float) -> CountedCall:
+        """Count calls of `seconds` seconds as often as the effort and the time limit say."""
+        calls = self.effort.repetitions * COUNTING_CALLS + self.subject.settling
+        repetitions = self.effort.repetitions
+        if repetitions > 1 and not self.limit.allows(calls * seconds, "repeated counts"):
+            repetitions, calls = 1, COUNTING_CALLS + self.subject.settling
+        if not self.limit.allows(calls * seconds, "counters"):
+            return uncounted_call(self.device, self.subject.weights)
+        return count_case(self.call, self.subject, self.device, self.compilation, repetitions)
+
+    def unequal_note(self, seconds: float) -> Note | None:
+        """Check that calls do the same work, if there is time for a further one."""
+        if not self.limit.allows(seconds, "the check that calls do the same work"):
+            return None
+        return unequal_calls_note(self.call, self.work, self.compilation)
+
+    def later(self, seconds: float, *, stream: bool) -> float:
+        """Return how long the passes after the sampling take, if they make the fewest calls they can."""
+        passes = 1 + 2 * (self.device.asynchronous + (self.subject.from_host is not None)) + stream
+        calls = passes + 1 + COUNTING_CALLS * (self.effort.repetitions > 1)
+        return calls * seconds + passes * min(PASS_SECONDS, PASS_SHARE * self.effort.max_seconds)
+
+    def sample(self, warmed: WarmUp, seconds: float, *, stream: bool) -> _Sampling:
+        """Sample the call between two readings of page faults and processor time."""
+        subject, device, effort = self.subject, self.device, self.effort
+        reference_work = _reference_work(device)
+        faults, clocks = memory.page_faults(), device.cpu_times()
+        if self.limit.allows(seconds, "sampling"):
+            samples = sample(
+                self.call,
+                device,
+                reference_work,
+                expected=warmed.seconds / warmed.calls,
+                max_seconds=self.limit.left()
+                - min(self.later(seconds, stream=stream), self.limit.left() / 2),
+                min_calls=effort.min_calls,
+            )
+        else:
+            samples = Samples((warmed.seconds / warmed.calls,), 1, {})
+        faults_after, clocks_after = memory.page_faults(), device.cpu_times()
+        page_faults = None
+        if not device.asynchronous and faults is not None and faults_after is not None:
+            page_faults = (faults_after - faults) / samples.issued
+        return _Sampling(
+            samples,
+            page_faults=page_faults,
+            contention=cpu_contention.contention(clocks, clocks_after, subject.threads or 1),
+        )
+
+    def passes(self, latency: Latency) -> _Passes:
+        """Measure throughput, energy and the work of the device in passes of their own."""
+        subject, device, effort = self.subject, self.device, self.effort
+        usual = max(latency.p50.value, 1e-9)
+        seconds = min(PASS_SECONDS, PASS_SHARE * effort.max_seconds)
+        count = max(1, min(MAX_PASS_CALLS, round(seconds / usual)))
+        synchronised = min(count, MAX_SYNCHRONISED_CALLS)
+        throughput = subject.batch_size / max(latency.mean, 1e-9)
+        if self.limit.allows(count * usual, "the throughput of calls back to back"):
+            throughput = calls_per_second(self.call, device, count) * subject.batch_size
+        workload = EnergyWorkload(self.call, latency, subject.batch_size, subject.threads)
+        energy = measured_energy(workload, device, effort.max_seconds, requested=effort.energy)
+        times = AsynchronousTimes()
+        if device.asynchronous and self.limit.allows(synchronised * usual, "the work of the device"):
+            times = asynchronous_times(self.call, device, synchronised, effort.repetitions)
+        host_to_host = None
+        if subject.from_host is not None and self.limit.allows(synchronised * usual, "host to host"):
+            from_host = RepeatedCall(subject.from_host, subject.arguments)
+            from_host()  # pins and allocates what the first copy needs
+            host_to_host = median(time_calls(from_host, device, synchronised))
+        return _Passes(throughput, energy, times, host_to_host)
+
+
+def unequal_calls_note(call: RepeatedCall, work: SameWork, compilation: Compilation) -> Note | None:
+    """Call once more; return a note if calls do unequal work, or changed other arguments than before."""
+    if not call.prepare():
+        return Note(
+            code=NoteCode.WORK_CHANGED,
+            text="later calls changed arguments that the first ones had left as they were",
+            hint="copy the arguments inside the callable",
+        )
+    note = work.again(call)
+    # The operators of a compiled model are those that it was traced from.
+    return None if compilation.counters() else note
+
+
 def count_case(
-    call: Callable[[], object],
+    call: RepeatedCall,
     subject: Subject,
     device: Device,
     compilation: Compilation,
@@ -197,31 +363,6 @@ class _Sampling(NamedTuple):
     contention: float | None
 
 
-def _sampling(
-    subject: Subject, device: Device, effort: Effort, warmed: WarmUp, cold_start: float
-) -> _Sampling:
-    """Sample the call between two readings of page faults and processor time."""
-    reference_work = _reference_work(device)
-    faults, clocks = memory.page_faults(), device.cpu_times()
-    samples = sample(
-        subject.call,
-        device,
-        reference_work,
-        expected=warmed.seconds / warmed.calls,
-        max_seconds=max(0.0, effort.max_seconds - warmed.seconds - cold_start),
-        min_calls=effort.min_calls,
-    )
-    faults_after, clocks_after = memory.page_faults(), device.cpu_times()
-    page_faults = None
-    if not device.asynchronous and faults is not None and faults_after is not None:
-        page_faults = (faults_after - faults) / samples.issued
-    return _Sampling(
-        samples,
-        page_faults=page_faults,
-        contention=cpu_contention.contention(clocks, clocks_after, subject.threads or 1),
-    )
-
-
 def _reference_work(device: Device) -> Mapping[str, Callable[[], object]]:
     """Return the reference workloads after one run of each; none if the model left no memory for them."""
     try:
@@ -248,23 +389,6 @@ class _Passes(NamedTuple):
     times: AsynchronousTimes
     host_to_host: float | None
     """Median seconds from host memory to host memory."""
-
-
-def _passes(subject: Subject, device: Device, effort: Effort, latency: Latency) -> _Passes:
-    seconds = min(PASS_SECONDS, PASS_SHARE * effort.max_seconds)
-    count = max(1, min(MAX_PASS_CALLS, round(seconds / max(latency.p50.value, 1e-9))))
-    synchronised = min(count, MAX_SYNCHRONISED_CALLS)
-    throughput = calls_per_second(subject.call, device, count) * subject.batch_size
-    workload = EnergyWorkload(subject.call, latency, subject.batch_size, subject.threads)
-    energy = measured_energy(workload, device, effort.max_seconds, requested=effort.energy)
-    times = AsynchronousTimes()
-    if device.asynchronous:
-        times = asynchronous_times(subject.call, device, synchronised, effort.repetitions)
-    host_to_host = None
-    if subject.from_host is not None:
-        subject.from_host()  # pins and allocates what the first copy needs
-        host_to_host = median(time_calls(subject.from_host, device, synchronised))
-    return _Passes(throughput, energy, times, host_to_host)
 
 
 def _notes(warmed: WarmUp, sampling: _Sampling, passes: _Passes) -> Iterator[Note]:

@@ -17,6 +17,7 @@ from pytest_infergate.core.domain.places import collapse_places
 from pytest_infergate.core.domain.values import Note
 from pytest_infergate.instruments.device import Device, DeviceCounters, DeviceMemory
 from pytest_infergate.instruments.python_work import PYTHON, PythonWork, count_python
+from pytest_infergate.instruments.timed_calls import RepeatedCall
 from pytest_infergate.measure import memory, timing_guard
 from pytest_infergate.measure.seed import seed_all
 
@@ -38,7 +39,7 @@ class CountedCall(NamedTuple):
 
 
 def count_call(
-    call: Callable[[], object],
+    call: RepeatedCall,
     device: Device,
     *,
     compiled: Mapping[str, int],
@@ -56,19 +57,22 @@ def count_call(
     python = PythonWork()
     rounds: list[tuple[DeviceCounters, DeviceMemory, PythonWork]] = []
     totals: list[dict[str, int]] = []
+
+    def attempt(take: Callable[[RepeatedCall], _T], failed: Callable[[Note], _T], what: str) -> _T:
+        call.prepare()  # so that restoring the arguments is not counted
+        return _attempt(lambda: take(call), failed, what)
+
     for _ in range(repetitions):
         # A compiled model would show the operators that it was traced from, which it does not run any more.
         operators = (
             DeviceCounters(notes=(_COMPILED,))
             if compiled
-            else _attempt(lambda: device.count(call), lambda note: DeviceCounters(notes=(note,)), "operators")
+            else attempt(device.count, lambda note: DeviceCounters(notes=(note,)), "operators")
         )
-        allocated = _attempt(lambda: device.memory(call), lambda note: DeviceMemory(note=note), "memory")
+        allocated = attempt(device.memory, lambda note: DeviceMemory(note=note), "memory")
         # A call that was not counted once would not be counted the next time.
         if not skipped and python.note is None:
-            python = _attempt(
-                lambda: count_python(call), lambda note: PythonWork(note=note), "Python's own work"
-            )
+            python = attempt(count_python, lambda note: PythonWork(note=note), "Python's own work")
         counts = {**fixed, **operators.totals, **python.totals}
         if allocated.allocations is not None:
             counts["allocations"] = allocated.allocations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from pytest_infergate.core.domain.energy import estimated
@@ -11,6 +11,7 @@ from pytest_infergate.core.domain.measurement import Energy, Latency
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.values import Note
 from pytest_infergate.instruments.device import Device, DeviceState, Meter
+from pytest_infergate.instruments.timed_calls import RepeatedCall
 
 # Energy counters are updated every 20 to 100 ms: two seconds are known to 5 % or better.
 WINDOW_SECONDS: Final = 2.0
@@ -35,7 +36,7 @@ _READ_NVML = "NVIDIA boards are read through nvidia-ml-py: pip install 'pytest-i
 class EnergyWorkload(NamedTuple):
     """A call, and what is known about it."""
 
-    call: Callable[[], object]
+    call: RepeatedCall
     latency: Latency
     batch_size: int = 1
     threads: int | None = None
@@ -116,12 +117,12 @@ def _window(
     """Issue calls for the length of the window, then rest; ``None`` if the counter fails or is constant."""
     block = max(1, min(MAX_WINDOW_CALLS, round(READING_INTERVAL_SECONDS / max(load.latency.mean, 1e-9))))
     states: list[DeviceState] = []
-    _issue(load.call, _lead_calls(load.latency.mean))
+    load.call.issue(_lead_calls(load.latency.mean))
     device.synchronize()
     before, begin = _reading(meter), device.clock()
     after, calls, seconds = before, 0, 0.0
     while seconds < WINDOW_SECONDS and calls < MAX_WINDOW_CALLS:
-        _issue(load.call, block)
+        load.call.issue(block)
         # Before the synchronisation, while an accelerator still works through its queue.
         state = meter.state()
         if state is not None:
@@ -141,11 +142,6 @@ def _window(
         idle_watts=_idle_watts(device, meter),
     )
     return energy, states
-
-
-def _issue(call: Callable[[], object], count: int) -> None:
-    for _ in range(count):
-        call()
 
 
 def _idle_watts(device: Device, meter: Meter) -> float | None:

@@ -11,6 +11,7 @@ from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.stats import mean, quantile, quantile_estimate
 from pytest_infergate.core.domain.values import Note
 from pytest_infergate.instruments.device import Device
+from pytest_infergate.instruments.timed_calls import RepeatedCall, time_calls
 
 # Length of a pass: several calls of most models, and short beside the sampling.
 PASS_SECONDS = 0.3
@@ -53,28 +54,34 @@ def latency_of(times: tuple[float, ...]) -> Latency:
     )
 
 
-def calls_per_second(call: Callable[[], object], device: Device, count: int) -> float:
-    """Measure the rate of `count` calls issued back to back, with a single synchronisation at the end."""
+def calls_per_second(call: RepeatedCall, device: Device, count: int) -> float:
+    """Measure the rate of `count` calls issued back to back, with a single synchronisation at the end.
+
+    Calls that change their arguments are synchronised one by one, and the time in between is not counted.
+    """
+    if call.renew is not None:
+        return count / max(1e-9, sum(time_calls(call, device, count)))
     device.synchronize()
     begin = device.clock()
-    for _ in range(count):
-        call()
+    call.issue(count)
     device.synchronize()
     return count * 1e9 / max(1, device.clock() - begin)
 
 
-def asynchronous_times(
-    call: Callable[[], object], device: Device, count: int, repetitions: int
-) -> AsynchronousTimes:
+def asynchronous_times(call: RepeatedCall, device: Device, count: int, repetitions: int) -> AsynchronousTimes:
     """Time how long `count` calls take to return, and profile `repetitions` calls on the device."""
     times = []
     for _ in range(count):
+        call.prepare()
         device.synchronize()
         begin = device.clock()
         call()
         times.append(device.clock() - begin)
     device.synchronize()
-    profiled = [device.work(call) for _ in range(repetitions)]
+    profiled = []
+    for _ in range(repetitions):
+        call.prepare()
+        profiled.append(device.work(call))
     work = profiled[0]
     invalid = None
     if work is not None and not work.kernels:

@@ -17,8 +17,8 @@ from pytest_infergate.core.domain.values import Note
 from pytest_infergate.errors import InfergateError
 from pytest_infergate.instruments import tensors
 from pytest_infergate.measure.invocation import Invocation
-from pytest_infergate.measure.module_search import module_of, modules_within
-from pytest_infergate.measure.restore import contents_restored, module_restored, version
+from pytest_infergate.measure.module_search import held, module_of
+from pytest_infergate.measure.restore import KeptArguments, arguments_kept, module_restored
 from pytest_infergate.measure.weights import is_lazy, weight_bytes
 
 
@@ -32,24 +32,24 @@ class Placed(NamedTuple):
     call: Callable[[], Any]
     from_host: Callable[[], Any] | None
     """The same call including copies of inputs and outputs; `None` if nothing is copied."""
+    arguments: KeptArguments
+    """What each call is given."""
     weights: dict[str, int] | None
-    """Bytes of parameters and buffers by dtype; `None` for a plain callable, or if a module hides them."""
+    """Bytes that the target holds in tensors, by dtype; `None` if they are unknown."""
     moved: bool = False
     """Whether model and inputs were moved, so that an output elsewhere is due to the module itself."""
-    scripted: bool = False
-    """Whether it contains TorchScript, which is optimised during its first calls."""
+    unsettled: bool = False
+    """Whether its first calls do other work: TorchScript is optimised, and lazy modules are filled."""
     notes: tuple[Note, ...] = ()
-    spoiled: Callable[[], Note | None] = lambda: None
-    """Called after all calls; returns a note if they changed their own inputs."""
 
 
 @contextmanager
 def placed(invocation: Invocation, device: str | None, dtype: str | None = None) -> Iterator[Placed]:
     """Prepare a module, or a bound method or partial of one, on a device in eval and inference mode.
 
-    On exit the caller's module and tensors are restored (see `restore`). A plain callable is not changed:
-    nothing is moved and no mode is set. Raises `NotAnInstanceError` for a class of modules, which each call
-    would construct.
+    On exit the caller's module and arguments are restored (see `restore`). A plain callable is not changed:
+    nothing is moved and no mode is set; only its arguments are restored. Raises `NotAnInstanceError` for a
+    class of modules, which each call would construct.
     """
     target, args, kwargs = invocation
     if isinstance(target, type) and issubclass(target, torch.nn.Module):
@@ -59,19 +59,17 @@ def placed(invocation: Invocation, device: str | None, dtype: str | None = None)
         )
     module = module_of(target)
     if module is None or device is None:
-        yield _unchanged(invocation)
+        with arguments_kept(args, kwargs, _bound(target)) as arguments:
+            yield _unchanged(invocation, arguments)
         return
     kind = None if dtype is None else getattr(torch, dtype)
     own = module if kind is None and _can_be_restored(module, device) else _copied(module)
     entry = _with_module(target, own, device, kind)
     on_host = Invocation(entry, *tensors.to_device((args, kwargs), "cpu", kind))
     on_device = Invocation(entry, *tensors.to_device((args, kwargs), device, kind))
-    inputs = [*tensors.tensors(on_device[1:]), *tensors.tensors(_bound(entry))]
-    # Only the caller's own tensors are restored; copies on another device are not needed afterwards.
-    callers = {id(tensor) for tensor in tensors.tensors((args, kwargs, _bound(target)))}
-    versions = [(tensor, version(tensor)) for tensor in inputs]
     with (
-        contents_restored(tensor for tensor in inputs if id(tensor) in callers),
+        # Both are given to the call: containers without tensors are not copied to the device.
+        arguments_kept(args, kwargs, _bound(target), on_device[1:], _bound(entry)) as arguments,
         nullcontext() if own is not module else module_restored(module),
     ):
         _prepare(own, device, kind)
@@ -84,23 +82,23 @@ def placed(invocation: Invocation, device: str | None, dtype: str | None = None)
             yield Placed(
                 on_device.bound(),
                 None if torch.device(device).type == "cpu" else from_host,
-                weight_bytes(own),
+                arguments,
+                weight_bytes(held(own)),
                 moved=True,
-                scripted=_scripted(own),
-                spoiled=lambda: _changed_inputs(versions),
+                unsettled=_scripted(own) or any(map(is_lazy, own.modules())),
             )
 
 
-def _unchanged(invocation: Invocation) -> Placed:
+def _unchanged(invocation: Invocation, arguments: KeptArguments) -> Placed:
     """Return the call of a plain callable, with a note if a module inside of it is in training mode."""
     target = invocation.target
-    inside = list(modules_within(target, set()))
-    scripted = isinstance(target, torch.jit.ScriptFunction) or any(map(_scripted, inside))
+    found = held(target)
+    scripted = isinstance(target, torch.jit.ScriptFunction) or any(map(_scripted, found.modules))
     notes: tuple[Note, ...] = ()
-    if any(module.training for module in inside):
+    if any(module.training for module in found.modules):
         text = "a module inside the callable was in training mode"
         notes = (Note(code=NoteCode.TRAINING_MODE, text=text, hint="call .eval() on it before measuring"),)
-    return Placed(invocation.bound(), None, None, scripted=scripted, notes=notes)
+    return Placed(invocation.bound(), None, arguments, None, unsettled=scripted, notes=notes)
 
 
 def _with_module(
@@ -166,13 +164,3 @@ def _is_on(module: torch.nn.Module, device: str) -> bool:
     state = [*module.parameters(), *module.buffers()]
     expected = torch.device(device)
     return bool(state) and all(tensors.same_device(tensor.device, expected) for tensor in state)
-
-
-def _changed_inputs(versions: list[tuple[torch.Tensor, int | None]]) -> Note | None:
-    if all(version(tensor) == before for tensor, before in versions):
-        return None
-    return Note(
-        code=NoteCode.INPUTS_CHANGED,
-        text="the model changed its inputs in place, so that each call computed with the previous result",
-        hint="clone them inside the model, or measure a callable that creates them in each call",
-    )

@@ -7,7 +7,7 @@ from statistics import median
 
 from pytest_infergate.core.domain.measurement import WarmUp
 from pytest_infergate.instruments.device import Device
-from pytest_infergate.instruments.sampler import time_calls
+from pytest_infergate.instruments.timed_calls import time_calls
 
 MIN_WARM_UP_CALLS = 3
 # Two windows of half of this are the least that can agree.

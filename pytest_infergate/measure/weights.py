@@ -3,37 +3,84 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
+from torch._subclasses import FakeTensor
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-from pytest_infergate.instruments import tensors
+from pytest_infergate.measure.module_search import Held
 
 
-def weight_bytes(module: torch.nn.Module) -> dict[str, int] | None:
-    """Return the bytes of parameters and buffers by dtype, shared ones once; `None` if a module hides some.
+def weight_bytes(found: Held) -> dict[str, int] | None:
+    """Return the bytes of memory that tensors hold, by dtype; `None` if they are unknown.
 
-    Quantised modules hide their packed weights, and lazy modules all weights until their first call.
+    Memory counts once, whether several tensors share it or one is expanded, and whole if a tensor shows a
+    part of it. Unknown are packed weights, layouts without a storage, lazy modules before their first call,
+    and callables without any module or tensor.
     """
-    parts = list(module.modules())
-    if any(is_lazy(part) for part in parts):
+    if not found.complete or not (found.modules or found.tensors):
         return None
-    plain = [part for part in parts if not isinstance(part, torch.jit.ScriptModule)]
-    if any(isinstance(value, torch.ScriptObject) for part in plain for value in vars(part).values()):
+    if any(torch.nn.parameter.is_lazy(tensor) for tensor in found.tensors):
         return None
-    distinct = {_identity(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
+    spans: list[_Span] = []
+    for tensor in found.tensors:
+        own = [_span(part) for part in _parts(tensor)]
+        spans += filter(None, own)
+        if None in own:
+            return None
     sizes: Counter[str] = Counter()
-    for tensor in distinct.values():
-        sizes[str(tensor.dtype).removeprefix("torch.")] += tensors.size_bytes(tensor)
+    reached: dict[object, int] = {}
+    # In the order of addresses, so that memory which overlaps counts once.
+    for span in sorted(spans, key=lambda span: span.start):
+        begin = max(span.start, reached.get(span.memory, 0))
+        reached[span.memory] = max(begin, span.end)
+        sizes[span.dtype] += reached[span.memory] - begin
     return dict(sorted(sizes.items()))
 
 
-def _identity(tensor: torch.Tensor) -> object:
-    """Return a key that is equal for tensors of the same memory, whether they are one object or two."""
+class _Span(NamedTuple):
+    """A piece of memory."""
+
+    memory: object
+    """The device, or the storage itself if it has no address."""
+    start: int
+    end: int
+    dtype: str
+
+
+def _parts(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Yield the tensors that a tensor consists of: itself, or its values and indices, or those it wraps."""
+    if is_traceable_wrapper_subclass(tensor):
+        names, _ = tensor.__tensor_flatten__()
+        for name in names:
+            yield from _parts(getattr(tensor, name))
+    elif tensor.layout is torch.sparse_coo:
+        yield from (tensor._indices(), tensor._values())  # noqa: SLF001 - values() requires a coalesced tensor
+    elif tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
+        yield from (tensor.crow_indices(), tensor.col_indices(), tensor.values())
+    elif tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
+        yield from (tensor.ccol_indices(), tensor.row_indices(), tensor.values())
+    else:
+        yield tensor
+        if tensor.is_quantized and "channel" in str(tensor.qscheme()):
+            yield from (tensor.q_per_channel_scales(), tensor.q_per_channel_zero_points())
+
+
+def _span(tensor: torch.Tensor) -> _Span | None:
+    """Return the memory of a tensor; `None` if it is unknown."""
+    dtype = str(tensor.dtype).removeprefix("torch.")
     try:
-        pointer = 0 if tensor.is_nested else tensor.data_ptr()
-    except RuntimeError:  # sparse tensors
-        pointer = 0
-    return (tensor.device, pointer, tensor.shape, tensor.stride()) if pointer else id(tensor)
+        storage = tensor.untyped_storage()
+        size, start = storage.nbytes(), 0 if isinstance(tensor, FakeTensor) else storage.data_ptr()
+    except (NotImplementedError, RuntimeError):  # opaque layouts, such as that of oneDNN
+        return None
+    if start or not size:
+        return _Span(tensor.device, start, start + size, dtype)
+    if tensor.is_meta or isinstance(tensor, FakeTensor):  # without memory, but of a known size
+        return _Span(storage._cdata, 0, size, dtype)  # noqa: SLF001 - has no public name
+    return None  # a class that keeps its data elsewhere
 
 
 def is_lazy(module: torch.nn.Module) -> bool:

@@ -38,6 +38,7 @@ def prepared(case: Case, device: Device, invocation: Invocation) -> Iterator[tup
     import torch
 
     from pytest_infergate.measure import placement
+    from pytest_infergate.measure.observed_work import observed
 
     with placement.placed(invocation, device.torch_name, case.dtype) as placed:
         yield (
@@ -47,7 +48,10 @@ def prepared(case: Case, device: Device, invocation: Invocation) -> Iterator[tup
                 batch_size=case.batch_size,
                 weights=placed.weights,
                 threads=torch.get_num_threads(),
-                settling=SETTLING_CALLS if placed.scripted else 0,
+                settling=SETTLING_CALLS if placed.unsettled else 0,
+                arguments=placed.arguments,
+                unrepeatable=placed.arguments.consumed_note(),
+                observe=observed,
             ),
             placed,
         )
@@ -67,12 +71,11 @@ def measure_invocation(case: Case, device: Device, effort: Effort, invocation: I
         measured = measure(subject, device, effort, before)
         measurement, invalid = measured.measurement, measured.invalid
         if invalid is None:
-            streamed = measurement is not None and measurement.stream is not None
-            last = measured.output if streamed else placed.call()
+            last = measured.output if measured.last is None else measured.last
             # The output of a module that was moved may be on another device, if the module moves it.
             device_name = None if placed.moved else device.torch_name
             invalid = output_checks.unsound_output_note(measured.output, last, device_name)
-        after = filter(None, (output_checks.gradients_note(measured.output), placed.spoiled()))
+        after = filter(None, (output_checks.gradients_note(measured.output), placed.arguments.changed_note()))
         if measurement is not None:
             measurement = msgspec.structs.replace(measurement, notes=(*measurement.notes, *after))
     return MeasuredSubject(tensors.copy_to_cpu(measured.output), measurement, measured.samples, invalid)
@@ -87,7 +90,8 @@ def run_once(invocation: Invocation) -> Any:
     from pytest_infergate.measure import placement
 
     with placement.placed(invocation, "cpu") as placed:
-        output = _collected(placed.call())
+        # Copied before the arguments and buffers are restored, with which it may share memory.
+        output = tensors.clone_tensors(_collected(placed.call()))
     return tensors.copy_to_cpu(output)
 
 

@@ -12,11 +12,20 @@ from typing import Final
 from pytest_infergate.core.domain.launch_times import GpuState
 from pytest_infergate.core.domain.measurement import Counters, Measurement, Memory, WarmUp
 from pytest_infergate.instruments.device import Device
-from pytest_infergate.instruments.sampler import time_calls
+from pytest_infergate.instruments.timed_calls import RepeatedCall, time_calls
 from pytest_infergate.measure import memory, timing_guard
-from pytest_infergate.measure.case import MeasuredSubject, Subject, case_memory, count_case, first_call
+from pytest_infergate.measure.case import (
+    MeasuredSubject,
+    Subject,
+    case_memory,
+    count_case,
+    first_call,
+    unequal_calls_note,
+)
 from pytest_infergate.measure.counting import CountedCall
+from pytest_infergate.measure.kept_tensors import KeptTensors
 from pytest_infergate.measure.passes import consumed, latency_of
+from pytest_infergate.measure.same_work import SameWork
 from pytest_infergate.measure.torch_compile import Compilation
 from pytest_infergate.paired.channel import WorkerChannel
 from pytest_infergate.paired.protocol import (
@@ -61,26 +70,36 @@ class Serving:
 
         Exceptions of the model pass through; the report of the test carries them to the run.
         """
+        call = RepeatedCall(subject.call, subject.arguments)
+        with call.counted_in_errors():
+            return self._serve(subject, call, device)
+
+    def _serve(self, subject: Subject, call: RepeatedCall, device: Device) -> MeasuredSubject:
         compilation = Compilation()
+        work = SameWork(subject.observe, settling=bool(subject.settling))
         # The outputs that are compared are those of this call, from the same seed on both sides.
-        output, stream, cold_start = first_call(subject.call, device)
-        invalid = timing_guard.unfinished_output_note(output) or timing_guard.tracer_note()
+        output, stream, cold_start = first_call(call, device, work)
+        invalid = subject.unrepeatable or timing_guard.unfinished_output_note(output)
+        invalid = invalid or timing_guard.tracer_note()
         if invalid is not None:
             self.channel.send(CaseInvalid(invalid))
             return MeasuredSubject(output, None, invalid=invalid)
-        call = consumed(subject.call) if stream else subject.call
+        if stream:
+            call.call = consumed(subject.call)
         self.channel.send(Ready())
         blocks = TimedBlocks(call, device)
-        exact = None
+        exact, changed = None, None
         # A collection in the middle of a block would be timed with it.
         gc.collect()
         gc.freeze()
         gc.disable()
+        kept = KeptTensors()
         try:
             for command in self._commands():
                 match command:
                     case CountWork():
                         exact = count_case(call, subject, device, compilation)
+                        changed = unequal_calls_note(call, work, compilation)
                         self.channel.send(WorkCounted())
                     case KeepOutput():
                         parity.keep(output, command.path)
@@ -95,6 +114,14 @@ class Serving:
         finally:
             gc.enable()  # frozen objects stay frozen: collections of the next case have less to look through
         measurement = _measurement(blocks, exact, subject, cold_start) if blocks.times else None
+        if exact is not None:
+            changed = (
+                changed
+                or unequal_calls_note(call, work, compilation)
+                or kept.note(blocks.warmed + len(blocks.times))
+            )
+        if changed is not None:
+            self.channel.send(CaseInvalid(changed))
         self.channel.send(SideMeasured(measurement))
         return MeasuredSubject(output, measurement, tuple(blocks.times))
 

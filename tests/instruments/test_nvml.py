@@ -289,7 +289,7 @@ def test_the_meter_of_a_real_board_moves_with_its_work():
     from pytest_infergate.core.domain.energy import watts
     from pytest_infergate.devices.accelerator import AcceleratorKind
     from pytest_infergate.instruments.peak_rates import peaks
-    from pytest_infergate.instruments.sampler import time_calls
+    from pytest_infergate.instruments.timed_calls import time_calls
     from pytest_infergate.measure.case import latency_of
     from pytest_infergate.measure.energy_window import EnergyWorkload, measured_energy
 

@@ -3,14 +3,8 @@ import gc
 import pytest
 
 from pytest_infergate.instruments import sampler
-from pytest_infergate.instruments.sampler import (
-    quiet_collector,
-    sample,
-    time_calls,
-    timed,
-    timed_synchronised,
-)
-from pytest_infergate.testing import FakeClock, FakeDevice
+from pytest_infergate.instruments.sampler import quiet_collector, sample
+from pytest_infergate.testing import FakeDevice
 
 
 class Model:
@@ -49,26 +43,6 @@ def sampled(model, expected=None, max_seconds=10.0, min_calls=0, reference_work=
         max_seconds=max_seconds,
         min_calls=min_calls,
     )
-
-
-def test_times_each_call():
-    clock = FakeClock()
-    times = iter([0.25, 0.5, 1.0])
-    assert timed(lambda: clock.advance(next(times)), clock, 3) == [250_000_000, 500_000_000, 1_000_000_000]
-
-
-def test_an_asynchronous_call_is_timed_until_its_work_is_done():
-    device = FakeDevice(asynchronous=True, enqueue=0.001)
-    device.spend(5.0)  # still going on when timing begins
-    times = timed_synchronised(lambda: device.spend(0.5), device.clock, device.synchronize, 3)
-    assert times == [501_000_000] * 3
-
-
-def test_time_calls_picks_by_device():
-    assert time_calls(Model(FakeDevice(), 0.5), FakeDevice(), 2) == [0.0, 0.0]  # on another clock
-    for asynchronous in (False, True):
-        device = FakeDevice(asynchronous=asynchronous, enqueue=0.0)
-        assert time_calls(Model(device, 0.5), device, 2) == [0.5, 0.5]
 
 
 def test_a_block_begins_with_every_reference_workload(device):

@@ -303,7 +303,7 @@ def test_a_stream_without_an_item_is_timed_to_its_end(device):
 
 def test_items_of_a_stream_are_awaited_on_an_asynchronous_device(accelerator):
     # What is queued after the last item of one call is not the first item of the next.
-    run = measure(Subject(streaming(accelerator, 0.05, 0.01, 3, end=5.0)), accelerator, Effort(60))
+    run = measure(Subject(streaming(accelerator, 0.05, 0.01, 3, end=5.0)), accelerator, Effort(120))
     assert run.measurement.stream.first_item.p50.value == pytest.approx(0.0501)
     assert run.measurement.stream.between_items.p50.value == pytest.approx(0.0101)
     assert run.measurement.latency.p50.value == pytest.approx(5.0701)

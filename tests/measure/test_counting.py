@@ -8,6 +8,7 @@ from pytest_infergate.core.domain.measurement import OperatorWork
 from pytest_infergate.core.domain.values import Note
 from pytest_infergate.instruments import python_work
 from pytest_infergate.instruments.device import DeviceCounters, DeviceMemory
+from pytest_infergate.instruments.timed_calls import RepeatedCall
 from pytest_infergate.measure import counting, timing_guard
 from pytest_infergate.measure.counting import count_call, varying_counters, with_device_work, with_recount
 from pytest_infergate.testing import FakeDevice
@@ -24,7 +25,9 @@ def device():
 
 
 def take(device, call=lambda: None, compiled=None, weights=None, repetitions=1):
-    return count_call(call, device, compiled=compiled or {}, weights=weights, repetitions=repetitions)
+    return count_call(
+        RepeatedCall(call), device, compiled=compiled or {}, weights=weights, repetitions=repetitions
+    )
 
 
 def test_the_counters_of_a_module(device):

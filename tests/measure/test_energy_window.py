@@ -7,6 +7,7 @@ import pytest
 from pytest_infergate.core.domain.measurement import Energy
 from pytest_infergate.core.domain.values import Hardware
 from pytest_infergate.instruments.device import DeviceState, Meter
+from pytest_infergate.instruments.timed_calls import RepeatedCall
 from pytest_infergate.measure import energy_window, timing_guard
 from pytest_infergate.measure.case import Effort, Subject, latency_of, measure
 from pytest_infergate.measure.energy_window import EnergyWorkload, measured_energy, seconds_needed
@@ -31,7 +32,7 @@ def bare(monkeypatch):
 
 
 def load(device, seconds=0.010, **fields):
-    return EnergyWorkload(lambda: device.spend(seconds), latency_of((seconds,) * 10), **fields)
+    return EnergyWorkload(RepeatedCall(lambda: device.spend(seconds)), latency_of((seconds,) * 10), **fields)
 
 
 def codes(found):
@@ -75,7 +76,10 @@ def test_a_call_longer_than_the_window_is_one(device):
 def test_calls_warm_the_power_up_before_the_window(device):
     calls = []
     found = measured_energy(
-        load(device)._replace(call=lambda: calls.append(device.spend(0.010))), device, 10, requested=True
+        load(device)._replace(call=RepeatedCall(lambda: calls.append(device.spend(0.010)))),
+        device,
+        10,
+        requested=True,
     )
     assert len(calls) == found.energy.calls + 30
 

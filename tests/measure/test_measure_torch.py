@@ -252,5 +252,5 @@ def test_a_real_model_without_the_network():
         first = ready.call().clone()
         ready.call()
         assert ready.weights["float32"] > 0
-        assert ready.scripted
+        assert ready.unsettled
     assert first.shape == (1, 1)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from pytest_infergate.instruments.timed_calls import RepeatedCall
 from pytest_infergate.measure import passes
 from pytest_infergate.measure.passes import (
     asynchronous_times,
@@ -36,18 +37,18 @@ def streaming(device, *seconds):
 
 
 def test_the_device_is_synchronised_once_for_all_calls(device, accelerator):
-    assert calls_per_second(lambda: device.spend(0.01), device, 10) == pytest.approx(100)
+    assert calls_per_second(RepeatedCall(lambda: device.spend(0.01)), device, 10) == pytest.approx(100)
     # Ten calls are queued in 10 ms, and work for 100 ms after the first was queued.
-    rate = calls_per_second(lambda: accelerator.spend(0.01), accelerator, 10)
+    rate = calls_per_second(RepeatedCall(lambda: accelerator.spend(0.01)), accelerator, 10)
     assert rate == pytest.approx(10 / 0.101)
 
 
 def test_calls_without_time_have_a_finite_rate(device):
-    assert calls_per_second(lambda: None, device, 3) == 3e9
+    assert calls_per_second(RepeatedCall(lambda: None), device, 3) == 3e9
 
 
 def test_an_asynchronous_call_has_a_time_to_enqueue_and_one_on_the_device(accelerator):
-    times = asynchronous_times(lambda: accelerator.spend(0.01), accelerator, 5, 2)
+    times = asynchronous_times(RepeatedCall(lambda: accelerator.spend(0.01)), accelerator, 5, 2)
     assert times.enqueue == pytest.approx(0.001)
     assert times.device_time == pytest.approx(0.011)
     assert [total["kernel_launches"] for total in times.totals] == [1, 1]
@@ -55,9 +56,9 @@ def test_an_asynchronous_call_has_a_time_to_enqueue_and_one_on_the_device(accele
 
 
 def test_a_call_without_kernels_is_invalid_and_an_unobserved_one_is_not(accelerator, monkeypatch):
-    assert asynchronous_times(lambda: None, accelerator, 1, 1).invalid.code == "no-kernel"
+    assert asynchronous_times(RepeatedCall(lambda: None), accelerator, 1, 1).invalid.code == "no-kernel"
     monkeypatch.setattr(accelerator, "work", lambda call: None)
-    times = asynchronous_times(lambda: accelerator.spend(0.01), accelerator, 1, 3)
+    times = asynchronous_times(RepeatedCall(lambda: accelerator.spend(0.01)), accelerator, 1, 3)
     assert (times.invalid, times.device_time, times.totals, times.unobserved) == (None, None, (), True)
 
 

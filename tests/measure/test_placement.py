@@ -226,36 +226,36 @@ def test_packed_weights_are_hidden_and_not_zero():
 # Inputs
 
 
-def test_inputs_that_the_model_changes_are_noted_and_put_back():
-    class Halves(nn.Module):
-        def forward(self, x, *, more):
-            return x.mul_(0.5) + more.add_(1)
+class Halves(nn.Module):
+    def forward(self, x, *, more):
+        return x.mul_(0.5) + more.add_(1)
 
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda x, m: ((Halves(), (x,), {"more": m})), lambda x, m: (functools.partial(Halves(), x, more=m),)],
+)
+def test_inputs_that_the_model_changes_are_the_same_in_each_call_and_noted(make):
     x, more = torch.ones(2), torch.zeros(2)
-    with placed(Invocation(Halves(), (x,), {"more": more}), "cpu") as ready:
-        assert ready.spoiled() is None
+    with placed(Invocation(*make(x, more)), "cpu") as ready:
+        for _ in range(3):
+            assert ready.arguments.changed_note() is None
+            assert ready.call().tolist() == [1.5, 1.5]
+            ready.arguments.restore()
         ready.call()
-        note = ready.spoiled()
-    assert note.code == "inputs-changed"
+        ready.arguments.settle()
+        assert ready.arguments.changed_note().code == "inputs-changed"
     assert (x.tolist(), more.tolist()) == ([1, 1], [0, 0])
-
-
-def test_inputs_bound_by_a_partial_too():
-    class Halves(nn.Module):
-        def forward(self, x):
-            return x.mul_(0.5)
-
-    x = torch.ones(2)
-    _, ready = run(functools.partial(Halves(), x))
-    assert ready.spoiled().code == "inputs-changed"
-    assert x.tolist() == [1, 1]
 
 
 def test_inputs_that_stay_are_not_noted():
     with torch.inference_mode():
         made_there = torch.ones(1, 2)
-    for x in (torch.ones(1, 2), made_there):
-        assert run(Asks(2, 2), x, calls=2)[1].spoiled() is None
+    for x in (torch.ones(1, 2), made_there, torch.full((1, 2), float("nan"))):
+        with placed(Invocation(Asks(2, 2), (x,)), "cpu") as ready:
+            ready.call()
+            assert ready.arguments.settle()
+        assert ready.arguments.changed_note() is None
 
 
 # Modules that cannot be put back are copied

@@ -175,8 +175,8 @@ def test_counting_an_eager_model_needs_no_compiler(monkeypatch):
 @pytest.mark.nightly
 def test_counting_an_eager_model_loads_no_compiler():
     lines = (
-        "import sys; sys.path[:0] = sys.argv[1:]; import test_compiler;"
-        "test_compiler.count_eager_models(); print('torch._dynamo' in sys.modules)"
+        "import sys; sys.path[:0] = sys.argv[1:]; import test_torch_compile;"
+        "test_torch_compile.count_eager_models(); print('torch._dynamo' in sys.modules)"
     )
     arguments = [
         sys.executable,

@@ -49,9 +49,9 @@ def measured(model, *args, device=None, dtype=None):
             device.spend(1.0)  # so long that there are few calls
             return ready.call()
 
-        settling = SETTLING_CALLS if ready.scripted else 0
+        settling = SETTLING_CALLS if ready.unsettled else 0
         subject = Subject(call, weights=ready.weights, threads=torch.get_num_threads(), settling=settling)
-        return measure(subject, device, Effort(1, repetitions=REPETITIONS))
+        return measure(subject, device, Effort(20, repetitions=REPETITIONS))
 
 
 def counters(model, *args, **options):

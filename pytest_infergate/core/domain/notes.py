@@ -16,6 +16,7 @@ class NoteCode(str, Enum):
 
     ACCEPTED = "accepted"
     ACCURACY = "accuracy"
+    ARGUMENT_CONSUMED = "argument-consumed"
     ASSUMED_INSTANCE = "assumed-instance"
     BASE_COLLECTION = "base-collection"
     BASE_ENDED = "base-ended"
@@ -80,6 +81,7 @@ class NoteCode(str, Enum):
     SKIPPED = "skipped"
     SPOT_DROPPED = "spot-dropped"
     STORED_TIMING_IS_COARSE = "stored-timing-is-coarse"
+    TENSORS_KEPT = "tensors-kept"
     TEST_FAILED = "test-failed"
     THROTTLED = "throttled"
     TIME_LIMIT = "time-limit"
@@ -93,6 +95,7 @@ class NoteCode(str, Enum):
     UNPRICED = "unpriced"
     UNSTABLE_ID = "unstable-id"
     VARIES = "varies"
+    WORK_CHANGED = "work-changed"
     WRONG_DEVICE = "wrong-device"
 
 
@@ -109,6 +112,9 @@ MEANINGS: Mapping[NoteCode, NoteMeaning] = MappingProxyType(
         NoteCode.ACCURACY: NoteMeaning(
             "The model runs in another dtype than it was given in; its accuracy is not checked here.",
             "Assert the accuracy in the test.",
+        ),
+        NoteCode.ARGUMENT_CONSUMED: NoteMeaning(
+            "An argument is an iterator, which the first call exhausts.", "Pass a list."
         ),
         NoteCode.ASSUMED_INSTANCE: NoteMeaning(
             "The instance type is inferred from the hardware class.",
@@ -188,8 +194,8 @@ MEANINGS: Mapping[NoteCode, NoteMeaning] = MappingProxyType(
             "Record a baseline on this machine with --infer-save.",
         ),
         NoteCode.INPUTS_CHANGED: NoteMeaning(
-            "The model changes its inputs in place, so that each call computes with the result of the last.",
-            "Clone the inputs inside the model.",
+            "The call changes its arguments. They are restored before each call, outside of the measured time.",
+            "Copy the arguments inside the model.",
         ),
         NoteCode.INSTANCE_MEMORY: NoteMeaning("The instance has less memory than the deployment takes."),
         NoteCode.LATENCY_UNREADABLE: NoteMeaning(
@@ -276,6 +282,10 @@ MEANINGS: Mapping[NoteCode, NoteMeaning] = MappingProxyType(
             "Stored baselines can only show large slowdowns on this machine.",
             "Compare with --infer-against=REV.",
         ),
+        NoteCode.TENSORS_KEPT: NoteMeaning(
+            "Each call leaves tensors in memory, which grows until it is full.",
+            "Clear the list or cache that keeps them inside the callable.",
+        ),
         NoteCode.TEST_FAILED: NoteMeaning("The test itself failed.", "Fix the test first."),
         NoteCode.THROTTLED: NoteMeaning(
             "The clock of the accelerator was throttled.", "Run again once it has cooled down."
@@ -311,6 +321,10 @@ MEANINGS: Mapping[NoteCode, NoteMeaning] = MappingProxyType(
             "Give its parameters ids that are the same in every process.",
         ),
         NoteCode.VARIES: NoteMeaning("Counters change from call to call and are not gated."),
+        NoteCode.WORK_CHANGED: NoteMeaning(
+            "Calls with the same arguments did not do the same work.",
+            "Clear what the model keeps of a call; or call it once before infer.",
+        ),
         NoteCode.WRONG_DEVICE: NoteMeaning(
             "The output is not on the device of the case.",
             "Place the model and its inputs on the device of the case.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 # The profiling executor of TorchScript observes the first call and rewrites the graph in the second. Counted
 # before, such a model would have other counters than in its later calls.
 SETTLING_CALLS = 2
+Course = Callable[[Subject, Device, Effort, tuple[Note, ...]], MeasuredSubject]
+"""What is done with a case after it is prepared: measuring, or counting only."""
 
 
 def out_of_memory_note(error: Exception, case: Case) -> Note:
@@ -57,18 +59,20 @@ def prepared(case: Case, device: Device, invocation: Invocation) -> Iterator[tup
         )
 
 
-def measure_invocation(case: Case, device: Device, effort: Effort, invocation: Invocation) -> MeasuredSubject:
-    """Measure a case, with notes on what makes its figures doubtful or invalid."""
+def measure_invocation(
+    case: Case, device: Device, effort: Effort, invocation: Invocation, course: Course = measure
+) -> MeasuredSubject:
+    """Take a case through `course`, with notes on what makes its figures doubtful or invalid."""
     # A suite without torch is measured without importing it.
     if "torch" not in sys.modules:
-        return measure(Subject(invocation.bound(), batch_size=case.batch_size), device, effort)
+        return course(Subject(invocation.bound(), batch_size=case.batch_size), device, effort, ())
 
     from pytest_infergate.instruments import tensors
     from pytest_infergate.measure import output_checks
 
     with prepared(case, device, invocation) as (subject, placed):
         before = (*placed.notes, *filter(None, (output_checks.torch_state_note(),)))
-        measured = measure(subject, device, effort, before)
+        measured = course(subject, device, effort, before)
         measurement, invalid = measured.measurement, measured.invalid
         if invalid is None:
             last = measured.output if measured.last is None else measured.last

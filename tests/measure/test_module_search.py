@@ -1,4 +1,6 @@
+import collections
 import functools
+import types
 
 import pytest
 
@@ -8,7 +10,8 @@ pytestmark = pytest.mark.torch
 if True:  # after the skip
     from torch import nn
 
-    from pytest_infergate.measure.module_search import module_of
+    from pytest_infergate.measure import module_search
+    from pytest_infergate.measure.module_search import held, module_of
 
 
 @pytest.mark.parametrize(
@@ -30,3 +33,200 @@ def test_the_module_behind_a_target(target):
 @pytest.mark.parametrize("target", [len, max, nn.Linear, lambda x: x, "text".join, None, 3])
 def test_no_module(target):
     assert module_of(target) is None
+
+
+MODEL, OTHER = nn.Linear(2, 2), nn.Linear(3, 3)
+TABLE = torch.zeros(5)
+NAMESPACE = types.SimpleNamespace(model=MODEL)
+LIBRARY = types.ModuleType("library")
+LIBRARY.model, LIBRARY.other = MODEL, OTHER
+
+
+class Inner:
+    def __init__(self, model):
+        self.model = model
+
+    def run(self, x):
+        return self.model(x)
+
+
+class Service:
+    kind = nn.Linear
+
+    def __init__(self, model):
+        self.inner = {"de": [Inner(model)]}
+
+    def __call__(self, x):
+        return self.inner["de"][0].run(x)
+
+    def by_global(self, x):
+        return self._other(MODEL(x))
+
+    def _other(self, x):
+        return [*(OTHER(item) + 1 for item in x)]
+
+
+class Slotted:
+    __slots__ = ("model",)
+
+    def __init__(self, model):
+        self.model = model
+
+    def predict(self, x):
+        return self.model(x)
+
+
+class Shared:
+    model = MODEL
+
+    @classmethod
+    def by_class(cls, x):
+        return cls.model(x)
+
+    @staticmethod
+    def by_name(x):
+        return Shared.model(x)
+
+    def by_self(self, x):
+        return self.model(x)
+
+
+class Local(Shared):
+    pass
+
+
+def helper(x):
+    return MODEL(x)
+
+
+def decorated(function):
+    @functools.wraps(function)
+    def wrapper(*args):
+        return function(*args)
+
+    return wrapper
+
+
+@functools.cache
+def cached():
+    return next(iter([MODEL]))
+
+
+@functools.lru_cache(maxsize=2)
+def cached_service(name):
+    return Inner(globals()["MODEL"])
+
+
+SERVICE = Service(MODEL)
+
+
+def found(target):
+    return set(held(target).modules)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        MODEL,
+        MODEL.forward,
+        Inner(MODEL).run,
+        Service(MODEL),
+        Service(MODEL).__call__,
+        functools.partial(Inner(MODEL).run, 1),
+        functools.partial(len, MODEL),
+        lambda x: MODEL(x) + 1,
+        lambda x, service=SERVICE: service(x),
+        lambda x: [MODEL(item) for item in x],
+        lambda x: helper(x) + 1,
+        lambda x: NAMESPACE.model(x) + 1,
+        lambda x: LIBRARY.model(x) + 1,
+        decorated(helper),
+        torch.no_grad()(helper),
+        Slotted(MODEL).predict,
+        Shared.by_class,
+        Shared.by_name,
+        Shared().by_self,
+        Local().by_self,
+        Local.by_class,
+        Inner(collections.deque([{"a": (MODEL,)}])).run,
+        Inner(functools.partial(helper)).run,
+        Inner(helper).run,
+    ],
+)
+def test_a_module_that_a_callable_refers_to(target):
+    assert found(target) == {MODEL}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_compiled_function():
+    assert found(torch.compile(helper, backend="eager")) == {MODEL}
+
+
+def test_a_method_that_calls_others_on_itself():
+    assert found(Service(None).by_global) == {MODEL, OTHER}
+
+
+def test_results_in_a_cache():
+    def by_cache(x):
+        return cached()(x)
+
+    def by_service(x):
+        return cached_service("a").run(x)
+
+    assert found(by_service) == set()
+    cached_service("a")
+    cached()
+    assert (found(by_cache), found(by_service)) == ({MODEL}, {MODEL})
+
+
+@pytest.mark.parametrize(
+    "target", [len, lambda x: x, nn.Linear, torch.relu, lambda x: nn.Linear(2, 2)(x) + 1, 3]
+)
+def test_nothing_is_found(target):
+    assert held(target) == ((), (), True)
+
+
+class Tables:
+    def __init__(self):
+        self.table = TABLE
+
+    def look_up(self, x):
+        return self.table[x]
+
+
+def test_tensors_of_an_object_whose_methods_are_called():
+    tables = Tables()
+    for target in (tables.look_up, lambda x: tables.look_up(x) + 1, functools.partial(tables.look_up, 1)):
+        assert [id(tensor) for tensor in held(target).tensors] == [id(TABLE)]
+
+
+def test_inputs_are_no_weights():
+    x, batch = torch.zeros(3), collections.UserDict(x=torch.zeros(3))
+    for target in (lambda: x + TABLE, functools.partial(len, x), lambda: [*batch.items()], lambda y=x: y):
+        assert held(target) == ((), (), True)
+
+
+def test_objects_that_refer_to_each_other_end_the_search():
+    one, other = Inner(None), Inner(None)
+    one.model, other.model = [other], {"one": one, "model": MODEL}
+    assert found(one.run) == {MODEL}
+
+
+def test_a_search_without_end_is_incomplete(monkeypatch):
+    monkeypatch.setattr(module_search, "MAX_SEARCHED", 10)
+    assert held(Inner([(number,) for number in range(100)]).run).complete is False
+
+
+class Proxy:
+    """As proxies of web frameworks outside of a request."""
+
+    @property
+    def __class__(self):
+        raise RuntimeError("outside of a request")
+
+    def __getattr__(self, name):
+        raise AssertionError(f"{name} was asked for")
+
+
+def test_a_proxy_is_not_asked():
+    assert found(Inner([Proxy(), MODEL]).run) == {MODEL}

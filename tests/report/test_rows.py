@@ -62,7 +62,7 @@ def test_extreme_figures_are_shown_without_failing(sample):
             throughput=value,
             cold_start=value,
             warm_up=WarmUp(calls=0, seconds=0.0, steady=False),
-            memory=Memory(activations=10**18),
+            memory=Memory(weights=0, activations=10**18),
         )
         row = rows.row(CaseParts(sample.result(measurement=measurement), None))
         assert row.peak_memory == "1000000 TB"

@@ -117,6 +117,12 @@ def test_what_is_absent_reads_none_and_says_what_it_needs():
         assert metric.needs, name
 
 
+def test_a_peak_without_the_weights_is_none():
+    activations = measurement(memory=Memory(activations=16_384), counters=counted(peak_memory_bytes=16_384))
+    for name in ("peak_memory_mb", "peak_memory_bytes"):
+        assert metrics.metric(name).read(activations) is None, name
+
+
 def test_what_is_paid_hangs_on_price_throughput_and_demand():
     price = Price(usd_per_hour=0.36, utilisation=0.5, source="own")
     million, month = (metrics.metric(name) for name in ("usd_per_million", "usd_per_month"))

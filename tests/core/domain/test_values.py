@@ -46,7 +46,7 @@ def test_peak_memory():
     for memory, peak in [
         (Memory(), None),
         (Memory(weights=5), None),
-        (Memory(activations=3), 3),
+        (Memory(activations=3), None),
         (Memory(weights=5, activations=3), 8),
     ]:
         assert memory.peak == peak, (memory, peak)

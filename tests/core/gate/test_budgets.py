@@ -177,6 +177,14 @@ def test_an_unchecked_budget_counts_as_failed():
         assert outcome.note.code == "budget-not-decided", metric
 
 
+def test_a_budget_on_memory_without_known_weights_is_not_decided():
+    activations = measurement(memory=Memory(activations=16_384), counters=counted(peak_memory_bytes=16_384))
+    for metric, limit in (("peak_memory_mb", 5), ("peak_memory_bytes", 5e6), ("weights_mb", 5)):
+        outcome = check(metric, limit, activations)
+        assert (outcome.verdict, outcome.value) == (Verdict.OVER_BUDGET, None), metric
+        assert outcome.note.code == "budget-not-decided", metric
+
+
 def test_a_reading_that_is_no_number_counts_as_failed():
     for value, metric in product((math.nan, math.inf), ("p50_ms", "throughput_per_s")):
         measured = measurement(latency=latency(p50=exact(value)), throughput=value)

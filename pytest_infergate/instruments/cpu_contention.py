@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.values import Note
-from pytest_infergate.core.gate.stored_times import CONTENDED, IDLE
+from pytest_infergate.core.gate.contention import CONTENDED, IDLE
 from pytest_infergate.instruments.device import CpuTimes
 
 _STAT = Path("/proc/stat")

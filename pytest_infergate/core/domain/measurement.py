@@ -176,6 +176,9 @@ class Measurement(Struct, frozen=True, kw_only=True):
     contention: float | None = None
     """CPU contention: share of the processor time available to the case that other processes took while it
     was timed; 0.5 is half a core per thread. ``None`` if the system does not report it."""
+    undisturbed: float | None = None
+    """Mean time of a call without the time that the threads of this process waited for a processor; 0 if they
+    waited for all of it. ``None`` if the system does not report it."""
     # Measured only on request: a window takes seconds of calls and of rest.
     energy: Energy | None = None
     """``None`` if there is neither a meter nor an estimate for the processor."""

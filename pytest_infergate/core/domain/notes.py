@@ -27,6 +27,7 @@ class NoteCode(str, Enum):
     BUDGET_NOT_DECIDED = "budget-not-decided"
     COMPILED = "compiled"
     CONCURRENT_RUN_FAILED = "concurrent-run-failed"
+    CONTENDED_TIME = "contended-time"
     CONTROL_MOVED = "control-moved"
     CPU_CONTENTION = "cpu-contention"
     DEMAND_UNMET = "demand-unmet"
@@ -79,6 +80,7 @@ class NoteCode(str, Enum):
     SHORT_CALL = "short-call"
     SINGLE_WORKER = "single-worker"
     SKIPPED = "skipped"
+    SPEED_CHANGED = "speed-changed"
     SPOT_DROPPED = "spot-dropped"
     STORED_TIMING_IS_COARSE = "stored-timing-is-coarse"
     TENSORS_KEPT = "tensors-kept"
@@ -149,6 +151,10 @@ MEANINGS: Mapping[NoteCode, NoteMeaning] = MappingProxyType(
         ),
         NoteCode.CONCURRENT_RUN_FAILED: NoteMeaning(
             "The test did not end in every concurrent worker process."
+        ),
+        NoteCode.CONTENDED_TIME: NoteMeaning(
+            "Other processes took much processor time: only what they cannot explain is decided.",
+            "Measure on a machine that is otherwise idle.",
         ),
         NoteCode.CONTROL_MOVED: NoteMeaning(
             "Identical code differed between the two sides, so that no time of the run counts.",
@@ -277,6 +283,10 @@ MEANINGS: Mapping[NoteCode, NoteMeaning] = MappingProxyType(
             "Only one worker process was measured.", "Measure several with --infer-workers."
         ),
         NoteCode.SKIPPED: NoteMeaning("The test was skipped."),
+        NoteCode.SPEED_CHANGED: NoteMeaning(
+            "The reference workloads differ from those on record by more than they are known to correct.",
+            "Record sessions at the present speed of the machine.",
+        ),
         NoteCode.SPOT_DROPPED: NoteMeaning("A spot price above the on-demand price was ignored."),
         NoteCode.STORED_TIMING_IS_COARSE: NoteMeaning(
             "Stored baselines can only show large slowdowns on this machine.",

@@ -123,6 +123,9 @@ class Comparison(Struct, frozen=True, kw_only=True):
     evidence: str
     """``stored`` or ``paired`` for times, ``exact`` for counters, ``parity`` for outputs."""
     baseline: float | None = None
+    """The value that is expected; for a stored time, the recorded one corrected for the machine's speed."""
+    recorded: float | None = None
+    """The recorded time of a stored comparison before its correction: the geometric mean over sessions."""
     candidate: float | None = None
     effect: float | None = None
     """Relative change, corrected for the speed of the machine if reference workloads allow it."""
@@ -211,6 +214,8 @@ class GateResult(Struct, frozen=True, kw_only=True):
     """Pairs of a missing and a new case that are probably the same: old, new."""
     deselected: tuple[Note, ...] = ()
     """Tests without a case on the axes that the run requests."""
+    blind: tuple[Case, ...] = ()
+    """Undecided cases that could not have shown a slowdown of their tolerance, or an exceeded budget."""
 
     @property
     def nothing_decided(self) -> bool:

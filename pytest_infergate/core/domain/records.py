@@ -20,7 +20,9 @@ class BaselinePoint(Struct, frozen=True, kw_only=True):
     reference_work: dict[str, float] = msgspec.field(default_factory=dict)
     """Median seconds of each reference workload."""
     contended: bool = False
-    """Whether other processes took too much processor time for the reference workloads to correct it."""
+    """Whether other processes took so much processor time that the spread between launches is wider."""
+    contention: float | None = None
+    """The share that they took, as in `Measurement`; ``None`` if it was small, or not recorded."""
 
 
 class BaselineCase(Struct, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ from pytest_infergate.core.domain.outcome import CaseResult, Outcome
 from pytest_infergate.core.domain.records import Baseline, BaselineCase, BaselinePoint
 from pytest_infergate.core.domain.units import round_significant
 from pytest_infergate.core.domain.values import Case, Hardware
-from pytest_infergate.core.gate.stored_times import CONTENDED
+from pytest_infergate.core.gate.contention import CONTENDED, heavy
 
 # The smallest detectable slowdown drops with the number of sessions: at a spread of 2.7 % between sessions,
 # from 82 % with 6 to 19 % with 12 (docs/method.md).
@@ -31,6 +31,7 @@ def baselines_from_results(
         if result.outcome is not Outcome.MEASURED or result.measurement is None or result.hardware is None:
             continue
         measurement = result.measurement
+        share = measurement.contention or 0.0
         # A time of zero has no logarithm and would make every later comparison impossible.
         if not stats.positive(measurement.latency.p50.value):
             continue
@@ -43,7 +44,8 @@ def baselines_from_results(
                 for name, value in measurement.reference_work.items()
                 if stats.positive(value)
             },
-            contended=(measurement.contention or 0.0) > CONTENDED,
+            contended=share > CONTENDED,
+            contention=round_significant(share) if share > CONTENDED else None,
         )
         hardware[result.hardware.id] = result.hardware
         cases.setdefault(result.hardware.id, []).append(BaselineCase(case=result.case, sessions=(point,)))
@@ -51,6 +53,17 @@ def baselines_from_results(
         key: Baseline(hardware=hardware[key], cases=tuple(cases[key]), packages={created: dict(packages)})
         for key in hardware
     }
+
+
+def disturbed_results(results: Iterable[CaseResult]) -> list[CaseResult]:
+    """Return the measured cases whose times were taken under heavy contention, which makes no baseline."""
+    return [
+        result
+        for result in results
+        if result.outcome is Outcome.MEASURED
+        and result.measurement is not None
+        and heavy(result.measurement.contention)
+    ]
 
 
 def merge_baselines(old: Baseline | None, new: Baseline, keep: int = SESSIONS_KEPT) -> Baseline:

@@ -10,7 +10,7 @@ from pytest_infergate.core.domain.metrics import Metric
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.outcome import Budget, BudgetCheck, Price, Verdict
 from pytest_infergate.core.domain.values import Note
-from pytest_infergate.core.gate.stored_times import IDLE, MAX_CONTENTION
+from pytest_infergate.core.gate.contention import FAR_BEYOND, IDLE, explained, heavy, unexplained
 
 # A case spends about as much time on its warm-up and the reference workloads as on its own calls.
 TIME_FOR_A_CALL = 2.0
@@ -88,31 +88,64 @@ def _check_cost(
     usual, low, high = (metric.dollars(price, rate * math.exp(shift), demand) for shift in (0.0, band, -band))
     if usual is None:
         return not_checked(budget, "it needs a demand", _SET_DEMAND)
-    return _check_value(budget, metric, Estimate(value=usual, low=low, high=high), measurement)
+    # A number of machines is whole, so that the cost is not in proportion to the rate.
+    least = metric.dollars(price, rate * math.exp(band) / _share_left(measurement), demand)
+    return _check_value(budget, metric, Estimate(value=usual, low=low, high=high), measurement, least)
 
 
-def _check_value(budget: Budget, metric: Metric, value: Estimate, measurement: Measurement) -> BudgetCheck:
-    """Compare a value in the unit of the budget with its limit."""
+def _share_left(measurement: Measurement) -> float:
+    """Return the share of a time that contention cannot explain, above 0 and at most 1/4."""
+    share = min(1 / (FAR_BEYOND * explained(measurement.contention)), unexplained(measurement))
+    return max(share, 1e-9)
+
+
+def _check_value(
+    budget: Budget, metric: Metric, value: Estimate, measurement: Measurement, least: float | None = None
+) -> BudgetCheck:
+    """Compare a value in the unit of the budget with its limit.
+
+    `least` is the lower bound of a cost that contention cannot explain.
+    """
     low, high, limit = value.low, value.high, budget.limit
     if metric.better == "higher":
         # A lower limit is an upper limit of the negative value.
         low, high = (None if bound is None else -bound for bound in (high, low))
         limit = -limit
     if low is not None and low > limit:
-        # Under heavy CPU contention the time says more about the other processes.
-        if not (metric.timed and (measurement.contention or 0.0) > MAX_CONTENTION):
+        # Contention only adds time, so that a budget that is met under contention is met.
+        contended = metric.timed and heavy(measurement.contention)
+        if not contended or (_least(metric, low, measurement) if least is None else least) > limit:
             return BudgetCheck(budget=budget, verdict=Verdict.OVER_BUDGET, value=value)
-        text, hint = f"{metric.text} was measured while other processes took processor time", IDLE
+        share = units.percent(measurement.contention, signed=False, decimals=0)
+        note = Note(
+            code=NoteCode.CONTENDED_TIME,
+            text=f"{metric.text} was measured while other processes took {share} of the case's processor "
+            "time, which may be the reason that it misses its limit",
+            hint=IDLE,
+        )
     elif high is not None and high <= limit:
         return BudgetCheck(budget=budget, verdict=None, value=value)
     else:
-        text = (
-            f"{metric.text} {metric.shown(value.value)} is within the spread between launches of its limit "
-            f"{metric.shown(budget.limit)}"
+        note = Note(
+            code=NoteCode.BUDGET_INCONCLUSIVE,
+            text=f"{metric.text} {metric.shown(value.value)} is within the spread between launches of its "
+            f"limit {metric.shown(budget.limit)}",
+            hint="record sessions with --infer-save to learn the spread of this machine, or widen the limit",
         )
-        hint = "record sessions with --infer-save to learn the spread of this machine, or widen the limit"
-    note = Note(code=NoteCode.BUDGET_INCONCLUSIVE, text=text, hint=hint)
     return BudgetCheck(budget=budget, verdict=Verdict.INCONCLUSIVE, value=value, note=note)
+
+
+def _least(metric: Metric, low: float, measurement: Measurement) -> float:
+    """Return the part of a lower bound that contention cannot explain.
+
+    The bound of a rate is negative, as in `_check_value`.
+    """
+    if metric.percentile is None or metric.name in ("ttft_ms", "itl_p95_ms"):
+        return low / _share_left(measurement) if low < 0 else low * _share_left(measurement)
+    # A few calls that had to wait lengthen a high percentile by any factor: what remains of a typical call
+    # without waiting must exceed the limit as well.
+    known, alone = low / (FAR_BEYOND * explained(measurement.contention)), measurement.undisturbed
+    return known if alone is None else min(known, metric.in_unit(alone))
 
 
 def not_checked(budget: Budget, why: str, hint: str, value: Estimate | None = None) -> BudgetCheck:

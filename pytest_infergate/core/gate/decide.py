@@ -43,6 +43,10 @@ STRICTLY_FAILING = FAILING | {
 }
 DECIDED = FAILING | {Verdict.SLOWER_WITHIN_TOLERANCE, Verdict.IMPROVED, Verdict.EQUIVALENT}
 UNCOMPARED = frozenset({Verdict.INCOMPARABLE, Verdict.NO_BASELINE})
+_BLINDED: Mapping[str, str] = {
+    NoteCode.CONTENDED_TIME: "CPU contention",
+    NoteCode.SPEED_CHANGED: "another speed of the machine",
+}
 UNDECIDED = frozenset({Verdict.SUSPECTED, Verdict.INCONCLUSIVE, Verdict.INCOMPARABLE, Verdict.NO_BASELINE})
 
 
@@ -284,6 +288,7 @@ def gate_session(
         missing=tuple(missing),
         renamed=tuple(renamed_cases(missing, new)),
         deselected=deselected,
+        blind=tuple(verdict.case for verdict in ordered if _blinding(verdict)),
     )
     return msgspec.structs.replace(result, headline=_headline(result, wanted))
 
@@ -311,6 +316,7 @@ def merge_gate_results(results: Sequence[GateResult], names: Sequence[str]) -> G
         missing=tuple(case for result in results for case in result.missing),
         renamed=tuple(pair for result in results for pair in result.renamed),
         deselected=tuple(dict.fromkeys(note for result in results for note in result.deselected)),
+        blind=tuple(case for result in results for case in result.blind),
     )
     return msgspec.structs.replace(merged, headline=_headline(merged, len(ordered)))
 
@@ -358,7 +364,22 @@ def _headline(result: GateResult, wanted: int) -> str:
             group += " (exact counters unchanged)"
         groups[group] += 1
     parts += [f"{number} {group}" for group, number in groups.most_common()]
+    if causes := Counter(why for verdict in result.verdicts if (why := _blinding(verdict))):
+        reasons = ", ".join(f"{why}: {number}" for why, number in causes.most_common())
+        whose = "its" if causes.total() == 1 else "their"
+        parts.append(f"{causes.total()} of {cases} could not have seen {whose} tolerance ({reasons})")
     return f"{outcome}: {', '.join(parts)}"
+
+
+def _blinding(verdict: CaseVerdict) -> str:
+    """Return why an undecided case could not have shown a slowdown of its tolerance; empty if it could."""
+    for row in verdict.comparisons:
+        undecided = row.verdict in (Verdict.SUSPECTED, Verdict.INCONCLUSIVE)
+        seen = row.smallest_detectable is None or row.smallest_detectable <= (row.tolerance or 0.0)
+        if row.evidence == "stored" and undecided and not seen and row.note is not None:
+            return _BLINDED.get(row.note.code, "the spread of few sessions")
+    exceeded = (check.note for check in verdict.budgets if check.verdict is Verdict.INCONCLUSIVE)
+    return next((_BLINDED[note.code] for note in exceeded if note and note.code in _BLINDED), "")
 
 
 def exactly_equal(verdict: CaseVerdict) -> bool:

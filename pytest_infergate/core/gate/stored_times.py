@@ -16,6 +16,14 @@ from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.outcome import Comparison, Verdict
 from pytest_infergate.core.domain.records import BaselinePoint
 from pytest_infergate.core.domain.values import Note
+from pytest_infergate.core.gate.contention import (
+    CONTENDED,
+    FAR_BEYOND,
+    IDLE,
+    explained,
+    heavy,
+    unexplained,
+)
 
 # Shared among the cases of a run. None of 100,000 simulated runs of ten cases of identical code failed, and
 # none of 112 measured comparisons was regressed or suspected.
@@ -28,13 +36,10 @@ PRIOR_SPREAD = 0.10
 # The same medians without correction: 9.8 % there, and 17-23 % for one model launched 14 times elsewhere.
 UNCORRECTED_SPREAD = 0.20
 """Prior standard deviation without a shared reference workload, or with CPU contention on either side."""
-# One busy process on two cores took the p95 of a transformer layer from 7 to 96 ms. Reference workloads do
-# not correct that.
-CONTENDED = 0.05
-"""Share of a case's processor time that others may take before its time is no longer corrected."""
-MAX_CONTENTION = 0.25
-"""Share from which on the time says more about the other processes: nothing is called regressed on it."""
-IDLE = "measure on a machine that is otherwise idle"
+# Between any two of these nine sessions, the reference workloads of a case differed by at most a factor of
+# 1.42.
+MAX_CORRECTION = 1.5
+"""Factor of the machine's speed up to which it is corrected; nothing is known about larger corrections."""
 # As many observations as a baseline keeps sessions: a full history outweighs the prior.
 PRIOR_WEIGHT = 12.0
 """Number of observations that the prior counts for."""
@@ -46,7 +51,7 @@ SUSPICION = 0.05
 
 
 class _Expectation(NamedTuple):
-    """The log of the time that the history predicts on a machine of standard speed, and its uncertainty."""
+    """The log of the recorded time, and the uncertainty of a new session after correction."""
 
     level: float
     error: float
@@ -57,6 +62,24 @@ class _Expectation(NamedTuple):
         return stats.student_quantile(1 - level, self.degrees) * self.error
 
 
+class _Change(NamedTuple):
+    """How the machine differs from that of the history, as logarithms, and what that may explain."""
+
+    correction: float = 0.0
+    """By how much the expected time is corrected."""
+    slower: float = 0.0
+    """By how much contention, or a speed beyond the correction, can explain that this run is slower."""
+    faster: float = 0.0
+    """By how much they can explain that it is faster; infinite if that is unknown."""
+    contended: bool = False
+    """Whether either side was under heavy contention, so that nothing is corrected."""
+
+    @property
+    def trusted(self) -> bool:
+        """Whether nothing but the correction explains a difference."""
+        return not (self.contended or self.slower or self.faster)
+
+
 def compare_time(
     history: Sequence[BaselinePoint], candidate: Measurement, tolerance: float, cases: int = 1
 ) -> Comparison:
@@ -65,8 +88,8 @@ def compare_time(
     `cases` is the number of cases in the run, which share the probability of a false alarm. A case is
     regressed if the lower bound of the effect is above 0, the estimate is above `tolerance`, and either the
     smallest detectable effect is at most `tolerance` or the lower bound itself is above it. The smallest
-    detectable effect is the slowdown that this rule calls regressed in 9 of 10 runs. With heavy CPU
-    contention, a case is suspected at most.
+    detectable effect is the slowdown that this rule calls regressed in 9 of 10 runs. Nothing is decided that
+    heavy CPU contention on either side can explain.
     """
     median = candidate.latency.p50.value
     if not history:
@@ -86,7 +109,9 @@ def compare_time(
         return Comparison(
             metric="p50", verdict=Verdict.INVALID, evidence="stored", tolerance=tolerance, note=note
         )
-    return _compare(*_correctable(history, candidate), candidate, tolerance, cases)
+    # A session under heavy contention says little. It is left out unless no other session remains.
+    quiet = [point for point in history if not _disturbed(point)]
+    return _compare(*_correctable(quiet or history, candidate), candidate, tolerance, cases)
 
 
 def _compare(
@@ -97,37 +122,41 @@ def _compare(
     cases: int,
 ) -> Comparison:
     """Compare with a history of sessions whose speed the `shared` reference workloads correct."""
-    contention = candidate.contention or 0.0
-    contended = contention > CONTENDED or any(point.contended for point in history)
-    expected = _expectation(history, shared, contended=contended)
-    speed = _speed(candidate.reference_work, shared)
+    contended = (candidate.contention or 0.0) > CONTENDED or any(point.contended for point in history)
+    change = _change(history, shared, candidate)
+    expected = _expectation(history, frozenset() if change.contended else shared, contended=contended)
     # Differences of logarithms are symmetric: twice as slow and twice as fast are equally far away.
-    difference = math.log(candidate.latency.p50.value) - speed - expected.level
+    difference = math.log(candidate.latency.p50.value) - change.correction - expected.level
 
     limit = math.log1p(tolerance)
     strict, loose = expected.reach(FALSE_ALARMS / max(1, cases)), expected.reach(SUSPICION)
-    detectable = strict + expected.reach(1 - stats.POWER)
+    beyond = change.slower + (0.0 if change.trusted else math.log(FAR_BEYOND))
+    detectable = strict + expected.reach(1 - stats.POWER) + beyond
     # An instrument that cannot see `tolerance` must prove that the slowdown is beyond it, or it would call
     # every estimate above the tolerance regressed as soon as the lower bound is above 0.
     coarse = 0.0 if detectable <= limit else limit
-    verdict = _verdict(difference, strict + coarse, loose, limit)
-    if verdict is Verdict.REGRESSED and contention > MAX_CONTENTION:
-        verdict = Verdict.SUSPECTED
+    verdict = _verdict(difference, strict + coarse + beyond, loose, limit, change)
+    if verdict is Verdict.REGRESSED and heavy(candidate.contention):
+        # What a call takes without the time that its threads waited for a processor must be too long as well.
+        alone = unexplained(candidate) * candidate.latency.mean
+        if alone <= 0 or math.log(alone) - expected.level <= strict + coarse:
+            verdict = Verdict.SUSPECTED
     bound = strict if verdict is Verdict.REGRESSED else loose
-    smallest = math.expm1(detectable + coarse)
+    smallest = _ratio(detectable + coarse)
     return Comparison(
         metric="p50",
         verdict=verdict,
         evidence="stored",
-        baseline=math.exp(expected.level + speed),
+        baseline=math.exp(expected.level + change.correction),
+        recorded=math.exp(expected.level),
         candidate=candidate.latency.p50.value,
-        effect=math.expm1(difference),
-        low=math.expm1(difference - bound),
-        high=math.expm1(difference + bound),
+        effect=_ratio(difference),
+        low=_ratio(difference - bound - change.slower),
+        high=None if math.isinf(change.faster) else _ratio(difference + bound + change.faster),
         tolerance=tolerance,
         smallest_detectable=smallest,
         sessions=len(history),
-        note=_coarseness(smallest, len(history), corrected=bool(shared), contended=contended)
+        note=_coarseness(candidate, change, smallest, history, corrected=bool(shared), contended=contended)
         if verdict in (Verdict.SUSPECTED, Verdict.INCONCLUSIVE)
         else None,
     )
@@ -136,23 +165,57 @@ def _compare(
 def _expectation(
     history: Sequence[BaselinePoint], shared: frozenset[str], *, contended: bool
 ) -> _Expectation:
-    levels = [math.log(point.p50) - _speed(point.reference_work, shared) for point in history]
+    times = [math.log(point.p50) for point in history]
+    levels = [time - _speed(point.reference_work, shared) for time, point in zip(times, history, strict=True)]
     prior = PRIOR_SPREAD if shared and not contended else UNCORRECTED_SPREAD
     spread, degrees = stats.pooled_spread(levels, prior, PRIOR_WEIGHT)
     # A new session is predicted, not a mean estimated: its own spread comes on top of that of the mean.
     error = max(spread, SPREAD_FLOOR) * math.sqrt(1 + 1 / len(levels))
-    return _Expectation(stats.mean(levels), error, degrees)
+    return _Expectation(stats.mean(times), error, degrees)
 
 
-def _verdict(difference: float, strict: float, loose: float, limit: float) -> Verdict:
-    """Judge a log ratio that must exceed `strict` to fail, and whose interval is otherwise +- `loose`."""
+def _verdict(difference: float, strict: float, loose: float, limit: float, change: _Change) -> Verdict:
+    """Judge a log ratio that must exceed `strict` to fail, and whose interval is otherwise +- `loose`.
+
+    The interval is wider on both sides by what a change of the machine can explain.
+    """
     if difference > max(strict, limit):
         return Verdict.REGRESSED
-    if difference > loose:
-        return Verdict.SUSPECTED if difference > limit else Verdict.SLOWER_WITHIN_TOLERANCE
-    if difference < -loose:
+    if difference > loose + change.slower:
+        slow = difference + change.faster > limit
+        return Verdict.SUSPECTED if slow else Verdict.SLOWER_WITHIN_TOLERANCE
+    if difference < -loose and change.trusted:
         return Verdict.IMPROVED
-    return Verdict.EQUIVALENT if difference + loose < limit else Verdict.INCONCLUSIVE
+    return Verdict.EQUIVALENT if difference + loose + change.faster < limit else Verdict.INCONCLUSIVE
+
+
+def _change(history: Sequence[BaselinePoint], shared: frozenset[str], candidate: Measurement) -> _Change:
+    """Return by how much the machine of `candidate` differs from that of its history."""
+    then = stats.mean([_speed(point.reference_work, shared) for point in history])
+    ratio = _speed(candidate.reference_work, shared) - then
+    before, now = any(map(_disturbed, history)), heavy(candidate.contention)
+    reach = 0.0 if before or now else math.log(MAX_CORRECTION)
+    correction = min(max(ratio, -reach), reach)
+    rest = ratio - correction
+    # Contention only lengthens a time: a recorded time may be too long by any factor, and so may one that
+    # was corrected by more than calibration has seen.
+    unknown = before or (rest and not now)
+    return _Change(
+        correction=correction,
+        slower=max(0.0, rest, math.log(explained(candidate.contention)) if now else 0.0),
+        faster=math.inf if unknown else max(0.0, -rest),
+        contended=before or now,
+    )
+
+
+def _disturbed(point: BaselinePoint) -> bool:
+    """Return whether a session was recorded under heavy contention; it is if its share is unknown."""
+    return point.contended if point.contention is None else heavy(point.contention)
+
+
+def _ratio(difference: float) -> float:
+    """Return a difference of logarithms as a relative change; damaged files may hold impossible times."""
+    return math.expm1(min(difference, 700.0))
 
 
 def _correctable(
@@ -179,18 +242,44 @@ def _speed(reference_work: Mapping[str, float], shared: frozenset[str]) -> float
     return stats.mean([math.log(reference_work[name]) for name in sorted(shared)]) if shared else 0.0
 
 
-def _coarseness(detectable: float, sessions: int, *, corrected: bool, contended: bool) -> Note:
+def _coarseness(
+    candidate: Measurement,
+    change: _Change,
+    detectable: float,
+    history: Sequence[BaselinePoint],
+    *,
+    corrected: bool,
+    contended: bool,
+) -> Note:
     """Return a note on how large a slowdown must be to be detected, and on what would detect smaller ones."""
     text = (
-        f"{units.plural(sessions, 'stored session')} can detect a slowdown of "
+        f"{units.plural(len(history), 'stored session')} can detect a slowdown of "
         f"{units.percent(detectable, decimals=0)} or more"
     )
-    hint = "record more sessions of the unchanged code with --infer-save"
-    if contended:
+    code, hint = (
+        NoteCode.STORED_TIMING_IS_COARSE,
+        "record more sessions of the unchanged code with --infer-save",
+    )
+    if change.contended:
+        code = NoteCode.CONTENDED_TIME
+        if heavy(candidate.contention):
+            share = units.percent(candidate.contention, signed=False, decimals=0)
+            text, hint = f"{text}, because other processes took {share} of the processor time", IDLE
+        else:
+            text += ", because other processes took processor time while they were recorded"
+            hint = "record sessions on a machine that is otherwise idle with --infer-save"
+    elif not change.trusted:
+        code = NoteCode.SPEED_CHANGED
+        text += (
+            f", because the reference workloads differ from those on record by more than a factor of "
+            f"{MAX_CORRECTION:g}"
+        )
+        hint = "record sessions at the present speed of the machine with --infer-save"
+    elif contended:
         text, hint = f"{text}, because other processes took processor time on one side", IDLE
     elif not corrected:
         text += "; without a shared reference workload the speed of the machine is not corrected"
-    return Note(code=NoteCode.STORED_TIMING_IS_COARSE, text=text, hint=hint)
+    return Note(code=code, text=text, hint=hint)
 
 
 def incomparable(candidate: Measurement, reason: str) -> Comparison:

@@ -1,0 +1,40 @@
+"""CPU contention: how much of a time other processes can explain (docs/method.md, "CPU contention")."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pytest_infergate.core.domain.measurement import Measurement
+
+CONTENDED: Final = 0.05
+"""Share of a case's processor time from which on the spread between launches is taken to be wider."""
+# One busy process on two cores takes a third of a case on two threads, and raised the p95 of a transformer
+# layer from 7 to 96 ms. Reference workloads do not correct that: they slow down by other factors.
+MAX_CONTENTION: Final = 0.25
+"""Share from which on no time is corrected, and nothing is decided that contention can explain."""
+# With 1 to 20 busy processes on two cores, medians of a transformer layer on two threads were up to 3.8 times
+# longer than the share explains, or by more than that if the reference workloads were as well.
+FAR_BEYOND: Final = 4.0
+"""Factor beyond what contention explains from which on a time is decided nevertheless."""
+IDLE: Final = "measure on a machine that is otherwise idle"
+# Processor time is counted in ticks of 10 ms: larger shares cannot be told from 1.
+_LARGEST_SHARE = 0.999
+
+
+def heavy(share: float | None) -> bool:
+    """Return whether a share of contention is so large that a time says more about the other processes."""
+    return share is not None and share > MAX_CONTENTION
+
+
+def explained(share: float | None) -> float:
+    """Return the factor by which contention of a share lengthens the work of a case, at least 1."""
+    return 1 / (1 - min(max(share or 0.0, 0.0), _LARGEST_SHARE))
+
+
+def unexplained(measurement: Measurement) -> float:
+    """Return the share of a call's time that remains without the waiting for a processor, 0 to 1.
+
+    It is 1 if the time of waiting is unknown.
+    """
+    mean, alone = measurement.latency.mean, measurement.undisturbed
+    return 1.0 if alone is None or mean <= 0 else min(1.0, max(0.0, alone / mean))

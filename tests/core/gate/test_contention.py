@@ -1,0 +1,329 @@
+"""CPU contention and corrections: what is decided, and what is not, on a busy machine."""
+
+import math
+
+import msgspec
+import pytest
+from core_values import (
+    ENVIRONMENT,
+    REFERENCE_WORK,
+    baseline,
+    case,
+    day,
+    exact,
+    latency,
+    measurement,
+    point,
+    result,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_infergate.core.domain.outcome import Budget, Policy, Verdict
+from pytest_infergate.core.gate import budgets, contention
+from pytest_infergate.core.gate.baseline import baselines_from_results, disturbed_results
+from pytest_infergate.core.gate.decide import gate_session, judge, merge_gate_results
+from pytest_infergate.core.gate.stored_times import MAX_CORRECTION, compare_time
+
+# One session in the baseline, uncorrected: prior of 20 %, the strict and the loose level, and the tolerance.
+STRICT = 3.0545395893929013 * 0.20 * math.sqrt(2)
+LOOSE = 1.782287555649319 * 0.20 * math.sqrt(2)
+LIMIT = math.log(1.25)
+SEVERITY = [
+    Verdict.IMPROVED,
+    Verdict.EQUIVALENT,
+    Verdict.INCONCLUSIVE,
+    Verdict.SLOWER_WITHIN_TOLERANCE,
+    Verdict.SUSPECTED,
+    Verdict.REGRESSED,
+]
+
+
+def speed(factor):
+    """Reference times of a machine that is slower by a factor."""
+    return {name: factor * value for name, value in REFERENCE_WORK.items()}
+
+
+def disturbed(p50=0.010, share=0.9, number=1):
+    return point(p50, day(number), contended=True, contention=share)
+
+
+def compare(history, p50, share=None, tolerance=0.25, **fields):
+    return compare_time(history, measurement(p50, contention=share, **fields), tolerance)
+
+
+@pytest.mark.parametrize(("share", "factor"), [(None, 1), (0.0, 1), (0.25, 4 / 3), (0.5, 2), (0.9, 10)])
+def test_what_a_share_explains(share, factor):
+    assert contention.explained(share) == pytest.approx(factor)
+
+
+def test_a_share_of_all_explains_a_finite_factor():
+    assert contention.explained(1.0) == contention.explained(2.0) == pytest.approx(1000)
+
+
+def test_the_whole_factor_beyond_which_a_time_is_red():
+    far = 4 * 2 * math.exp(STRICT + LIMIT)
+    for factor, verdict in [(far * 1.0001, Verdict.REGRESSED), (far / 1.0001, Verdict.SUSPECTED)]:
+        assert compare([point(0.010)], 0.010 * factor, 0.5).verdict is verdict, factor
+
+
+def test_one_busy_process_on_two_cores_does_not_hide_a_sleep_of_10_ms():
+    # 40 us, then 10 ms more: 250 times slower.
+    comparison = compare([point(40e-6)], 10.04e-3, 0.5)
+    assert comparison.verdict is Verdict.REGRESSED
+    assert comparison.low > 20
+    assert comparison.note is None
+
+
+def test_a_baseline_recorded_under_contention_allows_no_improvement():
+    # Others took 90 %, and the reference workloads were 67 times slower or faster than in the quiet run.
+    for recorded, factor in [
+        (20.0, 1 / 67),
+        (129.0, 1.0),
+        (1.91, 67.0),
+        (1.91, 1 / 67),
+        (0.08, 51.0),
+        (84.0, 44.0),
+    ]:
+        comparison = compare([disturbed(recorded)], 1.91, reference_work=speed(factor))
+        assert comparison.verdict in (Verdict.INCONCLUSIVE, Verdict.SUSPECTED), (recorded, factor)
+        assert comparison.baseline == comparison.recorded == pytest.approx(recorded)
+        assert comparison.high is None
+        assert comparison.note.code == "contended-time"
+
+
+def test_a_baseline_recorded_under_contention_shows_what_is_far_slower():
+    far = 4 * math.exp(STRICT + LIMIT)
+    assert compare([disturbed()], 0.010 * far * 1.001).verdict is Verdict.REGRESSED
+    assert compare([disturbed()], 0.010 * far / 1.001).verdict is Verdict.SUSPECTED
+
+
+def test_a_session_without_a_share_counts_as_heavily_disturbed():
+    assert compare([point(0.010, contended=True)], 0.001).verdict is Verdict.INCONCLUSIVE
+
+
+def test_disturbed_sessions_are_left_out_if_there_are_others():
+    history = [disturbed(0.5, number=1), point(0.010, day(2)), disturbed(0.4, number=3)]
+    comparison = compare(history, 0.010)
+    assert comparison.sessions == 1
+    assert comparison.recorded == pytest.approx(0.010)
+    assert comparison.verdict is compare([point(0.010)], 0.010).verdict
+
+
+def test_under_contention_nothing_is_corrected_and_nothing_improved():
+    fast = compare([point(0.010)], 0.001, 0.5, reference_work=speed(1 / 1.4))
+    assert fast.verdict is Verdict.EQUIVALENT
+    assert fast.effect == pytest.approx(-0.9)
+    # Contention only adds time: what is within the tolerance is within it.
+    assert compare([point(0.010)], 0.0100, 0.5).verdict is Verdict.INCONCLUSIVE
+    assert (
+        compare([point(0.010)], 0.0100 * math.exp(LIMIT - LOOSE) / 1.001, 0.5).verdict is Verdict.EQUIVALENT
+    )
+
+
+def test_reference_workloads_that_contention_slowed_down_explain_as_much():
+    # Two threads that wait for each other on a busy machine are slower by far more than the share.
+    assert compare([point(0.010)], 0.4, 0.5, reference_work=speed(30)).verdict is Verdict.INCONCLUSIVE
+    assert compare([point(0.010)], 0.4, 0.5).verdict is Verdict.REGRESSED
+
+
+def test_what_remains_without_waiting_must_be_too_slow_as_well():
+    for alone, verdict in [(None, Verdict.REGRESSED), (0.4, Verdict.REGRESSED), (0.0, Verdict.SUSPECTED)]:
+        assert compare([point(0.010)], 0.5, 0.5, undisturbed=alone).verdict is verdict, alone
+    enough = 0.010 * math.exp(STRICT + LIMIT)
+    assert compare([point(0.010)], 0.5, 0.5, undisturbed=enough * 1.001).verdict is Verdict.REGRESSED
+    assert compare([point(0.010)], 0.5, 0.5, undisturbed=enough / 1.001).verdict is Verdict.SUSPECTED
+
+
+@pytest.mark.parametrize("factor", [MAX_CORRECTION * 1.001, 67, 1e6])
+def test_a_correction_beyond_what_calibration_has_seen_is_clamped(factor):
+    for change in (factor, 1 / factor):
+        now = 0.010 * change
+        comparison = compare([point(0.010)], now, reference_work=speed(change))
+        clamp = MAX_CORRECTION if change > 1 else 1 / MAX_CORRECTION
+        assert comparison.verdict is Verdict.INCONCLUSIVE, change
+        assert comparison.note.code == "speed-changed", change
+        assert comparison.recorded == pytest.approx(0.010)
+        assert comparison.baseline == pytest.approx(0.010 * clamp)
+
+
+def test_a_correction_that_calibration_has_seen_is_made_in_full():
+    for change in (1.499, 1 / 1.499):
+        comparison = compare([point(0.010)], 0.010 * change, reference_work=speed(change))
+        assert comparison.effect == pytest.approx(0.0)
+        assert comparison.note.code == "stored-timing-is-coarse"
+
+
+def test_beyond_the_clamp_only_what_is_far_slower_is_red():
+    error = 0.10 * math.sqrt(2)
+    far = 3 * 4 * math.exp(3.0545395893929013 * error + LIMIT)
+    for factor, verdict in [(far * 1.001, Verdict.REGRESSED), (far / 1.001, Verdict.SUSPECTED)]:
+        assert compare([point(0.010)], 0.010 * factor, reference_work=speed(3)).verdict is verdict
+
+
+def test_impossible_times_of_a_damaged_baseline_are_compared_without_an_error():
+    tiny = 5e-324
+    for p50, reference in [(tiny, 1e-3), (0.010, tiny), (1e308, 1e308), (tiny, 1e308)]:
+        history = [point(p50, reference_work=dict.fromkeys(REFERENCE_WORK, reference))]
+        for share in (None, 0.5, 1.0):
+            compared = compare(history, 0.010, share)
+            assert math.isfinite(compared.smallest_detectable)
+
+
+times = st.floats(1e-6, 10)
+shares = st.floats(0, 1)
+pairs = st.tuples(shares, shares)
+factors = st.floats(1e-3, 1e3)
+histories = st.lists(st.tuples(times, st.one_of(st.none(), shares), factors), min_size=1, max_size=12)
+
+
+def sessions(rows):
+    return [
+        point(p50, f"2026-01-01T00:00:{number:02}Z", contention=share, contended=(share or 0) > 0.05,
+              reference_work=speed(factor))
+        for number, (p50, share, factor) in enumerate(rows)
+    ]  # fmt: skip
+
+
+@given(histories, times, pairs, factors, st.integers(1, 300))
+def test_more_contention_never_turns_a_case_red(rows, now, pair, factor, cases):
+    verdicts = [
+        compare_time(
+            sessions(rows), measurement(now, contention=share, reference_work=speed(factor)), 0.25, cases
+        ).verdict
+        for share in sorted(pair)
+    ]
+    assert verdicts[0] is Verdict.REGRESSED or verdicts[1] is not Verdict.REGRESSED
+
+
+@given(times, times, shares, shares)
+def test_more_contention_of_the_baseline_never_turns_a_case_red(then, now, one, other):
+    verdicts = [compare(sessions([(then, share, 1.0)]), now).verdict for share in sorted((one, other))]
+    assert verdicts[0] is Verdict.REGRESSED or verdicts[1] is not Verdict.REGRESSED
+
+
+@given(histories, times, st.one_of(st.none(), shares), factors, st.floats(0, 5))
+def test_a_slower_candidate_is_never_judged_milder(rows, now, share, factor, tolerance):
+    ranks = [
+        SEVERITY.index(
+            compare(sessions(rows), now * slower, share, tolerance, reference_work=speed(factor)).verdict
+        )
+        for slower in (0.01, 0.5, 1, 1.2, 2, 5, 25, 250)
+    ]
+    assert ranks == sorted(ranks)
+
+
+@given(histories, times, shares, factors)
+def test_heavy_contention_of_either_side_never_improves(rows, now, share, factor):
+    comparison = compare(sessions(rows), now, share, reference_work=speed(factor))
+    if share > 0.25:
+        assert comparison.verdict is not Verdict.IMPROVED
+    if all((each or 0) > 0.25 for _, each, _ in rows):
+        assert comparison.verdict in (Verdict.INCONCLUSIVE, Verdict.SUSPECTED, Verdict.REGRESSED)
+
+
+@given(times, st.floats(0.5, 2), factors)
+def test_identical_code_is_never_red_whatever_the_reference_workloads_show(p50, noise, factor):
+    comparison = compare([point(p50)], p50 * factor * noise, reference_work=speed(factor))
+    assert comparison.verdict is not Verdict.REGRESSED
+
+
+def check(metric, limit, measured, band=0.0):
+    return budgets.check_budget(Budget(metric=metric, limit=limit), measured, band)
+
+
+def test_a_budget_far_beyond_contention_is_exceeded():
+    busy = measurement(40e-6, contention=0.5)
+    assert check("p50_ms", 1e-6, busy).verdict is Verdict.OVER_BUDGET
+    for metric, value in [("p50_ms", 1e3 * 40e-6), ("p95_ms", 1e3 * 40e-6), ("cold_start_ms", 500)]:
+        assert check(metric, value / 8.01, busy).verdict is Verdict.OVER_BUDGET, metric
+        assert check(metric, value / 7.99, busy).verdict is Verdict.INCONCLUSIVE, metric
+        assert check(metric, value / 7.99, busy).note.code == "contended-time"
+        assert check(metric, value, busy).verdict is None, metric
+
+
+@pytest.mark.parametrize("share", [0.5, 0.75, 0.9])
+def test_a_p95_of_50_times_its_budget_is_exceeded_under_heavier_load(share):
+    slow = measurement(latency=latency(0.010, p95=exact(0.5)), contention=share)
+    assert check("p95_ms", 10, slow).verdict is Verdict.OVER_BUDGET
+
+
+def test_a_rate_far_below_its_budget_is_exceeded():
+    busy = measurement(throughput=100.0, contention=0.5)
+    assert check("throughput_per_s", 801, busy).verdict is Verdict.OVER_BUDGET
+    assert check("throughput_per_s", 799, busy).verdict is Verdict.INCONCLUSIVE
+    assert check("throughput_per_s", 100, busy).verdict is None
+
+
+def test_a_typical_call_without_waiting_must_exceed_the_limit_as_well():
+    # A few calls that had to wait raised the p95 of a transformer layer from 7 to 96 ms.
+    slow = latency(0.010, p95=exact(0.096))
+    for alone, verdict in [(0.005, Verdict.INCONCLUSIVE), (0.009, Verdict.OVER_BUDGET)]:
+        measured = measurement(latency=slow, contention=0.3, undisturbed=alone)
+        assert check("p95_ms", 8, measured).verdict is verdict, alone
+    waiting = measurement(throughput=100.0, contention=0.5, undisturbed=0.0)
+    assert check("throughput_per_s", 1e6, waiting).verdict is Verdict.INCONCLUSIVE
+
+
+@given(times, shares, shares, st.floats(1e-6, 1e6), st.sampled_from(["p50_ms", "p99_ms", "throughput_per_s"]))
+def test_more_contention_never_exceeds_a_budget(p50, one, other, limit, metric):
+    verdicts = [
+        check(metric, limit, measurement(p50, contention=share)).verdict for share in sorted((one, other))
+    ]
+    assert verdicts[0] is Verdict.OVER_BUDGET or verdicts[1] is not Verdict.OVER_BUDGET
+    assert (verdicts[0] is None) == (verdicts[1] is None)
+
+
+def test_the_share_is_recorded_with_a_session():
+    for share, recorded in [(None, None), (0.05, None), (0.06, 0.06), (0.9, 0.9)]:
+        results = [result(measurement=measurement(contention=share))]
+        (made,) = baselines_from_results(results, day(1), {}).values()
+        assert made.cases[0].sessions[0].contention == recorded
+        assert made.cases[0].sessions[0].contended is (recorded is not None)
+        assert bool(disturbed_results(results)) is (share == 0.9)
+
+
+def judged(name, share, *history, p50=0.030, budget=None):
+    of = case(f"tests/test_a.py::{name}")
+    measured = result(
+        of=of,
+        measurement=measurement(p50, contention=share),
+        budgets=() if budget is None else (Budget(metric="p50_ms", limit=budget),),
+    )
+    kept = baseline(*history, of=of)
+    return judge(measured, {kept.hardware.id: kept}, Policy(), ENVIRONMENT)
+
+
+def test_a_gate_that_could_not_see_says_so_in_its_headline():
+    three = [disturbed(number=number) for number in (1, 2, 3)]
+    verdicts = [
+        judged("test_slow", 0.0, *three),
+        judged("test_busy", 0.5, point(), p50=0.020),
+        judged("test_same", 0.0, point(), p50=0.007),
+    ]
+    gate = gate_session(verdicts, Policy())
+    assert gate.passed
+    assert [each.test for each in gate.blind] == ["tests/test_a.py::test_slow", "tests/test_a.py::test_busy"]
+    assert "2 of 3 cases could not have seen their tolerance (CPU contention: 2)" in gate.headline
+    merged = merge_gate_results([gate, gate], ["a", "b"])
+    assert len(merged.blind) == 4
+    assert "4 of 6 cases could not have seen their tolerance" in merged.headline
+    strict = Policy(strict=True)
+    assert not gate_session([msgspec.structs.replace(each, failed=True) for each in verdicts], strict).passed
+
+
+def test_a_gate_that_could_see_says_nothing_of_it():
+    gate = gate_session([judged("test_same", 0.0, point(), p50=0.007)], Policy())
+    assert gate.blind == ()
+    assert "could not" not in gate.headline
+
+
+def test_a_budget_that_contention_hides_is_in_the_headline():
+    gate = gate_session([judged("test_new", 0.5, p50=0.010, budget=9.0)], Policy())
+    assert len(gate.blind) == 1
+    assert "CPU contention: 1" in gate.headline
+
+
+def test_a_short_history_is_in_the_headline():
+    gate = gate_session([judged("test_slow", 0.0, point(), p50=0.0125)], Policy())
+    assert "1 of 1 case could not have seen its tolerance (the spread of few sessions: 1)" in gate.headline

@@ -36,6 +36,8 @@ class CaseTerms:
     """Tolerance of the outputs in a paired run, a share of the largest value; ``None``: that of the dtype."""
     compare_outputs: bool
     """Whether a paired run compares outputs at all."""
+    grad_mode: str = "inference_mode"
+    """Function of torch under which a module runs."""
 
 
 def case_terms(settings: Settings, marker: Marker, test: str) -> CaseTerms:
@@ -69,6 +71,7 @@ def case_terms(settings: Settings, marker: Marker, test: str) -> CaseTerms:
         unit=marker.unit,
         parity=None if marker.parity is False else marker.parity,
         compare_outputs=marker.parity is not False,
+        grad_mode=marker.grad_mode or "inference_mode",
     )
 
 

@@ -42,6 +42,11 @@ class Marker:
     parity: float | Literal[False] | None = None
     """Tolerance of the outputs in a paired run; ``False`` does not compare them."""
     demand: Demand | None = None
+    grad_mode: Literal["inference_mode", "no_grad", "enable_grad"] | None = None
+
+
+GRAD_MODES = ("inference_mode", "no_grad", "enable_grad")
+"""Functions of torch under which a module may run."""
 
 
 def _several(parse: Callable[[str], tuple[Any, ...]]) -> Callable[[Any], tuple[Any, ...]]:
@@ -75,6 +80,7 @@ _MARKER: Mapping[str, Callable[[Any], Any]] = {
     "unit": _parse_unit,
     "parity": lambda value: False if value is False else parse_share(value),
     "demand": lambda value: parse_demand_text(str(value)),
+    "grad_mode": lambda value: one_of(value, GRAD_MODES, "grad_mode"),
 }
 
 

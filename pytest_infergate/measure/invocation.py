@@ -13,6 +13,8 @@ class Invocation(NamedTuple):
     target: Callable[..., Any]
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = {}  # noqa: RUF012 - never changed
+    grad_mode: str = "inference_mode"
+    """Function of torch under which a module runs: ``inference_mode``, ``no_grad``, ``enable_grad``."""
 
     def bound(self) -> Callable[[], Any]:
         """Return a call without arguments. A partial adds C code only between the clock and the target."""

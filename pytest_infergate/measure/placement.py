@@ -34,10 +34,12 @@ class Placed(NamedTuple):
     """The same call including copies of inputs and outputs; `None` if nothing is copied."""
     arguments: KeptArguments
     """What each call is given."""
-    weights: dict[str, int] | None
-    """Bytes that the target holds in tensors, by dtype; `None` if they are unknown."""
+    weights: Callable[[], dict[str, int] | None]
+    """Returns the bytes that the target holds in tensors now, by dtype; `None` if they are unknown."""
     moved: bool = False
     """Whether model and inputs were moved, so that an output elsewhere is due to the module itself."""
+    inference_mode: bool = False
+    """Whether it runs in inference mode because infergate says so."""
     unsettled: bool = False
     """Whether its first calls do other work: TorchScript is optimised, and lazy modules are filled."""
     notes: tuple[Note, ...] = ()
@@ -45,13 +47,13 @@ class Placed(NamedTuple):
 
 @contextmanager
 def placed(invocation: Invocation, device: str | None, dtype: str | None = None) -> Iterator[Placed]:
-    """Prepare a module, or a bound method or partial of one, on a device in eval and inference mode.
+    """Prepare a module, or a bound method or partial of one, on a device, in eval mode and its grad mode.
 
     On exit the caller's module and arguments are restored (see `restore`). A plain callable is not changed:
     nothing is moved and no mode is set; only its arguments are restored. Raises `NotAnInstanceError` for a
     class of modules, which each call would construct.
     """
-    target, args, kwargs = invocation
+    target, args, kwargs, grad_mode = invocation
     if isinstance(target, type) and issubclass(target, torch.nn.Module):
         name = target.__name__
         raise NotAnInstanceError(
@@ -65,26 +67,29 @@ def placed(invocation: Invocation, device: str | None, dtype: str | None = None)
     kind = None if dtype is None else getattr(torch, dtype)
     own = module if kind is None and _can_be_restored(module, device) else _copied(module)
     entry = _with_module(target, own, device, kind)
-    on_host = Invocation(entry, *tensors.to_device((args, kwargs), "cpu", kind))
+    on_host = tensors.to_device((args, kwargs), "cpu", kind)
     on_device = Invocation(entry, *tensors.to_device((args, kwargs), device, kind))
     with (
         # Both are given to the call: containers without tensors are not copied to the device.
-        arguments_kept(args, kwargs, _bound(target), on_device[1:], _bound(entry)) as arguments,
+        arguments_kept(
+            args, kwargs, _bound(target), on_device.args, on_device.kwargs, _bound(entry)
+        ) as arguments,
         nullcontext() if own is not module else module_restored(module),
     ):
         _prepare(own, device, kind)
 
         def from_host() -> Any:
-            arrived = Invocation(entry, *tensors.to_device(on_host[1:], device))
+            arrived = Invocation(entry, *tensors.to_device(on_host, device))
             return tensors.to_device(arrived.bound()(), "cpu")
 
-        with torch.inference_mode():
+        with getattr(torch, grad_mode)():
             yield Placed(
                 on_device.bound(),
                 None if torch.device(device).type == "cpu" else from_host,
                 arguments,
-                weight_bytes(held(own)),
+                lambda: weight_bytes(held(own)),
                 moved=True,
+                inference_mode=grad_mode == "inference_mode",
                 unsettled=_scripted(own) or any(map(is_lazy, own.modules())),
             )
 
@@ -98,7 +103,14 @@ def _unchanged(invocation: Invocation, arguments: KeptArguments) -> Placed:
     if any(module.training for module in found.modules):
         text = "a module inside the callable was in training mode"
         notes = (Note(code=NoteCode.TRAINING_MODE, text=text, hint="call .eval() on it before measuring"),)
-    return Placed(invocation.bound(), None, arguments, None, unsettled=scripted, notes=notes)
+    return Placed(
+        invocation.bound(),
+        None,
+        arguments,
+        lambda: weight_bytes(held(target)),
+        unsettled=scripted,
+        notes=notes,
+    )
 
 
 def _with_module(

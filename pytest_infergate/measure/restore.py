@@ -446,7 +446,7 @@ def _put_back(tensor: torch.Tensor, data: torch.Tensor) -> None:
 
 
 def _place(tensor: torch.Tensor) -> object:
-    """Return a key of the storage and layout of a tensor. Raises `RuntimeError` for sparse and nested ones."""
+    """Return a key of storage and layout of a tensor. Raises `RuntimeError` for sparse and nested ones."""
     storage = tensor.untyped_storage()._cdata  # noqa: SLF001 - the only identity; data_ptr() of others is 0
     return tensor.device, tensor.dtype, tensor.shape, tensor.stride(), tensor.storage_offset(), storage
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from pytest_infergate.errors import InfergateError, NotMeasuredError
 from pytest_infergate.measure.invocation import Invocation
@@ -12,10 +12,12 @@ from pytest_infergate.measure.invocation import Invocation
 if TYPE_CHECKING:
     import torch
 
-    from pytest_infergate.core.domain.measurement import Energy, Latency, Measurement, Memory, Stream
+    from pytest_infergate.core.domain.measurement import Energy, Measurement, Memory, Stream
     from pytest_infergate.core.domain.outcome import Price
     from pytest_infergate.core.domain.values import Case
     from pytest_infergate.runner.run import Measured
+
+_T = TypeVar("_T")
 
 
 class LatencyFigures(NamedTuple):
@@ -48,14 +50,15 @@ class Result:
 
     @property
     def measured(self) -> bool:
-        """Whether the case was measured. Without options of infergate, pytest runs the model once."""
-        return self._measurement is not None
+        """Whether the case was timed. Without options of infergate, pytest runs the model once."""
+        return self._measurement is not None and self._measurement.latency is not None
 
     @property
     def measurement(self) -> Measurement:
         """All figures of the case.
 
-        This property and those below raise `NotMeasuredError` if the case was not measured.
+        This property and those below raise `NotMeasuredError` if the case was not measured. With
+        ``--infer-counters-only``, those of times raise it.
         """
         if self._measurement is None:
             raise NotMeasuredError(
@@ -67,7 +70,7 @@ class Result:
     @property
     def latency(self) -> LatencyFigures:
         """Wall time of one call in seconds."""
-        latency: Latency = self.measurement.latency
+        latency = self._timed(self.measurement.latency)
         return LatencyFigures(
             p50=latency.p50.value,
             p90=latency.p90.value,
@@ -80,7 +83,7 @@ class Result:
     @property
     def throughput(self) -> float:
         """Items per second, with calls issued back to back."""
-        return self.measurement.throughput
+        return self._timed(self.measurement.throughput)
 
     @property
     def memory(self) -> Memory:
@@ -95,7 +98,7 @@ class Result:
     @property
     def cold_start(self) -> float:
         """Duration of the first call in seconds."""
-        return self.measurement.cold_start
+        return self._timed(self.measurement.cold_start)
 
     @property
     def stream(self) -> Stream | None:
@@ -113,15 +116,24 @@ class Result:
 
         ``None`` if no instance type or price is configured for the machine.
         """
-        measurement = self.measurement
+        throughput = self.throughput
         if self._price is None:
             return None
         from pytest_infergate.core.domain.instance_types import usd_per_million
 
-        return usd_per_million(self._price.usd_per_hour, measurement.throughput, self._price.utilisation)
+        return usd_per_million(self._price.usd_per_hour, throughput, self._price.utilisation)
+
+    def _timed(self, figure: _T | None) -> _T:
+        """Return a figure that only runs with a clock have."""
+        if figure is None:
+            raise NotMeasuredError(
+                "this run took counters only, and no times. "
+                "Hint: leave out --infer-counters-only, or check result.measured first"
+            )
+        return figure
 
     def __repr__(self) -> str:
-        if self._measurement is None:
+        if not self.measured:
             return "<Result, not measured>"
         return f"<Result p50={self.latency.p50:.3g} s, {len(self._samples)} calls>"
 
@@ -137,11 +149,15 @@ class InfeasibleError(InfergateError):
 class Infer:
     """The `infer` fixture, which a test calls once with the model and its arguments.
 
-    Its attributes describe the case: `device`, `batch_size`, `dtype`, `runtime`, `threads`.
+    Its attributes describe the case: `device`, `batch_size`, `dtype`, `runtime`, `threads`, `grad_mode`.
     """
 
-    def __init__(self, case: Case, measure: Callable[[Invocation], Result]) -> None:
+    def __init__(
+        self, case: Case, measure: Callable[[Invocation], Result], grad_mode: str = "inference_mode"
+    ) -> None:
         self.case = case
+        self.grad_mode = grad_mode
+        """Function of torch under which a module runs: ``inference_mode``, ``no_grad``, ``enable_grad``."""
         self.called = False
         self._measure = measure
 
@@ -182,7 +198,8 @@ class Infer:
         """Run `model(*args, **kwargs)` on the device of the case and measure it.
 
         A module, or a bound method or partial of one, is moved to the device with its tensor arguments, runs
-        in eval and inference mode, and is restored afterwards. Any other callable runs as it is.
+        in eval and inference mode (or the `grad_mode` of the marker), and is restored afterwards. Any other
+        callable runs as it is. Arguments are the same in each call, and are restored afterwards.
 
         Raises what the model raises, `TypeError` for a model that is not callable, `InferTwiceError` at the
         second call in a test, and `InfeasibleError`, which skips the test, if memory runs out.
@@ -197,7 +214,7 @@ class Infer:
         if not callable(model):
             raise TypeError(f"the model must be callable, got {model!r}. Hint: infer(model, *inputs)")
         try:
-            return self._measure(Invocation(model, args, kwargs))
+            return self._measure(Invocation(model, args, kwargs, self.grad_mode))
         except BaseException as error:  # noqa: BLE001 - whatever the model raises
             # The reader looks for the model's frames, not for ours around them. Not `raise ... from`, which
             # sets __suppress_context__: the exception that the model was handling would not be shown.

@@ -61,7 +61,7 @@ def infer_for(request: pytest.FixtureRequest, cases: Cases) -> Infer:
     reason = cases.why_not(case, item.nodeid, terms)
     if reason is not None:
         pytest.skip(reason)
-    infer = Infer(case, functools.partial(cases.measure, case, item.nodeid, terms))
+    infer = Infer(case, functools.partial(cases.measure, case, item.nodeid, terms), terms.grad_mode)
     item.stash[INFER] = infer
     return infer
 

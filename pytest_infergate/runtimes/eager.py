@@ -18,6 +18,7 @@ from pytest_infergate.measure.invocation import Invocation
 
 if TYPE_CHECKING:
     from pytest_infergate.measure.placement import Placed
+    from pytest_infergate.measure.same_work import ObservedWork
 
 
 # The profiling executor of TorchScript observes the first call and rewrites the graph in the second. Counted
@@ -40,9 +41,15 @@ def prepared(case: Case, device: Device, invocation: Invocation) -> Iterator[tup
     import torch
 
     from pytest_infergate.measure import placement
+    from pytest_infergate.measure.gradient_use import gradient_use_refused
     from pytest_infergate.measure.observed_work import observed
 
     with placement.placed(invocation, device.torch_name, case.dtype) as placed:
+
+        def observe(call: Callable[[], Any]) -> tuple[Any, ObservedWork | None]:
+            with gradient_use_refused(disabled=placed.inference_mode):
+                return observed(call)
+
         yield (
             Subject(
                 call=placed.call,
@@ -53,7 +60,7 @@ def prepared(case: Case, device: Device, invocation: Invocation) -> Iterator[tup
                 settling=SETTLING_CALLS if placed.unsettled else 0,
                 arguments=placed.arguments,
                 unrepeatable=placed.arguments.consumed_note(),
-                observe=observed,
+                observe=observe,
             ),
             placed,
         )
@@ -79,7 +86,9 @@ def measure_invocation(
             # The output of a module that was moved may be on another device, if the module moves it.
             device_name = None if placed.moved else device.torch_name
             invalid = output_checks.unsound_output_note(measured.output, last, device_name)
-        after = filter(None, (output_checks.gradients_note(measured.output), placed.arguments.changed_note()))
+        wanted = invocation.grad_mode == "enable_grad"
+        gradients = None if wanted else output_checks.gradients_note(measured.output)
+        after = filter(None, (gradients, placed.arguments.changed_note()))
         if measurement is not None:
             measurement = msgspec.structs.replace(measurement, notes=(*measurement.notes, *after))
     return MeasuredSubject(tensors.copy_to_cpu(measured.output), measurement, measured.samples, invalid)
@@ -93,7 +102,9 @@ def run_once(invocation: Invocation) -> Any:
     from pytest_infergate.instruments import tensors
     from pytest_infergate.measure import placement
 
-    with placement.placed(invocation, "cpu") as placed:
+    from pytest_infergate.measure.gradient_use import gradient_use_refused
+
+    with placement.placed(invocation, "cpu") as placed, gradient_use_refused(disabled=placed.inference_mode):
         # Copied before the arguments and buffers are restored, with which it may share memory.
         output = tensors.clone_tensors(_collected(placed.call()))
     return tensors.copy_to_cpu(output)

@@ -74,8 +74,9 @@ class Subject(NamedTuple):
     from_host: Callable[[], Any] | None = None
     """The call including copies of inputs and outputs; ``None`` if nothing is copied."""
     batch_size: int = 1
-    weights: Mapping[str, int] | None = None
-    """Bytes of the weights by dtype; ``None`` if unknown."""
+    weights: Callable[[], Mapping[str, int] | None] = lambda: None
+    """Returns the bytes of the weights by dtype; ``None`` if they are unknown. To be called after the first
+    call, which may load them."""
     threads: int | None = None
     settling: int = 0
     """Calls after the first until each call does the same work."""
@@ -217,9 +218,7 @@ class _Course:
             throughput=passes.throughput,
             cold_start=cold_start,
             warm_up=warmed,
-            memory=case_memory(
-                self.subject, exact, max(filter(None, (first_peak, memory.host_peak())), default=None)
-            ),
+            memory=case_memory(exact, max(filter(None, (first_peak, memory.host_peak())), default=None)),
             enqueue=passes.times.enqueue,
             device_time=passes.times.device_time,
             host_to_host=passes.host_to_host,
@@ -245,7 +244,7 @@ class _Course:
         if repetitions > 1 and not self.limit.allows(calls * seconds, "repeated counts"):
             repetitions, calls = 1, COUNTING_CALLS + self.subject.settling
         if not self.limit.allows(calls * seconds, "counters"):
-            return uncounted_call(self.device, self.subject.weights)
+            return uncounted_call(self.device, self.subject.weights())
         return count_case(self.call, self.subject, self.device, self.compilation, repetitions)
 
     def unequal_note(self, seconds: float) -> Note | None:
@@ -337,17 +336,17 @@ def count_case(
         call,
         device,
         compiled=compilation.counters(),
-        weights=subject.weights,
+        weights=subject.weights(),
         repetitions=repetitions,
     )
     graph_breaks = compilation.note()
     return exact if graph_breaks is None else exact._replace(notes=(*exact.notes, graph_breaks))
 
 
-def case_memory(subject: Subject, exact: CountedCall, host_peak: int | None) -> Memory:
+def case_memory(exact: CountedCall, host_peak: int | None) -> Memory:
     """Combine the memory of the weights, the device and the process, in bytes."""
     return Memory(
-        weights=None if subject.weights is None else sum(subject.weights.values()),
+        weights=exact.counters.totals.get("weight_bytes"),
         activations=exact.memory.activations,
         reserved=exact.memory.reserved,
         host_peak=host_peak,

@@ -155,7 +155,7 @@ def _measurement(
         throughput=subject.batch_size / latency.mean if latency.mean > 0 else 0.0,
         cold_start=cold_start,
         warm_up=WarmUp(calls=blocks.warmed, seconds=blocks.warm_seconds, steady=True),
-        memory=Memory() if exact is None else case_memory(subject, exact, memory.host_peak()),
+        memory=Memory() if exact is None else case_memory(exact, memory.host_peak()),
         counters=Counters() if exact is None else exact.counters,
         threads=subject.threads,
         notes=() if exact is None else exact.notes,

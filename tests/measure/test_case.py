@@ -51,7 +51,7 @@ def codes(run):
 
 def test_what_is_measured_of_a_steady_model(device):
     run = measure(
-        Subject(spending(device, 2.0, 0.010), batch_size=8, weights={"float32": 123}, threads=2),
+        Subject(spending(device, 2.0, 0.010), batch_size=8, weights=lambda: {"float32": 123}, threads=2),
         device,
         Effort(10),
     )

@@ -251,6 +251,6 @@ def test_a_real_model_without_the_network():
     with placed(Invocation(model, (torch.zeros(1, 512), 16000)), "cpu") as ready:
         first = ready.call().clone()
         ready.call()
-        assert ready.weights["float32"] > 0
+        assert ready.weights()["float32"] > 0
         assert ready.unsettled
     assert first.shape == (1, 1)

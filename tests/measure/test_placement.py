@@ -77,7 +77,7 @@ def test_another_device_and_the_call_from_the_host():
     with placed(Invocation(model, (torch.ones(1, 2),)), "meta") as ready:
         assert ready.call()[0].device.type == "meta"
         assert ready.from_host is not None
-        assert ready.weights == {"float32": 24}
+        assert ready.weights() == {"float32": 24}
     assert model.weight.device.type == "cpu"
 
 
@@ -127,13 +127,31 @@ def test_a_plain_callable_is_left_as_it_is():
 
     output, ready = run(call, x, device="meta", dtype="float16")
     assert output == (True, False)
-    assert (ready.from_host, ready.weights, ready.notes) == (None, None, ())
+    assert (ready.from_host, ready.weights(), ready.notes) == (None, None, ())
 
 
 def test_a_device_that_moves_nothing_takes_a_module_as_it_is():
     (_, seen), ready = run(Asks(2, 2).train(), torch.ones(1, 2), device=None)
     assert seen[:2] == (False, True)
-    assert ready.weights is None
+    assert ready.weights() == {"float32": 24}
+
+
+class Loads:
+    """A service that loads its model in the first call."""
+
+    model = None
+
+    def predict(self, x):
+        if self.model is None:
+            self.model = nn.Linear(4, 4)
+        return self.model(x)
+
+
+def test_weights_that_the_first_call_loads():
+    with placed(Invocation(Loads().predict, (torch.ones(1, 4),)), "cpu") as ready:
+        assert ready.weights() is None
+        ready.call()
+        assert ready.weights() == {"float32": 80}
 
 
 GLOBAL = nn.Linear(1, 1)
@@ -211,7 +229,7 @@ def test_callables_without_anything_to_see():
 
 
 def test_weights_after_a_cast():
-    assert run(nn.Linear(4, 4), torch.ones(1, 4), dtype="bfloat16")[1].weights == {"bfloat16": 40}
+    assert run(nn.Linear(4, 4), torch.ones(1, 4), dtype="bfloat16")[1].weights() == {"bfloat16": 40}
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -220,7 +238,7 @@ def test_packed_weights_are_hidden_and_not_zero():
     model = torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Linear(4, 4)), {nn.Linear})
     output, ready = run(model, torch.ones(1, 4), calls=2)
     assert output.shape == (1, 4)
-    assert ready.weights is None
+    assert ready.weights() is None
 
 
 # Inputs
@@ -283,7 +301,7 @@ def test_a_lazy_module_stays_lazy():
     model = nn.Sequential(nn.LazyLinear(3), nn.ReLU())
     output, ready = run(model, torch.ones(2, 5), calls=2)
     assert output.shape == (2, 3)
-    assert ready.weights is None
+    assert ready.weights() is None
     assert type(model[0]) is nn.LazyLinear
     assert model(torch.ones(2, 7)).shape == (2, 3)
 

@@ -34,12 +34,13 @@ def gradient_use_refused(*, disabled: bool) -> Iterator[None]:
         yield
         return
     used: list[str] = []
+    preprocess = torch.autograd.functional._grad_preprocess  # noqa: SLF001 - all of its functions call it
 
     def watched(function: Callable[..., Any], name: str) -> Callable[..., Any]:
         def watch(*args: Any, **kwargs: Any) -> Any:
             # torch enables gradients itself, for instance inside of torch.func.grad.
             caller = sys._getframe(1).f_globals.get("__name__", "")  # noqa: SLF001 - as logging does
-            if name != "torch.enable_grad" or caller.partition(".")[0] != "torch":
+            if function is preprocess or caller.partition(".")[0] != "torch":
                 used.append(name)
             return function(*args, **kwargs)
 
@@ -48,7 +49,7 @@ def gradient_use_refused(*, disabled: bool) -> Iterator[None]:
     places = (
         (torch.enable_grad, "__enter__", "torch.enable_grad"),
         (torch.autograd.functional, "_grad_preprocess", "torch.autograd.functional"),
-        (torch.autograd.forward_ad, "enter_dual_level", "torch.autograd.forward_ad"),
+        (torch.autograd.forward_ad.dual_level, "__enter__", "torch.autograd.forward_ad"),
     )
     patches = [
         mock.patch.object(owner, attribute, watched(getattr(owner, attribute), name))

@@ -12,6 +12,9 @@ from pytest_infergate.core.gate.contention import CONTENDED, IDLE
 from pytest_infergate.instruments.device import CpuTimes
 
 _STAT = Path("/proc/stat")
+_TASKS = Path("/proc/self/task")
+# A child that ends between two readings would be counted twice, or not at all: then they are repeated.
+_ATTEMPTS = 3
 
 
 def cpu_times() -> CpuTimes | None:
@@ -22,10 +25,65 @@ def cpu_times() -> CpuTimes | None:
     except (OSError, AttributeError, ValueError):
         return None
     busy = busy_ticks(text)
-    cores = sum(line[:3] == "cpu" and line[3:4].isdigit() for line in text.splitlines())
-    own = os.times()
-    used = own.user + own.system + own.children_user + own.children_system
-    return None if busy is None else CpuTimes(time.monotonic(), busy / ticks, used, cores)
+    if busy is None:
+        return None
+    for _ in range(_ATTEMPTS):
+        ended, living, own = os.times(), descendant_ticks(os.getpid()), os.times()
+        if ended[2:4] == own[2:4]:
+            break
+    return CpuTimes(
+        time.monotonic(),
+        busy / ticks,
+        sum(own[:4]) + living / ticks,
+        cores=sum(line[:3] == "cpu" and line[3:4].isdigit() for line in text.splitlines()),
+        stolen=int(text.split(maxsplit=9)[8]) / ticks,
+        waited=waited_seconds(),
+    )
+
+
+def descendant_ticks(pid: int, processes: Path = _STAT.parent) -> int:
+    """Sum the processor time of the living descendants of a process, and of their children that have ended.
+
+    `processes` is the folder of the process table, which is read only if this process has children.
+    """
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except OSError:
+        return 0
+    children: dict[int, list[int]] = {}
+    used: dict[int, int] = {}
+    for name in filter(str.isdigit, os.listdir(processes)):  # noqa: PTH208 - names, not paths
+        # The name of a command, which comes first, may contain spaces and parentheses.
+        fields = _words(processes / name / "stat", b")")
+        if fields:
+            used[int(name)] = sum(map(int, fields[11:15]))
+            children.setdefault(int(fields[1]), []).append(int(name))
+    total, found = 0, children.get(pid, [])
+    while found:
+        child = found.pop()
+        total += used[child]
+        found += children.get(child, [])
+    return total
+
+
+def waited_seconds() -> float | None:
+    """Return for how long the living threads of this process have waited for a core; ``None`` if unknown."""
+    try:
+        tasks = [_TASKS / name / "schedstat" for name in os.listdir(_TASKS)]  # noqa: PTH208 - as above
+    except OSError:
+        return None
+    # Nanoseconds that a thread ran, nanoseconds that it was ready to run and waited, number of slices.
+    waited = [int(words[1]) for task in tasks if (words := _words(task, b"\n"))]
+    return sum(waited) / 1e9 if waited else None
+
+
+def _words(path: Path, after: bytes) -> list[bytes]:
+    """Return the words behind the last `after` of a file, or of all of it; none if its process has ended."""
+    try:
+        text = path.read_bytes().strip()
+    except OSError:
+        return []
+    return text.rpartition(after)[2].split()
 
 
 def busy_ticks(stat: str) -> int | None:
@@ -52,6 +110,20 @@ def contention(before: CpuTimes | None, after: CpuTimes | None, threads: int) ->
     spare = max(0, after.cores - threads)
     cores = max(0.0, others / (after.wall - before.wall) - spare)
     return cores / min(threads, after.cores)
+
+
+def undisturbed(
+    before: CpuTimes | None, after: CpuTimes | None, mean: float, waited: float | None
+) -> float | None:
+    """Return what remains of the mean time of a call without waiting for a core, at least 0.
+
+    `waited` is the mean time for which threads waited during a call. The time that the hypervisor took counts
+    as waiting. ``None`` if anything of this is unknown.
+    """
+    if before is None or after is None or waited is None or after.wall <= before.wall:
+        return None
+    stolen = (after.stolen - before.stolen) / (after.wall - before.wall)
+    return max(0.0, mean * (1 - stolen) - waited)
 
 
 def contention_notes(share: float | None) -> tuple[Note, ...]:

@@ -111,8 +111,13 @@ class CpuTimes(NamedTuple):
     """Monotonic wall time."""
     machine: float
     own: float
+    """Of this process, of its children that have ended, and of its living descendants."""
     cores: int
     """Number of cores of the machine."""
+    stolen: float = 0.0
+    """The part of `machine` that the hypervisor took."""
+    waited: float | None = None
+    """Time for which the threads of this process waited for a core; ``None`` if it is unknown."""
 
 
 @runtime_checkable

@@ -39,6 +39,8 @@ class Samples(NamedTuple):
     issued: int
     """Number of all calls, including those that were dropped."""
     reference_work: dict[str, float]
+    waited: float | None = None
+    """Seconds for which threads waited for a core during the issued calls; ``None`` if that is unknown."""
 
 
 def sample(
@@ -49,12 +51,13 @@ def sample(
     *,
     max_seconds: float,
     min_calls: int = 0,
+    waited: Callable[[], float | None] = lambda: None,
 ) -> Samples:
     """Interleave blocks of the case with the reference workloads until the median is precise enough.
 
     `expected` is the time of one call in seconds, as the warm-up measured it; `min_calls` is the number of
     calls that the budgets need. Sampling stops once the median is precise and the budgets have their calls,
-    at `max_seconds`, or at `MAX_SAMPLES`.
+    at `max_seconds`, or at `MAX_SAMPLES`. `waited` returns the cumulative time for which threads waited.
     """
     per_interval = min(
         MAX_CALLS_PER_INTERVAL, max(1, round(REFERENCE_INTERVAL_SECONDS / max(expected, 1e-9)))
@@ -67,10 +70,13 @@ def sample(
     speeds: dict[str, list[float]] = {name: [] for name in reference_work}
     begin = device.clock()
     next_check = MIN_SAMPLING_SECONDS
+    readings: list[float | None] = []
     while True:
         for name, reference in reference_work.items():
             speeds[name] += time_calls(reference, device, 1)
+        readings.append(waited())
         calls += time_calls(call, device, per_interval + drop)[drop:]
+        readings.append(waited())
         issued += per_interval + drop
         elapsed = (device.clock() - begin) / 1e9
         if elapsed >= max_seconds or len(calls) >= MAX_SAMPLES:
@@ -80,7 +86,10 @@ def sample(
                 break
             # At growing intervals, because each check sorts all calls.
             next_check = elapsed * 1.25
-    return Samples(tuple(calls), issued, {name: median(times) for name, times in speeds.items()})
+    medians = {name: median(times) for name, times in speeds.items()}
+    known = [reading for reading in readings if reading is not None]
+    waiting = sum(known[1::2]) - sum(known[::2]) if len(known) == len(readings) else None
+    return Samples(tuple(calls), issued, medians, waiting)
 
 
 def _precise(calls: list[float], min_calls: int) -> bool:

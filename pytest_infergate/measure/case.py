@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from statistics import median
+from statistics import fmean, median
 from typing import Any, NamedTuple
 
 import msgspec
@@ -228,6 +228,7 @@ class _Course:
             counters=with_device_work(exact.counters, passes.times.totals),
             threads=self.subject.threads,
             contention=sampling.contention,
+            undisturbed=sampling.undisturbed,
             energy=passes.energy.energy,
             notes=(
                 *exact.notes,
@@ -273,6 +274,9 @@ class _Course:
                 max_seconds=self.limit.left()
                 - min(self.later(seconds, stream=stream), self.limit.left() / 2),
                 min_calls=effort.min_calls,
+                waited=lambda: (
+                    None if clocks is None or clocks.waited is None else cpu_contention.waited_seconds()
+                ),
             )
         else:
             samples = Samples((warmed.seconds / warmed.calls,), 1, {})
@@ -284,6 +288,12 @@ class _Course:
             samples,
             page_faults=page_faults,
             contention=cpu_contention.contention(clocks, clocks_after, subject.threads or 1),
+            undisturbed=cpu_contention.undisturbed(
+                clocks,
+                clocks_after,
+                fmean(samples.calls),
+                None if samples.waited is None else samples.waited / samples.issued,
+            ),
         )
 
     def passes(self, latency: Latency) -> _Passes:
@@ -360,6 +370,7 @@ class _Sampling(NamedTuple):
     page_faults: float | None
     """Page faults of one call; ``None`` on accelerators, and where they are unknown."""
     contention: float | None
+    undisturbed: float | None
 
 
 def _reference_work(device: Device) -> Mapping[str, Callable[[], object]]:

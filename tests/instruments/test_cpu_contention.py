@@ -1,3 +1,8 @@
+import os
+import subprocess
+import sys
+import time
+
 import pytest
 
 from pytest_infergate.instruments import cpu_contention
@@ -64,3 +69,105 @@ def test_the_clocks_of_this_machine(monkeypatch, tmp_path):
         assert clocks.machine > 0
     monkeypatch.setattr(cpu_contention, "_STAT", tmp_path / "none")
     assert cpu_contention.cpu_times() is None
+
+
+linux = pytest.mark.skipif(cpu_contention.cpu_times() is None, reason="needs /proc")
+BUSY = (
+    "import time; end = time.process_time() + {0}\nwhile time.process_time() < end: pass\nprint(flush=True)"
+)
+NESTED = "import subprocess, sys; subprocess.run([sys.executable, '-c', {0!r}]); print(flush=True); input()"
+
+
+@linux
+def test_living_children_and_their_children_are_our_own():
+    before = cpu_contention.cpu_times()
+    script = BUSY.format(0.2) + "\ninput()"
+    nested = NESTED.format(BUSY.format(0.2))
+    with (
+        subprocess.Popen([sys.executable, "-c", script], stdin=-1, stdout=-1) as child,
+        subprocess.Popen([sys.executable, "-c", nested], stdin=-1, stdout=-1) as parent,
+    ):
+        for process in (child, parent):
+            process.stdout.readline()
+        living = cpu_contention.cpu_times()
+        assert living.own - before.own >= 0.38
+        for process in (child, parent):
+            process.communicate(b"\n")
+    # Their time is that of ended children now: it is counted once.
+    ended = cpu_contention.cpu_times()
+    assert 0 <= ended.own - living.own < 0.3
+
+
+@linux
+def test_processor_time_of_living_children_is_not_taken_by_others():
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as child:
+        before = cpu_contention.cpu_times()
+        time.sleep(0.5)
+        after = cpu_contention.cpu_times()
+        child.kill()
+    # The share of a core that other tests may leave to it.
+    assert after.own - before.own >= 0.1
+
+
+def test_the_process_table_is_summed_over_descendants(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "waitid", lambda *_: None)
+    table = {1: (0, 900), 7: (1, 100), 8: (7, 20), 9: (8, 3), 10: (1, 5000), 11: (10, 60000)}
+    for pid, (parent, ticks) in table.items():
+        (tmp_path / str(pid)).mkdir()
+        fields = ["S", parent, *[0] * 9, ticks, 1, 2, 4, 99, 99]
+        (tmp_path / str(pid) / "stat").write_text(f"{pid} (a) b (c) {' '.join(map(str, fields))}\n")
+    (tmp_path / "12").mkdir()  # it has ended since
+    (tmp_path / "meminfo").write_text("")
+    assert cpu_contention.descendant_ticks(7, tmp_path) == 20 + 3 + 2 * 7
+    assert cpu_contention.descendant_ticks(11, tmp_path) == 0
+
+
+def test_a_process_without_children_does_not_read_the_table(tmp_path, monkeypatch):
+    def none(*_):
+        raise ChildProcessError
+
+    monkeypatch.setattr(os, "waitid", none)
+    assert cpu_contention.descendant_ticks(7, tmp_path / "missing") == 0
+
+
+@pytest.mark.skipif(cpu_contention.waited_seconds() is None, reason="needs schedstat")
+def test_threads_that_share_a_core_wait():
+    allowed = os.sched_getaffinity(0)
+    before = cpu_contention.waited_seconds()
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as child:
+        os.sched_setaffinity(child.pid, {min(allowed)})
+        os.sched_setaffinity(0, {min(allowed)})
+        try:
+            end = time.monotonic() + 0.5
+            while time.monotonic() < end:
+                pass
+        finally:
+            os.sched_setaffinity(0, allowed)
+            child.kill()
+    assert cpu_contention.waited_seconds() - before > 0.1
+
+
+def test_waiting_is_unknown_without_the_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(cpu_contention, "_TASKS", tmp_path / "none")
+    assert cpu_contention.waited_seconds() is None
+    (tmp_path / "1").mkdir()
+    monkeypatch.setattr(cpu_contention, "_TASKS", tmp_path)
+    assert cpu_contention.waited_seconds() is None
+    (tmp_path / "1" / "schedstat").write_text("5 2500000000 7\n")
+    assert cpu_contention.waited_seconds() == 2.5
+
+
+@pytest.mark.parametrize(
+    ("waited", "stolen", "left"),
+    [(0.0, 0.0, 0.010), (0.004, 0.0, 0.006), (0.02, 0.0, 0.0), (0.0, 2.5, 0.0075)],
+)
+def test_what_remains_of_a_call_without_waiting(waited, stolen, left):
+    before, after = times(5.0, 100.0, 50.0), times(15.0, 120.0, 60.0)._replace(stolen=stolen)
+    assert cpu_contention.undisturbed(before, after, 0.010, waited) == pytest.approx(left)
+
+
+def test_what_remains_is_unknown_without_readings():
+    now = times(1, 1, 1)
+    assert cpu_contention.undisturbed(None, now, 0.010, 0.0) is None
+    assert cpu_contention.undisturbed(now, now, 0.010, 0.0) is None
+    assert cpu_contention.undisturbed(now, times(2, 2, 2), 0.010, None) is None

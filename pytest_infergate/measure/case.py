@@ -13,7 +13,7 @@ from pytest_infergate.core.domain.measurement import Latency, Measurement, Memor
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.values import Note
 from pytest_infergate.instruments import cpu_contention
-from pytest_infergate.instruments.device import Device
+from pytest_infergate.instruments.device import CpuTimes, Device
 from pytest_infergate.instruments.sampler import Samples, quiet_collector, sample
 from pytest_infergate.instruments.timed_calls import Arguments, RepeatedCall, time_calls
 from pytest_infergate.measure import memory, timing_guard
@@ -185,6 +185,7 @@ class _Course:
         effort, device, call, limit = self.effort, self.device, self.call, self.limit
         first_peak = memory.host_peak()
         graphs = timing_guard.GraphCounter()
+        begun = device.cpu_times()
         (seconds,) = time_calls(call, device, 1)
         # Counters come before the timing, because the number of calls until here is always the same: a model
         # with state is counted in the same state in each run.
@@ -200,7 +201,7 @@ class _Course:
             invalid = invalid or kept.note(warmed.calls)
         if invalid is not None:
             return None, (), invalid
-        sampling = self.sample(warmed, seconds, stream=stream)
+        sampling = self.sample(warmed, seconds, begun, stream=stream)
         latency = latency_of(sampling.samples.calls)
         passes = self.passes(latency)
         if effort.repetitions > 1 and limit.allows(COUNTING_CALLS * seconds, "the second count"):
@@ -260,8 +261,11 @@ class _Course:
         calls = passes + 1 + COUNTING_CALLS * (self.effort.repetitions > 1)
         return calls * seconds + passes * min(PASS_SECONDS, PASS_SHARE * self.effort.max_seconds)
 
-    def sample(self, warmed: WarmUp, seconds: float, *, stream: bool) -> _Sampling:
-        """Sample the call between two readings of page faults and processor time."""
+    def sample(self, warmed: WarmUp, seconds: float, begun: CpuTimes | None, *, stream: bool) -> _Sampling:
+        """Sample the call between two readings of page faults and processor time.
+
+        `begun` is the processor time before the first timed call.
+        """
         subject, device, effort = self.subject, self.device, self.effort
         reference_work = _reference_work(device)
         faults, clocks = memory.page_faults(), device.cpu_times()
@@ -279,7 +283,8 @@ class _Course:
                 ),
             )
         else:
-            samples = Samples((warmed.seconds / warmed.calls,), 1, {})
+            # The warm-up stands for the sampling.
+            clocks, samples = begun, Samples((warmed.seconds / warmed.calls,), 1, {})
         faults_after, clocks_after = memory.page_faults(), device.cpu_times()
         page_faults = None
         if not device.asynchronous and faults is not None and faults_after is not None:

@@ -4,8 +4,8 @@ import concurrent.futures
 import pytest
 
 from pytest_infergate.core.domain.values import Note
-from pytest_infergate.instruments import sampler
-from pytest_infergate.instruments.device import DeviceMemory
+from pytest_infergate.instruments import cpu_contention, sampler
+from pytest_infergate.instruments.device import CpuTimes, DeviceMemory
 from pytest_infergate.measure import memory, passes, timing_guard, warmup
 from pytest_infergate.measure.case import Effort, Subject, measure
 from pytest_infergate.testing import FakeDevice
@@ -47,6 +47,23 @@ def few_calls(monkeypatch):
 
 def codes(run):
     return [note.code for note in run.measurement.notes]
+
+
+@pytest.mark.parametrize(("seconds", "limit"), [(0.010, 10), (3.0, 1)])
+def test_contention_is_measured_however_few_calls_the_limit_allows(device, seconds, limit):
+    device.others = 0.5
+    run = measure(Subject(spending(device, seconds)), device, Effort(limit))
+    assert run.measurement.contention == pytest.approx(0.5)
+    assert "cpu-contention" in codes(run)
+    assert run.measurement.undisturbed is None
+
+
+def test_waiting_for_a_core_is_taken_from_the_time_of_a_call(device, monkeypatch):
+    clock = device.fake_clock
+    monkeypatch.setattr(cpu_contention, "waited_seconds", lambda: 0.75 * clock.now / 1e9)
+    monkeypatch.setattr(device, "cpu_times", lambda: CpuTimes(clock.now / 1e9, 0, 0, 1, waited=0.0))
+    run = measure(Subject(spending(device, 0.010)), device, Effort(10))
+    assert run.measurement.undisturbed == pytest.approx(0.0025)
 
 
 def test_what_is_measured_of_a_steady_model(device):

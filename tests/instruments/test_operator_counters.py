@@ -660,13 +660,13 @@ def test_a_model_that_fails_when_looked_at_is_measured_without():
     run = measured(Fussy(), X)
     notes = {note.code: note.text for note in run.measurement.notes}
     assert notes["not-counted"] == "operators could not be counted: RuntimeError: not under a mode"
-    assert set(run.measurement.counters.totals) == {"weight_bytes", "allocations", "peak_memory_bytes"}
+    assert not {"operators", "flops", "bytes_read"} & set(run.measurement.counters.totals)
     assert run.measurement.latency.count > 0
 
 
 def test_a_plain_callable_with_several_models():
     one, other = Encoder().eval(), nn.Linear(8, 2)
-    seen = measured(lambda x: other(one(x)), X).measurement.counters
+    seen = measured(torch.no_grad()(lambda x: other(one(x))), X).measurement.counters
     assert seen.weights == {"float32": 4 * (2 * (2 * 72 + 16) + 18)}
     places = {row.place for row in seen.operators if row.operator == "aten::addmm"}
     assert places == {"layers.{0-1}.attention.query", "layers.{0-1}.attention.out", "Linear"}

@@ -51,7 +51,7 @@ def measured(model, *args, device=None, dtype=None):
 
         settling = SETTLING_CALLS if ready.unsettled else 0
         subject = Subject(call, weights=ready.weights, threads=torch.get_num_threads(), settling=settling)
-        return measure(subject, device, Effort(20, repetitions=REPETITIONS))
+        return measure(subject, device, Effort(60, repetitions=REPETITIONS))
 
 
 def counters(model, *args, **options):

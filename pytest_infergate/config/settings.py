@@ -16,8 +16,9 @@ from pytest_infergate.config.toml import Pricing, Table, by_pattern, parse_overl
 from pytest_infergate.errors import ConfigurationError
 
 _AS_PARSED = (
-    "devices", "dtypes", "threads", "workers", "require", "save", "strict", "max_total", "min_decided",
-    "xdist", "list", "energy", "gate",
+    "devices", "dtypes", "threads", "workers", "require", "counters_only", "save", "strict", "max_total",
+    "min_decided", "xdist", "list", "energy", "gate",
+    "save_contended",
 )  # fmt: skip
 """Options whose parsed values are settings as they are."""
 
@@ -38,7 +39,11 @@ class Settings:
     counters: Path
     """Folder of the exact counters."""
     rootdir: Path
+    counters_only: bool
+    """Whether counters are taken and no times."""
     save: bool
+    save_contended: bool
+    """Whether times that other processes disturbed are recorded too."""
     strict: bool
     max_total: float | None
     min_decided: float | None
@@ -177,6 +182,15 @@ def _check_combination(given: Mapping[str, Any], on_command: Mapping[str, Any]) 
             "--infer-workers cannot be combined with a paired run, which measures no concurrent workers. "
             "Hint: leave one of them out"
         )
+    for name in ("workers", "energy", "paired_data"):
+        if given.get("counters_only") and given.get(name):
+            option = "--infer-" + name.replace("_", "-")
+            raise ConfigurationError(
+                f"{option} cannot be combined with --infer-counters-only, which takes no times. "
+                f"Hint: leave one of them out (-o infer_{name}= if the ini file sets it)"
+            )
+    if on_command.get("save_contended") and not given.get("save"):
+        raise ConfigurationError("--infer-save-contended requires --infer-save. Hint: add --infer-save")
     if given.get("paired_data") and not paired:
         raise ConfigurationError("--infer-paired-data requires a paired run. Hint: add --infer-against=REV")
 

@@ -21,6 +21,7 @@ from pytest_infergate.core.gate import baseline, counter_changes, decide
 from pytest_infergate.errors import StorageError
 from pytest_infergate.plugin.collection import CollectedItems
 from pytest_infergate.plugin.terminal import write_summary
+from pytest_infergate.report import text
 from pytest_infergate.runner.case_report import ReportedCases
 from pytest_infergate.runner.run import InferenceRun
 from pytest_infergate.storage.atomic import atomic_write
@@ -193,7 +194,9 @@ def write_outputs(
             problems.append(str(error))
     if run.settings.save:
         try:
-            done += record_baseline(run, session, modules)
+            recorded, refused = record_baseline(run, session, modules)
+            done += recorded
+            problems += refused
         except StorageError as error:
             problems.append(str(error))
     return done, problems
@@ -216,13 +219,24 @@ def rendered_reports(settings: Settings, session: Session) -> Iterator[tuple[Pat
         yield settings.markdown, markdown_summary(session)
 
 
-def record_baseline(run: InferenceRun, session: Session, modules: Collection[str]) -> list[str]:
-    """Record times and counters of the cases that did not fail; return what was done, a line each."""
+def record_baseline(
+    run: InferenceRun, session: Session, modules: Collection[str]
+) -> tuple[list[str], list[str]]:
+    """Record times and counters of the cases that did not fail; return what was done and what was refused.
+
+    Times that other processes disturbed are refused unless the options allow them; counters are exact anyway.
+
+    A run that takes counters only leaves the times as they are.
+    """
     failed = {verdict.case for verdict in session.gate.verdicts if verdict.failed}
     sound = [result for result in session.cases if result.case not in failed]
+    disturbed = [] if run.settings.save_contended else baseline.disturbed_results(sound)
+    refused = {result.case for result in disturbed}
     recorded = 0
     for history in baseline.baselines_from_results(
-        sound, session.created, session.environment.packages
+        (result for result in sound if result.case not in refused),
+        session.created,
+        session.environment.packages,
     ).values():
         run.store.record(history)
         recorded += len(history.cases)
@@ -236,9 +250,12 @@ def record_baseline(run: InferenceRun, session: Session, modules: Collection[str
         if case.module in modules or not (run.settings.rootdir / case.module).exists()
     ]
     changed = run.counter_files.record(counted, gone)
-    left_out = len(session.cases) - recorded
+    what, target = "", run.settings.baseline
+    if run.settings.counters_only:
+        what, target, recorded = "the counters of ", str(run.settings.counters), len(counted)
+    left_out = len(session.cases) - recorded - len(disturbed)
     rest = f"; {units.plural(left_out, 'case')} left out, failed or not measured" if left_out else ""
-    done = [f"recorded {units.plural(recorded, 'case')} into {run.settings.baseline}{rest}"]
+    done = [f"recorded {what}{units.plural(recorded, 'case')} into {target}{rest}"]
     if changed:
         done.append(f"rewrote {units.plural(changed, 'file')} of counters in {run.settings.counters}")
-    return done
+    return done, [text.refused_times(disturbed)] if disturbed else []

@@ -14,10 +14,14 @@ from pytest_infergate.plugin.terminal import Terminal
 
 
 class MachineHooks:
-    """Hold the machine-wide lock for as long as an item runs."""
+    """Hold the machine-wide lock for as long as an item runs.
 
-    def __init__(self, terminal: Terminal) -> None:
+    `timing` is whether cases are timed; others may run beside cases that are only counted.
+    """
+
+    def __init__(self, terminal: Terminal, *, timing: bool) -> None:
         self.terminal = terminal
+        self._timing = timing
         self._made: MachineLock | None = None
 
     def _lock(self) -> MachineLock:
@@ -31,15 +35,16 @@ class MachineHooks:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
-        """Hold the machine: alone for an inference case, shared for any other test."""
-        with self._lock().held("shared" if parameter_of(item) is None else "alone", self.terminal.line):
+        """Hold the machine: alone for an inference case that is timed, shared for any other test."""
+        alone = self._timing and parameter_of(item) is not None
+        with self._lock().held("alone" if alone else "shared", self.terminal.line):
             return (yield)
 
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Hold the machine while other processes measure. What prevents them is a usage error."""
         try:
-            with self._lock().held("alone", self.terminal.line):
+            with self._lock().held("alone" if self._timing else "shared", self.terminal.line):
                 yield
         except InfergateError as error:
             raise pytest.UsageError(str(error)) from None

@@ -132,7 +132,7 @@ class Measuring:
         if not xdist.is_controller(self._config):
             return ()
         xdist.refuse_distributed(self._settings)
-        self._check(0, MachineHooks(Terminal(self._config)))
+        self._check(0, self._machine())
         reported = ReportedCases()
         known = partial(cases_on_record, self.run, reported)
         return FinishHooks(self.run, reported, known), xdist.ControllerHooks(reported)
@@ -140,7 +140,7 @@ class Measuring:
     def collected(self, collected: CollectedItems) -> Sequence[object]:
         """Check what can be checked before the first case is measured, and put the run together."""
         run, config = self.run, self._config
-        machine, reported = MachineHooks(Terminal(config)), ReportedCases()
+        machine, reported = self._machine(), ReportedCases()
         only_shows = any(config.getoption(name, False) for name in _ONLY_SHOW)
         if collected.inference and not only_shows:
             collected.refuse_shared_ids()
@@ -159,6 +159,9 @@ class Measuring:
             else FinishHooks(run, reported, reference.known, collected)
         )
         return [*hooks, SeededFixtures(), machine, self.cases, *reference.hooks(), end]
+
+    def _machine(self) -> MachineHooks:
+        return MachineHooks(Terminal(self._config), timing=not self._settings.counters_only)
 
     def _check(self, cases: int, machine: MachineHooks) -> None:
         self.run.check(cases)

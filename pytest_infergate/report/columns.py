@@ -16,6 +16,14 @@ def _time_column(key: str, header: str) -> Column[Row]:
     return Column(key, header, lambda row: units.UNKNOWN if row.time is None else getattr(row.time, key))
 
 
+def _timed(rows: Sequence[Row]) -> bool:
+    return not _counted(rows) or any(row.p50 != units.UNKNOWN for row in rows)
+
+
+def _counted(rows: Sequence[Row]) -> bool:
+    return any(row.counted for row in rows)
+
+
 CASE: Final[Column[Row]] = Column("case", "case", lambda row: row.nodeid + row.place, left=True)
 VERDICT: Final[Column[Row]] = Column("verdict", "verdict", lambda row: row.outcome, left=True)
 # Most runs measure neither energy nor cost, and empty columns would take the room of names.
@@ -35,9 +43,12 @@ COST: Final[Column[Row]] = Column(
 )
 COLUMNS: Final[tuple[Column[Row], ...]] = (
     CASE,
-    Column("p50", "p50", lambda row: row.p50),
-    Column("p95", "p95", lambda row: row.p95),
-    Column("throughput", "throughput", lambda row: row.throughput, label="rate"),
+    Column("p50", "p50", lambda row: row.p50, shown=_timed),
+    Column("p95", "p95", lambda row: row.p95, shown=_timed),
+    Column("throughput", "throughput", lambda row: row.throughput, label="rate", shown=_timed),
+    Column("operators", "operators", lambda row: row.operators, shown=_counted),
+    Column("flops", "FLOPs", lambda row: row.flops, shown=_counted),
+    Column("bytecodes", "bytecodes", lambda row: row.bytecodes, shown=_counted),
     Column("peak_memory", "peak memory", lambda row: row.peak_memory, label="peak"),
     ENERGY,
     COST,
@@ -66,7 +77,7 @@ times, energy and cost are left out."""
 def case_columns(rows: Sequence[Row], *, paired: bool = False) -> tuple[Column[Row], ...]:
     """Return the columns of a table of cases; those of a paired run if any row was compared call by call."""
     # One table cannot mix both kinds of columns, and a paired time is only valid next to that of its base.
-    paired = paired or any(row.paired for row in rows)
+    paired = (paired and not _counted(rows)) or any(row.paired for row in rows)
     return shown_columns(PAIRED_COLUMNS if paired else COLUMNS, rows)
 
 

@@ -78,8 +78,8 @@ def cost_and_energy(result: CaseResult | None) -> CostAndEnergy:
         basis.append(f"CO2e is that energy at {emitted.basis}, without the overhead of a data centre.")
     try:
         dollars = None
-        if price is not None:
-            throughput = result.measurement.throughput
+        throughput = result.measurement.throughput
+        if price is not None and throughput is not None:
             dollars = instance_types.usd_per_million(price.usd_per_hour, throughput, price.utilisation)
     except ValueError:  # a results file may contain any number
         dollars = None

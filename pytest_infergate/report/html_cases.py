@@ -64,7 +64,7 @@ class CaseEntry(NamedTuple):
     """Anchor of the section of the test."""
     label: str
     latency: tuple[Figure, ...]
-    """Cells of the table below the chart; empty without a measurement."""
+    """Cells of the table below the chart; empty without times."""
     work: Mapping[str, str]
     """Exact counters as text, by name."""
     bottleneck: CaseBottleneck | None
@@ -194,9 +194,9 @@ def _entry(parts: CaseParts, anchor: str) -> CaseEntry:
 def _latency(parts: CaseParts) -> tuple[Figure, ...]:
     """Return the cells below a chart: calls, percentiles with bounds, first call, expected, limits."""
     result = parts.result
-    if result is None or result.measurement is None:
+    latency = None if result is None or result.measurement is None else result.measurement.latency
+    if result is None or result.measurement is None or latency is None:
         return ()
-    latency = result.measurement.latency
     limits = []
     for check in _checks(parts):
         metric = wording.budget_metric(check.budget.metric)
@@ -259,7 +259,8 @@ def picture_label(name: str, place: str) -> str:
 
 def _series(entry: CaseEntry, parts: CaseParts) -> Series:
     measured = None if parts.result is None else parts.result.measurement
-    if measured is None:
+    latency = None if measured is None else measured.latency
+    if latency is None:
         return Series(label=entry.label, figures=(), percentiles=())
     marks = [
         Mark(symbol="limit", seconds=check.budget.limit * LIMITED[check.budget.metric])
@@ -269,12 +270,12 @@ def _series(entry: CaseEntry, parts: CaseParts) -> Series:
     expected = _expected(parts)
     if expected is not None:
         marks.append(Mark(symbol="expected", seconds=expected))
-    marks.append(Mark(symbol="p95", seconds=measured.latency.p95.value))
-    marks.append(Mark(symbol="p50", seconds=measured.latency.p50.value))
+    marks.append(Mark(symbol="p95", seconds=latency.p95.value))
+    marks.append(Mark(symbol="p50", seconds=latency.p50.value))
     return Series(
         label=picture_label(within_test(entry.row.case), entry.row.place),
         figures=(f"p50 {entry.row.p50}", f"p95 {entry.row.p95}"),
-        percentiles=measured.latency.percentiles,
+        percentiles=latency.percentiles,
         marks=tuple(marks),
         failed=entry.kind == "bad",
     )

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from pytest_infergate.core.domain import metrics, units
 from pytest_infergate.core.domain.measurement import Measurement
+from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.outcome import CaseResult, CaseVerdict
 from pytest_infergate.core.domain.values import Case
 from pytest_infergate.report.sanitize import plain
@@ -33,6 +34,9 @@ def properties(result: CaseResult, verdict: CaseVerdict | None = None) -> list[t
             for row in verdict.comparisons
             if row.effect is not None and math.isfinite(row.effect)
         ]
+        known += [
+            ("outputs", note.text) for note in verdict.notes if note.code == NoteCode.OUTPUTS_NOT_COMPARED
+        ]
     return [(PROPERTY_PREFIX + name, plain(value)) for name, value in known]
 
 
@@ -47,7 +51,8 @@ def _axes(case: Case) -> Iterable[tuple[str, str]]:
 
 
 def _figures(measurement: Measurement) -> Iterable[tuple[str, str]]:
-    yield "calls", str(measurement.latency.count)
+    if measurement.latency is not None:
+        yield "calls", str(measurement.latency.count)
     for name in PROPERTY_METRICS:
         metric = metrics.METRICS[name]
         estimate = None if metric.read is None else metric.read(measurement)

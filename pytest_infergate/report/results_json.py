@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from pytest_infergate.core.domain.measurement import Measurement
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.outcome import CaseResult, CaseVerdict, Merged, Outcome, Session
 from pytest_infergate.core.domain.units import round_significant
@@ -271,5 +272,10 @@ def _finite_struct(struct: Struct) -> Struct | None:
 
 @functools.cache
 def _optional(kind: type[Struct]) -> dict[str, bool]:
-    """Return for each field of a struct whether its default is ``None``."""
-    return {field.name: field.default is None for field in msgspec.structs.fields(kind)}
+    """Return for each field of a struct whether it may be lost: whether its default is ``None``."""
+    # A measurement without its times would pass for one that takes counters only.
+    times = ("latency", "throughput", "cold_start", "warm_up") if kind is Measurement else ()
+    return {
+        field.name: field.default is None and field.name not in times
+        for field in msgspec.structs.fields(kind)
+    }

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from pytest_infergate.core.domain import units
+from pytest_infergate.core.domain.metrics import COUNTERS
 from pytest_infergate.core.domain.outcome import (
     BudgetCheck,
     CaseResult,
@@ -23,6 +24,8 @@ from pytest_infergate.report.sanitize import plain
 from pytest_infergate.report.wording import Message
 
 NOT_JUDGED = "not judged"
+COUNTED_COLUMNS: Final = ("operators", "flops", "bytecodes")
+"""Counters that the table shows in place of times, if a run takes no times."""
 
 
 class TimeChange(Struct, frozen=True, kw_only=True):
@@ -58,6 +61,11 @@ class Row(Struct, frozen=True, kw_only=True):
     p50: str = units.UNKNOWN
     p95: str = units.UNKNOWN
     throughput: str = units.UNKNOWN
+    counted: bool = False
+    """Whether counters were taken and no times."""
+    operators: str = units.UNKNOWN
+    flops: str = units.UNKNOWN
+    bytecodes: str = units.UNKNOWN
     peak_memory: str = units.UNKNOWN
     energy: str = units.UNKNOWN
     """Energy per item, marked if it is an estimate."""
@@ -159,14 +167,18 @@ def row(parts: CaseParts) -> Row:
     result, verdict = parts
     subject = parts.subject
     figures = {}
+    counted = False
     if result is not None and result.measurement is not None:
         measured = result.measurement
         figures = {
-            "p50": units.seconds(measured.latency.p50.value),
-            "p95": units.seconds(measured.latency.p95.value),
             "throughput": units.rate(measured.throughput, plain(result.unit or "")),
             "peak_memory": units.bytes_(measured.memory.peak),
+            **{name: COUNTERS[name].show(measured.counters.totals.get(name)) for name in COUNTED_COLUMNS},
         }
+        counted = measured.latency is None
+        if measured.latency is not None:
+            figures["p50"] = units.seconds(measured.latency.p50.value)
+            figures["p95"] = units.seconds(measured.latency.p95.value)
     spent = cost_and_energy(result)
     if verdict is not None:
         message = wording.explain(verdict, result)
@@ -184,6 +196,7 @@ def row(parts: CaseParts) -> Row:
         energy=spent.energy,
         estimated=spent.estimated,
         cost=spent.cost,
+        counted=counted,
         budget_parts=() if verdict is None else budget_parts(verdict.budgets, result),
         time=None if verdict is None else _time_change(verdict.comparisons),
         message=message,

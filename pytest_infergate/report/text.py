@@ -10,6 +10,7 @@ import msgspec
 from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.advice_values import Recommendations
 from pytest_infergate.core.domain.outcome import CaseResult, CaseVerdict, GateResult, Session, Verdict
+from pytest_infergate.core.gate.contention import IDLE, MAX_CONTENTION
 from pytest_infergate.core.gate.decide import FAILING
 from pytest_infergate.report import advice, wording
 from pytest_infergate.report.columns import CASE, COST, ENERGY, case_columns, legend
@@ -176,6 +177,22 @@ def failure_message(verdict: CaseVerdict, result: CaseResult | None = None) -> s
     if message.hints:
         blocks.append("\n".join([f"{_INDENT}hints", *(f"{_INDENT * 2}- {hint}" for hint in message.hints)]))
     return "\n\n".join(blocks)
+
+
+def refused_times(disturbed: Sequence[CaseResult]) -> str:
+    """Explain why the times of some measured cases were not recorded."""
+    shares = [result.measurement.contention or 0.0 for result in disturbed if result.measurement is not None]
+    most, allowed = (
+        units.percent(share, signed=False, decimals=0) for share in (max(shares), MAX_CONTENTION)
+    )
+    names = [plain(result.nodeid) for result in disturbed]
+    if len(names) > NAMES_SHOWN:
+        names[NAMES_SHOWN:] = [f"and {len(names) - NAMES_SHOWN} more"]
+    return (
+        f"the times of {units.plural(len(disturbed), 'case')} were not recorded: contention must be at most "
+        f"{allowed}, got up to {most} of the processor time taken by others ({', '.join(names)}). "
+        f"Hint: {IDLE}, or record them nevertheless with --infer-save-contended"
+    )
 
 
 def _counted_list(title: str, entries: Sequence[str]) -> str:

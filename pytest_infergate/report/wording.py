@@ -191,7 +191,8 @@ def _comparison_summary(row: Comparison) -> str:
         by = "".join(f": {cause}" for cause in causes([row], 1)[:1])
         text = f"{now}, was {was}{by}"
     else:
-        text = f"{now}, expected {was}: {units.percent(row.effect)}{allowed}"
+        recorded = "" if row.recorded is None else f" (recorded {metric.show(row.recorded)})"
+        text = f"{now}, expected {was}{recorded}: {units.percent(row.effect)}{allowed}"
     return f"{metric.text} {text}"
 
 
@@ -266,7 +267,8 @@ def _time_section(
         }
     else:
         measurement = None if result is None else result.measurement
-        calls = "" if measurement is None else units.plural(measurement.latency.count, "call")
+        latency = None if measurement is None else measurement.latency
+        calls = "" if latency is None else units.plural(latency.count, "call")
         sessions = f", based on {units.plural(row.sessions, 'session')}"
         level = ""
         if row.evidence == "stored":
@@ -278,9 +280,14 @@ def _time_section(
         figures = {
             "measured": f"{metric.show(row.candidate)}{f', median of {calls}' if calls else ''}",
             "expected": f"{metric.show(row.baseline)}{sessions}" if row.baseline is not None else "",
+            "recorded": f"{metric.show(row.recorded)}, before the correction for the speed of the machine"
+            if row.recorded is not None
+            else "",
             "change": change,
             "confidence": f"between {low} and {high}{level}" if bounded else "",
         }
+        if row.high is None and row.low is not None:
+            figures["confidence"] = f"at least {low}{level}"
     figures |= {"smallest detectable": detectable, "exact counters": _work(exact), "note": note}
     text = f"{metric.text}, call by call" if row.evidence == "paired" else metric.text
     return _section(text, row.verdict.value, figures)

@@ -27,7 +27,8 @@ from pytest_infergate.instruments.device import Device, DeviceKind
 from pytest_infergate.instruments.environment import software_environment
 from pytest_infergate.instruments.peak_rates import peaks
 from pytest_infergate.measure import memory
-from pytest_infergate.measure.case import Effort, MeasuredSubject
+from pytest_infergate.measure.case import Effort, MeasuredSubject, measure
+from pytest_infergate.measure.counters_only import count_only
 from pytest_infergate.measure.invocation import Invocation
 from pytest_infergate.runner.case_result import case_result
 from pytest_infergate.runner.open_devices import OpenDevices
@@ -40,6 +41,8 @@ from pytest_infergate.storage.counter_files import CounterFiles
 # Share of the time limit that a case usually takes: most medians are precise before. Used for the forecast
 # only.
 TYPICAL_SHARE = 0.5
+# Of a case without a clock, for the forecast only.
+COUNTED_SECONDS = 1.0
 # How often counters are taken before they are recorded; two could agree by chance.
 REPETITIONS = 3
 
@@ -83,8 +86,11 @@ class InferenceRun:
 
     @cached_property
     def baselines(self) -> Mapping[str, Baseline]:
-        """Baselines by hardware class. Raises `StorageError` if one cannot be read."""
-        return MappingProxyType(load_all(self.store))
+        """Baselines of times by hardware class; none without a clock.
+
+        Raises `StorageError` if one cannot be read.
+        """
+        return MappingProxyType({} if self.settings.counters_only else load_all(self.store))
 
     @cached_property
     def records(self) -> Mapping[Case, CounterRecord]:
@@ -117,11 +123,14 @@ class InferenceRun:
             _ = self.baselines, self.records
             self.prices.check()
         if self.settings.save:
-            self.store.check_writable()
             self.counter_files.check_writable()
+            if not self.settings.counters_only:
+                self.store.check_writable()
 
     def forecast(self, max_times: Sequence[float]) -> str:
         """Return cases, devices and expected time as text: ``8 cases on cpu, about 40 s``."""
+        if self.settings.counters_only:
+            max_times = [COUNTED_SECONDS / TYPICAL_SHARE] * len(max_times)
         typical = units.duration(TYPICAL_SHARE * sum(max_times))
         return f"{units.plural(len(max_times), 'case')} on {', '.join(self.devices.names)}, about {typical}"
 
@@ -173,7 +182,9 @@ class InferenceRun:
                 concurrent_runs=tuple(run for run in concurrent if isinstance(run, ConcurrentRun)),
                 notes=(*measurement.notes, *(note for note in concurrent if isinstance(note, Note))),
             )
-        price = self.prices.case_price(device.name, lambda: self.devices.machine(device), terms.budgets)
+        # Without times there is no cost, and nothing that needs a price.
+        budgets = {} if self.settings.counters_only else terms.budgets
+        price = self.prices.case_price(device.name, lambda: self.devices.machine(device), budgets)
         result = msgspec.structs.replace(
             case_result(case, nodeid, terms, outcome, subject.invalid),
             hardware=device.hardware(),
@@ -206,7 +217,8 @@ class InferenceRun:
         """Measure a case, or note that memory ran out."""
         try:
             with torch_threads(case.threads):
-                subject = measure_invocation(case, device, effort, invocation)
+                course = count_only if self.settings.counters_only else measure
+                subject = measure_invocation(case, device, effort, invocation, course)
         except Exception as error:
             if not memory.is_out_of_memory(error):
                 raise
@@ -217,7 +229,7 @@ class InferenceRun:
     def _peak_rates(self, case: Case, device: Device) -> Peaks | None:
         """Return the peak rates of a device with the threads of a case, measured once."""
         # Only reports and results show them, and they take a second.
-        if self.settings.report is None and self.settings.json is None:
+        if self.settings.counters_only or (self.settings.report is None and self.settings.json is None):
             return None
         key = case.device, case.threads
         if key not in self._peaks:

@@ -1,8 +1,8 @@
 """Exact counters as text, laid out for review: a file for each test module, one counter on a line, sorted.
 
 A case starts at the margin, so that git shows it in the header of each part of a diff. It ends with the
-number of its lines, so that lines lost in a merge or a truncated file are noticed. Version 1 lacks the version
-of Python in keys.
+number of its lines, so that lines lost in a merge or a truncated file are noticed. Version 1 has no
+version of Python in its keys.
 """
 
 from __future__ import annotations

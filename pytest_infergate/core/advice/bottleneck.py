@@ -67,7 +67,7 @@ class _Roofline(NamedTuple):
 def bottleneck(result: CaseResult) -> Bottleneck | None:
     """Return the bottleneck of a case; ``None`` if the evidence is missing."""
     measured = result.measurement
-    if result.outcome is not Outcome.MEASURED or measured is None:
+    if result.outcome is not Outcome.MEASURED or measured is None or measured.latency is None:
         return None
     # A file from elsewhere may contain a time of zero.
     if not positive(measured.latency.p50.value):
@@ -95,7 +95,7 @@ def bottleneck(result: CaseResult) -> Bottleneck | None:
 
 def _waiting(measured: Measurement) -> tuple[Kind, str] | None:
     """Detect an accelerator that waits, for launches of kernels or for copies."""
-    call = measured.latency.p50.value
+    call = measured.call_times.p50.value
     if measured.enqueue is not None and measured.device_time is not None:
         host, device = measured.enqueue / call, measured.device_time / call
         if host > HOST_SHARE and device < DEVICE_SHARE:
@@ -116,7 +116,7 @@ def _overhead(measured: Measurement, roofline: _Roofline) -> tuple[Kind, str] | 
     # Only accelerators have an enqueue time; there, launches have been ruled out already.
     if measured.enqueue is not None or not operators or roofline.ridge is None:
         return None
-    each = measured.latency.p50.value / operators
+    each = measured.call_times.p50.value / operators
     if each >= TINY_OPERATOR or not roofline.far:
         return None
     return "launch", (
@@ -152,7 +152,7 @@ def _roofline(result: CaseResult, measured: Measurement) -> _Roofline:
     # A model that moves no bytes has no intensity.
     if not moved:
         return _Roofline()
-    seconds = measured.latency.p50.value
+    seconds = measured.call_times.p50.value
     flops, bandwidth = totals["flops"] / seconds, moved / seconds
     reached = _Roofline(intensity=totals["flops"] / moved, flops=flops, bandwidth=bandwidth)
     weights, peaks = measured.counters.weights, result.peaks

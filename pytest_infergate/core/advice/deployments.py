@@ -150,6 +150,8 @@ def _unusable(result: CaseResult, verdict: CaseVerdict | None) -> str:
     if result.measurement is None or result.hardware is None:
         return "its results contain no times or no hardware"
     latency = result.measurement.latency
+    if latency is None:
+        return "it was counted, and not timed"
     try:
         service = _service_times({result.case.batch_size: result.measurement})
     except ValueError:
@@ -196,7 +198,11 @@ def _deployment(measured: Sequence[MeasuredCase]) -> Deployment:
         ),
         host_bytes=largest.memory.host_peak,
         weights_bytes=largest.memory.weights,
-        cold_starts=tuple((entry.result.case.batch_size, entry.measurement.cold_start) for entry in ordered),
+        cold_starts=tuple(
+            (entry.result.case.batch_size, entry.measurement.cold_start)
+            for entry in ordered
+            if entry.measurement.cold_start is not None
+        ),
         energies=tuple((size, taken) for size, taken in metered if taken is not None and plausible(taken)),
         doubts=tuple(_doubts(ordered)),
     )
@@ -249,8 +255,8 @@ def _service_times(by_size: Mapping[int, Measurement]) -> ServiceTimes:
     copies = []
     for size in sizes:
         whole = by_size[size].host_to_host
-        copies.append(0.0 if whole is None else max(0.0, whole - by_size[size].latency.p50.value))
-    latencies = [by_size[size].latency for size in sizes]
+        copies.append(0.0 if whole is None else max(0.0, whole - by_size[size].call_times.p50.value))
+    latencies = [by_size[size].call_times for size in sizes]
     return ServiceTimes(
         batch_sizes=sizes,
         percentiles=tuple(

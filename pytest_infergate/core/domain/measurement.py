@@ -151,12 +151,13 @@ class Counters(Struct, frozen=True, kw_only=True):
 class Measurement(Struct, frozen=True, kw_only=True):
     """Everything measured of one case on one machine in one process launch. Times are in seconds."""
 
-    latency: Latency
-    throughput: float
+    latency: Latency | None = None
+    """``None``, like all times, in a run that takes counters only."""
+    throughput: float | None = None
     """Items per second of calls issued back to back with one synchronisation at the end."""
-    cold_start: float
+    cold_start: float | None = None
     """Time of the first call in this process."""
-    warm_up: WarmUp
+    warm_up: WarmUp | None = None
     memory: Memory = Memory()
     enqueue: float | None = None
     """Median time until the call returns on an accelerator, which may still be working then."""
@@ -185,3 +186,10 @@ class Measurement(Struct, frozen=True, kw_only=True):
     concurrent_runs: tuple[ConcurrentRun, ...] = ()
     """One for each number of workers that the user requests."""
     notes: tuple[Note, ...] = ()
+
+    @property
+    def call_times(self) -> Latency:
+        """The latency of a case that was timed. Raises `ValueError` for one that was only counted."""
+        if self.latency is None:
+            raise ValueError("a measurement must have times, got counters only")
+        return self.latency

@@ -41,8 +41,8 @@ class Metric(NamedTuple):
 
 
 def _latency(p: int) -> Metric:
-    def read(measurement: Measurement) -> Estimate:
-        estimate: Estimate = getattr(measurement.latency, f"p{p}")
+    def read(measurement: Measurement) -> Estimate | None:
+        estimate: Estimate | None = getattr(measurement.latency, f"p{p}", None)
         return estimate
 
     return Metric(f"p{p}_ms", f"p{p} latency", read, 1e3, units.seconds, timed=True, percentile=p / 100)
@@ -85,7 +85,7 @@ METRICS: dict[str, Metric] = {
         Metric("throughput_per_s", "throughput", _exact(lambda m: m.throughput), 1, units.rate,
                better="higher", timed=True),
         Metric("tokens_per_s", "stream rate",
-               _exact(lambda m: None if m.stream is None else m.stream.items / m.latency.mean), 1,
+               _exact(lambda m: m.stream.items / m.latency.mean if m.stream and m.latency else None), 1,
                lambda value: units.rate(value, "tokens"), better="higher", timed=True, needs=_STREAM),
         Metric("ttft_ms", "time to first item",
                lambda m: None if m.stream is None else m.stream.first_item.p50, 1e3, units.seconds,

@@ -61,12 +61,14 @@ class NoteCode(str, Enum):
     NOT_COUNTED = "not-counted"
     NOT_FINITE = "not-finite"
     NOT_STEADY = "not-steady"
+    NOT_TIMED = "not-timed"
     ONE_BATCH_SIZE = "one-batch-size"
     ONE_PRICE = "one-price"
     OPERATORS_UNSEEN = "operators-unseen"
     OTHER_MACHINE = "other-machine"
     OUT_OF_MEMORY = "out-of-memory"
     OUTPUTS_DIFFER = "outputs-differ"
+    OUTPUTS_NOT_COMPARED = "outputs-not-compared"
     PAGE_FAULTS = "page-faults"
     PRICES_ABSENT = "prices-absent"
     PRICES_CONTRADICTORY = "prices-contradictory"
@@ -239,6 +241,10 @@ MEANINGS: Mapping[NoteCode, NoteMeaning] = MappingProxyType(
         NoteCode.NO_TIMINGS: NoteMeaning("A process launch ended without a time of both sides."),
         NoteCode.NOT_COUNTED: NoteMeaning("The counters could not be taken."),
         NoteCode.NOT_FINITE: NoteMeaning("A figure of the results is not finite and was left out."),
+        NoteCode.NOT_TIMED: NoteMeaning(
+            "The run takes counters only: budgets of times are not checked, and do not fail it.",
+            "Check them in a run without `--infer-counters-only`.",
+        ),
         NoteCode.NOT_STEADY: NoteMeaning(
             "The warm-up ended before call times became steady.", "Raise --infer-max-time."
         ),
@@ -259,6 +265,10 @@ MEANINGS: Mapping[NoteCode, NoteMeaning] = MappingProxyType(
         NoteCode.OUTPUTS_DIFFER: NoteMeaning(
             "Base and candidate compute different outputs.",
             "Set a parity tolerance, or parity=False, if that is intended.",
+        ),
+        NoteCode.OUTPUTS_NOT_COMPARED: NoteMeaning(
+            "A part of the output cannot be compared with that of the base, or differs from call to call.",
+            "Return numbers, text, arrays or tensors, or compare that part in the test.",
         ),
         NoteCode.PAGE_FAULTS: NoteMeaning("Memory for large activations is mapped again on each call."),
         NoteCode.PRICES_ABSENT: NoteMeaning("A provider's prices could not be fetched."),

@@ -33,7 +33,7 @@ def baselines_from_results(
         measurement = result.measurement
         share = measurement.contention or 0.0
         # A time of zero has no logarithm and would make every later comparison impossible.
-        if not stats.positive(measurement.latency.p50.value):
+        if measurement.latency is None or not stats.positive(measurement.latency.p50.value):
             continue
         point = BaselinePoint(
             created=created,

@@ -63,7 +63,7 @@ def check_budget(  # noqa: PLR0911 - one return for each thing that may be missi
         return not_checked(budget, f"it needs {metric.needs}", _PROVIDE, value=value)
     if metric.percentile is not None and None in (estimate.low, estimate.high) and not exceeded:
         needed = stats.samples_needed(max(metric.percentile, 1 - metric.percentile))
-        enough = units.duration(TIME_FOR_A_CALL * needed * measurement.latency.mean)
+        enough = units.duration(TIME_FOR_A_CALL * needed * measurement.call_times.mean)
         hint = f"allow about {enough} with --infer-max-time, or with max_time in the marker"
         why = f"it needs {needed} calls and has {_samples(metric, measurement)}"
         return not_checked(budget, why, hint, value=value)
@@ -81,7 +81,7 @@ def _check_cost(
 ) -> BudgetCheck:
     """Compare a cost with a budget; its bounds are the costs at the throughputs of other launches."""
     rate = measurement.throughput
-    if metric.dollars is None or not stats.positive(rate):
+    if metric.dollars is None or rate is None or not stats.positive(rate):
         return not_checked(budget, f"throughput must be greater than 0, got {rate}", _BUG)
     # Another launch may be faster or slower by the launch band, which changes the cost in the other
     # direction.
@@ -174,7 +174,7 @@ def _in_budget_units(estimate: Estimate, metric: Metric, band: float) -> Estimat
 
 def _samples(metric: Metric, measurement: Measurement) -> int:
     """Return the number of samples behind a percentile."""
-    latency = measurement.latency
+    latency = measurement.call_times
     if measurement.stream is not None and metric.name == "ttft_ms":
         latency = measurement.stream.first_item
     elif measurement.stream is not None and metric.name == "itl_p95_ms":

@@ -36,5 +36,5 @@ def unexplained(measurement: Measurement) -> float:
 
     It is 1 if the time of waiting is unknown.
     """
-    mean, alone = measurement.latency.mean, measurement.undisturbed
+    mean, alone = measurement.call_times.mean, measurement.undisturbed
     return 1.0 if alone is None or mean <= 0 else min(1.0, max(0.0, alone / mean))

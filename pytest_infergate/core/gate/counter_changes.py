@@ -201,8 +201,7 @@ def _compare(
                 # A counter that varied under this very key cannot be compared, and has no row.
                 other_key[_difference(exact[-1], tally.key)].append(name)
     if new:
-        note = Note(code=NoteCode.NO_COUNTERS, text=f"{_listed(new)} not recorded yet")
-        yield Comparison(metric=ALL_COUNTERS, verdict=Verdict.NO_BASELINE, evidence="exact", note=note)
+        yield not_recorded(Note(code=NoteCode.NO_COUNTERS, text=f"{_listed(new)} not recorded yet"))
     for difference, names in other_key.items():
         yield _incomparable(
             f"{_listed(names)} recorded with {difference}", "record them again with --infer-save"
@@ -211,6 +210,11 @@ def _compare(
     if lost:
         hint = "see the notes for the reason, or record the case again with --infer-save"
         yield _incomparable(f"{_listed(lost)} recorded, but not counted by this run", hint)
+
+
+def not_recorded(note: Note) -> Comparison:
+    """Return the comparison of counters for which there is no record, for the reason in a note."""
+    return Comparison(metric=ALL_COUNTERS, verdict=Verdict.NO_BASELINE, evidence="exact", note=note)
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 
 import msgspec
 
-from pytest_infergate.core.domain import launch_spread, units
+from pytest_infergate.core.domain import launch_spread, metrics, units
 from pytest_infergate.core.domain.measurement import Measurement
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.outcome import (
@@ -82,14 +82,16 @@ def judge(
     history = () if baseline is None else baseline.history(result.case)
     measurement = result.measurement
     if result.outcome is Outcome.MEASURED and measurement is not None:
+        recorded = (records or {}).get(result.case)
+        exact = _compare_counters(recorded, result, policy, environment, recording=policy.saving)
+        if measurement.latency is None:
+            return _judge_counted(result, measurement, policy, exact)
         given = result.tolerance.get("p50")
         time = stored_times.compare_time(
             history, measurement, policy.time_tolerance if given is None else given, cases
         )
         if not history and (reason := _other_hardware(result, baselines.values())):
             time = stored_times.incomparable(measurement, reason)
-        recorded = (records or {}).get(result.case)
-        exact = _compare_counters(recorded, result, policy, environment, recording=policy.saving)
         band = launch_spread.launch_band(history, virtual=environment.virtual)
         checks = _check_budgets(result, measurement, band, policy)
         notes = measurement.notes if result.price is None else (*measurement.notes, *result.price.notes)
@@ -100,6 +102,32 @@ def judge(
     checks = tuple(budgets.not_checked(budget, why.text, why.hint) for budget in unchecked)
     notes = () if result.reason is None else (result.reason,)
     return _conclude(result, [verdict], policy, checks=checks, notes=notes)
+
+
+def _judge_counted(
+    result: CaseResult,
+    measurement: Measurement,
+    policy: Policy,
+    comparisons: tuple[Comparison, ...],
+    accepted: Note | None = None,
+) -> CaseVerdict:
+    """Judge a case without times, by its counters and by the budgets that need no time."""
+    notes = measurement.notes
+    timed = [budget.metric for budget in result.budgets if metrics.metric(budget.metric).timed]
+    if timed:
+        hint = "leave out --infer-counters-only to check budgets of times"
+        text = f"no time was measured for the {'budget' if len(timed) == 1 else 'budgets'} {', '.join(timed)}"
+        notes = (*notes, Note(code=NoteCode.NOT_TIMED, text=text, hint=hint))
+    if not comparisons:
+        note = Note(code=NoteCode.NO_COUNTERS, text="the case has no counter that is gated")
+        comparisons = (counter_changes.not_recorded(note),)
+    counted = msgspec.structs.replace(
+        result, budgets=tuple(budget for budget in result.budgets if budget.metric not in timed)
+    )
+    checks = _check_budgets(counted, measurement, 0.0, policy)
+    return _conclude(
+        result, [], policy, comparisons=comparisons, checks=checks, notes=notes, accepted=accepted
+    )
 
 
 def _check_budgets(
@@ -147,12 +175,14 @@ def judge_paired(
 ) -> CaseVerdict:
     """Judge one case of a paired run by its time and by the counters of both sides.
 
-    `time` is ``None`` for a case that was not measured. `mismatch` describes outputs that differ between the
-    sides, `accepted` is the note of a commit that accepts the case whatever its verdict is. Absolute times of
-    paired workers are not compared with budgets.
+    `time` is ``None`` for a case that was not measured or not timed. `mismatch` describes outputs that differ
+    between the sides, `accepted` is the note of a commit that accepts the case whatever its verdict is.
+    Absolute times of paired workers are not compared with budgets.
     """
-    if result.outcome is Outcome.MEASURED and time is not None:
-        comparisons = [time]
+    measurement = result.measurement
+    counted = measurement is not None and (time is None or time.evidence == "exact")
+    if result.outcome is Outcome.MEASURED and (time is not None or counted):
+        comparisons = [] if time is None else [time]
         before = counter_changes.counter_record(base, environment.packages.get("torch"))
         if before is not None:
             comparisons += _compare_counters(before, result, policy, environment, recording=True)
@@ -160,7 +190,9 @@ def judge_paired(
             comparisons.append(
                 Comparison(metric="outputs", verdict=Verdict.MISMATCH, evidence="parity", note=mismatch)
             )
-        notes = () if result.measurement is None else result.measurement.notes
+        if measurement is not None and counted:
+            return _judge_counted(result, measurement, policy, tuple(comparisons), accepted)
+        notes = () if measurement is None else measurement.notes
         return _conclude(result, [], policy, comparisons=tuple(comparisons), notes=notes, accepted=accepted)
     measured = base.outcome is Outcome.MEASURED and base.measurement is not None
     verdict = _unmeasured(result, measured_before=measured)
@@ -218,8 +250,10 @@ def _conclude(
     failing = [verdict for verdict in every if fails(verdict, policy, result.gate)]
     if comparisons and comparisons[0].verdict not in UNCOMPARED:
         # The time comes first. If it was compared, counters that could not be compared do not change the
-        # verdict, unless a strict run fails the case for them.
-        every = [verdict for verdict in every if verdict not in UNCOMPARED]
+        # verdict, unless a strict run fails the case for them. Without a time, counters that are not recorded
+        # yet do not.
+        ignored = {Verdict.NO_BASELINE} if comparisons[0].evidence == "exact" else UNCOMPARED
+        every = [verdict for verdict in every if verdict not in ignored]
     if accepted is not None and failing:
         notes = (*notes, accepted)
     else:

@@ -91,7 +91,7 @@ def compare_time(
     detectable effect is the slowdown that this rule calls regressed in 9 of 10 runs. Nothing is decided that
     heavy CPU contention on either side can explain.
     """
-    median = candidate.latency.p50.value
+    median = candidate.call_times.p50.value
     if not history:
         return Comparison(
             metric="p50",
@@ -126,7 +126,7 @@ def _compare(
     change = _change(history, shared, candidate)
     expected = _expectation(history, frozenset() if change.contended else shared, contended=contended)
     # Differences of logarithms are symmetric: twice as slow and twice as fast are equally far away.
-    difference = math.log(candidate.latency.p50.value) - change.correction - expected.level
+    difference = math.log(candidate.call_times.p50.value) - change.correction - expected.level
 
     limit = math.log1p(tolerance)
     strict, loose = expected.reach(FALSE_ALARMS / max(1, cases)), expected.reach(SUSPICION)
@@ -138,7 +138,7 @@ def _compare(
     verdict = _verdict(difference, strict + coarse + beyond, loose, limit, change)
     if verdict is Verdict.REGRESSED and heavy(candidate.contention):
         # What a call takes without the time that its threads waited for a processor must be too long as well.
-        alone = unexplained(candidate) * candidate.latency.mean
+        alone = unexplained(candidate) * candidate.call_times.mean
         if alone <= 0 or math.log(alone) - expected.level <= strict + coarse:
             verdict = Verdict.SUSPECTED
     bound = strict if verdict is Verdict.REGRESSED else loose
@@ -149,7 +149,7 @@ def _compare(
         evidence="stored",
         baseline=math.exp(expected.level + change.correction),
         recorded=math.exp(expected.level),
-        candidate=candidate.latency.p50.value,
+        candidate=candidate.call_times.p50.value,
         effect=_ratio(difference),
         low=_ratio(difference - bound - change.slower),
         high=None if math.isinf(change.faster) else _ratio(difference + bound + change.faster),
@@ -288,7 +288,7 @@ def incomparable(candidate: Measurement, reason: str) -> Comparison:
         metric="p50",
         verdict=Verdict.INCOMPARABLE,
         evidence="stored",
-        candidate=candidate.latency.p50.value,
+        candidate=candidate.call_times.p50.value,
         note=Note(
             code=NoteCode.INCOMPARABLE,
             text=reason,

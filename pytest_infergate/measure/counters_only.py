@@ -1,0 +1,65 @@
+"""The course of one case without a clock: the first call and the counters."""
+
+from __future__ import annotations
+
+from pytest_infergate.core.domain.measurement import Measurement
+from pytest_infergate.core.domain.values import Note
+from pytest_infergate.instruments.device import Device
+from pytest_infergate.instruments.sampler import quiet_collector
+from pytest_infergate.instruments.timed_calls import RepeatedCall
+from pytest_infergate.measure import memory, timing_guard
+from pytest_infergate.measure.case import (
+    COUNTING_CALLS,
+    Effort,
+    MeasuredSubject,
+    Subject,
+    case_memory,
+    count_case,
+    first_call,
+    unequal_calls_note,
+)
+from pytest_infergate.measure.counting import with_device_work
+from pytest_infergate.measure.passes import AsynchronousTimes, asynchronous_times, consumed
+from pytest_infergate.measure.same_work import SameWork
+from pytest_infergate.measure.time_limit import TimeLimit
+from pytest_infergate.measure.torch_compile import Compilation
+
+
+def count_only(
+    subject: Subject, device: Device, effort: Effort, notes: tuple[Note, ...] = ()
+) -> MeasuredSubject:
+    """Take the counters and the memory of one case, and no times.
+
+    The counters are those of `case.measure`, taken after the same number of calls. A tracer does not matter.
+    Exceptions of the call are passed on, with the number of the call. Counters are taken once whatever the
+    time limit is, and repeated within it.
+    """
+    memory.reset_host_peak()
+    compilation = Compilation()
+    work = SameWork(subject.observe, settling=bool(subject.settling))
+    call = RepeatedCall(subject.call, subject.arguments)
+    with call.counted_in_errors():
+        output, stream, seconds = first_call(call, device, work)
+        invalid = subject.unrepeatable or timing_guard.unfinished_output_note(output)
+        if invalid is not None:
+            return MeasuredSubject(output, None, invalid=invalid)
+        if stream:
+            call.call = consumed(subject.call)
+        limit = TimeLimit(device.clock, effort.max_seconds)
+        with quiet_collector():
+            call()  # as `case.measure` does, whose counters are compared with these
+            repeated = limit.allows(effort.repetitions * COUNTING_CALLS * seconds, "repeated counts")
+            repetitions = effort.repetitions if repeated else 1
+            exact = count_case(call, subject, device, compilation, repetitions)
+            times = AsynchronousTimes()
+            if device.asynchronous:
+                times = asynchronous_times(call, device, 1, repetitions)
+            invalid = unequal_calls_note(call, work, compilation) or times.invalid
+            host_peak = memory.host_peak()
+    measurement = Measurement(
+        memory=case_memory(exact, host_peak),
+        counters=with_device_work(exact.counters, times.totals),
+        threads=subject.threads,
+        notes=(*notes, *exact.notes, *filter(None, (limit.note(seconds),))),
+    )
+    return MeasuredSubject(output, measurement, (), invalid, work.last)

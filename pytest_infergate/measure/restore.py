@@ -310,9 +310,11 @@ def _stated(value: Any) -> _Stated | None:
     methods = [
         (torch.Generator, "get_state", "set_state", torch.equal),
         (random.Random, "getstate", "setstate", operator.eq),
-        (io.BytesIO, "__getstate__", "__setstate__", operator.eq),
         (io.IOBase, "tell", "seek", operator.eq),
     ]
+    if isinstance(value, io.BytesIO):
+        state: Any = value  # contents, position and attributes; the last are saved like those of others
+        return _Stated(value, lambda: (*state.__getstate__()[:2], None), state.__setstate__)
     numpy = sys.modules.get("numpy")
     if numpy is not None:
         methods.append((numpy.random.RandomState, "get_state", "set_state", _equal_texts))

@@ -8,6 +8,9 @@ from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.values import Note
 
+# Calls of a slow model that warm-up, counters, sampling and the other passes take together.
+CALLS_NEEDED = 30
+
 
 class TimeLimit:
     """Seconds that remain for a case from now on."""
@@ -37,5 +40,6 @@ class TimeLimit:
             code=NoteCode.TIME_LIMIT,
             text=f"the time limit of {units.duration(self.seconds)} left no time for: "
             f"{', '.join(self._dropped)}; a call takes {units.seconds(call_seconds)}",
-            hint=f"raise --infer-max-time or max_time to {units.duration(20 * call_seconds)} or more",
+            hint="raise --infer-max-time or max_time to "
+            f"{units.duration(max(2 * self.seconds, CALLS_NEEDED * call_seconds))} or more",
         )

@@ -1,10 +1,15 @@
 """The caller's module is left exactly as it was found."""
 
-from collections import deque
+import dataclasses
+import io
+import random
+import types
+from collections import OrderedDict, deque
 
 import pytest
 
 torch = pytest.importorskip("torch")
+numpy = pytest.importorskip("numpy")
 pytestmark = pytest.mark.torch
 
 if True:  # after the skip
@@ -12,7 +17,7 @@ if True:  # after the skip
 
     from pytest_infergate.measure.invocation import Invocation
     from pytest_infergate.measure.placement import placed
-    from pytest_infergate.measure.restore import module_restored
+    from pytest_infergate.measure.restore import arguments_kept, module_restored
 
 
 def snapshot(module):
@@ -453,3 +458,205 @@ def test_a_container_within_itself_ends():
     with module_restored(module):
         module.loop.append(1)
     assert module.loop == [module.loop]
+
+
+# Arguments of repeated calls
+
+
+@dataclasses.dataclass
+class Batch:
+    x: torch.Tensor
+    emb: torch.Tensor | None = None
+
+
+class Slotted:
+    __slots__ = ("cache",)
+
+    def __init__(self):
+        self.cache = None
+
+
+class Counted(dict):
+    """A dictionary with state of its own."""
+
+    def __setitem__(self, key, value):
+        raise AssertionError("only its owner may call this")
+
+
+class Pipeline:
+    """Holds a model, and so is one."""
+
+    def __init__(self):
+        self.model, self.calls = nn.Linear(1, 1), 0
+
+
+def changes_nested(value):
+    value["list"][0]["tensors"].append(torch.ones(1))
+    value["list"][0]["deque"].popleft()
+    value["list"].append(3)
+
+
+def changes_array(value):
+    value[1, 1] = 7
+
+
+def changes_tensor_attribute(value):
+    value.cached = 3
+
+
+CHANGES = {
+    "dictionary": (lambda: {"x": torch.ones(2)}, lambda v: v.update(emb=1)),
+    "dictionary, replaced": (lambda: {"x": torch.ones(2)}, lambda v: v.update(x=torch.ones(2))),
+    "ordered": (lambda: OrderedDict(a=1, b=2), lambda v: v.move_to_end("a")),
+    "list": (lambda: [torch.ones(1), torch.ones(1)], lambda v: v.pop()),
+    "list, order": (lambda: [1, 2, 3], lambda v: v.reverse()),
+    "set": (lambda: {1, 2}, lambda v: v.add(3)),
+    "bytearray": (lambda: bytearray(b"ab"), lambda v: v.append(1)),
+    "nested": (lambda: {"list": [{"tensors": [], "deque": deque([1, 2], maxlen=2)}]}, changes_nested),
+    "subclass": (lambda: Counted(a=1), lambda v: dict.__setitem__(v, "b", 2)),
+    "subclass, attribute": (lambda: Counted(a=1), lambda v: setattr(v, "seen", True)),
+    "tuple of lists": (lambda: ([1],), lambda v: v[0].clear()),
+    "dataclass": (lambda: Batch(torch.ones(2)), lambda v: setattr(v, "emb", v.x)),
+    "attribute": (lambda: types.SimpleNamespace(a=1), lambda v: delattr(v, "a")),
+    "slots": (Slotted, lambda v: setattr(v, "cache", 1)),
+    "in place": (lambda: torch.ones(2), lambda v: v.mul_(2)),
+    "data": (lambda: torch.ones(2), lambda v: v.data.mul_(2)),
+    "numpy view": (lambda: torch.ones(2), lambda v: v.numpy().fill(3)),
+    "other memory": (lambda: torch.ones(2), lambda v: v.set_(torch.ones(2).untyped_storage(), 0, (2,))),
+    "transposed": (lambda: torch.ones(2, 2), lambda v: v.t_()),
+    "resized": (lambda: torch.ones(2), lambda v: v.resize_(3)),
+    "gradients": (lambda: torch.ones(2), lambda v: v.requires_grad_()),
+    "tensor attribute": (lambda: torch.ones(2), changes_tensor_attribute),
+    "array": (lambda: numpy.ones((2, 2)), changes_array),
+    "array of objects": (lambda: numpy.array([None, 1], dtype=object), lambda v: v.fill(2)),
+    "generator": (lambda: torch.Generator().manual_seed(3), lambda v: torch.rand(1, generator=v)),
+    "random": (lambda: random.Random(3), lambda v: v.random()),
+    "numpy generator": (lambda: numpy.random.default_rng(3), lambda v: v.random()),
+    "numpy random state": (lambda: numpy.random.RandomState(3), lambda v: v.rand()),
+    "file": (lambda: io.StringIO("abc"), lambda v: v.read()),
+    "bytes": (lambda: io.BytesIO(b"abc"), lambda v: v.write(b"xyz")),
+}
+
+
+@pytest.mark.parametrize(("make", "change"), CHANGES.values(), ids=CHANGES)
+def test_what_a_call_changes_of_its_arguments_is_restored_for_the_next(make, change):
+    value = make()
+    with arguments_kept((value,), {}) as kept:
+        assert kept.settle()
+        assert kept.changed_note() is None
+        change(value)
+        assert not kept.settle()  # not known before
+        assert kept.changed_note().code == "inputs-changed"
+        change(value)
+        kept.renew()
+        assert kept.settle()
+        with arguments_kept((value,), {}) as again:
+            change(value)
+            assert not again.settle(), "the change has no effect the second time"
+        change(value)
+        assert kept.settle()
+        change(value)
+    with arguments_kept((value,), {}) as restored:
+        change(value)
+        assert not restored.settle()
+
+
+def test_values_and_identities_are_those_that_were_given():
+    x, cache = torch.arange(4.0), [torch.zeros(2)]
+    batch = {"x": x, "cache": cache}
+    with arguments_kept((batch,), {}):
+        x.mul_(2)
+        cache[0] = torch.ones(2)
+        batch["cache"] = []
+        batch["y"] = x
+    assert list(batch) == ["x", "cache"]
+    assert batch["x"] is x
+    assert x.tolist() == [0, 1, 2, 3]
+    assert batch["cache"] is cache
+    assert cache[0].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("value", [nn.Linear(1, 1), Pipeline()], ids=["module", "pipeline"])
+def test_models_among_the_arguments_keep_their_state_from_call_to_call(value):
+    with arguments_kept((value,), {}) as kept:
+        value.calls = 1
+        value.table = torch.ones(2)
+        assert kept.settle()
+    assert value.calls == 1
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        torch.tensor([float("nan"), 1.0]),
+        numpy.array([numpy.nan]),
+        torch.ones(2).to_sparse(),
+        torch.ones(1).expand(3),
+    ],
+    ids=["nan", "array of nan", "sparse", "expanded"],
+)
+def test_arguments_without_a_change_have_none(value):
+    with arguments_kept((value,), {}) as kept:
+        assert kept.settle()
+
+
+def test_tensors_made_in_inference_mode_are_renewed_in_it_and_outside():
+    with torch.inference_mode():
+        made_there, x = torch.ones(2), torch.zeros(2)
+        with arguments_kept((made_there, x), {}) as kept:
+            made_there.add_(1)
+            x.add_(1)
+            kept.settle()
+            assert (made_there.tolist(), x.tolist()) == ([1, 1], [0, 0])
+            made_there.add_(1)
+        assert made_there.tolist() == [1, 1]
+
+
+def test_an_iterator_is_exhausted_by_the_first_call_and_a_file_is_not():
+    for value in (iter([1]), (n for n in [1]), map(abs, [1])):
+        for nested in (value, [value], {"a": (value,)}):
+            with arguments_kept((nested,), {}) as kept:
+                assert kept.consumed_note().code == "argument-consumed"
+    for value in ([1], io.StringIO("a"), range(3), "text"):
+        with arguments_kept((value,), {}) as kept:
+            assert kept.consumed_note() is None
+
+
+def test_helpers_of_a_module_are_restored():
+    class Tables:
+        table = None
+
+        def of(self, size):
+            if self.table is None:
+                self.table = torch.arange(float(size))
+            return self.table
+
+    class Uses(nn.Linear):
+        def __init__(self):
+            super().__init__(4, 4)
+            self.tables = Tables()
+
+        def forward(self, x):
+            return super().forward(x * self.tables.of(4))
+
+    model = Uses()
+    run(model, torch.ones(1, 4))
+    assert model.tables.table is None
+    model(torch.ones(1, 4)).sum().backward()  # a table of inference mode could not be saved for it
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_caches_of_transformers_are_the_same_in_each_call():
+    cache_utils = pytest.importorskip("transformers.cache_utils")
+    layer = torch.ones(1, 1, 3, 2)
+
+    def grow(cache):
+        return cache.update(layer[:, :, :1], layer[:, :, :1], 0)[0].shape[-2]
+
+    cache = cache_utils.DynamicCache()
+    cache.update(layer, layer, 0)
+    with arguments_kept((), {"past": cache}) as kept:
+        for _ in range(3):
+            assert grow(cache) == 4
+            kept.settle()
+    assert cache.get_seq_length() == 3

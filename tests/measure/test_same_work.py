@@ -1,0 +1,139 @@
+import gc
+import random
+from gc import collect
+
+import pytest
+
+from pytest_infergate.instruments.sampler import quiet_collector
+from pytest_infergate.instruments.timed_calls import RepeatedCall
+from pytest_infergate.measure.case import Effort, Subject, measure
+from pytest_infergate.measure.kept_tensors import KeptTensors
+from pytest_infergate.measure.same_work import ObservedWork, SameWork
+from pytest_infergate.testing import FakeDevice
+
+
+def working(*works, settling=False):
+    """Calls of known work, the last one for ever."""
+    works = list(works)
+
+    def observe(call):
+        return call(), ObservedWork(*(works.pop(0) if len(works) > 1 else works[0]))
+
+    work = SameWork(observe, settling=settling)
+    call = RepeatedCall(lambda: "output")
+    assert work.first_call(call) == "output"
+    return work, call
+
+
+FIRST = (100, 1000)
+"""Operators and FLOPs of a first call."""
+
+
+@pytest.mark.parametrize(
+    ("second", "changed"),
+    [
+        (FIRST, False),
+        ((100, 910), False),
+        ((100, 900), True),
+        ((100, 1100), False),
+        ((100, 1101), True),
+        ((50, 1000), False),  # the first call may have filled tables
+        ((49, 1000), True),
+        ((110, 1000), False),
+        ((111, 1000), True),
+        ((0, 0), True),
+    ],
+)
+def test_the_second_call_does_the_work_of_the_first(second, changed):
+    work, call = working(FIRST, second)
+    note = work.again(call)
+    assert (note is not None) is changed
+    if changed:
+        assert note.code == "work-changed"
+        assert "call 1, " in note.text
+        assert "call 2" in note.text
+
+
+@pytest.mark.parametrize(
+    ("later", "changed"), [((50, 1000), True), ((91, 1000), False), ((100, 1000), False)]
+)
+def test_later_calls_have_no_tables_to_fill(later, changed):
+    work, call = working(FIRST, FIRST, later)
+    assert work.again(call) is None
+    assert (work.again(call) is not None) is changed
+
+
+def test_a_call_without_work_may_stay_so():
+    work, call = working((0, 0))
+    assert work.again(call) is None
+
+
+def test_first_calls_that_are_settling_are_not_compared():
+    work, call = working(FIRST, (1, 0), (2, 0), settling=True)
+    assert work.again(call) is None
+    assert work.again(call) is not None
+
+
+def test_nothing_is_said_of_work_that_is_not_seen():
+    work = SameWork(None)
+    call = RepeatedCall(lambda: 3)
+    work.first_call(call)
+    assert work.again(call) is None
+    assert work.last == 3
+
+
+def test_each_observed_call_draws_the_numbers_of_the_first():
+    drawn = []
+    work = SameWork(None)
+    call = RepeatedCall(lambda: drawn.append(random.random()))
+    work.first_call(call)
+    expected = random.getstate()
+    random.random()
+    before = random.getstate()
+    work.again(call)
+    assert drawn[0] == drawn[1]
+    assert random.getstate() == before != expected
+
+
+def test_a_case_whose_work_grows_is_invalid_without_figures():
+    device = FakeDevice()
+    calls = []
+
+    def observe(call):
+        return call(), ObservedWork(10, 100 * len(calls))
+
+    def call():
+        calls.append(1)
+        device.spend(0.01)
+
+    run = measure(Subject(call, observe=observe), device, Effort(5))
+    assert run.invalid.code == "work-changed"
+    assert run.measurement is None
+    assert not gc.get_freeze_count()
+
+
+@pytest.mark.torch
+def test_tensors_that_calls_leave_behind_are_counted():
+    torch = pytest.importorskip("torch")
+    kept = []
+    with quiet_collector():
+        counter = KeptTensors()
+        kept += [torch.zeros(1) for _ in range(10)]
+        assert counter.note(2) is None  # too few to tell
+        assert counter.note(11) is None
+        note = counter.note(10)
+    assert note.code == "tensors-kept"
+    assert "10 more after 10 calls" in note.text
+
+
+@pytest.mark.torch
+def test_tensors_of_a_cycle_are_garbage_and_not_kept(monkeypatch):
+    monkeypatch.setattr(gc, "collect", collect)
+    torch = pytest.importorskip("torch")
+    with quiet_collector():
+        counter = KeptTensors()
+        for _ in range(10):
+            cycle = [torch.zeros(1)]
+            cycle.append(cycle)
+        del cycle
+        assert counter.note(5) is None

@@ -1,0 +1,95 @@
+import pytest
+
+from pytest_infergate.measure import memory, timing_guard
+from pytest_infergate.measure.case import Effort, Subject, measure
+from pytest_infergate.measure.time_limit import TimeLimit
+from pytest_infergate.testing import FakeClock, FakeDevice
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch):
+    monkeypatch.setattr(timing_guard, "tracer_note", lambda: None)
+    monkeypatch.setattr(memory, "page_faults", lambda: 0)
+
+
+def test_what_does_not_fit_is_named_once():
+    clock = FakeClock()
+    limit = TimeLimit(clock, 10)
+    assert limit.allows(10, "counters")
+    assert limit.note(1) is None
+    clock.advance(7)
+    assert limit.left() == 3
+    assert not limit.allows(3.5, "sampling")
+    assert not limit.allows(4, "sampling")
+    assert limit.allows(3, "throughput")
+    clock.advance(5)
+    assert limit.left() == 0
+    assert not limit.allows(0.1, "energy")
+    note = limit.note(3.5)
+    assert note.code == "time-limit"
+    assert "sampling, energy;" in note.text
+    assert "2 min" in note.hint
+
+
+class Slow:
+    """A model of so many seconds, on a device whose observers call it as the real ones do."""
+
+    def __init__(self, seconds):
+        self.seconds, self.calls, self.device = seconds, 0, FakeDevice()
+        self.device.memory = self.observing(self.device.memory)
+        self.device.count = self.observing(self.device.count, calls=2)
+
+    def observing(self, observe, calls=1):
+        def run(call):
+            for _ in range(calls - 1):
+                call()
+            return observe(call)
+
+        return run
+
+    def __call__(self):
+        self.calls += 1
+        self.device.spend(self.seconds)
+
+    def run(self, cap, **effort):
+        subject = Subject(self, observe=lambda call: (call(), None))
+        return measure(subject, self.device, Effort(cap, **effort))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "cap"), [(3, 1), (1, 0.6), (1, 1), (0.7, 1), (0.9, 10), (2, 10), (9, 10), (60, 10)]
+)
+@pytest.mark.parametrize("repetitions", [1, 3])
+def test_a_case_takes_its_limit_and_two_calls_at_most(seconds, cap, repetitions):
+    model = Slow(seconds)
+    run = model.run(cap, repetitions=repetitions)
+    assert model.device.fake_clock.now / 1e9 <= cap + 2 * seconds
+    assert run.measurement.latency.p50.value == pytest.approx(seconds)
+    assert run.measurement.throughput == pytest.approx(1 / seconds)
+    assert "time-limit" in [note.code for note in run.measurement.notes]
+
+
+def test_exact_counters_come_first_where_there_is_little_time():
+    model = Slow(1.0)
+    run = model.run(6)
+    assert run.measurement.counters.totals
+    (note,) = [note for note in run.measurement.notes if note.code == "time-limit"]
+    assert "counters" not in note.text
+
+
+def test_a_case_with_enough_time_drops_nothing():
+    run = Slow(0.05).run(10, repetitions=3)
+    assert [note.code for note in run.measurement.notes] == []
+
+
+def test_a_slow_first_call_takes_nothing_from_the_others():
+    model = Slow(40.0)  # as a compiler does
+
+    def call():
+        model()
+        model.seconds = 0.01
+
+    run = measure(Subject(call), model.device, Effort(10))
+    assert run.measurement.cold_start == 40
+    assert run.measurement.latency.count >= 20
+    assert [note.code for note in run.measurement.notes] == []

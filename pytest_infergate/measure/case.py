@@ -306,7 +306,7 @@ class _Course:
         subject, device, effort = self.subject, self.device, self.effort
         usual = max(latency.p50.value, 1e-9)
         seconds = min(PASS_SECONDS, PASS_SHARE * effort.max_seconds)
-        count = max(1, min(MAX_PASS_CALLS, round(seconds / usual)))
+        count = max(1, min(MAX_PASS_CALLS, round(min(seconds, self.limit.left()) / usual)))
         synchronised = min(count, MAX_SYNCHRONISED_CALLS)
         throughput = subject.batch_size / max(latency.mean, 1e-9)
         if self.limit.allows(count * usual, "the throughput of calls back to back"):

@@ -42,6 +42,8 @@ class Parts(NamedTuple):
     """Of the object's dictionary, if it has one."""
     members: dict[Any, Any] = {}  # noqa: RUF012 - never changed
     """Of slots, by descriptor."""
+    container: bool = True
+    """Whether it is a container, even if it is empty, and not a plain object."""
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -84,11 +86,10 @@ def _is_whole(kind: Any) -> bool:
 @functools.lru_cache(maxsize=2048)
 def _descriptors(kind: Any) -> tuple[Any, ...]:
     """Return the descriptors of slots, those of base classes first."""
-    if hasattr(kind, "n_sequence_fields"):  # torch.return_types.max: its members are its items
-        return ()
     return tuple(
         member
         for base in reversed(kind.__mro__)
+        if "__slots__" in vars(base)  # members of other classes are written in C, and may be addresses
         for member in vars(base).values()
         if isinstance(member, types.MemberDescriptorType)
     )
@@ -114,9 +115,8 @@ def parts(value: Any) -> Parts | None:
     elif kind in _VIEWS:
         items = list(value)
     state, members = own_attributes(value)
-    if base is None and kind is not types.MappingProxyType and kind not in _VIEWS and not (state or members):
-        return None
-    return Parts(items, keys, state, members)
+    container = base is not None or kind is types.MappingProxyType or kind in _VIEWS
+    return Parts(items, keys, state, members, container) if container or state or members else None
 
 
 def own_attributes(value: Any) -> tuple[dict[str, Any], dict[Any, Any]]:
@@ -293,6 +293,8 @@ def shell_of(value: Any, held: Parts) -> Any:
             return None
     if base is deque:
         deque.__init__(shell, (), value.maxlen)
+    elif base is defaultdict:
+        object.__setattr__(shell, "default_factory", value.default_factory)
     elif base is not None:
         base.clear(shell)
     _set_attributes(shell, held, {})

@@ -114,7 +114,8 @@ class CaseTimer:
             ask(worker, KeepOutput(str(self._output)), OutputKept)
         else:
             command = CompareOutput(str(self._output), trial.spec.output_tolerance)
-            trial.output_difference = ask(worker, command, OutputCompared).difference
+            compared = ask(worker, command, OutputCompared)
+            trial.output_difference, trial.uncompared_outputs = compared.difference, compared.uncompared
 
 
 def time_without_base(candidate: PairedWorker) -> None:

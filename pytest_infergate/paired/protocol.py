@@ -18,7 +18,7 @@ from pytest_infergate.core.domain.values import Note, Struct
 from pytest_infergate.errors import InfergateError
 from pytest_infergate.paired.source_tree import LoadedModules
 
-PROTOCOL_VERSION: Final = 2
+PROTOCOL_VERSION: Final = 3
 """Incremented when a message changes its form or meaning; both processes must have the same."""
 
 
@@ -153,6 +153,8 @@ class OutputCompared(_Event, frozen=True):
 
     difference: str | None
     """``None`` if they are equal within the tolerance."""
+    uncompared: tuple[str, ...] = ()
+    """Places of the output that cannot be compared, each with the reason."""
 
 
 class WarmedUp(_Event, frozen=True):

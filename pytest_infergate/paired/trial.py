@@ -46,6 +46,8 @@ class Trial:
         self.no_base: Note | None = None
         """Why there is nothing to compare with."""
         self.output_difference: str | None = None
+        self.uncompared_outputs: tuple[str, ...] = ()
+        """Places of the output that could not be compared, each with the reason."""
         self.invalid: Note | None = None
         self.stopped: Note | None = None
         """Why there are no more launches although nothing is decided."""

@@ -58,6 +58,13 @@ class Judge(NamedTuple):
         )
         return Judged(result=measured, verdict=verdict)
 
+        if trial.uncompared_outputs and outcome is Outcome.MEASURED:
+            note = Note(
+                code=NoteCode.OUTPUTS_NOT_COMPARED,
+                text=f"outputs not compared: {', '.join(trial.uncompared_outputs)}",
+                hint="return numbers, text, arrays or tensors there, or compare them in the test",
+            )
+            verdict = msgspec.structs.replace(verdict, notes=(*verdict.notes, note))
     def _comparison(self, trial: Trial) -> Comparison:
         if trial.no_base is not None:
             measurement = trial.measurements.get("candidate")

@@ -2,108 +2,147 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+import io
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
 
-if TYPE_CHECKING:
-    import torch
+from pytest_infergate.core.domain import units
+from pytest_infergate.instruments.nested import loaded
+from pytest_infergate.paired.protocol import OutputCompared
+from pytest_infergate.worker.output_description import OPAQUE, Described, Description
+from pytest_infergate.worker.value_differences import array_difference, list_difference, text_difference
 
-# Relative to the largest value of a tensor, not to each value: a small one may be the difference of large
-# ones, whose rounding another order of summation changes.
-TOLERANCES: Final = {"float64": 1e-7, "float32": 1e-3, "float16": 1e-2, "bfloat16": 5e-2}
-"""By dtype, the largest difference as a share of the largest value of the base's tensor."""
-DEFAULT_TOLERANCE: Final = 0.1
-"""Of the other floating dtypes, which have eight bits or fewer."""
+MAX_PLACES: Final = 3
+"""Places of an output that a message names; the others are counted."""
+
+
+class Difference(NamedTuple):
+    """How one value of an output differs."""
+
+    text: str
+    step: str = ""
+    """To the item, if the value is a list of numbers or text."""
+    tensor: bool = False
+
+
+class Comparer:
+    """Compares all values of two outputs that are in the same place."""
+
+    def __init__(self, before: Description, now: Description, tolerance: float | None) -> None:
+        self._before = before
+        self._now = now
+        self._tolerance = tolerance
+        self.found: dict[str, Difference] = {}
+        """By place, in the order of the output."""
+        self.uncompared: dict[str, str] = {}
+        """By place, why it is not compared."""
+        # Values that refer to each other are compared once.
+        seen: set[tuple[int, int]] = set()
+        pending = [(0, 0, "output")]
+        while pending:
+            first, second, place = pending.pop()
+            if (first, second) not in seen:
+                seen.add((first, second))
+                pending += reversed(self._compare(before.nodes[first], now.nodes[second], place))
+
+    def _compare(self, old: Described, new: Described, place: str) -> list[tuple[int, int, str]]:
+        """Compare two values; return the places of those that both hold."""
+        if old.kind == new.kind == OPAQUE:
+            self.uncompared[place] = str(new.value)
+            return []
+        if old.kind != new.kind:
+            self.found[place] = Difference(f"{_label(old)} on the base, {_label(new)} now")
+            return []
+        difference = self._difference(old, new)
+        if difference is not None:
+            self.found[place] = difference
+        earlier = dict(zip(old.steps, old.children, strict=True))
+        later = dict(zip(new.steps, new.children, strict=True))
+        for step in {**earlier, **later}:
+            if step not in earlier or step not in later:
+                reason = f"only exists {'on the base' if step in earlier else 'now'}"
+                if step.startswith("._"):  # how a class is written, which a change may alter
+                    self.uncompared[f"{place}{step}"] = reason
+                elif old.kind == "mapping" or step.startswith("."):  # other containers differ in their length
+                    self.found[f"{place}{step}"] = Difference(reason)
+        return [(earlier[step], later[step], f"{place}{step}") for step in earlier if step in later]
+
+    def _difference(self, old: Described, new: Described) -> Difference | None:
+        """Compare two values of one kind, without what they hold."""
+        before, now = old.value, new.value
+        text, step = None, ""
+        if old.kind == "tensor":
+            text = array_difference(self._before.tensors[before], self._now.tensors[now], self._tolerance)
+        elif old.kind == "array":
+            first, second = (_loaded_array(data) for _, data in (before, now))
+            text = array_difference(first, second, self._tolerance, (before[0], now[0]))
+        elif old.kind in ("text", "path", "bytes"):
+            text = text_difference(before, now, binary=old.kind == "bytes")
+        elif old.kind in ("float", "complex"):
+            found = list_difference([_number(before)], [_number(now)], self._tolerance)
+            text = None if found is None else found[0]
+        elif old.kind.startswith("list of"):
+            found = list_difference(before, now, self._tolerance)
+            text, step = found or (None, "")
+        elif before != now and old.kind != "mapping":  # the keys of a mapping are compared
+            text = f"{_label(old)} on the base, {_label(new)} now"
+        return None if text is None else Difference(text, step, old.kind == "tensor")
 
 
 def keep(output: Any, path: str) -> None:
-    """Write the tensors of an output to a file, in the order in which they are nested."""
-    if "torch" not in sys.modules:  # without it there are no tensors, and importing it takes seconds
-        Path(path).touch()
-        return
-    import torch
-
-    torch.save(_tensors(output), path)
+    """Write an output to a file, for `compare`."""
+    Description.of(output).write(path)
 
 
-def output_difference(output: Any, path: str, tolerance: float | None = None) -> str | None:
-    """Describe how an output differs from the base's in a file; ``None`` if it does not.
+def compare(
+    output: Any, path: str, tolerance: float | None = None, repeat: Callable[[], Any] | None = None
+) -> OutputCompared:
+    """Compare an output with the base's in a file.
 
-    `tolerance` replaces that of the dtype. Integers and booleans must be equal.
+    `tolerance` replaces that of the dtype. Integers, booleans and text must be equal. `repeat` makes the same
+    call again: values other than tensors that differ between the two calls, such as times, are not compared.
     """
-    if "torch" not in sys.modules or not Path(path).stat().st_size:
-        return None
-    import torch
-
-    # The file was written by the other worker of this run; weights_only restricts it to tensors all the same.
-    before = torch.load(path, weights_only=True)
-    now = _tensors(output)
-    if len(before) != len(now):
-        return f"the base returned {len(before)} tensors, the candidate {len(now)}"
-    for index, (old, new) in enumerate(zip(before, now, strict=True)):
-        found = _difference(old, new, tolerance)
-        if found is not None:
-            return f"output {index}: {found}" if len(now) > 1 else f"the output: {found}"
-    return None
-
-
-def _tensors(output: Any) -> list[torch.Tensor]:
-    """The tensors of an output as dense tensors on the CPU, which can be written and subtracted."""
-    import torch
-
-    from pytest_infergate.instruments import tensors
-
-    found: list[torch.Tensor] = []
-    for nested in tensors.tensors(output):
-        for tensor in nested.unbind() if nested.is_nested else [nested]:
-            plain = tensor.detach()
-            if type(plain) is not torch.Tensor:
-                plain = plain.as_subclass(torch.Tensor)
-            if plain.is_quantized:
-                plain = plain.dequantize()
-            if plain.layout is not torch.strided:
-                plain = plain.to_dense()
-            # A copy, because the model may write to its output buffer in the next call.
-            found.append(plain.to("cpu").contiguous().clone())
-    return found
+    now = Description.of(output)
+    compared = Comparer(Description.read(path), now, tolerance)
+    found, uncompared = compared.found, compared.uncompared
+    plain = [place for place, difference in found.items() if not difference.tensor]
+    if plain and repeat is not None:
+        varying = Comparer(now, Description.of(repeat()), tolerance).found
+        for place in plain:
+            if place in varying:
+                del found[place]
+                uncompared[place] = "differs from call to call"
+    text = None
+    if found:
+        place, first = next(iter(found.items()))
+        # The name of a whole output would not add anything.
+        named = f"{place}{first.step}" if first.step or place != "output" else "the output"
+        more = f" (and {units.plural(len(found) - 1, 'more difference')})" if len(found) > 1 else ""
+        text = f"{named}: {first.text}{more}"
+    places = [f"{place} ({why})" for place, why in uncompared.items()]
+    if len(places) > MAX_PLACES:
+        places[MAX_PLACES:] = [units.plural(len(places) - MAX_PLACES, "more place")]
+    return OutputCompared(text, tuple(places))
 
 
-def _difference(old: torch.Tensor, new: torch.Tensor, tolerance: float | None) -> str | None:
-    if old.shape != new.shape:
-        return f"shape {tuple(old.shape)} on the base, {tuple(new.shape)} now"
-    if old.dtype != new.dtype:
-        return f"{_name(old)} on the base, {_name(new)} now"
-    if not old.numel():
-        return None
-    if old.is_floating_point() or old.is_complex():
-        dtype_tolerance = TOLERANCES.get(_name(old), DEFAULT_TOLERANCE)
-        return _floating_difference(old, new, dtype_tolerance if tolerance is None else tolerance)
-    unequal = int((old != new).sum())
-    return f"{unequal:,} of {old.numel():,} values differ" if unequal else None
+def _loaded_array(data: bytes) -> Any:
+    return loaded("numpy").load(io.BytesIO(data), allow_pickle=False)
 
 
-def _floating_difference(old: torch.Tensor, new: torch.Tensor, tolerance: float) -> str | None:
-    import torch
-
-    wide = torch.complex128 if old.is_complex() else torch.float64
-    before, after = old.to(wide), new.to(wide)
-    finite = torch.isfinite(before) & torch.isfinite(after)
-    # Infinities and NaN may be part of a result, for example of a mask, if both sides have them.
-    same = (before == after) | (torch.isnan(before) & torch.isnan(after))
-    unequal = int((~finite & ~same).sum())
-    if unequal:
-        return f"{unequal:,} of {old.numel():,} values are not finite on one side"
-    if not bool(finite.any()):
-        return None
-    scale = float(before[finite].abs().max())
-    largest = float((before - after)[finite].abs().max())
-    # An output of zeros must stay one: its scale tolerates nothing.
-    if largest <= tolerance * scale:
-        return None
-    share = "" if scale == 0 else f", {largest / scale:.1%} of the largest value"
-    return f"values differ by up to {largest:.3g}{share}; allowed is {tolerance:g} of it in {_name(old)}"
+def _number(value: Any) -> complex:
+    return complex(*value) if isinstance(value, list) else float(value)
 
 
-def _name(tensor: torch.Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")
+def _label(node: Described) -> str:
+    """Describe a value in a few words."""
+    if node.kind in ("bool", "int", "float"):
+        return f"{node.kind} {node.value}"
+    if node.kind in ("sequence", "mapping", "set", "packed sequence"):
+        return f"{node.kind} of {units.plural(node.value, 'item')}"
+    if node.kind.startswith("list of"):
+        return f"{node.kind} with {units.plural(len(node.value), 'item')}"
+    if node.kind in (OPAQUE, "object", "enum", "class"):
+        return str(node.value)
+    if isinstance(node.value, str):  # dates and names
+        return node.value
+    return node.kind.removesuffix("Type")

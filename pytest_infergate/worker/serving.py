@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import math
 import time
 from collections.abc import Callable, Iterator
 from statistics import mean, median
-from typing import Final
+from typing import Any, Final
 
 from pytest_infergate.core.domain.launch_times import GpuState
 from pytest_infergate.core.domain.measurement import Counters, Measurement, Memory, WarmUp
@@ -26,6 +27,7 @@ from pytest_infergate.measure.counting import CountedCall
 from pytest_infergate.measure.kept_tensors import KeptTensors
 from pytest_infergate.measure.passes import consumed, latency_of
 from pytest_infergate.measure.same_work import SameWork
+from pytest_infergate.measure.seed import generator_states
 from pytest_infergate.measure.torch_compile import Compilation
 from pytest_infergate.paired.channel import WorkerChannel
 from pytest_infergate.paired.protocol import (
@@ -39,7 +41,6 @@ from pytest_infergate.paired.protocol import (
     Finish,
     KeepOutput,
     MessageError,
-    OutputCompared,
     OutputKept,
     Ready,
     RunWarmUp,
@@ -77,6 +78,7 @@ class Serving:
     def _serve(self, subject: Subject, call: RepeatedCall, device: Device) -> MeasuredSubject:
         compilation = Compilation()
         work = SameWork(subject.observe, settling=bool(subject.settling))
+        rewind = generator_states()
         # The outputs that are compared are those of this call, from the same seed on both sides.
         output, stream, cold_start = first_call(call, device, work)
         invalid = subject.unrepeatable or timing_guard.unfinished_output_note(output)
@@ -86,6 +88,7 @@ class Serving:
             return MeasuredSubject(output, None, invalid=invalid)
         if stream:
             call.call = consumed(subject.call)
+        again = functools.partial(output_of_another_call, subject, call, device, rewind)
         self.channel.send(Ready())
         blocks = TimedBlocks(call, device)
         exact, changed = None, None
@@ -105,8 +108,7 @@ class Serving:
                         parity.keep(output, command.path)
                         self.channel.send(OutputKept())
                     case CompareOutput():
-                        difference = parity.output_difference(output, command.path, command.tolerance)
-                        self.channel.send(OutputCompared(difference))
+                        self.channel.send(parity.compare(output, command.path, command.tolerance, again))
                     case CallConcurrently():
                         self.channel.send(blocks.call_concurrently(command.seconds, subject))
                     case _:
@@ -143,6 +145,18 @@ class Serving:
     def _commands(self) -> Iterator[Command]:
         while not isinstance(command := self.channel.receive(), Finish):
             yield command
+
+
+def output_of_another_call(
+    subject: Subject, call: RepeatedCall, device: Device, rewind: Callable[[], None]
+) -> Any:
+    """Call again with the random generators of the first call, as `rewind` restores them."""
+    timed, call.call = call.call, subject.call
+    rewind()
+    try:
+        return first_call(call, device, SameWork(None))[0]
+    finally:
+        call.call = timed
 
 
 def _measurement(

@@ -7,6 +7,7 @@ torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
 
 if True:  # after the skip
+    from pytest_infergate.paired.protocol import OutputCompared
     from pytest_infergate.worker import parity
 
 NAN, INF = float("nan"), float("inf")
@@ -18,7 +19,9 @@ def compare(tmp_path):
 
     def compare(base, candidate, tolerance=None):
         parity.keep(base, path)
-        return parity.output_difference(candidate, path, tolerance)
+        found = parity.compare(candidate, path, tolerance)
+        assert found.uncompared == ()
+        return found.difference
 
     return compare
 
@@ -156,6 +159,10 @@ def test_complex(compare, dtype):
     assert compare(of(1 + 1j, dtype=dtype), of(1 + 1j, dtype=dtype)) is None
     assert "up to 2" in compare(of(1 + 1j, dtype=dtype), of(1 - 1j, dtype=dtype))
     assert compare(of(1, 2 + 1j, dtype=dtype), of(1.1, 2 + 1j, dtype=dtype), 0.1) is None
+    # The precision of each part is that of a floating dtype of half the size.
+    allowed = {torch.complex64: 1e-3, torch.complex128: 1e-7}[dtype]
+    assert f"allowed is {allowed:g} " in compare(of(1j, dtype=dtype), of(1.01j, dtype=dtype))
+    assert compare(of(1j, dtype=dtype), of(1j * (1 + allowed / 2), dtype=dtype)) is None
 
 
 def test_complex_values_that_are_not_finite(compare):
@@ -229,7 +236,7 @@ def nest(value=0.0):
 def test_nests(compare):
     assert compare(nest(), nest()) is None
     found = compare(nest(), nest(1))
-    assert "output 3" in found
+    assert "output['b'].hidden[0]: " in found
     assert "25.0%" in found
 
 
@@ -295,5 +302,5 @@ def test_what_is_kept_stays_when_the_output_changes(tmp_path):
     path, output = str(tmp_path / "kept"), of(1)
     parity.keep(output, path)
     output.fill_(2)
-    assert parity.output_difference(of(1), path) is None
-    assert parity.output_difference(output, path) is not None
+    assert parity.compare(of(1), path) == OutputCompared(None)
+    assert parity.compare(output, path).difference is not None

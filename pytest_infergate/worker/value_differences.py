@@ -1,0 +1,136 @@
+"""How two numbers, texts, tensors or arrays differ, with a tolerance for their precision."""
+
+from __future__ import annotations
+
+import array
+import cmath
+import contextlib
+import math
+import re
+from collections.abc import Sequence
+from typing import Any, Final
+
+from pytest_infergate.core.domain import units
+from pytest_infergate.instruments.nested import is_tensor, loaded
+
+# Relative to the largest value of a tensor, not to each value: a small one may be the difference of large
+# ones, whose rounding another order of summation changes.
+TOLERANCES: Final = {
+    "float64": 1e-7, "complex128": 1e-7, "float32": 1e-3, "complex64": 1e-3, "float16": 1e-2,
+    "bfloat16": 5e-2,
+}  # fmt: skip
+"""By dtype, the largest difference as a share of the largest value of the base's tensor."""
+DEFAULT_TOLERANCE: Final = 0.1
+"""Of the other floating dtypes, which have eight bits or fewer."""
+SHOWN_CHARACTERS: Final = 40
+"""Of a text, from shortly before the first difference."""
+# Objects that are printed without a text of their own have another address in each process.
+_ADDRESS: Final = re.compile(rb"\bat 0x[0-9a-fA-F]+")
+
+
+def array_difference(
+    old: Any, new: Any, tolerance: float | None, dtypes: tuple[str, str] | None = None
+) -> str | None:
+    """Describe how two tensors, or two arrays of numpy, differ; ``None`` if they do not.
+
+    `tolerance` replaces that of the dtype. `dtypes` are those of the output, if its values were converted.
+    """
+    before, now = dtypes or (str(old.dtype).removeprefix("torch."), str(new.dtype).removeprefix("torch."))
+    if old.shape != new.shape:
+        return f"shape {tuple(old.shape)} on the base, {tuple(new.shape)} now"
+    if before != now:
+        return f"{before} on the base, {now} now"
+    count = math.prod(old.shape)
+    if not count:
+        return None
+    tensor, kind = is_tensor(old), getattr(old.dtype, "kind", "")
+    if (old.is_floating_point() or old.is_complex()) if tensor else kind in ("f", "c"):
+        allowed = TOLERANCES.get(before, DEFAULT_TOLERANCE) if tolerance is None else tolerance
+        return floating_difference(old, new, allowed, before)
+    if kind in ("m", "M"):  # a date that is missing is unequal to itself
+        old, new = old.view("int64"), new.view("int64")
+    unequal = int(old.tobytes() != new.tobytes()) if kind == "V" else int((old != new).sum())
+    return f"{unequal:,} of {count:,} values differ" if unequal else None
+
+
+def floating_difference(old: Any, new: Any, tolerance: float, dtype: str) -> str | None:
+    """Describe how two tensors or arrays of floating or complex values differ."""
+    library, numpy = loaded("torch") if is_tensor(old) else loaded("numpy"), loaded("numpy")
+    wide = library.complex128 if dtype.startswith("c") else library.float64
+    if is_tensor(old):
+        before, now = old.to(wide), new.to(wide)
+    else:
+        wide = library.promote_types(wide, old.dtype)
+        before, now = old.astype(wide), new.astype(wide)
+    finite = library.isfinite(before) & library.isfinite(now)
+    # Infinities and NaN may be part of a result, for example of a mask, if both sides have them.
+    same = (before == now) | (library.isnan(before) & library.isnan(now))
+    unequal, count = int((~finite & ~same).sum()), math.prod(old.shape)
+    if unequal:
+        return f"{unequal:,} of {count:,} values are not finite on one side"
+    if not bool(finite.any()):
+        return None
+    # The difference of the largest numbers may be infinite, which is what it is compared as.
+    with contextlib.nullcontext() if numpy is None else numpy.errstate(all="ignore"):
+        scale = float(abs(before[finite]).max())
+        largest = float(abs(before[finite] - now[finite]).max())
+    # An output of zeros must stay one: its scale tolerates nothing.
+    if largest <= tolerance * scale:
+        return None
+    share = "" if scale == 0 else f", {largest / scale:.1%} of the largest value"
+    return f"values differ by up to {largest:.3g}{share}; allowed is {tolerance:g} of it in {dtype}"
+
+
+def number_difference(
+    old: Sequence[complex], new: Sequence[complex], tolerance: float | None
+) -> tuple[int, str] | None:
+    """Describe how numbers of Python differ by the rule for arrays, and the index of the first that does."""
+    size = math.hypot if any(isinstance(value, complex) for value in old) else None
+    sizes = [abs(value) if size is None else size(value.real, value.imag) for value in old]
+    scale = max((each for each in sizes if math.isfinite(each)), default=0.0)
+    if tolerance is None:
+        # Numbers that single precision holds exactly were computed in it, as those of Tensor.tolist() are.
+        parts = [part for value in (*old, *new) for part in (value.real, value.imag) if math.isfinite(part)]
+        single = array.array("f", parts).tolist() == parts
+        tolerance = TOLERANCES["float32" if single else "float64"]
+    for index, (before, now) in enumerate(zip(old, new, strict=True)):
+        if before == now or (cmath.isnan(before) and cmath.isnan(now)):
+            continue
+        apart = complex(before) - complex(now)
+        if not math.hypot(apart.real, apart.imag) <= tolerance * scale:  # NaN and infinities are not
+            return index, f"{before} on the base, {now} now"
+    return None
+
+
+def list_difference(
+    old: Sequence[Any], new: Sequence[Any], tolerance: float | None
+) -> tuple[str, str] | None:
+    """Describe how two lists of numbers or text differ, with the step to the first item that does."""
+    if len(old) != len(new):
+        return f"{units.plural(len(old), 'item')} on the base, {len(new):,} now", ""
+    if isinstance(old[0], (float, complex)):
+        found = number_difference(old, new, tolerance)
+        return None if found is None else (found[1], f"[{found[0]}]")
+    for index, (before, now) in enumerate(zip(old, new, strict=True)):
+        if isinstance(before, bytes):
+            text = text_difference(before, now)
+        else:
+            text = None if before == now else f"{before} on the base, {now} now"
+        if text is not None:
+            return text, f"[{index}]"
+    return None
+
+
+def text_difference(old: bytes, new: bytes, *, binary: bool = False) -> str | None:
+    """Describe how two encoded texts differ. Addresses of objects in them are not compared."""
+    if old == new or _ADDRESS.sub(b"", old) == _ADDRESS.sub(b"", new):
+        return None
+    if binary:
+        return f"{len(old):,} bytes on the base, {len(new):,} now, which are not equal"
+    before, now = (text.decode(errors="surrogatepass") for text in (old, new))
+    pairs = enumerate(zip(before, now, strict=False))
+    first = next((index for index, (a, b) in pairs if a != b), min(len(before), len(now)))
+    begin = 0 if max(len(before), len(now)) <= SHOWN_CHARACTERS else max(0, first - SHOWN_CHARACTERS // 4)
+    shown = [ascii(text[begin : begin + SHOWN_CHARACTERS]) for text in (before, now)]
+    place = f"from character {first} on: " if begin else ""
+    return f"{place}{shown[0]} on the base, {shown[1]} now"

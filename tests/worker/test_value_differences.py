@@ -1,0 +1,87 @@
+"""The tolerance of numbers, and what is shown of texts."""
+
+import math
+import struct
+
+import pytest
+
+from pytest_infergate.worker.value_differences import list_difference, number_difference, text_difference
+
+NAN, INF = math.nan, math.inf
+
+
+def differs(old, new, tolerance=None):
+    return number_difference([old], [new], tolerance) is not None
+
+
+def single(value):
+    return struct.unpack("f", struct.pack("f", value))[0]
+
+
+@pytest.mark.parametrize("value", [0.1, -3.3, 1e300, 1e-300, 0.1j])
+def test_numbers_have_the_tolerance_of_double_precision(value):
+    assert not differs(value, value * (1 + 0.8e-7))
+    assert differs(value, value * (1 + 1.25e-7))
+
+
+def test_numbers_computed_in_single_precision_have_its_tolerance():
+    assert not differs(single(0.1), single(0.1 * (1 + 0.8e-3)))
+    assert differs(single(0.1), single(0.1 * (1 + 1.25e-3)))
+    # One number that single precision cannot hold shows that they were computed in double precision.
+    assert not differs(single(0.1), 0.1)
+    assert differs(single(0.1), 0.10008)
+    assert number_difference([single(0.1), 0.3], [single(0.1001), 0.3], None) is not None
+    assert differs(1e39, 1.0005e39)
+
+
+def test_the_largest_number_of_a_list_is_the_scale():
+    assert number_difference([1000.1, 1.1], [1000.1, 1.10009], None) is None
+    assert number_difference([1000.1, 1.1], [1000.1, 1.1002], None) == (1, "1.1 on the base, 1.1002 now")
+    assert number_difference([1.1, 1.1], [1000.1, 1.1], None)[0] == 0
+
+
+def test_a_tolerance_replaces_that_of_the_precision():
+    assert not differs(1.0, 1.4, 0.5)
+    assert differs(1.0, 1.0000001, 1e-9)
+    assert differs(1.0, 1.0 + 2**-52, 0.0)
+    assert not differs(1.0, 1.0, 0.0)
+
+
+def test_what_is_not_finite_has_to_be_on_both_sides():
+    for value in (NAN, INF, -INF, complex(NAN, 1), complex(0, INF)):
+        assert not differs(value, value)
+    for old, new in ((NAN, 1.0), (1.0, NAN), (INF, -INF), (1.0, INF), (INF, 1.0), (INF, NAN), (1j * INF, 1j)):
+        assert differs(old, new)
+        assert differs(old, new, 1e9)
+
+
+def test_zero_tolerates_nothing_and_the_largest_numbers_differ():
+    assert not differs(0.0, -0.0)
+    assert differs(0.0, 1e-12)
+    assert differs(1e308, -1e308)
+    assert differs(complex(1e308, 1e308), complex(-1e308, 1e308))
+
+
+def test_lists():
+    assert list_difference([1, 2**62], [1, 2**62], None) is None
+    assert list_difference([1, 2**62], [1, 2**62 + 1], 0.5)[1] == "[1]"
+    assert list_difference([True, True], [True, False], None) == ("True on the base, False now", "[1]")
+    assert list_difference([b"a", b"b"], [b"a", b"c"], None) == ("'b' on the base, 'c' now", "[1]")
+    assert list_difference([1.0], [1.0, 1.0], None) == ("1 item on the base, 2 now", "")
+
+
+def test_texts():
+    assert text_difference(b"a", b"a") is None
+    assert text_difference(b"a", b"b") == "'a' on the base, 'b' now"
+    old, new = b"x" * 100 + b"cat" + b"y" * 100, b"x" * 100 + b"dog" + b"y" * 100
+    found = text_difference(old, new)
+    assert found.startswith("from character 100 on: 'xxxxxxxxxxcatyyy")
+    assert "'xxxxxxxxxxdogyyy" in found
+    assert text_difference(b"x" * 100, b"x" * 101).startswith("from character 100 on: ")
+    assert text_difference(b"\x00", b"\x01", binary=True) is not None
+
+
+def test_addresses_in_texts_are_not_compared():
+    assert text_difference(b"<A at 0x7f01>", b"<A at 0x8f01>") is None
+    assert text_difference(b"<A at 0x7f01>", b"<B at 0x8f01>") is not None
+    assert text_difference(b"0x7f01", b"0x8f01") is not None

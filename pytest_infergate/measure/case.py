@@ -418,7 +418,7 @@ def _notes(warmed: WarmUp, sampling: _Sampling, passes: _Passes) -> Iterator[Not
             hint="in production, keep them mapped with MALLOC_MMAP_THRESHOLD_=1073741824 "
             "MALLOC_TRIM_THRESHOLD_=2147483648 MALLOC_TOP_PAD_=67108864",
         )
-    if not warmed.steady:
+    if not warmed.steady and warmed.calls > 1:  # a warm-up without time is noted as such
         yield Note(
             code=NoteCode.NOT_STEADY,
             text=f"call times were not steady after {warmed.calls} calls of warm-up",

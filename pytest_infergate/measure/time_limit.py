@@ -38,7 +38,7 @@ class TimeLimit:
             return None
         return Note(
             code=NoteCode.TIME_LIMIT,
-            text=f"the time limit of {units.duration(self.seconds)} left no time for: "
+            text=f"the time limit of {self.seconds:.3g} s left no time for: "
             f"{', '.join(self._dropped)}; a call takes {units.seconds(call_seconds)}",
             hint="raise --infer-max-time or max_time to "
             f"{units.duration(max(2 * self.seconds, CALLS_NEEDED * call_seconds))} or more",

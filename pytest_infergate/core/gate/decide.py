@@ -191,7 +191,8 @@ def judge_paired(
                 Comparison(metric="outputs", verdict=Verdict.MISMATCH, evidence="parity", note=mismatch)
             )
         if measurement is not None and counted:
-            return _judge_counted(result, measurement, policy, tuple(comparisons), accepted)
+            judged = _judge_counted(result, measurement, policy, tuple(comparisons), accepted)
+            return msgspec.structs.replace(judged, against_base=True)
         notes = () if measurement is None else measurement.notes
         return _conclude(result, [], policy, comparisons=tuple(comparisons), notes=notes, accepted=accepted)
     measured = base.outcome is Outcome.MEASURED and base.measurement is not None
@@ -417,6 +418,7 @@ def _blinding(verdict: CaseVerdict) -> str:
 
 
 def exactly_equal(verdict: CaseVerdict) -> bool:
-    """Return whether exact counters were compared and none of them changed."""
+    """Return whether exact counters were compared, besides the size of the weights, and none changed."""
     exact = [row for row in verdict.comparisons if row.evidence == "exact"]
-    return bool(exact) and all(row.candidate is not None and row.candidate == row.baseline for row in exact)
+    work = [row for row in exact if not row.metric.startswith("weight")]
+    return bool(work) and all(row.candidate is not None and row.candidate == row.baseline for row in exact)

@@ -56,8 +56,6 @@ class Judge(NamedTuple):
             mismatch=mismatch,
             accepted=accepted,
         )
-        return Judged(result=measured, verdict=verdict)
-
         if trial.uncompared_outputs and outcome is Outcome.MEASURED:
             note = Note(
                 code=NoteCode.OUTPUTS_NOT_COMPARED,
@@ -65,6 +63,8 @@ class Judge(NamedTuple):
                 hint="return numbers, text, arrays or tensors there, or compare them in the test",
             )
             verdict = msgspec.structs.replace(verdict, notes=(*verdict.notes, note))
+        return Judged(result=measured, verdict=verdict)
+
     def _comparison(self, trial: Trial) -> Comparison:
         if trial.no_base is not None:
             measurement = trial.measurements.get("candidate")

@@ -209,7 +209,7 @@ def _latency(parts: CaseParts) -> tuple[Figure, ...]:
             for percentile in (latency.p50, latency.p95, latency.p99)
         ),
         Figure(units.seconds(result.measurement.cold_start)),
-        Figure(units.seconds(_expected(parts))),
+        Figure(units.seconds(_expected(parts)), _recorded(parts)),
         Figure(", ".join(limits) or units.UNKNOWN),
     )
 
@@ -230,6 +230,13 @@ def _expected(parts: CaseParts) -> float | None:
     """Return the median to expect by the baseline, in seconds."""
     comparisons = () if parts.verdict is None else parts.verdict.comparisons
     return next((item.baseline for item in comparisons if item.metric == "p50"), None)
+
+
+def _recorded(parts: CaseParts) -> str:
+    """Format the recorded median behind the expected one; empty without a stored baseline."""
+    comparisons = () if parts.verdict is None else parts.verdict.comparisons
+    recorded = next((item.recorded for item in comparisons if item.metric == "p50"), None)
+    return "" if recorded is None else f"recorded {units.seconds(recorded)}"
 
 
 def _spending(cases: Iterable[tuple[str, CaseResult | None]]) -> Spending | None:

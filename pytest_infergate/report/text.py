@@ -182,9 +182,7 @@ def failure_message(verdict: CaseVerdict, result: CaseResult | None = None) -> s
 def refused_times(disturbed: Sequence[CaseResult]) -> str:
     """Explain why the times of some measured cases were not recorded."""
     shares = [result.measurement.contention or 0.0 for result in disturbed if result.measurement is not None]
-    most, allowed = (
-        units.percent(share, signed=False, decimals=0) for share in (max(shares), MAX_CONTENTION)
-    )
+    most, allowed = (units.percent(share, signed=False) for share in (max(shares), MAX_CONTENTION))
     names = [plain(result.nodeid) for result in disturbed]
     if len(names) > NAMES_SHOWN:
         names[NAMES_SHOWN:] = [f"and {len(names) - NAMES_SHOWN} more"]

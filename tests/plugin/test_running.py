@@ -211,6 +211,8 @@ def test_a_disturbed_case_is_never_red_where_others_overran_it(project):
     project.change("DEVICE.others = 0.5")
     decided = project.verdicts()["model"]
     assert (decided.verdict, decided.failed) == ("suspected", False)
+    project.takes(0.9)  # what contention cannot explain
+    assert project.failing() == ["model"]
 
 
 def test_hardware_classes_have_a_file_each_and_do_not_compare(project):
@@ -398,6 +400,7 @@ PASSIVE = {
     "baseline": "here",
     "counters": "here",
     "gate": "warn",
+    "save_contended": "yes",
     "strict": "yes",
     "tolerance": "30%",
     "max_time": "1s",
@@ -421,7 +424,7 @@ def test_any_option_switches_measuring_on_and_some_ini_values_do(tmp_path):
     assert measuring == ASKING.keys()
     flags = {"save", "strict", "energy", "list", "disable"}
     alone = {**ASKING, **PASSIVE, **dict.fromkeys(flags, True)}
-    del alone["paired_data"]  # of a paired run
+    del alone["paired_data"], alone["save_contended"]  # of a paired run, and of one that saves
     measuring = {name for name, given in alone.items() if parsed(tmp_path, {name: given}).measuring}
     assert measuring == alone.keys() - {"disable"}
 

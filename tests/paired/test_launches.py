@@ -67,6 +67,7 @@ SCRIPT = {
     "warm_calls": 5,
     "count_seconds": 0.0,
     "difference": None,
+    "uncompared": (),
     "invalid": None,
     "exhausted": None,
     "fails": None,
@@ -274,7 +275,7 @@ class Fake:
             case CompareOutput() if self.world.kept.get(command.path) != self.nodeid:
                 self._end_test("failed", "FileNotFoundError: output")
             case CompareOutput():
-                self.events.append(OutputCompared(self._script("difference")))
+                self.events.append(OutputCompared(self._script("difference"), self._script("uncompared")))
             case RunWarmUp():
                 calls, seconds = command.calls or self._script("warm_calls"), self._script("seconds")
                 self.world.now += seconds * calls
@@ -547,9 +548,10 @@ def test_each_case_comes_with_the_one_that_follows(world):
 
 
 def test_outputs_that_differ_are_noted(world):
-    world.case(candidate={"difference": "values differ"}, output_tolerance=0.5)
+    world.case(candidate={"difference": "values differ", "uncompared": ("a lock",)}, output_tolerance=0.5)
     trial = world.alone()
     assert trial.output_difference == "values differ"
+    assert trial.uncompared_outputs == ("a lock",)
     assert trial.launches == FIRST
     (command,) = [found for worker in world.workers for found in case_commands(worker, CompareOutput)]
     assert command == CompareOutput(str(world.folder / "output"), 0.5)

@@ -57,6 +57,7 @@ EVENTS = [
     protocol.WorkCounted(),
     protocol.OutputKept(),
     protocol.OutputCompared(None),
+    protocol.OutputCompared("values differ", ("output[0] (function)",)),
     protocol.WarmedUp(5, 0.1),
     protocol.BlockTimed(1e-9, GpuState(clock_hz=1.2e9, throttled=("heat",))),
     protocol.CalledConcurrently(

@@ -34,6 +34,7 @@ def judged(trial, control=None, accepted=None):
         devices=SimpleNamespace(open=lambda _: SimpleNamespace(hardware=lambda: HARDWARE)),
         policy=Policy(),
         environment=Environment(),
+        settings=SimpleNamespace(counters_only=False),
     )
     case = SimpleNamespace(case=CASE, nodeid=trial.spec.nodeid, terms=TERMS)
     found = Judge(run, 1, control).judge(case, trial, accepted)
@@ -71,6 +72,17 @@ def test_a_control_that_moved_makes_times_invalid(trial):
 def test_outputs_that_differ_are_a_mismatch(trial):
     trial.output_difference = "values differ"
     assert judged(trial)[1].verdict is Verdict.MISMATCH
+
+
+def test_outputs_that_could_not_be_compared_are_noted(trial):
+    assert judged(trial)[1].notes == ()
+    trial.uncompared_outputs = ("output[0] (function)", "output[1] (generator)")
+    verdict = judged(trial)[1]
+    (note,) = verdict.notes
+    assert (verdict.verdict, note.code) == (Verdict.EQUIVALENT, "outputs-not-compared")
+    assert note.text == "outputs not compared: output[0] (function), output[1] (generator)"
+    trial.invalid = NOTE
+    assert [note.code for note in judged(trial)[1].notes] == ["any"]
 
 
 def test_without_a_base_the_candidate_has_its_own_time(trial):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pytest_infergate.core.domain.measurement import Estimate
 from pytest_infergate.core.domain.outcome import Outcome, Verdict
+from pytest_infergate.core.domain.values import Note
 from pytest_infergate.report import junit
 
 
@@ -39,6 +40,12 @@ def test_changes_of_counters(sample):
         "infergate.operators_change_percent": "4",
         "infergate.peak_memory_bytes_change_percent": "25",
     }
+
+
+def test_outputs_that_were_not_compared(sample):
+    note = Note(code="outputs-not-compared", text="outputs not compared: output (generator)")
+    properties = dict(junit.properties(sample.result(), sample.verdict(notes=(note,))))
+    assert properties["infergate.outputs"] == note.text
 
 
 def test_what_is_absent_is_left_out(sample):

@@ -1,6 +1,7 @@
 """What a worker does inside of `infer`: its answers to commands, and the state of its accelerator."""
 
 import gc
+import random
 
 import pytest
 
@@ -78,6 +79,30 @@ def test_every_command_has_its_answer(device, tmp_path):
     assert measurement.latency.count == len(run.samples) == 4
     assert measurement.warm_up.calls == 2
     assert measurement.throughput == pytest.approx(4 / 0.003, rel=0.01)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_differs_from_call_to_call_is_not_compared(device, tmp_path, stream):
+    path = str(tmp_path / "output")
+
+    def call():
+        device.spend(0.003)
+        output = {"seconds": device.clock() / 1e9, "drawn": random.random()}
+        return iter([output]) if stream else output
+
+    def compared(command, draws):
+        random.seed(draws)
+        events, _ = served(device, CountWork(), command, TimeBlock(2), Finish(), call=call)
+        return events[2]
+
+    compared(KeepOutput(path), draws=0)
+    place = "output[0]" if stream else "output"
+    unsteady = (f"{place}['seconds'] (differs from call to call)",)
+    assert compared(CompareOutput(path, None), draws=0) == OutputCompared(None, unsteady)
+    # A repeated call draws the same numbers: those of another seed do differ.
+    found = compared(CompareOutput(path, None), draws=1)
+    assert f"{place}['drawn']: " in found.difference
+    assert found.uncompared == unsteady
 
 
 def test_a_case_that_was_not_timed_has_no_measurement(device):

@@ -122,8 +122,6 @@ def paired_outcomes(
     judged = [
         judge.judge(case, trial, decide.accepted_note(case.case, case.nodeid, against.accepted))
         for case, trial in zip(cases, found.trials, strict=True)
-        # An interrupted case has too little evidence, and no verdict is not a failure of the case.
-        if not (found.interrupted and trial.waiting)
     ]
     written, problems = write_paired_data(run.settings.paired_data, cases, found, against)
     return PairedOutcomes(

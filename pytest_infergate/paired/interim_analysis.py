@@ -61,6 +61,20 @@ class InterimAnalysis:
             if trial.stage is not Stage.DONE:
                 trial.stopped = self._time_limit_note(trial, spent, left)
 
+    def interrupt(self) -> None:
+        """Stop the cases that still wait, with a note on how far each of them came."""
+        for trial in [trial for trial in self._trials if trial.waiting]:
+            self._stage(trial)  # which finds times that cannot be compared
+            launches = units.plural(trial.launches, "launch")
+            reached = (
+                f"after {launches} of this case" if trial.launches else "before a launch of this case ended"
+            )
+            trial.stopped = Note(
+                code=NoteCode.INTERRUPTED,
+                text=f"the run was interrupted {reached}",
+                hint="run it again; --infer-max-total limits its time",
+            )
+
     def _pool_spreads(self, screened: Sequence[Trial]) -> None:
         """Keep, for the cases that have an analysis of the screen now, the spread of all other cases."""
         for analysis in {len(trial.screen) for trial in screened}.intersection(paired_times.SCREEN_ANALYSES):

@@ -71,7 +71,7 @@ def run_launches(
     report: Callable[[Progress], None] = lambda _: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> LaunchesResult:
-    """Launch until no case waits. An interrupt ends the run; what is decided by then counts.
+    """Launch until no case waits. An interrupt ends the run, and stops the cases that still wait.
 
     `check` is called once, after the first launch, `report` after every launch. Raises `WorkerLostError` if
     the first launch cannot be made, and whatever `start` and `check` raise.
@@ -93,6 +93,7 @@ def run_launches(
     except KeyboardInterrupt:
         interrupted = True
     return LaunchesResult(trials, launcher.control, launcher.launches, interrupted, analysis.confirming)
+        analysis.interrupt()
 
 
 class Launcher:

@@ -100,4 +100,7 @@ def _outcome(trial: Trial) -> tuple[Outcome, Note | None]:
         return Outcome.FAILED, Note(code=NoteCode.TEST_FAILED, text=text, hint="fix the test first")
     if trial.invalid is not None:
         return Outcome.INVALID, trial.invalid
-    return Outcome.MEASURED, None
+    # An interrupt ended the run before the first launch of this case.
+    interrupted = trial.stopped is not None and trial.stopped.code == NoteCode.INTERRUPTED
+    unreached = interrupted and not trial.launches
+    return (Outcome.SKIPPED, trial.stopped) if unreached else (Outcome.MEASURED, None)

@@ -1112,8 +1112,23 @@ def test_an_interrupt_keeps_what_is_decided(world):
     done, open_ = found.trials
     assert found.interrupted
     assert (verdict(done), done.waiting) == (Verdict.EQUIVALENT, False)
-    assert (open_.waiting, open_.stage, open_.launches) == (True, Stage.CONFIRM, 6)
+    assert (done.stopped, open_.stopped.code) == (None, "interrupted")
+    assert "after 6 launches" in open_.stopped.text
+    assert (open_.waiting, open_.stage, open_.launches) == (False, Stage.CONFIRM, 6)
     assert found.launches == 7
+
+
+def test_an_interrupt_before_the_first_launch_of_a_case_ended(world):
+    world.case(candidate={"interrupt": "block"})
+    trial = world.alone()
+    assert (trial.stopped.code, trial.launches) == ("interrupted", 0)
+    assert "before a launch" in trial.stopped.text
+
+
+def test_an_interrupt_right_after_times_that_cannot_be_compared(world):
+    world.case(both={"seconds": 0.0}, candidate={"interrupt": "finish"})
+    trial = world.alone()
+    assert (trial.launches, trial.invalid.code, trial.waiting) == (1, "latency-unreadable", False)
 
 
 @pytest.mark.parametrize("at", ["case", "count", "warm", "block", "finish"])

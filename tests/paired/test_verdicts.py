@@ -85,6 +85,39 @@ def test_outputs_that_could_not_be_compared_are_noted(trial):
     assert [note.code for note in judged(trial)[1].notes] == ["any"]
 
 
+@pytest.mark.parametrize("launches", [2, 3, 5, 8])
+def test_an_interrupted_case_shows_what_it_had_reached_and_is_not_decided(trial, launches):
+    trial.stopped = Note(code="interrupted", text="the run was interrupted")
+    trial.screen = [EQUAL, SLOWER] * 4
+    del trial.screen[launches:]
+    result, verdict = judged(trial)
+    (row,) = [row for row in verdict.comparisons if row.metric == "p50"]
+    assert (result.outcome, verdict.verdict, verdict.failed) == (
+        Outcome.MEASURED,
+        Verdict.INCONCLUSIVE,
+        False,
+    )
+    assert (row.sessions, row.note) == (launches, trial.stopped)
+    assert row.low < row.effect < row.high
+    assert 0 < row.effect < 0.1
+
+
+@pytest.mark.parametrize("launch", [EQUAL, SLOWER])
+def test_an_interrupted_case_is_not_decided_by_launches_that_were_not_analysed(trial, launch):
+    trial.screen, trial.confirm = [launch] * 5, [launch] * 5
+    assert judged(trial)[1].verdict is not Verdict.INCONCLUSIVE
+    trial.stopped = Note(code="interrupted", text="the run was interrupted")
+    assert judged(trial)[1].verdict is Verdict.INCONCLUSIVE
+
+
+def test_an_interrupted_case_without_a_launch_was_not_measured(trial):
+    trial.stopped = Note(code="interrupted", text="the run was interrupted")
+    trial.screen, trial.reports, trial.measurements = [], [], {}
+    result, verdict = judged(trial)
+    assert (result.outcome, result.reason, result.measurement) == (Outcome.SKIPPED, trial.stopped, None)
+    assert (verdict.verdict, verdict.failed) == (Verdict.NOT_MEASURED, False)
+
+
 def test_without_a_base_the_candidate_has_its_own_time(trial):
     trial.no_base = NOTE
     trial.screen = []

@@ -45,6 +45,7 @@ class NoteCode(str, Enum):
     INCOMPARABLE = "incomparable"
     INPUTS_CHANGED = "inputs-changed"
     INSTANCE_MEMORY = "instance-memory"
+    INTERRUPTED = "interrupted"
     LATENCY_UNREADABLE = "latency-unreadable"
     LEFT_OUT = "left-out"
     LESS_WORK = "less-work"
@@ -206,6 +207,9 @@ MEANINGS: Mapping[NoteCode, NoteMeaning] = MappingProxyType(
             "Copy the arguments inside the model.",
         ),
         NoteCode.INSTANCE_MEMORY: NoteMeaning("The instance has less memory than the deployment takes."),
+        NoteCode.INTERRUPTED: NoteMeaning(
+            "The run was interrupted before this case was decided.", "Run it again to its end."
+        ),
         NoteCode.LATENCY_UNREADABLE: NoteMeaning(
             "The latency is not a positive, finite time.", "Give one call more work."
         ),

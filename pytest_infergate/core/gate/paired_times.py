@@ -172,16 +172,18 @@ def compared(
 ) -> Comparison:
     """Decide one case and return its comparison.
 
-    `stopped` is the reason why there were no more launches, `control` the reason why no time of the run is
-    valid.
+    `stopped` is the reason why there were no more launches, which leaves the case undecided; `control` is the
+    reason why no time of the run is valid.
     """
-    decision = decide(
-        [launch.difference for launch in screen],
-        [launch.difference for launch in confirm],
-        terms,
-        confirming=confirming,
-        others=others,
-    )
+    decision = Decision(stage=Stage.CONFIRM if confirm else Stage.SCREEN)
+    if stopped is None:
+        decision = decide(
+            [launch.difference for launch in screen],
+            [launch.difference for launch in confirm],
+            terms,
+            confirming=confirming,
+            others=others,
+        )
     row = comparison(screen, confirm, terms, decision, stopped=stopped, others=others)
     reason = control or throttled(confirm or screen)
     return row if reason is None else msgspec.structs.replace(row, verdict=Verdict.INVALID, note=reason)
@@ -200,9 +202,11 @@ def comparison(
 
     A case without enough launches for a decision is inconclusive; `stopped` is the reason.
     """
-    launches = confirm or screen
+    # One launch has no interval: a confirmation that ended after its first one shows the screen.
+    confirmed = len(confirm) > 1 or not screen
+    launches = confirm if confirmed else screen
     differences = [launch.difference for launch in launches]
-    spread = None if confirm else (others or {}).get(len(screen))
+    spread = None if confirmed else (others or {}).get(len(screen))
     effect = location(differences, spread) if len(differences) > 1 else None
     verdict = decision.verdict or Verdict.INCONCLUSIVE
     base = stats.mean([median(launch.base) for launch in launches]) if launches else None

@@ -152,6 +152,15 @@ def test_a_confirmation_that_never_began_shows_the_screen():
     assert row.effect == pytest.approx(0.05, abs=1e-4)
 
 
+def test_a_confirmation_that_ended_after_one_launch_shows_the_screen():
+    """A single launch has no interval."""
+    row = comparison(
+        spread(0.05, 0.001), [steady(0.03)], PLAN, Decision(stage=Stage.CONFIRM), stopped=STOPPED
+    )
+    assert (row.verdict, row.note, row.sessions) == (Verdict.INCONCLUSIVE, STOPPED, 5)
+    assert row.effect == pytest.approx(0.05, abs=1e-4)
+
+
 def test_a_settled_case_needs_no_advice():
     for verdict in [Verdict.REGRESSED, Verdict.EQUIVALENT, Verdict.IMPROVED, Verdict.SLOWER_WITHIN_TOLERANCE]:
         row = comparison(spread(0.01, 0.001), (), PLAN, Decision(stage=Stage.DONE, verdict=verdict))

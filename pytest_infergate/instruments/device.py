@@ -52,6 +52,8 @@ class DeviceCounters(NamedTuple):
     """One row for each operator and module path, in any order."""
     notes: tuple[Note, ...] = ()
     """What the counters leave out."""
+    other_threads: bool = False
+    """Whether other threads worked too, so that what is observed of one thread is not the whole."""
 
 
 class DeviceState(NamedTuple):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.values import Note
 from pytest_infergate.instruments import flops
 from pytest_infergate.instruments.device import DeviceCounters
+from pytest_infergate.instruments.other_threads import operators_of_other_threads
 from pytest_infergate.instruments.tensors import size_bytes
 
 _COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd  # noqa: SLF001
@@ -47,11 +49,24 @@ _SCATTERS = frozenset(
 # Operators that write their first argument without reading it.
 _OVERWRITES = frozenset(("aten::copy_", "aten::fill_", "aten::zero_"))
 # Operators that only allocate: the memory that they return is not written yet.
-_ALLOCATES = frozenset(
-    f"aten::{name}" for name in ("empty", "empty_like", "empty_strided", "empty_permuted", "new_empty")
+_ALLOCATES = re.compile(r"(aten|prims)::(empty(_\w+)?|new_empty(_strided)?|_empty_\w+|_efficientzerotensor)")
+# Operators that return no tensor, but compute with the values of one. Others only ask for its layout.
+_READS_VALUES = frozenset(
+    f"aten::{name}"
+    for name in (
+        "_assert_async",
+        "_choose_qparams_per_tensor",
+        "_cslt_sparse_mm_search",
+        "_linalg_check_errors",
+        "_local_scalar_dense",
+        "_nested_tensor_from_mask_left_aligned",
+        "equal",
+    )
 )
 # Operators that move no data, although their schema does not declare a view.
 _ALSO_VIEWS = frozenset(("aten::_unsafe_view", "aten::_reshape_alias", "aten::lift_fresh"))
+# Operators of TorchScript that the dispatcher does not see, and groups of operators that are one kernel.
+_FUSED = re.compile(r"(prim|tensorexpr)::(mkldnn\w*|MKLDNN\w*|\w*(Fusion|TensorExpr|Static)\w*|Group)")
 _TOTALS = (
     "flops", "operators", "views", "bytes_read", "bytes_written", "host_device_copies", "dtype_casts",
 )  # fmt: skip
@@ -61,7 +76,11 @@ _ROUND_TRIPS = frozenset((torch.Tensor.cpu, torch.Tensor.cuda, torch.Tensor.toli
 
 def counters(call: Callable[[], object], device: str) -> DeviceCounters:
     """Run one call, on the CPU two, and count its operators; `device` is a kind such as ``cuda``."""
-    with _paths() as path, _autocast(device) as autocast, _Dispatched(path, autocast, device) as dispatched:
+    with ExitStack() as stack:
+        others = stack.enter_context(operators_of_other_threads())
+        undispatched = stack.enter_context(_undispatched())
+        path, autocast = stack.enter_context(_paths()), stack.enter_context(_autocast(device))
+        dispatched = stack.enter_context(_Dispatched(path, autocast, device))
         call()
     totals, work = dict(dispatched.totals), dispatched.work()
     if device == "cpu":
@@ -71,18 +90,32 @@ def counters(call: Callable[[], object], device: str) -> DeviceCounters:
             call()
         totals["host_device_copies"] += sum(trips.calls.values())
         work += trips.work()
-    if not work and not totals["views"]:
-        text = "no operator of torch was observed: the work is done outside torch, or in another thread"
-        return DeviceCounters(notes=(Note(code=NoteCode.OPERATORS_UNSEEN, text=text),))
+    text = ""
+    if others:
+        text = (
+            f"another thread runs {_listed(others)}, and operators are only counted in the thread of the call"
+        )
+    elif undispatched:
+        text = f"TorchScript runs {_listed(undispatched)} without torch's dispatcher"
+    elif not work and not dispatched.observed:
+        text = "no operator of torch was observed: the work is done outside torch, or in another process"
+    if text:
+        # Counts of a part would pass for those of the whole.
+        note = Note(code=NoteCode.OPERATORS_UNSEEN, text=f"operators, FLOPs and bytes are unknown: {text}")
+        return DeviceCounters(notes=(note,), other_threads=bool(others))
     notes = []
     if dispatched.uncovered:
-        names = ", ".join(sorted(dispatched.uncovered))
         text = (
-            f"FLOPs do not include {names}: no formula is known, "
+            f"FLOPs do not include {_listed(dispatched.uncovered)}: no formula is known, "
             "and calls inside of a custom operator cannot be observed"
         )
         notes.append(Note(code=NoteCode.FLOPS_UNCOVERED, text=text))
     return DeviceCounters(totals, work, tuple(notes))
+
+
+def _listed(names: set[str]) -> str:
+    first = sorted(names)[:8]
+    return f"{', '.join(first)} and {len(names) - 8} more" if len(names) > 8 else ", ".join(first)  # noqa: PLR2004
 
 
 class _Operator(NamedTuple):
@@ -98,6 +131,8 @@ class _Operator(NamedTuple):
     """Names of the arguments that it writes without reading them."""
     fresh: bool
     """Whether it returns newly written memory."""
+    idle: bool
+    """Whether it does no work."""
     copies: bool
     """Whether it copies, to another device, dtype or place."""
 
@@ -113,6 +148,8 @@ def _described(operator: Any) -> _Operator:
     )
     aliased = [returned.alias_info is not None for returned in schema.returns]
     inplace_view = torch.Tag.inplace_view in operator.tags
+    tensors = any("Tensor" in str(returned.type) for returned in schema.returns)
+    query = name.startswith("aten::") and not (tensors or writes or name in _READS_VALUES)
     return _Operator(
         name=name,
         composite=torch._C._dispatch_has_kernel_for_dispatch_key(  # noqa: SLF001
@@ -122,7 +159,8 @@ def _described(operator: Any) -> _Operator:
         formula=flops.formula(operator.overloadpacket),
         writes=writes,
         outs=frozenset(argument.name for argument in schema.arguments if argument.is_out),
-        fresh=not all(aliased) and name not in _ALLOCATES,
+        fresh=not all(aliased),
+        idle=_ALLOCATES.fullmatch(name) is not None or query,
         copies=name in _COPIES,
     )
 
@@ -146,19 +184,21 @@ class _Dispatched(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._bytes: Counter[tuple[str, str]] = Counter()
         self.totals: Counter[str] = Counter(dict.fromkeys(_TOTALS, 0))
         self.uncovered: set[str] = set()
+        self.observed = False
+        """Whether there was any operator, also one that does no work."""
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
         return False  # otherwise every operator would load torch's compiler
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
+        kwargs, self.observed = kwargs or {}, True
         if any(map(_wraps, types)):
             return NotImplemented  # the wrapper calls the operator again on its inner tensors
         if not isinstance(func, torch._ops.OpOverload):  # noqa: SLF001 - control flow, whose branches are not operators
             self.uncovered.add(str(func))
             return func(*args, **kwargs)
-        if func.namespace == "prim":  # a query for the device of a tensor, no work
+        if func.namespace in ("prim", "profiler"):  # no work: a query for the device of a tensor, or a label
             return func(*args, **kwargs)
         operator = _described(func)
         if operator.composite and not any(tensor.is_nested for tensor in _tensors(args)):
@@ -168,7 +208,7 @@ class _Dispatched(TorchDispatchMode):  # type: ignore[no-untyped-call]
         result = func(*args, **kwargs)
         if operator.view:
             self.totals["views"] += 1
-        else:
+        elif not operator.idle:
             self._add(operator, args, kwargs, result)
         return result
 
@@ -198,7 +238,9 @@ class _Dispatched(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.totals["bytes_written"] += written
         self._bytes[place] += read + written
         if operator.formula is not None:
-            flop = int(operator.formula(*args, **kwargs, out_val=result))
+            # A product of complex numbers is four products of real ones, and as many additions.
+            factor = 4 if any(tensor.is_complex() for tensor in given) else 1
+            flop = factor * int(operator.formula(*args, **kwargs, out_val=result))
             self._flops[place] += flop
             self.totals["flops"] += flop
         elif flops.uncovered(operator.name):
@@ -275,6 +317,31 @@ class _RoundTrips(TorchFunctionMode):
             OperatorWork(operator=method, place=path, calls=calls)
             for (method, path), calls in self.calls.items()
         )
+
+
+@contextmanager
+def _undispatched() -> Iterator[set[str]]:
+    """Collect the operators of scripted modules that run without the dispatcher, such as those of oneDNN."""
+    found: set[str] = set()
+
+    def leave(module: torch.nn.Module, _: Any, __: Any) -> None:
+        if isinstance(module, torch.jit.ScriptModule):
+            try:
+                graph = torch._C._last_executed_optimized_graph()  # noqa: SLF001 - its public name is not exported
+            except RuntimeError:  # without an optimising executor
+                graph = module.inlined_graph
+            pending = list(graph.nodes())
+            while pending:
+                node = pending.pop()
+                pending += (inner for block in node.blocks() for inner in block.nodes())
+                if _FUSED.fullmatch(node.kind()):
+                    found.add(node.kind())
+
+    hook = register_module_forward_hook(leave)
+    try:
+        yield found
+    finally:
+        hook.remove()
 
 
 @contextmanager

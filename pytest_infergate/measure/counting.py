@@ -29,6 +29,12 @@ _COMPILED = Note(
 )
 
 
+# The allocator of an accelerator is one for all threads.
+_OTHER_THREADS = Note(
+    code=NoteCode.MEMORY_UNSEEN, text="the allocations of other threads on the CPU cannot be observed"
+)
+
+
 class CountedCall(NamedTuple):
     """Counters and memory of one call."""
 
@@ -69,7 +75,10 @@ def count_call(
             if compiled
             else attempt(device.count, lambda note: DeviceCounters(notes=(note,)), "operators")
         )
-        allocated = attempt(device.memory, lambda note: DeviceMemory(note=note), "memory")
+        if operators.other_threads and not device.asynchronous:
+            allocated = DeviceMemory(note=_OTHER_THREADS)
+        else:
+            allocated = attempt(device.memory, lambda note: DeviceMemory(note=note), "memory")
         # A call that was not counted once would not be counted the next time.
         if not skipped and python.note is None:
             python = attempt(count_python, lambda note: PythonWork(note=note), "Python's own work")

@@ -319,7 +319,7 @@ RUN = {
     "aten.mkldnn_linear": (mkldnn_linear, 2 * 4 * 16 * 8),
     "aten.mv": (lambda: torch.mv(torch.rand(8, 16), torch.rand(16)), 2 * 8 * 16),
     "aten.dot": (lambda: torch.dot(torch.rand(16), torch.rand(16)), 2 * 16),
-    "aten.vdot": (lambda: torch.vdot(torch.rand(16) + 0j, torch.rand(16) + 0j), 2 * 16),
+    "aten.vdot": (lambda: torch.vdot(torch.rand(16), torch.rand(16)), 2 * 16),
     "aten.addmv": (lambda: torch.addmv(torch.rand(8), torch.rand(8, 16), torch.rand(16)), 2 * 8 * 16),
     "aten.addbmm": (
         lambda: torch.addbmm(torch.rand(4, 6), torch.rand(3, 4, 5), torch.rand(3, 5, 6)),
@@ -423,6 +423,36 @@ def test_groups_of_two_matrices_share_the_summed_axis():
 )
 def test_products_in_place(call, figure):
     assert flops(call) == figure
+
+
+A, B = torch.rand(3, 4, 5, dtype=torch.complex64), torch.rand(3, 5, 6, dtype=torch.complex64)
+
+
+@pytest.mark.parametrize(
+    ("call", "products"),
+    [
+        (lambda: A[0] @ B[0], 4 * 5 * 6),
+        (lambda: A @ B, 3 * 4 * 5 * 6),
+        (lambda: torch.bmm(A, B), 3 * 4 * 5 * 6),
+        (lambda: torch.addmm(B[0, :4], A[0], B[0]), 4 * 5 * 6),
+        (lambda: torch.baddbmm(B[:, :4], A, B), 3 * 4 * 5 * 6),
+        (lambda: torch.einsum("bij,bjk->bik", A, B), 3 * 4 * 5 * 6),
+        (lambda: torch.tensordot(A[0], B[0], 1), 4 * 5 * 6),
+        (lambda: functional.linear(A, B[0].t()), 3 * 4 * 5 * 6),
+        (lambda: A[0].conj() @ B[0], 4 * 5 * 6),
+        (lambda: A[0] @ B[0, :, 0], 4 * 5),
+        (lambda: torch.vdot(A[0, 0], A[0, 0]), 5),
+        (lambda: nn.Linear(5, 6, dtype=torch.complex64)(A), 3 * 4 * 5 * 6),
+    ],
+)
+def test_products_of_complex_numbers(call, products):
+    """Four products of real numbers and as many additions each."""
+    assert flops(call) == 8 * products
+
+
+def test_a_complex_convolution_is_three_real_ones():
+    x, weight = torch.rand(1, 2, 10, dtype=torch.complex64), torch.rand(3, 2, 4, dtype=torch.complex64)
+    assert flops(lambda: functional.conv1d(x, weight)) == 3 * 2 * (3 * 7) * (2 * 4)
 
 
 def test_our_formulas_are_not_upstream_s():

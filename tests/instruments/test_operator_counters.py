@@ -1,6 +1,9 @@
 """What the dispatcher is seen to do: operators, places, bytes, casts, copies; and that nothing stays behind."""
 
+import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.pool import ThreadPool
 
 import pytest
 
@@ -64,6 +67,52 @@ def test_operators_are_a_multiset():
     assert calls(seen) == {("aten::relu", ""): 2, ("aten::add", ""): 1, ("aten::sum", ""): 1}
     assert seen.totals["operators"] == 4
     assert seen.notes == ()
+
+
+@pytest.mark.parametrize(
+    "allocate",
+    [
+        lambda: torch.empty(100),
+        lambda: torch.empty_like(X),
+        lambda: X.new_empty(100),
+        lambda: torch.empty_strided((2, 3), (3, 1)),
+        lambda: X.new_empty_strided((2, 3), (3, 1)),
+        lambda: torch.empty_permuted((2, 3), (0, 1)),
+        lambda: torch._efficientzerotensor((2, 3)),
+    ],
+)
+def test_allocating_is_no_work(allocate):
+    seen = counted(lambda: (allocate(), torch.relu(X)))
+    assert calls(seen) == {("aten::relu", ""): 1}
+    assert (seen.totals["operators"], seen.totals["bytes_read"]) == (1, BYTES)
+    assert counted(allocate).totals == dict.fromkeys(seen.totals, 0)
+
+
+def test_filling_what_is_allocated_is_work():
+    assert calls(counted(lambda: torch.empty(100).fill_(1.0))) == {("aten::fill_", ""): 1}
+    assert calls(counted(lambda: torch.zeros(100))) == {("aten::zeros", ""): 1}
+
+
+def test_questions_about_a_tensor_are_no_work():
+    sparse = torch.eye(4).to_sparse()
+    query = torch.rand(1, 2, 8, 16)
+    assert (
+        calls(counted(lambda: (sparse.is_coalesced(), sparse._nnz(), X.is_pinned(), X.is_same_size(X)))) == {}
+    )
+    attention = counted(lambda: nn.functional.scaled_dot_product_attention(query, query, query))
+    assert len(attention.work) == 1
+    assert calls(counted(lambda: torch.equal(X, X + 0))) == {("aten::add", ""): 1, ("aten::equal", ""): 1}
+
+
+def test_labels_of_a_profiler_are_no_work():
+    def call():
+        with torch.profiler.record_function("encoder"):
+            return torch.relu(X)
+
+    seen = counted(call)
+    assert (calls(seen), seen.notes) == ({("aten::relu", ""): 1}, ())
+    model = nn.Linear(8, 4)
+    assert counted(lambda: nn.DataParallel(model)(X)).totals == counted(lambda: model(X)).totals
 
 
 def test_views_are_no_operators():
@@ -225,7 +274,7 @@ def test_an_exception_leaves_nothing_behind():
 def test_other_threads_do_not_move_the_place():
     class Model(nn.Module):
         def forward(self, x):
-            thread = threading.Thread(target=nn.Sequential(nn.ReLU()), args=(x,))
+            thread = threading.Thread(target=nn.Sequential(nn.Identity()), args=(x,))
             thread.start()
             thread.join()
             return torch.tanh(x)
@@ -656,6 +705,140 @@ def test_work_that_is_not_seen_is_noted(kind):
     assert not {"operators", "flops"} & set(run.measurement.counters.totals)
 
 
+class Partly(nn.Module):
+    """Works in another thread, and in that of the call."""
+
+    def __init__(self, run):
+        super().__init__()
+        self.head, self.encoder, self.run = nn.Linear(8, 8), nn.Linear(8, 8), run
+
+    def forward(self, x):
+        return self.head(self.run(self.encoder, x))
+
+
+def by_thread(model, x):
+    results = []
+    thread = threading.Thread(target=lambda: results.append(model(x)))
+    thread.start()
+    thread.join()
+    return results[0]
+
+
+class ByClass(threading.Thread):
+    def __init__(self, model, x):
+        super().__init__()
+        self.model, self.x = model, x
+
+    def run(self):
+        self.result = self.model(self.x)
+
+
+def by_class(model, x):
+    thread = ByClass(model, x)
+    thread.start()
+    thread.join()
+    return thread.result
+
+
+def by_asyncio(model, x):
+    return asyncio.run(asyncio.to_thread(model, x))
+
+
+@pytest.fixture(params=["thread", "class", "executor", "pool", "asyncio"])
+def elsewhere(request):
+    """Ways to run a model in another thread; threads of a pool are older than the call."""
+    with ThreadPoolExecutor(1) as executor, ThreadPool(1) as pool:
+        executor.submit(torch.ones, 3).result()
+        yield {
+            "thread": by_thread,
+            "class": by_class,
+            "executor": lambda model, x: executor.submit(model, x).result(),
+            "pool": lambda model, x: pool.apply(model, (x,)),
+            "asyncio": by_asyncio,
+        }[request.param]
+
+
+def test_work_in_other_threads_is_not_counted_as_if_it_were_none(elsewhere):
+    model = Partly(elsewhere)
+    seen = counted(lambda: model(X))
+    assert (seen.totals, seen.work, seen.other_threads) == ({}, (), True)
+    (note,) = seen.notes
+    assert note.code == "operators-unseen"
+    assert "aten::addmm" in note.text
+
+
+def test_memory_of_other_threads_is_unknown_on_the_cpu():
+    run = measured(Partly(by_thread), X)
+    assert (run.measurement.memory.activations, run.measurement.memory.peak) == (None, None)
+    assert {"operators-unseen", "memory-unseen"} <= {note.code for note in run.measurement.notes}
+    assert {"weight_bytes"} <= set(run.measurement.counters.totals)
+    assert not {"operators", "flops", "allocations"} & set(run.measurement.counters.totals)
+
+
+def test_threads_of_torch_itself_are_counted():
+    @torch.jit.script
+    def forked(x):
+        other = torch.jit.fork(torch.sigmoid, x)
+        return torch.jit.wait(other) + torch.tanh(x)
+
+    x = X.clone().requires_grad_()
+    weight = torch.rand(8, 4, requires_grad=True)
+    batch, conv = torch.rand(8, 3, 16, 16, dtype=torch.float64), nn.Conv2d(3, 8, 3, dtype=torch.float64)
+    forked(X)
+    assert calls(counted(lambda: forked(X))) == {
+        ("aten::sigmoid", ""): 1, ("aten::tanh", ""): 1, ("aten::add", ""): 1,
+    }  # fmt: skip
+    assert counted(lambda: conv(batch)).other_threads is False
+    gradients = operator_counters.counters(lambda: (x @ weight).sum().backward(), "cpu")
+    assert gradients.totals["flops"] == 3 * 2 * 4 * 8 * 4
+
+
+def test_threads_that_do_not_work_change_nothing():
+    def call():
+        thread = threading.Thread(target=[].append, args=(1,))
+        thread.start()
+        thread.join()
+        return torch.relu(X)
+
+    former = threading.getprofile()
+    assert calls(counted(call)) == {("aten::relu", ""): 1}
+    assert threading.getprofile() is former
+
+
+def test_a_profiler_of_threads_goes_on():
+    seen = []
+
+    def call():
+        thread = threading.Thread(target=abs, args=(-1,))
+        thread.start()
+        thread.join()
+
+    def profiler(frame, event, argument):
+        seen.append(event)
+
+    former = threading.getprofile()
+    threading.setprofile(profiler)
+    try:
+        counted(call)
+        assert threading.getprofile() is profiler
+    finally:
+        threading.setprofile(former)
+    assert len(seen) > 2
+
+
+def test_operators_of_onednn_in_torchscript_are_unknown():
+    if not torch.backends.mkldnn.is_available():
+        pytest.skip("this torch has no oneDNN")
+    model = torch.jit.optimize_for_inference(torch.jit.freeze(torch.jit.script(Convolutions().eval())))
+    for call in (model, nn.Sequential(model)):
+        for _ in range(3):
+            seen = counted(lambda call=call: call(IMAGES))
+        assert (seen.totals, seen.work) == ({}, ())
+        (note,) = seen.notes
+        assert note.code == "operators-unseen"
+        assert "prim::mkldnn_convolution" in note.text
+
+
 def test_a_model_that_fails_when_looked_at_is_measured_without():
     run = measured(Fussy(), X)
     notes = {note.code: note.text for note in run.measurement.notes}
@@ -741,7 +924,6 @@ IMAGES = torch.rand(2, 3, 16, 16)
         lambda: (torch.jit.script(Convolutions()), IMAGES),
         lambda: (torch.jit.script(Recurrent()), torch.rand(5, 2, 8)),
         lambda: (torch.jit.trace(Convolutions().eval(), IMAGES), IMAGES),
-        lambda: (torch.jit.optimize_for_inference(torch.jit.script(Convolutions().eval())), IMAGES),
         lambda: (Attention().bfloat16(), X.bfloat16()),
     ],
     ids=[
@@ -753,7 +935,6 @@ IMAGES = torch.rand(2, 3, 16, 16)
         "script",
         "script-lstm",
         "trace",
-        "optimised",
         "bfloat16",
     ],
 )

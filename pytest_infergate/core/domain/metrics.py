@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 
 from pytest_infergate.core.domain import energy, instance_types, units
 from pytest_infergate.core.domain.measurement import Estimate, Measurement
+from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.outcome import Price
 
 
@@ -126,12 +127,16 @@ def _counter(
         if key in counters.at_least:
             return Estimate(value=counters.at_least[key], low=counters.at_least[key])
         value = counters.totals.get(key)
-        return None if value is None else Estimate(value=value, low=value, high=value)
+        if value is None:
+            return None
+        partial = key == "flops" and any(note.code == NoteCode.FLOPS_UNCOVERED for note in measurement.notes)
+        return Estimate(value=value, low=value, high=None if partial else value)
 
     return Metric(name, text, read, scale, show, needs=needs)
 
 
 _EAGER = "a torch model without torch.compile, whose operators can be counted"
+_FLOPS = f"{_EAGER}, each with a formula for its FLOPs"
 _ALLOCATOR = "an allocator that reports its allocations"
 _PYTHON = "a call without torch.compile and without new threads, of at most 5 million bytecodes"
 _COMPILED = "a model under torch.compile"
@@ -140,9 +145,9 @@ _PROFILED = "an accelerator that torch's profiler can observe"
 COUNTERS: dict[str, Metric] = {
     counter.name: counter
     for counter in (
-        _counter("flops", "FLOPs", units.flops, _EAGER),
+        _counter("flops", "FLOPs", units.flops, _FLOPS),
         # A budget in 10^9 operations is easier to read than one in single operations.
-        _counter("gflops", "FLOPs", units.flops, _EAGER, total="flops", scale=1e-9),
+        _counter("gflops", "FLOPs", units.flops, _FLOPS, total="flops", scale=1e-9),
         _counter("operators", "operators", units.count, _EAGER),
         _counter("host_device_copies", "copies between host and device", units.count, _EAGER),
         _counter("dtype_casts", "casts to another dtype", units.count, _EAGER),

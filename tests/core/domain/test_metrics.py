@@ -2,9 +2,10 @@ import pytest
 from core_values import counted, exact, latency, measurement
 
 from pytest_infergate.core.domain import metrics
-from pytest_infergate.core.domain.measurement import Energy, Memory, Stream
+from pytest_infergate.core.domain.measurement import Energy, Estimate, Memory, Stream
 from pytest_infergate.core.domain.outcome import Price
 from pytest_infergate.core.domain.spelling import did_you_mean
+from pytest_infergate.core.domain.values import Note
 
 # Every budget that the design promises.
 UPPER = [
@@ -115,6 +116,15 @@ def test_what_is_absent_reads_none_and_says_what_it_needs():
         metric = metrics.metric(name)
         assert metric.read(measurement(memory=Memory())) is None, name
         assert metric.needs, name
+
+
+def test_flops_without_those_of_some_operators_are_a_lower_bound():
+    partial = measurement(
+        counters=counted(flops=10**9, operators=3), notes=(Note(code="flops-uncovered", text="no formula"),)
+    )
+    for name in ("flops", "gflops"):
+        assert metrics.metric(name).read(partial) == Estimate(value=1e9, low=1e9), name
+    assert metrics.metric("operators").read(partial) == exact(3)
 
 
 def test_a_peak_without_the_weights_is_none():

@@ -9,6 +9,7 @@ from core_values import REFERENCE_WORK, counted, day, exact, latency, measuremen
 from pytest_infergate.core.domain import launch_spread, metrics
 from pytest_infergate.core.domain.measurement import Counters, Energy, Estimate, Memory, Stream
 from pytest_infergate.core.domain.outcome import Budget, Verdict
+from pytest_infergate.core.domain.values import Note
 from pytest_infergate.core.gate import budgets
 
 KEPT = None
@@ -183,6 +184,16 @@ def test_a_budget_on_memory_without_known_weights_is_not_decided():
         outcome = check(metric, limit, activations)
         assert (outcome.verdict, outcome.value) == (Verdict.OVER_BUDGET, None), metric
         assert outcome.note.code == "budget-not-decided", metric
+
+
+def test_a_budget_on_flops_of_a_part_decides_only_that_it_is_exceeded():
+    partial = measurement(
+        counters=counted(flops=10**9), notes=(Note(code="flops-uncovered", text="no formula"),)
+    )
+    for limit, noted in ((0.5, None), (1.0, "budget-not-decided"), (2.0, "budget-not-decided")):
+        outcome = check("gflops", limit, partial)
+        assert outcome.verdict is Verdict.OVER_BUDGET, limit
+        assert (outcome.note.code if outcome.note else None) == noted, limit
 
 
 def test_a_reading_that_is_no_number_counts_as_failed():

@@ -219,7 +219,8 @@ class Graph:
         for key, (_, held) in self.nodes.items() if reached else ():
             for child in (*held.items, *held.state.values(), *held.members.values()):
                 if type(child) not in ATOMS:
-                    holders[id(child)].append(key)
+                    # A part that refers to what holds it has to refer to the copy.
+                    holders[id(child() if type(child) is weakref.ref else child)].append(key)
         found: set[int] = set()
         while reached:
             key = reached.pop()
@@ -321,10 +322,15 @@ def fill(target: Any, value: Any, held: Parts, new: dict[int, Any]) -> None:
 
 def _set_attributes(target: Any, held: Parts, new: dict[int, Any]) -> None:
     """Set attributes past the ``__setattr__`` of the class, which may refuse or check them."""
+
+    def renewed(item: Any) -> Any:
+        if type(item) is weakref.ref and id(item()) in new:
+            return weakref.ref(new[id(item())])
+        return new.get(id(item), item)
+
     if held.state:
-        object.__getattribute__(target, "__dict__").update(
-            {name: new.get(id(item), item) for name, item in held.state.items()}
-        )
+        attributes = object.__getattribute__(target, "__dict__")
+        attributes.update({name: renewed(item) for name, item in held.state.items()})
     for member, item in held.members.items():
         with suppress(AttributeError, TypeError):  # read-only members of classes in C
-            member.__set__(target, new.get(id(item), item))
+            member.__set__(target, renewed(item))

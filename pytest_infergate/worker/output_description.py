@@ -301,6 +301,8 @@ def _object(value: Any, held: Parts | None) -> _Content:
     try:
         saved = value.__reduce_ex__(4)
     except Exception:  # noqa: BLE001 - the code of any class
+        if not children:
+            return _Content(OPAQUE, type_name(value))
         # What it holds besides its attributes is unknown.
         return _Content("object", kind.__name__, children | {"": _Unread(type_name(value))})
     if isinstance(saved, str):  # the name of a global variable

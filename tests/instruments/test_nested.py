@@ -7,6 +7,7 @@ import functools
 import subprocess
 import sys
 import threading
+import weakref
 from collections import ChainMap, Counter, OrderedDict, UserDict, UserList, defaultdict, deque
 from types import MappingProxyType, SimpleNamespace
 from typing import Any, NamedTuple
@@ -170,6 +171,14 @@ def test_cycles():
     node.me = {"self": node}
     new = Graph(node).rebuilt(lambda leaf: 7)
     assert new.me["self"] is new is not node
+
+
+def test_a_part_refers_to_the_copy_of_what_holds_it():
+    whole = Plain(part=Plain(), mark=MARK)
+    whole.part.whole = weakref.ref(whole)
+    new = Graph(whole).rebuilt(lambda leaf: 7 if leaf is MARK else leaf)
+    assert new.part.whole() is new
+    assert whole.part.whole() is whole
 
 
 def test_a_chain_longer_than_the_stack_of_calls():

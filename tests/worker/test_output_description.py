@@ -336,6 +336,24 @@ def test_more_values_than_are_compared_are_named(compare, monkeypatch):
     assert found == OutputCompared(None, ("output[2] (too many values)", "output[3] (too many values)"))
 
 
+class Image:
+    """Its pixels are in an object of C, but copies of it contain them."""
+
+    def __init__(self, pixels):
+        self._core = threading.Lock()
+        self._pixels = pixels
+
+    def __getstate__(self):
+        return [bytes(self._pixels)]
+
+
+def test_what_copies_contain_is_compared_in_place_of_what_cannot_be_read(compare):
+    assert compare([Image([1, 2])], [Image([1, 2])]) == OutputCompared(None)
+    found = compare([Image([1, 2])], [Image([1, 3])])
+    assert found.difference.startswith("output[0]._pixels[1]: 2 on the base, 3 now")
+    assert found.uncompared == ()
+
+
 # Values that differ from call to call
 
 

@@ -60,7 +60,7 @@ class Judge(NamedTuple):
             note = Note(
                 code=NoteCode.OUTPUTS_NOT_COMPARED,
                 text=f"outputs not compared: {', '.join(trial.uncompared_outputs)}",
-                hint="return numbers, text, arrays or tensors there, or compare them in the test",
+                hint="compare these parts in the test, or leave them out of the output",
             )
             verdict = msgspec.structs.replace(verdict, notes=(*verdict.notes, note))
         return Judged(result=measured, verdict=verdict)

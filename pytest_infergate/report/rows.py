@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.metrics import COUNTERS
+from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.outcome import (
     BudgetCheck,
     CaseResult,
@@ -249,13 +250,16 @@ def budget_parts(checks: Sequence[BudgetCheck], result: CaseResult | None = None
 
 
 def grouped_notes(session: Session) -> tuple[NoteGroup, ...]:
-    """Group equal notes of a session, those of most cases first."""
+    """Group equal notes of a session: outputs that were not compared, then the notes of most cases."""
     groups: dict[Note, dict[str, None]] = {}
     for parts in paired_with_verdicts(session):
         for note in _notes(*parts):
             groups.setdefault(note, {})[plain(parts.subject.nodeid)] = None
-    # The sort is stable: notes of equally many cases stay in the order of the rows.
-    ordered = sorted(groups.items(), key=lambda pair: -len(pair[1]))
+    # A report may show the first notes only: what no verdict covers comes before them. The sort is stable, so
+    # that notes of equally many cases stay in the order of the rows.
+    ordered = sorted(
+        groups.items(), key=lambda pair: (pair[0].code != NoteCode.OUTPUTS_NOT_COMPARED, -len(pair[1]))
+    )
     return tuple(
         NoteGroup(
             note=Note(code=plain(note.code), text=plain(note.text), hint=plain(note.hint)),

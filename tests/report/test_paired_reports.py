@@ -20,7 +20,7 @@ from sessions import (
 
 from pytest_infergate.core.domain.outcome import Against, Verdict
 from pytest_infergate.errors import StorageError
-from pytest_infergate.report import junit, results_json
+from pytest_infergate.report import github, html, junit, results_json, text
 
 
 def schema_of_results():
@@ -32,6 +32,21 @@ def test_a_paired_session_reads_back_and_meets_the_schema(sample):
         written = results_json.render_results(session)
         assert schema_of_results().is_valid(json.loads(written))
         assert results_json.render_results(results_json.parse_results(written, "r.json")) == written
+
+
+def test_every_report_names_outputs_that_were_not_compared(sample):
+    note = sample.note("outputs not compared: a generator", code="outputs-not-compared")
+    case = judged(sample)
+    pair = case[0], msgspec.structs.replace(case[1], notes=(note,))
+    session = paired(sample, [pair])
+    for written in (
+        text.terminal_summary(session),
+        html.render_html(session),
+        github.markdown_summary(session),
+        results_json.render_results(session),
+        str(junit.properties(*pair)),
+    ):
+        assert "outputs not compared: a generator" in written.replace("\\", "")
 
 
 def test_what_a_run_was_compared_with_is_kept(sample):

@@ -168,10 +168,17 @@ def test_the_same_note_of_many_cases_is_one_group(sample):
     pairs.insert(
         0, sample.pair(measured, result={"measurement": sample.measurement(notes=(other,))}, notes=(other,))
     )
-    assert rows.grouped_notes(sample.session(pairs)) == (
+    groups = (
         rows.NoteGroup(note=hidden, nodeids=tuple(case.name for case in cases)),
         rows.NoteGroup(note=other, nodeids=(measured.name,)),
     )
+    assert rows.grouped_notes(sample.session(pairs)) == groups
+    # What no verdict covers comes first, however few cases have it.
+    opaque = sample.note("outputs not compared: output (generator)", code="outputs-not-compared")
+    last = sample.case("z.py::test_last")
+    pairs.append(sample.pair(last, notes=(opaque,)))
+    first = rows.NoteGroup(note=opaque, nodeids=(last.name,))
+    assert rows.grouped_notes(sample.session(pairs)) == (first, *groups)
 
 
 def test_hostile_names_are_spelt_out(sample):

@@ -272,7 +272,7 @@ MEANINGS: Mapping[NoteCode, NoteMeaning] = MappingProxyType(
         ),
         NoteCode.OUTPUTS_NOT_COMPARED: NoteMeaning(
             "A part of the output cannot be compared with that of the base, or differs from call to call.",
-            "Return numbers, text, arrays or tensors, or compare that part in the test.",
+            "Compare that part in the test, or leave it out of the output.",
         ),
         NoteCode.PAGE_FAULTS: NoteMeaning("Memory for large activations is mapped again on each call."),
         NoteCode.PRICES_ABSENT: NoteMeaning("A provider's prices could not be fetched."),

@@ -936,6 +936,8 @@ def test_an_interrupt_ends_everything(early, number):
     rest, _ = early.process.communicate(timeout=30)
     assert early.process.returncode == pytest.ExitCode.INTERRUPTED, rest
     assert "KeyboardInterrupt" in rest
+    assert re.search(r"::test_model\S+ .*inconclusive", rest), rest
+    assert "the run was interrupted after" in rest
     assert belonging(early.temporary) == []
     assert left_behind(early.temporary) == []
     assert len(early.repository.git("worktree", "list").splitlines()) == 1

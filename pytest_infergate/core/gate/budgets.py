@@ -10,7 +10,7 @@ from pytest_infergate.core.domain.metrics import Metric
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.outcome import Budget, BudgetCheck, Price, Verdict
 from pytest_infergate.core.domain.values import Note
-from pytest_infergate.core.gate.contention import FAR_BEYOND, IDLE, explained, heavy, unexplained
+from pytest_infergate.core.gate.contention import FAR_BEYOND, IDLE, explained, heavy, typical_seconds
 
 # A case spends about as much time on its warm-up and the reference workloads as on its own calls.
 TIME_FOR_A_CALL = 2.0
@@ -95,8 +95,8 @@ def _check_cost(
 
 def _share_left(measurement: Measurement) -> float:
     """Return the share of a time that contention cannot explain, above 0 and at most 1/4."""
-    share = min(1 / (FAR_BEYOND * explained(measurement.contention)), unexplained(measurement))
-    return max(share, 1e-9)
+    share, typical = 1 / (FAR_BEYOND * explained(measurement.contention)), typical_seconds(measurement)
+    return share if typical is None else max(1e-9, min(share, typical / measurement.call_times.mean))
 
 
 def _check_value(
@@ -142,10 +142,10 @@ def _least(metric: Metric, low: float, measurement: Measurement) -> float:
     """
     if metric.percentile is None or metric.name in ("ttft_ms", "itl_p95_ms"):
         return low / _share_left(measurement) if low < 0 else low * _share_left(measurement)
-    # A few calls that had to wait lengthen a high percentile by any factor: what remains of a typical call
-    # without waiting must exceed the limit as well.
-    known, alone = low / (FAR_BEYOND * explained(measurement.contention)), measurement.undisturbed
-    return known if alone is None else min(known, metric.in_unit(alone))
+    # A few calls that had to wait lengthen a high percentile by any factor: a typical call must exceed the
+    # limit as well.
+    known, typical = low / (FAR_BEYOND * explained(measurement.contention)), typical_seconds(measurement)
+    return known if typical is None else min(known, metric.in_unit(typical))
 
 
 def not_checked(budget: Budget, why: str, hint: str, value: Estimate | None = None) -> BudgetCheck:

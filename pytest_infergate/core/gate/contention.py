@@ -17,6 +17,8 @@ MAX_CONTENTION: Final = 0.25
 FAR_BEYOND: Final = 4.0
 """Factor beyond what contention explains from which on a time is decided nevertheless."""
 IDLE: Final = "measure on a machine that is otherwise idle"
+REFERENCE_SECONDS: Final = 1e-3
+"""Time that no reference workload exceeds by much on an idle machine."""
 # Processor time is counted in ticks of 10 ms: larger shares cannot be told from 1.
 _LARGEST_SHARE = 0.999
 
@@ -31,10 +33,16 @@ def explained(share: float | None) -> float:
     return 1 / (1 - min(max(share or 0.0, 0.0), _LARGEST_SHARE))
 
 
-def unexplained(measurement: Measurement) -> float:
-    """Return the share of a call's time that remains without the waiting for a processor, 0 to 1.
+def typical_seconds(measurement: Measurement, slowdown: float | None = None) -> float | None:
+    """Return the part of a typical call's time that contention cannot explain; ``None`` if it is unknown.
 
-    It is 1 if the time of waiting is unknown.
+    That is the time without waiting for a processor, or the median without what slowed down the reference
+    workloads, whichever is longer. `slowdown` is the factor of the workload that became slowest; by default
+    it is taken from what these workloads take by design.
     """
-    mean, alone = measurement.call_times.mean, measurement.undisturbed
-    return 1.0 if alone is None or mean <= 0 else min(1.0, max(0.0, alone / mean))
+    if measurement.undisturbed is None:
+        return None
+    if slowdown is None:
+        slowdown = max(measurement.reference_work.values(), default=0.0) / REFERENCE_SECONDS
+    factor = FAR_BEYOND * explained(measurement.contention) * max(1.0, slowdown)
+    return max(measurement.undisturbed, measurement.call_times.p50.value / factor)

@@ -22,7 +22,7 @@ from pytest_infergate.core.gate.contention import (
     IDLE,
     explained,
     heavy,
-    unexplained,
+    typical_seconds,
 )
 
 # Shared among the cases of a run. None of 100,000 simulated runs of ten cases of identical code failed, and
@@ -71,6 +71,8 @@ class _Change(NamedTuple):
     """By how much contention, or a speed beyond the correction, can explain that this run is slower."""
     faster: float = 0.0
     """By how much they can explain that it is faster; infinite if that is unknown."""
+    slowest: float = 0.0
+    """By how much the reference workload that became slowest did so."""
     contended: bool = False
     """Whether either side was under heavy contention, so that nothing is corrected."""
 
@@ -137,9 +139,9 @@ def _compare(
     coarse = 0.0 if detectable <= limit else limit
     verdict = _verdict(difference, strict + coarse + beyond, loose, limit, change)
     if verdict is Verdict.REGRESSED and heavy(candidate.contention):
-        # What a call takes without the time that its threads waited for a processor must be too long as well.
-        alone = unexplained(candidate) * candidate.call_times.mean
-        if alone <= 0 or math.log(alone) - expected.level <= strict + coarse:
+        # Threads that wait for each other may all wait for a processor: then the share explains too little.
+        alone = typical_seconds(candidate, math.exp(min(change.slowest, 700.0)))
+        if alone is not None and math.log(max(alone, 1e-12)) - expected.level <= strict + coarse:
             verdict = Verdict.SUSPECTED
     bound = strict if verdict is Verdict.REGRESSED else loose
     smallest = _ratio(detectable + coarse)
@@ -204,6 +206,14 @@ def _change(history: Sequence[BaselinePoint], shared: frozenset[str], candidate:
         correction=correction,
         slower=max(0.0, rest, math.log(explained(candidate.contention)) if now else 0.0),
         faster=math.inf if unknown else max(0.0, -rest),
+        slowest=max(
+            (
+                _speed(candidate.reference_work, frozenset({name}))
+                - stats.mean([_speed(point.reference_work, frozenset({name})) for point in history])
+                for name in shared
+            ),
+            default=0.0,
+        ),
         contended=before or now,
     )
 

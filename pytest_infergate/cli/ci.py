@@ -52,6 +52,8 @@ class GateRequest(NamedTuple):
     json: str = "results.json"
     markdown: str = ""
     save: bool = False
+    counters_only: bool = False
+    """Whether counters are compared and no times."""
     arguments: str = ""
     """Arguments for pytest, as a single text that is split like in a shell."""
     rest: tuple[str, ...] = ()
@@ -148,7 +150,9 @@ def _command(request: GateRequest, against: str | None) -> list[str]:
         "against": against,
     }
     options = [f"--infer-{name}={value}" for name, value in given.items() if value]
-    return [sys.executable, "-m", "pytest", *options, *(["--infer-save"] if request.save else [])]
+    options += ["--infer-save"] if request.save else []
+    options += ["--infer-counters-only"] if request.counters_only else []
+    return [sys.executable, "-m", "pytest", *options]
 
 
 def launched(command: Sequence[str], folder: Path) -> int:

@@ -26,6 +26,11 @@ from pytest_infergate.cli.exit_codes import ExitCode
     is_flag=True,
     help="Record this session in the baseline; compares with no revision unless --against is given.",
 )
+@click.option(
+    "--counters-only",
+    is_flag=True,
+    help="Compare exact counters and outputs, and no times: a second or two per case.",
+)
 @click.option("--report", default="", metavar="FILE", help="HTML report to write.")
 @click.option("--json", default="results.json", show_default=True, metavar="FILE", help="Results to write.")
 @click.option(
@@ -67,14 +72,19 @@ def comment_command(files: tuple[Path, ...], repo: str, run_id: int, author: str
 
 @click.command("init")
 @click.option("--yes", is_flag=True, help="Write without asking.")
-def init_command(*, yes: bool) -> None:
+@click.option(
+    "--counters-only",
+    is_flag=True,
+    help="Set up the gate without a clock, which is the easiest to begin with.",
+)
+def init_command(*, yes: bool, counters_only: bool) -> None:
     """Set up the gate in a repository.
 
     Writes workflows for GitHub and a first test. Existing files are not changed.
     """
     from pytest_infergate.cli.init_command import plan_starter, preview, write_files
 
-    plan = plan_starter(Path.cwd())
+    plan = plan_starter(Path.cwd(), counters_only=counters_only)
     click.echo(preview(plan))
     # The preview comes first, so that the user knows what the question is about.
     if plan.files and (yes or click.confirm("Write these files?", default=True)):

@@ -17,6 +17,7 @@ from pytest_infergate.storage.atomic import unwritable
 WORKFLOWS: Final = PurePosixPath(".github/workflows")
 _INSTALLED = "--editable . "
 """Part of the workflow: what is installed in addition to infergate."""
+_GATE = "infergate ci "
 _PINNED = re.compile(r"pytest-infergate==[\w.]+")
 _FIRST_IMPORT = "from inference_example import"
 
@@ -39,8 +40,11 @@ class StarterPlan(NamedTuple):
     """Settings to add to an existing ``pyproject.toml``; empty if the file is written."""
 
 
-def plan_starter(folder: Path) -> StarterPlan:
-    """Find the files that a repository lacks. Raises `ConfigurationError` outside of a git repository."""
+def plan_starter(folder: Path, *, counters_only: bool = False) -> StarterPlan:
+    """Find the files that a repository lacks. Raises `ConfigurationError` outside of a git repository.
+
+    With `counters_only`, the workflow compares counters and no times.
+    """
     top = repository_top(folder)
     if top is None:
         raise ConfigurationError(
@@ -49,7 +53,10 @@ def plan_starter(folder: Path) -> StarterPlan:
         )
     tests = "tests" if (top / "tests").is_dir() or not (top / "test").is_dir() else "test"
     wanted = [
-        StarterFile(WORKFLOWS / "infergate.yml", _workflow(top, tests)),
+        StarterFile(
+            WORKFLOWS / "infergate.yml",
+            _workflow(top, tests).replace(_GATE, f"{_GATE}--counters-only " if counters_only else _GATE),
+        ),
         StarterFile(WORKFLOWS / "infergate-report.yml", _template("infergate-report.yml")),
     ]
     test = PurePosixPath(tests, "test_inference.py")
@@ -94,7 +101,8 @@ def preview(plan: StarterPlan) -> str:
     if plan.files:
         blocks.append(
             "Next steps: run `pytest --infer-devices=cpu`, commit the files on a branch, and open a pull "
-            "request. Comments begin when the report workflow is on the default branch. "
+            "request. To begin without a clock, let the workflow run `infergate ci --counters-only`. "
+            "Comments begin when the report workflow is on the default branch. "
             "Runs write results.json and report.html: add them to .gitignore."
         )
     return "\n\n".join(blocks)

@@ -40,13 +40,22 @@ NO_BASE_SECONDS: Final = 3.0
 
 
 class CaseTimer:
-    """Times cases, alike in every launch, and adds up the seconds that each of them takes."""
+    """Times cases, alike in every launch, and adds up the seconds that each of them takes.
+
+    With `counters_only`, a case is decided by its counters and outputs in its first launch, without blocks.
+    """
 
     def __init__(
-        self, exchange: Path, rng: random.Random, clock: Callable[[], float] = time.monotonic
+        self,
+        exchange: Path,
+        rng: random.Random,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        counters_only: bool = False,
     ) -> None:
         self.rng = rng
         self.clock = clock
+        self.counters_only = counters_only
         self._output = exchange / "output"
         """The output of the base, while that of the candidate is compared with it."""
 
@@ -78,6 +87,9 @@ class CaseTimer:
                 receive_answer(worker, WorkCounted)
             self._compare_outputs("base", base, trial)
             self._compare_outputs("candidate", candidate, trial)
+        if self.counters_only:
+            trial.stage = Stage.DONE
+            return
         first, second = self.in_random_order((base, candidate))
         # From here on one process runs at a time.
         for worker in (base, candidate):
@@ -93,6 +105,9 @@ class CaseTimer:
         if trial.launches == 0:  # true for both sides of the first launch
             ask(worker, CountWork(), WorkCounted)
             self._compare_outputs(side, worker, trial)
+        if self.counters_only:
+            trial.stage = trial.stage if side == "base" else Stage.DONE
+            return ()
         warm = _warmed_up(worker, trial.warm_up_calls)
         times: tuple[float, ...] = ()
         if _fits_time_limit(trial, warm):
@@ -118,9 +133,11 @@ class CaseTimer:
             trial.output_difference, trial.uncompared_outputs = compared.difference, compared.uncompared
 
 
-def time_without_base(candidate: PairedWorker) -> None:
+def time_without_base(candidate: PairedWorker, *, counters_only: bool = False) -> None:
     """Measure a candidate that has no base, for its own figures."""
     ask(candidate, CountWork(), WorkCounted)
+    if counters_only:
+        return
     plan = sampling_plan(_warmed_up(candidate, None).seconds, NO_BASE_SECONDS)
     for _ in range(max(1, plan.min_pairs)):
         candidate.timed_block(plan.calls)

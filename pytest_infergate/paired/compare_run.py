@@ -78,10 +78,11 @@ def interruptible() -> Iterator[None]:
             signal.signal(taken, handler)
 
 
-def forecast(cases: int, base_setup: BaseSetup) -> str:
+def forecast(cases: int, base_setup: BaseSetup, *, counters_only: bool = False) -> str:
     """``24 cases against main (merge base 1a2b3c4), about 5 launches, 5 min``."""
-    seconds = TYPICAL_LAUNCHES * (cases * TYPICAL_SECONDS + TYPICAL_OVERHEAD)
-    about = f"about {TYPICAL_LAUNCHES} launches, {units.duration(seconds)}"
+    launches = 1 if counters_only else TYPICAL_LAUNCHES
+    seconds = launches * (cases * TYPICAL_SECONDS + TYPICAL_OVERHEAD)
+    about = f"about {units.plural(launches, 'launch')}, {units.duration(seconds)}"
     return f"{units.plural(cases, 'case')} against {wording.described_base(base_setup.against())}, {about}"
 
 
@@ -104,12 +105,21 @@ def run_paired(
         found = run_launches(
             lambda role, seed: WorkerProcess(specs[role], seed),
             [trial_spec(case) for case in cases],
-            LaunchTerms(folder, run.settings.max_total, control_worker=base_setup.other_python),
+            LaunchTerms(
+                folder,
+                run.settings.max_total,
+                control_worker=base_setup.other_python,
+                counters_only=run.settings.counters_only,
+            ),
             check=lambda base, candidate: base_setup.check(base, candidate, overlaid),
             report=report,
         )
     against = msgspec.structs.replace(
-        base_setup.against(), launches=found.launches, seconds=time.monotonic() - begin, accepted=accepted
+        base_setup.against(),
+        launches=found.launches,
+        seconds=time.monotonic() - begin,
+        accepted=accepted,
+        counters_only=run.settings.counters_only,
     )
     return paired_outcomes(run, cases, found, against)
 

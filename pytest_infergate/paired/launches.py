@@ -46,6 +46,7 @@ class LaunchTerms(NamedTuple):
     control_worker: bool = False
     """Whether the control takes a second process of the base in place of the candidate."""
     seed: int | None = None
+    counters_only: bool = False
 
 
 class LaunchesResult(NamedTuple):
@@ -78,7 +79,7 @@ def run_launches(
     """
     trials = [Trial(spec) for spec in specs]
     rng = random.Random(terms.seed)  # noqa: S311 - it shuffles, and keeps no secret
-    timer = CaseTimer(terms.folder, rng, clock)
+    timer = CaseTimer(terms.folder, rng, clock, counters_only=terms.counters_only)
     launcher = Launcher(start, trials, timer, check, control_worker=terms.control_worker)
     analysis = InterimAnalysis(trials, terms.max_seconds, clock)
     interrupted = False
@@ -92,8 +93,8 @@ def run_launches(
             report(analysis.progress(launcher.launches))
     except KeyboardInterrupt:
         interrupted = True
-    return LaunchesResult(trials, launcher.control, launcher.launches, interrupted, analysis.confirming)
         analysis.interrupt()
+    return LaunchesResult(trials, launcher.control, launcher.launches, interrupted, analysis.confirming)
 
 
 class Launcher:

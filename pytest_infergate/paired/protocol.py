@@ -189,7 +189,7 @@ class CalledConcurrently(_Event, frozen=True, kw_only=True):
 
 
 class SideMeasured(_Event, frozen=True):
-    """What a worker measured of a case; ``None`` if nothing was timed."""
+    """What a worker measured of a case; ``None`` if nothing was timed or counted."""
 
     measurement: Measurement | None
 

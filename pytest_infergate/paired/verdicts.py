@@ -9,7 +9,7 @@ import msgspec
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.outcome import Comparison, Judged, Outcome, Verdict
 from pytest_infergate.core.domain.values import Note
-from pytest_infergate.core.gate import decide, paired_times
+from pytest_infergate.core.gate import counter_changes, decide, paired_times
 from pytest_infergate.paired.selected_case import SelectedCase
 from pytest_infergate.paired.trial import Trial
 from pytest_infergate.runner.case_result import case_result
@@ -35,8 +35,10 @@ class Judge(NamedTuple):
             hardware=self.run.devices.open(case.case.device).hardware(),
             measurement=trial.measurements.get("candidate"),
             reason=reason,
-            budgets=(),  # threads wait differently in paired workers: their times meet no budget
         )
+        if not self.run.settings.counters_only:
+            # Threads wait differently in paired workers: their times meet no budget.
+            measured = msgspec.structs.replace(measured, budgets=())
         base = msgspec.structs.replace(
             measured, outcome=Outcome.MEASURED, measurement=trial.measurements.get("base"), reason=None
         )
@@ -65,14 +67,18 @@ class Judge(NamedTuple):
             verdict = msgspec.structs.replace(verdict, notes=(*verdict.notes, note))
         return Judged(result=measured, verdict=verdict)
 
-    def _comparison(self, trial: Trial) -> Comparison:
+    def _comparison(self, trial: Trial) -> Comparison | None:
+        """Return the comparison of the times; without times, only that there is no base."""
+        if self.run.settings.counters_only:
+            return None if trial.no_base is None else counter_changes.not_recorded(trial.no_base)
         if trial.no_base is not None:
             measurement = trial.measurements.get("candidate")
+            latency = None if measurement is None else measurement.latency
             return Comparison(
                 metric="p50",
                 verdict=Verdict.NO_BASELINE,
                 evidence="paired",
-                candidate=None if measurement is None else measurement.latency.p50.value,
+                candidate=None if latency is None else latency.p50.value,
                 tolerance=trial.spec.terms.tolerance,
                 note=trial.no_base,
             )

@@ -70,13 +70,13 @@ class WorkerPair:
         return worker
 
     def control(self, *, control_worker: bool) -> Launch | None:
-        """Time identical work on both sides; ``None`` without a base.
+        """Time identical work on both sides; ``None`` without a base or without times.
 
         Interpreters that differ do different work: with `control_worker` the base is compared with a second
         process of its own.
         """
         base, other = self._sides.get("base"), self._sides["candidate"]
-        if base is None:
+        if base is None or self._timer.counters_only:
             return None
         if control_worker:
             other = self._started("control")
@@ -98,7 +98,7 @@ class WorkerPair:
             if len(inside) == 2:  # noqa: PLR2004 - both sides
                 self._timer.both_sides(inside["base"], inside["candidate"], trial)
             elif "candidate" in inside and trial.no_base is not None:
-                time_without_base(inside["candidate"])
+                time_without_base(inside["candidate"], counters_only=self._timer.counters_only)
         except UnexpectedEventError as error:
             on_unexpected_event(error, sides, trial)
             inside = {side: worker for side, worker in inside.items() if worker is not error.worker}

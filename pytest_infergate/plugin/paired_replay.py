@@ -41,7 +41,9 @@ class PairedReference:
 
     def forecast(self) -> str:
         """Return how many cases there are, and how long their launches take."""
-        return compare_run.forecast(len(self._selected), self._base_setup)
+        return compare_run.forecast(
+            len(self._selected), self._base_setup, counters_only=self._run.settings.counters_only
+        )
 
     def hooks(self) -> tuple[object, ...]:
         """Return the hooks that launch and replay."""

@@ -18,7 +18,7 @@ from pytest_infergate.report.columns import CASE, VERDICT, case_columns, legend
 from pytest_infergate.report.markdown import CELL, block, code, cut, details, escaped, link, markdown_table
 from pytest_infergate.report.rows import Row, grouped_notes, paired_with_verdicts, row
 from pytest_infergate.report.sanitize import called, plain, shorten
-from pytest_infergate.report.table import Column
+from pytest_infergate.report.table import Column, shown_columns
 from pytest_infergate.report.wording import Message
 
 # GitHub shows ten annotations of a step, and one of them is the notice.
@@ -251,7 +251,7 @@ def _head(session: Session, artifact_url: str, lead: str) -> str:
         # The base of a push or a merge queue is given by its commit, which needs no second mention.
         if against.commit is not None and against.revision == against.commit:
             base = f"the merge base {against.commit[:7]}"
-        blocks.append(f"Compared with {_sentence(base)}, call by call: {effort}")
+        blocks.append(f"Compared with {_sentence(base)}, {wording.compared_how(against)}: {effort}")
         accepted = (
             f"accepted by a commit: {code(shorten(plain(pattern), _NAME))}: "
             f"{_sentence(reason) or 'no reason was given'}"
@@ -275,12 +275,17 @@ def _bullets(lines: Iterable[str]) -> str:
     return "\n".join(shown)
 
 
+def _compared(rows: Sequence[Row]) -> bool:
+    """Return whether the time of any row was compared."""
+    return any(row.time is not None for row in rows)
+
+
 _CHANGE_COLUMNS: Final[tuple[Column[Row], ...]] = (
     CASE,
     VERDICT,
-    Column("was", "was", lambda shown: "" if shown.time is None else shown.time.was),
-    Column("now", "now", lambda shown: "" if shown.time is None else shown.time.now),
-    Column("change", "change", lambda shown: "" if shown.time is None else shown.time.text),
+    Column("was", "was", lambda shown: "" if shown.time is None else shown.time.was, shown=_compared),
+    Column("now", "now", lambda shown: "" if shown.time is None else shown.time.now, shown=_compared),
+    Column("change", "change", lambda shown: "" if shown.time is None else shown.time.text, shown=_compared),
     Column("what", "finding", lambda shown: shown.finding, left=True),
 )
 
@@ -288,7 +293,8 @@ _CHANGE_COLUMNS: Final[tuple[Column[Row], ...]] = (
 def _changes(changed: Sequence[Row], limit: int) -> str:
     if not changed:
         return ""
-    return _with_rest(markdown_table(_CHANGE_COLUMNS, changed[:limit], _CELLS), len(changed) - limit)
+    columns = shown_columns(_CHANGE_COLUMNS, changed)
+    return _with_rest(markdown_table(columns, changed[:limit], _CELLS), len(changed) - limit)
 
 
 def _with_rest(text: str, more: int, noun: str = "case") -> str:

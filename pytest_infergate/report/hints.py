@@ -59,7 +59,7 @@ def hints(
         return
     regressed = [row for row in comparisons if row.verdict is Verdict.REGRESSED]
     exceeded = [check for check in checks if check.verdict is Verdict.OVER_BUDGET and not not_decided(check)]
-    if regressed and any(row.evidence == "paired" for row in verdict.comparisons):
+    if regressed and (verdict.against_base or any(row.evidence == "paired" for row in verdict.comparisons)):
         # The pattern of a trailer ends at the first space; "?" matches any character.
         pattern = plain(verdict.nodeid.rpartition("::")[2]).replace(" ", "?")
         trailer = f"Infergate-Accept: {pattern} REASON"
@@ -80,7 +80,8 @@ def hints(
     notes += [check.note for check in checks]
     yield from (plain(note.hint) for note in notes if note is not None and note.hint)
     # In a paired run, a new test has a base as soon as it is merged.
-    if any(row.verdict is Verdict.NO_BASELINE and row.evidence != "paired" for row in comparisons):
+    new = any(row.verdict is Verdict.NO_BASELINE and row.evidence != "paired" for row in comparisons)
+    if new and not verdict.against_base:
         yield "record a baseline with --infer-save, and commit it"
     if verdict.verdict is Verdict.INFEASIBLE:
         yield "use a smaller batch size or another device"

@@ -54,7 +54,7 @@ def base_lines(session: Session) -> str:
     if against is None:
         return ""
     effort = f"{units.plural(against.launches, 'launch')} in total, {units.duration(against.seconds)}"
-    lines = [f"compared with {wording.described_base(against)}, call by call: {effort}"]
+    lines = [f"compared with {wording.described_base(against)}, {wording.compared_how(against)}: {effort}"]
     lines += [
         f"{_INDENT}accepted by a commit: {plain(pattern)}: {plain(reason) or 'no reason was given'}"
         for pattern, reason in against.accepted.items()

@@ -95,6 +95,11 @@ def explain_result(result: CaseResult) -> Message:
     )
 
 
+def compared_how(against: Against) -> str:
+    """Return how a paired run compares."""
+    return "by exact counters" if against.counters_only else "call by call"
+
+
 def described_base(against: Against) -> str:
     """Name the base of a paired run: ``main (merge base 1a2b3c4)``."""
     parts = []

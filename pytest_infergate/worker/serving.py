@@ -115,7 +115,7 @@ class Serving:
                         self.channel.send(blocks.execute(command))
         finally:
             gc.enable()  # frozen objects stay frozen: collections of the next case have less to look through
-        measurement = _measurement(blocks, exact, subject, cold_start) if blocks.times else None
+        measurement = _measurement(blocks, exact, subject, cold_start)
         if exact is not None:
             changed = (
                 changed
@@ -161,14 +161,23 @@ def output_of_another_call(
 
 def _measurement(
     blocks: TimedBlocks, exact: CountedCall | None, subject: Subject, cold_start: float
-) -> Measurement:
-    """The figures of one side. Its times only show how long a call takes: blocks are compared in the run."""
-    latency = latency_of(tuple(blocks.times))
+) -> Measurement | None:
+    """The figures of one side; ``None`` if nothing was timed or counted.
+
+    Its times only show how long a call takes: blocks are compared in the run.
+    """
+    if not blocks.times and exact is None:
+        return None
+    latency = latency_of(tuple(blocks.times)) if blocks.times else None
+    throughput = warmed = None
+    if latency is not None:
+        throughput = subject.batch_size / latency.mean if latency.mean > 0 else 0.0
+        warmed = WarmUp(calls=blocks.warmed, seconds=blocks.warm_seconds, steady=True)
     return Measurement(
         latency=latency,
-        throughput=subject.batch_size / latency.mean if latency.mean > 0 else 0.0,
-        cold_start=cold_start,
-        warm_up=WarmUp(calls=blocks.warmed, seconds=blocks.warm_seconds, steady=True),
+        throughput=throughput,
+        cold_start=None if latency is None else cold_start,
+        warm_up=warmed,
         memory=Memory() if exact is None else case_memory(exact, memory.host_peak()),
         counters=Counters() if exact is None else exact.counters,
         threads=subject.threads,

@@ -164,6 +164,8 @@ class CaseVerdict(Struct, frozen=True, kw_only=True):
     notes: tuple[Note, ...] = ()
     machine: str = ""
     """Id of the hardware class in merged results of several machines; else empty."""
+    against_base: bool = False
+    """Whether counters were compared with those of a base, without times, and not with a record."""
 
     @property
     def accepted(self) -> bool:
@@ -235,6 +237,8 @@ class Against(Struct, frozen=True, kw_only=True):
     """Interpreter of the base, if it is not that of the candidate."""
     launches: int = 0
     seconds: float = 0.0
+    counters_only: bool = False
+    """Whether counters and outputs were compared, and no times."""
     accepted: dict[str, str] = msgspec.field(default_factory=dict)
     """Reasons by pattern over cases, from ``Infergate-Accept`` trailers of commits since the base."""
 

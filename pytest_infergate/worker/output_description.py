@@ -99,9 +99,20 @@ class Description:
             loaded("torch").save(self.tensors, f"{path}.tensors")
 
     @classmethod
-    def read(cls, path: str) -> Description:
-        """Read what was written. Tensors are left out if torch is not loaded: nothing is equal to them."""
+    def read(cls, path: str, renamed: tuple[str, str] | None = None) -> Description:
+        """Read what was written, with the folder of the base `renamed` to that of the candidate in texts.
+
+        Tensors are left out if torch is not loaded: nothing is equal to them.
+        """
         nodes = msgspec.msgpack.decode(Path(path).read_bytes(), type=list[Described])
+        if renamed is not None:
+            old, new = map(os.fsencode, renamed)
+            for node in nodes:
+                node.steps = [step.replace(*renamed) for step in node.steps]
+                if node.kind in ("text", "path"):
+                    node.value = node.value.replace(old, new)
+                elif node.kind == "list of text":
+                    node.value = [text.replace(old, new) for text in node.value]
         torch, tensors = loaded("torch"), []
         if torch is not None and any(node.kind == "tensor" for node in nodes):
             # Restricted to tensors, although the file was written by the other worker of this run.

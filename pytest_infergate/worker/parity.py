@@ -95,15 +95,20 @@ def keep(output: Any, path: str) -> None:
 
 
 def compare(
-    output: Any, path: str, tolerance: float | None = None, repeat: Callable[[], Any] | None = None
+    output: Any,
+    path: str,
+    tolerance: float | None = None,
+    repeat: Callable[[], Any] | None = None,
+    renamed: tuple[str, str] | None = None,
 ) -> OutputCompared:
     """Compare an output with the base's in a file.
 
     `tolerance` replaces that of the dtype. Integers, booleans and text must be equal. `repeat` makes the same
     call again: values other than tensors that differ between the two calls, such as times, are not compared.
+    `renamed` is the top folder of the base and that of the candidate, which texts may contain.
     """
     now = Description.of(output)
-    compared = Comparer(Description.read(path), now, tolerance)
+    compared = Comparer(Description.read(path, renamed), now, tolerance)
     found, uncompared = compared.found, compared.uncompared
     plain = [place for place, difference in found.items() if not difference.tensor]
     if plain and repeat is not None:

@@ -86,6 +86,11 @@ class WorkerPlugin:
         self._modules = modules
         self._errors: dict[str, str] = {}
 
+    @property
+    def renamed(self) -> tuple[str, str] | None:
+        """Top folder of the base and of the candidate, if they differ."""
+        return (str(self._target), str(self._source)) if self._target != self._source else None
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_cmdline_main(self, config: pytest.Config) -> None:
         """Choose the mode, switch off what belongs to the parent, and collect only what has cases.
@@ -189,7 +194,7 @@ class WorkerMode:
         self._config = config
         self._settings = settings
         self._devices = OpenDevices(settings.devices, device_kinds(config).values())
-        self._serving = Serving(plugin.channel)
+        self._serving = Serving(plugin.channel, plugin.renamed)
 
     @property
     def cases(self) -> WorkerMode:

@@ -63,8 +63,10 @@ WARM_UP_SECONDS: Final = 0.03
 class Serving:
     """Measures cases as the run commands. The run suspends the process between two commands."""
 
-    def __init__(self, channel: WorkerChannel) -> None:
+    def __init__(self, channel: WorkerChannel, renamed: tuple[str, str] | None = None) -> None:
         self.channel = channel
+        self._renamed = renamed
+        """Top folder of the base and of the candidate, if they differ."""
 
     def serve(self, subject: Subject, device: Device) -> MeasuredSubject:
         """Call once, then follow commands until the test may go on.
@@ -108,7 +110,9 @@ class Serving:
                         parity.keep(output, command.path)
                         self.channel.send(OutputKept())
                     case CompareOutput():
-                        self.channel.send(parity.compare(output, command.path, command.tolerance, again))
+                        self.channel.send(
+                            parity.compare(output, command.path, command.tolerance, again, self._renamed)
+                        )
                     case CallConcurrently():
                         self.channel.send(blocks.call_concurrently(command.seconds, subject))
                     case _:

@@ -24,8 +24,9 @@ DEFAULT_TOLERANCE: Final = 0.1
 """Of the other floating dtypes, which have eight bits or fewer."""
 SHOWN_CHARACTERS: Final = 40
 """Of a text, from shortly before the first difference."""
-# Objects that are printed without a text of their own have another address in each process.
-_ADDRESS: Final = re.compile(rb"\bat 0x[0-9a-fA-F]+")
+# Objects that are printed without a text of their own have another address in each process, and the tests of
+# both sides have folders of their own for temporary files.
+_OF_PROCESS: Final = re.compile(rb"\bat 0x[0-9a-fA-F]+|/own-(base|candidate)(?=/tests/)")
 
 
 def array_difference(
@@ -122,8 +123,11 @@ def list_difference(
 
 
 def text_difference(old: bytes, new: bytes, *, binary: bool = False) -> str | None:
-    """Describe how two encoded texts differ. Addresses of objects in them are not compared."""
-    if old == new or _ADDRESS.sub(b"", old) == _ADDRESS.sub(b"", new):
+    """Describe how two encoded texts differ.
+
+    Addresses of objects in them, and folders of temporary files, are not compared.
+    """
+    if old == new or _OF_PROCESS.sub(b"", old) == _OF_PROCESS.sub(b"", new):
         return None
     if binary:
         return f"{len(old):,} bytes on the base, {len(new):,} now, which are not equal"

@@ -275,6 +275,17 @@ def test_addresses_are_not_compared(compare):
     assert compare([target, weakref.ref(target)], [target, weakref.ref(target)]) == OutputCompared(None)
 
 
+def test_paths_of_both_trees_are_alike(compare):
+    def output(top, name="model.pt"):
+        path = f"{top}/models/{name}"
+        return {"path": PurePosixPath(path), "text": f"loaded {path}", "all": [path], path: 1}
+
+    renamed = ("/tmp/base", "/home/me/project")
+    assert compare(output(renamed[0]), output(renamed[1]), renamed=renamed) == OutputCompared(None)
+    assert compare(output(renamed[0]), output(renamed[1])).difference is not None
+    assert compare(output(renamed[0]), output(renamed[1], "b.pt"), renamed=renamed).difference is not None
+
+
 class Unreadable(Plain):
     def __reduce_ex__(self, protocol):
         raise TypeError

@@ -85,3 +85,5 @@ def test_addresses_in_texts_are_not_compared():
     assert text_difference(b"<A at 0x7f01>", b"<A at 0x8f01>") is None
     assert text_difference(b"<A at 0x7f01>", b"<B at 0x8f01>") is not None
     assert text_difference(b"0x7f01", b"0x8f01") is not None
+    assert text_difference(b"/run/own-base/tests/a", b"/run/own-candidate/tests/a") is None
+    assert text_difference(b"/run/own-base/tests/a", b"/run/own-candidate/tests/b") is not None

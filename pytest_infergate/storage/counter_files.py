@@ -1,8 +1,11 @@
 """Exact counters as text, laid out for review: a file for each test module, one counter on a line, sorted.
 
 A case starts at the margin, so that git shows it in the header of each part of a diff. It ends with the
-number of its lines, so that lines lost in a merge or a truncated file are noticed. Version 1 has no
-version of Python in its keys.
+number of its lines, so that lines lost in a merge or a truncated file are noticed. Layers have short names,
+so that one more layer changes few lines.
+
+Files of version 1 have no version of Python in their keys and no short names, and some of their counters mean
+something else; until they are recorded again, they keep a mark of their version.
 """
 
 from __future__ import annotations
@@ -18,8 +21,9 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 
 from pytest_infergate.core.domain.measurement import OperatorWork
-from pytest_infergate.core.domain.places import count_places
-from pytest_infergate.core.domain.records import CounterKey, CounterRecord, Tally
+from pytest_infergate.core.domain.places import abbreviated_places, count_places, full_place, is_label
+from pytest_infergate.core.domain.records import COUNTERS_VERSION, CounterKey, CounterRecord, Tally
+from pytest_infergate.core.domain.upgrade_0_1 import without_idle_operators
 from pytest_infergate.core.domain.values import Case
 from pytest_infergate.core.gate.counter_changes import merge_records
 from pytest_infergate.errors import StorageError
@@ -29,7 +33,6 @@ from pytest_infergate.storage.shared_folder import check_writable, locked, unrea
 
 _T = TypeVar("_T")
 
-COUNTERS_VERSION = 2
 SUFFIX = ".txt"
 _HEAD = "infergate counters"
 _CASE, _EVERYWHERE, _WITH = "case ", "  everywhere", "  with "
@@ -45,11 +48,13 @@ _SUM = re.compile(r"    \S*[.:]\S* [0-9]+")
 _OPERATOR = re.compile(
     r"    (\S+): ([0-9]{1,15}) calls?, ([0-9]{1,24}) flops, ([0-9]{1,24}) bytes(?: in (.+))?"
 )
+_PLACES = re.compile(r"    places (.+) = ([0-9,-]+)")
+_OLDER = re.compile(r"    counted by version ([1-9][0-9]{0,8})")
 _PREAMBLE = """\
 # Exact counters of {module}: the work of one call of each case.
 # Written by pytest --infer-save. Review a change here like a change of code.
 # Sizes are in bytes; a multiplication and an addition are two flops. The figures of an operator "in" several
-# places, for example layer.{{0-5}}, are those of each place.
+# places are those of each place: "in layer.*" means each number in the line "places layer.*".
 """
 
 
@@ -125,10 +130,15 @@ def encode_counters(module: str, records: Mapping[Case, CounterRecord]) -> str:
         body = []
         for tally in records[case].tallies:
             body.append(f"{_EVERYWHERE if tally.key == CounterKey() else _WITH + _json(tally.key)}\n")
+            if tally.version < COUNTERS_VERSION:
+                body.append(f"    counted by version {tally.version}\n")
             body += [f"    {name} {figure}\n" for name, figure in sorted(_figures(tally).items())]
-            for row in tally.operators:
+            short, meanings = abbreviated_places(row.place for row in tally.operators)
+            body += [f"    places {_escaped(place)} = {label}\n" for place, label in sorted(meanings.items())]
+            # By short names, whose order does not depend on the number of layers.
+            for row in sorted(tally.operators, key=lambda row: (row.operator, short[row.place])):
                 calls = f"{row.calls} call{'' if row.calls == 1 else 's'}"
-                place = f" in {json.dumps(row.place, ensure_ascii=False)[1:-1]}" if row.place else ""
+                place = f" in {_escaped(short[row.place])}" if row.place else ""
                 body.append(f"    {row.operator}: {calls}, {row.flops} flops, {row.bytes} bytes{place}\n")
         lines += [f"\n{_CASE}{_json(case)}\n", *body, f"  end of {len(body)} lines\n"]
     return "".join((*lines, f"\n{_LAST}\n"))
@@ -143,6 +153,10 @@ def _figures(tally: Tally) -> dict[str, int | str]:
     for row in tally.operators:
         sums[row.operator] += row.calls * count_places(row.place)
     return figures | sums
+
+
+def _escaped(place: str) -> str:
+    return json.dumps(place, ensure_ascii=False)[1:-1]
 
 
 def _json(value: Any) -> str:
@@ -167,6 +181,21 @@ class _Lines(NamedTuple):
 
     counters: dict[str, int | None]
     operators: dict[tuple[str, str], OperatorWork]
+    """By their name and the short form of their place."""
+    places: dict[str, str]
+    """Numbers by the short form of a path that ends with them."""
+    versions: list[int]
+    """The version that counted, if it is not that of the file."""
+
+    def tally(self, key: CounterKey, version: int) -> Tally:
+        """Return what the lines say; `version` is that of the file."""
+        rows = self.operators.values()
+        operators = sorted(
+            msgspec.structs.replace(row, place=full_place(row.place, self.places)) for row in rows
+        )
+        version = min((version, *self.versions))
+        tally = Tally(key=key, version=version, counters=self.counters, operators=tuple(operators))
+        return without_idle_operators(tally) if version == 1 else tally
 
 
 class _Reader:
@@ -174,7 +203,8 @@ class _Reader:
 
     def __init__(self, source: str) -> None:
         self._source = source
-        self._versioned = self._ended = False
+        self._version = 0
+        self._ended = False
         self._case: Case | None = None
         self._key: CounterKey | None = None
         self._lines = 0
@@ -183,7 +213,7 @@ class _Reader:
 
     def read(self, number: int, line: str) -> None:
         """Read a line that is neither blank nor a comment."""
-        if not self._versioned:
+        if not self._version:
             self._read_version(number, line)
         elif self._ended:
             raise self._wrong(number, f"nothing may follow {_LAST!r}")
@@ -205,17 +235,14 @@ class _Reader:
 
     def records(self, number: int) -> dict[Case, CounterRecord]:
         """Return the records of all lines; `number` is that of the last line."""
-        if not self._versioned:
+        if not self._version:
             raise self._wrong(number, f"the file must start with {_HEAD!r} and a version")
         if not self._ended:
             raise self._wrong(number, f"the file must close with {_LAST!r}")
         return {
             case: CounterRecord(
                 case=case,
-                tallies=tuple(
-                    Tally(key=key, counters=lines.counters, operators=tuple(lines.operators.values()))
-                    for key, lines in tallies.items()
-                ),
+                tallies=tuple(lines.tally(key, self._version) for key, lines in tallies.items()),
             )
             for case, tallies in self._found.items()
         }
@@ -229,7 +256,7 @@ class _Reader:
                 f"{self._source}: the version must be at most {COUNTERS_VERSION}, got {version[1]}, which a "
                 "newer infergate wrote. Hint: upgrade pytest-infergate"
             )
-        self._versioned = True
+        self._version = int(version[1])
 
     def _read_line(self, case: Case, number: int, line: str) -> None:
         """Read a line of a case."""
@@ -246,11 +273,18 @@ class _Reader:
         elif self._key is None:
             raise self._wrong(number, f"a line {_EVERYWHERE!r} or {_WITH!r} must come first in a case")
         elif not _SUM.fullmatch(line):
-            self._read_counter(self._found[case].setdefault(self._key, _Lines({}, {})), number, line)
+            self._read_counter(self._found[case].setdefault(self._key, _Lines({}, {}, {}, [])), number, line)
 
     def _read_counter(self, lines: _Lines, number: int, line: str) -> None:
         counter, operator = _COUNTER.fullmatch(line), _OPERATOR.fullmatch(line)
-        if counter is not None:
+        places, older = _PLACES.fullmatch(line), _OLDER.fullmatch(line)
+        if older is not None:
+            lines.versions.append(int(older[1]))
+        elif places is not None and is_label(places[2]):
+            path = self._parsed(f'"{places[1]}"', str, number)
+            if lines.places.setdefault(path, places[2]) != places[2]:
+                raise self._wrong(number, f"the case has two meanings of {path}")
+        elif counter is not None:
             name, value = counter.groups()
             figure = None if value == _VARIES else int(value)
             # The same line twice may remain of a resolved conflict, and does no harm.

@@ -6,15 +6,18 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from difflib import unified_diff
 from itertools import product
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from savers import save_counters
 
 from pytest_infergate.core.domain.measurement import OperatorWork
+from pytest_infergate.core.domain.places import collapse_places
 from pytest_infergate.core.domain.records import CounterKey, CounterRecord, Tally
 from pytest_infergate.core.domain.values import Case
 from pytest_infergate.errors import StorageError
@@ -87,7 +90,7 @@ GOLDEN = """\
 # Exact counters of "tests/test_model.py": the work of one call of each case.
 # Written by pytest --infer-save. Review a change here like a change of code.
 # Sizes are in bytes; a multiplication and an addition are two flops. The figures of an operator "in" several
-# places, for example layer.{0-5}, are those of each place.
+# places are those of each place: "in layer.*" means each number in the line "places layer.*".
 infergate counters 2
 
 case {"test": "tests/test_model.py::test_a", "device": "cpu", "batch_size": 8}
@@ -101,12 +104,13 @@ case {"test": "tests/test_model.py::test_a", "device": "cpu", "batch_size": 8}
     aten::copy_ 1
     operators 6
     views varies
-    aten::addmm: 1 call, 2000000 flops, 30 bytes in layer.{0-2}
+    places layer.* = 0-2
     aten::addmm: 2 calls, 3000000 flops, 40 bytes in head
+    aten::addmm: 1 call, 2000000 flops, 30 bytes in layer.*
     aten::copy_: 1 call, 0 flops, 8 bytes
   with {"torch": "2.13.0", "architecture": "avx2", "threads": 4}
     allocations 7
-  end of 15 lines
+  end of 16 lines
 
 case {"test": "tests/test_model.py::test_b", "params": "small", "device": "cuda", "dtype": "float16"}
   everywhere
@@ -122,8 +126,8 @@ FIRST = record(
     ),
     tally(
         AVX2,
-        OperatorWork(operator="aten::addmm", place="layer.{0-2}", calls=1, flops=2_000_000, bytes=30),
         OperatorWork(operator="aten::addmm", place="head", calls=2, flops=3_000_000, bytes=40),
+        OperatorWork(operator="aten::addmm", place="layer.{0-2}", calls=1, flops=2_000_000, bytes=30),
         OperatorWork(operator="aten::copy_", calls=1, bytes=8),
         views=None,
         operators=6,
@@ -202,7 +206,9 @@ tallies = st.builds(
     Tally,
     key=keys,
     counters=figures,
-    operators=st.lists(work, max_size=3, unique_by=lambda row: (row.operator, row.place)).map(tuple),
+    operators=st.lists(work, max_size=3, unique_by=lambda row: (row.operator, row.place)).map(
+        lambda rows: tuple(sorted(rows))
+    ),
 )
 cases = st.builds(
     Case,
@@ -368,8 +374,88 @@ def test_each_minor_version_of_python_has_its_counts(files):
     assert files.load()[case()].tallies == (older, newer)
 
 
-def test_a_file_of_version_1_is_read():
-    assert decode(GOLDEN.replace(HEAD, "infergate counters 1\n")) == decode(GOLDEN)
+OLD = """\
+infergate counters 1
+
+case {"test": "tests/test_model.py::test_a", "device": "cpu"}
+  everywhere
+    flops 100
+  with {"torch": "2.13.0", "architecture": "avx2"}
+    aten::empty_like 6
+    aten::mm 3
+    bytes_read 138
+    operators 10
+    profiler::_record_function_exit 1
+    aten::empty_like: 2 calls, 0 flops, 16 bytes in layer.{0-2}
+    aten::mm: 1 call, 100 flops, 30 bytes in layer.{0-2}
+    profiler::_record_function_exit: 1 call, 0 flops, 0 bytes
+  end of 11 lines
+
+end
+"""
+
+
+def test_a_file_of_version_1_has_no_operators_that_do_no_work():
+    mm = OperatorWork(operator="aten::mm", place="layer.{0-2}", calls=1, flops=100, bytes=30)
+    everywhere, software = decode(OLD)[case()].tallies
+    assert everywhere == replace(tally(flops=100), version=1)
+    assert software == replace(tally(AVX2, mm, operators=3, bytes_read=90), version=1)
+    varying = decode(OLD.replace("operators 10", "operators varies"))[case()].tallies[1]
+    assert varying.counters == {"operators": None, "bytes_read": 90}
+
+
+def test_cases_of_version_1_keep_their_mark_until_they_are_recorded_again(files, folder):
+    path = folder / f"{MODULE}.txt"
+    path.parent.mkdir(parents=True)
+    path.write_text(OLD)
+    old = decode(OLD)[case()]
+    files.record([record(case("test_b"))])
+    written = path.read_text()
+    assert HEAD in written
+    assert written.count("counted by version 1") == 2
+    assert files.load() == {case(): old, case("test_b"): record(case("test_b"))}
+    files.record([record(case(), tally(flops=100), tally(AVX2, operators=3))])
+    assert "counted by version" not in path.read_text()
+
+
+def test_a_mark_stays_with_the_counters_of_its_machine(files, folder):
+    path = folder / f"{MODULE}.txt"
+    path.parent.mkdir(parents=True)
+    path.write_text(OLD)
+    here = tally(CounterKey(torch="2.13.0", architecture="sm_90"), operators=3)
+    files.record([record(case(), tally(flops=400), here)])
+    versions = {found.key.architecture: found.version for found in files.load()[case()].tallies}
+    assert versions == {None: 2, "avx2": 1, "sm_90": 2}
+
+
+def layered(count):
+    """The counters of an encoder with layers of ten operators, and a head; layer 0 has one more."""
+    rows = [
+        OperatorWork(operator=f"aten::op{number % 4}", place=f"layers.{layer}.part{number}", calls=1, bytes=8)
+        for layer in range(count)
+        for number in range(10)
+    ]
+    rows.append(OperatorWork(operator="aten::embedding", place="layers.0", calls=1))
+    rows += [OperatorWork(operator="aten::op0", place=f"layers.{n}.part0", calls=2) for n in range(6)]
+    rows.append(OperatorWork(operator="aten::addmm", place="head", calls=1))
+    total = {"operators": len(rows), "bytes_read": 80 * count}
+    return text(record(case(), tally(AVX2, *collapse_places(rows), **total)))
+
+
+@pytest.mark.parametrize("fewer", [4, 10])
+def test_one_more_layer_changes_the_lines_of_sums(fewer):
+    changes = list(unified_diff(*(layered(count).split("\n") for count in (fewer, fewer + 1)), n=0))
+    removed = [line.split()[1] for line in changes[2:] if line.startswith("-")]
+    assert removed == [*(f"aten::op{number}" for number in range(4)), "bytes_read", "operators", "places"]
+    assert len(changes) - 2 - sum(line.startswith("@@") for line in changes) == 2 * len(removed)
+
+
+def test_the_meaning_of_places_is_read_from_any_line_of_its_tally():
+    line = "    places layer.* = 0-2\n"
+    last = "    aten::addmm: 2 calls, 3000000 flops, 40 bytes in head\n"
+    moved = GOLDEN.replace(line, "").replace(last, last + line)
+    assert decode(moved) == decode(GOLDEN)
+    assert decode(GOLDEN.replace(line, line * 2).replace("16 lines", "17 lines")) == decode(GOLDEN)
 
 
 def test_other_files_are_not_read(files, folder):
@@ -399,6 +485,8 @@ UNREADABLE = {
     "cut in a case": GOLDEN[: GOLDEN.index('", "device')],
     "garbage": ALL + "hello\n",
     "binary": ALL + "\0\0\0",
+    "two meanings": ALL + "    places a.* = 0-3\n    places a.* = 0-4\n  end of 3 lines\nend\n",
+    "a meaning of nothing": ALL + "    places a.* = 3-0\n  end of 2 lines\nend\n",
     "no end": ALL + "    flops 1\nend\n",
     "no last line": WHOLE,
     "a case after the last line": WHOLE + "end\n" + OTHER,

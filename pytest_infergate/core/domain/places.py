@@ -9,7 +9,7 @@ import itertools
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -18,6 +18,7 @@ from pytest_infergate.core.domain.measurement import OperatorWork
 # A label in a file from elsewhere could mean millions of places: {0-999999}.{0-999999}.
 MAX_PLACES = 10_000
 """Number of places of one path up to which they are listed one by one."""
+_STAR = re.compile(r"\*[0-9]*")
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,5}")
 _LABEL = re.compile(r"\{[0-9]{1,6}(-[0-9]{1,6})?(,[0-9]{1,6}(-[0-9]{1,6})?)*\}")
 
@@ -56,6 +57,56 @@ def _label(numbers: Iterable[int]) -> str:
             ranges.append([number, number])
     texts = [str(first) if first == last else f"{first}-{last}" for first, last in ranges]
     return f"{{{','.join(texts)}}}"
+
+
+def abbreviated_places(places: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Return a short form of each place, and what the short forms mean: ``layers.*`` and ``0-3``.
+
+    One more layer changes the meaning, and no short form. Several sets of numbers at one position are ``*``,
+    ``*2``, ``*3`` in the order of their first numbers. Nothing is abbreviated if a name looks like that.
+    """
+    given = list(dict.fromkeys(places))
+    paths = {place: place.split(".") for place in given}
+    if any(_STAR.fullmatch(part) for path in paths.values() for part in path):
+        return {place: place for place in given}, {}
+    meanings: dict[str, str] = {}
+    for position in range(max(map(len, paths.values()), default=0)):
+        labels: dict[tuple[str, ...], set[str]] = defaultdict(set)
+        for path in paths.values():
+            if position < len(path) and _runs(path[position]):
+                labels[tuple(path[:position])].add(path[position])
+        short: dict[tuple[str, ...], str] = {}
+        for before, found in labels.items():
+            # The largest set first, so that layers that differ from the others change no name but their own.
+            for number, label in enumerate(sorted(found, key=_first_and_size), 1):
+                name = f"*{number if number > 1 else ''}"
+                key = *before, label
+                short[key] = name
+                meanings[".".join((*before, name))] = label[1:-1]
+        for path in paths.values():
+            head = tuple(path[: position + 1])
+            if head in short:
+                path[position] = short[head]
+    return {place: ".".join(path) for place, path in paths.items()}, meanings
+
+
+def full_place(short: str, meanings: Mapping[str, str]) -> str:
+    """Return the place of a short form of `abbreviated_places`."""
+    parts = short.split(".")
+    ends = itertools.accumulate(parts, lambda before, part: f"{before}.{part}")
+    return ".".join(
+        f"{{{meanings[end]}}}" if end in meanings else part for end, part in zip(ends, parts, strict=True)
+    )
+
+
+def is_label(text: str) -> bool:
+    """Return whether a text lists numbers as in ``0-2,4``."""
+    return bool(_runs(f"{{{text}}}"))
+
+
+def _first_and_size(label: str) -> tuple[int, int, str]:
+    runs = _runs(label)
+    return runs[0][0], -sum(map(len, runs)), label
 
 
 def count_places(place: str) -> int:

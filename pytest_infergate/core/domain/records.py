@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from pytest_infergate.core.domain.measurement import OperatorWork
@@ -48,6 +50,10 @@ class Baseline(Struct, frozen=True, kw_only=True):
         return next((entry.sessions for entry in self.cases if entry.case == case), ())
 
 
+COUNTERS_VERSION: Final = 2
+"""Version of what counters mean and of the files that hold them."""
+
+
 class CounterKey(Struct, frozen=True, kw_only=True):
     """Properties that must be equal for counters to be compared; without any they compare everywhere."""
 
@@ -64,6 +70,8 @@ class Tally(Struct, frozen=True, kw_only=True):
     """Counters of one case under one key."""
 
     key: CounterKey
+    version: int = COUNTERS_VERSION
+    """Of what the counters mean, when they were recorded."""
     counters: dict[str, int | None]
     """``None`` if it varies from call to call. A name of two words is a part of the counter named first."""
     operators: tuple[OperatorWork, ...] = ()

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
+import msgspec
+
 from pytest_infergate.core.domain.notes import RENAMED
+from pytest_infergate.core.domain.places import count_places
+from pytest_infergate.core.domain.records import Tally
 from pytest_infergate.core.domain.values import SCHEMA_VERSION
 
+_NO_WORK = re.compile(r"profiler::.*|aten::(empty|empty_like|empty_strided|empty_permuted|new_empty)")
+"""Operators that version 0.1 counts, although they do no work."""
 FIELDS: Final = {
     "cure": "hint",
     "yardsticks": "reference_work",
@@ -43,3 +50,17 @@ def upgraded(document: Any) -> Any:
     if isinstance(code, str) and code in RENAMED:
         renamed["code"] = RENAMED[code].value
     return renamed
+
+
+def without_idle_operators(tally: Tally) -> Tally:
+    """Return counters of version 0.1 without the operators that are not counted any more."""
+    counters = dict(tally.counters)
+    for row in tally.operators:
+        if _NO_WORK.fullmatch(row.operator):
+            # They write nothing: their bytes are those of the tensor whose shape they take.
+            for name, each in (("operators", row.calls), ("bytes_read", row.bytes)):
+                figure = counters.get(name)
+                if figure is not None:
+                    counters[name] = figure - each * count_places(row.place)
+    kept = tuple(row for row in tally.operators if not _NO_WORK.fullmatch(row.operator))
+    return msgspec.structs.replace(tally, counters=counters, operators=kept)

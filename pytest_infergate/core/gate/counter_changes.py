@@ -18,7 +18,7 @@ from pytest_infergate.core.domain.metrics import COUNTERS
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.outcome import CaseResult, Cause, Comparison, Outcome, Verdict
 from pytest_infergate.core.domain.places import collapse_places, count_places, expand_places
-from pytest_infergate.core.domain.records import CounterKey, CounterRecord, Tally
+from pytest_infergate.core.domain.records import COUNTERS_VERSION, CounterKey, CounterRecord, Tally
 from pytest_infergate.core.domain.values import Note
 
 ALL_COUNTERS: Final = "counters"
@@ -38,6 +38,8 @@ _BY_THREADS = frozenset(("allocations", PEAK))
 _BY_PYTHON = frozenset(("python_calls", "bytecodes"))
 # Views move no data: they are counted and shown, but more of them are no regression.
 _UNGATED = frozenset(("views",))
+# Counters that mean something else than in version 1 of their files.
+_REDEFINED = frozenset(("flops", "operators", "bytes_read", "bytes_written", "weight_bytes", PEAK))
 _RANK = {name: rank for rank, name in enumerate(COUNTERS)}
 
 
@@ -160,7 +162,15 @@ def compare_counters(
         if allowed is not None and " " not in name:
             gated[name] = allowed
     new = tuple(_with_exceeding(tally, old, gated) for tally in new)
-    return tuple(sorted(_compare(old, new, gated), key=lambda row: _RANK.get(row.metric, len(_RANK))))
+    rows = list(_compare(old, new, gated))
+    older = {tally.key for tally in old if tally.version < COUNTERS_VERSION}
+    unclear = {name for tally in new if tally.key in older for name in tally.counters} & _REDEFINED
+    changed = {row.metric for row in rows if row.metric in unclear and row.verdict is not Verdict.EQUIVALENT}
+    if changed:
+        text = f"{_listed(changed)} recorded by an older version, in which they mean something else"
+        rows = [row for row in rows if row.metric not in changed]
+        rows.append(_incomparable(text, "record them again with --infer-save"))
+    return tuple(sorted(rows, key=lambda row: _RANK.get(row.metric, len(_RANK))))
 
 
 def _with_exceeding(tally: Tally, before: Iterable[Tally], gated: Mapping[str, float]) -> Tally:

@@ -7,7 +7,15 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from operator_rows import operator_rows, work
 
-from pytest_infergate.core.domain.places import MAX_PLACES, collapse_places, count_places, expand_places
+from pytest_infergate.core.domain.places import (
+    MAX_PLACES,
+    abbreviated_places,
+    collapse_places,
+    count_places,
+    expand_places,
+    full_place,
+    is_label,
+)
 
 
 def together(*paths, **fields):
@@ -112,3 +120,49 @@ def test_order_does_not_matter_and_again_changes_nothing(rows, random):
     assert collapse_places(random.sample(rows, len(rows))) == once
     assert collapse_places(once) == once
     assert sum(count_places(row.place) for row in once) == len(rows)
+
+
+def test_short_forms_of_places():
+    for places, short, meanings in [
+        ([], [], {}),
+        (["", "head", "layers.3"], ["", "head", "layers.3"], {}),
+        (["layers.{0-3}", "layers.{0-3}.mlp"], ["layers.*", "layers.*.mlp"], {"layers.*": "0-3"}),
+        (["{0,2}", "{1,3}.a"], ["*", "*2.a"], {"*": "0,2", "*2": "1,3"}),
+        # The set of most layers comes before those of some layers, whatever their order.
+        (
+            ["a.{0-1}", "a.{2-3}", "a.{0-3}"],
+            ["a.*2", "a.*3", "a.*"],
+            {"a.*": "0-3", "a.*2": "0-1", "a.*3": "2-3"},
+        ),
+        # The same numbers elsewhere are other layers.
+        (["a.{0-3}", "b.{0-3}"], ["a.*", "b.*"], {"a.*": "0-3", "b.*": "0-3"}),
+        (
+            ["a.{0-1}.{0-7}", "a.{0-1}.{0-5}.b", "a.2.{0-7}"],
+            ["a.*.*", "a.*.*2.b", "a.2.*"],
+            {"a.*": "0-1", "a.*.*": "0-7", "a.*.*2": "0-5", "a.2.*": "0-7"},
+        ),
+        (["{a}", "{3-1}"], ["{a}", "{3-1}"], {}),
+        # A module that is named like a short form keeps its name.
+        (["a.*", "a.{0-3}"], ["a.*", "a.{0-3}"], {}),
+        (["*2.{0-3}"], ["*2.{0-3}"], {}),
+    ]:
+        assert abbreviated_places(places) == (dict(zip(places, short, strict=True)), meanings), places
+
+
+@given(operator_rows)
+def test_short_forms_are_read_back(rows):
+    places = [row.place for row in collapse_places(rows)]
+    short, meanings = abbreviated_places(places)
+    assert [full_place(short[place], meanings) for place in places] == places
+    assert len(set(short.values())) == len(set(places))
+    assert all(map(is_label, meanings.values()))
+
+
+def test_one_more_layer_changes_no_short_form():
+    for first, later in [
+        (["layers.{0-3}.a", "layers.{0-3}.b", "layers.4"], ["layers.{0-4}.a", "layers.{0-4}.b", "layers.5"]),
+        (["{0-3}.a", "{0-2}.b", "{3}.b"], ["{0-4}.a", "{0-3}.b", "{4}.b"]),
+        (["{0-3}.{0-7}.a"], ["{0-4}.{0-7}.a"]),
+    ]:
+        before, now = (list(abbreviated_places(places)[0].values()) for places in (first, later))
+        assert before[:2] == now[:2], first

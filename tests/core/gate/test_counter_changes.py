@@ -870,3 +870,36 @@ def test_a_record_against_itself_never_moves(record, tolerance):
     rows = compared(record, record, {"counters": tolerance})
     assert all(row.verdict is Verdict.EQUIVALENT and not row.causes for row in rows)
     assert {row.metric for row in rows} == set(record.tallies[0].counters)
+
+
+# --- records of an older version ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("now", [8, 32])
+def test_a_redefined_counter_of_an_older_version_is_incomparable_if_it_differs(now):
+    for name in ("flops", "operators", "bytes_read", "bytes_written", "weight_bytes"):
+        before = on_record(replace(tally(**{name: 16}), version=1))
+        (row,) = compared(before, on_record(tally(**{name: now})))
+        assert (row.verdict, row.note.code) == (Verdict.INCOMPARABLE, "incomparable"), name
+        assert COUNTERS[name].text in row.note.text
+        (same,) = compared(before, on_record(tally(**{name: 16})))
+        assert (same.metric, same.verdict) == (name, Verdict.EQUIVALENT), name
+
+
+def test_other_counters_of_an_older_version_are_compared():
+    before = on_record(
+        replace(tally(flops=16, host_device_copies=1, dtype_casts=2, peak_memory_bytes=10 * MIB), version=1)
+    )
+    now = on_record(tally(flops=64, host_device_copies=2, dtype_casts=1, peak_memory_bytes=10 * MIB + 10))
+    assert {row.metric: row.verdict for row in compared(before, now)} == {
+        "counters": Verdict.INCOMPARABLE,
+        "host_device_copies": Verdict.REGRESSED,
+        "dtype_casts": Verdict.IMPROVED,
+        "peak_memory_bytes": Verdict.EQUIVALENT,
+    }
+
+
+def test_a_record_of_another_machine_keeps_its_version():
+    old = on_record(replace(tally(flops=16), version=1), tally(EVERYWHERE, flops=16))
+    merged = merge_records(old, on_record(tally(EVERYWHERE, flops=64)))
+    assert [found.version for found in merged.tallies] == [2, 1]

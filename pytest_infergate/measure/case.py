@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from statistics import fmean, median
 from typing import Any, NamedTuple
@@ -12,7 +11,7 @@ import msgspec
 from pytest_infergate.core.domain.measurement import Latency, Measurement, Memory, WarmUp
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.values import Note
-from pytest_infergate.instruments import cpu_contention
+from pytest_infergate.instruments import cpu_contention, tensors
 from pytest_infergate.instruments.device import CpuTimes, Device
 from pytest_infergate.instruments.sampler import Samples, quiet_collector, sample
 from pytest_infergate.instruments.timed_calls import Arguments, RepeatedCall, time_calls
@@ -141,20 +140,12 @@ def first_call(call: RepeatedCall, device: Device, work: SameWork) -> tuple[Any,
         output = call()
         stream = isinstance(output, Iterator)
         if stream:
-            output = [_copied(item) for item in output]
+            output = [tensors.clone_tensors(item) for item in output]
         device.synchronize()
         return output, stream, (device.clock() - begin) / 1e9
 
     output, stream, seconds = work.first_call(complete)
-    return output if stream else _copied(output), stream, seconds
-
-
-def _copied(output: Any) -> Any:
-    if "torch" not in sys.modules:
-        return output
-    from pytest_infergate.instruments import tensors
-
-    return tensors.clone_tensors(output)
+    return output if stream else tensors.clone_tensors(output), stream, seconds
 
 
 class _Course:

@@ -11,8 +11,9 @@ import msgspec
 
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.values import Case, Note
+from pytest_infergate.instruments import tensors
 from pytest_infergate.instruments.device import Device
-from pytest_infergate.measure import memory
+from pytest_infergate.measure import memory, output_checks
 from pytest_infergate.measure.case import Effort, MeasuredSubject, Subject, measure
 from pytest_infergate.measure.invocation import Invocation
 
@@ -72,10 +73,11 @@ def measure_invocation(
     """Take a case through `course`, with notes on what makes its figures doubtful or invalid."""
     # A suite without torch is measured without importing it.
     if "torch" not in sys.modules:
-        return course(Subject(invocation.bound(), batch_size=case.batch_size), device, effort, ())
-
-    from pytest_infergate.instruments import tensors
-    from pytest_infergate.measure import output_checks
+        plain = course(Subject(invocation.bound(), batch_size=case.batch_size), device, effort, ())
+        last = plain.output if plain.last is None else plain.last
+        return plain._replace(
+            invalid=plain.invalid or output_checks.unsound_output_note(plain.output, last, None)
+        )
 
     with prepared(case, device, invocation) as (subject, placed):
         before = (*placed.notes, *filter(None, (output_checks.torch_state_note(),)))
@@ -99,20 +101,20 @@ def run_once(invocation: Invocation) -> Any:
     if "torch" not in sys.modules:
         return _collected(invocation.bound()())
 
-    from pytest_infergate.instruments import tensors
     from pytest_infergate.measure import placement
-
     from pytest_infergate.measure.gradient_use import gradient_use_refused
 
     with placement.placed(invocation, "cpu") as placed, gradient_use_refused(disabled=placed.inference_mode):
         # Copied before the arguments and buffers are restored, with which it may share memory.
-        output = tensors.clone_tensors(_collected(placed.call()))
+        output = _collected(placed.call())
     return tensors.copy_to_cpu(output)
 
 
 def _collected(output: Any) -> Any:
-    """Return a stream as the list of its items, and anything else unchanged."""
-    return list(output) if isinstance(output, Iterator) else output
+    """Copy an output. A stream becomes the list of its items, each copied before the next one is made."""
+    if isinstance(output, Iterator):
+        return [tensors.clone_tensors(item) for item in output]
+    return tensors.clone_tensors(output)
 
 
 @contextmanager

@@ -1,0 +1,73 @@
+"""Outputs of plain callables, in a process that may have no torch."""
+
+import subprocess
+import sys
+
+import pytest
+
+from pytest_infergate.core.domain.values import Case
+from pytest_infergate.measure import timing_guard
+from pytest_infergate.measure.case import Effort
+from pytest_infergate.measure.invocation import Invocation
+from pytest_infergate.runtimes.eager import measure_invocation, run_once
+from pytest_infergate.testing import FakeDevice
+
+CASE = Case(test="t.py::test_a", device="fake")
+
+
+@pytest.fixture
+def device(monkeypatch):
+    monkeypatch.setattr(timing_guard, "tracer_note", lambda: None)  # coverage is one
+    return FakeDevice()
+
+
+def reusing(results, device=None):
+    """A callable that returns one list, with other contents in each call."""
+
+    def call():
+        if device is not None:
+            device.spend(0.003)
+        results.append(float(len(results)))
+        return results
+
+    return Invocation(call, (), {})
+
+
+def streaming():
+    buffer = [0]
+    for item in range(3):
+        buffer[0] = item
+        yield buffer
+
+
+def test_an_output_does_not_change_with_later_calls(device):
+    results = []
+    once = run_once(reusing(results))
+    results.clear()
+    assert once == [0.0]
+    measured = measure_invocation(CASE, device, Effort(0.1), reusing(results, device))
+    assert measured.output == [0.0]
+    assert len(results) > 2
+
+
+def test_the_items_of_a_stream_are_those_that_were_yielded():
+    assert run_once(Invocation(streaming, (), {})) == [[0], [1], [2]]
+
+
+def test_nan_is_seen_without_torch():
+    code = (
+        "import sys; from pytest_infergate.core.domain.values import Case;"
+        "from pytest_infergate.measure import timing_guard;"
+        "from pytest_infergate.measure.case import Effort;"
+        "from pytest_infergate.measure.invocation import Invocation;"
+        "from pytest_infergate.runtimes.eager import measure_invocation;"
+        "from pytest_infergate.testing import FakeDevice;"
+        "timing_guard.tracer_note = lambda: None;"
+        "device = FakeDevice();"
+        "case = Case(test='t.py::test_a', device='fake');"
+        "call = lambda: (device.spend(0.003), {'a': [float('nan')]})[1];"
+        "invalid = measure_invocation(case, device, Effort(0.1), Invocation(call, (), {})).invalid;"
+        "assert invalid.code == 'nan-output', invalid;"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

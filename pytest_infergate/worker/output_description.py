@@ -21,6 +21,8 @@ from pytest_infergate.instruments.nested import ATOMS, Parts, as_array, is_tenso
 
 MAX_VALUES: Final = 1_000_000
 """Values that an output may hold, those of tensors, arrays and lists of numbers or text not included."""
+MAX_ARRAY_BYTES: Final = 2**32 - 2**16
+"""Bytes of an array of numpy that a file can hold, with room for its header."""
 OPAQUE: Final = "not compared"
 # Classes of these modules are values, and their repr is the value.
 _VALUE_MODULES: Final = frozenset({"datetime", "decimal", "fractions", "ipaddress", "uuid", "zoneinfo"})
@@ -215,6 +217,8 @@ def _array(value: Any) -> _Content | None:
         return _Content("structured array", list(found.shape), fields)
     if dtype.kind == "V" and dtype.type is not numpy.void:
         found = found.astype(numpy.float32)  # bfloat16 and other types that numpy itself does not have
+    if found.nbytes > MAX_ARRAY_BYTES:
+        return _Content(OPAQUE, "an array of 4 GiB or more")
     buffer = io.BytesIO()
     numpy.save(buffer, numpy.asarray(found), allow_pickle=False)
     return _Content("array", [str(dtype), buffer.getvalue()])

@@ -341,6 +341,13 @@ def test_many_places_are_counted(compare):
     assert found[3:] == ("2 more places",)
 
 
+def test_an_array_that_no_file_holds_is_named(compare, monkeypatch):
+    numpy = pytest.importorskip("numpy")
+    monkeypatch.setattr(output_description, "MAX_ARRAY_BYTES", 15)
+    found = compare([numpy.ones(2), 1.0], [numpy.ones(2), 1.0])
+    assert found == OutputCompared(None, ("output[0] (an array of 4 GiB or more)",))
+
+
 def test_more_values_than_are_compared_are_named(compare, monkeypatch):
     monkeypatch.setattr(output_description, "MAX_VALUES", 3)
     found = compare([None, 1, "a", 2.0], [None, 1, "b", 3.0])

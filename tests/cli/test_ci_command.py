@@ -408,10 +408,11 @@ def test_every_option_reaches_pytest(remote, stub, run):
         "--json=r.json",
         "--markdown=r.md",
         "--against=v1",
+        "--counters-only",
     )
     assert stub.asked == [
         "--infer-devices=cpu,cuda", "--infer-report=r.html", "--infer-json=r.json", "--infer-markdown=r.md",
-        "--infer-against=v1",
+        "--infer-against=v1", "--infer-counters-only",
     ]  # fmt: skip
 
 

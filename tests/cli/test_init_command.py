@@ -160,6 +160,12 @@ def test_the_workflow_installs_what_the_repository_needs(repository, run):
             (repository / name).unlink()
 
 
+def test_the_gate_may_begin_without_a_clock(repository, run):
+    run(repository, "--yes", "--counters-only")
+    text = (repository / WORKFLOW).read_text()
+    assert "run: infergate ci --counters-only --devices=cpu --report=report.html -- tests\n" in text
+
+
 def test_the_tests_may_be_elsewhere(repository, run):
     (repository / "test").mkdir()
     run(repository, "--yes")

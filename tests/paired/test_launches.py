@@ -1261,3 +1261,38 @@ def test_seconds_left_of_a_case_that_ran_apart_count_its_own_launches(world):
     world.case(both={"spread": 0.0}, base={"exhausted": together("case")})
     world.run()
     assert world.progress[1].seconds_left == pytest.approx(2 * 2 * (5 + MIN_PAIRS) * 0.010, rel=0.05)
+
+
+# Counters only
+
+
+def test_counters_take_one_launch_without_blocks(world):
+    world.case()
+    world.case(OTHER, candidate={"difference": "values differ"})
+    found = world.run(counters_only=True)
+    assert (found.launches, found.control, found.interrupted) == (1, [], False)
+    assert [trial.stage for trial in found.trials] == [Stage.DONE] * 2
+    assert [trial.output_difference for trial in found.trials] == [None, "values differ"]
+    assert all(set(phases(trial)) == {"setup", "call", "teardown"} for trial in found.trials)
+    (base,), (candidate,) = world.of("base"), world.of("candidate")
+    assert commands(base) == [*["case", "count", "keep", "finish"] * 2, "modules"]
+    assert commands(candidate) == [*["case", "count", "compare", "finish"] * 2, "modules"]
+
+
+def test_counters_of_sides_that_do_not_fit_together(world):
+    world.case(candidate={"exhausted": together("count")})
+    found = world.run(counters_only=True)
+    (trial,) = found.trials
+    assert (trial.separate, found.launches, found.control) == (True, 2, [])
+    assert (trial.stage, trial.out_of_memory, trial.no_base, trial.invalid) == (Stage.DONE, None, None, None)
+    assert phases(trial) == ["setup", "call", "teardown"]
+    assert not {"block", "warm"} & {do for worker in world.workers for do in commands(worker)}
+
+
+def test_counters_of_a_case_without_a_base(world):
+    world.case()
+    del world.cases["base", CASE]
+    trial = world.alone(counters_only=True)
+    assert trial.no_base is not None
+    (candidate,) = world.of("candidate")
+    assert commands(candidate) == ["case", "count", "finish"]

@@ -3,11 +3,12 @@
 from types import SimpleNamespace
 
 import pytest
-from core_values import measurement
+from core_values import counted, measurement
 
 from pytest_infergate.config.case_terms import CaseTerms
 from pytest_infergate.core.domain.launch_times import Launch
-from pytest_infergate.core.domain.outcome import Outcome, Policy, Verdict
+from pytest_infergate.core.domain.measurement import Measurement
+from pytest_infergate.core.domain.outcome import Budget, Outcome, Policy, Verdict
 from pytest_infergate.core.domain.values import Case, Environment, Hardware, Note
 from pytest_infergate.core.gate import paired_times
 from pytest_infergate.paired.protocol import PhaseReported
@@ -29,12 +30,12 @@ def report(outcome, when="call"):
     return PhaseReported(when=when, outcome=outcome, serialised="")
 
 
-def judged(trial, control=None, accepted=None):
+def judged(trial, control=None, accepted=None, *, counters_only=False):
     run = SimpleNamespace(
         devices=SimpleNamespace(open=lambda _: SimpleNamespace(hardware=lambda: HARDWARE)),
         policy=Policy(),
         environment=Environment(),
-        settings=SimpleNamespace(counters_only=False),
+        settings=SimpleNamespace(counters_only=counters_only),
     )
     case = SimpleNamespace(case=CASE, nodeid=trial.spec.nodeid, terms=TERMS)
     found = Judge(run, 1, control).judge(case, trial, accepted)
@@ -151,3 +152,28 @@ def test_of_several_endings_the_first_one_counts(trial):
         for name, value in changes.items():
             setattr(trial, name, value)
         assert judged(trial)[0].outcome is outcome
+
+
+# Counters only
+
+
+def counters_of(*figures):
+    return [Measurement(counters=counted(operators=figure)) for figure in figures]
+
+
+@pytest.mark.parametrize(("now", "verdict"), [(4, Verdict.EQUIVALENT), (5, Verdict.REGRESSED)])
+def test_counters_are_compared_and_budgets_of_counters_checked(trial, now, verdict):
+    trial.screen = []
+    trial.measurements = dict(zip(("base", "candidate"), counters_of(4, now), strict=True))
+    result, found = judged(trial, counters_only=True)
+    assert (found.verdict, found.against_base) == (verdict, True)
+    assert result.budgets == (Budget(metric="p50_ms", limit=1e-9),)
+    assert [note.code for note in found.notes] == ["not-timed"]
+
+
+def test_counters_without_a_base(trial):
+    trial.no_base, trial.screen = NOTE, []
+    trial.measurements = {"candidate": counters_of(4)[0]}
+    found = judged(trial, counters_only=True)[1]
+    assert (found.verdict, found.failed) == (Verdict.NO_BASELINE, False)
+    assert NOTE in [row.note for row in found.comparisons]

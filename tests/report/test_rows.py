@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from sessions import MISSING, NOT_DECIDED, differs, judged, time, uncompared
 
-from pytest_infergate.core.domain.measurement import Estimate, Latency, Measurement, Memory, WarmUp
+from pytest_infergate.core.domain.measurement import Counters, Estimate, Latency, Measurement, Memory, WarmUp
 from pytest_infergate.core.domain.outcome import Outcome, Verdict
 from pytest_infergate.report import columns, cost_and_energy, rows
 from pytest_infergate.report.rows import CaseParts, Row
@@ -229,3 +229,23 @@ def test_a_stored_time_has_no_interval_of_a_paired_run(sample):
     shown = rows.rows(sample.session([judged(sample), judged(sample, comparisons=(sample.time(),))]))
     (interval,) = (column for column in columns.case_columns(shown) if column.key == "interval")
     assert [interval.cell(row) for row in shown] == ["-0.7 % to +1.3 %", "-"]
+
+
+def test_counters_take_the_place_of_times_that_were_not_measured(sample):
+    counters = Counters(totals={"operators": 1234, "flops": 2000, "bytecodes": 99})
+    figures = {"latency": None, "throughput": None, "cold_start": None, "warm_up": None, "counters": counters}
+    counted, skipped, timed = (
+        rows.row(CaseParts(*sample.pair(**of)))
+        for of in (
+            {"result": {"measurement": sample.measurement(**figures)}},
+            {"result": {"measurement": None}},
+            {},
+        )
+    )
+    assert (counted.operators, counted.flops, counted.bytecodes) == ("1,234", "2.00 kFLOP", "99")
+    keys = ["case", "operators", "flops", "bytecodes", "peak_memory", "budget", "verdict"]
+    assert [column.key for column in columns.case_columns([counted, skipped])] == keys
+    assert [column.key for column in columns.case_columns([counted], paired=True)] == keys
+    both = [column.key for column in columns.case_columns([counted, timed])]
+    assert {"p50", "throughput", "operators"} <= set(both)
+    assert "operators" not in [column.key for column in columns.case_columns([timed, skipped])]

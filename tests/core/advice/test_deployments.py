@@ -5,7 +5,7 @@ from core_values import ENVIRONMENT, HARDWARE, OTHER_HARDWARE, case, latency, me
 
 from pytest_infergate.core.advice import deployments, priced_deployments
 from pytest_infergate.core.domain.instance_types import Instance
-from pytest_infergate.core.domain.measurement import ConcurrentRun, Energy
+from pytest_infergate.core.domain.measurement import ConcurrentRun, Energy, Measurement
 from pytest_infergate.core.domain.outcome import Against, CaseVerdict, Outcome, Policy, Session, Verdict
 from pytest_infergate.core.domain.values import Hardware, Note
 from pytest_infergate.core.gate import decide
@@ -267,3 +267,10 @@ def test_a_case_that_is_not_as_it_should_be_is_doubted(snapshot):
     assert doubts == snapshot
     (usual,) = deployments.deployments([judged(timed())])
     assert usual.doubts == ()
+
+
+def test_cases_that_were_only_counted_are_left_out():
+    counted = msgspec.structs.replace(timed(), measurement=Measurement())
+    assert deployments.deployments([run_of(counted)]) == ()
+    ((_, (note,)),) = deployments.left_out([run_of(counted)]).items()
+    assert note.text.endswith("it was counted, and not timed")

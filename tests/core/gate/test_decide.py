@@ -15,7 +15,7 @@ from core_values import (
 )
 from msgspec.structs import replace
 
-from pytest_infergate.core.domain.measurement import Estimate
+from pytest_infergate.core.domain.measurement import Estimate, Measurement
 from pytest_infergate.core.domain.outcome import (
     Budget,
     BudgetCheck,
@@ -670,3 +670,54 @@ def test_a_rename_keeps_every_axis():
 def test_deselected_tests_are_carried():
     note = Note(code="deselected", text="no device")
     assert gate_session([EQUAL], POLICY, deselected=(note,)).deselected == (note,)
+
+
+# Counters without times
+
+
+def counted_only(counters=COUNTED.counters, **fields):
+    return result(measurement=Measurement(counters=counters, threads=COUNTED.threads), **fields)
+
+
+def test_without_times_the_counters_decide():
+    equal = judged(counted_only(), records=RECORDED)
+    assert (equal.verdict, equal.failed, is_decided(equal)) == (Verdict.EQUIVALENT, False, True)
+    assert rows(equal) == NOTHING_MOVED
+    bigger = judged(counted_only(BIGGER), records=RECORDED)
+    assert (bigger.verdict, bigger.failed) == (Verdict.REGRESSED, True)
+
+
+def test_without_times_the_baselines_do_not_matter():
+    assert rows(judged(counted_only(), before=on_record(), records=RECORDED)) == NOTHING_MOVED
+
+
+def test_without_times_a_counter_that_is_new_leaves_the_others_decided():
+    more = replace(COUNTED.counters, totals={**COUNTED.counters.totals, "allocations": 3})
+    found = judged(counted_only(more), records=RECORDED)
+    assert (found.verdict, is_decided(found)) == (Verdict.EQUIVALENT, True)
+    nothing = judged(counted_only(more))
+    assert (nothing.verdict, is_decided(nothing)) == (Verdict.NO_BASELINE, False)
+
+
+def test_without_times_a_counter_of_another_machine_leaves_the_case_undecided():
+    other = replace(COUNTED.counters, architecture="AVX512")
+    found = judged(counted_only(other), records=RECORDED)
+    assert (found.verdict, found.failed, is_decided(found)) == (Verdict.INCOMPARABLE, False, False)
+    assert rows(found)["flops"] is Verdict.EQUIVALENT
+
+
+def test_without_times_only_budgets_of_times_are_not_checked():
+    limits = {"p95_ms": 1e-9, "cold_start_ms": 1e-9, "operators": 10, "throughput_per_s": 1e9}
+    budgets = tuple(Budget(metric=name, limit=limit) for name, limit in limits.items())
+    found = judged(counted_only(budgets=budgets), records=RECORDED, policy=STRICT)
+    assert [check.budget.metric for check in found.budgets] == ["operators"]
+    (note,) = found.notes
+    assert (found.failed, note.code) == (False, "not-timed")
+    assert all(name in note.text for name in limits.keys() - {"operators"})
+    over = judged(counted_only(budgets=(Budget(metric="operators", limit=9),)), records=RECORDED)
+    assert (over.verdict, over.failed, over.notes) == (Verdict.OVER_BUDGET, True, ())
+
+
+def test_without_times_and_gated_counters_nothing_is_decided():
+    found = judged(counted_only(tolerance={"counters": None, "memory": None}), records=RECORDED)
+    assert (found.verdict, is_decided(found)) == (Verdict.NO_BASELINE, False)

@@ -5,9 +5,10 @@ from itertools import product
 import pytest
 from core_values import ENVIRONMENT, HARDWARE, case, counted, measurement, result
 
+from pytest_infergate.core.domain.measurement import Measurement
 from pytest_infergate.core.domain.outcome import Budget, Comparison, GateMode, Outcome, Policy, Verdict
 from pytest_infergate.core.domain.values import Environment, Note
-from pytest_infergate.core.gate import decide
+from pytest_infergate.core.gate import counter_changes, decide
 from pytest_infergate.core.gate.decide import judge_paired
 
 POLICY = Policy()
@@ -296,3 +297,39 @@ def test_no_budget_is_held_against_a_paired_worker():
 def test_another_machine_is_no_matter_to_a_paired_time():
     found = judged(side(hardware=HARDWARE), side(hardware=None))
     assert rows(found) == {"p50": Verdict.EQUIVALENT, **SAME}
+
+
+# Counters without times
+
+
+def counted_side(**figures):
+    return result(measurement=Measurement(counters=counted(**{**FIGURES, **figures})))
+
+
+def test_without_times_the_counters_of_both_sides_decide():
+    for candidate, verdict in [
+        (counted_side(), Verdict.EQUIVALENT),
+        (counted_side(operators=11), Verdict.REGRESSED),
+    ]:
+        found = judge_paired(candidate, counted_side(), None, POLICY, ENVIRONMENT)
+        assert (found.verdict, found.against_base) == (verdict, True)
+        assert "p50" not in rows(found)
+
+
+def test_without_times_outputs_are_compared():
+    found = judge_paired(counted_side(), counted_side(), None, POLICY, ENVIRONMENT, mismatch=REASON)
+    assert (found.verdict, found.failed) == (Verdict.MISMATCH, True)
+
+
+def test_without_times_a_change_can_be_accepted():
+    found = judge_paired(
+        counted_side(operators=11), counted_side(), None, POLICY, ENVIRONMENT, accepted=REASON
+    )
+    assert (found.verdict, found.failed) == (Verdict.REGRESSED, False)
+
+
+def test_without_times_and_base_there_is_nothing_to_compare_with():
+    new = counter_changes.not_recorded(REASON)
+    base = result(measurement=None)
+    found = judge_paired(counted_side(), base, new, POLICY, ENVIRONMENT)
+    assert (found.verdict, found.failed) == (Verdict.NO_BASELINE, False)

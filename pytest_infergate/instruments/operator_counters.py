@@ -321,27 +321,34 @@ class _RoundTrips(TorchFunctionMode):
 
 @contextmanager
 def _undispatched() -> Iterator[set[str]]:
-    """Collect the operators of scripted modules that run without the dispatcher, such as those of oneDNN."""
+    """Collect the operators of TorchScript that run without the dispatcher, such as those of oneDNN.
+
+    Seen are scripted modules, and the scripted function or method that ran last.
+    """
     found: set[str] = set()
 
-    def leave(module: torch.nn.Module, _: Any, __: Any) -> None:
-        if isinstance(module, torch.jit.ScriptModule):
-            try:
-                graph = torch._C._last_executed_optimized_graph()  # noqa: SLF001 - its public name is not exported
-            except RuntimeError:  # without an optimising executor
-                graph = module.inlined_graph
-            pending = list(graph.nodes())
-            while pending:
-                node = pending.pop()
-                pending += (inner for block in node.blocks() for inner in block.nodes())
-                if _FUSED.fullmatch(node.kind()):
-                    found.add(node.kind())
+    def look(module: object = None, *_: object) -> None:
+        if not isinstance(module, (torch.jit.ScriptModule, type(None))):
+            return
+        pending = list(torch._C._last_executed_optimized_graph().nodes())  # noqa: SLF001 - its public name is not exported
+        while pending:
+            node = pending.pop()
+            pending += (inner for block in node.blocks() for inner in block.nodes())
+            if _FUSED.fullmatch(node.kind()):
+                found.add(node.kind())
 
-    hook = register_module_forward_hook(leave)
+    _no_script().nothing(0)  # so that no graph of an earlier call is seen
+    hook = register_module_forward_hook(look)
     try:
         yield found
+        look()
     finally:
         hook.remove()
+
+
+@functools.cache
+def _no_script() -> Any:
+    return torch.jit.CompilationUnit("def nothing(x: int) -> int:\n    return x\n")
 
 
 @contextmanager

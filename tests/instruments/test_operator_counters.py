@@ -830,13 +830,14 @@ def test_operators_of_onednn_in_torchscript_are_unknown():
     if not torch.backends.mkldnn.is_available():
         pytest.skip("this torch has no oneDNN")
     model = torch.jit.optimize_for_inference(torch.jit.freeze(torch.jit.script(Convolutions().eval())))
-    for call in (model, nn.Sequential(model)):
+    for call in (model, nn.Sequential(model), model.forward):
         for _ in range(3):
             seen = counted(lambda call=call: call(IMAGES))
         assert (seen.totals, seen.work) == ({}, ())
         (note,) = seen.notes
         assert note.code == "operators-unseen"
         assert "prim::mkldnn_convolution" in note.text
+    assert calls(counted(lambda: torch.relu(X))) == {("aten::relu", ""): 1}
 
 
 def test_a_model_that_fails_when_looked_at_is_measured_without():

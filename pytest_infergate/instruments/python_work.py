@@ -65,17 +65,19 @@ def count_python(call: Callable[[], object], limit: int = MAX_BYTECODES) -> Pyth
             lost.append("a tracer is active")
         else:
             count = _monitored(call, limit) if hasattr(sys, "monitoring") else _traced(call, limit)
-    at_least: dict[str, int] = {}
-    hint = "the case is gated without these counters"
-    if not lost:
-        figures = {"python_calls": count.calls, "bytecodes": count.bytecodes}
-        if not count.full:
-            return PythonWork(totals=figures)
-        lost = [f"one call executes more than {units.count(limit)} bytecodes"]
-        hint = "the gate notices only whether far fewer were recorded"
-        at_least = figures
-    text = f"Python's own work was not counted: {lost[0]}"
-    return PythonWork(at_least=at_least, note=Note(code=NoteCode.NOT_COUNTED, text=text, hint=hint))
+    if lost:
+        return PythonWork(note=unknown_python(lost[0]))
+    figures = {"python_calls": count.calls, "bytecodes": count.bytecodes}
+    if not count.full:
+        return PythonWork(totals=figures)
+    why = f"one call executes more than {units.count(limit)} bytecodes"
+    hint = "the gate notices only whether far fewer were recorded"
+    return PythonWork(at_least=figures, note=unknown_python(why, hint))
+
+
+def unknown_python(why: str, hint: str = "the case is gated without these counters") -> Note:
+    """Return a note on why Python's own work is unknown."""
+    return Note(code=NoteCode.NOT_COUNTED, text=f"Python's own work was not counted: {why}", hint=hint)
 
 
 @contextmanager

@@ -15,8 +15,9 @@ from pytest_infergate.core.domain.metrics import COUNTERS
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.places import collapse_places
 from pytest_infergate.core.domain.values import Note
+from pytest_infergate.errors import CaseTimeoutError
 from pytest_infergate.instruments.device import Device, DeviceCounters, DeviceMemory
-from pytest_infergate.instruments.python_work import PYTHON, PythonWork, count_python
+from pytest_infergate.instruments.python_work import PYTHON, PythonWork, count_python, unknown_python
 from pytest_infergate.instruments.timed_calls import RepeatedCall
 from pytest_infergate.measure import memory, timing_guard
 from pytest_infergate.measure.seed import seed_all
@@ -58,9 +59,10 @@ def count_call(
     model by dtype, if they are known. If a pass fails, its counters are missing, and a note has the reason.
     """
     fixed = dict(compiled) if weights is None else {**compiled, "weight_bytes": sum(weights.values())}
-    # A compiled model runs code objects of the compiler, and a tracer runs Python of its own.
-    skipped = compiled or timing_guard.tracer_note() is not None
     python = PythonWork()
+    # A tracer runs Python of its own.
+    if (tracer := timing_guard.tracer_note()) is not None and not compiled:
+        python = PythonWork(note=unknown_python("a tracer is active", tracer.hint))
     rounds: list[tuple[DeviceCounters, DeviceMemory, PythonWork]] = []
     totals: list[dict[str, int]] = []
 
@@ -79,8 +81,10 @@ def count_call(
             allocated = DeviceMemory(note=_OTHER_THREADS)
         else:
             allocated = attempt(device.memory, lambda note: DeviceMemory(note=note), "memory")
-        # A call that was not counted once would not be counted the next time.
-        if not skipped and python.note is None:
+        if operators.other_threads:
+            python = PythonWork(note=unknown_python("the call works in other threads as well"))
+        # A compiled model runs code objects of the compiler. What was not counted once would not be now.
+        if not compiled and python.note is None:
             python = attempt(count_python, lambda note: PythonWork(note=note), "Python's own work")
         counts = {**fixed, **operators.totals, **python.totals}
         if allocated.allocations is not None:
@@ -172,6 +176,8 @@ def _attempt(take: Callable[[], _T], failed: Callable[[Note], _T], what: str) ->
     restore = seed_all()
     try:
         return take()
+    except CaseTimeoutError:
+        raise
     except Exception as error:  # noqa: BLE001 - a model may raise anything under an observer
         text = (
             f"{what} could not be counted: {type(error).__name__}: {memory.error_text(error).splitlines()[0]}"

@@ -69,7 +69,16 @@ def test_the_work_of_python_is_counted_in_each_repetition(device):
 
 def test_the_work_of_python_is_not_counted_under_a_tracer(device, monkeypatch):
     monkeypatch.setattr(timing_guard, "tracer_note", lambda: Note(code="tracer", text="coverage"))
-    assert set(take(device).counters.totals).isdisjoint(PYTHON)
+    taken = take(device)
+    assert set(taken.counters.totals).isdisjoint(PYTHON)
+    assert [note.code for note in taken.notes] == ["not-counted"]
+
+
+def test_the_work_of_python_is_not_counted_beside_other_threads(device):
+    device.counters = device.counters._replace(other_threads=True)
+    taken = take(device, repetitions=2)
+    assert set(taken.counters.totals).isdisjoint(PYTHON)
+    assert sum("Python's own work" in note.text for note in taken.notes) == 1
 
 
 def test_a_call_of_too_much_python_is_counted_once(device, monkeypatch):

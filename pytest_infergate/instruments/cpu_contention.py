@@ -113,17 +113,21 @@ def contention(before: CpuTimes | None, after: CpuTimes | None, threads: int) ->
 
 
 def undisturbed(
-    before: CpuTimes | None, after: CpuTimes | None, mean: float, waited: float | None
+    before: CpuTimes | None, after: CpuTimes | None, mean: float, calls: int, waited: float | None = None
 ) -> float | None:
     """Return what remains of the mean time of a call without waiting for a core, at least 0.
 
-    `waited` is the mean time for which threads waited during a call. The time that the hypervisor took counts
-    as waiting. ``None`` if anything of this is unknown.
+    `waited` is the time for which threads waited during the calls; by default, between the readings. The time
+    that the hypervisor took counts as waiting. ``None`` if anything of this is unknown.
     """
-    if before is None or after is None or waited is None or after.wall <= before.wall:
+    if before is None or after is None or after.wall <= before.wall:
         return None
+    if waited is None:
+        if before.waited is None or after.waited is None:
+            return None
+        waited = after.waited - before.waited
     stolen = (after.stolen - before.stolen) / (after.wall - before.wall)
-    return max(0.0, mean * (1 - stolen) - waited)
+    return max(0.0, mean * (1 - stolen) - waited / calls)
 
 
 def contention_notes(share: float | None) -> tuple[Note, ...]:

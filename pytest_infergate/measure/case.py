@@ -288,7 +288,9 @@ class _Course:
                 clocks,
                 clocks_after,
                 fmean(samples.calls),
-                None if samples.waited is None else samples.waited / samples.issued,
+                # Without sampling, the waiting of all calls so far is that of the warm-up.
+                samples.issued if samples.reference_work else warmed.calls,
+                samples.waited,
             ),
         )
 

@@ -163,11 +163,13 @@ def test_waiting_is_unknown_without_the_files(tmp_path, monkeypatch):
 )
 def test_what_remains_of_a_call_without_waiting(waited, stolen, left):
     before, after = times(5.0, 100.0, 50.0), times(15.0, 120.0, 60.0)._replace(stolen=stolen)
-    assert cpu_contention.undisturbed(before, after, 0.010, waited) == pytest.approx(left)
+    assert cpu_contention.undisturbed(before, after, 0.010, 5, 5 * waited) == pytest.approx(left)
+    before, after = before._replace(waited=1.0), after._replace(waited=1.0 + 5 * waited)
+    assert cpu_contention.undisturbed(before, after, 0.010, 5) == pytest.approx(left)
 
 
 def test_what_remains_is_unknown_without_readings():
     now = times(1, 1, 1)
-    assert cpu_contention.undisturbed(None, now, 0.010, 0.0) is None
-    assert cpu_contention.undisturbed(now, now, 0.010, 0.0) is None
-    assert cpu_contention.undisturbed(now, times(2, 2, 2), 0.010, None) is None
+    assert cpu_contention.undisturbed(None, now, 0.010, 1, 0.0) is None
+    assert cpu_contention.undisturbed(now, now, 0.010, 1, 0.0) is None
+    assert cpu_contention.undisturbed(now, times(2, 2, 2), 0.010, 1) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 from pytest_infergate.core.domain.measurement import Measurement
@@ -37,12 +38,12 @@ def typical_seconds(measurement: Measurement, slowdown: float | None = None) -> 
     """Return the part of a typical call's time that contention cannot explain; ``None`` if it is unknown.
 
     That is the time without waiting for a processor, or the median without what slowed down the reference
-    workloads, whichever is longer. `slowdown` is the factor of the workload that became slowest; by default
-    it is taken from what these workloads take by design.
+    workloads, whichever is longer. `slowdown` is the factor of the workload that became slowest, infinite if
+    there is none; by default it is taken from what these workloads take by design.
     """
     if measurement.undisturbed is None:
         return None
     if slowdown is None:
-        slowdown = max(measurement.reference_work.values(), default=0.0) / REFERENCE_SECONDS
+        slowdown = max(measurement.reference_work.values(), default=math.inf) / REFERENCE_SECONDS
     factor = FAR_BEYOND * explained(measurement.contention) * max(1.0, slowdown)
     return max(measurement.undisturbed, measurement.call_times.p50.value / factor)

@@ -72,7 +72,7 @@ class _Change(NamedTuple):
     faster: float = 0.0
     """By how much they can explain that it is faster; infinite if that is unknown."""
     slowest: float = 0.0
-    """By how much the reference workload that became slowest did so."""
+    """By how much the reference workload that became slowest did so; infinite without any."""
     contended: bool = False
     """Whether either side was under heavy contention, so that nothing is corrected."""
 
@@ -140,7 +140,7 @@ def _compare(
     verdict = _verdict(difference, strict + coarse + beyond, loose, limit, change)
     if verdict is Verdict.REGRESSED and heavy(candidate.contention):
         # Threads that wait for each other may all wait for a processor: then the share explains too little.
-        alone = typical_seconds(candidate, math.exp(min(change.slowest, 700.0)))
+        alone = typical_seconds(candidate, _ratio(change.slowest) + 1)
         if alone is not None and math.log(max(alone, 1e-12)) - expected.level <= strict + coarse:
             verdict = Verdict.SUSPECTED
     bound = strict if verdict is Verdict.REGRESSED else loose
@@ -212,7 +212,7 @@ def _change(history: Sequence[BaselinePoint], shared: frozenset[str], candidate:
                 - stats.mean([_speed(point.reference_work, frozenset({name})) for point in history])
                 for name in shared
             ),
-            default=0.0,
+            default=math.inf,
         ),
         contended=before or now,
     )

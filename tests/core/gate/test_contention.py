@@ -142,6 +142,8 @@ def test_threads_that_wait_for_each_other_are_not_red():
     ]:
         comparison = compare([point(0.010)], 16, 0.67, undisturbed=alone, reference_work=one_slow(slow))
         assert comparison.verdict is verdict, (alone, slow)
+    unknown = compare([point(0.010)], 16, 0.67, undisturbed=0.0, reference_work={})
+    assert unknown.verdict is Verdict.SUSPECTED
     enough = 0.010 * math.exp(STRICT + LIMIT)
     for alone, verdict in [(enough * 1.001, Verdict.REGRESSED), (enough / 1.001, Verdict.SUSPECTED)]:
         busy = compare([point(0.010)], 16, 0.67, undisturbed=alone, reference_work=one_slow(1000))
@@ -285,6 +287,8 @@ def test_a_budget_of_threads_that_wait_for_each_other_is_not_exceeded():
         for slow, verdict in [(0.001, Verdict.OVER_BUDGET), (0.240, Verdict.INCONCLUSIVE)]:
             busy = measurement(0.016, contention=0.67, undisturbed=0.0, reference_work={"copy": slow})
             assert check(metric, limit, busy).verdict is verdict, (metric, slow)
+    unknown = measurement(0.016, contention=0.67, undisturbed=0.0, reference_work={})
+    assert check("p50_ms", 0.1, unknown).verdict is Verdict.INCONCLUSIVE
     # Nothing explains a factor of a million.
     busy = measurement(0.016, contention=0.67, undisturbed=0.0, reference_work={"copy": 0.240})
     assert check("p50_ms", 1e-6, busy).verdict is Verdict.OVER_BUDGET

@@ -19,7 +19,7 @@ _OWN_NAMES = frozenset(vars(torch.nn.Module()))
 _LEAVES = (str, bytes, int, float, complex, type(None), torch.dtype, torch.device)
 # Objects of these packages hold no models of the user, or hold those of all tests, as pytest's own do.
 _PACKAGES = {"torch", "numpy", "pytest", "_pytest", "pluggy", "pytest_infergate"}
-_FOREIGN = (sys.stdlib_module_names | _PACKAGES) - {"collections", "queue", "types", "_thread"}
+_FOREIGN = (sys.stdlib_module_names | _PACKAGES) - {"collections", "queue", "types"}
 
 
 class Held(NamedTuple):
@@ -112,12 +112,13 @@ def _references(value: object, owned: bool, names: frozenset[str]) -> Iterator[_
 @_references.register(torch.nn.Module)
 def _(value: torch.nn.Module, *_: object) -> Iterator[_Reference]:
     for part in value.modules():
-        kept = [*part.parameters(recurse=False), *part.buffers(recurse=False)]
+        kept: list[Any] = [*part.parameters(recurse=False), *part.buffers(recurse=False)]
         if isinstance(part, torch.jit.ScriptModule):
             kept += _of_script(part._c)  # noqa: SLF001 - the state of TorchScript has no public name
         else:
             found = (*vars(part).items(), *_of_class(type(part)))
             kept += (item for name, item in found if name not in _OWN_NAMES and not _is_code(item))
+            kept += (*part._forward_hooks.values(), *part._forward_pre_hooks.values())  # noqa: SLF001
         yield from (_Reference(item, owned=True) for item in kept)
 
 
@@ -180,7 +181,10 @@ def _(value: Any, owned: bool, names: frozenset[str]) -> Iterator[_Reference]:
     is_class = isinstance(value, type)
     if _of_user(value.__module__ if is_class else value.__name__):
         found = dict(_of_class(value)) if is_class else vars(value)
-        yield from (_Reference(found[name], owned, names) for name in names if name in found)
+        for item in (found[name] for name in names if name in found):
+            # A function of a class may be a class method.
+            bound = is_class and isinstance(item, types.FunctionType)
+            yield _Reference(types.MethodType(item, value) if bound else item, owned, names)
 
 
 def _of_script(inner: Any) -> Iterator[Any]:

@@ -95,6 +95,14 @@ class Local(Shared):
     pass
 
 
+class Registry:
+    models = (("base", MODEL),)
+
+    @classmethod
+    def get(cls, name):
+        return dict(cls.models)[name]
+
+
 def helper(x):
     return MODEL(x)
 
@@ -143,6 +151,7 @@ def found(target):
         decorated(helper),
         torch.no_grad()(helper),
         Slotted(MODEL).predict,
+        lambda x: Registry.get("base")(x) + 1,
         Shared.by_class,
         Shared.by_name,
         Shared().by_self,
@@ -155,6 +164,13 @@ def found(target):
 )
 def test_a_module_that_a_callable_refers_to(target):
     assert found(target) == {MODEL}
+
+
+def test_modules_that_hooks_refer_to():
+    model, before, after = (nn.Linear(2, 2) for _ in range(3))
+    model.register_forward_pre_hook(lambda module, args: before(*args))
+    model.register_forward_hook(lambda module, args, output: after(output))
+    assert found(model) == {model, before, after}
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -8,6 +8,7 @@ the lines of both sides of the merge conflict gives valid JSON.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -90,6 +91,7 @@ def baseline_schema() -> str:
     point["created"]["pattern"] = f"^{_DATE.pattern}"
     point["p50"]["exclusiveMinimum"] = 0
     point["count"]["minimum"] = 1
+    point["contention"]["anyOf"][0]["minimum"] = 0
     point["reference_work"]["additionalProperties"]["exclusiveMinimum"] = 0
     described["$defs"]["Baseline"]["properties"]["schema_version"] |= {
         "minimum": 1,
@@ -184,6 +186,8 @@ def _impossible_values(baseline: Baseline) -> Iterator[tuple[str, str]]:
                     yield f"{where}.{field}", f"must be a finite time greater than 0 seconds, got {value}"
             if point.count < 1:
                 yield f"{where}.count", f"must be at least 1 call, got {point.count}"
+            if point.contention is not None and not 0 <= point.contention < math.inf:
+                yield f"{where}.contention", f"must be a finite share of at least 0, got {point.contention}"
 
 
 def _line(raw: object) -> str:

@@ -142,6 +142,8 @@ UNREADABLE = {
     "NaN": GOOD.replace("0.002", "NaN", 1),
     "a reference time of zero": GOOD.replace('"gemm": 0.001', '"gemm": 0', 1),
     "no calls": GOOD.replace("120", "0", 1),
+    "contention below zero": GOOD.replace('"count": 120', '"count": 120, "contention": -0.1', 1),
+    "contention that is NaN": GOOD.replace('"count": 120', '"count": 120, "contention": NaN', 1),
     "a figure of another file": GOOD.replace('"count": 120', '"count": 120, "peak_memory": 4096', 1),
     "no time": GOOD.replace("2026-01-01T00:00:00Z", "yesterday", 1),
     "no batch": GOOD.replace('"batch_size": 8', '"batch_size": 0', 1),
@@ -181,6 +183,13 @@ def test_windows_line_ends_are_read():
     assert decode(GOOD.replace("\n", "\r\n")) == decode(GOOD)
 
 
+def test_the_contention_of_a_session_is_kept_and_absent_in_earlier_files():
+    text = GOOD.replace('"count": 120', '"count": 120, "contended": true, "contention": 0.5', 1)
+    kept = [point.contention for entry in decode(text).cases for point in entry.sessions]
+    assert kept[:2] == [0.5, None]
+    assert decode(baseline_format.encode_baseline(decode(text))) == decode(text)
+
+
 def test_a_file_without_version_is_of_today():
     assert decode(GOOD.replace('  "schema_version": 2,\n', "")) == decode(GOOD)
 
@@ -202,7 +211,7 @@ def test_the_published_schema_refuses_what_the_reader_refuses():
     validator = jsonschema.Draft202012Validator(json.loads(baseline_format.baseline_schema()))
     assert validator.is_valid(json.loads(GOOD))
     for name in (
-        *("unknown field", "zero time", "no calls", "a reference time of zero"),
+        *("unknown field", "zero time", "no calls", "a reference time of zero", "contention below zero"),
         *("no time", "newer", "version zero"),
     ):
         assert not validator.is_valid(json.loads(UNREADABLE[name])), name

@@ -958,6 +958,28 @@ def test_a_killed_run_takes_its_workers_along_and_the_next_run_clears_up(early, 
     assert len(early.repository.git("worktree", "list").splitlines()) == 1
 
 
+# Counters only
+
+
+def test_counters_without_times_take_one_launch(paired):
+    paired.repository.commit()
+    paired.repository.write("src/mymodel.py", MODEL.replace("spend(SECONDS)", "spend(50 * SECONDS)"))
+    result = paired.run("--infer-counters-only", "--infer-strict", "--infer-json=r.json")
+    assert result.ret == 0, result.stdout.str()
+    result.stdout.fnmatch_lines(["compared with HEAD * by exact counters: 1 launch in total*"])
+    data = json.loads((paired.repository.path / "r.json").read_text())
+    assert (data["against"]["launches"], data["against"]["counters_only"]) == (1, True)
+    assert "latency" not in data["cases"][0]["measurement"]
+    assert "reference_work" not in data["cases"][0]["measurement"]
+
+    paired.repository.write("src/mymodel.py", f"{MODEL}        for _ in range(3000):\n            pass\n")
+    result = paired.run("--infer-counters-only", "--infer-json=r.json")
+    result.assert_outcomes(failed=1)
+    decided = verdicts(paired.repository.path / "r.json")["model"]
+    assert (decided.verdict, decided.failed) == ("regressed", True)
+    assert "Infergate-Accept: test_model[fake]" in result.stdout.str()
+
+
 # Variations of what is tested above, or with fakes
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from statistics import fmean, median
 from typing import Any, NamedTuple
 
@@ -53,6 +54,10 @@ COUNTING_CALLS = 4
 MANY_PAGE_FAULTS = 1000
 
 
+Watched = Callable[[Callable[[], int]], AbstractContextManager[None]]
+"""A context in which calls are limited, made from what returns how many calls have returned."""
+
+
 class Effort(NamedTuple):
     """How long one case may take, and what its budgets need."""
 
@@ -64,6 +69,8 @@ class Effort(NamedTuple):
     """How often the counters are taken; the first counts, the others show which of them vary."""
     energy: bool = False
     """Whether energy is measured, which takes some seconds more."""
+    watched: Watched = lambda _: nullcontext()
+    """Ends a call that never returns."""
 
 
 class Subject(NamedTuple):
@@ -111,7 +118,7 @@ def measure(
     compilation = Compilation()
     work = SameWork(subject.observe, settling=bool(subject.settling))
     call = RepeatedCall(subject.call, subject.arguments)
-    with call.counted_in_errors():
+    with call.counted_in_errors(), effort.watched(lambda: call.passed):
         output, stream, cold_start = first_call(call, device, work)
         invalid = subject.unrepeatable or timing_guard.unfinished_output_note(output)
         invalid = invalid or timing_guard.tracer_note()
@@ -182,14 +189,16 @@ class _Course:
         # with state is counted in the same state in each run.
         exact = self.count(seconds)
         memory.reset_host_peak()
+        invalid = self.unequal_note(seconds)
+        if invalid is not None:
+            return None, (), invalid
         kept = KeptTensors()
         warmed = WarmUp(calls=1, seconds=seconds, steady=False)
         if limit.allows(seconds, "the warm-up"):
             warmed = warm_up(call, device, min(limit.left(), WARM_UP_SHARE * effort.max_seconds))
         warm_up_graphs = graphs.since()
-        invalid = self.unequal_note(seconds)
-        if not self.compilation.counters():  # each graph keeps tensors
-            invalid = invalid or kept.note(warmed.calls)
+        # Each graph of a compiled model keeps tensors.
+        invalid = None if self.compilation.counters() else kept.note(warmed.calls)
         if invalid is not None:
             return None, (), invalid
         sampling = self.sample(warmed, seconds, begun, stream=stream)
@@ -203,8 +212,8 @@ class _Course:
             calls = RepeatedCall(self.subject.call, self.subject.arguments)
             streamed = stream_times(calls, device, effort.min_calls, effort.max_seconds)
         recompiled = timing_guard.recompiled_note(warm_up_graphs, graphs.since())
-        invalid = recompiled or passes.times.invalid or self.unequal_note(seconds)
-        invalid = invalid or kept.note(sampling.samples.issued)
+        invalid = recompiled or passes.times.invalid or kept.note(warmed.calls + sampling.samples.issued)
+        invalid = invalid or self.unequal_note(seconds)
         measurement = Measurement(
             latency=latency,
             throughput=passes.throughput,
@@ -237,7 +246,7 @@ class _Course:
         if repetitions > 1 and not self.limit.allows(calls * seconds, "repeated counts"):
             repetitions, calls = 1, COUNTING_CALLS + self.subject.settling
         if not self.limit.allows(calls * seconds, "counters"):
-            return uncounted_call(self.device, self.subject.weights())
+            return uncounted_call(self.subject.weights())
         return count_case(self.call, self.subject, self.device, self.compilation, repetitions)
 
     def unequal_note(self, seconds: float) -> Note | None:

@@ -112,10 +112,10 @@ def count_call(
     )
 
 
-def uncounted_call(device: Device, weights: Mapping[str, int] | None) -> CountedCall:
+def uncounted_call(weights: Mapping[str, int] | None) -> CountedCall:
     """Return the counters of a call for which there was no time: those of its weights."""
     known = {} if weights is None else {"weight_bytes": sum(weights.values())}
-    counters = Counters(totals=known, weights=dict(weights or {}), architecture=device.architecture())
+    counters = Counters(totals=known, weights=dict(weights or {}), counted=False)
     return CountedCall(counters, DeviceMemory(), ())
 
 

@@ -105,6 +105,7 @@ class Serving:
                     case CountWork():
                         exact = count_case(call, subject, device, compilation)
                         changed = unequal_calls_note(call, work, compilation)
+                        kept = KeptTensors()  # again, because the output of that call is kept
                         self.channel.send(WorkCounted())
                     case KeepOutput():
                         parity.keep(output, command.path)
@@ -121,11 +122,8 @@ class Serving:
             gc.enable()  # frozen objects stay frozen: collections of the next case have less to look through
         measurement = _measurement(blocks, exact, subject, cold_start)
         if exact is not None:
-            changed = (
-                changed
-                or unequal_calls_note(call, work, compilation)
-                or kept.note(blocks.warmed + len(blocks.times))
-            )
+            changed = changed or kept.note(blocks.warmed + len(blocks.times))
+            changed = changed or unequal_calls_note(call, work, compilation)
         if changed is not None:
             self.channel.send(CaseInvalid(changed))
         self.channel.send(SideMeasured(measurement))

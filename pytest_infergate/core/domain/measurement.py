@@ -146,6 +146,8 @@ class Counters(Struct, frozen=True, kw_only=True):
     # Such counters are recorded as varying and are not gated: they would fail without a change of the code.
     varying: dict[str, tuple[int, int]] = msgspec.field(default_factory=dict)
     """Smallest and largest value of totals that repetitions did not agree on; empty without repetitions."""
+    counted: bool = True
+    """False if there was no time to count; the totals are then those of the weights."""
 
 
 class Measurement(Struct, frozen=True, kw_only=True):

@@ -66,13 +66,15 @@ _FIGURE: Mapping[str, Callable[[OperatorWork], int]] = {
 
 
 def counter_record(result: CaseResult, torch: str | None) -> CounterRecord | None:
-    """Return the counters of a valid result under their keys; ``None`` for any other result.
+    """Return the counters of a valid result under their keys; ``None`` for any other, and if none were taken.
 
     `torch` is the version. Every key of the machine is present, even if nothing could be counted under it.
     """
     if result.outcome is not Outcome.MEASURED or result.measurement is None:
         return None
     counters = result.measurement.counters
+    if not counters.counted:
+        return None
     # A plus and what follows name the build; builds of one version run the same operators on the CPU.
     version = None if torch is None else torch.partition("+")[0]
     software = CounterKey(torch=version, architecture=counters.architecture or None)

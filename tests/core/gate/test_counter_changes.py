@@ -903,3 +903,11 @@ def test_a_record_of_another_machine_keeps_its_version():
     old = on_record(replace(tally(flops=16), version=1), tally(EVERYWHERE, flops=16))
     merged = merge_records(old, on_record(tally(EVERYWHERE, flops=64)))
     assert [found.version for found in merged.tallies] == [2, 1]
+
+
+def test_counters_for_which_there_was_no_time_are_neither_recorded_nor_unchanged():
+    before = taken(counted(flops=10, operators=2, weight_bytes=4))
+    assert taken(replace(counted(weight_bytes=4), counted=False)) is None
+    (row,) = compared(before, None)
+    assert row.verdict is Verdict.INCOMPARABLE
+    assert "not counted by this run" in row.note.text

@@ -391,6 +391,7 @@ ASKING = {
     "against_python": "python",
     "require": "fake",
     "save": "yes",
+    "counters_only": "yes",
     "report": "r.html",
     "json": "r.json",
     "markdown": "r.md",
@@ -422,7 +423,7 @@ def test_any_option_switches_measuring_on_and_some_ini_values_do(tmp_path):
         name for name, text in {**ASKING, **PASSIVE}.items() if parsed(tmp_path, ini={name: text}).measuring
     }
     assert measuring == ASKING.keys()
-    flags = {"save", "strict", "energy", "list", "disable"}
+    flags = {"save", "counters_only", "strict", "energy", "list", "disable"}
     alone = {**ASKING, **PASSIVE, **dict.fromkeys(flags, True)}
     del alone["paired_data"], alone["save_contended"]  # of a paired run, and of one that saves
     measuring = {name for name, given in alone.items() if parsed(tmp_path, {name: given}).measuring}

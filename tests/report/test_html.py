@@ -328,6 +328,13 @@ def test_every_figure_of_the_rows_is_on_the_page(sample):
             assert figure in text
 
 
+def test_the_recorded_median_is_below_the_expected_one(sample):
+    corrected = sample.verdict(comparisons=(sample.time(recorded=0.0125),))
+    page = html.render_html(sample.session([(sample.result(), corrected)]))
+    assert "recorded 12.5 ms" in page
+    assert "recorded 12.5 ms" not in html.render_html(sample.session([(sample.result(), sample.verdict())]))
+
+
 def test_the_picture_marks_median_p95_expectation_and_limit(sample):
     page = html.render_html(regressed(sample))
     drawn = re.findall(r'<use href="#(\w+)" x="([\d.]+)%"', page)

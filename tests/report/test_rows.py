@@ -221,6 +221,8 @@ def test_only_a_time_is_compared_and_a_paired_one_comes_first(sample):
     assert time_of((sample.result(), None)) is None
     stored = time_of(judged(sample, comparisons=(sample.time(), sample.memory())))
     assert (stored.paired, stored.was, stored.launches) == (False, "40.0 ms", "-")
+    corrected = time_of(judged(sample, comparisons=(sample.time(recorded=0.03),)))
+    assert corrected.was == "40.0 ms (recorded 30.0 ms)"
     assert time_of(judged(sample, comparisons=(sample.time(), time(sample)))).paired
 
 

@@ -208,6 +208,16 @@ def section(sample, *comparisons, verdict=Verdict.REGRESSED):
     return wording.explain(sample.verdict(verdict, failed=True, comparisons=comparisons)).sections[0]
 
 
+def test_the_recorded_median_is_shown_beside_the_expected_one(sample):
+    slow = sample.time(Verdict.REGRESSED, 4.0, recorded=0.0125, high=None)
+    judged = sample.verdict(Verdict.REGRESSED, failed=True, comparisons=(slow,))
+    assert "expected 40.0 ms (recorded 12.5 ms)" in wording.explain(judged).title
+    lines = dict(section(sample, slow).lines)
+    assert lines["recorded"].startswith("12.5 ms")
+    assert lines["confidence"].startswith("at least x5.0")
+    assert "recorded" not in dict(section(sample, sample.time(Verdict.REGRESSED, 4.0)).lines)
+
+
 def test_a_counter_in_a_line(sample, snapshot):
     rows = [
         ("operators", 100, 104, {}),

@@ -96,8 +96,8 @@ def require_offers(offers: Mapping[str, ModelOffers]) -> None:
         raise ConfigurationError("; ".join(questions))
     reason = "".join(f": {note}" for note in notes[:1])
     raise ConfigurationError(
-        f"the results contain no case with usable times{reason}. Hint: run the tests with --infer-json and "
-        "without --infer-against"
+        f"the results contain no case with usable times{reason}. Hint: run the tests with --infer-json, "
+        "without --infer-against and --infer-counters-only"
     )
 
 

@@ -120,8 +120,8 @@ def changed(*changes):
 
 # What cannot be read
 
-PLACE = ("cases", 0, "measurement", "throughput")
-FIELD = "$.cases[0].measurement.throughput"
+PLACE = ("cases", 0, "measurement", "latency", "mean")
+FIELD = "$.cases[0].measurement.latency.mean"
 
 
 def token(text, *place):
@@ -292,10 +292,10 @@ ABSURD = {
     "negative times": [put(*LATENCY, "p50", {"value": -1.0, "low": -2.0}), put(*LATENCY, "mean", -1.0), *percentiles(*[-1.0] * 101)],
     "negative first call": [put(*MEASUREMENT, "cold_start", -1.0)],
     "first call beyond all": [put(*MEASUREMENT, "cold_start", LARGEST)],
-    "no throughput": [put(*PLACE, 0.0)],
-    "negative zero": [put(*PLACE, -0.0), put(*LATENCY, "p50", {"value": -0.0})],
-    "throughput beyond all": [put(*PLACE, 1e308)],
-    "throughput of next to nothing": [put(*PLACE, SMALLEST)],
+    "no throughput": [put(*MEASUREMENT, "throughput", 0.0)],
+    "negative zero": [put(*MEASUREMENT, "throughput", -0.0), put(*LATENCY, "p50", {"value": -0.0})],
+    "throughput beyond all": [put(*MEASUREMENT, "throughput", 1e308)],
+    "throughput of next to nothing": [put(*MEASUREMENT, "throughput", SMALLEST)],
     "no calls": [put(*LATENCY, "count", 0)],
     "calls below zero": [put(*LATENCY, "count", -(2**63))],
     "descending percentiles": percentiles(*[0.03] * 100, 0.02),

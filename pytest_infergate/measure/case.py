@@ -45,6 +45,8 @@ from pytest_infergate.measure.warmup import warm_up
 # Share of the time limit that the warm-up may take. A model that is not steady by then is measured as it is,
 # and a note says so: most of the limit is for the sampling.
 WARM_UP_SHARE = 0.3
+# Share of the time limit by which the check that calls do the same work may exceed it.
+SHORT_SHARE = 0.05
 # Calls of the passes that synchronise each call. Their medians are shown without bounds.
 MAX_SYNCHRONISED_CALLS = 30
 # Calls that the counters of one repetition take at most.
@@ -195,7 +197,8 @@ class _Course:
         kept = KeptTensors()
         warmed = WarmUp(calls=1, seconds=seconds, steady=False)
         if limit.allows(seconds, "the warm-up"):
-            warmed = warm_up(call, device, min(limit.left(), WARM_UP_SHARE * effort.max_seconds))
+            # A slow model has spent much of the limit by now; most of the rest is for the sampling.
+            warmed = warm_up(call, device, min(limit.left() / 3, WARM_UP_SHARE * effort.max_seconds))
         warm_up_graphs = graphs.since()
         # Each graph of a compiled model keeps tensors.
         invalid = None if self.compilation.counters() else kept.note(warmed.calls)
@@ -251,7 +254,9 @@ class _Course:
 
     def unequal_note(self, seconds: float) -> Note | None:
         """Check that calls do the same work, if there is time for a further one."""
-        if not self.limit.allows(seconds, "the check that calls do the same work"):
+        # A short call may exceed the limit: without the check, no figure can be relied on.
+        short = seconds <= SHORT_SHARE * self.limit.seconds
+        if not short and not self.limit.allows(seconds, "the check that calls do the same work"):
             return None
         return unequal_calls_note(self.call, self.work, self.compilation)
 

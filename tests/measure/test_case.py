@@ -179,7 +179,7 @@ def test_it_ends_where_no_time_is_left(device):
 
 def test_the_cap_is_kept_by_a_slow_model(device):
     run = measure(Subject(spending(device, 1.0)), device, Effort(10))
-    assert run.measurement.warm_up.seconds == 3.0
+    assert run.measurement.warm_up.seconds == 2.0
     assert device.fake_clock.now / 1e9 < 13
 
 

@@ -13,5 +13,9 @@ class StorageError(InfergateError):
     """A baseline, a results file or a report cannot be read or written."""
 
 
+class CaseTimeoutError(InfergateError):
+    """A call of the model did not return within its limit."""
+
+
 class NotMeasuredError(InfergateError, AttributeError):
     """A figure was requested from a result whose run did not measure it."""

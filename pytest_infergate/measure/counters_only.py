@@ -38,7 +38,7 @@ def count_only(
     compilation = Compilation()
     work = SameWork(subject.observe, settling=bool(subject.settling))
     call = RepeatedCall(subject.call, subject.arguments)
-    with call.counted_in_errors():
+    with call.counted_in_errors(), effort.watched(lambda: call.passed):
         output, stream, seconds = first_call(call, device, work)
         invalid = subject.unrepeatable or timing_guard.unfinished_output_note(output)
         if invalid is not None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
-from pytest_infergate.errors import InfergateError, NotMeasuredError
+from pytest_infergate.errors import CaseTimeoutError, InfergateError, NotMeasuredError
 from pytest_infergate.plugin.collection import case_of, is_inference, parameter_of
 
 if TYPE_CHECKING:
@@ -98,8 +98,8 @@ class ItemHooks:
             result = yield
         except InfeasibleError as error:
             infeasible = str(error)
-        except NotMeasuredError:
-            raise  # with its traceback, which shows the line of the test to change
+        except (NotMeasuredError, CaseTimeoutError):
+            raise  # with its traceback, which shows the line to change
         except InfergateError as error:
             wrong = str(error)
         # Outside the handlers, or pytest would show each message twice, as an error during another one.

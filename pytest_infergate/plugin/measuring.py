@@ -15,6 +15,7 @@ from pytest_infergate.paired.selected_case import SelectedCase
 from pytest_infergate.plugin import xdist
 from pytest_infergate.plugin.collection import CollectedItems, Parameter, ends_before_tests, parameters
 from pytest_infergate.plugin.finish import FinishHooks, KnownCases, cases_on_record
+from pytest_infergate.plugin.hanging import HangingCalls
 from pytest_infergate.plugin.items import ItemHooks, SeededFixtures
 from pytest_infergate.plugin.machine import MachineHooks
 from pytest_infergate.plugin.measured_cases import MeasuredCases
@@ -57,9 +58,11 @@ class StoredReference:
         reported: ReportedCases,
         selected: Sequence[SelectedCase],
         machine: MachineHooks,
-        config: pytest.Config,  # noqa: ARG002 - as every reference
+        config: pytest.Config,
     ) -> None:
         self._run = run
+        self._hanging = HangingCalls(config)
+        run.watched = self._hanging.watched
         self._reported = reported
         self._selected = selected
         self._machine = machine
@@ -69,8 +72,8 @@ class StoredReference:
         return self._run.forecast([case.terms.max_time for case in self._selected])
 
     def hooks(self) -> tuple[object, ...]:
-        """Return the hook that measures several workers at once."""
-        return (self,) if self._run.settings.workers and self._selected else ()
+        """Return the hooks that end hanging calls, and that measures several workers at once."""
+        return (self._hanging, self) if self._run.settings.workers and self._selected else (self._hanging,)
 
     def known(self, scope: Sequence[str]) -> KnownCases:
         """Return the cases on record."""

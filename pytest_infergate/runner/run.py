@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -27,7 +28,7 @@ from pytest_infergate.instruments.device import Device, DeviceKind
 from pytest_infergate.instruments.environment import software_environment
 from pytest_infergate.instruments.peak_rates import peaks
 from pytest_infergate.measure import memory
-from pytest_infergate.measure.case import Effort, MeasuredSubject, measure
+from pytest_infergate.measure.case import Effort, MeasuredSubject, Watched, measure
 from pytest_infergate.measure.counters_only import count_only
 from pytest_infergate.measure.invocation import Invocation
 from pytest_infergate.runner.case_result import case_result
@@ -76,6 +77,8 @@ class InferenceRun:
         """By node id, so that a rerun repeats the verdict."""
         self.concurrent_runs: Mapping[str, tuple[ConcurrentRun | Note, ...]] = {}
         """Figures of several concurrent workers, by node id."""
+        self.watched: Callable[[float], Watched] = lambda _: lambda _: nullcontext()
+        """Returns what ends calls that never return, for a case that may take so many seconds."""
         self._spent = 0.0
         self._peaks: dict[tuple[str, int | None], Peaks | None] = {}
 
@@ -167,9 +170,11 @@ class InferenceRun:
             self.measured[last] = before._replace(output=None, samples=())
         device = self.devices.open(case.device)
         begin = time.monotonic()
-        outcome, subject = self._attempt(case, device, self._effort(terms), invocation)
-        peak_rates = self._peak_rates(case, device) if outcome is Outcome.MEASURED else None
-        self._spent += time.monotonic() - begin
+        try:
+            outcome, subject = self._attempt(case, device, self._effort(terms), invocation)
+            peak_rates = self._peak_rates(case, device) if outcome is Outcome.MEASURED else None
+        finally:
+            self._spent += time.monotonic() - begin
         if outcome is Outcome.INFEASIBLE:
             # The model may be part of a cycle. The next case needs its memory.
             gc.collect()
@@ -209,6 +214,7 @@ class InferenceRun:
             # vary.
             repetitions=REPETITIONS if self.settings.save else 1,
             energy=self.settings.energy or "joules_per_item" in terms.budgets,
+            watched=self.watched(terms.max_time),
         )
 
     def _attempt(

@@ -49,6 +49,7 @@ class NoteCode(str, Enum):
     LATENCY_UNREADABLE = "latency-unreadable"
     LEFT_OUT = "left-out"
     LESS_WORK = "less-work"
+    LESS_WORK_OVERALL = "less-work-overall"
     LIMIT_UNMET = "limit-unmet"
     LIMIT_UNREACHABLE = "limit-unreachable"
     MAX_TOTAL = "max-total"
@@ -216,6 +217,9 @@ MEANINGS: Mapping[NoteCode, NoteMeaning] = MappingProxyType(
         NoteCode.LEFT_OUT: NoteMeaning("A case cannot be advised on."),
         NoteCode.LESS_WORK: NoteMeaning(
             "The call does less work than on record.", "Record it with --infer-save."
+        ),
+        NoteCode.LESS_WORK_OVERALL: NoteMeaning(
+            "Operators, allocations or Python's own work rose by a smaller share than FLOPs, bytes or time fell."
         ),
         NoteCode.LIMIT_UNMET: NoteMeaning(
             "No plan meets the latency limit.", "Measure a faster machine, or allow more time."

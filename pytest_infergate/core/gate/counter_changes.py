@@ -8,11 +8,12 @@ allocations also need the same number of threads. Python's own work needs the sa
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
 
+from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.measurement import Counters, OperatorWork
 from pytest_infergate.core.domain.metrics import COUNTERS
 from pytest_infergate.core.domain.notes import NoteCode
@@ -40,6 +41,9 @@ _BY_PYTHON = frozenset(("python_calls", "bytecodes"))
 _UNGATED = frozenset(("views",))
 # Counters that mean something else than in version 1 of their files.
 _REDEFINED = frozenset(("flops", "operators", "bytes_read", "bytes_written", "weight_bytes", PEAK))
+# What a call does, and what it costs besides.
+_WORK = frozenset(("flops", "bytes_read", "bytes_written"))
+_OVERHEAD = frozenset(("operators", "allocations", "python_calls", "bytecodes"))
 _RANK = {name: rank for rank, name in enumerate(COUNTERS)}
 
 
@@ -164,7 +168,7 @@ def compare_counters(
         if allowed is not None and " " not in name:
             gated[name] = allowed
     new = tuple(_with_exceeding(tally, old, gated) for tally in new)
-    rows = list(_compare(old, new, gated))
+    rows = less_work_excuses(list(_compare(old, new, gated)))
     older = {tally.key for tally in old if tally.version < COUNTERS_VERSION}
     unclear = {name for tally in new if tally.key in older for name in tally.counters} & _REDEFINED
     changed = {row.metric for row in rows if row.metric in unclear and row.verdict is not Verdict.EQUIVALENT}
@@ -173,6 +177,26 @@ def compare_counters(
         rows = [row for row in rows if row.metric not in changed]
         rows.append(_incomparable(text, "record them again with --infer-save"))
     return tuple(sorted(rows, key=lambda row: _RANK.get(row.metric, len(_RANK))))
+
+
+def less_work_excuses(rows: Sequence[Comparison], faster: float = 0.0) -> list[Comparison]:
+    """Return rows in which a small increase of overhead is no regression, because work fell by more.
+
+    Overhead is what a call costs besides its work: operators, allocations, and Python's own work. An increase
+    is excused if FLOPs or bytes fell by a larger share, or the time by the share `faster`.
+    """
+    falls = [(-(row.effect or 0.0), COUNTERS[row.metric].text) for row in rows if row.metric in _WORK]
+    share, what = max([*falls, (faster, "the time")])
+    excused = []
+    for row in rows:
+        if row.verdict is Verdict.REGRESSED and row.metric in _OVERHEAD and 0 < (row.effect or 0.0) < share:
+            rise, fall = (units.percent(ratio, signed=False) for ratio in (row.effect, share))
+            text = f"{COUNTERS[row.metric].text} rose by {rise}, while {what} fell by {fall}"
+            note = Note(code=NoteCode.LESS_WORK_OVERALL, text=text)
+            excused.append(msgspec.structs.replace(row, verdict=Verdict.EQUIVALENT, note=note))
+        else:
+            excused.append(row)
+    return excused
 
 
 def _with_exceeding(tally: Tally, before: Iterable[Tally], gated: Mapping[str, float]) -> Tally:

@@ -185,7 +185,10 @@ def judge_paired(
         comparisons = [] if time is None else [time]
         before = counter_changes.counter_record(base, environment.packages.get("torch"))
         if before is not None:
-            comparisons += _compare_counters(before, result, policy, environment, recording=True)
+            rows = _compare_counters(before, result, policy, environment, recording=True)
+            improved = time is not None and time.verdict is Verdict.IMPROVED
+            faster = -time.effect if improved and time is not None and time.effect is not None else 0.0
+            comparisons += counter_changes.less_work_excuses(rows, faster)
         if mismatch is not None:
             comparisons.append(
                 Comparison(metric="outputs", verdict=Verdict.MISMATCH, evidence="parity", note=mismatch)

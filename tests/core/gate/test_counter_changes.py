@@ -911,3 +911,39 @@ def test_counters_for_which_there_was_no_time_are_neither_recorded_nor_unchanged
     (row,) = compared(before, None)
     assert row.verdict is Verdict.INCOMPARABLE
     assert "not counted by this run" in row.note.text
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "verdicts"),
+    [
+        # nanoGPT 8f85b833: the head runs on the last token only
+        (
+            {"flops": 1000, "bytes_written": 100, "operators": 200, "allocations": 100},
+            {"flops": 470, "bytes_written": 81, "operators": 201, "allocations": 102},
+            "improved improved equivalent equivalent",
+        ),
+        ({"flops": 100, "operators": 100}, {"flops": 90, "operators": 110}, "improved regressed"),
+        ({"flops": 100, "operators": 100}, {"flops": 90, "operators": 109}, "improved equivalent"),
+        ({"flops": 100, "operators": 0}, {"flops": 10, "operators": 1}, "improved regressed"),
+        ({"flops": 100, "bytes_read": 100}, {"flops": 10, "bytes_read": 101}, "improved regressed"),
+        ({"flops": 100, "dtype_casts": 100}, {"flops": 10, "dtype_casts": 101}, "improved regressed"),
+        ({"flops": 100, "operators": 100}, {"flops": 100, "operators": 101}, "equivalent regressed"),
+    ],
+)
+def test_a_little_more_overhead_is_excused_by_less_work(before, now, verdicts):
+    rows = {row.metric: row for row in compared(on_record(tally(**before)), on_record(tally(**now)))}
+    assert [rows[name].verdict.value for name in before] == verdicts.split()
+    excused = [
+        row for row in rows.values() if row.verdict is Verdict.EQUIVALENT and row.candidate != row.baseline
+    ]
+    assert [row.note.code for row in excused] == ["less-work-overall"] * len(excused)
+
+
+def test_a_little_more_overhead_is_excused_by_a_shorter_time():
+    rows = compared(on_record(tally(operators=100)), on_record(tally(operators=101)))
+    assert rows[0].verdict is Verdict.REGRESSED
+    (excused,) = counter_changes.less_work_excuses(rows, 0.2)
+    assert excused.verdict is Verdict.EQUIVALENT
+    assert "1.0 %, while the time fell by 20.0 %" in excused.note.text
+    (kept,) = counter_changes.less_work_excuses(rows, 0.01)
+    assert kept.verdict is Verdict.REGRESSED

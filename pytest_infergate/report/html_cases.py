@@ -235,8 +235,8 @@ def _expected(parts: CaseParts) -> float | None:
 def _recorded(parts: CaseParts) -> str:
     """Format the recorded median behind the expected one; empty without a stored baseline."""
     comparisons = () if parts.verdict is None else parts.verdict.comparisons
-    recorded = next((item.recorded for item in comparisons if item.metric == "p50"), None)
-    return "" if recorded is None else f"recorded {units.seconds(recorded)}"
+    recorded = next((wording.recorded_median(item) for item in comparisons if item.metric == "p50"), "")
+    return f"recorded {recorded}" if recorded else ""
 
 
 def _spending(cases: Iterable[tuple[str, CaseResult | None]]) -> Spending | None:

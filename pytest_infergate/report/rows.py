@@ -216,9 +216,9 @@ def _time_change(comparisons: Sequence[Comparison]) -> TimeChange | None:
     if shown.low is not None and shown.high is not None:
         interval = f"{units.percent(shown.low)} to {units.percent(shown.high)}"
     paired = shown.evidence == "paired"
-    recorded = "" if shown.recorded is None else f" (recorded {units.seconds(shown.recorded)})"
+    recorded = wording.recorded_median(shown)
     return TimeChange(
-        was=units.seconds(shown.baseline) + recorded,
+        was=units.seconds(shown.baseline) + (f" (recorded {recorded})" if recorded else ""),
         now=units.seconds(shown.candidate),
         change=units.percent(shown.effect),
         interval=interval,

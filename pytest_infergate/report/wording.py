@@ -196,9 +196,17 @@ def _comparison_summary(row: Comparison) -> str:
         by = "".join(f": {cause}" for cause in causes([row], 1)[:1])
         text = f"{now}, was {was}{by}"
     else:
-        recorded = "" if row.recorded is None else f" (recorded {metric.show(row.recorded)})"
-        text = f"{now}, expected {was}{recorded}: {units.percent(row.effect)}{allowed}"
+        recorded = recorded_median(row)
+        beside = f" (recorded {recorded})" if recorded else ""
+        text = f"{now}, expected {was}{beside}: {units.percent(row.effect)}{allowed}"
     return f"{metric.text} {text}"
+
+
+def recorded_median(row: Comparison) -> str:
+    """Format the median that was recorded; empty if it reads like the expected one."""
+    show = compared_metric(row.metric).show
+    text = "" if row.recorded is None else show(row.recorded)
+    return "" if text == show(row.baseline) else text
 
 
 def _budget_summary(check: BudgetCheck, result: CaseResult | None) -> str:
@@ -284,12 +292,11 @@ def _time_section(
             # holds for the whole run; the bounds of other verdicts hold for a single case.
             if row.verdict is Verdict.REGRESSED:
                 level = f"; the probability of a false alarm anywhere in the run is {_RUN_LEVEL}"
+        recorded = recorded_median(row)
         figures = {
             "measured": f"{metric.show(row.candidate)}{f', median of {calls}' if calls else ''}",
             "expected": f"{metric.show(row.baseline)}{sessions}" if row.baseline is not None else "",
-            "recorded": f"{metric.show(row.recorded)}, before the correction for the speed of the machine"
-            if row.recorded is not None
-            else "",
+            "recorded": f"{recorded}, before the correction for the speed of the machine" if recorded else "",
             "change": change,
             "confidence": f"between {low} and {high}{level}" if bounded else "",
         }

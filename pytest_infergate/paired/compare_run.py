@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import pytest
@@ -19,6 +19,7 @@ from pytest_infergate.core.domain.values import Case
 from pytest_infergate.core.gate import decide, paired_times
 from pytest_infergate.errors import InfergateError
 from pytest_infergate.paired.base_setup import BaseSetup, case_modules, overlay_files
+from pytest_infergate.paired.expected_time import ExpectedTime
 from pytest_infergate.paired.interim_analysis import Progress
 from pytest_infergate.paired.launches import LaunchesResult, LaunchTerms, run_launches
 from pytest_infergate.paired.run_folder import run_folder
@@ -33,13 +34,6 @@ from pytest_infergate.storage.paired_data import PairedCaseData, PairedData, enc
 
 if TYPE_CHECKING:
     from pytest_infergate.runner.run import InferenceRun
-
-# For the forecast only. Most cases are equivalent, which takes 3 to 5 launches.
-TYPICAL_LAUNCHES: Final = 5
-TYPICAL_SECONDS: Final = 2.0
-"""Of one case in one launch."""
-TYPICAL_OVERHEAD: Final = 8.0
-"""Seconds of one launch beyond its cases: two processes and their imports."""
 
 
 class PairedOutcomes(NamedTuple):
@@ -78,12 +72,12 @@ def interruptible() -> Iterator[None]:
             signal.signal(taken, handler)
 
 
-def forecast(cases: int, base_setup: BaseSetup, *, counters_only: bool = False) -> str:
+def forecast(nodeids: Sequence[str], base_setup: BaseSetup, expected: ExpectedTime) -> str:
     """``24 cases against main (merge base 1a2b3c4), about 5 launches, 5 min``."""
-    launches = 1 if counters_only else TYPICAL_LAUNCHES
-    seconds = launches * (cases * TYPICAL_SECONDS + TYPICAL_OVERHEAD)
+    launches, seconds = expected.of(nodeids)
     about = f"about {units.plural(launches, 'launch')}, {units.duration(seconds)}"
-    return f"{units.plural(cases, 'case')} against {wording.described_base(base_setup.against())}, {about}"
+    base = wording.described_base(base_setup.against())
+    return f"{units.plural(len(nodeids), 'case')} against {base}, {about}"
 
 
 def run_paired(
@@ -92,10 +86,13 @@ def run_paired(
     base_setup: BaseSetup,
     cases: Sequence[SelectedCase],
     report: Callable[[Progress], None],
+    *,
+    expected: ExpectedTime,
 ) -> PairedOutcomes:
-    """Make all launches and judge every case; `report` is called after each launch.
+    """Make all launches and judge every case.
 
-    Raises `ConfigurationError` if both sides run the same code, or a side cannot be started.
+    `report` is called after each launch, and `expected` remembers how long all of them took. Raises
+    `ConfigurationError` if both sides run the same code, or a side cannot be started.
     """
     begin = time.monotonic()
     overlaid = overlay_files(cases, config, base_setup)
@@ -114,10 +111,12 @@ def run_paired(
             check=lambda base, candidate: base_setup.check(base, candidate, overlaid),
             report=report,
         )
+    seconds = time.monotonic() - begin
+    expected.remember(found, seconds)
     against = msgspec.structs.replace(
         base_setup.against(),
         launches=found.launches,
-        seconds=time.monotonic() - begin,
+        seconds=seconds,
         accepted=accepted,
         counters_only=run.settings.counters_only,
     )

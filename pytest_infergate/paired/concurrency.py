@@ -40,6 +40,15 @@ if TYPE_CHECKING:
 
 SECONDS: Final = 2.0
 """For which all workers call their model back to back."""
+START_SECONDS: Final = 8.0
+"""Usual time until workers have collected their tests, for the forecast only."""
+CASE_SECONDS: Final = 1.5 * SECONDS
+"""Usual time of one case with its warm-up, for the forecast only."""
+
+
+def expected_seconds(cases: int, numbers: int) -> float:
+    """Return how long it usually takes to measure cases with so many numbers of workers."""
+    return numbers * (START_SECONDS + cases * CASE_SECONDS)
 
 
 def measure_concurrently(

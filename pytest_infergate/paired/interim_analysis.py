@@ -22,7 +22,7 @@ class Progress(Struct, frozen=True, kw_only=True):
     confirming: int
     """Cases that look slower, in launches that confirm or refute it."""
     seconds_left: float
-    """Until every case has had its next interim analysis."""
+    """Until every case is decided, if the next interim analysis that decides most cases decides it."""
 
 
 class InterimAnalysis:
@@ -56,7 +56,7 @@ class InterimAnalysis:
         for trial in undecided:
             trial.stage = self._stage(trial)
         # Before any case stops: all notes name the same time that the run would still need.
-        spent, left = self._clock() - self._begin, self._seconds_left()
+        spent, left = self._clock() - self._begin, self._seconds_left(launches_to_analysis)
         for trial in undecided:
             if trial.stage is not Stage.DONE:
                 trial.stopped = self._time_limit_note(trial, spent, left)
@@ -100,7 +100,7 @@ class InterimAnalysis:
 
     def _time_limit_note(self, trial: Trial, spent: float, left: float) -> Note | None:
         """Why a case stops, if the launches to its next analysis do not fit its time or the run's."""
-        needed = trial.seconds + _seconds_to_next_analysis(trial)
+        needed = trial.seconds + launches_to_analysis(trial) * seconds_per_launch(trial)
         # A launch between two analyses decides nothing: it is all of them or none.
         if trial.launches and needed > trial.spec.max_seconds:
             return Note(
@@ -117,10 +117,11 @@ class InterimAnalysis:
             )
         return None
 
-    def _seconds_left(self) -> float:
+    def _seconds_left(self, launches_left: Callable[[Trial], int]) -> float:
         waiting = [trial for trial in self._trials if trial.waiting]
-        launches = max(map(_launches_to_next_analysis, waiting), default=0)  # cases share launches
-        return sum(map(_seconds_to_next_analysis, waiting)) + launches * self._overhead
+        launches = max(map(launches_left, waiting), default=0)  # cases share launches
+        blocks = sum(launches_left(trial) * seconds_per_launch(trial) for trial in waiting)
+        return blocks + launches * self._overhead
 
     def progress(self, launches: int) -> Progress:
         """How far the run is after so many launches."""
@@ -130,14 +131,23 @@ class InterimAnalysis:
             decided=len(self._trials) - len(waiting),
             cases=len(self._trials),
             confirming=sum(trial.stage is Stage.CONFIRM for trial in waiting),
-            seconds_left=self._seconds_left(),
+            seconds_left=self._seconds_left(launches_to_likely_end),
         )
 
 
-def _launches_to_next_analysis(trial: Trial) -> int:
+def launches_to_analysis(trial: Trial) -> int:
+    """Return the launches that a case needs until its next interim analysis."""
     return paired_times.launches_to_next_analysis(trial.stage, len(trial.screen), len(trial.confirm))
 
 
-def _seconds_to_next_analysis(trial: Trial) -> float:
-    """Seconds of a case until its next analysis, by those of its launches so far."""
-    return _launches_to_next_analysis(trial) * trial.seconds / max(1, trial.launches)
+def launches_to_likely_end(trial: Trial) -> int:
+    """Return the launches until the analysis that decides most cases, or the next one where it has passed."""
+    # The analysis before that decides a case only if there are several others.
+    screened = paired_times.MIN_LAUNCHES_UNPOOLED - len(trial.screen)
+    likely = screened if trial.stage is Stage.SCREEN else 0
+    return max(likely, launches_to_analysis(trial))
+
+
+def seconds_per_launch(trial: Trial) -> float:
+    """Return the seconds of a case in one launch, by those of its launches so far."""
+    return trial.seconds / max(1, trial.launches)

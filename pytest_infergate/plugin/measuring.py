@@ -13,6 +13,7 @@ from pytest_infergate.config.settings import Settings
 from pytest_infergate.instruments.device import DeviceKind
 from pytest_infergate.paired.selected_case import SelectedCase
 from pytest_infergate.plugin import xdist
+from pytest_infergate.plugin.case_durations import CaseDurations
 from pytest_infergate.plugin.collection import CollectedItems, Parameter, ends_before_tests, parameters
 from pytest_infergate.plugin.finish import FinishHooks, KnownCases, cases_on_record
 from pytest_infergate.plugin.hanging import HangingCalls
@@ -39,6 +40,10 @@ class Reference(Protocol):
         config: pytest.Config,
     ) -> None: ...
 
+    @property
+    def expected(self) -> Mapping[str, float]:
+        """Seconds that each case is expected to take, by node id; empty if all are measured at once."""
+
     def forecast(self) -> str:
         """Return how many cases there are, and how long they take."""
 
@@ -63,17 +68,29 @@ class StoredReference:
         self._run = run
         self._hanging = HangingCalls(config)
         run.watched = self._hanging.watched
+        self._durations = CaseDurations(config, run.settings)
+        known = self._durations.known()
+        self.expected: Mapping[str, float] = {
+            case.nodeid: known.get(case.nodeid, run.typical_seconds(case.terms.max_time)) for case in selected
+        }
         self._reported = reported
         self._selected = selected
         self._machine = machine
 
     def forecast(self) -> str:
-        """Return how many cases there are, and how long they usually take."""
-        return self._run.forecast([case.terms.max_time for case in self._selected])
+        """Return how many cases there are, and how long they took last time, or usually take."""
+        seconds = list(self.expected.values())
+        before = 0.0
+        if self._run.settings.workers and seconds:
+            from pytest_infergate.paired.concurrency import expected_seconds
+
+            before = expected_seconds(len(seconds), len(self._run.settings.workers))
+        return self._run.forecast(seconds, before)
 
     def hooks(self) -> tuple[object, ...]:
-        """Return the hooks that end hanging calls, and that measures several workers at once."""
-        return (self._hanging, self) if self._run.settings.workers and self._selected else (self._hanging,)
+        """Return the hooks that end hanging calls, remember durations, and measure workers at once."""
+        workers = (self,) if self._run.settings.workers and self._selected else ()
+        return (self._hanging, self._durations, *workers)
 
     def known(self, scope: Sequence[str]) -> KnownCases:
         """Return the cases on record."""
@@ -138,7 +155,9 @@ class Measuring:
         self._check(0, self._machine())
         reported = ReportedCases()
         known = partial(cases_on_record, self.run, reported)
-        return FinishHooks(self.run, reported, known), xdist.ControllerHooks(reported)
+        # The last one to be registered is the first one to be called.
+        durations = CaseDurations(self._config, self._settings)
+        return durations, FinishHooks(self.run, reported, known), xdist.ControllerHooks(reported)
 
     def collected(self, collected: CollectedItems) -> Sequence[object]:
         """Check what can be checked before the first case is measured, and put the run together."""
@@ -150,7 +169,7 @@ class Measuring:
             self._check(len(collected.inference), machine)
         present = collected.present(run.devices.absence_reason)
         reference = self._reference(run, reported, present, machine, config)
-        progress = CaseProgress(machine.terminal, collected.inference, reference.forecast)
+        progress = CaseProgress(machine.terminal, collected.inference, reference.forecast, reference.expected)
         hooks = [ItemHooks(self.cases), progress]
         if only_shows:
             return hooks

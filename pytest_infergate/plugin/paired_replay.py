@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import pytest
@@ -12,6 +12,7 @@ from pytest_infergate.core.domain.outcome import Outcome
 from pytest_infergate.paired import compare_run
 from pytest_infergate.paired.base_setup import BaseSetup
 from pytest_infergate.paired.compare_run import PairedOutcomes
+from pytest_infergate.paired.expected_time import ExpectedTime
 from pytest_infergate.paired.selected_case import SelectedCase
 from pytest_infergate.plugin.collection import ends_before_tests
 from pytest_infergate.plugin.finish import KnownCases, cases_on_record
@@ -37,13 +38,20 @@ class PairedReference:
         self._selected = selected
         self._machine = machine
         self._base_setup = BaseSetup(run, config)
+        self._expected_time = ExpectedTime(
+            getattr(config, "cache", None), counters_only=run.settings.counters_only
+        )
         self._outcomes: PairedOutcomes | None = None
+
+    @property
+    def expected(self) -> Mapping[str, float]:
+        """Return nothing: all cases are measured at once, before their reports are replayed."""
+        return {}
 
     def forecast(self) -> str:
         """Return how many cases there are, and how long their launches take."""
-        return compare_run.forecast(
-            len(self._selected), self._base_setup, counters_only=self._run.settings.counters_only
-        )
+        nodeids = [case.nodeid for case in self._selected]
+        return compare_run.forecast(nodeids, self._base_setup, self._expected_time)
 
     def hooks(self) -> tuple[object, ...]:
         """Return the hooks that launch and replay."""
@@ -68,7 +76,12 @@ class PairedReference:
             return
         with self._machine.alone():
             self._outcomes = compare_run.run_paired(
-                self._run, session.config, self._base_setup, self._selected, self._machine.terminal.launches
+                self._run,
+                session.config,
+                self._base_setup,
+                self._selected,
+                self._machine.terminal.launches,
+                expected=self._expected_time,
             )
         if self._outcomes.interrupted:
             locations = {item.nodeid: item.location for item in session.items}

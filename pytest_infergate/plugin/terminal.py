@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Generator, Iterable
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import pytest
@@ -69,12 +69,20 @@ class Terminal:
 class CaseProgress:
     """Hooks that show which case is being measured, and how long all of them will take."""
 
-    def __init__(self, terminal: Terminal, cases: Collection[str], forecast: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        terminal: Terminal,
+        cases: Collection[str],
+        forecast: Callable[[], str],
+        expected: Mapping[str, float],
+    ) -> None:
+        """Take the cases to be shown, and the seconds that those which run one by one should take."""
         self._terminal = terminal
         self._cases = cases
         self._forecast = forecast
-        self._done = 0
-        self._seconds = 0.0
+        self._expected = expected
+        self._done: dict[str, float] = {}
+        """Seconds of the cases that have run, by node id."""
 
     def pytest_report_collectionfinish(self) -> list[str]:
         """Say how many cases there are and how long they will take."""
@@ -85,24 +93,35 @@ class CaseProgress:
         """Show progress behind what pytest itself has just shown."""
         if nodeid not in self._cases:
             return
-        words = f"measuring {self._done + 1} of {len(self._cases)}"
-        if self._done:
-            left = self._seconds / self._done * (len(self._cases) - self._done)
+        words = f"measuring {len(self._done) + 1} of {len(self._cases)}"
+        left = seconds_left(self._expected, self._done)
+        if left is not None:
             words += f", about {units.duration(left)} left"
         self._terminal.status(words)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
-        """Count a case and its time, which does not include the wait for the machine."""
+        """Take the time of a case, which does not include the wait for the machine."""
         if item.nodeid not in self._cases:
             return (yield)
         begin = time.monotonic()
         try:
             return (yield)
         finally:
-            self._done += 1
-            self._seconds += time.monotonic() - begin
+            self._done[item.nodeid] = time.monotonic() - begin
             self._terminal.status("")
+
+
+def seconds_left(expected: Mapping[str, float], done: Mapping[str, float]) -> float | None:
+    """Return how long the cases take that are not done yet; ``None`` without any expectation.
+
+    If those that are done took longer than expected, so do the others.
+    """
+    if not expected:
+        return None
+    before = sum(expected.get(nodeid, 0.0) for nodeid in done)
+    factor = sum(done[nodeid] for nodeid in done if nodeid in expected) / before if before else 1.0
+    return factor * sum(seconds for nodeid, seconds in expected.items() if nodeid not in done)
 
 
 class CaseListing:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
 from functools import cached_property
 from types import MappingProxyType
@@ -39,10 +39,9 @@ from pytest_infergate.runtimes.eager import measure_invocation, out_of_memory_no
 from pytest_infergate.storage.baseline_store import Store, load_all
 from pytest_infergate.storage.counter_files import CounterFiles
 
-# Share of the time limit that a case usually takes: most medians are precise before. Used for the forecast
-# only.
-TYPICAL_SHARE = 0.5
-# Of a case without a clock, for the forecast only.
+# Of a case that no run has measured before, for the forecast only. Most medians are precise before the time
+# limit; without a clock there is none to wait for.
+TYPICAL_SECONDS = 3.0
 COUNTED_SECONDS = 1.0
 # How often counters are taken before they are recorded; two could agree by chance.
 REPETITIONS = 3
@@ -130,12 +129,17 @@ class InferenceRun:
             if not self.settings.counters_only:
                 self.store.check_writable()
 
-    def forecast(self, max_times: Sequence[float]) -> str:
-        """Return cases, devices and expected time as text: ``8 cases on cpu, about 40 s``."""
-        if self.settings.counters_only:
-            max_times = [COUNTED_SECONDS / TYPICAL_SHARE] * len(max_times)
-        typical = units.duration(TYPICAL_SHARE * sum(max_times))
-        return f"{units.plural(len(max_times), 'case')} on {', '.join(self.devices.names)}, about {typical}"
+    def typical_seconds(self, max_time: float) -> float:
+        """Return how long a case with a time limit of `max_time` seconds usually takes."""
+        return COUNTED_SECONDS if self.settings.counters_only else min(TYPICAL_SECONDS, max_time)
+
+    def forecast(self, seconds: Collection[float], before: float = 0.0) -> str:
+        """Return cases, devices and expected time as text: ``8 cases on cpu, about 40 s``.
+
+        `seconds` are the expected ones of each case, `before` those until the first of them.
+        """
+        about = units.duration(before + sum(seconds))
+        return f"{units.plural(len(seconds), 'case')} on {', '.join(self.devices.names)}, about {about}"
 
     def out_of_time(self) -> Note | None:
         """Return a note if the time of ``--infer-max-total`` is spent."""

@@ -1248,19 +1248,28 @@ def test_progress_counts_launches_and_cases(world):
     ]
 
 
-def test_seconds_left_are_those_to_the_next_look(world):
+def test_seconds_left_are_those_to_the_analysis_that_decides_most_cases(world):
     world.case(both={"spread": 0.0})
     world.run()
     control = 2 * (3 + MIN_PAIRS) * 0.004
     launch = 2 * (5 + MIN_PAIRS) * 0.010 + control
     left = [one.seconds_left for one in world.progress]
-    assert left == pytest.approx([more * launch for more in (2, 1, 2, 1, 0)], rel=0.01, abs=1e-9)
+    assert left == pytest.approx([more * launch for more in (4, 3, 2, 1, 0)], rel=0.01, abs=1e-9)
 
 
 def test_seconds_left_of_a_case_that_ran_apart_count_its_own_launches(world):
     world.case(both={"spread": 0.0}, base={"exhausted": together("case")})
     world.run()
-    assert world.progress[1].seconds_left == pytest.approx(2 * 2 * (5 + MIN_PAIRS) * 0.010, rel=0.05)
+    assert world.progress[1].seconds_left == pytest.approx(4 * 2 * (5 + MIN_PAIRS) * 0.010, rel=0.05)
+
+
+def test_seconds_left_of_a_case_that_is_still_open_are_those_to_the_next_analysis(world):
+    """Of one in its confirmation, too."""
+    world.case(candidate={"seconds": 0.0105}, both={"spread": 0.0})
+    world.run()
+    left = [one.seconds_left for one in world.progress]
+    assert left[FIRST - 1] > 4 * left[-2] > 0
+    assert left[-1] == 0
 
 
 # Counters only

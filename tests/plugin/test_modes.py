@@ -13,7 +13,14 @@ def pytest_sessionfinish(session):
     print("REGISTERED", *sorted(name.partition("-")[2] for name in names if name.startswith("infergate-")))
 """
 ITEMS = {"ItemHooks", "CaseProgress"}
-MEASURING = ITEMS | {"HangingCalls", "SeededFixtures", "MachineHooks", "MeasuredCases", "FinishHooks"}
+MEASURING = ITEMS | {
+    "CaseDurations",
+    "HangingCalls",
+    "SeededFixtures",
+    "MachineHooks",
+    "MeasuredCases",
+    "FinishHooks",
+}
 
 
 def registered(project, *options):

@@ -15,6 +15,8 @@ from pytest_infergate.git import run_git
 
 LFS_POINTER: Final = b"version https://git-lfs.github.com/spec/"
 """First bytes of the file that git-lfs puts in the place of a large file."""
+_WRITTEN_BY_RUNS: Final = frozenset(("__pycache__", ".infergate", ".pytest_cache"))
+"""Folders that say nothing of the code."""
 _SUBMODULE_MODE: Final = "160000"
 
 
@@ -32,14 +34,13 @@ class Revision(NamedTuple):
 def resolve(name: str, folder: Path) -> Revision:
     """Find the merge base of a revision and HEAD; ``auto`` is the upstream of the current branch.
 
-    Raises `ConfigurationError` outside of a repository, without git, commits or that revision, and in a
-    shallow clone that has no common commit.
+    Raises `ConfigurationError` outside of a repository, without git, commits or that revision, in a shallow
+    clone that has no common commit, and for a revision that descends from HEAD if nothing is changed.
     """
     outside = f"{folder} is not inside a git repository; run there, or leave the option out"
     top = Path(_output(folder, "rev-parse", "--show-toplevel", hint=outside))
-    _output(
-        top, "rev-parse", "--verify", "--quiet", "HEAD", hint="the repository has no commit yet; make one"
-    )
+    empty = "the repository has no commit yet; make one"
+    head = _output(top, "rev-parse", "--verify", "--quiet", "HEAD", hint=empty)
     shallow = _output(top, "rev-parse", "--is-shallow-repository") == "true"
     deepen = (
         "this clone is shallow: fetch the history with `git fetch --unshallow`, "
@@ -56,7 +57,22 @@ def resolve(name: str, folder: Path) -> Revision:
     # git may warn of an ambiguous name before it prints the hash.
     commit = _output(top, *verify, hint=absent).splitlines()[-1]
     unrelated = f"{revision!r} and HEAD have no common commit here; {deepen}"
-    return Revision(name, _output(top, "merge-base", commit, "HEAD", hint=unrelated), top)
+    base = _output(top, "merge-base", commit, "HEAD", hint=unrelated)
+    # HEAD itself may be named: identical code on both sides shows what the machine can tell.
+    if base == head != commit and not _changed_paths(top):
+        raise ConfigurationError(
+            f"--infer-against must name a revision before HEAD or beside it, got {revision!r}, which descends "
+            f"from HEAD: both sides would be HEAD. Hint: check out {revision}, and use "
+            f"--infer-against={head[:12]}"
+        )
+    return Revision(name, base, top)
+
+
+def _changed_paths(top: Path) -> list[str]:
+    """Return the paths that differ from HEAD, untracked ones included, without those that a run writes."""
+    lines = _output(top, "status", "--porcelain", "--untracked-files=all").splitlines()
+    paths = (line[3:].strip('"') for line in lines)
+    return [path for path in paths if _WRITTEN_BY_RUNS.isdisjoint(path.split("/"))]
 
 
 @contextmanager

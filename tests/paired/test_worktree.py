@@ -705,3 +705,20 @@ def test_commits_accept(repository):
         for message in messages:
             repository.git("commit", "--quiet", "--allow-empty", "--message", message)
         assert accepted_trailers(resolve(f"HEAD~{len(messages)}", repository.top)) == expected, name
+
+
+def test_a_revision_that_descends_from_head_would_compare_head_with_itself(repository):
+    repository.commit("first")
+    first = repository.head()
+    repository.commit("second")
+    repository.git("tag", "later")
+    repository.git("checkout", "--quiet", "--detach", first)
+    with pytest.raises(ConfigurationError, match=f"check out later, and use --infer-against={first[:12]}"):
+        resolve("later", repository.top)
+    assert resolve(first, repository.top).commit == first  # identical code on purpose
+    (repository.top / "__pycache__").mkdir()
+    (repository.top / "__pycache__" / "model.pyc").touch()
+    with pytest.raises(ConfigurationError, match="descends from HEAD"):
+        resolve("later", repository.top)
+    (repository.top / "new.py").touch()
+    assert resolve("later", repository.top).commit == first  # the change is compared with HEAD

@@ -13,6 +13,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import torch
@@ -390,35 +391,54 @@ def _autocast(device: str) -> Iterator[Callable[[], ExitStack]]:
         kind.__enter__, kind.__exit__ = enter, leave
 
 
+_MODEL: ContextVar[torch.nn.Module | None] = ContextVar("model", default=None)
+
+
+@contextmanager
+def paths_of(model: torch.nn.Module) -> Iterator[None]:
+    """Name places inside of a model by their paths, also where a method of it is called and not itself."""
+    token = _MODEL.set(model)
+    try:
+        yield
+    finally:
+        _MODEL.reset(token)
+
+
 @contextmanager
 def _paths() -> Iterator[Callable[[], str]]:
     """Track the running module; the yielded callable returns its path, which is empty outside of all modules.
 
     A path is that of ``named_modules``, as in ``encoder.layer.3.attention``. The path of an outermost module
     is the name of its class, which is also the prefix of the paths inside every outermost module but the
-    first.
+    first. The first is that of `paths_of`, if it is given, whether it is called itself or not.
     """
     names: dict[int, str] = {}
     roots: list[torch.nn.Module] = []  # kept alive, because the id of a deleted module may be reused
     stack: list[str] = [""]
     thread = threading.get_ident()
 
+    def name(module: torch.nn.Module) -> None:
+        kind = type(module).__name__
+        prefix = f"{kind}." if roots else ""
+        roots.append(module)
+        for path, part in module.named_modules():
+            names.setdefault(id(part), f"{prefix}{path}" if path else kind)
+
     def enter(module: torch.nn.Module, _: Any) -> None:
         # The hooks are global. A module that runs in another thread would put its path into our stack.
         if threading.get_ident() != thread:
             return
         if id(module) not in names:
-            kind = type(module).__name__
-            prefix = f"{kind}." if roots else ""
-            roots.append(module)
-            for path, part in module.named_modules():
-                names.setdefault(id(part), f"{prefix}{path}" if path else kind)
+            name(module)
         stack.append(names[id(module)])
 
     def leave(_: torch.nn.Module, __: Any, ___: Any) -> None:
         if threading.get_ident() == thread and len(stack) > 1:
             stack.pop()
 
+    model = _MODEL.get()
+    if model is not None:
+        name(model)
     hooks = (
         register_module_forward_pre_hook(enter),
         register_module_forward_hook(leave, always_call=True),

@@ -16,6 +16,7 @@ from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.values import Note
 from pytest_infergate.errors import InfergateError
 from pytest_infergate.instruments import tensors
+from pytest_infergate.instruments.operator_counters import paths_of
 from pytest_infergate.measure.invocation import Invocation
 from pytest_infergate.measure.module_search import held, module_of
 from pytest_infergate.measure.restore import KeptArguments, arguments_kept, module_restored
@@ -82,7 +83,7 @@ def placed(invocation: Invocation, device: str | None, dtype: str | None = None)
             arrived = Invocation(entry, *tensors.to_device(on_host, device))
             return tensors.to_device(arrived.bound()(), "cpu")
 
-        with getattr(torch, grad_mode)():
+        with getattr(torch, grad_mode)(), paths_of(own):
             yield Placed(
                 on_device.bound(),
                 None if torch.device(device).type == "cpu" else from_host,

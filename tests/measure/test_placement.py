@@ -8,6 +8,7 @@ pytestmark = pytest.mark.torch
 if True:  # after the skip
     from torch import nn
 
+    from pytest_infergate.instruments.operator_counters import counters
     from pytest_infergate.measure.invocation import Invocation
     from pytest_infergate.measure.placement import NotAnInstanceError, placed
 
@@ -347,3 +348,17 @@ def test_a_module_whose_own_to_takes_a_device_alone():
     model = Model()
     assert run(model, torch.ones(2), device="meta")[0].device.type == "meta"
     assert model.table.device.type == "cpu"
+
+
+def test_places_in_a_method_have_their_paths_in_the_model():
+    class Encodes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 2)])
+
+        def encode(self, x):
+            return self.layers[1](self.layers[0](x) * 2)
+
+    with placed(Invocation(Encodes().encode, (torch.ones(1, 2),)), "cpu") as ready:
+        places = {row.place for row in counters(ready.call, "cpu").work}
+    assert places == {"layers.0", "layers.1", ""}

@@ -107,14 +107,21 @@ def _fit_budgets(columns: Sequence[Column[Row]], shown: Sequence[Row], width: in
 
 
 def flagged(shown: Iterable[Row], width: int = WIDTH) -> str:
-    """List the cases that need attention although they do not fail the run."""
-    names = [
-        f"{shorten(row.nodeid, width - len(_INDENT))}{row.place}\n{_INDENT * 2}{row.message.title}"
-        for row in shown
-        # Cases that fail have a message of their own in the failures of pytest.
-        if row.verdict in _FLAGGED and not row.failed
-    ]
-    return _counted_list("needs attention, but does not fail the run", names)
+    """List the cases that need attention although they do not fail the run, and those that improved."""
+    # Cases that fail have a message of their own in the failures of pytest.
+    passed = [row for row in shown if not row.failed]
+    lists = {
+        "needs attention, but does not fail the run": [row for row in passed if row.verdict in _FLAGGED],
+        "improved": [row for row in passed if row.verdict is Verdict.IMPROVED],
+    }
+    names = {
+        title: [
+            f"{shorten(row.nodeid, width - len(_INDENT))}{row.place}\n{_INDENT * 2}{row.message.title}"
+            for row in listed
+        ]
+        for title, listed in lists.items()
+    }
+    return "\n\n".join(filter(None, (_counted_list(title, listed) for title, listed in names.items())))
 
 
 def changes(gate: GateResult, width: int = WIDTH) -> str:

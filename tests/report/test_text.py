@@ -154,7 +154,7 @@ def test_what_does_not_fail_and_deserves_a_look_is_named(sample):
     printed = text.flagged(rows.rows(sample.session([suspect, sample.pair(failed=True)])))
     assert printed.count("test_embedder[cpu]") == 1
     printed = text.flagged(rows.rows(every_paired_kind(sample)))
-    assert re.findall(r"test_(\w+)\[cpu\]$", printed, re.MULTILINE) == ["taken", "moved"]
+    assert re.findall(r"test_(\w+)\[cpu\]$", printed, re.MULTILINE) == ["taken", "moved", "faster"]
 
 
 def test_a_case_that_was_not_compared_has_no_times_under_was_and_now(sample):

@@ -59,7 +59,8 @@ def hints(
         return
     regressed = [row for row in comparisons if row.verdict is Verdict.REGRESSED]
     exceeded = [check for check in checks if check.verdict is Verdict.OVER_BUDGET and not not_decided(check)]
-    if regressed and (verdict.against_base or any(row.evidence == "paired" for row in verdict.comparisons)):
+    changed = regressed or [row for row in comparisons if row.verdict is Verdict.MISMATCH]
+    if changed and (verdict.against_base or any(row.evidence == "paired" for row in verdict.comparisons)):
         # The pattern of a trailer ends at the first space; "?" matches any character.
         pattern = plain(verdict.nodeid.rpartition("::")[2]).replace(" ", "?")
         trailer = f"Infergate-Accept: {pattern} REASON"

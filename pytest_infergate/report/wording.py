@@ -354,7 +354,10 @@ def causes(rows: Iterable[Comparison], shown: int = CAUSES_SHOWN) -> tuple[str, 
                 kind, text = "calls", f"{cause.change:+,}"
             elif show is units.flops:
                 kind = "flops"
-            moved.setdefault((cause.operator, cause.place), {}).setdefault(kind, text)
+            figures = moved.setdefault((cause.operator, cause.place), {})
+            figures.setdefault(kind, text)
+            if cause.calls:  # the operators as a whole may not have changed
+                figures.setdefault("calls", f"{cause.calls:+,}")
     lines = []
     for (operator, place), figures in moved.items():
         calls = f"{figures['calls']} " if "calls" in figures else ""

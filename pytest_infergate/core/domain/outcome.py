@@ -113,6 +113,8 @@ class Cause(Struct, frozen=True, kw_only=True):
     """Change in the unit of the counter, summed over all places of the row."""
     share: float
     """Share of all changes in the same direction, 0 to 1."""
+    calls: int = 0
+    """Change of the number of calls; 0 if it is not known."""
 
 
 class Comparison(Struct, frozen=True, kw_only=True):

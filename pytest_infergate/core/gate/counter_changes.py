@@ -335,6 +335,7 @@ def _compare_counter(name: str, old: int, new: int, allowed: float, work: _Work)
 def _causes(name: str, change: int, work: _Work) -> tuple[Cause, ...]:
     """Return the operators and places that changed a counter as it changed, the largest share first."""
     changes: dict[tuple[str, str], int] = defaultdict(int)
+    calls: dict[tuple[str, str], int] = defaultdict(int)
     if name == "weight_bytes":
         for sign, counters in zip((-1, 1), work.weights, strict=True):
             for part, size in counters.items():
@@ -345,6 +346,7 @@ def _causes(name: str, change: int, work: _Work) -> tuple[Cause, ...]:
             for row in rows:
                 for place in expand_places(row.place):
                     changes[row.operator, place] += sign * _FIGURE[name](row)
+                    calls[row.operator, place] += sign * row.calls
     # Changes in the other direction are no causes: they hide a part of the change.
     changed = collapse_places(
         OperatorWork(operator=operator, place=place, calls=each)
@@ -352,8 +354,17 @@ def _causes(name: str, change: int, work: _Work) -> tuple[Cause, ...]:
         if each * change > 0
     )
     amounts = [row.calls * count_places(row.place) for row in changed]
-    causes = [
-        Cause(operator=row.operator, place=row.place, change=amount, share=amount / sum(amounts))
-        for row, amount in zip(changed, amounts, strict=True)
-    ]
+    causes = []
+    for row, amount in zip(changed, amounts, strict=True):
+        places = expand_places(row.place)  # very many places stay together
+        each = sum(calls[row.operator, place] for place in places)
+        causes.append(
+            Cause(
+                operator=row.operator,
+                place=row.place,
+                change=amount,
+                share=amount / sum(amounts),
+                calls=each * count_places(row.place) // max(1, len(places)),
+            )
+        )
     return tuple(sorted(causes, key=lambda cause: -cause.share)[:MAX_CAUSES])

@@ -71,7 +71,9 @@ def run_git(folder: Path, *arguments: str, **variables: str) -> GitResult:
     if done.returncode == 0:
         return GitResult(output, None)
     lines = os.fsdecode(done.stderr).strip().splitlines()
-    return GitResult(output, without_credentials(lines[-1]) if lines else "")
+    # What went wrong is in a line of git's own; hints and the words of filters may follow it.
+    own = [line for line in lines if line.startswith(("fatal:", "error:"))]
+    return GitResult(output, without_credentials((own or lines)[-1]) if lines else "")
 
 
 def without_credentials(text: str) -> str:

@@ -84,7 +84,7 @@ def worktree(revision: Revision, holder: Path) -> Iterator[Path]:
     """
     # Paths of equal length on both sides give their processes equal heaps, as far as that is possible.
     folder = holder / "base".ljust(min(100, len(str(revision.top)) - len(str(holder)) - 1), "-")
-    hint = f"the worktree of {revision.name!r} could not be made; look at `git worktree list`"
+    hint = f"{revision.name!r} could not be checked out into a worktree"
     # The user's hooks belong to the user's checkouts.
     add = ("-c", f"core.hooksPath={os.devnull}", "worktree", "add", "--detach", "--quiet")
     try:

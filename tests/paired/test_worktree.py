@@ -399,7 +399,7 @@ def test_a_worktree_that_cannot_be_made(repository, holder):
     commit, blob = repository.head(), repository.git("rev-parse", "HEAD:a")
     (repository.top / ".git" / "objects" / blob[:2] / blob[2:]).unlink()
     with (
-        pytest.raises(ConfigurationError, match="the worktree of 'mine' could not be made; look at"),
+        pytest.raises(ConfigurationError, match="'mine' could not be checked out into a worktree"),
         worktree(Revision("mine", commit, repository.top), holder),
     ):
         pass

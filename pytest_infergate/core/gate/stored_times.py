@@ -126,7 +126,11 @@ def _compare(
     """Compare with a history of sessions whose speed the `shared` reference workloads correct."""
     contended = (candidate.contention or 0.0) > CONTENDED or any(point.contended for point in history)
     change = _change(history, shared, candidate)
-    expected = _expectation(history, frozenset() if change.contended else shared, contended=contended)
+    expected = _expectation(history, shared, contended=contended)
+    if change.contended:
+        # Nothing is corrected then; but contention must not make an unsteady history look steadier.
+        uncorrected = _expectation(history, frozenset(), contended=contended)
+        expected = max(expected, uncorrected, key=lambda each: each.reach(FALSE_ALARMS))
     # Differences of logarithms are symmetric: twice as slow and twice as fast are equally far away.
     difference = math.log(candidate.call_times.p50.value) - change.correction - expected.level
 

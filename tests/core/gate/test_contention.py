@@ -16,7 +16,7 @@ from core_values import (
     point,
     result,
 )
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pytest_infergate.core.domain.outcome import Budget, Policy, Verdict
@@ -200,6 +200,7 @@ def sessions(rows):
     ]  # fmt: skip
 
 
+@example([(0.03125, None, 0.5), (0.00390625, None, 5.0)], 1.0, (0.0, 0.5), 1.0, 1)
 @given(histories, times, pairs, factors, st.integers(1, 300))
 def test_more_contention_never_turns_a_case_red(rows, now, pair, factor, cases):
     verdicts = [

@@ -28,7 +28,7 @@ class GitResult(NamedTuple):
     output: str
     """Standard output, without newlines at its ends."""
     failure: str | None
-    """``None`` if the command succeeded, otherwise the last line of its errors, without credentials."""
+    """``None`` if the command succeeded, otherwise the last line of its own errors, without credentials."""
 
     @property
     def succeeded(self) -> bool:
@@ -71,8 +71,9 @@ def run_git(folder: Path, *arguments: str, **variables: str) -> GitResult:
     if done.returncode == 0:
         return GitResult(output, None)
     lines = os.fsdecode(done.stderr).strip().splitlines()
-    # What went wrong is in a line of git's own; hints and the words of filters may follow it.
-    own = [line for line in lines if line.startswith(("fatal:", "error:"))]
+    # What went wrong is in a line of git's own, which the words of filters may follow. The command that makes
+    # git trust a repository comes last, and is what a user needs.
+    own = [line for line in lines if line.startswith(("fatal:", "error:")) or "safe.directory" in line]
     return GitResult(output, without_credentials((own or lines)[-1]) if lines else "")
 
 

@@ -96,3 +96,16 @@ def test_a_failure_has_no_credentials(repository):
     found = run_git(repository, "fetch", "https://user:secret@127.0.0.1:9/a.git")
     assert not found.succeeded
     assert "secret" not in found.failure
+
+
+def test_the_reason_is_a_line_of_git_and_not_of_a_filter(tmp_path):
+    git = lambda *arguments: run_git(tmp_path, *arguments)  # noqa: E731
+    git("init", "--quiet")
+    git("config", "filter.fetch.smudge", "sh -c 'echo no network >&2; exit 1'")
+    git("config", "filter.fetch.required", "true")
+    (tmp_path / ".gitattributes").write_text("*.bin filter=fetch\n")
+    (tmp_path / "a.bin").write_text("1")
+    git("add", "--all")
+    (tmp_path / "a.bin").unlink()
+    done = git("checkout", "--", "a.bin")
+    assert done.failure == "fatal: a.bin: smudge filter fetch failed"

@@ -102,6 +102,7 @@ def test_the_reason_is_a_line_of_git_and_not_of_a_filter(tmp_path):
     git = lambda *arguments: run_git(tmp_path, *arguments)  # noqa: E731
     git("init", "--quiet")
     git("config", "filter.fetch.smudge", "sh -c 'echo no network >&2; exit 1'")
+    git("config", "filter.fetch.clean", "cat")
     git("config", "filter.fetch.required", "true")
     (tmp_path / ".gitattributes").write_text("*.bin filter=fetch\n")
     (tmp_path / "a.bin").write_text("1")

@@ -61,8 +61,8 @@ def resolve(name: str, folder: Path) -> Revision:
     # HEAD itself may be named: identical code on both sides shows what the machine can tell.
     if base == head != commit and not _changed_paths(top):
         raise ConfigurationError(
-            f"--infer-against must name a revision before HEAD or beside it, got {revision!r}, which descends "
-            f"from HEAD: both sides would be HEAD. Hint: check out {revision}, and use "
+            f"--infer-against must name a revision before HEAD or beside it, got {revision!r}, which "
+            f"descends from HEAD: both sides would be HEAD. Hint: check out {revision}, and use "
             f"--infer-against={head[:12]}"
         )
     return Revision(name, base, top)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -42,6 +44,20 @@ def parameters(
     return tuple(Parameter(one, terms) for one in axes(marker, settings, devices))
 
 
+def import_hint(module: str, root: Path) -> list[tuple[str, str]]:
+    """Return a section for a report if a module that was not found is in the project."""
+    for folder in (root, root / "src"):
+        if (folder / module).is_dir() or (folder / f"{module}.py").is_file():
+            place = folder.relative_to(root).as_posix()
+            python = "" if place == "src" else ", or run python -m pytest"
+            hint = (
+                f"{module} is in the project, but Python does not look there. Hint: install the project "
+                f"with pip install -e ., or add pythonpath = {place} to the settings of pytest{python}"
+            )
+            return [("infergate", hint)]
+    return []
+
+
 class CollectedItems:
     """The items of this process, by the hooks that collect them."""
 
@@ -54,6 +70,18 @@ class CollectedItems:
         self._selected: list[pytest.Item] = []
         self.inference: dict[str, pytest.Item] = {}
         """Inference tests that are left after selection, by node id."""
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_make_collect_report(
+        self, collector: pytest.Collector
+    ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+        """Say how to import a module of the project that a file with inference tests does not find."""
+        report = yield
+        if report.failed and isinstance(collector, pytest.Module):
+            found = re.search(r"ModuleNotFoundError: No module named '(\w+)", report.longreprtext)
+            if found and b"inference" in collector.path.read_bytes():
+                report.sections += import_hint(found[1], collector.config.rootpath)
+        return report
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:

@@ -244,7 +244,10 @@ def _comparison_sections(
             lines = [(compared_metric(other.metric).text, _counter_change(other)) for other in alike]
             lines += [("caused by", text) for text in causes(alike)]
             fell = [other for other in exact if other.verdict is Verdict.IMPROVED is not row.verdict]
-            lines += [("less than before", f"{compared_metric(o.metric).text} {_counter_change(o)}") for o in fell]
+            lines += [
+                ("less than before", f"{compared_metric(other.metric).text} {_counter_change(other)}")
+                for other in fell
+            ]
             yield MetricSection(
                 text="exact counters (no measurement noise)", verdict=row.verdict.value, lines=tuple(lines)
             )

@@ -204,7 +204,7 @@ MEANINGS: Mapping[NoteCode, NoteMeaning] = MappingProxyType(
             "Record a baseline on this machine with --infer-save.",
         ),
         NoteCode.INPUTS_CHANGED: NoteMeaning(
-            "The call changes its arguments. They are restored before each call, outside of the measured time.",
+            "The call changes its arguments. They are restored before each call, untimed.",
             "Copy the arguments inside the model.",
         ),
         NoteCode.INSTANCE_MEMORY: NoteMeaning("The instance has less memory than the deployment takes."),
@@ -219,7 +219,7 @@ MEANINGS: Mapping[NoteCode, NoteMeaning] = MappingProxyType(
             "The call does less work than on record.", "Record it with --infer-save."
         ),
         NoteCode.LESS_WORK_OVERALL: NoteMeaning(
-            "Operators, allocations or Python's own work rose by a smaller share than FLOPs, bytes or time fell."
+            "Operators, allocations or Python's own work rose by a smaller share than the work or time fell."
         ),
         NoteCode.LIMIT_UNMET: NoteMeaning(
             "No plan meets the latency limit.", "Measure a faster machine, or allow more time."

@@ -15,6 +15,8 @@ _STAT = Path("/proc/stat")
 _TASKS = Path("/proc/self/task")
 # A child that ends between two readings would be counted twice, or not at all: then they are repeated.
 _ATTEMPTS = 3
+# Cores that child processes must occupy before the case's waiting for a core counts as contention.
+BUSY_CHILDREN = 0.1
 
 
 def cpu_times() -> CpuTimes | None:
@@ -38,6 +40,7 @@ def cpu_times() -> CpuTimes | None:
         cores=sum(line[:3] == "cpu" and line[3:4].isdigit() for line in text.splitlines()),
         stolen=int(text.split(maxsplit=9)[8]) / ticks,
         waited=waited_seconds(),
+        children=sum(own[2:4]) + living / ticks,
     )
 
 
@@ -109,7 +112,13 @@ def contention(before: CpuTimes | None, after: CpuTimes | None, threads: int) ->
     # Others may use the cores that the case leaves idle without slowing it down.
     spare = max(0, after.cores - threads)
     cores = max(0.0, others / (after.wall - before.wall) - spare)
-    return cores / min(threads, after.cores)
+    share = cores / min(threads, after.cores)
+    if after.children - before.children > BUSY_CHILDREN * (after.wall - before.wall):
+        # Child processes may work for the case or beside it. What the case waits for tells.
+        waited = (after.waited or 0.0) - (before.waited or 0.0)
+        waiting = waited / (after.wall - before.wall) / min(threads, after.cores)
+        share = max(share, min(waiting, 1.0))
+    return share
 
 
 def undisturbed(

@@ -43,6 +43,18 @@ class DeviceWork(NamedTuple):
     """How often the host waited for the device within the call."""
 
 
+class UsedMemory(NamedTuple):
+    """Memory of a tensor that was there before the call that uses it."""
+
+    device: str
+    start: int
+    """Address of its first byte."""
+    size: int
+    """Bytes."""
+    owner: object = None
+    """What keeps it, so that no other tensor gets its address."""
+
+
 class DeviceCounters(NamedTuple):
     """Exact counters of one call, summed over its operators."""
 
@@ -54,6 +66,8 @@ class DeviceCounters(NamedTuple):
     """What the counters leave out."""
     other_threads: bool = False
     """Whether other threads worked too, so that what is observed of one thread is not the whole."""
+    used: tuple[UsedMemory, ...] = ()
+    """Memory that the operators read or overwrite and that none of them made."""
 
 
 class DeviceState(NamedTuple):
@@ -120,6 +134,8 @@ class CpuTimes(NamedTuple):
     """The part of `machine` that the hypervisor took."""
     waited: float | None = None
     """Time for which the threads of this process waited for a core; ``None`` if it is unknown."""
+    children: float = 0.0
+    """The part of `own` that is not of this process itself."""
 
 
 @runtime_checkable

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from statistics import fmean, median
 from typing import Any, NamedTuple
@@ -13,7 +13,8 @@ from pytest_infergate.core.domain.measurement import Latency, Measurement, Memor
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.values import Note
 from pytest_infergate.instruments import cpu_contention, tensors
-from pytest_infergate.instruments.device import CpuTimes, Device
+from pytest_infergate.instruments.device import CpuTimes, Device, UsedMemory
+from pytest_infergate.instruments.python_work import count_python
 from pytest_infergate.instruments.sampler import Samples, quiet_collector, sample
 from pytest_infergate.instruments.timed_calls import Arguments, RepeatedCall, time_calls
 from pytest_infergate.measure import memory, timing_guard
@@ -37,7 +38,8 @@ from pytest_infergate.measure.passes import (
     latency_of,
     stream_times,
 )
-from pytest_infergate.measure.same_work import Observe, SameWork
+from pytest_infergate.measure.same_work import Observe, SameWork, first_call_notes, unequal_python
+from pytest_infergate.measure.seed import seed_all
 from pytest_infergate.measure.time_limit import TimeLimit
 from pytest_infergate.measure.torch_compile import Compilation
 from pytest_infergate.measure.warmup import warm_up
@@ -51,6 +53,8 @@ SHORT_SHARE = 0.05
 MAX_SYNCHRONISED_CALLS = 30
 # Calls that the counters of one repetition take at most.
 COUNTING_CALLS = 4
+# Python's work is counted again after the timing up to this many bytecodes, which take a tenth of a second.
+MAX_RECOUNTED_BYTECODES = 200_000
 # Page faults per call from which on they take a large part of the time. Activations that are mapped again in
 # some process launches and not in others made launches of identical code differ by 35 to 58 %.
 MANY_PAGE_FAULTS = 1000
@@ -71,6 +75,8 @@ class Effort(NamedTuple):
     """How often the counters are taken; the first counts, the others show which of them vary."""
     energy: bool = False
     """Whether energy is measured, which takes some seconds more."""
+    first: bool = True
+    """Whether the case is the first of its process, whose libraries are not initialised yet."""
     watched: Watched = lambda _: nullcontext()
     """Ends a call that never returns."""
 
@@ -85,6 +91,8 @@ class Subject(NamedTuple):
     weights: Callable[[], Mapping[str, int] | None] = lambda: None
     """Returns the bytes of the weights by dtype; ``None`` if they are unknown. To be called after the first
     call, which may load them."""
+    unfound: Callable[[Sequence[UsedMemory]], int] = lambda _: 0
+    """Returns how many bytes of used memory are neither weights nor arguments."""
     threads: int | None = None
     settling: int = 0
     """Calls after the first until each call does the same work."""
@@ -216,7 +224,7 @@ class _Course:
             streamed = stream_times(calls, device, effort.min_calls, effort.max_seconds)
         recompiled = timing_guard.recompiled_note(warm_up_graphs, graphs.since())
         invalid = recompiled or passes.times.invalid or kept.note(warmed.calls + sampling.samples.issued)
-        invalid = invalid or self.unequal_note(seconds)
+        invalid = invalid or self.unequal_note(seconds) or self.unequal_python_note(exact, seconds)
         measurement = Measurement(
             latency=latency,
             throughput=passes.throughput,
@@ -236,6 +244,7 @@ class _Course:
             energy=passes.energy.energy,
             notes=(
                 *exact.notes,
+                *first_call_notes(cold_start, latency.p50.value, first=effort.first),
                 *_notes(warmed, sampling, passes),
                 *filter(None, (limit.note(latency.mean),)),
             ),
@@ -265,6 +274,21 @@ class _Course:
         passes = 1 + 2 * (self.device.asynchronous + (self.subject.from_host is not None)) + stream
         calls = passes + 1 + COUNTING_CALLS * (self.effort.repetitions > 1)
         return calls * seconds + passes * min(PASS_SECONDS, PASS_SHARE * self.effort.max_seconds)
+
+    def unequal_python_note(self, exact: CountedCall, seconds: float) -> Note | None:
+        """Count Python's own work once more, if that takes little; return a note if it changed."""
+        before = exact.counters.totals.get("bytecodes")
+        long = seconds > SHORT_SHARE * self.limit.seconds
+        if before is None or before > MAX_RECOUNTED_BYTECODES or long:
+            return None
+        self.call.prepare()
+        restore = seed_all()
+        try:
+            work = count_python(self.call, limit=4 * MAX_RECOUNTED_BYTECODES)
+        finally:
+            restore()
+        now = (work.totals or work.at_least).get("bytecodes")
+        return None if now is None else unequal_python(before, now, self.call.passed)
 
     def sample(self, warmed: WarmUp, seconds: float, begun: CpuTimes | None, *, stream: bool) -> _Sampling:
         """Sample the call between two readings of page faults and processor time.
@@ -359,6 +383,7 @@ def count_case(
         device,
         compiled=compilation.counters(),
         weights=subject.weights(),
+        unfound=subject.unfound,
         repetitions=repetitions,
     )
     graph_breaks = compilation.note()

@@ -34,13 +34,17 @@ def gradient_use_refused(*, disabled: bool) -> Iterator[None]:
         yield
         return
     used: list[str] = []
+    switch = torch.set_grad_enabled.__init__
     preprocess = torch.autograd.functional._grad_preprocess  # noqa: SLF001 - all of its functions call it
 
     def watched(function: Callable[..., Any], name: str) -> Callable[..., Any]:
         def watch(*args: Any, **kwargs: Any) -> Any:
             # torch enables gradients itself, for instance inside of torch.func.grad.
             caller = sys._getframe(1).f_globals.get("__name__", "")  # noqa: SLF001 - as logging does
-            if function is preprocess or caller.partition(".")[0] != "torch":
+            by_model = function is preprocess or caller.partition(".")[0] != "torch"
+            # A model may leave inference mode by itself, and set_grad_enabled(False) asks for nothing.
+            asks = function is not switch or args[1:] == (True,) or kwargs.get("mode", False)
+            if by_model and asks and torch.is_inference_mode_enabled():
                 used.append(name)
             return function(*args, **kwargs)
 
@@ -48,6 +52,7 @@ def gradient_use_refused(*, disabled: bool) -> Iterator[None]:
 
     places = (
         (torch.enable_grad, "__enter__", "torch.enable_grad"),
+        (torch.set_grad_enabled, "__init__", "torch.set_grad_enabled"),
         (torch.autograd.functional, "_grad_preprocess", "torch.autograd.functional"),
         (torch.autograd.forward_ad.dual_level, "__enter__", "torch.autograd.forward_ad"),
     )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
+from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.values import Note
 from pytest_infergate.instruments.timed_calls import RepeatedCall
@@ -14,18 +15,66 @@ from pytest_infergate.measure.seed import generator_states
 # later ones are small beside the products of a model, but may take as many operators as all the rest.
 ALLOWED_CHANGE = 1.1
 LEAST_OPERATORS_AFTER_FIRST = 0.5
+BYTECODES_ALLOWED = 1000
+# A first call that initialises kernels took up to 50 times as long as later ones, and a few milliseconds; in
+# a new process, the libraries take some ten milliseconds more.
+LONG_FIRST_FACTOR = 100
+LONG_FIRST_CALL = 0.005
+LONG_FIRST_OF_PROCESS = 0.1
+# Sizes of more operators take seconds and gigabytes to observe.
+MAX_SIZED_OPERATORS = 20_000
 
 
 class ObservedWork(NamedTuple):
     """What one call dispatched to torch from its own thread, composite operators and their parts alike."""
 
     operators: int
-    flops: int
-    """Of products, convolutions, sums and elementwise products, as torch's profiler counts them."""
+    products: int
+    """Products of matrices, convolutions, attention and recurrent layers among them."""
+    flops: int | None
+    """As torch's profiler counts them; ``None`` if sizes were not observed."""
 
 
-Observe = Callable[[Callable[[], Any]], "tuple[Any, ObservedWork | None]"]
-"""Calls once; returns the result and its work, or ``None`` if that cannot be observed."""
+class Observe(Protocol):
+    """Calls once; returns the result and its work, or ``None`` if that cannot be observed."""
+
+    def __call__(self, call: Callable[[], Any], *, sizes: bool) -> tuple[Any, ObservedWork | None]:
+        """Call; FLOPs are observed with `sizes` only."""
+
+
+def unequal_python(before: int, now: int, call: int) -> Note | None:
+    """Return a note if the bytecodes of an early call and of a later one differ."""
+    allowed = max(BYTECODES_ALLOWED, (ALLOWED_CHANGE - 1) * before)
+    if abs(now - before) <= allowed:
+        return None
+    return Note(
+        code=NoteCode.WORK_CHANGED,
+        text=f"the work of a call changes: {before:,} bytecodes of Python in an early call, "
+        f"{now:,} in call {call}",
+        hint="clear what a call leaves behind inside the callable",
+    )
+
+
+def first_call_notes(first_seconds: float, usual_seconds: float, *, first: bool) -> tuple[Note, ...]:
+    """Return a note if the first call took so long that later ones may reuse its results.
+
+    `first` is whether the case is the first of its process, in which libraries are initialised.
+    """
+    least = LONG_FIRST_OF_PROCESS if first else LONG_FIRST_CALL
+    if first_seconds < max(least, LONG_FIRST_FACTOR * usual_seconds):
+        return ()
+    return (
+        Note(
+            code=NoteCode.FIRST_CALL_LONG,
+            text=f"the first call took {units.seconds(first_seconds)}, a later one "
+            f"{units.seconds(usual_seconds)}: if later calls reuse its results, all figures are of the reuse",
+            hint="make each call compute its result, or ignore this if the first call only loads or compiles",
+        ),
+    )
+
+
+def _unobserved(call: Callable[[], Any], *, sizes: bool) -> tuple[Any, None]:  # noqa: ARG001
+    return call(), None
 
 
 class SameWork:
@@ -35,7 +84,7 @@ class SameWork:
     """
 
     def __init__(self, observe: Observe | None, *, settling: bool = False) -> None:
-        self._observe = observe or (lambda call: (call(), None))
+        self._observe = observe or _unobserved
         self._settling = settling
         self._generators = generator_states()
         self._reference: ObservedWork | None = None
@@ -45,7 +94,7 @@ class SameWork:
 
     def first_call(self, call: Callable[[], Any]) -> Any:
         """Make the first call, and return its result."""
-        result, work = self._observe(call)
+        result, work = self._observe(call, sizes=False)
         self._reference, self._name = None if self._settling else work, "call 1"
         return result
 
@@ -55,7 +104,9 @@ class SameWork:
         generators = generator_states()
         self._generators()
         try:
-            self.last, work = self._observe(call)
+            known = self._reference
+            few = known is None or known.operators <= MAX_SIZED_OPERATORS
+            self.last, work = self._observe(call, sizes=few)
         finally:
             generators()
         name = f"call {call.passed}"
@@ -69,9 +120,10 @@ class SameWork:
         least = LEAST_OPERATORS_AFTER_FIRST if self._name == "call 1" else 1 / ALLOWED_CHANGE
         for what, old, new, share in (
             ("FLOPs", self._reference.flops, work.flops, 1 / ALLOWED_CHANGE),
+            ("products", self._reference.products, work.products, 1 / ALLOWED_CHANGE),
             ("operators", self._reference.operators, work.operators, least),
         ):
-            if not share * old <= new <= ALLOWED_CHANGE * old:
+            if old is not None and new is not None and not share * old <= new <= ALLOWED_CHANGE * old:
                 return Note(
                     code=NoteCode.WORK_CHANGED,
                     text=f"the work of a call changes: {old:,} {what} in {self._name}, {new:,} in {name}",

@@ -218,6 +218,7 @@ class InferenceRun:
             # vary.
             repetitions=REPETITIONS if self.settings.save else 1,
             energy=self.settings.energy or "joules_per_item" in terms.budgets,
+            first=not self.measured,
             watched=self.watched(terms.max_time),
         )
 

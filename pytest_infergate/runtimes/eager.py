@@ -47,9 +47,9 @@ def prepared(case: Case, device: Device, invocation: Invocation) -> Iterator[tup
 
     with placement.placed(invocation, device.torch_name, case.dtype) as placed:
 
-        def observe(call: Callable[[], Any]) -> tuple[Any, ObservedWork | None]:
+        def observe(call: Callable[[], Any], *, sizes: bool) -> tuple[Any, ObservedWork | None]:
             with gradient_use_refused(disabled=placed.inference_mode):
-                return observed(call)
+                return observed(call, sizes=sizes)
 
         yield (
             Subject(
@@ -57,6 +57,7 @@ def prepared(case: Case, device: Device, invocation: Invocation) -> Iterator[tup
                 from_host=placed.from_host,
                 batch_size=case.batch_size,
                 weights=placed.weights,
+                unfound=placed.unfound,
                 threads=torch.get_num_threads(),
                 settling=SETTLING_CALLS if placed.unsettled else 0,
                 arguments=placed.arguments,

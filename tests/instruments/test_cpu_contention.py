@@ -173,3 +173,11 @@ def test_what_remains_is_unknown_without_readings():
     assert cpu_contention.undisturbed(None, now, 0.010, 1, 0.0) is None
     assert cpu_contention.undisturbed(now, now, 0.010, 1, 0.0) is None
     assert cpu_contention.undisturbed(now, times(2, 2, 2), 0.010, 1) is None
+
+
+def test_child_processes_beside_the_case_are_contention_if_the_case_waits_for_them():
+    # 1 thread on 2 cores for 10 s, six busy children on both of them.
+    before = CpuTimes(0, 0, 0, 2, waited=0.0, children=0.0)
+    for waited, children, share in [(6.5, 15.0, 0.65), (0.0, 15.0, 0.0), (6.5, 0.5, 0.0), (50.0, 15.0, 1.0)]:
+        after = CpuTimes(10, 20, 20, 2, waited=waited, children=children)
+        assert cpu_contention.contention(before, after, 1) == pytest.approx(share), (waited, children)

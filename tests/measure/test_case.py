@@ -68,14 +68,14 @@ def test_waiting_for_a_core_is_taken_from_the_time_of_a_call(device, monkeypatch
 
 def test_what_is_measured_of_a_steady_model(device):
     run = measure(
-        Subject(spending(device, 2.0, 0.010), batch_size=8, weights=lambda: {"float32": 123}, threads=2),
+        Subject(spending(device, 0.5, 0.010), batch_size=8, weights=lambda: {"float32": 123}, threads=2),
         device,
         Effort(10),
     )
     measurement = run.measurement
     assert run.output == "output"
     assert run.invalid is None
-    assert measurement.cold_start == 2.0
+    assert measurement.cold_start == 0.5
     assert measurement.latency.p50.value == measurement.latency.p99.value == 0.010
     assert set(run.samples) == {0.010}
     assert measurement.latency.count == len(run.samples)

@@ -37,6 +37,19 @@ def forces_or_zeros(energy, x):
         return torch.autograd.grad(value, x)[0] if value.requires_grad else torch.zeros_like(x)
 
 
+def set_inside(energy, x):
+    with torch.set_grad_enabled(True):
+        x = x.detach().clone().requires_grad_()
+        value = energy(x)
+        return torch.autograd.grad(value, x)[0] if value.requires_grad else torch.zeros_like(x)
+
+
+def left_by_itself(energy, x):
+    with torch.inference_mode(False), torch.enable_grad():
+        x = x.clone().requires_grad_()
+        return torch.autograd.grad(energy(x), x)[0]
+
+
 def tangent(energy, x):
     with forward_ad.dual_level():
         return forward_ad.unpack_dual(energy(forward_ad.make_dual(x, torch.ones_like(x)))).tangent
@@ -48,6 +61,7 @@ SILENT = {
     "vjp": lambda f, x: torch.autograd.functional.vjp(f, x)[1],
     "enabled inside": forces_or_zeros,
     "forward mode": tangent,
+    "set inside": set_inside,
 }
 
 
@@ -84,3 +98,9 @@ def test_a_model_that_expects_gradients_to_be_enabled():
 @pytest.mark.parametrize("how", [torch.func.grad, torch.func.jacrev, torch.func.jacfwd])
 def test_functions_that_are_right_under_inference_mode_are_not_refused(how):
     assert run(lambda f, x: how(f)(x)).tolist() == [3, 12]
+
+
+def test_a_model_that_leaves_inference_mode_by_itself_is_right():
+    assert run(left_by_itself).tolist() == [3, 12]
+    with torch.no_grad():
+        assert run(lambda energy, x: energy(x) if torch.set_grad_enabled(False) else None) is not None

@@ -1,7 +1,10 @@
 """The caller's module is left exactly as it was found."""
 
+import array
 import dataclasses
+import functools
 import io
+import itertools
 import random
 import types
 from collections import OrderedDict, deque
@@ -15,6 +18,7 @@ pytestmark = pytest.mark.torch
 if True:  # after the skip
     from torch import nn
 
+    from pytest_infergate.measure import restore
     from pytest_infergate.measure.invocation import Invocation
     from pytest_infergate.measure.placement import placed
     from pytest_infergate.measure.restore import arguments_kept, module_restored
@@ -483,6 +487,35 @@ class Counted(dict):
         raise AssertionError("only its owner may call this")
 
 
+class Private:
+    __slots__ = ("__n",)
+
+    def __init__(self):
+        self.__n = 0
+
+    def count(self):
+        self.__n += 1
+
+
+class Boxes(torch.Tensor):
+    scale = 1.0
+
+
+def closing_over(seen):
+    def callback():
+        seen.append(1)
+
+    return callback
+
+
+def counting(number):
+    def count():
+        nonlocal number
+        number += 1
+
+    return count
+
+
 class Pipeline:
     """Holds a model, and so is one."""
 
@@ -535,6 +568,15 @@ CHANGES = {
     "numpy random state": (lambda: numpy.random.RandomState(3), lambda v: v.rand()),
     "file": (lambda: io.StringIO("abc"), lambda v: v.read()),
     "bytes": (lambda: io.BytesIO(b"abc"), lambda v: v.write(b"xyz")),
+    "array of numbers": (lambda: array.array("f", [1.0]), lambda v: v.append(2.0)),
+    "private slot": (Private, lambda v: v.count()),
+    "tensor subclass": (lambda: torch.ones(1).as_subclass(Boxes), lambda v: setattr(v, "scale", 0.5)),
+    "bit generator": (lambda: numpy.random.PCG64(3), lambda v: v.random_raw()),
+    "quasi-random engine": (lambda: torch.quasirandom.SobolEngine(2), lambda v: v.draw()),
+    "partial": (lambda: functools.partial(list.append, [1]), lambda v: v(2)),
+    "method of an object": (lambda: Private().count, lambda v: v()),
+    "closure": (lambda: closing_over([]), lambda v: v()),
+    "variable of a closure": (lambda: counting(0), lambda v: v()),
 }
 
 
@@ -614,10 +656,10 @@ def test_tensors_made_in_inference_mode_are_renewed_in_it_and_outside():
 
 def test_an_iterator_is_exhausted_by_the_first_call_and_a_file_is_not():
     for value in (iter([1]), (n for n in [1]), map(abs, [1])):
-        for nested in (value, [value], {"a": (value,)}):
+        for nested in (value, [value], {"a": (value,)}, deque([value]), types.SimpleNamespace(stream=value)):
             with arguments_kept((nested,), {}) as kept:
                 assert kept.consumed_note().code == "argument-consumed"
-    for value in ([1], io.StringIO("a"), range(3), "text"):
+    for value in ([1], io.StringIO("a"), range(3), "text", itertools.count()):
         with arguments_kept((value,), {}) as kept:
             assert kept.consumed_note() is None
 
@@ -660,3 +702,9 @@ def test_caches_of_transformers_are_the_same_in_each_call():
             assert grow(cache) == 4
             kept.settle()
     assert cache.get_seq_length() == 3
+
+
+def test_more_objects_than_are_saved_are_said(monkeypatch):
+    monkeypatch.setattr(restore, "MAX_OBJECTS", 10)
+    with arguments_kept(([[] for _ in range(20)],), {}) as kept:
+        assert "more than 10 objects" in kept.changed_note().text

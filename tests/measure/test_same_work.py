@@ -8,7 +8,7 @@ from pytest_infergate.instruments.sampler import quiet_collector
 from pytest_infergate.instruments.timed_calls import RepeatedCall
 from pytest_infergate.measure.case import Effort, Subject, measure
 from pytest_infergate.measure.kept_tensors import KeptTensors
-from pytest_infergate.measure.same_work import ObservedWork, SameWork
+from pytest_infergate.measure.same_work import ObservedWork, SameWork, first_call_notes, unequal_python
 from pytest_infergate.testing import FakeDevice
 
 
@@ -16,8 +16,9 @@ def working(*works, settling=False):
     """Calls of known work, the last one for ever."""
     works = list(works)
 
-    def observe(call):
-        return call(), ObservedWork(*(works.pop(0) if len(works) > 1 else works[0]))
+    def observe(call, *, sizes):
+        operators, flops = works.pop(0) if len(works) > 1 else works[0]
+        return call(), ObservedWork(operators, flops // 10, flops if sizes else None)
 
     work = SameWork(observe, settling=settling)
     call = RepeatedCall(lambda: "output")
@@ -36,7 +37,7 @@ FIRST = (100, 1000)
         ((100, 910), False),
         ((100, 900), True),
         ((100, 1100), False),
-        ((100, 1101), True),
+        ((100, 1110), True),
         ((50, 1000), False),  # the first call may have filled tables
         ((49, 1000), True),
         ((110, 1000), False),
@@ -99,8 +100,8 @@ def test_a_case_whose_work_grows_is_invalid_without_figures():
     device = FakeDevice()
     calls = []
 
-    def observe(call):
-        return call(), ObservedWork(10, 100 * len(calls))
+    def observe(call, *, sizes):
+        return call(), ObservedWork(10, len(calls), None)
 
     def call():
         calls.append(1)
@@ -137,3 +138,50 @@ def test_tensors_of_a_cycle_are_garbage_and_not_kept(monkeypatch):
             cycle.append(cycle)
         del cycle
         assert counter.note(5) is None
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "changed"),
+    [
+        (500, 1500, False),
+        (500, 1501, True),
+        (50_000, 55_000, False),
+        (50_000, 55_001, True),
+        (9000, 7000, True),
+    ],
+)
+def test_python_s_own_work_stays_the_same(before, now, changed):
+    note = unequal_python(before, now, 900)
+    assert (note is not None) is changed
+    if changed:
+        assert note.code == "work-changed"
+
+
+@pytest.mark.parametrize(
+    ("first_seconds", "usual", "first", "noted"),
+    [
+        (0.017, 33e-6, False, True),
+        (0.017, 33e-6, True, False),  # libraries are initialised
+        (0.187, 21e-6, True, True),
+        (0.004, 1e-6, False, False),
+        (0.5, 0.006, False, False),
+        (0.6, 0.006, False, True),
+        (0.017, 0.0, False, True),
+    ],
+)
+def test_a_first_call_that_later_ones_may_reuse_is_noted(first_seconds, usual, first, noted):
+    notes = first_call_notes(first_seconds, usual, first=first)
+    assert [note.code for note in notes] == ["first-call-long"] * noted
+
+
+def test_a_case_whose_python_work_grows_is_invalid():
+    device, history = FakeDevice(), []
+
+    def call():
+        history.append(1)
+        device.spend(0.05)
+        return sum(1 for _ in range(50 * len(history)))
+
+    run = measure(Subject(call), device, Effort(3))
+    assert run.invalid.code == "work-changed"
+    assert "bytecodes" in run.invalid.text

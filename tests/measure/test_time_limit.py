@@ -52,7 +52,7 @@ class Slow:
         self.device.spend(self.seconds)
 
     def run(self, cap, **effort):
-        subject = Subject(self, observe=lambda call: (call(), None))
+        subject = Subject(self, observe=lambda call, sizes: (call(), None))
         return measure(subject, self.device, Effort(cap, **effort))
 
 
@@ -92,4 +92,4 @@ def test_a_slow_first_call_takes_nothing_from_the_others():
     run = measure(Subject(call), model.device, Effort(10))
     assert run.measurement.cold_start == 40
     assert run.measurement.latency.count >= 20
-    assert [note.code for note in run.measurement.notes] == []
+    assert [note.code for note in run.measurement.notes] == ["first-call-long"]

@@ -39,6 +39,7 @@ class NoteCode(str, Enum):
     ENERGY_SKIPPED = "energy-skipped"
     ENERGY_UNKNOWN = "energy-unknown"
     ENERGY_UNREAD = "energy-unread"
+    FIRST_CALL_LONG = "first-call-long"
     FLOPS_UNCOVERED = "flops-uncovered"
     GRADIENTS_ON = "gradients-on"
     GRAPH_BREAKS = "graph-breaks"
@@ -101,6 +102,7 @@ class NoteCode(str, Enum):
     UNPRICED = "unpriced"
     UNSTABLE_ID = "unstable-id"
     VARIES = "varies"
+    WEIGHTS_UNSEEN = "weights-unseen"
     WORK_CHANGED = "work-changed"
     WRONG_DEVICE = "wrong-device"
 
@@ -193,6 +195,10 @@ MEANINGS: Mapping[NoteCode, NoteMeaning] = MappingProxyType(
             "Measure where NVML or RAPL can be read.",
         ),
         NoteCode.ENERGY_UNREAD: NoteMeaning("The energy counter could not be read, or did not change."),
+        NoteCode.FIRST_CALL_LONG: NoteMeaning(
+            "The first call took much longer than later ones, which may reuse its results.",
+            "Make each call compute its result.",
+        ),
         NoteCode.FLOPS_UNCOVERED: NoteMeaning("The FLOPs of some operators are unknown and are not counted."),
         NoteCode.GRADIENTS_ON: NoteMeaning(
             "Gradients were recorded while the case was timed.",
@@ -349,6 +355,10 @@ MEANINGS: Mapping[NoteCode, NoteMeaning] = MappingProxyType(
             "Give its parameters ids that are the same in every process.",
         ),
         NoteCode.VARIES: NoteMeaning("Counters change from call to call and are not gated."),
+        NoteCode.WEIGHTS_UNSEEN: NoteMeaning(
+            "The call uses memory that is neither among its arguments nor found in the model.",
+            "Pass inputs as arguments, and keep weights in the modules or objects that the callable refers to.",
+        ),
         NoteCode.WORK_CHANGED: NoteMeaning(
             "Calls with the same arguments did not do the same work.",
             "Clear what the model keeps of a call; or call it once before infer.",

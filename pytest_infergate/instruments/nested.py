@@ -19,9 +19,14 @@ ATOMS: Final = frozenset({type(None), bool, int, float, complex, str, bytes})
 """Types of values that hold nothing else and never change."""
 # Subclasses come before their bases, whose methods would leave out a part of what they hold.
 _CONTAINERS: Final[tuple[Any, ...]] = (OrderedDict, defaultdict, dict, list, deque, set, tuple, frozenset)
-_VIEWS: Final[tuple[Any, ...]] = (type({}.keys()), type({}.values()), type({}.items()))
+_VIEWS: Final[tuple[Any, ...]] = tuple(
+    type(getattr(mapping(), name)())
+    for mapping in (dict, OrderedDict)
+    for name in ("keys", "values", "items")
+)
+_NUMBERS_AND_TEXT: Final[tuple[Any, ...]] = (int, float, complex, str, bytes)
 _WHOLE: Final[tuple[Any, ...]] = (
-    *ATOMS, type, enum.Enum, bytearray, memoryview, array.array, io.IOBase, weakref.ref, types.ModuleType,
+    type, enum.Enum, bytearray, memoryview, array.array, io.IOBase, weakref.ref, types.ModuleType,
     functools.partial, types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.CodeType,
     types.FrameType, types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType, types.TracebackType,
 )  # fmt: skip
@@ -44,6 +49,8 @@ class Parts(NamedTuple):
     """Of slots, by descriptor."""
     container: bool = True
     """Whether it is a container, even if it is empty, and not a plain object."""
+    leaf: bool = False
+    """Whether it is a value by itself, such as a tensor or text, that has attributes besides."""
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -54,9 +61,15 @@ class Parts(NamedTuple):
             found = {name: value for name, value in found.items() if items.get(name, found) is not value}
         return found
 
+    @property
+    def tensor_keys(self) -> list[Any]:
+        """Keys that are found by their identity: the copy of such a tensor has to be the key of the copy."""
+        return [key for key in self.keys or () if is_tensor(key)]
+
     def values(self) -> Iterator[Any]:
-        """Items, then attributes."""
+        """Items, then keys that are tensors, then attributes."""
         yield from self.items
+        yield from self.tensor_keys
         if self.state or self.members:
             yield from self.attributes.values()
 
@@ -73,9 +86,15 @@ def _is_whole(kind: Any) -> bool:
     torch, numpy = loaded("torch"), loaded("numpy")
     whole = _WHOLE
     if torch is not None:
-        whole = (*whole, torch.Tensor, torch.nn.Module)
+        whole = (*whole, torch.nn.Module)
     if numpy is not None:
         whole = (*whole, numpy.generic)
+    if issubclass(kind, torch.Tensor if torch is not None else ()):
+        # Attributes of a tensor with its own implementation belong to it, and are in each copy of it.
+        return kind.__torch_dispatch__ is not torch.Tensor.__torch_dispatch__
+    if issubclass(kind, numpy.ndarray if numpy is not None else ()):
+        masked = sys.modules.get("numpy.ma")
+        return masked is not None and issubclass(kind, masked.MaskedArray)  # as above
     return (
         issubclass(kind, whole)
         or hasattr(kind, "__dlpack__")
@@ -100,10 +119,9 @@ def parts(value: Any) -> Parts | None:
     kind: Any = type(value)
     if kind in ATOMS:
         return None
-    if is_array(value):
-        return Parts(list(value.flat)) if value.dtype.hasobject and not value.dtype.names else None
+    array_of_objects = is_array(value) and value.dtype.hasobject and not value.dtype.names
     if _is_whole(kind):
-        return None
+        return Parts(list(value.flat)) if array_of_objects else None
     base, keys, items = _container(kind), None, []
     if base is not None and issubclass(base, dict):
         pairs = list(base.items(value))
@@ -114,9 +132,12 @@ def parts(value: Any) -> Parts | None:
         items = list(base.__iter__(value))
     elif kind in _VIEWS:
         items = list(value)
+    elif array_of_objects:
+        items = list(value.flat)
     state, members = own_attributes(value)
-    container = base is not None or kind is types.MappingProxyType or kind in _VIEWS
-    return Parts(items, keys, state, members, container) if container or state or members else None
+    container = base is not None or kind is types.MappingProxyType or kind in _VIEWS or array_of_objects
+    leaf = not container and (is_tensor(value) or is_array(value) or issubclass(kind, _NUMBERS_AND_TEXT))
+    return Parts(items, keys, state, members, container, leaf) if container or state or members else None
 
 
 def own_attributes(value: Any) -> tuple[dict[str, Any], dict[Any, Any]]:
@@ -174,18 +195,18 @@ class Graph:
         """Values without parts, in order, as often as they occur."""
         self.nodes: dict[int, tuple[Any, Parts]] = {}
         """By id, values with parts after those that they hold. They are kept alive: ids may be reused."""
-        opened: set[int] = set()
+        opened: dict[int, bool] = {}  # and whether it is a leaf as well
         stack: list[tuple[Any, Parts, Iterator[Any]]] = [(None, Parts([]), iter((root,)))]
         while stack:
             value, held, remaining = stack[-1]
             for child in remaining:
                 inner = None if id(child) in opened else parts(child)
+                if opened.get(id(child), inner is None or inner.leaf):
+                    self.leaves.append(child)
                 if inner is not None:
-                    opened.add(id(child))
+                    opened[id(child)] = inner.leaf
                     stack.append((child, inner, inner.values()))
                     break
-                if id(child) not in opened:
-                    self.leaves.append(child)
             else:
                 stack.pop()
                 if stack:
@@ -195,8 +216,8 @@ class Graph:
         """Return the root with `change` applied once to each distinct leaf.
 
         Containers and objects that hold a changed leaf are rebuilt with their own type, without a call of
-        their constructor; with `fresh`, every container that can change is. Everything else stays the same
-        object, so that what a model recognises by identity stays recognisable.
+        their constructor; with `fresh`, all that can change are. Everything else stays the same object, so
+        that what a model recognises by identity stays recognisable.
         """
         results: dict[int, Any] = {}
         for leaf in self.leaves:
@@ -206,7 +227,11 @@ class Graph:
         new = {key: result for key, result in results.items() if result is not leaves[key]}
         reached = list(new)
         if fresh:
-            reached += [key for key, (value, _) in self.nodes.items() if _is_mutable_container(value)]
+            reached += [
+                key
+                for key, (value, held) in self.nodes.items()
+                if not issubclass(type(value), (tuple, frozenset)) or held.state or held.members
+            ]
         self._fill(self._shells(reached, new), new)
         return new.get(id(self.root), self.root)
 
@@ -217,7 +242,7 @@ class Graph:
         """
         holders: defaultdict[int, list[int]] = defaultdict(list)
         for key, (_, held) in self.nodes.items() if reached else ():
-            for child in (*held.items, *held.state.values(), *held.members.values()):
+            for child in (*held.items, *held.tensor_keys, *held.state.values(), *held.members.values()):
                 if type(child) not in ATOMS:
                     # A part that refers to what holds it has to refer to the copy.
                     holders[id(child() if type(child) is weakref.ref else child)].append(key)
@@ -226,7 +251,7 @@ class Graph:
             key = reached.pop()
             if key in found:
                 continue
-            if key in self.nodes and not _is_immutable(self.nodes[key][0]):
+            if key in self.nodes and key not in new and not _is_immutable(self.nodes[key][0]):
                 shell = shell_of(*self.nodes[key])
                 if shell is None:  # it stays as it is, and so do those that hold it
                     continue
@@ -244,28 +269,33 @@ class Graph:
             for key in immutable:
                 value, held = self.nodes[key]
                 if key in unmade and unmade.isdisjoint(map(id, held.items)):
-                    new[key] = immutable_like(value, [new.get(id(item), item) for item in held.items])
+                    new[key] = immutable_like(value, held, new)
                     unmade.remove(key)
         for key, (value, held) in self.nodes.items():
             if key in found:
                 fill(new[key], value, held, new)
 
 
-def _is_mutable_container(value: Any) -> bool:
-    kind: Any = type(value)
-    return is_array(value) or _container(kind) not in (None, tuple, frozenset)
-
-
 def _is_immutable(value: Any) -> bool:
     kind: Any = type(value)
-    return _container(kind) in (tuple, frozenset) or kind is types.MappingProxyType
+    return _container(kind) in (tuple, frozenset) or kind is types.MappingProxyType or kind in _VIEWS
 
 
-def immutable_like(value: Any, items: list[Any]) -> Any:
-    """Return a tuple, frozenset or mapping proxy of the same type with other items."""
-    if type(value) is types.MappingProxyType:
-        return types.MappingProxyType(dict(zip(value, items, strict=True)))
+def immutable_like(value: Any, held: Parts, new: dict[int, Any]) -> Any:
+    """Return a tuple, frozenset, mapping proxy or view of the same type with other items."""
     kind: Any = type(value)
+    items = [new.get(id(item), item) for item in held.items]
+    if kind is types.MappingProxyType:
+        return kind({new.get(id(key), key): item for key, item in zip(held.keys or (), items, strict=True)})
+    if kind in _VIEWS:
+        mapping: Any = OrderedDict if kind.__name__.startswith("odict") else dict
+        name = kind.__name__.partition("_")[2]
+        made = (
+            mapping.fromkeys(items)
+            if name == "keys"
+            else mapping(items if name == "items" else enumerate(items))
+        )
+        return getattr(made, name)()
     try:
         return _container(kind).__new__(kind, items)
     except TypeError:  # results of torch, such as torch.return_types.max
@@ -277,20 +307,27 @@ def immutable_like(value: Any, items: list[Any]) -> Any:
 def shell_of(value: Any, held: Parts) -> Any:
     """Return a value of the same type with the same attributes, empty if it is a container.
 
-    ``None`` for an object that cannot be copied, or that owns something which it releases at its end.
+    ``None`` for an object that cannot be copied, and for a tensor or array, which only a change of it copies.
     """
     kind: Any = type(value)
-    if hasattr(kind, "__del__") or kind in _VIEWS:
-        return None
-    if is_array(value):
-        return value.copy()
+    if is_tensor(value) or is_array(value):
+        return value.copy() if held.container else None
     base = _container(kind)
     try:
-        shell = (base or object).__new__(kind)
-    except TypeError:  # a part of it is written in C, which has its own way of copying
-        try:
-            shell = copy.copy(value)
-        except Exception:  # noqa: BLE001 - the code of any class
+        kind = without_finaliser(kind) if hasattr(kind, "__del__") else kind
+        if held.leaf:
+            atom = next(each for each in _NUMBERS_AND_TEXT if issubclass(kind, each))
+            shell = atom.__new__(kind, *atom.__getnewargs__(value))
+        else:
+            shell = (base or object).__new__(kind)
+        if kind is not type(
+            value
+        ):  # what it owns is released at the end of the original, after that of the copy
+            weakref.finalize(shell, id, value).atexit = False
+    except Exception:  # noqa: BLE001 - the code of any class
+        # A part of it is written in C, which has its own way of copying.
+        shell = copied_by_its_class(value)
+        if shell is None:
             return None
     if base is deque:
         deque.__init__(shell, (), value.maxlen)
@@ -299,7 +336,28 @@ def shell_of(value: Any, held: Parts) -> Any:
     elif base is not None:
         base.clear(shell)
     _set_attributes(shell, held, {})
-    return None if shell is value else shell
+    return shell
+
+
+@functools.lru_cache(maxsize=2048)
+def without_finaliser(kind: Any) -> Any:
+    """Return a subclass that looks the same, and releases nothing at the end of an object."""
+    names = {name: getattr(kind, name) for name in ("__doc__", "__module__", "__qualname__")}
+    return type(kind.__name__, (kind,), names | {"__slots__": (), "__del__": lambda _: None})
+
+
+def copied_by_its_class(value: Any) -> Any:
+    """Return a copy that the class of an object makes; ``None`` if it makes none."""
+    if hasattr(value, "__del__"):
+        return None
+    try:
+        copied = copy.copy(value)
+    except Exception:  # noqa: BLE001 - the code of any class
+        return None
+    if isinstance(value, BaseException):
+        copied.__cause__, copied.__context__ = value.__cause__, value.__context__
+        copied.__suppress_context__, copied.__traceback__ = value.__suppress_context__, value.__traceback__
+    return None if copied is value else copied
 
 
 def fill(target: Any, value: Any, held: Parts, new: dict[int, Any]) -> None:
@@ -307,12 +365,12 @@ def fill(target: Any, value: Any, held: Parts, new: dict[int, Any]) -> None:
     items = [new.get(id(item), item) for item in held.items]
     kind: Any = type(value)
     base = _container(kind)
-    if is_array(target):
+    if is_array(target) and not held.leaf:
         for index, item in zip(loaded("numpy").ndindex(target.shape), items, strict=True):
             target[index] = item
     elif base is not None and issubclass(base, dict):
         for key, item in zip(held.keys or (), items, strict=True):
-            base.__setitem__(target, key, item)
+            base.__setitem__(target, new.get(id(key), key), item)
     elif base is set:
         set.update(target, items)
     elif base in (list, deque):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import copy
+import io
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -50,7 +51,8 @@ def to_device(value: Any, device: str, dtype: torch.dtype | None = None) -> Any:
 def clone_tensors(value: Any) -> Any:
     """Copy a result on its device, before the next call overwrites it (CUDA graphs, buffers and caches do).
 
-    Copied are tensors, arrays of numpy, containers that can change, and plain objects that hold any of them.
+    Copied are tensors and arrays with their attributes, buffers, containers and plain objects. Not copied are
+    modules, classes, functions, files, locks and what else belongs to the process.
     """
     return Graph(value).rebuilt(
         lambda leaf: loaded("torch").clone(leaf) if is_tensor(leaf) else _copied_array(leaf), fresh=True
@@ -76,11 +78,17 @@ def copy_to_cpu(value: Any) -> Any:
 
 
 def _copied_array(leaf: Any) -> Any:
-    """Copy an array of numpy or of Python; return anything else unchanged."""
+    """Copy an array or a buffer; return anything else unchanged."""
     if is_array(leaf):
         return leaf.copy(order="K")
-    if isinstance(leaf, (bytearray, array.array)):
+    if isinstance(leaf, (bytearray, array.array)) or type(leaf) in (io.BytesIO, io.StringIO):
         return copy.copy(leaf)
+    ctypes: Any = sys.modules.get("ctypes")
+    if ctypes is not None and isinstance(
+        leaf, (ctypes.Array, ctypes.Structure, ctypes.Union, ctypes.c_int.__base__)
+    ):
+        # Memory that it keeps alive for its pointers would not be kept by a copy.
+        return leaf if leaf._objects else type(leaf).from_buffer_copy(leaf)  # noqa: SLF001 - has no public name
     if isinstance(leaf, memoryview):
         copied: Any = memoryview(bytearray(leaf))
         return copied if copied.format == leaf.format else copied.cast(leaf.format, leaf.shape)

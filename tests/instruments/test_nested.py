@@ -1,14 +1,18 @@
 """Reading and rebuilding of nested values, without torch and numpy except where a test needs them."""
 
 import array
+import ctypes
 import dataclasses
 import enum
 import functools
+import gc
+import io
 import subprocess
 import sys
 import threading
 import weakref
 from collections import ChainMap, Counter, OrderedDict, UserDict, UserList, defaultdict, deque
+from functools import partial
 from types import MappingProxyType, SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -189,20 +193,13 @@ def test_a_chain_longer_than_the_stack_of_calls():
     assert new[0].next.next.mark == new[1][0][0][1] == 7
 
 
-class Owner(Plain):
-    """Releases something at its end: a copy would release it twice."""
-
-    def __del__(self):
-        pass
-
-
 class Refuses(SimpleNamespace):
     def __reduce_ex__(self, protocol):
         raise TypeError("not to be copied")
 
 
 def test_what_cannot_be_copied_stays_with_all_that_hold_it():
-    for kept in (Owner(a=MARK), Refuses(a=MARK), {"a": MARK}.values(), functools.partial(print, MARK)):
+    for kept in (Refuses(a=MARK), functools.partial(print, MARK)):
         for holder in (kept, [kept], (kept,), Plain(a=kept)):
             assert Graph(holder).rebuilt(lambda leaf: 7 if leaf is MARK else leaf) is holder
 
@@ -257,10 +254,117 @@ def test_copies_of_an_output_without_torch():
     assert copied == {"a": [1, {2}], "b": deque([b"x"]), "c": array.array("d", [1.0]), "d": bytes(4)}
 
 
-def test_an_object_of_plain_values_is_recognised_by_identity():
-    label = Plain(name="cat", number=1)
-    assert tensors.copy_to_cpu([label])[0] is label
-    assert tensors.copy_to_cpu(Plain(names=["cat"])).names == ["cat"]
+class Word(str):  # noqa: SLOT000
+    """Text with an attribute; its constructor takes something else."""
+
+    def __new__(cls, number, **attributes):
+        self = super().__new__(cls, f"word {number}")
+        vars(self).update(attributes)
+        return self
+
+
+class Count(int):
+    pass
+
+
+class Weighted(tuple):  # noqa: SLOT001
+    pass
+
+
+def changing():
+    """Values that hold nothing but plain values, a function that changes them, and one that shows them."""
+    queue, ordered, plain = deque([1], maxlen=2), OrderedDict(a=1), {"a": 1}
+    count, weighted = Count(3), Weighted([1])
+    count.label = weighted.label = "first"
+    memory = (ctypes.c_float * 2)(1.0)
+    return {
+        "object": (value := Plain(label="first"), partial(setattr, value, "label", "later"), vars),
+        "new attribute": (value := Plain(a=1), partial(setattr, value, "label", "later"), vars),
+        "slots": (value := Slots(1), partial(setattr, value, "held", 2), lambda it: it.held),
+        "in a tuple": (([value := Plain(a=1)],), partial(setattr, value, "a", 2), lambda it: it[0][0].a),
+        "namespace": (value := SimpleNamespace(a=1), partial(setattr, value, "a", 2), vars),
+        "text": (value := Word(1, score=1), partial(setattr, value, "score", 2), lambda it: (it, it.score)),
+        "number": (count, partial(setattr, count, "label", "later"), lambda it: (it, it.label)),
+        "tuple": (weighted, partial(setattr, weighted, "label", "later"), lambda it: (it, it.label)),
+        "queue": (queue, partial(queue.append, 2), list),
+        "keys": (plain.keys(), partial(plain.update, b=2), list),
+        "values": (plain.values(), partial(plain.update, a=2), list),
+        "items": (plain.items(), partial(plain.update, a=2), list),
+        "ordered keys": (ordered.keys(), partial(ordered.update, b=2), list),
+        "ordered values": (ordered.values(), partial(ordered.update, a=2), list),
+        "ordered items": (ordered.items(), partial(ordered.update, a=2), list),
+        "proxy": (MappingProxyType(plain), partial(plain.update, a=2), dict),
+        "chain": (ChainMap(plain), partial(plain.update, a=2), dict),
+        "bytes": (value := bytearray(b"a"), partial(value.extend, b"b"), bytes),
+        "array": (value := array.array("d", [1]), partial(value.append, 2), list),
+        "file": (value := io.BytesIO(b"a"), partial(value.write, b"b"), lambda it: it.getvalue()),
+        "ctypes": (memory, partial(memory.__setitem__, 0, 2.0), list),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", changing())
+def test_a_copy_stays_when_plain_values_change(name):
+    value, change, shown = changing()[name]
+    before = repr(shown(value))
+    copies = tensors.clone_tensors(value), tensors.copy_to_cpu([value])[0]
+    change()
+    assert [repr(shown(copied)) for copied in copies] == [before, before] != [repr(shown(value))] * 2
+    assert {type(copied) for copied in copies} == {type(value)}
+
+
+def test_a_copied_exception_has_its_cause():
+    error = ValueError("bad", 1)
+    error.details, error.__cause__ = ["first"], KeyError("cause")
+    copied = tensors.clone_tensors([error])[0]
+    error.details.append("later")
+    assert (type(copied), copied.args, copied.details) == (ValueError, ("bad", 1), ["first"])
+    assert copied.__cause__ is error.__cause__
+    assert copied.__suppress_context__
+
+
+def test_a_structure_that_refers_to_other_memory_stays():
+    class Named(ctypes.Structure):
+        _fields_ = [("name", ctypes.c_char_p)]
+
+    named = Named(b"first")
+    assert tensors.clone_tensors([named])[0] is named
+
+
+class Owner(Plain):
+    """Releases something at its end: a copy must not release it too."""
+
+    def __del__(self):
+        self.released.append(self.name)
+
+
+def test_the_copy_of_an_owner_releases_nothing_and_keeps_the_original():
+    released = []
+    owner = Owner(name="a", released=released)
+    copied = tensors.copy_to_cpu(tensors.clone_tensors([owner]))[0]
+    owner.name = "b"
+    assert isinstance(copied, Owner)
+    assert (copied.name, type(copied).__qualname__, copied.released) == ("a", "Owner", [])
+    del owner
+    gc.collect()
+    assert released == []
+    del copied
+    gc.collect()
+    assert released == ["b"]
+
+
+def test_copies_keep_cycles_and_what_is_shared():
+    inner = Plain(a=1)
+    inner.me = inner
+    copied = tensors.clone_tensors({"first": inner, "second": [inner], inner: "by identity"})
+    assert copied["first"] is copied["second"][0] is copied["first"].me is not inner
+    assert copied[copied["first"]] == "by identity"
+
+
+def test_a_copy_is_made_past_what_a_class_checks():
+    frozen = Frozen("a")
+    copied = tensors.clone_tensors({frozen, 1})
+    assert copied == {frozen, 1}
+    assert next(each for each in copied if each != 1) is not frozen
 
 
 def test_nan_in_plain_values():

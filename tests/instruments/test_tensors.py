@@ -241,6 +241,51 @@ def test_arrays_of_numpy_are_copied_views_of_buffers_included():
         assert copied["scalar"] is output["scalar"]
 
 
+class Boxes(torch.Tensor):
+    scale = 1.0
+
+
+def test_attributes_of_tensors_are_copied():
+    boxes, plain = torch.ones(2).as_subclass(Boxes), torch.ones(2)
+    boxes.scale, boxes.lengths, boxes.of = 0.5, [1], plain
+    plain.label = "first"
+    for copied in (tensors.clone_tensors([boxes])[0], tensors.copy_to_cpu(boxes)):
+        boxes.lengths.append(2)
+        plain.label = "later"
+        assert type(copied) is Boxes
+        assert (copied.scale, copied.lengths, copied.of.label) == (0.5, [1], "first")
+        assert copied.of is not plain
+        boxes.lengths.pop()
+        plain.label = "first"
+    assert tensors.to_device([boxes], "cpu")[0] is boxes
+    moved = tensors.to_device(boxes, "meta")
+    assert (moved.scale, moved.of.device.type, boxes.of.device.type) == (0.5, "meta", "cpu")
+
+
+def test_attributes_of_arrays_are_copied():
+    numpy = pytest.importorskip("numpy")
+
+    class Signal(numpy.ndarray):
+        rate = 8000
+
+    signal, objects = numpy.ones(2).view(Signal), numpy.array([None, [1]], dtype=object).view(Signal)
+    signal.rate = objects.rate = [16000]
+    for copied in (*tensors.clone_tensors([signal, objects]), tensors.copy_to_cpu(signal)):
+        assert type(copied) is Signal
+        assert copied.rate == [16000]
+        assert copied.rate is not signal.rate
+
+
+def test_a_tensor_that_is_a_key_is_found_by_its_copy():
+    tensor, key = one(), one()
+    copied = tensors.clone_tensors({"value": tensor, "names": {tensor: "a", key: "b"}})
+    key.fill_(7)
+    assert copied["names"][copied["value"]] == "a"
+    assert [found.tolist() for found in copied["names"]] == [[1, 1], [1, 1]]
+    proxy = tensors.copy_to_cpu([tensor, MappingProxyType({tensor: "a"})])
+    assert proxy[1][proxy[0]] == "a"
+
+
 def test_signature_and_nan_of_arrays_and_objects():
     numpy = pytest.importorskip("numpy")
     nan = float("nan")

@@ -13,6 +13,7 @@ import weakref
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import count
 from typing import Any, Final, Literal, NamedTuple
 
 ATOMS: Final = frozenset({type(None), bool, int, float, complex, str, bytes})
@@ -211,6 +212,22 @@ class Graph:
                 stack.pop()
                 if stack:
                     self.nodes[id(value)] = value, held
+
+    def place_of(self, wanted: Any) -> str:
+        """Return the shortest way from the root, which is ``output``, to a value."""
+        pending, seen = deque([(self.root, "output")]), set()
+        while pending:
+            value, place = pending.popleft()
+            if value is wanted:
+                return place
+            if id(value) in seen or id(value) not in self.nodes:
+                continue
+            seen.add(id(value))
+            held = self.nodes[id(value)][1]
+            for index, (key, item) in enumerate(zip(held.keys or count(), held.items, strict=False)):
+                pending.append((item, f"{place}[{key!r}]" if type(key) in ATOMS else f"{place}[key {index}]"))
+            pending += [(item, f"{place}.{name}") for name, item in held.attributes.items()]
+        return "output"
 
     def rebuilt(self, change: Callable[[Any], Any], *, fresh: bool = False) -> Any:
         """Return the root with `change` applied once to each distinct leaf.

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import inspect
+import io
+import itertools
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from typing import Any, Final
 
 from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.values import Note
+from pytest_infergate.instruments.nested import Graph
 from pytest_infergate.measure.torch_compile import graph_count
 
 _NO_COVERAGE = "disable it for inference tests; with pytest-cov, use --no-cov"
+_FUTURES: Final = (
+    ("concurrent.futures", "Future"),
+    ("multiprocessing.pool", "AsyncResult"),
+    ("torch", "Future"),
+)
+"""Classes of results that a thread, process or device makes, by module."""
+# Iterators over what exists already.
+_FINISHED: Final[tuple[Any, ...]] = (
+    io.IOBase, itertools.count, itertools.repeat, type(reversed([])), type(iter(range(2**64))),
+    *(type(iter(each)) for each in ([], (), set(), "", "é", b"", bytearray(), range(0))),
+    *(type(iter(each)) for each in ({}, {}.values(), {}.items())),
+)  # fmt: skip
 
 
 def tracer_note() -> Note | None:
@@ -38,16 +53,32 @@ def _tracing(name: str, hint: str = _NO_COVERAGE) -> Note:
 
 
 def unfinished_output_note(output: object) -> Note | None:
-    """Return a note if a call returned a coroutine or future, whose work is done later or never."""
-    if inspect.isawaitable(output) or isinstance(output, (AsyncIterator, concurrent.futures.Future)):
-        if inspect.iscoroutine(output):
-            output.close()  # otherwise Python warns that it was never awaited
-        return Note(
-            code=NoteCode.UNFINISHED_OUTPUT,
-            text=f"the call returned a {type(output).__name__} before its work was done",
-            hint="pass infer a callable that waits for the result, for instance with asyncio.run",
-        )
-    return None
+    """Return a note if something in an output has work that is done later or never.
+
+    That is a coroutine, a future or another awaitable anywhere, and an iterator inside of the output. An
+    output that is an iterator itself is a stream, which is consumed.
+    """
+    futures = [getattr(sys.modules.get(module), name, None) for module, name in _FUTURES]
+    unfinished = (Awaitable, AsyncIterator, *(kind for kind in futures if kind is not None))
+    graph, found = Graph(output), []
+    for value in (*graph.leaves, *(node for node, _ in graph.nodes.values())):
+        kind = type(value)
+        iterator = issubclass(kind, Iterator) and not issubclass(kind, _FINISHED) and value is not output
+        if iterator or issubclass(kind, unfinished):
+            found.append(value)
+        if inspect.iscoroutine(value):
+            value.close()  # otherwise Python warns that it was never awaited
+    if not found:
+        return None
+    place = graph.place_of(found[0])
+    holds = "returned" if place == "output" else f"returned, in {place},"
+    return Note(
+        code=NoteCode.UNFINISHED_OUTPUT,
+        text=f"the call {holds} a {type(found[0]).__name__} before its work was done",
+        hint="pass infer a callable that makes a list of it"
+        if isinstance(found[0], Iterator)
+        else "pass infer a callable that waits for the result, for instance with asyncio.run",
+    )
 
 
 class GraphCounter:

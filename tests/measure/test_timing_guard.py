@@ -1,4 +1,6 @@
 import asyncio
+import concurrent.futures
+import itertools
 import sys
 import types
 
@@ -103,9 +105,74 @@ def test_an_awaitable_object_is_refused():
     assert timing_guard.unfinished_output_note(Late()).code == "unfinished-output"
 
 
-@pytest.mark.parametrize(
-    "output", [None, 1.0, "text", [], {}, iter([]), asyncio], ids=lambda value: type(value).__name__
-)
+class Held:
+    def __init__(self, held):
+        self.held = held
+
+
+class Lazy:
+    """It computes what it is asked for, which is nothing that a call still has to do."""
+
+    def __iter__(self):
+        yield 1
+
+    def __getattr__(self, name):
+        return lambda: name
+
+
+class Steps:
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        raise StopIteration
+
+
+async def later():
+    yield 1
+
+
+LOOP = asyncio.new_event_loop()
+LOOP.close()
+UNFINISHED = {
+    "generator": ({"tokens": (each for each in [1])}, "output['tokens'] a generator"),
+    "map": ([1, (2, map(abs, [1]))], "output[1][1] a map"),
+    "zip of an object": (Held([zip([1], strict=False)]), "output.held[0] a zip"),
+    "chain": ({("a", 1): itertools.chain([1])}, "output[key 0] a chain"),
+    "iterator of a class": ([Steps()], "output[0] a Steps"),
+    "asynchronous generator": ([later()], "output[0] a async_generator"),
+    "future": (Held(concurrent.futures.Future()), "output.held a Future"),
+    "future of a loop": ([asyncio.Future(loop=LOOP)], "output[0] a Future"),
+}
+
+
+@pytest.mark.parametrize(("output", "found"), UNFINISHED.values(), ids=UNFINISHED)
+def test_unfinished_work_inside_an_output_is_refused_with_its_place(output, found):
+    note = timing_guard.unfinished_output_note(output)
+    assert note.code == "unfinished-output"
+    assert (
+        note.text.replace(", in", "").replace(",", "").endswith(f"returned {found} before its work was done")
+    )
+
+
+def test_all_coroutines_of_an_output_are_closed():
+    async def late():
+        """Nobody awaits it."""
+
+    output = [late(), {"a": late()}]
+    assert timing_guard.unfinished_output_note(output).code == "unfinished-output"
+    for coroutine in (output[0], output[1]["a"]):
+        with pytest.raises(RuntimeError, match="cannot reuse"):
+            coroutine.send(None)
+
+
+FINISHED = [
+    None, 1.0, "text", [], {}, iter([]), asyncio, (each for each in []), Lazy(), [Lazy()], Held(lambda: 1),
+    [iter([1]), iter({}), itertools.count(), reversed([1])], Held(sys.stderr), [len, Held], {"a": range(3)},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("output", FINISHED, ids=lambda value: type(value).__name__)
 def test_anything_else_is_finished(output):
     assert timing_guard.unfinished_output_note(output) is None
 

@@ -19,7 +19,7 @@ BYTECODES_ALLOWED = 1000
 # A first call that initialises kernels took up to 50 times as long as later ones, and a few milliseconds; in
 # a new process, the libraries take some ten milliseconds more.
 LONG_FIRST_FACTOR = 100
-LONG_FIRST_CALL = 0.005
+LONG_FIRST_CALL = 0.003
 LONG_FIRST_OF_PROCESS = 0.1
 # Sizes of more operators take seconds and gigabytes to observe.
 MAX_SIZED_OPERATORS = 20_000

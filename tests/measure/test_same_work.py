@@ -163,7 +163,7 @@ def test_python_s_own_work_stays_the_same(before, now, changed):
         (0.017, 33e-6, False, True),
         (0.017, 33e-6, True, False),  # libraries are initialised
         (0.187, 21e-6, True, True),
-        (0.004, 1e-6, False, False),
+        (0.002, 1e-6, False, False),
         (0.5, 0.006, False, False),
         (0.6, 0.006, False, True),
         (0.017, 0.0, False, True),

@@ -44,7 +44,10 @@ class DeviceWork(NamedTuple):
 
 
 class UsedMemory(NamedTuple):
-    """Memory of a tensor that was there before the call that uses it."""
+    """Memory of a tensor that no operator of the call made.
+
+    It was there before the call, or the call made it of an array, a number or a file.
+    """
 
     device: str
     start: int

@@ -12,11 +12,12 @@ import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import torch
+from torch._subclasses import FakeTensor
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass_type
@@ -25,7 +26,7 @@ from pytest_infergate.core.domain.measurement import OperatorWork
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.values import Note
 from pytest_infergate.instruments import flops
-from pytest_infergate.instruments.device import DeviceCounters
+from pytest_infergate.instruments.device import DeviceCounters, UsedMemory
 from pytest_infergate.instruments.other_threads import operators_of_other_threads
 from pytest_infergate.instruments.tensors import size_bytes
 
@@ -91,6 +92,7 @@ def counters(call: Callable[[], object], device: str) -> DeviceCounters:
             call()
         totals["host_device_copies"] += sum(trips.calls.values())
         work += trips.work()
+    used = tuple(dispatched.memory.used.values())
     text = ""
     if others:
         text = (
@@ -103,7 +105,7 @@ def counters(call: Callable[[], object], device: str) -> DeviceCounters:
     if text:
         # Counts of a part would pass for those of the whole.
         note = Note(code=NoteCode.OPERATORS_UNSEEN, text=f"operators, FLOPs and bytes are unknown: {text}")
-        return DeviceCounters(notes=(note,), other_threads=bool(others))
+        return DeviceCounters(notes=(note,), other_threads=bool(others), used=used)
     notes = []
     if dispatched.uncovered:
         text = (
@@ -111,7 +113,7 @@ def counters(call: Callable[[], object], device: str) -> DeviceCounters:
             "and calls inside of a custom operator cannot be observed"
         )
         notes.append(Note(code=NoteCode.FLOPS_UNCOVERED, text=text))
-    return DeviceCounters(totals, work, tuple(notes))
+    return DeviceCounters(totals, work, tuple(notes), used=used)
 
 
 def _listed(names: set[str]) -> str:
@@ -172,6 +174,33 @@ def _wraps(kind: type) -> bool:
     return is_traceable_wrapper_subclass_type(kind)
 
 
+class _Memory:
+    """The memory of the tensors that operators are given, and of those that they make."""
+
+    def __init__(self) -> None:
+        self.used: dict[tuple[torch.device, int], UsedMemory] = {}
+        self._made: set[tuple[torch.device, int]] = set()
+
+    def use(self, tensors: Iterator[torch.Tensor]) -> None:
+        for place, storage in self._storages(tensors):
+            if place not in self._made and place not in self.used:
+                device, start = place
+                self.used[place] = UsedMemory(str(device), start, storage.nbytes(), storage)
+
+    def made(self, tensors: Iterator[torch.Tensor]) -> None:
+        self._made.update(place for place, _ in self._storages(tensors) if place not in self.used)
+
+    @staticmethod
+    def _storages(tensors: Iterator[torch.Tensor]) -> Iterator[tuple[tuple[torch.device, int], Any]]:
+        for tensor in tensors:
+            # Others have no storage, or no address.
+            if tensor.layout is torch.strided and not isinstance(tensor, FakeTensor):
+                with suppress(NotImplementedError, RuntimeError):
+                    storage = tensor.untyped_storage()
+                    if start := storage.data_ptr():
+                        yield (tensor.device, start), storage
+
+
 class _Dispatched(TorchDispatchMode):  # type: ignore[no-untyped-call]
     supports_higher_order_operators = True
 
@@ -187,6 +216,7 @@ class _Dispatched(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.uncovered: set[str] = set()
         self.observed = False
         """Whether there was any operator, also one that does no work."""
+        self.memory = _Memory()
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -210,7 +240,10 @@ class _Dispatched(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if operator.view:
             self.totals["views"] += 1
         elif not operator.idle:
+            self.memory.use(_tensors((*args, *kwargs.values())))
             self._add(operator, args, kwargs, result)
+        if not operator.view:
+            self.memory.made(_tensors((result,)))
         return result
 
     def _add(self, operator: _Operator, args: Any, kwargs: Any, result: Any) -> None:

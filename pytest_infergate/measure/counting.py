@@ -14,14 +14,17 @@ from pytest_infergate.core.domain.measurement import Counters
 from pytest_infergate.core.domain.metrics import COUNTERS
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.places import collapse_places
+from pytest_infergate.core.domain.units import bytes_
 from pytest_infergate.core.domain.values import Note
 from pytest_infergate.errors import CaseTimeoutError
-from pytest_infergate.instruments.device import Device, DeviceCounters, DeviceMemory
+from pytest_infergate.instruments.device import Device, DeviceCounters, DeviceMemory, UsedMemory
 from pytest_infergate.instruments.python_work import PYTHON, PythonWork, count_python, unknown_python
 from pytest_infergate.instruments.timed_calls import RepeatedCall
 from pytest_infergate.measure import memory, timing_guard
 from pytest_infergate.measure.seed import seed_all
 
+MAX_UNFOUND_BYTES = 65_536
+"""Used tensors of this size in all may be missing in the weights."""
 _T = TypeVar("_T")
 _COMPILED = Note(
     code=NoteCode.COMPILED,
@@ -51,15 +54,19 @@ def count_call(
     *,
     compiled: Mapping[str, int],
     weights: Mapping[str, int] | None,
+    unfound: Callable[[Sequence[UsedMemory]], int] = lambda _: 0,
     repetitions: int = 1,
 ) -> CountedCall:
     """Count one call `repetitions` times; the first counts, the others show which counters vary.
 
     `compiled` are the counters of the compiler, empty for an eager model. `weights` are the bytes of the
-    model by dtype, if they are known. If a pass fails, its counters are missing, and a note has the reason.
+    model by dtype, if they are known. `unfound` returns how many bytes of used memory are neither weights nor
+    arguments; if they are more than `MAX_UNFOUND_BYTES`, the weights are unknown. If a pass fails, its
+    counters are missing, and a note has the reason.
     """
     fixed = dict(compiled) if weights is None else {**compiled, "weight_bytes": sum(weights.values())}
     python = PythonWork()
+    unseen: tuple[Note, ...] = ()
     # A tracer runs Python of its own.
     if (tracer := timing_guard.tracer_note()) is not None and not compiled:
         python = PythonWork(note=unknown_python("a tracer is active", tracer.hint))
@@ -70,13 +77,25 @@ def count_call(
         call.prepare()  # so that restoring the arguments is not counted
         return _attempt(lambda: take(call), failed, what)
 
-    for _ in range(repetitions):
+    for repetition in range(repetitions):
         # A compiled model would show the operators that it was traced from, which it does not run any more.
         operators = (
             DeviceCounters(notes=(_COMPILED,))
             if compiled
             else attempt(device.count, lambda note: DeviceCounters(notes=(note,)), "operators")
         )
+        if (
+            repetition == 0
+            and weights is not None
+            and (
+                size := confirmed_unfound(
+                    operators,
+                    lambda: attempt(device.count, lambda note: DeviceCounters(notes=(note,)), "operators"),
+                    unfound,
+                )
+            )
+        ):
+            weights, fixed, unseen = None, dict(compiled), (unseen_weights_note(size),)
         if operators.other_threads and not device.asynchronous:
             allocated = DeviceMemory(note=_OTHER_THREADS)
         else:
@@ -89,7 +108,8 @@ def count_call(
         counts = {**fixed, **operators.totals, **python.totals}
         if allocated.allocations is not None:
             counts["allocations"] = allocated.allocations
-        if allocated.activations is not None:
+        # Activations alone would pass for the peak of a model whose weights are known.
+        if allocated.activations is not None and not unseen:
             counts["peak_memory_bytes"] = allocated.activations + fixed.get("weight_bytes", 0)
         rounds.append((operators, allocated, python))
         totals.append(counts)
@@ -107,8 +127,37 @@ def count_call(
         ),
         memory=allocated,
         notes=tuple(
-            note for note in (*operators.notes, allocated.note, python.note, varying_note(differing)) if note
+            note
+            for note in (*operators.notes, *unseen, allocated.note, python.note, varying_note(differing))
+            if note
         ),
+    )
+
+
+def confirmed_unfound(
+    operators: DeviceCounters,
+    count: Callable[[], DeviceCounters],
+    unfound: Callable[[Sequence[UsedMemory]], int],
+) -> int:
+    """Return the bytes that `unfound` returns for what a call used, and another as well; 0 if they are few.
+
+    What a call reads from a file or makes of an array is elsewhere in another call, because `operators` keeps
+    it.
+    """
+    if unfound(operators.used) <= MAX_UNFOUND_BYTES:
+        return 0
+    places = {(memory.device, memory.start) for memory in count().used}
+    size = unfound([memory for memory in operators.used if (memory.device, memory.start) in places])
+    return size if size > MAX_UNFOUND_BYTES else 0
+
+
+def unseen_weights_note(size: int) -> Note:
+    """Return the note on weights that are unknown, because the call uses `size` bytes that were not found."""
+    return Note(
+        code=NoteCode.WEIGHTS_UNSEEN,
+        text=f"weights are unknown: the call uses {bytes_(size)} of tensors that are neither among its "
+        "arguments nor found in the model",
+        hint="pass inputs as arguments, and keep weights in modules or objects that the callable refers to",
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from typing import Any, NamedTuple
 
@@ -16,11 +16,12 @@ from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.values import Note
 from pytest_infergate.errors import InfergateError
 from pytest_infergate.instruments import tensors
+from pytest_infergate.instruments.device import UsedMemory
 from pytest_infergate.instruments.operator_counters import paths_of
 from pytest_infergate.measure.invocation import Invocation
-from pytest_infergate.measure.module_search import held, module_of
+from pytest_infergate.measure.module_search import Held, held, module_of
 from pytest_infergate.measure.restore import KeptArguments, arguments_kept, module_restored
-from pytest_infergate.measure.weights import is_lazy, weight_bytes
+from pytest_infergate.measure.weights import is_lazy, unfound_bytes, weight_bytes
 
 
 class NotAnInstanceError(InfergateError):
@@ -37,6 +38,8 @@ class Placed(NamedTuple):
     """What each call is given."""
     weights: Callable[[], dict[str, int] | None]
     """Returns the bytes that the target holds in tensors now, by dtype; `None` if they are unknown."""
+    unfound: Callable[[Sequence[UsedMemory]], int]
+    """Returns how many bytes of used memory are neither held by the target nor by the arguments."""
     moved: bool = False
     """Whether model and inputs were moved, so that an output elsewhere is due to the module itself."""
     inference_mode: bool = False
@@ -88,7 +91,7 @@ def placed(invocation: Invocation, device: str | None, dtype: str | None = None)
                 on_device.bound(),
                 None if torch.device(device).type == "cpu" else from_host,
                 arguments,
-                lambda: weight_bytes(held(own)),
+                *_weights(own, on_device.args, on_device.kwargs, _bound(entry)),
                 moved=True,
                 inference_mode=grad_mode == "inference_mode",
                 unsettled=_scripted(own) or any(map(is_lazy, own.modules())),
@@ -108,10 +111,22 @@ def _unchanged(invocation: Invocation, arguments: KeptArguments) -> Placed:
         invocation.bound(),
         None,
         arguments,
-        lambda: weight_bytes(held(target)),
+        *_weights(target, invocation.args, invocation.kwargs, _bound(target)),
         unsettled=scripted,
         notes=notes,
     )
+
+
+def _weights(
+    target: object, *arguments: object
+) -> tuple[Callable[[], dict[str, int] | None], Callable[[Sequence[UsedMemory]], int]]:
+    """Return what returns the weights of a target, and how much of used memory is not found."""
+
+    def search() -> tuple[Held, Held]:
+        given = held(arguments)
+        return held(target, *given.modules), given
+
+    return lambda: weight_bytes(*search()), lambda used: unfound_bytes(*search(), used)
 
 
 def _with_module(

@@ -2,42 +2,55 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 import torch
 from torch._subclasses import FakeTensor
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
+from pytest_infergate.instruments.device import UsedMemory
 from pytest_infergate.measure.module_search import Held
 
+_NOTHING = Held()
+CONSIDERABLE_BYTES = 1_000_000
+"""Tensors that may be weights, or inputs, decide about the weights if they have this size together."""
 
-def weight_bytes(found: Held) -> dict[str, int] | None:
+
+def weight_bytes(found: Held, given: Held = _NOTHING) -> dict[str, int] | None:
     """Return the bytes of memory that tensors hold, by dtype; `None` if they are unknown.
 
     Memory counts once, whether several tensors share it or one is expanded, and whole if a tensor shows a
     part of it. Unknown are packed weights, layouts without a storage, lazy modules before their first call,
-    and callables without any module or tensor.
+    callables without any module or tensor, and those that close over large tensors, which may be inputs.
+    `given` is what the arguments of the call refer to: their tensors are inputs.
     """
-    if not found.complete or not (found.modules or found.tensors):
+    if any(map(torch.nn.parameter.is_lazy, found.tensors)):
         return None
-    if any(torch.nn.parameter.is_lazy(tensor) for tensor in found.tensors):
+    spans = _spans(found.tensors)
+    inputs = _Known(_spans((*given.shared, *given.tensors, *given.closed)))
+    shared = inputs.others(_spans(found.shared))
+    closed = _Known(spans).others(inputs.others(_spans(found.closed)))
+    if _size(shared) >= CONSIDERABLE_BYTES:
+        spans += shared
+    if not found.complete or not (found.modules or spans) or None in spans:
         return None
-    spans: list[_Span] = []
-    for tensor in found.tensors:
-        own = [_span(part) for part in _parts(tensor)]
-        spans += filter(None, own)
-        if None in own:
-            return None
-    sizes: Counter[str] = Counter()
-    reached: dict[object, int] = {}
-    # In the order of addresses, so that memory which overlaps counts once.
-    for span in sorted(spans, key=lambda span: span.start):
-        begin = max(span.start, reached.get(span.memory, 0))
-        reached[span.memory] = max(begin, span.end)
-        sizes[span.dtype] += reached[span.memory] - begin
-    return dict(sorted(sizes.items()))
+    if _size(closed) >= CONSIDERABLE_BYTES:
+        return None
+    return dict(sorted(_by_dtype(spans).items()))
+
+
+def unfound_bytes(found: Held, given: Held, used: Iterable[UsedMemory]) -> int:
+    """Return the bytes of memory that a call used and that is neither found nor that of its arguments."""
+    values = (getattr(part, kind) for part in (found, given) for kind in ("tensors", "shared", "closed"))
+    known = _Known(_spans(itertools.chain(*values)))
+    return sum(
+        size
+        for device, start, size, _ in used
+        if not known.includes(_Span(torch.device(device), start, start + size, ""))
+    )
 
 
 class _Span(NamedTuple):
@@ -48,6 +61,56 @@ class _Span(NamedTuple):
     start: int
     end: int
     dtype: str
+
+
+class _Known:
+    """Pieces of memory."""
+
+    def __init__(self, spans: Iterable[_Span | None]) -> None:
+        self._spans = list(filter(None, spans))
+        self._starts = {(span.memory, span.start) for span in self._spans}
+
+    def includes(self, other: _Span) -> bool:
+        """Return whether any piece overlaps another."""
+        return (other.memory, other.start) in self._starts or any(
+            span.memory == other.memory and span.start < other.end and other.start < span.end
+            for span in self._spans
+        )
+
+    def others(self, spans: Iterable[_Span | None]) -> list[_Span | None]:
+        """Return the spans that do not overlap any of these."""
+        return [span for span in spans if span is None or not self.includes(span)]
+
+
+def _spans(values: Iterable[Any]) -> list[_Span | None]:
+    """Return the memory of tensors and of arrays of NumPy; ``None`` for what is unknown."""
+    spans: list[_Span | None] = []
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            spans += map(_span, _parts(value))
+            continue
+        array = value
+        while isinstance(array.base, type(value)):  # a view keeps all of its base
+            array = array.base
+        start = array.__array_interface__["data"][0]
+        spans.append(_Span(torch.device("cpu"), start, start + array.nbytes, str(array.dtype)))
+    return spans
+
+
+def _size(spans: Iterable[_Span | None]) -> int:
+    return sum(_by_dtype(spans).values())
+
+
+def _by_dtype(spans: Iterable[_Span | None]) -> Counter[str]:
+    """Return the bytes of memory by dtype, each piece once."""
+    sizes: Counter[str] = Counter()
+    reached: dict[object, int] = {}
+    # In the order of addresses, so that memory which overlaps counts once.
+    for span in sorted(filter(None, spans), key=lambda span: span.start):
+        begin = max(span.start, reached.get(span.memory, 0))
+        reached[span.memory] = max(begin, span.end)
+        sizes[span.dtype] += reached[span.memory] - begin
+    return sizes
 
 
 def _parts(tensor: torch.Tensor) -> Iterator[torch.Tensor]:

@@ -49,7 +49,7 @@ def test_a_cpu_never_waits():
 
 def test_what_is_not_known_is_none():
     assert DeviceMemory() == (None, None, None, None)
-    assert DeviceCounters() == ({}, (), (), False)
+    assert DeviceCounters() == ({}, (), (), False, ())
 
 
 @pytest.fixture

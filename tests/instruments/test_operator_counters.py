@@ -16,7 +16,7 @@ pytestmark = [
 ]
 
 if True:  # after the skip
-    from counting import calls, counted, counters, counting_device, measured
+    from counting import ONE_PASS, calls, counted, counters, counting_device, measured
     from torch import nn
     from torch._subclasses import FakeTensor, FakeTensorMode
     from torch.nn.modules import module as modules
@@ -1086,3 +1086,38 @@ def test_a_row_put_into_a_cache_writes_a_row(put):
 def test_views_alone_are_no_work_and_no_mystery():
     seen = operator_counters.counters(X.t, "cpu")
     assert (seen.totals["operators"], seen.totals["views"], seen.notes) == (0, 1, ())
+
+
+# Memory that was there before the call
+
+TABLE = torch.ones(8, 8)
+
+
+def used(call):
+    seen = counted(call, ONE_PASS).used
+    assert {memory.device for memory in seen} <= {"cpu"}
+    return {(memory.start, memory.size) for memory in seen}
+
+
+def place(tensor):
+    storage = tensor.untyped_storage()
+    return storage.data_ptr(), storage.nbytes()
+
+
+def test_the_memory_that_a_call_uses():
+    layer, out, unused = nn.Linear(8, 8), torch.empty(2, 4, 8), torch.ones(3)
+    expected = {place(tensor) for tensor in (X, TABLE, layer.weight, layer.bias, out)}
+
+    def call():
+        made = layer(X[1:]) @ TABLE.t()
+        torch.add(made, torch.arange(8.0), out=out[0, :3])
+        return made.relu_(), torch.empty_like(unused), unused[:1]
+
+    assert used(call) == expected
+    assert used(lambda: torch.zeros(5).add_(1)) == set()
+    assert used(lambda: nn.functional.embedding(torch.ones(1, dtype=torch.long), TABLE)) == {place(TABLE)}
+
+
+def test_the_memory_of_an_array_that_a_call_uses():
+    array = pytest.importorskip("numpy").ones((8, 8), dtype="float32")
+    assert used(lambda: X @ torch.from_numpy(array)) == {place(X), (array.ctypes.data, 256)}

@@ -7,7 +7,7 @@ import pytest
 from pytest_infergate.core.domain.measurement import OperatorWork
 from pytest_infergate.core.domain.values import Note
 from pytest_infergate.instruments import python_work
-from pytest_infergate.instruments.device import DeviceCounters, DeviceMemory
+from pytest_infergate.instruments.device import DeviceCounters, DeviceMemory, UsedMemory
 from pytest_infergate.instruments.timed_calls import RepeatedCall
 from pytest_infergate.measure import counting, timing_guard
 from pytest_infergate.measure.counting import count_call, varying_counters, with_device_work, with_recount
@@ -53,6 +53,31 @@ def test_a_plain_callable_has_no_weights(device):
     assert "weight_bytes" not in taken.counters.totals
     assert taken.counters.weights == {}
     assert taken.counters.totals["peak_memory_bytes"] == 1_000_000
+
+
+def test_used_memory_that_is_not_found_makes_the_weights_unknown(device):
+    def weights_of(size, *counts):
+        rounds = iter(counts)
+        device.count = lambda call: DeviceCounters({"operators": 2}, used=next(rounds))
+        taken = count_call(
+            RepeatedCall(lambda: None),
+            device,
+            compiled={},
+            weights={"float32": 8},
+            unfound=lambda used: size * len(used),
+        )
+        return (
+            taken.counters.weights,
+            taken.counters.totals.get("peak_memory_bytes"),
+            [note.code for note in taken.notes],
+        )
+
+    here, there = ((UsedMemory("cpu", start, 8),) for start in (64, 128))
+    known = {"float32": 8}, 1_000_008, []
+    assert weights_of(65_536, here) == known
+    # Elsewhere in another call: the call made it.
+    assert weights_of(65_537, here, there) == known
+    assert weights_of(65_537, here, here) == ({}, None, ["weights-unseen"])
 
 
 def test_what_the_allocator_does_not_say_is_left_out(device):

@@ -1,6 +1,12 @@
+import argparse
 import collections
+import contextvars
+import enum
 import functools
+import sys
+import threading
 import types
+import weakref
 
 import pytest
 
@@ -11,7 +17,7 @@ if True:  # after the skip
     from torch import nn
 
     from pytest_infergate.measure import module_search
-    from pytest_infergate.measure.module_search import held, module_of
+    from pytest_infergate.measure.module_search import Held, held, module_of
 
 
 @pytest.mark.parametrize(
@@ -199,7 +205,7 @@ def test_results_in_a_cache():
     "target", [len, lambda x: x, nn.Linear, torch.relu, lambda x: nn.Linear(2, 2)(x) + 1, 3]
 )
 def test_nothing_is_found(target):
-    assert held(target) == ((), (), True)
+    assert held(target) == Held()
 
 
 class Tables:
@@ -219,7 +225,7 @@ def test_tensors_of_an_object_whose_methods_are_called():
 def test_inputs_are_no_weights():
     x, batch = torch.zeros(3), collections.UserDict(x=torch.zeros(3))
     for target in (lambda: x + TABLE, functools.partial(len, x), lambda: [*batch.items()], lambda y=x: y):
-        assert held(target) == ((), (), True)
+        assert held(target)[:2] == ((), ())
 
 
 def test_objects_that_refer_to_each_other_end_the_search():
@@ -246,3 +252,223 @@ class Proxy:
 
 def test_a_proxy_is_not_asked():
     assert found(Inner([Proxy(), MODEL]).run) == {MODEL}
+
+
+# Ways to a module through the code of functions
+
+
+class Hidden(nn.Module):
+    """Uses another module without keeping it."""
+
+    def __init__(self, **kept):
+        super().__init__()
+        for name, value in kept.items():
+            setattr(self, name, value)
+
+    def forward(self, x):
+        return self.used()(x)
+
+
+class ByGlobal(Hidden):
+    def forward(self, x):
+        return MODEL(x)
+
+
+class ByMethod(Hidden):
+    def forward(self, x):
+        return self._encode(x)
+
+    def _encode(self, x):
+        return MODEL(x)
+
+    def never_called(self, x):
+        return OTHER(x)
+
+
+class ByStatic(Hidden):
+    def forward(self, x):
+        return Shared.by_name(x)
+
+
+class ByProperty(Hidden):
+    @property
+    def model(self):
+        return MODEL
+
+    def forward(self, x):
+        return self.model(x)
+
+
+class ByItem(Hidden):
+    def __getitem__(self, name):
+        return MODEL
+
+    def forward(self, x):
+        return self["base"](x)
+
+
+class ByLibrary(Hidden):
+    def forward(self, x):
+        return LIBRARY.model(x)
+
+
+class ByInstance(Hidden):
+    def forward(self, x):
+        return Late().run(x)
+
+
+class Late:
+    def __init__(self):
+        self.model = MODEL
+
+    def run(self, x):
+        return self.model(x)
+
+
+class Models(enum.Enum):
+    BASE = MODEL
+
+
+class ByEnum(Hidden):
+    def forward(self, x):
+        return Models.BASE.value(x)
+
+
+class OnlyAnAttribute(Hidden):
+    """Has an attribute with the name of a global."""
+
+    def forward(self, x):
+        return self.MODEL(x)
+
+
+def patched():
+    model = Hidden()
+    model.forward = lambda x: MODEL(x) + 1
+    return model
+
+
+@pytest.mark.parametrize(
+    "kind", [ByGlobal, ByMethod, ByStatic, ByProperty, ByItem, ByLibrary, ByInstance, ByEnum]
+)
+def test_a_module_in_the_code_of_another(kind):
+    model = kind()
+    assert found(model) == {model, MODEL}
+    # Also where it is a part, or called by a method.
+    outer = nn.Sequential(model)
+    assert found(outer) - {model} == {outer, MODEL}
+    assert found(model.forward) == {model, MODEL}
+
+
+def test_an_attribute_is_not_the_global_of_its_name():
+    model = OnlyAnAttribute()
+    assert found(model) == {model}
+
+
+def test_functions_in_attributes_of_a_module():
+    for model in (Hidden(used=lambda: MODEL), Hidden(used=MODEL.forward), patched()):
+        assert found(model) == {model, MODEL}
+
+
+def test_imports_inside_of_a_function(monkeypatch):
+    store, package = types.ModuleType("weight_store"), types.ModuleType("weights_of.inner")
+    store.NET, package.NET = MODEL, OTHER
+    monkeypatch.setitem(sys.modules, "weight_store", store)
+    monkeypatch.setitem(sys.modules, "weights_of.inner", package)
+
+    def absolute(x):
+        from weight_store import NET
+
+        return NET(x)
+
+    def renamed(x):
+        import weight_store as other
+
+        return other.NET(x)
+
+    source = "def relative(x):\n    from .inner import NET\n    return NET(x)\n"
+    names = {"__name__": "weights_of.tests", "__package__": "weights_of"}
+    exec(source, names)
+    assert (found(absolute), found(renamed), found(names["relative"])) == ({MODEL}, {MODEL}, {OTHER})
+
+
+def generated():
+    model = MODEL
+    while True:
+        yield model
+
+
+STARTED = generated()
+next(STARTED)
+CONTEXT = contextvars.ContextVar("context")
+CONTEXT.set(MODEL)
+BY_THREAD = threading.local()
+BY_THREAD.model = MODEL
+
+
+def object_array():
+    array = pytest.importorskip("numpy").empty(1, dtype=object)
+    array[0] = MODEL
+    return array
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: types.MappingProxyType({"model": MODEL}),
+        {"model": MODEL}.values,
+        {"model": MODEL}.items,
+        lambda: {MODEL: "model"},
+        lambda: iter([MODEL]),
+        lambda: map(MODEL, [1]),
+        lambda: argparse.Namespace(model=MODEL),
+        lambda: weakref.ref(MODEL),
+        lambda: weakref.proxy(MODEL),
+        lambda: weakref.WeakValueDictionary(model=MODEL),
+        lambda: weakref.WeakSet([MODEL]),
+        lambda: {"model": MODEL}.get,
+        lambda: functools.partial(MODEL, 1),
+        lambda: BY_THREAD,
+        lambda: CONTEXT,
+        lambda: STARTED,
+        object_array,
+    ],
+)
+def test_a_module_behind_an_object_of_the_library(make):
+    kept = make()
+    model = Hidden(used=[kept])
+    assert found(lambda: kept) == {MODEL}
+    assert found(model) == {model, MODEL}
+
+
+def test_attributes_of_another_thread():
+    local, stop, ready = threading.local(), threading.Event(), threading.Event()
+
+    def work():
+        local.model = MODEL
+        ready.set()
+        stop.wait()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    ready.wait()
+    try:
+        assert found(lambda x: local.model(x) + 1) == {MODEL}
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_tensors_by_the_way_to_them():
+    closed, owned = torch.zeros(2), torch.zeros(3)
+    model = Hidden(used=lambda: owned)
+    model.register_forward_pre_hook(lambda module, args: TABLE)
+    seen = held(lambda x: model(x) + closed)
+    assert [*map(id, seen.tensors)] == [id(owned)]
+    assert [*map(id, seen.shared)] == [id(TABLE)]
+    assert [*map(id, seen.closed)] == [id(closed)]
+
+
+def test_arrays_may_be_weights_or_inputs():
+    array = pytest.importorskip("numpy").zeros(3)
+    assert {*map(id, held(Hidden(used=array)).shared)} == {id(array)}
+    assert [*map(id, held(lambda: array).closed)] == [id(array)]

@@ -16,8 +16,9 @@ if True:  # after the skip
     from torch._subclasses import FakeTensorMode
     from torch.testing._internal.two_tensor import TwoTensor
 
+    from pytest_infergate.instruments.device import UsedMemory
     from pytest_infergate.measure.module_search import held
-    from pytest_infergate.measure.weights import weight_bytes
+    from pytest_infergate.measure.weights import unfound_bytes, weight_bytes
 
 
 def sizes(target):
@@ -295,3 +296,69 @@ def test_a_method_of_a_service_has_the_weights_of_the_service():
     service, x = Service(), torch.zeros(100)
     for target in (service.predict, lambda: service.predict(x), lambda x: service.model(x) + 1):
         assert sizes(target) == {"float32": 64_000_000}
+
+
+# Tensors and arrays that may be weights or inputs
+
+LARGE, SMALL = torch.zeros(250_000), torch.zeros(249_999)  # 1 MB, and less
+
+
+class Uses(nn.Module):
+    def __init__(self, kept=None):
+        super().__init__()
+        self.head = nn.Linear(2, 2, bias=False)
+        self.kept = kept
+
+    def forward(self, x):
+        return self.head(x)
+
+
+class UsesLarge(Uses):
+    def forward(self, x):
+        return self.head(x) + LARGE
+
+
+class UsesSmall(Uses):
+    def forward(self, x):
+        return self.head(x) + SMALL
+
+
+def test_large_tensors_of_globals_count():
+    assert sizes(UsesLarge()) == {"float32": 16 + 1_000_000}
+    assert sizes(UsesSmall()) == {"float32": 16}
+    assert sizes(lambda x: x + LARGE) == {"float32": 1_000_000}
+    assert sizes(lambda x: x + SMALL) is None
+
+
+def test_large_arrays_count_whole():
+    array = pytest.importorskip("numpy").zeros(125_000)
+    assert sizes(Uses(array[:10])) == {"float32": 16, "float64": 1_000_000}
+    assert sizes(Uses([array, torch.from_numpy(array[5:])])) == {"float32": 16, "float64": 1_000_000}
+    assert sizes(Uses(array[1:].copy())) == {"float32": 16}
+
+
+def test_large_tensors_that_the_callable_closes_over_make_the_weights_unknown():
+    model, large, small = Uses(), LARGE.clone(), SMALL.clone()
+    assert sizes(lambda: model(large)) is None
+    assert sizes(lambda: model(small)) == {"float32": 16}
+    assert sizes(Uses(lambda: large)) == {"float32": 16 + 1_000_000}
+    owner = Uses(large)
+    assert sizes(lambda: owner(large)) == {"float32": 16 + 1_000_000}
+
+
+def test_arguments_are_no_weights():
+    model, large = Uses(), LARGE.clone()
+    assert weight_bytes(held(lambda: model(large)), held([large[3:]])) == {"float32": 16}
+    assert weight_bytes(held(lambda x: model(x) + LARGE), held((), {"x": {"ids": LARGE}})) == {"float32": 16}
+
+
+def used(*tensors):
+    return [UsedMemory("cpu", tensor.data_ptr(), tensor.nbytes) for tensor in tensors]
+
+
+def test_used_memory_that_is_not_found():
+    model, given, closed, other = Uses(), torch.zeros(3), torch.zeros(5), torch.zeros(7)
+    found = held(lambda x: model(x) + closed + SMALL)
+    read = used(model.head.weight, given, closed, SMALL, other)
+    assert unfound_bytes(found, held([given]), read) == 28
+    assert unfound_bytes(found, held(), read) == 28 + 12

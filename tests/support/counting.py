@@ -50,7 +50,13 @@ def measured(model, *args, device=None, dtype=None):
             return ready.call()
 
         settling = SETTLING_CALLS if ready.unsettled else 0
-        subject = Subject(call, weights=ready.weights, threads=torch.get_num_threads(), settling=settling)
+        subject = Subject(
+            call,
+            weights=ready.weights,
+            unfound=ready.unfound,
+            threads=torch.get_num_threads(),
+            settling=settling,
+        )
         return measure(subject, device, Effort(60, repetitions=REPETITIONS))
 
 

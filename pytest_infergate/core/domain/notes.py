@@ -357,7 +357,7 @@ MEANINGS: Mapping[NoteCode, NoteMeaning] = MappingProxyType(
         NoteCode.VARIES: NoteMeaning("Counters change from call to call and are not gated."),
         NoteCode.WEIGHTS_UNSEEN: NoteMeaning(
             "The call uses memory that is neither among its arguments nor found in the model.",
-            "Pass inputs as arguments, and keep weights in the modules or objects that the callable refers to.",
+            "Pass inputs as arguments, and keep weights in modules or objects that the callable refers to.",
         ),
         NoteCode.WORK_CHANGED: NoteMeaning(
             "Calls with the same arguments did not do the same work.",

@@ -22,11 +22,13 @@ _FUTURES: Final = (
     ("torch", "Future"),
 )
 """Classes of results that a thread, process or device makes, by module."""
-# Iterators over what exists already.
+_EXISTING: Final[tuple[Any, ...]] = (
+    [], (), set(), "", "é", b"", bytearray(), range(0), range(2**64), {}, {}.values(), {}.items()
+)  # fmt: skip
+# Iterators over what exists already, and over numbers.
 _FINISHED: Final[tuple[Any, ...]] = (
-    io.IOBase, itertools.count, itertools.repeat, type(reversed([])), type(iter(range(2**64))),
-    *(type(iter(each)) for each in ([], (), set(), "", "é", b"", bytearray(), range(0))),
-    *(type(iter(each)) for each in ({}, {}.values(), {}.items())),
+    io.IOBase, itertools.count, itertools.repeat, type(reversed([])),
+    *(type(iter(each)) for each in _EXISTING),
 )  # fmt: skip
 
 

@@ -5,25 +5,29 @@ from __future__ import annotations
 import array
 import copyreg
 import enum
+import functools
 import io
 import os
 import sys
 import types
 import warnings
 import weakref
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from pytest_infergate.instruments.nested import ATOMS, Parts, as_array, is_tensor, loaded, parts
+from pytest_infergate.instruments.nested import ATOMS, Graph, Parts, as_array, is_tensor, loaded, parts
 
 MAX_VALUES: Final = 1_000_000
 """Values that an output may hold, those of tensors, arrays and lists of numbers or text not included."""
 MAX_ARRAY_BYTES: Final = 2**32 - 2**16
 """Bytes of an array of numpy that a file can hold, with room for its header."""
 OPAQUE: Final = "not compared"
+FACTORY: Final = ".default_factory"
+"""The step to what makes the missing values of a mapping, which only some mappings have."""
 # Classes of these modules are values, and their repr is the value.
 _VALUE_MODULES: Final = frozenset({"datetime", "decimal", "fractions", "ipaddress", "uuid", "zoneinfo"})
 _INT64: Final = range(-(2**63), 2**63)
@@ -48,8 +52,8 @@ class _Content(NamedTuple):
     kind: str
     value: Any = None
     children: dict[str, Any] = {}  # noqa: RUF012 - never changed
-    covered: bool = False
-    """Whether attributes that cannot be read are part of another child."""
+    covered: frozenset[str] = frozenset()
+    """Steps to attributes whose content is part of another child, if they cannot be read themselves."""
 
 
 class Description:
@@ -71,7 +75,7 @@ class Description:
     def _describe(self, output: Any) -> None:
         # Values are kept alive, because the id of a deleted object may be reused.
         indices: dict[int, tuple[int, Any]] = {}
-        covering: list[Described] = []
+        covering: list[tuple[Described, frozenset[str]]] = []
         pending = [(output, self._add())]
         while pending:
             value, index = pending.pop()
@@ -79,7 +83,7 @@ class Description:
             content = self._content(value) if index < MAX_VALUES else _Content(OPAQUE, "too many values")
             node.kind, node.value = content.kind, content.value
             if content.covered:
-                covering.append(node)
+                covering.append((node, content.covered))
             for step, child in content.children.items():
                 known = None if type(child) in ATOMS else indices.get(id(child))
                 if known is None:
@@ -89,9 +93,9 @@ class Description:
                         indices[id(child)] = known
                 node.steps.append(step)
                 node.children.append(known[0])
-        for node in covering:
+        for node, covered in covering:
             kept = [(step, child) for step, child in zip(node.steps, node.children, strict=True)
-                    if self.nodes[child].kind != OPAQUE]  # fmt: skip
+                    if step not in covered or self.nodes[child].kind != OPAQUE]  # fmt: skip
             node.steps, node.children = [step for step, _ in kept], [child for _, child in kept]
 
     def write(self, path: str) -> None:
@@ -140,16 +144,19 @@ class Description:
         torch = loaded("torch")
         if tensor.is_nested:
             return _Content("nested tensor", children=_numbered(tensor.unbind()))
+        kind = torch.Tensor if isinstance(tensor, torch.nn.Parameter) else type(tensor)
+        children = {".__class__": kind, ".layout": tensor.layout} | _own(tensor)
         plain = tensor.detach()
         if type(plain) is not torch.Tensor:
             plain = plain.as_subclass(torch.Tensor)
         if plain.is_quantized:
+            children[".dtype"] = plain.dtype
             plain = plain.dequantize()
         if plain.layout is not torch.strided:
             plain = plain.to_dense()
         # A copy, because a file of a view would contain all that it is a view of.
         self.tensors.append(plain.to("cpu").contiguous().clone())
-        return _Content("tensor", len(self.tensors) - 1)
+        return _Content("tensor", len(self.tensors) - 1, children)
 
 
 def type_name(value: Any) -> str:
@@ -191,7 +198,9 @@ def _plain(value: Any) -> _Content | None:
         return None
     for types_, name, described in _PLAIN:
         if isinstance(value, types_):
-            return _Content(name, described(value))
+            # What pathlib keeps in slots are texts that it has made already.
+            bare = kind in ATOMS or isinstance(value, (type, PurePath))
+            return _Content(name, described(value), {} if bare else _own(value))
     numpy, torch = loaded("numpy"), loaded("torch")
     names: tuple[Any, ...] = (range,) if torch is None else (range, torch.dtype, torch.device, torch.layout)
     names += () if numpy is None else (numpy.dtype,)
@@ -207,47 +216,59 @@ def _array(value: Any) -> _Content | None:
         return None
     masked = sys.modules.get("numpy.ma")
     if masked is not None and isinstance(found, masked.MaskedArray):
-        mask = masked.getmaskarray(found)
-        return _Content("masked array", children={".mask": mask, ".data": numpy.where(mask, 0, found.data)})
+        mask, filled = masked.getmaskarray(found), numpy.where(masked.getmaskarray(found), 0, found.data)
+        children = {".mask": mask, ".data": filled, ".fill_value": found.fill_value}
+        return _Content("masked array", children=children)
     dtype = found.dtype
+    mapped = isinstance(found, numpy.memmap)  # the same values in a file
+    children = {".__class__": numpy.ndarray} if mapped else {".__class__": type(found)} | _own(value)
     if dtype.kind in "OT":  # objects, and strings of any length
-        return _Content("array of objects", list(found.shape), _numbered(found.ravel().tolist()))
+        return _Content("array of objects", list(found.shape), _numbered(found.ravel().tolist()) | children)
     if dtype.names is not None:
-        fields = {f"[{name!r}]": found[name] for name in dtype.names}
-        return _Content("structured array", list(found.shape), fields)
+        fields = {f"[{name!r}]": numpy.asarray(found)[name] for name in dtype.names}
+        return _Content("structured array", list(found.shape), fields | children)
     if dtype.kind == "V" and dtype.type is not numpy.void:
         found = found.astype(numpy.float32)  # bfloat16 and other types that numpy itself does not have
     if found.nbytes > MAX_ARRAY_BYTES:
         return _Content(OPAQUE, "an array of 4 GiB or more")
     buffer = io.BytesIO()
     numpy.save(buffer, numpy.asarray(found), allow_pickle=False)
-    return _Content("array", [str(dtype), buffer.getvalue()])
+    return _Content("array", [str(dtype), buffer.getvalue()], children)
 
 
 def _held(value: Any) -> _Content:
     """Describe what holds other values: containers and objects."""
     if isinstance(value, weakref.ref):
         return _Content("weakref", children={"()": value()})
+    more: dict[str, Any] = {}
     if isinstance(value, array.array):
-        value = value.tolist()
+        value, more = value.tolist(), {".typecode": value.typecode}
+    elif isinstance(value, deque) and value.maxlen is not None:
+        more = {".maxlen": value.maxlen}
+    elif isinstance(value, defaultdict):
+        more = {FACTORY: value.default_factory}
     held = parts(value)
     if isinstance(value, (set, frozenset)):
-        return _set(value)
-    if held is not None and held.container:
-        if held.keys is None and (homogeneous := _homogeneous(held)) is not None:
-            return homogeneous
-        if held.keys is not None:
-            items = {}
-            for index, (key, item) in enumerate(zip(held.keys, held.items, strict=True)):
-                step = _key(key)
-                if step is None or f"[{step}]" in items:
-                    items[f".keys()[{index}]"], step = key, f"key {index}"
-                items[f"[{step}]"] = item
-            kind = "mapping"
-        else:
-            kind, items = "sequence", _numbered(held.items)
-        return _Content(kind, len(held.items), items | _attributes(held))
-    return _object(value, held)
+        content = _set(value)
+    elif held is None or not held.container:
+        return _object(value, held)
+    elif held.keys is not None:
+        items = {}
+        for index, (key, item) in enumerate(zip(held.keys, held.items, strict=True)):
+            step = _key(key)
+            if step is None or f"[{step}]" in items:
+                items[f".keys()[{index}]"], step = key, f"key {index}"
+            items[f"[{step}]"] = item
+        content = _Content("mapping", [len(held.items), isinstance(value, OrderedDict)], items)
+    else:
+        content = _sequence(held)
+    return content._replace(children=content.children | more | ({} if held is None else _attributes(held)))
+
+
+def _own(value: Any) -> dict[str, Any]:
+    """Return the attributes that a number, text, tensor or array has besides its value."""
+    held = parts(value)
+    return {} if held is None else _attributes(held)
 
 
 def _attributes(held: Parts) -> dict[str, Any]:
@@ -269,22 +290,18 @@ def _key(key: Any) -> str | None:
     return None if plain is None or plain.children else str(plain.value)
 
 
-def _homogeneous(held: Parts) -> _Content | None:
-    """Describe a list of numbers or text as one value, which takes less memory than one value for each."""
-    kinds = set(map(type, held.items))
-    if len(kinds) != 1 or held.state or held.members:
-        return None
-    kind = kinds.pop()
-    items = held.items
+def _sequence(held: Parts) -> _Content:
+    """Describe items in their order.
+
+    A list of numbers or text is one value, which takes less memory than one value for each.
+    """
+    kinds, items = set(map(type, held.items)), held.items
+    kind = kinds.pop() if len(kinds) == 1 and not held.state and not held.members else None
     if kind is str:
-        items = [item.encode(errors="surrogatepass") for item in items]
-    elif (kind is int and not (min(items) in _INT64 and max(items) in _INT64)) or kind not in (
-        float,
-        int,
-        bool,
-    ):
-        return None
-    return _Content(f"list of {'text' if kind is str else kind.__name__}", items)
+        return _Content("list of text", [item.encode(errors="surrogatepass") for item in items])
+    if kind in (float, bool) or (kind is int and min(items) in _INT64 and max(items) in _INT64):
+        return _Content(f"list of {kind.__name__}", items)
+    return _Content("sequence", len(items), _numbered(items))
 
 
 def _set(value: Any) -> _Content:
@@ -309,28 +326,47 @@ def _object(value: Any, held: Parts | None) -> _Content:
     """
     kind = type(value)
     torch = loaded("torch")
-    unread = (io.IOBase, types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.ModuleType)
-    if isinstance(value, unread if torch is None else (*unread, torch.nn.Module)):
+    unread: tuple[Any, ...] = (
+        io.IOBase, types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.ModuleType,
+        *(() if torch is None else (torch.nn.Module,)),
+    )  # fmt: skip
+    if isinstance(value, unread):
         return _Content(OPAQUE, type_name(value))
     children = {} if held is None else _attributes(held)
     try:
         saved = value.__reduce_ex__(4)
     except Exception:  # noqa: BLE001 - the code of any class
-        if not children:
-            return _Content(OPAQUE, type_name(value))
         # What it holds besides its attributes is unknown.
-        return _Content("object", kind.__name__, children | {"": _Unread(type_name(value))})
+        unknown = _Content("object", kind.__name__, children | {"": _Unread(type_name(value))})
+        return unknown if children else _Content(OPAQUE, type_name(value))
+    if isinstance(value, BaseException):
+        children[".__cause__"] = value.__cause__
     if isinstance(saved, str):  # the name of a global variable
         return _Content("object", _text(f"{kind.__name__} {saved}"), children)
     own = kind in copyreg.dispatch_table or any(
         getattr(kind, name, None) is not getattr(object, name, None)
         for name in ("__reduce_ex__", "__reduce__", "__getstate__")
     )
-    if own:
-        children |= dict(_saved(saved))
-    elif held is None and saved[2]:  # threads and the like, whose attributes are not read
-        return _Content(OPAQUE, type_name(value))
-    return _Content("object", kind.__name__, children, covered=own)
+    if not own:
+        # Threads and the like, whose attributes are not read, and objects that hold nothing but compute.
+        if (held is None and saved[2]) or (not children and _computes(kind)):
+            return _Content(OPAQUE, type_name(value))
+        return _Content("object", kind.__name__, children)
+    state = dict(_saved(saved))
+    # What is written in C saves its content as bytes. Functions and modules do not.
+    covered = frozenset(step for step, child in children.items() if not isinstance(child, unread))
+    saves_bytes = any(type(each) is bytes for each in Graph(list(state.values())).leaves)
+    return _Content("object", kind.__name__, children | state, covered if saves_bytes else frozenset())
+
+
+def _computes(kind: Any) -> bool:
+    """Return whether a class computes values on demand, which are not part of what its objects hold."""
+    names = ("__iter__", "__getitem__", "__getattr__", "__next__")
+    return any(
+        name in names or isinstance(member, (property, functools.cached_property))
+        for base in kind.__mro__[:-1]
+        for name, member in vars(base).items()
+    )
 
 
 class _Unread(NamedTuple):

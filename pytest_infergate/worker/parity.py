@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 from pytest_infergate.core.domain import units
 from pytest_infergate.instruments.nested import loaded
 from pytest_infergate.paired.protocol import OutputCompared
-from pytest_infergate.worker.output_description import OPAQUE, Described, Description
+from pytest_infergate.worker.output_description import FACTORY, OPAQUE, Described, Description
 from pytest_infergate.worker.value_differences import array_difference, list_difference, text_difference
 
 MAX_PLACES: Final = 3
@@ -56,12 +56,18 @@ class Comparer:
         difference = self._difference(old, new)
         if difference is not None:
             self.found[place] = difference
+        elif old.kind == "mapping" and old.value[1] and new.value[1]:
+            before, now = ([step for step in node.steps if step.startswith("[")] for node in (old, new))
+            if before != now and sorted(before) == sorted(now):
+                self.found[place] = Difference("the keys have another order")
         earlier = dict(zip(old.steps, old.children, strict=True))
         later = dict(zip(new.steps, new.children, strict=True))
         for step in {**earlier, **later}:
             if step not in earlier or step not in later:
                 reason = f"only exists {'on the base' if step in earlier else 'now'}"
-                if step.startswith("._"):  # how a class is written, which a change may alter
+                if (
+                    step.startswith("._") or step == FACTORY
+                ):  # how a class is written, which a change may alter
                     self.uncompared[f"{place}{step}"] = reason
                 elif old.kind == "mapping" or step.startswith("."):  # other containers differ in their length
                     self.found[f"{place}{step}"] = Difference(reason)
@@ -143,7 +149,8 @@ def _label(node: Described) -> str:
     if node.kind in ("bool", "int", "float"):
         return f"{node.kind} {node.value}"
     if node.kind in ("sequence", "mapping", "set", "packed sequence"):
-        return f"{node.kind} of {units.plural(node.value, 'item')}"
+        size = node.value[0] if node.kind == "mapping" else node.value
+        return f"{node.kind} of {units.plural(size, 'item')}"
     if node.kind.startswith("list of"):
         return f"{node.kind} with {units.plural(len(node.value), 'item')}"
     if node.kind in (OPAQUE, "object", "enum", "class"):

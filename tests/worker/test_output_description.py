@@ -85,6 +85,47 @@ class Text(str):
     __slots__ = ()
 
 
+class Word(str):  # noqa: SLOT000
+    pass
+
+
+class Count(int):
+    pass
+
+
+class Score(float):
+    pass
+
+
+class Tags(set):
+    pass
+
+
+class File(os.PathLike):
+    def __init__(self, score):
+        self.score = score
+
+    def __fspath__(self):
+        return "/a"
+
+
+def attributed(kind):
+    """Make a value of a class that is alike but for an attribute."""
+
+    def make(score):
+        made = kind()
+        made.score = score
+        return made
+
+    return make
+
+
+def caused(value):
+    error = ValueError("bad")
+    error.__cause__ = KeyError(value)
+    return error
+
+
 class Yes:
     pass
 
@@ -129,6 +170,16 @@ VALUES = {
     "proxy": (lambda v: types.MappingProxyType({"a": v}), "output['a']"),
     "view": (lambda v: {"a": v}.values(), "output[0]"),
     "attribute of a dict": (Tagged, "output.score"),
+    "attribute of text": (attributed(Word), "output.score"),
+    "attribute of an int": (attributed(Count), "output.score"),
+    "attribute of a float": (attributed(Score), "output.score"),
+    "attribute of a set": (attributed(Tags), "output.score"),
+    "attribute of a path": (File, "output.score"),
+    "order": (lambda v: OrderedDict([("a", 1), ("b", 1)][:: int(2 - v)]), "the output"),
+    "queue": (lambda v: deque([1], maxlen=int(v)), "output.maxlen"),
+    "factory": (lambda v: defaultdict(list if v == 1 else set), "output.default_factory"),
+    "type of an array": (lambda v: array.array("f" if v == 1 else "d", [1]), "output.typecode"),
+    "cause": (caused, "output.__cause__.__reduce__()[1][0]"),
     "set": (lambda v: {"a", "b", str(v)}, "output{2}"),
     "set of tuples": (lambda v: frozenset({(0.5, "b"), (v, "a")}), "output{1}[0]"),
     "object": (lambda v: Plain(inner=[Plain(score=v)]), "output.inner[0].score"),
@@ -165,6 +216,10 @@ def test_values_of_python(compare, make, place):
 
 def numpy_values():
     numpy = pytest.importorskip("numpy")
+
+    class Signal(numpy.ndarray):
+        pass
+
     return {
         "float64": (lambda v: numpy.array([1, v]), "the output"),
         "nested": (lambda v: {"a": [Plain(b=numpy.full(2, v))]}, "output['a'][0].b"),
@@ -181,6 +236,9 @@ def numpy_values():
         "void": (lambda v: numpy.array([v]).view("V8"), "the output"),
         "masked": (lambda v: numpy.ma.masked_array([9.0, v], [True, False]), "output.data"),
         "mask": (lambda v: numpy.ma.masked_array([0.0, 0.0], [v == 1, False]), "output.mask"),
+        "fill value": (lambda v: numpy.ma.masked_array([1.0], [True], fill_value=v), "output.fill_value"),
+        "attribute": (attributed(lambda: numpy.ones(1).view(Signal)), "output.score"),
+        "class": (lambda v: numpy.ones(1).view(Signal if v == 1 else numpy.ndarray), "output.__class__"),
         "scalar": (numpy.float32, "the output"),
         "scalar of Python": (numpy.float64, "the output"),
         "shape": (lambda v: numpy.ones((1, 3) if v == 1 else (3, 1)), "the output"),
@@ -193,7 +251,7 @@ def numpy_values():
 
 NUMPY = (
     "float64", "nested", "float16", "long double", "complex", "int", "bool", "text", "bytes", "date", "objects",
-    "records", "void", "masked", "mask", "scalar", "scalar of Python", "shape", "dtype", "no array", "no scalar",
+    "records", "void", "masked", "mask", "fill value", "attribute", "class", "scalar", "scalar of Python", "shape", "dtype", "no array", "no scalar",
     "a dtype",
 )  # fmt: skip
 
@@ -370,6 +428,58 @@ def test_what_copies_contain_is_compared_in_place_of_what_cannot_be_read(compare
     found = compare([Image([1, 2])], [Image([1, 3])])
     assert found.difference.startswith("output[0]._pixels[1]: 2 on the base, 3 now")
     assert found.uncompared == ()
+
+
+class Dropping(Plain):
+    """An object whose copies leave a field out."""
+
+    def __getstate__(self):
+        return {"scores": self.scores}
+
+
+def test_a_field_that_copies_leave_out_is_named_if_it_cannot_be_compared(compare):
+    found = compare(Dropping(scores=[1.0], post=lambda: 1), Dropping(scores=[1.0], post=lambda: 2))
+    assert found == OutputCompared(None, ("output.post (function)",))
+    lock = threading.Lock()
+    assert compare(Dropping(scores=b"1", lock=lock), Dropping(scores=b"1", lock=lock)).uncompared == ()
+    found = compare(Dropping(scores=[1.0], lock=lock), Dropping(scores=[1.0], lock=lock))
+    assert found.uncompared == ("output.lock (_thread.lock)",)
+
+
+class Computed:
+    __slots__ = ()
+
+    @property
+    def score(self):
+        return 1.0
+
+
+class Iterated:
+    def __iter__(self):
+        yield 1.0
+
+
+class Indexed(Yes):
+    def __getitem__(self, index):
+        return 1.0
+
+
+def test_an_object_that_holds_nothing_but_computes_values_is_named(compare):
+    for kind in (Computed, Iterated, Indexed):
+        assert compare([kind()], [kind()]).uncompared == (f"output[0] ({__name__}.{kind.__name__})",)
+    assert compare([Yes()], [Yes()]).uncompared == ()
+
+
+def test_kinds_of_containers_that_only_one_side_has(compare):
+    for base, candidate in (
+        (deque([1, 2]), [1, 2]),
+        (OrderedDict(a=1, b=2), {"b": 2, "a": 1}),
+        (Counter(a=1, b=2), Counter(b=2, a=1)),
+    ):
+        assert compare(base, candidate) == OutputCompared(None), (base, candidate)
+    factory = "output.default_factory (only exists on the base)"
+    assert compare(defaultdict(list, a=1), {"a": 1}) == OutputCompared(None, (factory,))
+    assert compare(deque([1], maxlen=2), [1]).difference == "output.maxlen: only exists on the base"
 
 
 # Values that differ from call to call

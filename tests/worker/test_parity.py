@@ -283,6 +283,34 @@ def test_every_kind_of_tensor(compare, make):
     assert compare(make(3.0), make(2.0)) is not None
 
 
+def with_attribute(value, kind=torch.Tensor):
+    tensor = torch.ones(2).as_subclass(kind)
+    tensor.lengths = [value]
+    return tensor
+
+
+FORMS = {
+    "class": (torch.ones(2).as_subclass(Named), torch.ones(2), "output.__class__: Named on the base, Tensor now"),
+    "layout": (torch.eye(2).to_sparse(), torch.eye(2), "output.layout: torch.sparse_coo on the base, torch.strided now"),
+    "attribute": (with_attribute(1), with_attribute(2), "output.lengths[0]: 1 on the base, 2 now"),
+    "of a class": (with_attribute(1, Named), with_attribute(2, Named), "output.lengths[0]: 1 on the base, 2 now"),
+    "one side": (with_attribute(1), torch.ones(2), "output.lengths: only exists on the base"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("base", "candidate", "difference"), FORMS.values(), ids=FORMS)
+def test_the_form_of_a_tensor_is_compared(compare, base, candidate, difference):
+    assert compare(base, base) is None
+    assert compare(base, candidate) == difference
+    assert compare(torch.nn.Parameter(torch.ones(2)), torch.ones(2)) is None
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_quantised_tensor_and_a_plain_one_of_its_values_differ(compare):
+    quantised = torch.quantize_per_tensor(torch.ones(2), 0.5, 0, torch.qint8)
+    assert compare(quantised, torch.ones(2)) == "output.dtype: only exists on the base"
+
+
 def test_inference_tensors(compare):
     with torch.inference_mode():
         base, candidate = of(1, 2), of(1, 3)

@@ -8,18 +8,16 @@ import contextlib
 import math
 import re
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from pytest_infergate.core.domain import units
 from pytest_infergate.instruments.nested import is_tensor, loaded
 
-# Relative to the largest value of a tensor, not to each value: a small one may be the difference of large
-# ones, whose rounding another order of summation changes.
 TOLERANCES: Final = {
     "float64": 1e-7, "complex128": 1e-7, "float32": 1e-3, "complex64": 1e-3, "float16": 1e-2,
-    "bfloat16": 5e-2,
+    "bfloat16": 5e-2, "float96": 1e-7, "float128": 1e-7, "complex192": 1e-7, "complex256": 1e-7,
 }  # fmt: skip
-"""By dtype, the largest difference as a share of the largest value of the base's tensor."""
+"""By dtype, the largest difference as a share of a value; see `Tolerance`."""
 DEFAULT_TOLERANCE: Final = 0.1
 """Of the other floating dtypes, which have eight bits or fewer."""
 SHOWN_CHARACTERS: Final = 40
@@ -29,12 +27,42 @@ SHOWN_CHARACTERS: Final = 40
 _OF_PROCESS: Final = re.compile(rb"\bat 0x[0-9a-fA-F]+|/own-(base|candidate)(?=/tests/)")
 
 
+class Tolerance(NamedTuple):
+    """How far values may differ from those of the base."""
+
+    of_value: float
+    """Share of each value."""
+    of_largest: float
+    """Share of the largest value of the tensor, array or list, which is added."""
+    dtype: str
+
+    @classmethod
+    def of(cls, dtype: str, share: float | None = None) -> Tolerance:
+        """Return the tolerance of a dtype, or a share of the largest value that the user has set instead.
+
+        A small value may be the difference of large ones, whose rounding another order of summation changes.
+        In half precision, only the largest value shows how much. In single and double precision, a tenth of
+        the share is enough for that, and a tensor may hold values of several scales, as boxes with scores.
+        """
+        if share is not None:
+            return cls(0.0, share, dtype)
+        share = TOLERANCES.get(dtype, DEFAULT_TOLERANCE)
+        coarse = dtype in ("float16", "bfloat16") or dtype not in TOLERANCES
+        return cls(0.0, share, dtype) if coarse else cls(share, share / 10, dtype)
+
+    def __str__(self) -> str:
+        if not self.of_value:
+            return f"{self.of_largest:g} of the largest value in {self.dtype}"
+        return f"{self.of_value:g} of a value and {self.of_largest:g} of the largest one in {self.dtype}"
+
+
 def array_difference(
     old: Any, new: Any, tolerance: float | None, dtypes: tuple[str, str] | None = None
 ) -> str | None:
     """Describe how two tensors, or two arrays of numpy, differ; ``None`` if they do not.
 
-    `tolerance` replaces that of the dtype. `dtypes` are those of the output, if its values were converted.
+    `tolerance` replaces that of the dtype, as a share of the largest value. `dtypes` are those of the output,
+    if its values were converted.
     """
     before, now = dtypes or (str(old.dtype).removeprefix("torch."), str(new.dtype).removeprefix("torch."))
     if old.shape != new.shape:
@@ -46,18 +74,17 @@ def array_difference(
         return None
     tensor, kind = is_tensor(old), getattr(old.dtype, "kind", "")
     if (old.is_floating_point() or old.is_complex()) if tensor else kind in ("f", "c"):
-        allowed = TOLERANCES.get(before, DEFAULT_TOLERANCE) if tolerance is None else tolerance
-        return floating_difference(old, new, allowed, before)
+        return floating_difference(old, new, Tolerance.of(before, tolerance))
     if kind in ("m", "M"):  # a date that is missing is unequal to itself
         old, new = old.view("int64"), new.view("int64")
     unequal = int(old.tobytes() != new.tobytes()) if kind == "V" else int((old != new).sum())
     return f"{unequal:,} of {count:,} values differ" if unequal else None
 
 
-def floating_difference(old: Any, new: Any, tolerance: float, dtype: str) -> str | None:
+def floating_difference(old: Any, new: Any, tolerance: Tolerance) -> str | None:
     """Describe how two tensors or arrays of floating or complex values differ."""
     library, numpy = loaded("torch") if is_tensor(old) else loaded("numpy"), loaded("numpy")
-    wide = library.complex128 if dtype.startswith("c") else library.float64
+    wide = library.complex128 if tolerance.dtype.startswith("c") else library.float64
     if is_tensor(old):
         before, now = old.to(wide), new.to(wide)
     else:
@@ -73,13 +100,17 @@ def floating_difference(old: Any, new: Any, tolerance: float, dtype: str) -> str
         return None
     # The difference of the largest numbers may be infinite, which is what it is compared as.
     with contextlib.nullcontext() if numpy is None else numpy.errstate(all="ignore"):
-        scale = float(abs(before[finite]).max())
-        largest = float(abs(before[finite] - now[finite]).max())
-    # An output of zeros must stay one: its scale tolerates nothing.
-    if largest <= tolerance * scale:
-        return None
-    share = "" if scale == 0 else f", {largest / scale:.1%} of the largest value"
-    return f"values differ by up to {largest:.3g}{share}; allowed is {tolerance:g} of it in {dtype}"
+        sizes, apart = abs(before[finite]), abs(before[finite] - now[finite])
+        scale = float(sizes.max())
+        # An output of zeros must stay one: its scale tolerates nothing.
+        beyond = apart > tolerance.of_value * sizes + tolerance.of_largest * scale
+        if not bool(beyond.any()):
+            return None
+        largest = float(apart[beyond].max())
+        size = float(sizes[beyond][int(apart[beyond].argmax())]) if tolerance.of_value else scale
+    of = "the value there" if tolerance.of_value else "the largest value"
+    share = f", {largest / size:.1%} of {of}" if size else ", where the base is 0"
+    return f"values differ by up to {largest:.3g}{share}; allowed is {tolerance}"
 
 
 def number_difference(
@@ -89,16 +120,20 @@ def number_difference(
     size = math.hypot if any(isinstance(value, complex) for value in old) else None
     sizes = [abs(value) if size is None else size(value.real, value.imag) for value in old]
     scale = max((each for each in sizes if math.isfinite(each)), default=0.0)
+    dtype = "float64"
     if tolerance is None:
         # Numbers that single precision holds exactly were computed in it, as those of Tensor.tolist() are.
         parts = [part for value in (*old, *new) for part in (value.real, value.imag) if math.isfinite(part)]
         single = array.array("f", parts).tolist() == parts
-        tolerance = TOLERANCES["float32" if single else "float64"]
+        dtype = "float32" if single else "float64"
+    allowed = Tolerance.of(dtype, tolerance)
     for index, (before, now) in enumerate(zip(old, new, strict=True)):
         if before == now or (cmath.isnan(before) and cmath.isnan(now)):
             continue
         apart = complex(before) - complex(now)
-        if not math.hypot(apart.real, apart.imag) <= tolerance * scale:  # NaN and infinities are not
+        limit = allowed.of_largest * scale + (allowed.of_value * sizes[index] if allowed.of_value else 0.0)
+        # NaN and infinities are not within a limit.
+        if not math.hypot(apart.real, apart.imag) <= limit or not cmath.isfinite(before):
             return index, f"{before} on the base, {now} now"
     return None
 

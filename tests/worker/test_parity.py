@@ -67,12 +67,38 @@ def test_what_is_equal_does_not_differ(compare):
 def test_each_dtype_has_its_tolerance(compare, dtype, allowed):
     # Differences that every dtype can tell, of a largest value that makes them too much or not.
     base = of(1, 0).to(dtype)
+    if dtype in (torch.float64, torch.float32):
+        allowed /= 10
     difference = torch.tensor(allowed, dtype=torch.float64)
     near, far = ((torch.stack([difference * 0 + 1, difference * share])).to(dtype) for share in (0.8, 1.25))
     assert compare(base, near) is None
     found = compare(base, far)
     assert f"{allowed:g}" in found
     assert name(dtype) in found
+
+
+DETECTION = (640, 480, 1280, 700, 0.9, 2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.complex64], ids=name)
+def test_a_tensor_may_hold_values_of_several_scales(compare, dtype):
+    share = FLOATS.get(dtype, 1e-3)
+    assert compare(of(DETECTION, dtype=dtype), of((*DETECTION[:4], 0.2, 3), dtype=dtype)) is not None
+    assert compare(of(4096, 0.75, dtype=dtype), of(4096, 0.25, dtype=dtype)) == (
+        "the output: values differ by up to 0.5, 66.7% of the value there; "
+        f"allowed is {share:g} of a value and {share / 10:g} of the largest one in {name(dtype)}"
+    )
+    for old, part in ((1000, 1.1), (0, 0.1), (-500, 0.6)):
+        base = of(1000, old, dtype=dtype)
+        near, far = (base + of(0, 1000 * share * part * factor, dtype=dtype) for factor in (0.9, 1.1))
+        assert compare(base, near) is None, old
+        assert compare(base, far) is not None, old
+
+
+def test_half_precision_is_rounded_by_the_largest_value(compare):
+    base, near, far = (of(1000, last, dtype=torch.float16) for last in (1, 10, 20))
+    assert compare(base, near) is None
+    assert "1.9% of the largest value; allowed is 0.01 of the largest value in float16" in compare(base, far)
 
 
 DIFFERENCES = {
@@ -96,7 +122,8 @@ def test_how_outputs_differ(compare, snapshot):
 
 
 def test_the_largest_value_of_the_base_is_the_scale(compare):
-    assert compare(of(1000, 1), of(1000, 1.9)) is None
+    assert compare(of(1000, 1), of(1000, 1.09)) is None
+    assert compare(of(1000, 1), of(1000, 1.9), 1e-3) is None
     assert compare(of(1, 1), of(1000, 1)) is not None
     assert compare(of(1, 1), of(1.9, 1)) is not None
 

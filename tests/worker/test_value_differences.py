@@ -34,9 +34,13 @@ def test_numbers_computed_in_single_precision_have_its_tolerance():
     assert differs(1e39, 1.0005e39)
 
 
-def test_the_largest_number_of_a_list_is_the_scale():
-    assert number_difference([1000.1, 1.1], [1000.1, 1.10009], None) is None
-    assert number_difference([1000.1, 1.1], [1000.1, 1.1002], None) == (1, "1.1 on the base, 1.1002 now")
+def test_numbers_of_one_list_may_be_of_several_scales():
+    # The limit is 1e-7 of 1.1 and 1e-8 of 1000.1.
+    assert number_difference([1000.1, 1.1], [1000.1, 1.10001], None) is None
+    assert number_difference([1000.1, 1.1], [1000.1, 1.100011], None) == (1, "1.1 on the base, 1.100011 now")
+    assert number_difference([4096.0, 0.75], [4096.0, 0.25], None)[0] == 1
+    assert number_difference([4096.0, 0.75], [4099.0, 0.75], None) is None
+    assert number_difference([4096.0, 0.75], [4096.0, 0.25], 1e-3) is None
     assert number_difference([1.1, 1.1], [1000.1, 1.1], None)[0] == 0
 
 

@@ -69,6 +69,7 @@ _READS_VALUES = frozenset(
 _ALSO_VIEWS = frozenset(("aten::_unsafe_view", "aten::_reshape_alias", "aten::lift_fresh"))
 # Operators of TorchScript that the dispatcher does not see, and groups of operators that are one kernel.
 _FUSED = re.compile(r"(prim|tensorexpr)::(mkldnn\w*|MKLDNN\w*|\w*(Fusion|TensorExpr|Static)\w*|Group)")
+_COMPRESSED = (torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)
 _TOTALS = (
     "flops", "operators", "views", "bytes_read", "bytes_written", "host_device_copies", "dtype_casts",
 )  # fmt: skip
@@ -192,9 +193,14 @@ class _Memory:
 
     @staticmethod
     def _storages(tensors: Iterator[torch.Tensor]) -> Iterator[tuple[tuple[torch.device, int], Any]]:
-        for tensor in tensors:
+        for given in tensors:
+            tensor = given
+            if tensor.layout is torch.sparse_coo:
+                tensor = tensor._values()  # noqa: SLF001 - values() requires a coalesced tensor
+            elif tensor.layout in _COMPRESSED:
+                tensor = tensor.values()
             # Others have no storage, or no address.
-            if tensor.layout is torch.strided and not isinstance(tensor, FakeTensor):
+            if not isinstance(tensor, FakeTensor):
                 with suppress(NotImplementedError, RuntimeError):
                     storage = tensor.untyped_storage()
                     if start := storage.data_ptr():
@@ -237,10 +243,13 @@ class _Dispatched(TorchDispatchMode):  # type: ignore[no-untyped-call]
             with self, self._autocast():
                 return func._op_dk(_COMPOSITE, *args, **kwargs)  # noqa: SLF001 - the parts of the kernel, not those of a decomposition for the compiler
         result = func(*args, **kwargs)
+        # A view of a sparse tensor may be a copy.
+        dense = all(tensor.layout is torch.strided for tensor in _tensors(args))
+        if not (operator.idle or (operator.view and dense)):
+            self.memory.use(_tensors((*args, *kwargs.values())))
         if operator.view:
             self.totals["views"] += 1
         elif not operator.idle:
-            self.memory.use(_tensors((*args, *kwargs.values())))
             self._add(operator, args, kwargs, result)
         if not operator.view:
             self.memory.made(_tensors((result,)))

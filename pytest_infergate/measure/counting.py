@@ -84,15 +84,11 @@ def count_call(
             if compiled
             else attempt(device.count, lambda note: DeviceCounters(notes=(note,)), "operators")
         )
-        if (
-            repetition == 0
-            and weights is not None
-            and (
-                size := confirmed_unfound(
-                    operators,
-                    lambda: attempt(device.count, lambda note: DeviceCounters(notes=(note,)), "operators"),
-                    unfound,
-                )
+        if repetition == 0 and (
+            size := confirmed_unfound(
+                operators,
+                lambda: attempt(device.count, lambda note: DeviceCounters(notes=(note,)), "operators"),
+                unfound,
             )
         ):
             weights, fixed, unseen = None, dict(compiled), (unseen_weights_note(size),)

@@ -41,6 +41,8 @@ _IMPLICIT = frozenset(
     f"__{name}__"
     for name in ("contains", "enter", "exit", "get", "getattr", "getattribute", "getitem", "iter", "len")
 ) | {"__matmul__", "__next__", "__rmatmul__"}
+# Methods of a class that its use calls; the last one is that of a function with a gradient of its own.
+_OF_CLASSES = frozenset(("__call__", "__init__", "__new__", "forward"))
 # Objects of the standard library that show or iterate over others.
 _EMPTY: tuple[Iterable[Any], ...] = ([], (), set(), {}, {}.values(), {}.items())
 _VIEWS: tuple[type, ...] = (
@@ -55,7 +57,7 @@ class Held(NamedTuple):
     """What targets refer to."""
 
     modules: tuple[torch.nn.Module, ...] = ()
-    """Outermost modules, and modules that others keep without registering them."""
+    """Outermost modules, those kept without being registered, and parts whose code is followed."""
     tensors: tuple[torch.Tensor, ...] = ()
     """Parameters, buffers, constants of TorchScript, and tensors in attributes and hooks of modules and of
     objects whose methods are called."""
@@ -328,7 +330,7 @@ def _(value: Any, origin: _Origin, names: frozenset[str]) -> Iterator[_Reference
     if _of_user(value.__module__ if is_class else value.__name__):
         found = dict(_of_class(value)) if is_class else vars(value)
         if is_class:
-            names |= {"__init__", "__new__", "__call__"}
+            names |= _OF_CLASSES
             found |= found.get("_member_map_", {})  # of an enum
         for item in (found[name] for name in names if name in found):
             # A function of a class may be a class method.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
@@ -43,9 +42,13 @@ def weight_bytes(found: Held, given: Held = _NOTHING) -> dict[str, int] | None:
 
 
 def unfound_bytes(found: Held, given: Held, used: Iterable[UsedMemory]) -> int:
-    """Return the bytes of memory that a call used and that is neither found nor that of its arguments."""
-    values = (getattr(part, kind) for part in (found, given) for kind in ("tensors", "shared", "closed"))
-    known = _Known(_spans(itertools.chain(*values)))
+    """Return the bytes of memory that a call used and that is neither found nor that of its arguments.
+
+    Large tensors that the callable closes over may be weights as well as inputs: they are not found.
+    """
+    spans = _spans((*given.tensors, *given.shared, *given.closed, *found.tensors, *found.shared))
+    closed = _Known(spans).others(_spans(found.closed))
+    known = _Known(spans if _size(closed) >= CONSIDERABLE_BYTES else (*spans, *closed))
     return sum(
         size
         for device, start, size, _ in used

@@ -1121,3 +1121,11 @@ def test_the_memory_that_a_call_uses():
 def test_the_memory_of_an_array_that_a_call_uses():
     array = pytest.importorskip("numpy").ones((8, 8), dtype="float32")
     assert used(lambda: X @ torch.from_numpy(array)) == {place(X), (array.ctypes.data, 256)}
+
+
+@pytest.mark.parametrize("layout", [torch.sparse_coo, torch.sparse_csr])
+def test_the_memory_of_a_sparse_tensor_that_a_call_uses(layout):
+    table = torch.eye(8).to_sparse(layout=layout)
+    assert place(table.coalesce().values() if layout is torch.sparse_coo else table.values()) in used(
+        lambda: torch.mm(table.t(), TABLE)
+    )

@@ -334,6 +334,17 @@ class ByEnum(Hidden):
         return Models.BASE.value(x)
 
 
+class Function(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return MODEL(x)
+
+
+class ByFunction(Hidden):
+    def forward(self, x):
+        return Function.apply(x)
+
+
 class OnlyAnAttribute(Hidden):
     """Has an attribute with the name of a global."""
 
@@ -348,7 +359,7 @@ def patched():
 
 
 @pytest.mark.parametrize(
-    "kind", [ByGlobal, ByMethod, ByStatic, ByProperty, ByItem, ByLibrary, ByInstance, ByEnum]
+    "kind", [ByGlobal, ByMethod, ByStatic, ByProperty, ByItem, ByLibrary, ByInstance, ByEnum, ByFunction]
 )
 def test_a_module_in_the_code_of_another(kind):
     model = kind()

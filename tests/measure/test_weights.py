@@ -362,3 +362,6 @@ def test_used_memory_that_is_not_found():
     read = used(model.head.weight, given, closed, SMALL, other)
     assert unfound_bytes(found, held([given]), read) == 28
     assert unfound_bytes(found, held(), read) == 28 + 12
+    large = LARGE.clone()
+    assert unfound_bytes(held(lambda: model(large)), held(), used(model.head.weight, large)) == 1_000_000
+    assert unfound_bytes(held(lambda: model(large)), held([large]), used(large)) == 0

@@ -143,10 +143,9 @@ def parts(value: Any) -> Parts | None:
 
 def own_attributes(value: Any) -> tuple[dict[str, Any], dict[Any, Any]]:
     """Return the dictionary of an object, and the values of its slots by descriptor."""
-    try:
+    found = None
+    with suppress(Exception):  # there is none, or it is a property of the class
         found = object.__getattribute__(value, "__dict__")
-    except AttributeError:
-        found = None
     members = {}
     kind: Any = type(value)
     for member in _descriptors(kind):
@@ -360,7 +359,8 @@ def shell_of(value: Any, held: Parts) -> Any:
 def without_finaliser(kind: Any) -> Any:
     """Return a subclass that looks the same, and releases nothing at the end of an object."""
     names = {name: getattr(kind, name) for name in ("__doc__", "__module__", "__qualname__")}
-    return type(kind.__name__, (kind,), names | {"__slots__": (), "__del__": lambda _: None})
+    slots = () if kind.__weakrefoffset__ else ("__weakref__",)
+    return type(kind.__name__, (kind,), names | {"__slots__": slots, "__del__": lambda _: None})
 
 
 def copied_by_its_class(value: Any) -> Any:

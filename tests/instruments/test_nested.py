@@ -352,6 +352,38 @@ def test_the_copy_of_an_owner_releases_nothing_and_keeps_the_original():
     assert released == ["b"]
 
 
+class SlottedOwner:
+    __slots__ = ("held",)
+
+    def __del__(self):
+        self.held.append("released")
+
+
+def test_the_copy_of_an_owner_without_a_dictionary():
+    held = ["first"]
+    owner = SlottedOwner()
+    owner.held = held
+    copied = tensors.clone_tensors(owner)
+    assert copied.held == ["first"]
+    assert copied.held is not held
+    del owner, copied
+    gc.collect()
+    assert held == ["first", "released"]
+
+
+class Sealed:
+    """It makes its dictionary private."""
+
+    @property
+    def __dict__(self):
+        raise PermissionError
+
+
+def test_an_object_whose_dictionary_cannot_be_read_stays():
+    sealed = Sealed()
+    assert tensors.clone_tensors([sealed])[0] is sealed
+
+
 def test_copies_keep_cycles_and_what_is_shared():
     inner = Plain(a=1)
     inner.me = inner

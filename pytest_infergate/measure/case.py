@@ -53,6 +53,7 @@ SHORT_SHARE = 0.05
 MAX_SYNCHRONISED_CALLS = 30
 # Calls that the counters of one repetition take at most.
 COUNTING_CALLS = 4
+BRIEF_COUNTING_CALLS = 2
 # Python's work is counted again after the timing up to this many bytecodes, which take a tenth of a second.
 MAX_RECOUNTED_BYTECODES = 200_000
 # Page faults per call from which on they take a large part of the time. Activations that are mapped again in
@@ -257,9 +258,11 @@ class _Course:
         repetitions = self.effort.repetitions
         if repetitions > 1 and not self.limit.allows(calls * seconds, "repeated counts"):
             repetitions, calls = 1, COUNTING_CALLS + self.subject.settling
-        if not self.limit.allows(calls * seconds, "counters"):
+        brief = not self.limit.allows(calls * seconds, "counters of memory and Python")
+        calls = BRIEF_COUNTING_CALLS + self.subject.settling
+        if brief and not self.limit.allows(calls * seconds, "operators, FLOPs and bytes"):
             return uncounted_call(self.subject.weights())
-        return count_case(self.call, self.subject, self.device, self.compilation, repetitions)
+        return count_case(self.call, self.subject, self.device, self.compilation, repetitions, brief=brief)
 
     def unequal_note(self, seconds: float) -> Note | None:
         """Check that calls do the same work, if there is time for a further one."""
@@ -374,8 +377,10 @@ def count_case(
     device: Device,
     compilation: Compilation,
     repetitions: int = 1,
+    *,
+    brief: bool = False,
 ) -> CountedCall:
-    """Count a call `repetitions` times, once the model does the same work in each call."""
+    """Count a call `repetitions` times, once the model does the same work in each call; see `count_call`."""
     for _ in range(subject.settling):
         call()
     exact = count_call(
@@ -385,6 +390,7 @@ def count_case(
         weights=subject.weights(),
         unfound=subject.unfound,
         repetitions=repetitions,
+        brief=brief,
     )
     graph_breaks = compilation.note()
     return exact if graph_breaks is None else exact._replace(notes=(*exact.notes, graph_breaks))

@@ -48,7 +48,7 @@ class CountedCall(NamedTuple):
     """What could not be counted, and which counters vary."""
 
 
-def count_call(
+def count_call(  # noqa: C901 - one branch for each thing that may not be counted
     call: RepeatedCall,
     device: Device,
     *,
@@ -56,8 +56,11 @@ def count_call(
     weights: Mapping[str, int] | None,
     unfound: Callable[[Sequence[UsedMemory]], int] = lambda _: 0,
     repetitions: int = 1,
+    brief: bool = False,
 ) -> CountedCall:
     """Count one call `repetitions` times; the first counts, the others show which counters vary.
+
+    With `brief`, for which half of the calls are enough, neither memory nor Python's own work is counted.
 
     `compiled` are the counters of the compiler, empty for an eager model. `weights` are the bytes of the
     model by dtype, if they are known. `unfound` returns how many bytes of used memory are neither weights nor
@@ -92,14 +95,16 @@ def count_call(
             )
         ):
             weights, fixed, unseen = None, dict(compiled), (unseen_weights_note(size),)
-        if operators.other_threads and not device.asynchronous:
+        if brief:
+            allocated = DeviceMemory()
+        elif operators.other_threads and not device.asynchronous:
             allocated = DeviceMemory(note=_OTHER_THREADS)
         else:
             allocated = attempt(device.memory, lambda note: DeviceMemory(note=note), "memory")
         if operators.other_threads:
             python = PythonWork(note=unknown_python("the call works in other threads as well"))
         # A compiled model runs code objects of the compiler. What was not counted once would not be now.
-        if not compiled and python.note is None:
+        if not (compiled or brief) and python.note is None:
             python = attempt(count_python, lambda note: PythonWork(note=note), "Python's own work")
         counts = {**fixed, **operators.totals, **python.totals}
         if allocated.allocations is not None:
@@ -120,6 +125,7 @@ def count_call(
             python=PYTHON,
             at_least=python.at_least,
             varying=differing,
+            counted=not brief,
         ),
         memory=allocated,
         notes=tuple(

@@ -242,7 +242,12 @@ def record_baseline(
         recorded += len(history.cases)
     torch = session.environment.packages.get("torch")
     counted = [
-        record for result in sound if (record := counter_changes.counter_record(result, torch)) is not None
+        record
+        for result in sound
+        if (record := counter_changes.counter_record(result, torch)) is not None
+        # A part would replace what is on record.
+        and result.measurement is not None
+        and result.measurement.counters.counted
     ]
     gone = [
         case

@@ -1,5 +1,6 @@
 import pytest
 
+from pytest_infergate.instruments.device import DeviceCounters
 from pytest_infergate.measure import memory, timing_guard
 from pytest_infergate.measure.case import Effort, Subject, measure
 from pytest_infergate.measure.time_limit import TimeLimit
@@ -71,10 +72,14 @@ def test_a_case_takes_its_limit_and_two_calls_at_most(seconds, cap, repetitions)
 
 def test_exact_counters_come_first_where_there_is_little_time():
     model = Slow(1.0)
-    run = model.run(6)
-    assert run.measurement.counters.totals
-    (note,) = [note for note in run.measurement.notes if note.code == "time-limit"]
-    assert "counters" not in note.text
+    model.device.counters = DeviceCounters({"operators": 3})
+    counted = [model.run(cap).measurement for cap in (6, 4, 2)]
+    assert [bool(each.counters.totals) for each in counted] == [True, True, False]
+    assert [each.counters.counted for each in counted] == [True, False, False]
+    assert [each.memory.activations for each in counted] == [1_000_000, None, None]
+    dropped = [next(note.text for note in each.notes if note.code == "time-limit") for each in counted]
+    assert ["counters of memory" in text for text in dropped] == [False, True, True]
+    assert ["operators" in text for text in dropped] == [False, False, True]
 
 
 def test_a_case_with_enough_time_drops_nothing():

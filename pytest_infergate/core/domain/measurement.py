@@ -147,7 +147,7 @@ class Counters(Struct, frozen=True, kw_only=True):
     varying: dict[str, tuple[int, int]] = msgspec.field(default_factory=dict)
     """Smallest and largest value of totals that repetitions did not agree on; empty without repetitions."""
     counted: bool = True
-    """False if there was no time to count; the totals are then those of the weights."""
+    """False if there was no time to count everything."""
 
 
 class Measurement(Struct, frozen=True, kw_only=True):

@@ -77,7 +77,7 @@ def counter_record(result: CaseResult, torch: str | None) -> CounterRecord | Non
     if result.outcome is not Outcome.MEASURED or result.measurement is None:
         return None
     counters = result.measurement.counters
-    if not counters.counted:
+    if not counters.counted and not counters.operators:
         return None
     # A plus and what follows name the build; builds of one version run the same operators on the CPU.
     version = None if torch is None else torch.partition("+")[0]

@@ -915,6 +915,8 @@ def test_a_record_of_another_machine_keeps_its_version():
 def test_counters_for_which_there_was_no_time_are_neither_recorded_nor_unchanged():
     before = taken(counted(flops=10, operators=2, weight_bytes=4))
     assert taken(replace(counted(weight_bytes=4), counted=False)) is None
+    part = replace(counted(flops=10, operators=2, weight_bytes=4), counted=False, operators=(work(),))
+    assert {row.verdict for row in compared(before, taken(part))} == {Verdict.EQUIVALENT}
     (row,) = compared(before, None)
     assert row.verdict is Verdict.INCOMPARABLE
     assert "not counted by this run" in row.note.text

@@ -282,11 +282,16 @@ class Graph:
         # A cycle goes through a mutable value, which exists already: one of the others can always be made.
         unmade = set(immutable)
         while unmade:
+            left = len(unmade)
             for key in immutable:
                 value, held = self.nodes[key]
                 if key in unmade and unmade.isdisjoint(map(id, held.items)):
                     new[key] = immutable_like(value, held, new)
                     unmade.remove(key)
+            if len(unmade) == left:  # views and proxies of a dictionary that holds them stay as they are
+                kept = {key for key in unmade if not isinstance(self.nodes[key][0], (tuple, frozenset))}
+                unmade -= kept
+                found -= kept
         for key, (value, held) in self.nodes.items():
             if key in found:
                 fill(new[key], value, held, new)

@@ -177,6 +177,15 @@ def test_cycles():
     assert new.me["self"] is new is not node
 
 
+@pytest.mark.parametrize("view", [dict.values, dict.items, MappingProxyType])
+def test_a_view_in_its_own_dictionary_stays(view):
+    holder = {"a": [1]}
+    holder["view"] = view(holder)
+    copied = tensors.clone_tensors((holder, (holder["view"],)))
+    assert copied[0]["a"] is not holder["a"]
+    assert copied[0]["view"] is copied[1][0] is holder["view"]
+
+
 def test_a_part_refers_to_the_copy_of_what_holds_it():
     whole = Plain(part=Plain(), mark=MARK)
     whole.part.whole = weakref.ref(whole)

@@ -193,16 +193,16 @@ class _Memory:
 
     @staticmethod
     def _storages(tensors: Iterator[torch.Tensor]) -> Iterator[tuple[tuple[torch.device, int], Any]]:
-        for given in tensors:
-            tensor = given
-            if tensor.layout is torch.sparse_coo:
-                tensor = tensor._values()  # noqa: SLF001 - values() requires a coalesced tensor
-            elif tensor.layout in _COMPRESSED:
-                tensor = tensor.values()
+        for tensor in tensors:
             # Others have no storage, or no address.
             if not isinstance(tensor, FakeTensor):
                 with suppress(NotImplementedError, RuntimeError):
-                    storage = tensor.untyped_storage()
+                    values = tensor
+                    if tensor.layout is torch.sparse_coo:
+                        values = tensor._values()  # noqa: SLF001 - values() requires a coalesced tensor
+                    elif tensor.layout in _COMPRESSED:
+                        values = tensor.values()
+                    storage = values.untyped_storage()
                     if start := storage.data_ptr():
                         yield (tensor.device, start), storage
 

@@ -12,6 +12,7 @@ pytestmark = [
 ]
 
 if True:  # after the skip
+    from counting import measured
     from torch import nn
     from torch._subclasses import FakeTensorMode
     from torch.testing._internal.two_tensor import TwoTensor
@@ -365,3 +366,20 @@ def test_used_memory_that_is_not_found():
     large = LARGE.clone()
     assert unfound_bytes(held(lambda: model(large)), held(), used(model.head.weight, large)) == 1_000_000
     assert unfound_bytes(held(lambda: model(large)), held([large]), used(large)) == 0
+
+
+HEAD, HIDDEN = nn.Linear(4, 2), torch.ones(16_385, 4)  # 65,540 bytes
+
+
+def test_weights_that_no_search_finds_are_unknown():
+    taken = measured(lambda x: HEAD(x + globals()["HIDDEN"]), torch.ones(1, 4)).measurement
+    assert "weight_bytes" not in taken.counters.totals
+    assert "peak_memory_bytes" not in taken.counters.totals
+    assert taken.memory.weights is None
+    assert [note.code for note in taken.notes if note.code == "weights-unseen"] == ["weights-unseen"]
+
+
+def test_what_a_call_makes_of_an_array_is_no_weight():
+    raw = pytest.importorskip("numpy").ones((16_385, 4))
+    taken = measured(lambda x: HEAD(torch.from_numpy(x.astype("float32"))), raw).measurement
+    assert taken.memory.weights == 40

@@ -14,7 +14,7 @@ from pytest_infergate.plugin.hanging import stack_of_main_thread
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="needs SIGALRM")
 QUICKLY = """
 from pytest_infergate.measure import call_limit
-call_limit.CALL_SECONDS, call_limit.CAPS_PER_CALL = 0.3, 0.01
+call_limit.CALL_SECONDS, call_limit.CAPS_PER_CALL = 3.0, 0.01
 call_limit.CallLimit.__init__.__kwdefaults__["grace"] = 0.2
 """
 TESTS = """
@@ -58,7 +58,7 @@ def limits(monkeypatch):
     """Limits of other tests are what they were."""
     from pytest_infergate.measure import call_limit
 
-    monkeypatch.setattr(call_limit, "CALL_SECONDS", 0.3)
+    monkeypatch.setattr(call_limit, "CALL_SECONDS", 1.5)
     monkeypatch.setattr(call_limit, "CAPS_PER_CALL", 0.01)
 
 
@@ -86,7 +86,7 @@ def test_a_call_that_hangs_fails_its_test_with_the_stack_and_the_others_go_on(pr
 
 def test_its_time_is_spent(project, limits):
     project.pytester.makepyfile(test_it=TESTS.replace("{model}", "forever"))
-    project.measure("--infer-json=r.json", "--infer-max-total=0.2").assert_outcomes(
+    project.measure("--infer-json=r.json", "--infer-max-total=1.2").assert_outcomes(
         passed=1, failed=2, skipped=1
     )
     assert outcomes(project)[0]["test_last[fake]"] == "skipped"

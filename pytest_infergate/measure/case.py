@@ -127,43 +127,61 @@ def measure(
     """
     memory.reset_host_peak()
     compilation = Compilation()
-    work = SameWork(subject.observe, settling=bool(subject.settling))
     call = RepeatedCall(subject.call, subject.arguments)
     with call.counted_in_errors(), effort.watched(lambda: call.passed):
-        output, stream, cold_start = first_call(call, device, work)
-        invalid = subject.unrepeatable or timing_guard.unfinished_output_note(output)
-        invalid = invalid or timing_guard.tracer_note()
+        first = first_call(subject, call, device)
+        invalid = first.invalid or timing_guard.tracer_note()
         if invalid is not None:
-            return MeasuredSubject(output, None, invalid=invalid)
-        if stream:
-            subject, call.call = subject._replace(from_host=None), consumed(subject.call)
+            return MeasuredSubject(first.output, None, invalid=invalid)
+        if first.stream:
+            subject = subject._replace(from_host=None)
         with quiet_collector():
-            course = _Course(subject, call, device, effort, work=work, compilation=compilation)
-            measurement, samples, invalid = course.run(cold_start, stream=stream)
+            course = _Course(subject, call, device, effort, work=first.work, compilation=compilation)
+            measurement, samples, invalid = course.run(first.seconds, stream=first.stream)
     if measurement is not None:
         measurement = msgspec.structs.replace(measurement, notes=(*notes, *measurement.notes))
-    return MeasuredSubject(output, measurement, samples, invalid, work.last)
+    return MeasuredSubject(first.output, measurement, samples, invalid, first.work.last)
 
 
-def first_call(call: RepeatedCall, device: Device, work: SameWork) -> tuple[Any, bool, float]:
+class FirstCall(NamedTuple):
+    """The first call of a case."""
+
+    output: Any
+    """A copy of what it returned; of a stream, a list of copies of the items."""
+    stream: bool
+    seconds: float
+    """Until the result was complete."""
+    work: SameWork
+    """Compares later calls with it."""
+    invalid: Note | None
+    """Why the call cannot be measured."""
+
+
+def first_call(subject: Subject, call: RepeatedCall, device: Device) -> FirstCall:
+    """Call once. If the call returns a stream, `call` is made one that consumes it."""
+    work = SameWork(subject.observe, settling=bool(subject.settling))
+    output, stream, seconds = work.first_call(lambda: complete_call(call, device))
+    if stream:
+        call.call = consumed(subject.call)
+    invalid = subject.unrepeatable or timing_guard.unfinished_output_note(output)
+    # Later calls may overwrite its memory, and its arguments are restored. The copy is no work of the call.
+    copied = output if stream else tensors.clone_tensors(output)
+    return FirstCall(copied, stream, seconds, work, invalid)
+
+
+def complete_call(call: RepeatedCall, device: Device) -> tuple[Any, bool, float]:
     """Call once; return the result, whether it was a stream, and the seconds until it was complete.
 
-    The result is a copy, or a list of copies: later calls may overwrite its memory, and its arguments are
-    restored.
+    The result of a stream is a list of copies, because the next item may overwrite the memory of the last.
     """
-
-    def complete() -> tuple[Any, bool, float]:
-        device.synchronize()
-        begin = device.clock()
-        output = call()
-        stream = isinstance(output, Iterator)
-        if stream:
-            output = [tensors.clone_tensors(item) for item in output]
-        device.synchronize()
-        return output, stream, (device.clock() - begin) / 1e9
-
-    output, stream, seconds = work.first_call(complete)
-    return output if stream else tensors.clone_tensors(output), stream, seconds
+    device.synchronize()
+    begin = device.clock()
+    output = call()
+    stream = isinstance(output, Iterator)
+    if stream:
+        output = [tensors.clone_tensors(item) for item in output]
+    device.synchronize()
+    return output, stream, (device.clock() - begin) / 1e9
 
 
 class _Course:

@@ -7,7 +7,7 @@ from pytest_infergate.core.domain.values import Note
 from pytest_infergate.instruments.device import Device
 from pytest_infergate.instruments.sampler import quiet_collector
 from pytest_infergate.instruments.timed_calls import RepeatedCall
-from pytest_infergate.measure import memory, timing_guard
+from pytest_infergate.measure import memory
 from pytest_infergate.measure.case import (
     COUNTING_CALLS,
     Effort,
@@ -19,8 +19,7 @@ from pytest_infergate.measure.case import (
     unequal_calls_note,
 )
 from pytest_infergate.measure.counting import with_device_work
-from pytest_infergate.measure.passes import AsynchronousTimes, asynchronous_times, consumed
-from pytest_infergate.measure.same_work import SameWork
+from pytest_infergate.measure.passes import AsynchronousTimes, asynchronous_times
 from pytest_infergate.measure.time_limit import TimeLimit
 from pytest_infergate.measure.torch_compile import Compilation
 
@@ -36,15 +35,11 @@ def count_only(
     """
     memory.reset_host_peak()
     compilation = Compilation()
-    work = SameWork(subject.observe, settling=bool(subject.settling))
     call = RepeatedCall(subject.call, subject.arguments)
     with call.counted_in_errors(), effort.watched(lambda: call.passed):
-        output, stream, seconds = first_call(call, device, work)
-        invalid = subject.unrepeatable or timing_guard.unfinished_output_note(output)
+        output, _, seconds, work, invalid = first_call(subject, call, device)
         if invalid is not None:
             return MeasuredSubject(output, None, invalid=invalid)
-        if stream:
-            call.call = consumed(subject.call)
         limit = TimeLimit(device.clock, effort.max_seconds)
         with quiet_collector():
             call()  # as `case.measure` does, whose counters are compared with these

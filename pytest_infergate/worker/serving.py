@@ -19,14 +19,14 @@ from pytest_infergate.measure.case import (
     MeasuredSubject,
     Subject,
     case_memory,
+    complete_call,
     count_case,
     first_call,
     unequal_calls_note,
 )
 from pytest_infergate.measure.counting import CountedCall
 from pytest_infergate.measure.kept_tensors import KeptTensors
-from pytest_infergate.measure.passes import consumed, latency_of
-from pytest_infergate.measure.same_work import SameWork
+from pytest_infergate.measure.passes import latency_of
 from pytest_infergate.measure.seed import generator_states
 from pytest_infergate.measure.torch_compile import Compilation
 from pytest_infergate.paired.channel import WorkerChannel
@@ -79,17 +79,13 @@ class Serving:
 
     def _serve(self, subject: Subject, call: RepeatedCall, device: Device) -> MeasuredSubject:
         compilation = Compilation()
-        work = SameWork(subject.observe, settling=bool(subject.settling))
         rewind = generator_states()
         # The outputs that are compared are those of this call, from the same seed on both sides.
-        output, stream, cold_start = first_call(call, device, work)
-        invalid = subject.unrepeatable or timing_guard.unfinished_output_note(output)
+        output, _, cold_start, work, invalid = first_call(subject, call, device)
         invalid = invalid or timing_guard.tracer_note()
         if invalid is not None:
             self.channel.send(CaseInvalid(invalid))
             return MeasuredSubject(output, None, invalid=invalid)
-        if stream:
-            call.call = consumed(subject.call)
         again = functools.partial(output_of_another_call, subject, call, device, rewind)
         self.channel.send(Ready())
         blocks = TimedBlocks(call, device)
@@ -156,7 +152,7 @@ def output_of_another_call(
     timed, call.call = call.call, subject.call
     rewind()
     try:
-        return first_call(call, device, SameWork(None))[0]
+        return complete_call(call, device)[0]
     finally:
         call.call = timed
 

@@ -71,3 +71,16 @@ def test_nan_is_seen_without_torch():
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.torch
+def test_copies_of_the_output_are_no_work_of_the_first_call(device):
+    torch = pytest.importorskip("torch")
+
+    def call(x):
+        device.spend(0.01)
+        return x.unbind()
+
+    measured = measure_invocation(CASE, device, Effort(1), Invocation(call, (torch.ones(200, 2),)))
+    assert measured.invalid is None
+    assert len(measured.output) == 200

@@ -47,7 +47,10 @@ def check_budget(  # noqa: PLR0911 - one return for each thing that may be missi
         return not_checked(budget, reason.text, reason.hint)
     estimate = metric.read(measurement) if metric.read is not None else None
     if estimate is None:
-        return not_checked(budget, f"it needs {metric.needs}", _PROVIDE)
+        dropped = not measurement.counters.counted and not metric.timed
+        why = "there was no time to count it" if dropped else f"it needs {metric.needs}"
+        hint = "raise --infer-max-time, or max_time in the marker" if dropped else _PROVIDE
+        return not_checked(budget, why, hint)
     energy = measurement.energy if metric.name == "joules_per_item" else None
     if energy is not None and energy.estimated and not estimates:
         value = _in_budget_units(estimate, metric, 0.0)

@@ -321,3 +321,12 @@ def test_the_band_learns_from_history():
     assert launch_spread.launch_band(history, virtual=True) == pytest.approx(0.0, abs=1e-12)
     unsteady = [point(0.010 * (1 + number % 2), day(number + 1)) for number in range(12)]
     assert launch_spread.launch_band(unsteady, virtual=False) > 0.5
+
+
+def test_a_budget_on_what_there_was_no_time_to_count_says_so():
+    for complete in (True, False):
+        measured = measurement(counters=Counters(counted=complete))
+        outcome = check("gflops", 1, measured)
+        assert outcome.verdict is Verdict.OVER_BUDGET
+        assert ("no time" in outcome.missing) is not complete
+        assert ("--infer-max-time" in outcome.note.hint) is not complete

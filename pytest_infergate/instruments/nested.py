@@ -372,8 +372,11 @@ def copied_by_its_class(value: Any) -> Any:
     """Return a copy that the class of an object makes; ``None`` if it makes none."""
     if hasattr(value, "__del__"):
         return None
+    # What pandas holds is in objects that are written in C, whose shallow copies share it.
+    of_pandas = str(type(value).__module__).partition(".")[0] == "pandas"
+    copied_by = copy.deepcopy if of_pandas else copy.copy
     try:
-        copied = copy.copy(value)
+        copied = copied_by(value)
     except Exception:  # noqa: BLE001 - the code of any class
         return None
     if isinstance(value, BaseException):

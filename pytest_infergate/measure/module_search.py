@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import torch
 
@@ -51,6 +51,10 @@ _VIEWS: tuple[type, ...] = (
     *(map, filter, zip, enumerate, reversed, staticmethod, classmethod, types.CellType),
     *(itertools.chain, itertools.cycle, itertools.islice, itertools.repeat),
 )
+
+
+HIDDEN_BYTES: Final = 1_000_000
+"""Size from which on a table of pandas may be weights."""
 
 
 class Held(NamedTuple):
@@ -123,7 +127,7 @@ def held(*targets: object) -> Held:
             found[_Origin.CLOSED if origin is _Origin.CLOSED else _Origin.SHARED].append(value)
         # By its type, because `__class__` of a proxy may raise.
         pending += _references.dispatch(kind)(value, origin, names)
-    opaque = any(issubclass(type(value), torch.ScriptObject) for value in seen.values())
+    opaque = any(map(_hides_memory, seen.values()))
     return Held(
         tuple(modules.values()),
         tuple(found[_Origin.OWNED]),
@@ -131,6 +135,17 @@ def held(*targets: object) -> Held:
         tuple(found[_Origin.CLOSED]),
         complete=not (pending or opaque),
     )
+
+
+def _hides_memory(value: Any) -> bool:
+    """Return whether an object holds memory that the search cannot see, in TorchScript or pandas."""
+    if issubclass(type(value), torch.ScriptObject):
+        return True
+    pandas = sys.modules.get("pandas")
+    if pandas is None or not issubclass(type(value), (pandas.DataFrame, pandas.Series)):
+        return False
+    size = value.memory_usage()
+    return bool((size if isinstance(size, int) else size.sum()) >= HIDDEN_BYTES)
 
 
 def _root(target: object) -> _Origin:

@@ -103,7 +103,8 @@ class SavedState:
         elif part is not None:
             self.parts.append(part)
             self._pending += [(item, folded) for item in part.items()]
-            self._save_attributes(value, folded)
+            if not (isinstance(part, SavedStateOf) and part.whole):
+                self._save_attributes(value, folded)
         elif (
             isinstance(value, Iterator) and not isinstance(value, _ENDLESS) and not hasattr(value, "__dict__")
         ):

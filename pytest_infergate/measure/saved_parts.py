@@ -9,7 +9,7 @@ import random
 import sys
 import types
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -116,13 +116,18 @@ def saved_items(value: Any) -> SavedItems | None:
 class SavedStateOf:
     """Saved state of an object with functions that read and write it: generators, arrays, files."""
 
-    def __init__(self, value: Any, read: Any, write: Any, equal: Any = operator.eq) -> None:
+    def __init__(
+        self, value: Any, read: Any, write: Any, equal: Any = operator.eq, items: Iterable[Any] = ()
+    ) -> None:
         self.value, self.read, self.write, self.equal = value, read, write, equal
         self.state = read()
+        self._items = list(items)
+        self.whole = str(type(value).__module__).partition(".")[0] == "pandas"
+        """Whether the state is all that the object has; attributes of pandas are parts of it."""
 
     def items(self) -> list[Any]:
         """Return what the object held."""
-        return []
+        return self._items
 
     def changed(self) -> bool:
         """Return whether the object differs from what was saved."""
@@ -133,7 +138,7 @@ class SavedStateOf:
         self.write(self.state)
 
 
-def saved_state_of(value: Any) -> SavedStateOf | None:
+def saved_state_of(value: Any) -> SavedStateOf | None:  # noqa: PLR0911 - one for each kind of object
     """Return the state of a generator, file or array; ``None`` for other objects and read-only arrays."""
     methods = [
         (torch.Generator, "get_state", "set_state", torch.equal),
@@ -146,6 +151,15 @@ def saved_state_of(value: Any) -> SavedStateOf | None:
             operator.eq,
         ),
     ]
+    pandas = sys.modules.get("pandas")
+    if pandas is not None and isinstance(value, (pandas.DataFrame, pandas.Series)):
+        # What it holds is in an object that is written in C, and replaced as a whole.
+        return SavedStateOf(
+            value,
+            lambda: value.copy(deep=True),
+            lambda kept: object.__setattr__(value, "_mgr", kept.copy(deep=True)._mgr),  # noqa: SLF001
+            lambda now, then: now.equals(then) and now.axes[-1].equals(then.axes[-1]),
+        )
     if isinstance(value, array.array):
         return SavedStateOf(value, lambda: value[:], lambda kept: value.__setitem__(slice(None), kept))
     if isinstance(value, io.BytesIO):
@@ -155,7 +169,10 @@ def saved_state_of(value: Any) -> SavedStateOf | None:
     if numpy is not None:
         methods.append((numpy.random.RandomState, "get_state", "set_state", _equal_texts))
         if isinstance(value, numpy.ndarray) and value.flags.writeable:
-            return SavedStateOf(value, value.copy, lambda kept: _write_array(value, kept), _equal_arrays)
+            items = value.flat if value.dtype.hasobject and not value.dtype.names else ()
+            return SavedStateOf(
+                value, value.copy, lambda kept: _write_array(value, kept), _equal_arrays, items
+            )
         if isinstance(value, (numpy.random.Generator, numpy.random.BitGenerator)):
             bits = value.bit_generator if isinstance(value, numpy.random.Generator) else value
             return SavedStateOf(

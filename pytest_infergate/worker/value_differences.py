@@ -41,14 +41,14 @@ class Tolerance(NamedTuple):
         """Return the tolerance of a dtype, or a share of the largest value that the user has set instead.
 
         A small value may be the difference of large ones, whose rounding another order of summation changes.
-        In half precision, only the largest value shows how much. In single and double precision, a tenth of
-        the share is enough for that, and a tensor may hold values of several scales, as boxes with scores.
+        In half precision, only the largest value shows how much. In single and double precision, a hundredth
+        of the share is enough for that, and a tensor may hold values of several scales, as boxes with scores.
         """
         if share is not None:
             return cls(0.0, share, dtype)
         share = TOLERANCES.get(dtype, DEFAULT_TOLERANCE)
         coarse = dtype in ("float16", "bfloat16") or dtype not in TOLERANCES
-        return cls(0.0, share, dtype) if coarse else cls(share, share / 10, dtype)
+        return cls(0.0, share, dtype) if coarse else cls(share, share / 100, dtype)
 
     def __str__(self) -> str:
         if not self.of_value:

@@ -501,6 +501,12 @@ class Boxes(torch.Tensor):
     scale = 1.0
 
 
+def ragged():
+    clips = numpy.empty(2, dtype=object)
+    clips[:] = [numpy.ones(2), numpy.ones(3)]
+    return clips
+
+
 def closing_over(seen):
     def callback():
         seen.append(1)
@@ -562,6 +568,7 @@ CHANGES = {
     "tensor attribute": (lambda: torch.ones(2), changes_tensor_attribute),
     "array": (lambda: numpy.ones((2, 2)), changes_array),
     "array of objects": (lambda: numpy.array([None, 1], dtype=object), lambda v: v.fill(2)),
+    "item of an array of objects": (lambda: ragged(), lambda v: v[0].fill(2)),
     "generator": (lambda: torch.Generator().manual_seed(3), lambda v: torch.rand(1, generator=v)),
     "random": (lambda: random.Random(3), lambda v: v.random()),
     "numpy generator": (lambda: numpy.random.default_rng(3), lambda v: v.random()),
@@ -708,3 +715,16 @@ def test_more_objects_than_are_saved_are_said(monkeypatch):
     monkeypatch.setattr(restore, "MAX_OBJECTS", 10)
     with arguments_kept(([[] for _ in range(20)],), {}) as kept:
         assert "more than 10 objects" in kept.changed_note().text
+
+
+def test_a_table_of_pandas_is_the_same_in_each_call():
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame({"text": ["a", "b"]})
+    with arguments_kept((table,), {}) as kept:
+        for _ in range(3):
+            table["text"] = "query: " + table["text"]
+            table["n"] = 1
+            assert list(table.columns) == ["text", "n"]
+            assert table["text"][0] == "query: a"
+            kept.settle()
+    assert table.to_dict("list") == {"text": ["a", "b"]}

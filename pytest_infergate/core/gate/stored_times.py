@@ -187,7 +187,8 @@ def _verdict(difference: float, strict: float, loose: float, limit: float, chang
     """
     if difference > max(strict, limit):
         return Verdict.REGRESSED
-    if difference > loose + change.slower:
+    # What contention explains without being proven to is no suspicion.
+    if difference > loose + change.slower + (math.log(FAR_BEYOND) if change.contended else 0.0):
         slow = difference + change.faster > limit
         return Verdict.SUSPECTED if slow else Verdict.SLOWER_WITHIN_TOLERANCE
     if difference < -loose and change.trusted:

@@ -333,7 +333,7 @@ def test_a_gate_that_could_not_see_says_so_in_its_headline():
     ]
     gate = gate_session(verdicts, Policy())
     assert gate.passed
-    assert [each.test for each in gate.blind] == ["tests/test_a.py::test_slow", "tests/test_a.py::test_busy"]
+    assert [each.test for each in gate.blind] == ["tests/test_a.py::test_busy", "tests/test_a.py::test_slow"]
     assert "2 of 3 cases could not have seen their tolerance (CPU contention: 2)" in gate.headline
     merged = merge_gate_results([gate, gate], ["a", "b"])
     assert len(merged.blind) == 4
@@ -357,3 +357,9 @@ def test_a_budget_that_contention_hides_is_in_the_headline():
 def test_a_short_history_is_in_the_headline():
     gate = gate_session([judged("test_slow", 0.0, point(), p50=0.0125)], Policy())
     assert "1 of 1 case could not have seen its tolerance (the spread of few sessions: 1)" in gate.headline
+
+
+def test_what_contention_explains_is_no_suspicion():
+    # Identical code took 5.2 times as long at a share of 65 %, which explains up to 11.4 times.
+    for slower, verdict in [(5.2, Verdict.INCONCLUSIVE), (1000.0, Verdict.REGRESSED)]:
+        assert judged("test_fft", 0.65, point(), p50=0.010 * slower).verdict is verdict, slower

@@ -36,6 +36,7 @@ from pytest_infergate.measure.passes import (
     calls_per_second,
     consumed,
     latency_of,
+    stream_items,
     stream_times,
 )
 from pytest_infergate.measure.same_work import Observe, SameWork, first_call_notes, unequal_python
@@ -172,14 +173,14 @@ def first_call(subject: Subject, call: RepeatedCall, device: Device) -> FirstCal
 def complete_call(call: RepeatedCall, device: Device) -> tuple[Any, bool, float]:
     """Call once; return the result, whether it was a stream, and the seconds until it was complete.
 
-    The result of a stream is a list of copies, because the next item may overwrite the memory of the last.
+    The result of a stream is the list of its items.
     """
     device.synchronize()
     begin = device.clock()
     output = call()
     stream = isinstance(output, Iterator)
     if stream:
-        output = [tensors.clone_tensors(item) for item in output]
+        output = stream_items(output)
     device.synchronize()
     return output, stream, (device.clock() - begin) / 1e9
 

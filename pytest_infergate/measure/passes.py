@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -10,6 +10,7 @@ from pytest_infergate.core.domain.measurement import Latency, Stream
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.stats import mean, quantile, quantile_estimate
 from pytest_infergate.core.domain.values import Note
+from pytest_infergate.instruments import tensors
 from pytest_infergate.instruments.device import Device
 from pytest_infergate.instruments.timed_calls import RepeatedCall, time_calls
 
@@ -106,6 +107,24 @@ def asynchronous_times(call: RepeatedCall, device: Device, count: int, repetitio
         invalid=invalid,
         unobserved=work is None,
     )
+
+
+class StreamItems(list[Any]):
+    """The items of a generator that returned a value at its end."""
+
+    returned: Any = None
+
+
+def stream_items(stream: Any) -> list[Any]:
+    """Return copies of the items of an iterator: the next item may overwrite the memory of the last."""
+    returned: list[Any] = []
+
+    def relayed() -> Iterator[Any]:
+        returned.append((yield from stream))
+
+    items = StreamItems(tensors.clone_tensors(item) for item in relayed())
+    items.returned = tensors.clone_tensors(returned[0])
+    return list(items) if items.returned is None else items
 
 
 def consumed(call: Callable[[], Any]) -> Callable[[], None]:

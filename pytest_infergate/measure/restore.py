@@ -103,8 +103,7 @@ class SavedState:
         elif part is not None:
             self.parts.append(part)
             self._pending += [(item, folded) for item in part.items()]
-            if not (isinstance(part, SavedStateOf) and part.whole):
-                self._save_attributes(value, folded)
+            self._save_attributes(value, folded)
         elif (
             isinstance(value, Iterator) and not isinstance(value, _ENDLESS) and not hasattr(value, "__dict__")
         ):
@@ -134,6 +133,8 @@ class SavedState:
             self._save_attributes(value, folded)
 
     def _save_attributes(self, value: Any, folded: bool) -> None:
+        if type(value).__module__.partition(".")[0] == "pandas":
+            return  # attributes of a table are parts of its state
         saved = SavedAttributes(value)
         if not isinstance(getattr(value, "__dict__", None), dict) and not saved.slots:
             return

@@ -122,8 +122,6 @@ class SavedStateOf:
         self.value, self.read, self.write, self.equal = value, read, write, equal
         self.state = read()
         self._items = list(items)
-        self.whole = str(type(value).__module__).partition(".")[0] == "pandas"
-        """Whether the state is all that the object has; attributes of pandas are parts of it."""
 
     def items(self) -> list[Any]:
         """Return what the object held."""

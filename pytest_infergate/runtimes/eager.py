@@ -16,6 +16,7 @@ from pytest_infergate.instruments.device import Device
 from pytest_infergate.measure import memory, output_checks
 from pytest_infergate.measure.case import Effort, MeasuredSubject, Subject, measure
 from pytest_infergate.measure.invocation import Invocation
+from pytest_infergate.measure.passes import stream_items
 
 if TYPE_CHECKING:
     from pytest_infergate.measure.placement import Placed
@@ -114,7 +115,7 @@ def run_once(invocation: Invocation) -> Any:
 def _collected(output: Any) -> Any:
     """Copy an output. A stream becomes the list of its items, each copied before the next one is made."""
     if isinstance(output, Iterator):
-        return [tensors.clone_tensors(item) for item in output]
+        return stream_items(output)
     return tensors.clone_tensors(output)
 
 

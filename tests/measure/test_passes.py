@@ -9,6 +9,7 @@ from pytest_infergate.measure.passes import (
     calls_per_second,
     consumed,
     latency_of,
+    stream_items,
     stream_times,
 )
 from pytest_infergate.testing import FakeDevice
@@ -108,3 +109,17 @@ def test_a_latency_is_the_same_in_any_order():
     assert latency == latency_of(tuple(sorted(times)))
     assert (latency.count, latency.mean, latency.p50.value) == (3, pytest.approx(0.2), 0.2)
     assert (latency.percentiles[0], latency.percentiles[100]) == (0.1, 0.3)
+
+
+def test_the_value_of_a_generator_is_kept_with_its_items():
+    def generating(value):
+        yield 1
+        yield 2
+        return value
+
+    items = stream_items(generating({"text": "hello"}))
+    assert items == [1, 2]
+    assert items.returned == {"text": "hello"}
+    assert type(stream_items(generating(None))) is list
+    assert stream_items(iter("ab")) == ["a", "b"]
+    assert stream_items(map(abs, [])) == []

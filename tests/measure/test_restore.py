@@ -568,7 +568,7 @@ CHANGES = {
     "tensor attribute": (lambda: torch.ones(2), changes_tensor_attribute),
     "array": (lambda: numpy.ones((2, 2)), changes_array),
     "array of objects": (lambda: numpy.array([None, 1], dtype=object), lambda v: v.fill(2)),
-    "item of an array of objects": (lambda: ragged(), lambda v: v[0].fill(2)),
+    "item of an array of objects": (ragged, lambda v: v[0].fill(2)),
     "generator": (lambda: torch.Generator().manual_seed(3), lambda v: torch.rand(1, generator=v)),
     "random": (lambda: random.Random(3), lambda v: v.random()),
     "numpy generator": (lambda: numpy.random.default_rng(3), lambda v: v.random()),

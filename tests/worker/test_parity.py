@@ -7,6 +7,7 @@ torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
 
 if True:  # after the skip
+    from pytest_infergate.measure.passes import stream_items
     from pytest_infergate.paired.protocol import OutputCompared
     from pytest_infergate.worker import parity
 
@@ -359,3 +360,13 @@ def test_what_is_kept_stays_when_the_output_changes(tmp_path):
     output.fill_(2)
     assert parity.compare(of(1), path) == OutputCompared(None)
     assert parity.compare(output, path).difference is not None
+
+
+def test_the_value_that_a_generator_returns_is_compared(compare):
+    def generating(text):
+        yield 1
+        return {"text": text}
+
+    base, other, same = (stream_items(generating(text)) for text in ("hello", "goodbye", "hello"))
+    assert compare(base, same) is None
+    assert "hello" in compare(base, other)

@@ -241,6 +241,9 @@ class Graph:
                 results[id(leaf)] = change(leaf)
         leaves = {id(leaf): leaf for leaf in self.leaves if type(leaf) not in ATOMS}
         new = {key: result for key, result in results.items() if result is not leaves[key]}
+        if fresh:
+            # What a table of pandas holds is in objects that are written in C.
+            new |= {key: copy.deepcopy(value) for key, (value, _) in self.nodes.items() if _of_pandas(value)}
         reached = list(new)
         if fresh:
             reached += [
@@ -293,8 +296,12 @@ class Graph:
                 unmade -= kept
                 found -= kept
         for key, (value, held) in self.nodes.items():
-            if key in found:
+            if key in found and not _of_pandas(value):
                 fill(new[key], value, held, new)
+
+
+def _of_pandas(value: Any) -> bool:
+    return str(type(value).__module__).partition(".")[0] == "pandas"
 
 
 def _is_immutable(value: Any) -> bool:
@@ -372,11 +379,8 @@ def copied_by_its_class(value: Any) -> Any:
     """Return a copy that the class of an object makes; ``None`` if it makes none."""
     if hasattr(value, "__del__"):
         return None
-    # What pandas holds is in objects that are written in C, whose shallow copies share it.
-    of_pandas = str(type(value).__module__).partition(".")[0] == "pandas"
-    copied_by = copy.deepcopy if of_pandas else copy.copy
     try:
-        copied = copied_by(value)
+        copied = copy.copy(value)
     except Exception:  # noqa: BLE001 - the code of any class
         return None
     if isinstance(value, BaseException):

@@ -430,3 +430,12 @@ def test_same_device():
     assert tensors.same_device(torch.device("cuda"), torch.device("cuda:0"))
     assert not tensors.same_device(torch.device("cuda:1"), torch.device("cuda:0"))
     assert not tensors.same_device(torch.device("cuda"), torch.device("cpu"))
+
+
+def test_a_table_of_pandas_is_copied_with_its_values():
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame({"frame": [0, 0]})
+    copied = tensors.clone_tensors({"log": table})["log"]
+    table["frame"] = 7
+    table.loc[0, "more"] = 1
+    assert copied.to_dict("list") == {"frame": [0, 0]}

@@ -52,7 +52,9 @@ def compare(history, p50, share=None, tolerance=0.25, **fields):
     return compare_time(history, measurement(p50, contention=share, **fields), tolerance)
 
 
-@pytest.mark.parametrize(("share", "factor"), [(None, 1), (0.0, 1), (0.25, 4 / 3), (0.5, 2), (0.9, 10)])
+@pytest.mark.parametrize(
+    ("share", "factor"), [(-0.5, 1), (None, 1), (0.0, 1), (0.25, 4 / 3), (0.5, 2), (0.9, 10)]
+)
 def test_what_a_share_explains(share, factor):
     assert contention.explained(share) == pytest.approx(factor)
 
@@ -363,3 +365,11 @@ def test_what_contention_explains_is_no_suspicion():
     # Identical code took 5.2 times as long at a share of 65 %, which explains up to 11.4 times.
     for slower, verdict in [(5.2, Verdict.INCONCLUSIVE), (1000.0, Verdict.REGRESSED)]:
         assert judged("test_fft", 0.65, point(), p50=0.010 * slower).verdict is verdict, slower
+
+
+def test_the_part_of_a_call_that_contention_cannot_explain():
+    busy = measurement(0.8, contention=0.5, undisturbed=0.01, reference_work={"copy": 1e-3})
+    for slowdown, seconds in [(None, 0.1), (0.5, 0.1), (1.0, 0.1), (2.0, 0.05), (math.inf, 0.01)]:
+        assert contention.typical_seconds(busy, slowdown) == pytest.approx(seconds), slowdown
+    assert contention.typical_seconds(msgspec.structs.replace(busy, undisturbed=0.2)) == 0.2
+    assert contention.typical_seconds(msgspec.structs.replace(busy, undisturbed=None)) is None

@@ -373,3 +373,34 @@ def test_the_part_of_a_call_that_contention_cannot_explain():
         assert contention.typical_seconds(busy, slowdown) == pytest.approx(seconds), slowdown
     assert contention.typical_seconds(msgspec.structs.replace(busy, undisturbed=0.2)) == 0.2
     assert contention.typical_seconds(msgspec.structs.replace(busy, undisturbed=None)) is None
+
+
+def margin(comparison):
+    """How far the lower bound is from the estimate, as a logarithm."""
+    return math.log1p(comparison.effect) - math.log1p(comparison.low)
+
+
+def test_a_history_is_steady_if_its_times_follow_the_speed_of_the_machine():
+    factors = (1.0, 1.2, 1.4, 1.1)
+
+    def history(exponent):
+        return [
+            point(0.010 * factor, day(number + 1), reference_work=speed(factor**exponent))
+            for number, factor in enumerate(factors)
+        ]
+
+    steady, unsteady = (compare(history(exponent), 0.010) for exponent in (1, -1))
+    assert steady.smallest_detectable < unsteady.smallest_detectable / 2
+
+
+def test_a_faster_machine_than_the_correction_reaches_does_not_narrow_the_lower_bound():
+    history = [point(reference_work=speed(1.0))]
+    usual, fast = (compare(history, 0.010, reference_work=speed(factor)) for factor in (1.0, 0.5))
+    assert margin(fast) == pytest.approx(margin(usual))
+
+
+def test_the_side_that_was_disturbed_is_named():
+    now = compare([point()], 0.030, 0.5).note.text
+    assert "because other processes took 50 % of the processor time" in now
+    then = compare([disturbed()], 0.030).note.text
+    assert "while they were recorded" in then

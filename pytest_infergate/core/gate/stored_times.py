@@ -209,7 +209,7 @@ def _change(history: Sequence[BaselinePoint], shared: frozenset[str], candidate:
     unknown = before or (rest and not now)
     return _Change(
         correction=correction,
-        slower=max(0.0, rest, math.log(explained(candidate.contention)) if now else 0.0),
+        slower=max(rest, math.log(explained(candidate.contention)) if now else 0.0),
         faster=math.inf if unknown else max(0.0, -rest),
         slowest=max(
             (

@@ -107,7 +107,7 @@ class SavedItems:
 
 def saved_items(value: Any) -> SavedItems | None:
     """Save the items of a container; ``None`` for other objects."""
-    for kind in (OrderedDict, dict, list, set, deque, bytearray):
+    for kind in (OrderedDict, dict, list, set, deque):
         if isinstance(value, kind):
             return SavedItems(value, kind)
     return None
@@ -136,7 +136,7 @@ class SavedStateOf:
         self.write(self.state)
 
 
-def saved_state_of(value: Any) -> SavedStateOf | None:  # noqa: PLR0911 - one for each kind of object
+def saved_state_of(value: Any) -> SavedStateOf | None:  # noqa: C901, PLR0911 - one for each kind
     """Return the state of a generator, file or array; ``None`` for other objects and read-only arrays."""
     methods = [
         (torch.Generator, "get_state", "set_state", torch.equal),
@@ -158,6 +158,14 @@ def saved_state_of(value: Any) -> SavedStateOf | None:  # noqa: PLR0911 - one fo
             lambda kept: object.__setattr__(value, "_mgr", kept.copy(deep=True)._mgr),  # noqa: SLF001
             lambda now, then: now.equals(then) and now.axes[-1].equals(then.axes[-1]),
         )
+    if isinstance(value, (bytearray, memoryview)):
+        # In place: a view of the buffer, of NumPy for instance, forbids another length.
+        view: Any = value
+        if isinstance(value, memoryview):
+            if value.readonly or not value.c_contiguous:
+                return None
+            view = value.cast("B")
+        return SavedStateOf(value, lambda: bytes(view), lambda kept: _write_bytes(view, kept))
     if isinstance(value, array.array):
         return SavedStateOf(value, lambda: value[:], lambda kept: value.__setitem__(slice(None), kept))
     if isinstance(value, io.BytesIO):
@@ -193,6 +201,14 @@ def cell_access(cell: types.CellType) -> tuple[Callable[[], Any], Callable[[Any]
             return None
 
     return read, lambda kept: setattr(cell, "cell_contents", kept)
+
+
+def _write_bytes(buffer: Any, kept: bytes) -> None:
+    if len(buffer) == len(kept):
+        with memoryview(buffer) as view:
+            view[:] = kept
+    else:
+        buffer[:] = kept
 
 
 def _write_array(array: Any, kept: Any) -> None:

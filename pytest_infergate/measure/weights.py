@@ -38,7 +38,9 @@ def weight_bytes(found: Held, given: Held = _NOTHING) -> dict[str, int] | None:
         return None
     if _size(closed) >= CONSIDERABLE_BYTES:
         return None
-    return dict(sorted(_by_dtype(spans).items()))
+    # A template on the meta device beside the weights holds no memory; a whole model there is described.
+    held = [span for span in spans if span is not None and span.start]
+    return dict(sorted(_by_dtype(held or spans).items()))
 
 
 def unfound_bytes(found: Held, given: Held, used: Iterable[UsedMemory]) -> int:

@@ -575,6 +575,9 @@ CHANGES = {
     "numpy random state": (lambda: numpy.random.RandomState(3), lambda v: v.rand()),
     "file": (lambda: io.StringIO("abc"), lambda v: v.read()),
     "bytes": (lambda: io.BytesIO(b"abc"), lambda v: v.write(b"xyz")),
+    "memory view": (lambda: memoryview(bytearray(b"abc")), lambda v: v.__setitem__(0, 0)),
+    "view of numbers": (lambda: memoryview(array.array("h", [1, 2])), lambda v: v.__setitem__(0, 7)),
+    "bytes in place": (lambda: bytearray(b"abc"), lambda v: v.__setitem__(0, 0)),
     "array of numbers": (lambda: array.array("f", [1.0]), lambda v: v.append(2.0)),
     "private slot": (Private, lambda v: v.count()),
     "tensor subclass": (lambda: torch.ones(1).as_subclass(Boxes), lambda v: setattr(v, "scale", 0.5)),
@@ -728,3 +731,14 @@ def test_a_table_of_pandas_is_the_same_in_each_call():
             assert table["text"][0] == "query: a"
             kept.settle()
     assert table.to_dict("list") == {"text": ["a", "b"]}
+
+
+def test_a_buffer_that_others_look_at_is_restored_in_place():
+    buffer = bytearray(8)
+    view = numpy.frombuffer(buffer, numpy.int16)
+    with arguments_kept((buffer,), {}) as kept:
+        view[:] = 3
+        assert not kept.settle()
+        assert view.tolist() == [0, 0, 0, 0]
+        view[:] = 4
+    assert view.tolist() == [0, 0, 0, 0]

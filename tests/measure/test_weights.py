@@ -383,3 +383,11 @@ def test_what_a_call_makes_of_an_array_is_no_weight():
     raw = pytest.importorskip("numpy").ones((16_385, 4))
     taken = measured(lambda x: HEAD(torch.from_numpy(x.astype("float32"))), raw).measurement
     assert taken.memory.weights == 40
+
+
+def test_a_template_on_the_meta_device_holds_no_memory():
+    stacked, _ = torch.func.stack_module_state([nn.Linear(8, 8) for _ in range(3)])
+    ensemble = nn.Module()
+    ensemble.members = nn.ParameterDict({name.replace(".", "_"): each for name, each in stacked.items()})
+    ensemble.template = [nn.Linear(8, 8).to("meta")]
+    assert weight_bytes(held(ensemble)) == {"float32": 3 * 72 * 4}

@@ -242,8 +242,7 @@ class Graph:
         leaves = {id(leaf): leaf for leaf in self.leaves if type(leaf) not in ATOMS}
         new = {key: result for key, result in results.items() if result is not leaves[key]}
         if fresh:
-            # What a table of pandas holds is in objects that are written in C.
-            new |= {key: copy.deepcopy(value) for key, (value, _) in self.nodes.items() if _of_pandas(value)}
+            new |= {key: copy.deepcopy(value) for key, (value, _) in self.nodes.items() if of_pandas(value)}
         reached = list(new)
         if fresh:
             reached += [
@@ -296,11 +295,12 @@ class Graph:
                 unmade -= kept
                 found -= kept
         for key, (value, held) in self.nodes.items():
-            if key in found and not _of_pandas(value):
+            if key in found and not of_pandas(value):
                 fill(new[key], value, held, new)
 
 
-def _of_pandas(value: Any) -> bool:
+def of_pandas(value: Any) -> bool:
+    """Return whether a value is one of pandas, which keeps what it holds in objects written in C."""
     return str(type(value).__module__).partition(".")[0] == "pandas"
 
 

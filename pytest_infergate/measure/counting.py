@@ -76,36 +76,25 @@ def count_call(  # noqa: C901 - one branch for each thing that may not be counte
     rounds: list[tuple[DeviceCounters, DeviceMemory, PythonWork]] = []
     totals: list[dict[str, int]] = []
 
-    def attempt(take: Callable[[RepeatedCall], _T], failed: Callable[[Note], _T], what: str) -> _T:
-        call.prepare()  # so that restoring the arguments is not counted
-        return _attempt(lambda: take(call), failed, what)
+    def operators_of_call() -> DeviceCounters:
+        return _attempt(call, device.count, lambda note: DeviceCounters(notes=(note,)), "operators")
 
     for repetition in range(repetitions):
         # A compiled model would show the operators that it was traced from, which it does not run any more.
-        operators = (
-            DeviceCounters(notes=(_COMPILED,))
-            if compiled
-            else attempt(device.count, lambda note: DeviceCounters(notes=(note,)), "operators")
-        )
-        if repetition == 0 and (
-            size := confirmed_unfound(
-                operators,
-                lambda: attempt(device.count, lambda note: DeviceCounters(notes=(note,)), "operators"),
-                unfound,
-            )
-        ):
+        operators = DeviceCounters(notes=(_COMPILED,)) if compiled else operators_of_call()
+        if repetition == 0 and (size := confirmed_unfound(operators, operators_of_call, unfound)):
             weights, fixed, unseen = None, dict(compiled), (unseen_weights_note(size),)
         if brief:
             allocated = DeviceMemory()
         elif operators.other_threads and not device.asynchronous:
             allocated = DeviceMemory(note=_OTHER_THREADS)
         else:
-            allocated = attempt(device.memory, lambda note: DeviceMemory(note=note), "memory")
+            allocated = _attempt(call, device.memory, lambda note: DeviceMemory(note=note), "memory")
         if operators.other_threads:
             python = PythonWork(note=unknown_python("the call works in other threads as well"))
         # A compiled model runs code objects of the compiler. What was not counted once would not be now.
         if not (compiled or brief) and python.note is None:
-            python = attempt(count_python, lambda note: PythonWork(note=note), "Python's own work")
+            python = _attempt(call, count_python, lambda note: PythonWork(note=note), "Python's own work")
         counts = {**fixed, **operators.totals, **python.totals}
         if allocated.allocations is not None:
             counts["allocations"] = allocated.allocations
@@ -221,12 +210,15 @@ def varying_counters(totals: Sequence[Mapping[str, int]]) -> dict[str, tuple[int
     return ranges
 
 
-def _attempt(take: Callable[[], _T], failed: Callable[[Note], _T], what: str) -> _T:
+def _attempt(
+    call: RepeatedCall, take: Callable[[RepeatedCall], _T], failed: Callable[[Note], _T], what: str
+) -> _T:
     """Run a pass with seeded random numbers; if it fails, return `failed` of a note."""
+    call.prepare()  # so that restoring the arguments is not counted
     # The same numbers in each pass, so that a model whose path depends on them has the same counters.
     restore = seed_all()
     try:
-        return take()
+        return take(call)
     except CaseTimeoutError:
         raise
     except Exception as error:  # noqa: BLE001 - a model may raise anything under an observer

@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.values import Note
+from pytest_infergate.instruments.nested import of_pandas
 from pytest_infergate.measure.saved_parts import (
     SavedAttributes,
     SavedContent,
@@ -133,7 +134,7 @@ class SavedState:
             self._save_attributes(value, folded)
 
     def _save_attributes(self, value: Any, folded: bool) -> None:
-        if type(value).__module__.partition(".")[0] == "pandas":
+        if of_pandas(value):
             return  # attributes of a table are parts of its state
         saved = SavedAttributes(value)
         if not isinstance(getattr(value, "__dict__", None), dict) and not saved.slots:

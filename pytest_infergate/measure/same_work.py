@@ -86,7 +86,8 @@ class SameWork:
     def __init__(self, observe: Observe | None, *, settling: bool = False) -> None:
         self._observe = observe or _unobserved
         self._settling = settling
-        self._generators = generator_states()
+        self.rewind = generator_states()
+        """Restores the states that the random generators had before the first call."""
         self._reference: ObservedWork | None = None
         self._name = ""
         self.last: Any = None
@@ -102,7 +103,7 @@ class SameWork:
         """Call once more; return a note if the work differs from that of the last observed call."""
         call.prepare()
         generators = generator_states()
-        self._generators()
+        self.rewind()
         try:
             known = self._reference
             few = known is None or known.operators <= MAX_SIZED_OPERATORS

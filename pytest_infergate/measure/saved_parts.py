@@ -9,11 +9,13 @@ import random
 import sys
 import types
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, Protocol
 
 import torch
+
+from pytest_infergate.instruments.nested import own_attributes
 
 
 class SavedPart(Protocol):
@@ -34,8 +36,7 @@ class SavedAttributes:
     def __init__(self, value: Any) -> None:
         self.value = value
         self.kind = type(value)
-        self.attributes = dict(getattr(value, "__dict__", ()))
-        self.slots = dict(_slots(value))
+        self.attributes, self.slots = own_attributes(value)
 
     def items(self) -> list[Any]:
         """Return what the object held."""
@@ -43,12 +44,12 @@ class SavedAttributes:
 
     def changed(self) -> bool:
         """Return whether the object differs from what was saved."""
-        now = getattr(self.value, "__dict__", {})
+        now, slots = own_attributes(self.value)
         return (
             type(self.value) is not self.kind
             or not _same(now.values(), self.attributes.values())
             or now.keys() != self.attributes.keys()
-            or not _same(dict(_slots(self.value)).values(), self.slots.values())
+            or not _same(slots.values(), self.slots.values())
         )
 
     def restore(self) -> None:
@@ -61,8 +62,8 @@ class SavedAttributes:
             attributes = vars(self.value)
             attributes.clear()
             attributes.update(self.attributes)
-        for name, item in self.slots.items():
-            object.__setattr__(self.value, name, item)
+        for slot, item in self.slots.items():
+            slot.__set__(self.value, item)
 
 
 class SavedItems:
@@ -333,16 +334,3 @@ def _place(tensor: torch.Tensor) -> object:
     """Return a key of storage and layout of a tensor. Raises `RuntimeError` for sparse and nested ones."""
     storage = tensor.untyped_storage()._cdata  # noqa: SLF001 - the only identity; data_ptr() of others is 0
     return tensor.device, tensor.dtype, tensor.shape, tensor.stride(), tensor.storage_offset(), storage
-
-
-def _slots(value: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the attributes that an object keeps in slots instead of its dictionary."""
-    for kind in type(value).__mro__:
-        names = vars(kind).get("__slots__", ())
-        for name in (names,) if isinstance(names, str) else names:
-            if name in {"__dict__", "__weakref__"}:
-                continue
-            private = name.startswith("__") and not name.endswith("__")
-            mangled = f"_{kind.__name__.lstrip('_')}{name}" if private else name
-            if hasattr(value, mangled):
-                yield mangled, getattr(value, mangled)

@@ -27,7 +27,6 @@ from pytest_infergate.measure.case import (
 from pytest_infergate.measure.counting import CountedCall
 from pytest_infergate.measure.kept_tensors import KeptTensors
 from pytest_infergate.measure.passes import latency_of
-from pytest_infergate.measure.seed import generator_states
 from pytest_infergate.measure.torch_compile import Compilation
 from pytest_infergate.paired.channel import WorkerChannel
 from pytest_infergate.paired.protocol import (
@@ -79,14 +78,13 @@ class Serving:
 
     def _serve(self, subject: Subject, call: RepeatedCall, device: Device) -> MeasuredSubject:
         compilation = Compilation()
-        rewind = generator_states()
         # The outputs that are compared are those of this call, from the same seed on both sides.
         output, _, cold_start, work, invalid = first_call(subject, call, device)
         invalid = invalid or timing_guard.tracer_note()
         if invalid is not None:
             self.channel.send(CaseInvalid(invalid))
             return MeasuredSubject(output, None, invalid=invalid)
-        again = functools.partial(output_of_another_call, subject, call, device, rewind)
+        again = functools.partial(output_of_another_call, subject, call, device, work.rewind)
         self.channel.send(Ready())
         blocks = TimedBlocks(call, device)
         exact, changed = None, None

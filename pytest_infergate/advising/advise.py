@@ -6,7 +6,7 @@ results. Both use the functions of this module, so that they agree.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from pytest_infergate.core.advice import deployments, recommendation
@@ -26,13 +26,16 @@ from pytest_infergate.storage.prices import today
 
 OWN: Final = "own"
 """Provider of machines that the user owns, at a price that the user specifies."""
+GPU_KINDS: Final = ("cuda", "mps", "xpu")
+"""Kinds of devices that are GPUs."""
 
 
 class ModelOffers(NamedTuple):
-    """The priced deployments of one model, and notes on those that were left out."""
+    """The priced deployments of one model, notes on those that were left out, and GPUs that can be rented."""
 
     priced: tuple[PricedDeployment, ...]
     notes: tuple[Note, ...]
+    gpus: tuple[Instance, ...] = ()
 
 
 def advise_run(session: Session, prices: PriceList, demand: Demand | None) -> Recommendations | None:
@@ -78,10 +81,13 @@ def price_models(
     models: dict[str, list[Deployment]] = {model: [] for model in left}
     for deployment in deployments.deployments(sessions):
         models.setdefault(deployment.model, []).append(deployment)
+    # A GPU of the user may be cheaper than any of the table.
+    own = (machine for name, machine in specified.items() if name.partition(":")[0] in GPU_KINDS)
+    gpus = (*(instance for instance in known if instance.accelerator_count), *own)
     offers = {}
     for model, measured in sorted(models.items()):
         priced, notes = priced_deployments(measured, known, specified)
-        offers[model] = ModelOffers(tuple(priced), (*notes, *left.get(model, ())))
+        offers[model] = ModelOffers(tuple(priced), (*notes, *left.get(model, ())), gpus)
     return offers
 
 
@@ -101,22 +107,54 @@ def require_offers(offers: Mapping[str, ModelOffers]) -> None:
     )
 
 
-def answer_questions(offers: Mapping[str, ModelOffers], questions: Mapping[str, Question]) -> Recommendations:
-    """Answer the question about each model with a price; others get notes on what is missing."""
+def answer_questions(
+    offers: Mapping[str, ModelOffers],
+    questions: Mapping[str, Question],
+    *,
+    option: str = "--infer-prices",
+    finished: Callable[[], None] = lambda: None,
+) -> Recommendations:
+    """Answer the question about each model with a price; others get notes on what is missing.
+
+    `option` is the one that takes a price table. `finished` is called after each model.
+    """
     answers = []
-    unanswered = {}
-    for model, (priced, notes) in offers.items():
-        if model not in questions:
-            continue
-        if not priced:
-            unanswered[model] = notes
-            continue
-        # The user specifies the price of an own machine, so it is never outdated.
-        rented = [each.instance for each in priced if each.instance.provider != OWN]
-        old = instance_types.stale_price_note(rented, today())
-        all_notes = (*notes, *(() if old is None else (old,)))
-        answers.append(recommendation.advise(questions[model], priced, all_notes))
-    return Recommendations(answers=tuple(answers), unanswered=unanswered)
+    asked = {model: each for model, each in offers.items() if model in questions}
+    for model, (priced, notes, gpus) in asked.items():
+        if priced:
+            all_notes = (*notes, *_stale_prices(priced, option))
+            answers.append(recommendation.advise(questions[model], priced, all_notes, gpus))
+        finished()
+    return Recommendations(answers=tuple(answers), unanswered=unpriced_models(asked))
+
+
+def tabulate_demands(
+    offers: Mapping[str, ModelOffers],
+    question: Question,
+    *,
+    option: str = "--infer-prices",
+    finished: Callable[[], None] = lambda: None,
+) -> Recommendations:
+    """Answer several demands for each model with a price, see `answer_questions`."""
+    tables = []
+    for priced, notes, gpus in offers.values():
+        if priced:
+            all_notes = (*notes, *_stale_prices(priced, option))
+            tables.append(recommendation.demand_table(question, priced, all_notes, gpus))
+        finished()
+    return Recommendations(tables=tuple(tables), unanswered=unpriced_models(offers))
+
+
+def unpriced_models(offers: Mapping[str, ModelOffers]) -> dict[str, tuple[Note, ...]]:
+    """Return the models without a deployment that has a price, with the reasons."""
+    return {model: each.notes for model, each in offers.items() if not each.priced}
+
+
+def _stale_prices(priced: Sequence[PricedDeployment], option: str) -> tuple[Note, ...]:
+    """Return a note if a price is old. The user specifies the price of an own machine: it is never outdated."""
+    rented = [each.instance for each in priced if each.instance.provider != OWN]
+    old = instance_types.stale_price_note(rented, today(), option)
+    return () if old is None else (old,)
 
 
 def plan_backlogs(work: Backlog, offers: Mapping[str, ModelOffers]) -> dict[str, tuple[Job, ...]]:

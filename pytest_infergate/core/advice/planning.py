@@ -136,6 +136,7 @@ def _plan(
         price=price_source(instance),
         usd_per_hour=instance.price,
         user_specified=priced.user_specified,
+        assumed=priced.assumed,
         device=deployment.device,
         runtime=deployment.runtime,
         dtype=deployment.dtype,

@@ -1,4 +1,4 @@
-"""Deployments with a machine to rent for each. A deployment without a known price cannot be recommended."""
+"""Deployments with a machine to rent for each, whose price is known, found by its class, or assumed."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import Final
 
 import msgspec
 
+from pytest_infergate.core.advice.assumed_prices import assumed_price
 from pytest_infergate.core.advice.deployments import Deployment
 from pytest_infergate.core.domain import instance_types, units
 from pytest_infergate.core.domain.instance_types import Instance
 from pytest_infergate.core.domain.notes import NoteCode
-from pytest_infergate.core.domain.values import Note, Struct
+from pytest_infergate.core.domain.values import Hardware, Note, Struct
 
 # The operating system and the server need memory as well.
 MEMORY_MARGIN: Final = 1.1
@@ -25,13 +26,16 @@ class PricedDeployment(Struct, frozen=True, kw_only=True):
     instance: Instance
     user_specified: bool
     """Whether the user specified the instance type; otherwise it was found by the hardware class."""
+    assumed: str = ""
+    """How the price was assumed, if the machine is not in the price table; `instance` is not this machine."""
     place: str = ""
     """Description of the hardware, if several measured machines share the instance."""
 
     @property
     def name(self) -> str:
-        """``g6.xlarge``."""
-        return f"{self.instance.name}, {self.place}" if self.place else self.instance.name
+        """``g6.xlarge``, or ``2-core AMD EPYC`` for a machine whose price is assumed."""
+        name = machine_text(self.deployment.hardware) if self.assumed else self.instance.name
+        return f"{name}, {self.place}" if self.place else name
 
     @property
     def text(self) -> str:
@@ -46,11 +50,10 @@ def priced_deployments(
 
     `specified` are the instances that the user specified, by a name of `machine_names` or the start of one.
     Such an instance is used if it is of the measured class or has no class, like own machines; otherwise the
-    cheapest instance of the class in the `table` is used. The notes name deployments without a machine, with
-    the reason.
+    cheapest instance of the class in the `table` is used, or else the price is assumed. The notes name
+    instances that are other machines, and deployments without a machine, with the reason.
     """
     table = tuple(table)
-    deployments = tuple(deployments)
     made: list[PricedDeployment] = []
     notes: list[Note] = []
     for deployment in deployments:
@@ -58,23 +61,48 @@ def priced_deployments(
         fitting = [name for name in specified if any(own.startswith(name) for own in names)]
         # The longest name is the most specific: "cuda:1" over "cuda".
         instance = specified[max(fitting, key=len)] if fitting else None
-        if instance is None:
-            # The measurement holds for every instance of the class, so the cheapest one is taken.
-            instance = next(iter(instance_types.proposals(deployment.hardware, table)), None)
-        if instance is None:
-            notes.append(_unknown_machine(deployment, deployments, table))
-        elif (problem := _problem(deployment, instance)) is not None:
-            notes.append(problem)
+        if instance is not None and instance.vcpus:  # an own machine has no hardware class
+            difference = instance_types.hardware_difference(instance, deployment.hardware)
+            if difference:
+                notes.append(_other_machine(deployment, instance, difference))
+                instance = None
+        if instance is not None and not _has_memory(instance, deployment):
+            notes.append(_too_small(deployment, instance))
+        elif instance is not None:
+            made.append(PricedDeployment(deployment=deployment, instance=instance, user_specified=True))
+        elif (found := _found(deployment, table)) is not None:
+            made.append(found)
         else:
-            made.append(
-                PricedDeployment(deployment=deployment, instance=instance, user_specified=bool(fitting))
-            )
-    machines: dict[Instance, dict[str, str]] = {}
+            notes.append(_unknown_machine(deployment))
+    machines: dict[tuple[str, Instance], dict[str, str]] = {}
     for priced in made:
         hardware = priced.deployment.hardware
-        machines.setdefault(priced.instance, {})[hardware.id] = hardware.text
-    placed = tuple(_placed(priced, machines[priced.instance]) for priced in made)
+        machines.setdefault((priced.name, priced.instance), {})[hardware.id] = hardware.text
+    placed = tuple(_placed(priced, machines[priced.name, priced.instance]) for priced in made)
     return placed, (*dict.fromkeys(notes), *_shared_prices(machines))
+
+
+def _found(deployment: Deployment, table: Sequence[Instance]) -> PricedDeployment | None:
+    """Return a deployment on the cheapest instance of its class, or at an assumed price."""
+    # The measurement holds for every instance of the class, so the cheapest one is taken.
+    enough = [instance for instance in table if _has_memory(instance, deployment)]
+    same = next(iter(instance_types.proposals(deployment.hardware, enough)), None)
+    if same is not None:
+        return PricedDeployment(deployment=deployment, instance=same, user_specified=False)
+    price = assumed_price(deployment.hardware, enough) or assumed_price(deployment.hardware, table)
+    if price is None:
+        return None
+    return PricedDeployment(
+        deployment=deployment, instance=price.instance, user_specified=False, assumed=price.reason
+    )
+
+
+def machine_text(hardware: Hardware) -> str:
+    """Return a name for a machine that has no name of a provider: ``2-core AMD EPYC``, ``2 x NVIDIA L4``."""
+    if hardware.accelerator is None:
+        return f"{hardware.cores}-core {hardware.cpu_model}"
+    count = "" if hardware.accelerator_count == 1 else f"{hardware.accelerator_count} x "
+    return f"{count}{hardware.accelerator} machine"
 
 
 def machine_names(deployment: Deployment) -> tuple[str, ...]:
@@ -82,48 +110,36 @@ def machine_names(deployment: Deployment) -> tuple[str, ...]:
     return deployment.hardware.id, deployment.device, deployment.device.partition(":")[0]
 
 
-def _unknown_machine(
-    deployment: Deployment, deployments: Sequence[Deployment], table: Sequence[Instance]
-) -> Note:
-    """Return a note on a machine without a price, named by its class if several have such a device."""
-    # The kind of device names the machine if it is the only one of its kind.
+def _unknown_machine(deployment: Deployment) -> Note:
+    """Return a note on a machine whose price cannot even be assumed."""
     kind = deployment.device.partition(":")[0]
-    if any(
-        machine_names(other)[2] == kind and other.hardware.id != deployment.hardware.id
-        for other in deployments
-    ):
-        kind = deployment.hardware.id
-    similar = (
-        instance.name
-        for instance in table
-        if (instance.accelerator_count > 0) == (deployment.hardware.accelerator is not None)
-    )
     return Note(
         code=NoteCode.UNKNOWN_MACHINE,
-        text=f"unknown machine {deployment.hardware.text}: specify its instance type or price",
-        hint=f"give --instance {kind}=NAME, for example {next(similar, 'NAME')}, or --price "
-        f"{kind}=USD_PER_HOUR, or set it for every run in [tool.infergate.instances]",
+        text=f"unknown machine {deployment.hardware.text}: the price table has no machine of this kind",
+        hint=f"give --price {kind}=USD_PER_HOUR, or leave out --region",
     )
 
 
-def _problem(deployment: Deployment, instance: Instance) -> Note | None:
-    """Return a note if a deployment cannot run on an instance as it was measured."""
-    difference = ""
-    if instance.vcpus:  # an own machine has no hardware class
-        difference = instance_types.hardware_difference(instance, deployment.hardware)
-    if difference:
-        return Note(
-            code=NoteCode.OTHER_MACHINE,
-            text=f"{instance.name}, configured for {deployment.device}, is another machine: {difference}",
-            hint=f"measure on {instance.name}, or give --price {deployment.device}=USD_PER_HOUR for this one",
-        )
+def _other_machine(deployment: Deployment, instance: Instance, difference: str) -> Note:
+    """Return a note on an instance that is not the machine that was measured."""
+    return Note(
+        code=NoteCode.OTHER_MACHINE,
+        text=f"{instance.name}, configured for {deployment.device}, is another machine: {difference}",
+        hint=f"measure on {instance.name}, or give --price {deployment.device}=USD_PER_HOUR for this one",
+    )
+
+
+def _has_memory(instance: Instance, deployment: Deployment) -> bool:
     needed, available = deployment.host_bytes, instance.memory_gib
-    if needed is None or available is None or needed * MEMORY_MARGIN <= available * 2**30:
-        return None
+    return needed is None or available is None or needed * MEMORY_MARGIN <= available * 2**30
+
+
+def _too_small(deployment: Deployment, instance: Instance) -> Note:
+    """Return a note on an instance without the memory that a deployment needs."""
     return Note(
         code=NoteCode.INSTANCE_MEMORY,
-        text=f"{instance.name} has {available:g} GiB, and {deployment.text} needs {units.bytes_(needed)} of "
-        "host memory",
+        text=f"{instance.name} has {instance.memory_gib:g} GiB, and {deployment.text} needs "
+        f"{units.bytes_(deployment.host_bytes or 0)} of host memory",
         hint="choose an instance with more memory",
     )
 
@@ -138,9 +154,9 @@ def _placed(priced: PricedDeployment, machines: Mapping[str, str]) -> PricedDepl
     return msgspec.structs.replace(priced, place=hardware.text if distinct else hardware.id)
 
 
-def _shared_prices(machines: Mapping[Instance, Mapping[str, str]]) -> Iterator[Note]:
+def _shared_prices(machines: Mapping[tuple[str, Instance], Mapping[str, str]]) -> Iterator[Note]:
     """Yield a note for each price of an own machine that applies to several measured machines."""
-    for instance, classes in machines.items():
+    for (_, instance), classes in machines.items():
         if not instance.vcpus and len(classes) > 1:
             yield Note(
                 code=NoteCode.ONE_PRICE,

@@ -16,12 +16,14 @@ from pytest_infergate.core.advice.demand import Backlog
 from pytest_infergate.core.advice.planning import (
     Question,
     at_demand,
+    best_plan,
     fastest_first,
     plans_of,
     price_source,
     rank,
     served_plan,
 )
+from pytest_infergate.core.advice.price_limits import price_limits
 from pytest_infergate.core.advice.priced_deployments import PricedDeployment
 from pytest_infergate.core.advice.rules import answer_notes, next_steps
 from pytest_infergate.core.advice.sensitivity import (
@@ -32,8 +34,9 @@ from pytest_infergate.core.advice.sensitivity import (
     sensitivities,
 )
 from pytest_infergate.core.domain import instance_types, units
-from pytest_infergate.core.domain.advice_values import Advice, Plan, Scaled, Sweep
+from pytest_infergate.core.domain.advice_values import Advice, DemandStep, DemandTable, Plan, Scaled, Sweep
 from pytest_infergate.core.domain.bisection import integer_between, last_that_holds
+from pytest_infergate.core.domain.instance_types import Instance
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.values import Note, Struct
 
@@ -41,14 +44,22 @@ MAX_STREAMS_PER_INSTANCE: Final = 1_000
 """Number of streams of one instance up to which the exact number is searched for."""
 
 
-def advise(question: Question, candidates: Sequence[PricedDeployment], notes: Sequence[Note] = ()) -> Advice:
-    """Return the advice for one model. `notes` name the deployments that were left out.
+STEPS: Final = (0.1, 1.0, 10.0, 100.0, 1000.0)
+"""Requests per second that are answered without a stated demand."""
 
+
+def advise(
+    question: Question,
+    candidates: Sequence[PricedDeployment],
+    notes: Sequence[Note] = (),
+    gpus: Sequence[Instance] = (),
+) -> Advice:
+    """Return the advice for one model.
+
+    `notes` name the deployments that were left out. `gpus` are the machines with a GPU that can be rented.
     Raises `ValueError` for deployments of different models, or without any.
     """
-    models = {priced.deployment.model for priced in candidates}
-    if len(models) != 1:
-        raise ValueError(f"advice needs the deployments of exactly one model, got {len(models)} models")
+    model = _only_model(candidates)
     # All plans and not only the best ones, so that a report can show what larger batches would cost.
     considered = [list(plans_of(priced, question)) for priced in candidates]
     plans = fastest_first(sorted((min(each, key=rank) for each in considered if each), key=rank))
@@ -59,7 +70,7 @@ def advise(question: Question, candidates: Sequence[PricedDeployment], notes: Se
         plans = [_with_streams(plan, by_text[plan.deployment], question) for plan in plans]
     nearest = None if plans else _fastest_unlimited(candidates, question)
     answer = Advice(
-        model=models.pop(),
+        model=model,
         demand=question.demand,
         limit=question.limit,
         utilisation=question.utilisation,
@@ -68,6 +79,7 @@ def advise(question: Question, candidates: Sequence[PricedDeployment], notes: Se
         plans=tuple(plans),
         considered=tuple(plan for each in considered for plan in each),
         sweeps=tuple(_sweep(priced) for priced in candidates),
+        price_limits=price_limits(question, candidates, plans, gpus),
         nearest=nearest,
         binding=None if plans else _binding(nearest, question),
         actions=tuple(next_steps(candidates)),
@@ -83,6 +95,37 @@ def advise(question: Question, candidates: Sequence[PricedDeployment], notes: Se
         crossings=tuple(crossings(costs, candidates, question, plans[0])),
         sensitivities=tuple(sensitivities(plans[0], candidates, question)),
     )
+
+
+def demand_table(
+    question: Question,
+    candidates: Sequence[PricedDeployment],
+    notes: Sequence[Note] = (),
+    gpus: Sequence[Instance] = (),
+) -> DemandTable:
+    """Return the best plan of one model for each demand of `STEPS`. Arguments and errors are those of `advise`."""
+    model = _only_model(candidates)
+    steps = []
+    for rate in STEPS:
+        asked = at_demand(question, rate)
+        plans = fastest_first(sorted(filter(None, (best_plan(each, asked) for each in candidates)), key=rank))
+        steps.append(DemandStep(rate=rate, plan=plans[0] if plans else None))
+    return DemandTable(
+        model=model,
+        limit=question.limit,
+        utilisation=question.utilisation,
+        steps=tuple(steps),
+        # Prices decide up to which demand no GPU is cheaper; what a GPU must serve depends on the demand.
+        price_limits=price_limits(question, candidates, [step.plan for step in steps if step.plan], gpus),
+        notes=tuple(dict.fromkeys((*next_steps(candidates), *notes, *answer_notes(candidates)))),
+    )
+
+
+def _only_model(candidates: Iterable[PricedDeployment]) -> str:
+    models = {priced.deployment.model for priced in candidates}
+    if len(models) != 1:
+        raise ValueError(f"advice needs the deployments of exactly one model, got {len(models)} models")
+    return models.pop()
 
 
 def _with_streams(plan: Plan, priced: PricedDeployment, question: Question) -> Plan:
@@ -179,6 +222,8 @@ class Job(Struct, frozen=True, kw_only=True):
     instance: str
     price: str
     """As in `Plan`."""
+    assumed: str = ""
+    """As in `Plan`."""
     usd_per_hour: float
     device: str
     max_batch: int
@@ -214,6 +259,7 @@ def plan_backlog(work: Backlog, candidates: Iterable[PricedDeployment]) -> tuple
             Job(
                 instance=priced.name,
                 price=price_source(priced.instance),
+                assumed=priced.assumed,
                 usd_per_hour=priced.instance.price,
                 device=priced.deployment.device,
                 max_batch=size,

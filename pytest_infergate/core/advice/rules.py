@@ -36,7 +36,7 @@ def next_steps(candidates: Sequence[PricedDeployment]) -> Iterator[Note]:
     if all(priced.deployment.hardware.accelerator is None for priced in candidates):
         yield Note(
             code=NoteCode.NO_ACCELERATOR,
-            text="no accelerator was measured, so the advice does not cover GPUs",
+            text="no GPU was measured: beyond what prices alone decide, whether one is cheaper is unknown",
             hint="run the tests with --infer-devices=cpu,cuda --infer-json=gpu.json on a machine with a GPU, "
             "and add that file",
         )
@@ -52,9 +52,30 @@ def answer_notes(candidates: Sequence[PricedDeployment]) -> Iterator[Note]:
                 code=NoteCode.ACCURACY,
                 text=f"the model runs in {deployment.dtype}; the test must check whether that is accurate",
             )
-        if not priced.user_specified:
+        if priced.assumed:
+            yield _assumed_price(priced, candidates)
+        elif not priced.user_specified:
             yield Note(
                 code=NoteCode.ASSUMED_INSTANCE,
                 text=f"{deployment.hardware.text} is assumed to be {priced.instance.full_name}, by its class",
                 hint=f"confirm it with --instance {deployment.device}={priced.instance.name}",
             )
+
+
+def _assumed_price(priced: PricedDeployment, candidates: Sequence[PricedDeployment]) -> Note:
+    """Return the label of a price that is assumed, with the line that replaces it for good."""
+    hardware, kind = priced.deployment.hardware, priced.deployment.device.partition(":")[0]
+    usd = f"{priced.instance.price:.4g}"
+    hint = f"to set its price for good, write {kind} = {{ usd_per_hour = {usd} }} below "
+    hint += "[tool.infergate.instances] in pyproject.toml, with your own figure"
+    # A key of that table is a kind of device; several machines of a kind have prices of their own.
+    if any(
+        other.deployment.hardware.id != hardware.id and other.deployment.device.partition(":")[0] == kind
+        for other in candidates
+    ):
+        hint = f"give its price with --price {hardware.id}={usd}, with your own figure"
+    return Note(
+        code=NoteCode.ASSUMED_PRICE,
+        text=f"assumed: {priced.name} costs {usd} USD per hour, {priced.assumed}",
+        hint=hint,
+    )

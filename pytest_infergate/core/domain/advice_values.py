@@ -111,6 +111,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     usd_per_hour: float
     user_specified: bool
     """Whether the user specified the instance type of the measured machine."""
+    assumed: str = ""
+    """How the price was assumed, if the machine is not in the price table; empty for a known price."""
     device: str
     runtime: str
     dtype: str | None = None
@@ -190,6 +192,51 @@ class Sensitivity(Struct, frozen=True, kw_only=True):
     """``None`` if no deployment meets the limit under the assumption."""
 
 
+class PriceLimits(Struct, frozen=True, kw_only=True):
+    """What prices alone decide between CPU and GPU, without any measurement of a GPU."""
+
+    gpu: str
+    """Cheapest machine with a GPU in the price table, and its GPU: ``aws/g4dn.xlarge with a T4``."""
+    gpu_usd_per_hour: float
+    cpu: str
+    """Measured machine without a GPU on which the most requests are served before a GPU can cost less."""
+    cpu_usd_per_hour: float
+    assumed: bool = False
+    """Whether the price of the machine without a GPU is assumed."""
+    machines: int
+    """Largest number of these machines that costs no more than the GPU machine."""
+    rate: float | None = None
+    """Requests per second up to which so many machines suffice; ``None`` if they meet no demand in time."""
+    gpus: int | None = None
+    """Largest number of GPU machines that costs less than the CPU plan for the demand; ``None`` without one."""
+    gpu_rate: float | None = None
+    """Requests per second that each of these must serve at the demand; ``None`` if no GPU can cost less."""
+    faster: float | None = None
+    """Factor by which the fastest call must become faster, at least, to meet the limit; ``None`` if it does."""
+
+
+class DemandStep(Struct, frozen=True, kw_only=True):
+    """The best plan for one of several demands."""
+
+    rate: float
+    """Requests per second."""
+    plan: Plan | None = None
+    """``None`` if no number of instances meets the limit."""
+
+
+class DemandTable(Struct, frozen=True, kw_only=True):
+    """The best plans of one model for several demands."""
+
+    model: str
+    limit: float | None = None
+    """Seconds within which 95 % of requests must be answered; ``None`` without a limit."""
+    utilisation: float
+    """Share of its capacity that a machine may use."""
+    steps: tuple[DemandStep, ...]
+    price_limits: PriceLimits | None = None
+    notes: tuple[Note, ...] = ()
+
+
 class Advice(Struct, frozen=True, kw_only=True):
     """The advice for one model.
 
@@ -212,6 +259,8 @@ class Advice(Struct, frozen=True, kw_only=True):
     sweeps: tuple[Sweep, ...] = ()
     enough: float | None = None
     """Requests per second up to which the machines of the best plan suffice; ``None`` if beyond `costs`."""
+    price_limits: PriceLimits | None = None
+    """What prices alone decide; ``None`` if no CPU was measured or the price table has no GPU."""
     nearest: Plan | None = None
     """The fastest plan if no plan meets the limit."""
     binding: Note | None = None
@@ -259,3 +308,5 @@ class Recommendations(Struct, frozen=True, kw_only=True):
     answers: tuple[Advice, ...] = ()
     unanswered: dict[str, tuple[Note, ...]] = msgspec.field(default_factory=dict)
     """What is missing to advise on the other models, by model."""
+    tables: tuple[DemandTable, ...] = ()
+    """Plans for several demands, where no demand was given."""

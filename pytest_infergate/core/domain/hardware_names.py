@@ -126,3 +126,26 @@ def same_cpu(first: str | None, second: str | None) -> bool:
     left, right = cpu_model(first), cpu_model(second)
     vendors = {left.vendor, right.vendor} - {""}
     return bool(left.model) and left.model == right.model and len(vendors) <= 1
+
+
+_ARM_NAMES: Final = re.compile(
+    r"neoverse|graviton|cobalt|ampere|axion|apple|cortex|\(0x[0-9a-f]+/0x[0-9a-f]+\)"
+)
+
+
+def is_arm(cpu: str | None) -> bool:
+    """Return whether the name of a CPU is that of an ARM processor; a name that is unknown is not."""
+    return cpu is not None and _ARM_NAMES.search(cpu.lower()) is not None
+
+
+def cpus_differ(first: str | None, second: str | None) -> bool:
+    """Return whether two names contradict: another architecture or vendor, or another model of one vendor.
+
+    A name that is unknown, or a model that the provider hides, contradicts nothing.
+    """
+    if first is None or second is None:
+        return False
+    left, right = cpu_model(first), cpu_model(second)
+    if not (left.vendor and right.vendor):
+        return is_arm(first) != is_arm(second)
+    return left.vendor != right.vendor or bool(left.model and right.model and left.model != right.model)

@@ -14,6 +14,7 @@ from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.hardware_names import (
     AcceleratorModel,
     accelerator_model,
+    cpus_differ,
     parsed_name,
     same_accelerator,
     same_cpu,
@@ -257,18 +258,33 @@ def hardware_difference(instance: Instance, hardware: Hardware) -> str:
 
 
 def proposals(hardware: Hardware, instances: Iterable[Instance]) -> tuple[Instance, ...]:
-    """Return the instances of the same hardware class, the cheapest first."""
-    same = (instance for instance in instances if same_class(instance, hardware))
+    """Return the instances that the hardware may be, the cheapest first.
+
+    Beside the class, the host of an accelerator must not contradict: an L4 beside an EPYC is not the machine
+    of another cloud with an L4 and a Xeon, and a T4 beside 48 cores is not a machine with 4.
+    """
+    same = (
+        instance
+        for instance in instances
+        if same_class(instance, hardware)
+        and instance.vcpus == hardware.cores
+        and not cpus_differ(hardware.cpu_model, instance.cpu_model)
+    )
     return tuple(sorted(same, key=lambda instance: (instance.price, instance.full_name, instance.region)))
 
 
 # Doubts about prices
 
 
-def stale_price_note(instances: Iterable[Instance], today: date) -> Note | None:
-    """Return a note if a price is older than `MAX_PRICE_AGE_DAYS` or of unknown date."""
+def stale_price_note(
+    instances: Iterable[Instance], today: date, option: str = "--infer-prices"
+) -> Note | None:
+    """Return a note if a price is older than `MAX_PRICE_AGE_DAYS` or of unknown date.
+
+    `option` is the one that takes a table of current prices.
+    """
     used = tuple(instances)
-    hint = "compare it with the provider's price list, and set your own with --infer-prices"
+    hint = f"fetch current ones with infergate prices refresh -o prices.csv, and add {option} prices.csv"
     dated = [(instance.as_of, instance) for instance in used if instance.as_of is not None]
     if dated:
         day, oldest = min(dated, key=lambda pair: pair[0])

@@ -18,6 +18,7 @@ class NoteCode(str, Enum):
     ACCURACY = "accuracy"
     ARGUMENT_CONSUMED = "argument-consumed"
     ASSUMED_INSTANCE = "assumed-instance"
+    ASSUMED_PRICE = "assumed-price"
     BASE_COLLECTION = "base-collection"
     BASE_ENDED = "base-ended"
     BASE_FAILED = "base-failed"
@@ -43,6 +44,7 @@ class NoteCode(str, Enum):
     FLOPS_UNCOVERED = "flops-uncovered"
     GRADIENTS_ON = "gradients-on"
     GRAPH_BREAKS = "graph-breaks"
+    HOST_BOUND = "host-bound"
     INCOMPARABLE = "incomparable"
     INPUTS_CHANGED = "inputs-changed"
     INSTANCE_MEMORY = "instance-memory"
@@ -63,6 +65,7 @@ class NoteCode(str, Enum):
     NO_TIMINGS = "no-timings"
     NOT_COUNTED = "not-counted"
     NOT_FINITE = "not-finite"
+    NOT_PROJECTED = "not-projected"
     NOT_STEADY = "not-steady"
     NOT_TIMED = "not-timed"
     ONE_BATCH_SIZE = "one-batch-size"
@@ -127,6 +130,10 @@ MEANINGS: Mapping[NoteCode, NoteMeaning] = MappingProxyType(
         NoteCode.ASSUMED_INSTANCE: NoteMeaning(
             "The instance type is inferred from the hardware class.",
             "Confirm it with --instance DEVICE=NAME.",
+        ),
+        NoteCode.ASSUMED_PRICE: NoteMeaning(
+            "The machine is not in the price table; the price of the nearest one is assumed.",
+            "Set its price in [tool.infergate.instances].",
         ),
         NoteCode.BASE_COLLECTION: NoteMeaning(
             "The base cannot collect the test module.",
@@ -205,6 +212,10 @@ MEANINGS: Mapping[NoteCode, NoteMeaning] = MappingProxyType(
             "Call the model under torch.inference_mode().",
         ),
         NoteCode.GRAPH_BREAKS: NoteMeaning("torch.compile could not compile the model in one graph."),
+        NoteCode.HOST_BOUND: NoteMeaning(
+            "Launching the operators takes longer than their work: a projection shows an order of magnitude.",
+            "Measure on such a device, or compile the model.",
+        ),
         NoteCode.INCOMPARABLE: NoteMeaning(
             "The figure cannot be compared with its baseline.",
             "Record a baseline on this machine with --infer-save.",
@@ -255,6 +266,10 @@ MEANINGS: Mapping[NoteCode, NoteMeaning] = MappingProxyType(
         NoteCode.NO_TIMINGS: NoteMeaning("A process launch ended without a time of both sides."),
         NoteCode.NOT_COUNTED: NoteMeaning("The counters could not be taken."),
         NoteCode.NOT_FINITE: NoteMeaning("A figure of the results is not finite and was left out."),
+        NoteCode.NOT_PROJECTED: NoteMeaning(
+            "The counters do not describe the time of the case on other hardware.",
+            "Measure on the device.",
+        ),
         NoteCode.NOT_TIMED: NoteMeaning(
             "The run takes counters only: budgets of times are not checked, and do not fail it.",
             "Check them in a run without `--infer-counters-only`.",
@@ -345,7 +360,7 @@ MEANINGS: Mapping[NoteCode, NoteMeaning] = MappingProxyType(
             "The call returned before its work was done.", "Wait for the result inside the callable."
         ),
         NoteCode.UNKNOWN_MACHINE: NoteMeaning(
-            "The instance type and price of the machine are unknown.", "Give --instance or --price."
+            "The price table has no machine of this kind.", "Give --price."
         ),
         NoteCode.UNPRICED: NoteMeaning(
             "No price is configured for the machine.", "Set it in [tool.infergate.instances]."

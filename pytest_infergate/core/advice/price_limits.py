@@ -1,0 +1,116 @@
+"""What prices alone decide between CPU and GPU, before any GPU is measured.
+
+A machine is rented as a whole. As long as the CPU machines that serve a demand cost no more than one machine
+with a GPU, no GPU can be cheaper, however fast it is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from pytest_infergate.core.advice.planning import Question, at_demand, served_plan, servers
+from pytest_infergate.core.advice.priced_deployments import PricedDeployment
+from pytest_infergate.core.domain.advice_values import Plan, PriceLimits
+from pytest_infergate.core.domain.bisection import last_that_holds
+from pytest_infergate.core.domain.instance_types import Instance
+
+RATE_PRECISION: Final = 1.02
+"""Ratio of two demands between which the limit is located exactly enough."""
+LOWEST_SHARE: Final = 1e-4
+"""Share of the capacity that is served if the limit can be met at all."""
+# Prices are sums of decimal fractions: three machines of 0.1 cost as much as one of 0.3.
+_ROUNDING: Final = 1e-9
+
+
+def price_limits(
+    question: Question,
+    candidates: Sequence[PricedDeployment],
+    plans: Iterable[Plan],
+    gpus: Iterable[Instance],
+) -> PriceLimits | None:
+    """Return what prices decide; ``None`` without a CPU among the candidates, or without a GPU to compare.
+
+    `plans` are the best plans for the demand, the cheapest first. `gpus` are the machines with a GPU that can be
+    rented.
+    """
+    processors = [priced for priced in candidates if priced.deployment.hardware.accelerator is None]
+    gpu = min(gpus, key=lambda instance: (instance.price, instance.full_name), default=None)
+    if not processors or gpu is None:
+        return None
+    # At least this number of machines of any kind always runs.
+    price = gpu.price * question.min_instances
+    counts = [math.floor(price / priced.instance.price * (1 + _ROUNDING)) for priced in processors]
+    rates = [served_rate(priced, question, count) for priced, count in zip(processors, counts, strict=True)]
+    best = max(range(len(processors)), key=lambda index: (rates[index] or 0.0, counts[index]))
+    cpu = processors[best]
+    names = {priced.text for priced in processors}
+    plan = next((plan for plan in plans if plan.deployment in names), None)
+    affordable = None
+    if plan is not None:
+        # The largest number of GPU machines that costs less than the plan, not as much.
+        affordable = max(0, math.ceil(plan.instances * plan.usd_per_hour / gpu.price * (1 - _ROUNDING)) - 1)
+        affordable = affordable if affordable >= question.min_instances else 0
+    return PriceLimits(
+        gpu=f"{gpu.full_name} with {_accelerators(gpu)}" if gpu.accelerator else gpu.name,
+        gpu_usd_per_hour=gpu.price,
+        cpu=cpu.name,
+        cpu_usd_per_hour=cpu.instance.price,
+        assumed=bool(cpu.assumed),
+        machines=counts[best],
+        rate=rates[best],
+        gpus=affordable,
+        gpu_rate=question.demand.rate / affordable if affordable else None,
+        faster=_faster(processors, question) if plan is None else None,
+    )
+
+
+def served_rate(priced: PricedDeployment, question: Question, machines: int) -> float | None:
+    """Return the largest demand that a number of machines serves; ``None`` if they meet no demand in time."""
+    service = priced.deployment.service
+    if machines < 1:
+        return None
+
+    def serves(rate: float) -> bool:
+        changed = at_demand(question, rate)
+        return any(
+            served_plan(priced, changed, size, wait, max_instances=machines) is not None
+            for size, wait in reversed(list(servers(priced.deployment, question)))
+        )
+
+    def middle(low: float, high: float) -> float | None:
+        if high / low <= RATE_PRECISION:
+            return None
+        rate = at_demand(question, math.sqrt(low * high)).demand.rate
+        return rate if low < rate < high else None  # there may be no whole number of streams in between
+
+    workers = machines * priced.deployment.workers
+    capacity = workers * max(size / service.mean(size) for size in service.batch_sizes)
+    low = at_demand(question, LOWEST_SHARE * capacity).demand.rate
+    if not serves(low):
+        return None
+    # More than the capacity is never served.
+    return last_that_holds(serves, low, max(capacity, low) * RATE_PRECISION, middle)
+
+
+def _accelerators(gpu: Instance) -> str:
+    return (
+        f"a {gpu.accelerator}"
+        if gpu.accelerator_count == 1
+        else f"{gpu.accelerator_count} x {gpu.accelerator}"
+    )
+
+
+def _faster(processors: Iterable[PricedDeployment], question: Question) -> float | None:
+    """Return by which factor the slow calls of the fastest processor exceed the limit; ``None`` if none does.
+
+    A request takes at least one call. With enough machines it takes hardly more.
+    """
+    limit = question.limit if question.limit is not None else question.demand.period
+    fastest = min(
+        times[95]  # of the 101 percentiles
+        for priced in processors
+        for times in priced.deployment.service.percentiles
+    )
+    return fastest / limit if limit is not None and 0 < limit < fastest else None

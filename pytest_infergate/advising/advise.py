@@ -151,7 +151,7 @@ def unpriced_models(offers: Mapping[str, ModelOffers]) -> dict[str, tuple[Note, 
 
 
 def _stale_prices(priced: Sequence[PricedDeployment], option: str) -> tuple[Note, ...]:
-    """Return a note if a price is old. The user specifies the price of an own machine: it is never outdated."""
+    """Return a note if a price is old. An own machine has the price that the user specifies."""
     rented = [each.instance for each in priced if each.instance.provider != OWN]
     old = instance_types.stale_price_note(rented, today(), option)
     return () if old is None else (old,)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypedDict
 
@@ -26,6 +28,10 @@ if TYPE_CHECKING:
 
 DEVICE_KINDS: Final = ("cpu", "cuda", "mps", "xpu")
 """Devices that may have a price although no result was measured on them."""
+
+
+PROGRESS_SECONDS: Final = 2.0
+"""Time after which a progress bar appears."""
 
 
 class AdviseOptions(TypedDict):
@@ -49,7 +55,11 @@ class AdviseOptions(TypedDict):
 
 @click.command("advise")
 @FILES
-@click.option("--demand", metavar="RATE", help="Rate at which requests arrive: 50/s, 3/min, 30/s:periodic.")
+@click.option(
+    "--demand",
+    metavar="RATE",
+    help="Rate at which requests arrive: 50/s, 3/min, 30/s:periodic. [default: a table of several]",
+)
 @click.option(
     "--streams",
     type=click.IntRange(min=1),
@@ -106,7 +116,10 @@ class AdviseOptions(TypedDict):
 )
 @OUTPUT
 def advise_command(files: tuple[Path, ...], form: str, output: Path | None, **options: Any) -> None:
-    """Recommend where to run each model for a demand, with the cost."""
+    """Recommend where to run each model for a demand, with the cost.
+
+    Without a demand, a table answers for several. Machines without a price get an assumed one.
+    """
     from pytest_infergate.report.sanitize import without_commands
 
     keep_inputs(files, output)
@@ -142,14 +155,42 @@ def advice_content(sessions: Sequence[Session], form: str, options: AdviseOption
     offers = _offers(sessions, options, pricing)
     advise.require_offers(offers)
     if not isinstance(question, Backlog):
-        return _rendered(advise.answer_questions(offers, dict.fromkeys(offers, question)), sessions, form)
+        with _progress(len(offers)) as finished:
+            if options["demand"] is None:
+                given = advise.tabulate_demands(offers, question, option="--prices", finished=finished)
+            else:
+                questions = dict.fromkeys(offers, question)
+                given = advise.answer_questions(offers, questions, option="--prices", finished=finished)
+        return _rendered(given, sessions, form)
     with _naming("--deadline"):
         jobs = advise.plan_backlogs(question, offers)
+    unanswered = advise.unpriced_models(offers)
     if form == "json":
-        return formatted_json({"items": question.items, "deadline": question.deadline, "jobs": jobs})
+        work = {"items": question.items, "deadline": question.deadline}
+        return formatted_json({**work, "jobs": jobs, "unanswered": unanswered})
     if form != "text":
         raise ConfigurationError(f"--format must be text or json for a backlog, got {form}")
-    return "\n\n".join(advice_pages.backlog_text(question, each, model) for model, each in jobs.items())
+    return advice_pages.backlogs_text(question, jobs, unanswered)
+
+
+@contextmanager
+def _progress(models: int) -> Iterator[Callable[[], None]]:
+    """Yield a function to call after each model. A bar appears if all models take long."""
+    begin, done = time.monotonic(), 0
+    with ExitStack() as stack:
+        bar = None
+
+        def finished() -> None:
+            nonlocal bar, done
+            done += 1
+            if bar is not None:
+                bar.update(1)
+            elif done < models and time.monotonic() - begin > PROGRESS_SECONDS:
+                shown = click.progressbar(length=models, label="advising", file=sys.stderr)
+                bar = stack.enter_context(shown)
+                bar.update(done)
+
+        yield finished
 
 
 @contextmanager
@@ -166,7 +207,7 @@ def _question(options: AdviseOptions, utilisation: float) -> Question | Backlog:
     from pytest_infergate.core.advice.demand import parse_day, parse_demand
     from pytest_infergate.core.advice.planning import Question
     from pytest_infergate.core.domain import energy, units
-    from pytest_infergate.core.domain.advice_values import SCALE_UP
+    from pytest_infergate.core.domain.advice_values import SCALE_UP, Demand
 
     demand, items, limit_ms = options["demand"], options["items"], options["limit_ms"]
     if demand is not None and items is not None:
@@ -179,10 +220,9 @@ def _question(options: AdviseOptions, utilisation: float) -> Question | Backlog:
         )
     if items is not None:
         return _backlog(items, options)
-    if demand is None:
-        raise ConfigurationError(
-            "no demand is given. Hint: write for example --demand 50/s, or --items 1e6 --deadline 2h"
-        )
+    for option in ("streams", "day"):
+        if demand is None and options[option] is not None:
+            raise ConfigurationError(f"--{option} requires --demand. Hint: write for example --demand 50/s")
     # An option without effect would hide a mistake.
     if options["deadline"] is not None:
         raise ConfigurationError("--deadline requires --items. Hint: --p95-ms limits the latency of a demand")
@@ -192,7 +232,8 @@ def _question(options: AdviseOptions, utilisation: float) -> Question | Backlog:
     if grid not in energy.GRID:
         raise ConfigurationError(f"--grid must be one of {', '.join(energy.GRID)}, got {grid!r}")
     with _naming("--demand"):
-        arriving = parse_demand(demand, options["streams"])
+        # Without a demand, several are answered; this one only has the form of a demand.
+        arriving = Demand(rate=1.0) if demand is None else parse_demand(demand, options["streams"])
     with _naming("--day"):
         day = () if options["day"] is None else parse_day(options["day"])
     with _naming("--scale-up"):
@@ -286,7 +327,12 @@ def _rendered(given: Recommendations, sessions: Sequence[Session], form: str) ->
 
     if form == "json":
         return formatted_json(
-            {"answers": given.answers, "assumed": ASSUMPTIONS, "unanswered": given.unanswered}
+            {
+                "answers": given.answers,
+                "assumed": ASSUMPTIONS,
+                "unanswered": given.unanswered,
+                "tables": given.tables,
+            }
         )
     if form == "html":
         import msgspec

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -95,7 +96,16 @@ class FinishHooks:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Show the outcome."""
         if self._session is not None:
-            write_summary(terminalreporter, self._session, self._problems, self._written)
+            results = self._run.settings.json
+            path = (
+                None
+                if results is None
+                else os.path.relpath(results, terminalreporter.config.invocation_params.dir)
+            )
+            command = text.next_command(self._session, path)
+            write_summary(
+                terminalreporter, self._session, self._problems, [*self._written, *filter(None, [command])]
+            )
 
 
 def conclude(

@@ -10,7 +10,15 @@ from pytest_infergate.core.advice.deployments import deployment_text
 from pytest_infergate.core.advice.planning import TIE
 from pytest_infergate.core.advice.recommendation import Job
 from pytest_infergate.core.domain import units
-from pytest_infergate.core.domain.advice_values import Advice, Electricity, Plan, QueueLoad
+from pytest_infergate.core.domain.advice_values import (
+    Advice,
+    DemandTable,
+    Electricity,
+    Plan,
+    PriceLimits,
+    QueueLoad,
+)
+from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.values import Note, Struct
 from pytest_infergate.report.sanitize import plain
 from pytest_infergate.report.table import Column
@@ -28,6 +36,7 @@ ASSUMPTIONS: Final = (
     "Each machine serves one model. A fixed number of machines is paid for 730 hours per month.",
     "“Used” is the share of the throughput with full batches. “With spare” includes one additional machine.",
     "Plans for a demand use on-demand prices only, because spot machines can be reclaimed.",
+    "Prices are those of the machines alone: storage, network egress, load balancers and taxes are excluded.",
 )
 """Assumptions behind every answer."""
 
@@ -44,7 +53,9 @@ class SummaryRow(Struct, frozen=True, kw_only=True):
     enough: str = units.UNKNOWN
     """Demand up to which the machines of the plan are sufficient."""
     cheapest: str = units.UNKNOWN
-    """Demand up to which no other plan costs less."""
+    """Demand up to which no other plan costs less; unknown if there is no other."""
+    no_gpu: str = units.UNKNOWN
+    """Demand up to which prices alone exclude that a GPU is cheaper."""
     total: bool = False
 
 
@@ -56,6 +67,7 @@ SUMMARY_COLUMNS: Final[tuple[Column[SummaryRow], ...]] = (
     Column("usd_per_month", "USD/month", lambda row: row.usd_per_month),
     Column("usd_per_million", "USD/million", lambda row: row.usd_per_million),
     Column("enough", "serves up to", lambda row: row.enough),
+    Column("no_gpu", "no GPU cheaper up to", lambda row: row.no_gpu),
     Column("cheapest", "cheapest up to", lambda row: row.cheapest),
 )
 PLAN_COLUMNS: Final[tuple[Column[Plan], ...]] = (
@@ -65,7 +77,7 @@ PLAN_COLUMNS: Final[tuple[Column[Plan], ...]] = (
     Column("wait", "wait", lambda plan: units.seconds(plan.max_wait)),
     Column("p95", "p95", lambda plan: units.seconds(plan.load.p95)),
     Column("used", "used", lambda plan: _used(plan.load)),
-    Column("usd_per_month", "USD/month", lambda plan: units.dollars(plan.usd_per_month)),
+    Column("usd_per_month", "USD/month", lambda plan: month(plan.usd_per_month, plan.assumed)),
     Column("with_spare", "with spare", lambda plan: units.dollars(plan.usd_per_month_with_spare)),
     Column("usd_per_million", "USD/million", lambda plan: units.dollars(plan.usd_per_million)),
     Column(
@@ -81,16 +93,83 @@ JOB_COLUMNS: Final[tuple[Column[Job], ...]] = (
     Column("batch", "batch", lambda job: str(job.max_batch)),
     Column("machine_hours", "machine-hours", lambda job: units.significant(job.machine_hours)),
     Column("instances", "machines", lambda job: str(job.instances)),
-    Column("usd", "USD", lambda job: units.dollars(job.usd)),
+    Column("usd", "USD", lambda job: month(job.usd, job.assumed)),
     Column("usd_on_spot", "USD on spot", lambda job: units.dollars(job.usd_on_spot)),
 )
 
 
-def headline(answers: Sequence[Advice]) -> str:
+class StepRow(Struct, frozen=True, kw_only=True):
+    """One demand of a table of demands, and the best plan of one model for it."""
+
+    model: str
+    rate: float
+    plan: Plan | None
+
+
+STEP_COLUMNS: Final[tuple[Column[StepRow], ...]] = (
+    Column("model", "model", lambda row: plain(row.model), left=True),
+    Column("demand", "demand", lambda row: units.rate(row.rate)),
+    Column(
+        "plan",
+        "plan",
+        lambda row: plain(f"{row.plan.text} ({_device(row.plan)})") if row.plan else "none meets the limit",
+        left=True,
+    ),
+    Column("batch", "batch", lambda row: str(row.plan.max_batch) if row.plan else units.UNKNOWN),
+    Column("p95", "p95", lambda row: units.seconds(row.plan.load.p95 if row.plan else None)),
+    Column(
+        "usd_per_month",
+        "USD/month",
+        lambda row: month(row.plan.usd_per_month, row.plan.assumed) if row.plan else units.UNKNOWN,
+    ),
+    Column(
+        "usd_per_million",
+        "USD/million",
+        lambda row: units.dollars(row.plan.usd_per_million if row.plan else None),
+    ),
+)
+
+
+def step_rows(tables: Iterable[DemandTable]) -> list[StepRow]:
+    """Return one row for each model and demand."""
+    return [
+        StepRow(model=table.model, rate=step.rate, plan=step.plan) for table in tables for step in table.steps
+    ]
+
+
+def table_sentences(tables: Iterable[DemandTable]) -> list[str]:
+    """Return what prices alone decide for each model of a table, and the prices behind it."""
+    lines: dict[str, None] = {}
+    for table in tables:
+        for line in price_sentences(table.price_limits, limited=table.limit is not None):
+            lines[f"{table.model}: {line}"] = None
+    return list(lines)
+
+
+def table_prices(tables: Iterable[DemandTable]) -> list[str]:
+    """Return the prices of the plans of a table, each once."""
+    return list(
+        dict.fromkeys(price(step.plan) for table in tables for step in table.steps if step.plan is not None)
+    )
+
+
+def table_question(tables: Sequence[DemandTable]) -> str:
+    """Describe the conditions that the plans of a table meet."""
+    limit = "" if tables[0].limit is None else f", 95 % within {units.seconds(tables[0].limit)}"
+    utilisation = units.percent(tables[0].utilisation, signed=False, decimals=0)
+    return f"Poisson arrivals{limit}, utilisation of each machine at most {utilisation}"
+
+
+def table_remarks(tables: Iterable[DemandTable]) -> list[str]:
+    """Return the notes of a table, each once."""
+    return list(dict.fromkeys(plain(str(note)) for table in tables for note in table.notes))
+
+
+def headline(answers: Sequence[Advice], tables: Sequence[DemandTable] = ()) -> str:
     """Return the heading of a page of advice."""
     if len(answers) == 1:
         return verdict(answers[0])
-    return f"Where to run {units.plural(len(answers), 'model')}"
+    return f"Where to run {units.plural(len(answers) + len(tables), 'model')}"
 
 
 def summary_rows(answers: Sequence[Advice]) -> list[SummaryRow]:
@@ -99,37 +178,61 @@ def summary_rows(answers: Sequence[Advice]) -> list[SummaryRow]:
     for answer in answers:
         plan, demand = answer.winner, units.rate(answer.demand.rate)
         if plan is None:
-            result.append(SummaryRow(model=answer.model, plan="none meets the limit", demand=demand))
+            none = "none meets the limit" if answer.nearest is not None else "none serves the demand"
+            no_gpu = _no_gpu_up_to(answer.price_limits)
+            result.append(SummaryRow(model=answer.model, plan=none, demand=demand, no_gpu=no_gpu))
             continue
-        # Costs are known up to the largest demand of the sweep only: beyond it, the answer is a lower bound.
-        above = [crossing for crossing in answer.crossings if crossing.rate > answer.demand.rate]
-        beyond = f"> {units.rate(answer.costs[-1].rate)}" if answer.costs else units.UNKNOWN
         result.append(
             SummaryRow(
                 model=answer.model,
                 plan=f"{plan.text} ({_device(plan)})",
                 demand=demand,
                 p95=units.seconds(plan.load.p95),
-                usd_per_month=units.dollars(plan.usd_per_month),
+                usd_per_month=month(plan.usd_per_month, plan.assumed),
                 usd_per_million=units.dollars(plan.usd_per_million),
-                enough=beyond if answer.enough is None else units.rate(answer.enough),
-                cheapest=units.rate(above[0].rate) if above else beyond,
+                enough=_beyond(answer) if answer.enough is None else units.rate(answer.enough),
+                cheapest=_cheapest_up_to(answer),
+                no_gpu=_no_gpu_up_to(answer.price_limits),
             )
         )
-    winners = [answer.winner.usd_per_month for answer in answers if answer.winner is not None]
+    winners = [answer.winner for answer in answers if answer.winner is not None]
     # Results of several machines may contain two answers for one model, of which only one would be deployed.
     distinct = len({answer.model for answer in answers}) == len(answers)
     if distinct and len(winners) == len(answers) > 1:
-        empty = dict.fromkeys(("p95", "usd_per_million", "enough", "cheapest"), "")
-        month = units.dollars(sum(winners))
-        result.append(SummaryRow(model="all", usd_per_month=month, total=True, **empty))
+        empty = dict.fromkeys(("p95", "usd_per_million", "enough", "cheapest", "no_gpu"), "")
+        total = sum(plan.usd_per_month for plan in winners)
+        all_months = month(total, any(plan.assumed for plan in winners))
+        result.append(SummaryRow(model="all", usd_per_month=all_months, total=True, **empty))
     return result
+
+
+def _beyond(answer: Advice) -> str:
+    """Return the largest demand of the sweep as a lower bound: costs are not known beyond it."""
+    return f"> {units.rate(answer.costs[-1].rate)}" if answer.costs else units.UNKNOWN
+
+
+def _cheapest_up_to(answer: Advice) -> str:
+    """Return the demand up to which no other plan costs less; unknown without any other deployment."""
+    if len(answer.deployments) == 1:
+        return units.UNKNOWN
+    above = [crossing for crossing in answer.crossings if crossing.rate > answer.demand.rate]
+    return units.rate(above[0].rate) if above else _beyond(answer)
+
+
+def _no_gpu_up_to(limits: PriceLimits | None) -> str:
+    return units.UNKNOWN if limits is None else units.rate(limits.rate)
 
 
 def shared(answers: Sequence[Advice]) -> list[str]:
     """Return the remarks that several answers have in common; empty for a single answer."""
     first, *others = map(remarks, answers) if answers[1:] else [[]]
     return [line for line in first if all(line in other for other in others)]
+
+
+def assumed_prices(answers: Iterable[Advice]) -> list[str]:
+    """Return the labels of the assumed prices of all answers, each once, with the line that replaces it."""
+    notes = (note for answer in answers for note in answer.notes if note.code == NoteCode.ASSUMED_PRICE)
+    return list(dict.fromkeys(plain(str(note)) for note in notes))
 
 
 def questions(unanswered: Mapping[str, Sequence[Note]]) -> list[str]:
@@ -159,8 +262,9 @@ def verdict(answer: Advice) -> str:
     if winner is None:
         return "No plan meets the limit." if answer.binding is None else f"{_sentence(answer.binding.text)}."
     return (
-        f"Run it on {winner.text} ({_device(winner)}): {usd(winner.usd_per_month)} per month, "
-        f"{usd(winner.usd_per_million)} per million {_noun(answer)}."
+        f"Run it on {winner.text} ({_device(winner)}): {usd(winner.usd_per_month)} per month"
+        f"{' (assumed price)' if winner.assumed else ''}, {usd(winner.usd_per_million)} per million "
+        f"{_noun(answer)}."
     )
 
 
@@ -171,9 +275,11 @@ def _noun(answer: Advice) -> str:
 def findings(answer: Advice) -> list[str]:
     """Return the sentences below the verdict: latency, alternatives, sensitivities, first call, energy."""
     winner = answer.winner
+    limited = answer.limit is not None or answer.demand.pattern == "periodic"
+    lines = price_sentences(answer.price_limits, _noun(answer), limited=limited)
     if winner is None:
-        return [] if answer.binding is None else [f"Hint: {answer.binding.hint}."]
-    lines = [_speed(winner, answer)]
+        return lines if answer.binding is None else [*lines, f"Hint: {answer.binding.hint}."]
+    lines.append(_speed(winner, answer))
     if winner.streams_per_instance is not None:
         lines.append(_streams(winner, winner.streams_per_instance))
     if answer.runner_up is not None and answer.saving is not None:
@@ -203,6 +309,41 @@ def findings(answer: Advice) -> list[str]:
         lines.append(_electricity(winner.electricity))
     elif any(plan.electricity is not None for plan in answer.considered):
         lines.append("The energy of this plan is unknown: energy was only measured with a single worker.")
+    return lines
+
+
+def price_sentences(limits: PriceLimits | None, noun: str = "requests", *, limited: bool) -> list[str]:
+    """Return what prices alone decide between CPU and GPU. `limited` says whether latency has a limit."""
+    if limits is None:
+        return []
+    gpu = f"{limits.gpu} ({usd(limits.gpu_usd_per_hour)} per hour)"
+    within = " within the limit" if limited else ""
+    lines = []
+    if limits.machines < 1:
+        lines.append(
+            f"By price: one {limits.cpu} costs more per hour than {gpu}, the cheapest GPU machine of the "
+            "price table, so that prices alone exclude no GPU."
+        )
+    elif limits.rate is not None:
+        rate = units.rate(limits.rate, noun)
+        enough = "is enough and costs" if limits.machines == 1 else "are enough and cost"
+        lines.append(
+            f"By price alone, no GPU can be cheaper up to about {rate}: {limits.machines} x {limits.cpu} "
+            f"{enough} no more than {gpu}, the cheapest GPU machine of the price table. Above that, this GPU "
+            f"can be cheaper only if it serves more than {rate}{within}."
+        )
+    if limits.faster is not None:
+        lines.append(
+            f"To meet the limit on {limits.cpu}, a call must become at least "
+            f"{units.significant(limits.faster, 2)} times faster."
+        )
+    if limits.gpus and limits.gpu_rate is not None:
+        each = "one such GPU machine is" if limits.gpus == 1 else f"{limits.gpus} such GPU machines are"
+        share = "it serves" if limits.gpus == 1 else "each serves"
+        lines.append(
+            f"At this demand, {each} cheaper than CPUs if {share} {units.rate(limits.gpu_rate, noun)}"
+            f"{within}."
+        )
     return lines
 
 
@@ -278,8 +419,15 @@ def _electricity(electricity: Electricity) -> str:
 
 def remarks(answer: Advice, excluded: Collection[str] = ()) -> list[str]:
     """Return suggested measurements and notes, without those in `excluded`."""
-    lines = dict.fromkeys(plain(str(note)) for note in (*answer.actions, *answer.notes))
+    # The label of an assumed price comes first.
+    notes = sorted((*answer.actions, *answer.notes), key=lambda note: note.code != NoteCode.ASSUMED_PRICE)
+    lines = dict.fromkeys(plain(str(note)) for note in notes)
     return [line for line in lines if line not in excluded]
+
+
+def month(value: float, assumed: str | bool) -> str:
+    """Format an amount for a column, with a label if it is based on an assumed price."""
+    return f"{units.dollars(value)} assumed" if assumed else units.dollars(value)
 
 
 def usd(value: float) -> str:
@@ -289,7 +437,8 @@ def usd(value: float) -> str:
 
 def price(plan: Plan) -> str:
     """Format the price of a plan: ``g6.xlarge 0.805 USD per hour: aws/g6.xlarge in us-east-1, on demand``."""
-    return f"{plan.instance} {usd(plan.usd_per_hour)} per hour: {plan.price}"
+    assumed = f"assumed, {plan.assumed}; " if plan.assumed else ""
+    return f"{plan.instance} {usd(plan.usd_per_hour)} per hour: {assumed}{plan.price}"
 
 
 def _device(plan: Plan) -> str:

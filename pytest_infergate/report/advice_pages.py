@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from pytest_infergate.core.advice.demand import Backlog
 from pytest_infergate.core.advice.recommendation import Job
 from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.advice_values import Recommendations
+from pytest_infergate.core.domain.values import Note
 from pytest_infergate.report import advice
 from pytest_infergate.report.markdown import code, escaped, markdown_table
 from pytest_infergate.report.sanitize import plain
@@ -20,6 +21,16 @@ def advice_text(given: Recommendations) -> str:
     # Answers of one run share most of their notes, which are shown once.
     common = advice.shared(given.answers)
     blocks = []
+    if given.tables:
+        rows = advice.step_rows(given.tables)
+        blocks += [
+            f"Where to run each model\n  {advice.table_question(given.tables)}",
+            text_table(advice.STEP_COLUMNS, rows),
+            text_list("what prices alone decide", list(map(plain, advice.table_sentences(given.tables)))),
+            text_list("prices", list(map(plain, advice.table_prices(given.tables)))),
+            text_list("notes", advice.table_remarks(given.tables)),
+            "for one demand, with reasons and alternatives: add --demand, for example --demand 5/s",
+        ]
     if given.answers[1:]:
         blocks.append(text_table(advice.SUMMARY_COLUMNS, advice.summary_rows(given.answers)))
     for answer in given.answers:
@@ -39,6 +50,14 @@ def advice_markdown(given: Recommendations) -> str:
     """Render every answer below a heading of its own."""
     common = advice.shared(given.answers)
     blocks = []
+    if given.tables:
+        blocks += [
+            escaped(advice.table_question(given.tables)),
+            markdown_table(advice.STEP_COLUMNS, advice.step_rows(given.tables)),
+            _bullets(advice.table_sentences(given.tables)),
+            _bullets(f"Price: {line}" for line in advice.table_prices(given.tables)),
+            _bullets(advice.table_remarks(given.tables)),
+        ]
     if given.answers[1:]:
         blocks.append(markdown_table(advice.SUMMARY_COLUMNS, advice.summary_rows(given.answers)))
     for answer in given.answers:
@@ -62,10 +81,20 @@ def _bullets(lines: Iterable[str]) -> str:
     return "\n".join(f"- {escaped(line)}" for line in lines)
 
 
+def backlogs_text(
+    work: Backlog, jobs: Mapping[str, Sequence[Job]], unanswered: Mapping[str, Sequence[Note]]
+) -> str:
+    """Render the options for a backlog of each model, and why other models have none."""
+    blocks = [backlog_text(work, each, model) for model, each in jobs.items()]
+    return "\n\n".join(filter(None, [*blocks, text_list("no advice for", advice.questions(unanswered))]))
+
+
 def backlog_text(work: Backlog, jobs: Sequence[Job], model: str) -> str:
     """Render the options for a backlog of one model."""
     title = f"{plain(model)}\n  {units.count(work.items)} items within {units.duration(work.deadline)}"
     blocks = [title, text_table(advice.JOB_COLUMNS, jobs)]
+    prices = dict.fromkeys(f"{job.instance}: {job.assumed}" for job in jobs if job.assumed)
+    blocks.append(text_list("assumed prices", list(map(plain, prices))))
     if any(job.usd_on_spot is not None for job in jobs):
         blocks.append("Spot machines can be reclaimed; work that is interrupted must be repeated.")
-    return "\n\n".join(blocks)
+    return "\n\n".join(filter(None, blocks))

@@ -168,12 +168,12 @@ def markdown_summary(
         ("what the verdicts mean", _meanings(session)),
         (f"all {units.plural(len(every), 'case')}", _all(every, rows, paired=session.against is not None)),
         ("new, missing and deselected cases", _comings(session.gate)),
-        ("where to run each model", _advice(session.advice, rows)),
         ("notes", _notes(session)),
         ("environment", _environment(session)),
     )
     sections = [
         PagePart("the table of changes", _changes(changed, rows)),
+        PagePart("where to run each model", _advice(session.advice, rows)),
         *(PagePart(name, details(name[:1].upper() + name[1:], text)) for name, text in folded if text),
     ]
     return _assembled(_head(session, artifact_url, lead), sections, limit)
@@ -345,8 +345,11 @@ def _advice(given: Recommendations | None, limit: int) -> str:
         return ""
     best = advice.summary_rows(given.answers)
     table = markdown_table(advice.SUMMARY_COLUMNS, best[:limit]) if best else ""
+    assumed = _titled("Assumed prices", map(_sentence, advice.assumed_prices(given.answers)))
     missing = _titled("No advice for", map(_sentence, advice.questions(given.unanswered)))
-    return "\n\n".join(filter(None, (_with_rest(table, len(best) - limit, "model"), missing)))
+    parts = (_with_rest(table, len(best) - limit, "model"), assumed, missing)
+    text = "\n\n".join(filter(None, parts))
+    return f"### Where to run each model\n\n{text}" if text else ""
 
 
 def _comings(gate: GateResult) -> str:

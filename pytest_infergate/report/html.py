@@ -115,9 +115,10 @@ def _advice(given: Recommendations, gate: GateResult, *, leading: bool) -> dict[
     answers, common = given.answers, advice.shared(given.answers)
     questions = advice.questions(given.unanswered)
     return {
-        "advised": bool(answers or questions),
+        "advised": bool(answers or questions or given.tables),
         "advice_text": advice,
-        "headline": advice.headline(answers) if leading else gate.headline,
+        "headline": advice.headline(answers, given.tables) if leading else gate.headline,
+        "tables": given.tables,
         "answers": [
             AdviceEntry(
                 advice=answer,

@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from pytest_infergate.core.advice.deployments import deployments
 from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.advice_values import Recommendations
 from pytest_infergate.core.domain.outcome import CaseResult, CaseVerdict, GateResult, Session, Verdict
@@ -168,8 +169,23 @@ def advice_lines(given: Recommendations | None, width: int = WIDTH) -> str:
         blocks.append(f"where to run each model, based on the machines measured here:\n{table}")
         if len(best) > ROWS_SHOWN:
             blocks.append(f"and {units.plural(len(best) - ROWS_SHOWN, 'more model')} (see --infer-report)")
+        blocks.append(text_list("assumed prices", advice.assumed_prices(given.answers), NAMES_SHOWN))
     blocks.append(text_list("no advice for", advice.questions(given.unanswered), NAMES_SHOWN))
     return "\n".join(filter(None, blocks))
+
+
+def next_command(session: Session, results: str | None) -> str:
+    """Return a line with the command that says where to run what was measured; empty if nothing can be.
+
+    `results` is the path of the results file, if one is written.
+    """
+    if session.advice is not None or not deployments([session]):
+        return ""
+    if results is None:
+        return (
+            "where to run it, and at what cost: add --infer-demand=5/s, with the requests per second to serve"
+        )
+    return f"where to run it, and at what cost: infergate advise {results} --demand 5/s --p95-ms 200"
 
 
 def failure_message(verdict: CaseVerdict, result: CaseResult | None = None) -> str:

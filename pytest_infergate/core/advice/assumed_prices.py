@@ -1,4 +1,4 @@
-"""The price of a machine that is not in the price table: that of the nearest one, labelled as an assumption."""
+"""The price to assume for a machine that is not in the price table: that of the nearest one."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def assumed_price(hardware: Hardware, table: Sequence[Instance]) -> AssumedPrice
     alike = [row for row in rows if row.vcpus == hardware.cores]
     if alike:
         vendor = hardware_names.cpu_model(hardware.cpu_model).vendor
-        # The vendor of the CPU comes first, then the lowest price, as for a machine that is found by its class.
+        # The vendor of the CPU comes first, then the lowest price, as for a machine found by its class.
         nearest = min(
             alike,
             key=lambda row: (

@@ -32,8 +32,8 @@ def price_limits(
 ) -> PriceLimits | None:
     """Return what prices decide; ``None`` without a CPU among the candidates, or without a GPU to compare.
 
-    `plans` are the best plans for the demand, the cheapest first. `gpus` are the machines with a GPU that can be
-    rented.
+    `plans` are the best plans for the demand, the cheapest first. `gpus` are the machines with a GPU that can
+    be rented.
     """
     processors = [priced for priced in candidates if priced.deployment.hardware.accelerator is None]
     gpu = min(gpus, key=lambda instance: (instance.price, instance.full_name), default=None)

@@ -25,7 +25,7 @@ from pytest_infergate.core.advice.planning import (
 )
 from pytest_infergate.core.advice.price_limits import price_limits
 from pytest_infergate.core.advice.priced_deployments import PricedDeployment
-from pytest_infergate.core.advice.rules import answer_notes, next_steps
+from pytest_infergate.core.advice.rules import answer_notes, assumed_prices, next_steps
 from pytest_infergate.core.advice.sensitivity import (
     cost_point,
     crossings,
@@ -83,7 +83,7 @@ def advise(
         nearest=nearest,
         binding=None if plans else _binding(nearest, question),
         actions=tuple(next_steps(candidates)),
-        notes=tuple(dict.fromkeys((*notes, *answer_notes(candidates)))),
+        notes=tuple(dict.fromkeys((*assumed_prices(candidates), *notes, *answer_notes(candidates)))),
     )
     if not plans:
         return answer
@@ -103,21 +103,36 @@ def demand_table(
     notes: Sequence[Note] = (),
     gpus: Sequence[Instance] = (),
 ) -> DemandTable:
-    """Return the best plan of one model for each demand of `STEPS`. Arguments and errors are those of `advise`."""
+    """Return the best plan of one model for each demand of `STEPS`.
+
+    Arguments and errors are those of `advise`.
+    """
     model = _only_model(candidates)
     steps = []
     for rate in STEPS:
         asked = at_demand(question, rate)
         plans = fastest_first(sorted(filter(None, (best_plan(each, asked) for each in candidates)), key=rank))
         steps.append(DemandStep(rate=rate, plan=plans[0] if plans else None))
+    limits = price_limits(question, candidates, [step.plan for step in steps if step.plan], gpus)
+    if limits is not None:
+        # What a GPU must serve to win depends on the demand.
+        limits = msgspec.structs.replace(limits, gpus=None, gpu_rate=None)
     return DemandTable(
         model=model,
         limit=question.limit,
         utilisation=question.utilisation,
         steps=tuple(steps),
-        # Prices decide up to which demand no GPU is cheaper; what a GPU must serve depends on the demand.
-        price_limits=price_limits(question, candidates, [step.plan for step in steps if step.plan], gpus),
-        notes=tuple(dict.fromkeys((*next_steps(candidates), *notes, *answer_notes(candidates)))),
+        price_limits=limits,
+        notes=tuple(
+            dict.fromkeys(
+                (
+                    *assumed_prices(candidates),
+                    *next_steps(candidates),
+                    *notes,
+                    *answer_notes(candidates),
+                )
+            )
+        ),
     )
 
 

@@ -52,9 +52,7 @@ def answer_notes(candidates: Sequence[PricedDeployment]) -> Iterator[Note]:
                 code=NoteCode.ACCURACY,
                 text=f"the model runs in {deployment.dtype}; the test must check whether that is accurate",
             )
-        if priced.assumed:
-            yield _assumed_price(priced, candidates)
-        elif not priced.user_specified:
+        if not (priced.user_specified or priced.assumed):
             yield Note(
                 code=NoteCode.ASSUMED_INSTANCE,
                 text=f"{deployment.hardware.text} is assumed to be {priced.instance.full_name}, by its class",
@@ -62,20 +60,25 @@ def answer_notes(candidates: Sequence[PricedDeployment]) -> Iterator[Note]:
             )
 
 
-def _assumed_price(priced: PricedDeployment, candidates: Sequence[PricedDeployment]) -> Note:
-    """Return the label of a price that is assumed, with the line that replaces it for good."""
-    hardware, kind = priced.deployment.hardware, priced.deployment.device.partition(":")[0]
-    usd = f"{priced.instance.price:.4g}"
-    hint = f"to set its price for good, write {kind} = {{ usd_per_hour = {usd} }} below "
-    hint += "[tool.infergate.instances] in pyproject.toml, with your own figure"
-    # A key of that table is a kind of device; several machines of a kind have prices of their own.
-    if any(
-        other.deployment.hardware.id != hardware.id and other.deployment.device.partition(":")[0] == kind
-        for other in candidates
-    ):
-        hint = f"give its price with --price {hardware.id}={usd}, with your own figure"
-    return Note(
-        code=NoteCode.ASSUMED_PRICE,
-        text=f"assumed: {priced.name} costs {usd} USD per hour, {priced.assumed}",
-        hint=hint,
-    )
+def assumed_prices(candidates: Sequence[PricedDeployment]) -> Iterator[Note]:
+    """Yield the label of each price that is assumed, with the line that replaces it for good."""
+    for priced in candidates:
+        if not priced.assumed:
+            continue
+        hardware, kind = priced.deployment.hardware, priced.deployment.device.partition(":")[0]
+        usd = f"{priced.instance.price:.4g}"
+        hint = (
+            f"to set its price for good, write {kind} = {{ usd_per_hour = {usd} }} with your own figure "
+            "below [tool.infergate.instances] in pyproject.toml"
+        )
+        # A key of that table is a kind of device; several machines of a kind have prices of their own.
+        if any(
+            other.deployment.hardware.id != hardware.id and other.deployment.device.partition(":")[0] == kind
+            for other in candidates
+        ):
+            hint = f"give its price with --price {hardware.id}={usd}, with your own figure"
+        yield Note(
+            code=NoteCode.ASSUMED_PRICE,
+            text=f"assumed: {priced.name} costs {usd} USD per hour, {priced.assumed}",
+            hint=hint,
+        )

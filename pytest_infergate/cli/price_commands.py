@@ -56,7 +56,7 @@ def list_command(accelerator: str | None, regions: tuple[str, ...], files: tuple
         ),
     )
     click.echo(price_table(ordered))
-    old = instance_types.stale_price_note(selected, today())
+    old = instance_types.stale_price_note(selected, today(), "--prices")
     _show_notes((*notes, *(() if old is None else (old,))))
 
 

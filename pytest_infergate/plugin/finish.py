@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shlex
 from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -97,15 +98,11 @@ class FinishHooks:
         """Show the outcome."""
         if self._session is not None:
             results = self._run.settings.json
-            path = (
-                None
-                if results is None
-                else os.path.relpath(results, terminalreporter.config.invocation_params.dir)
-            )
+            folder = terminalreporter.config.invocation_params.dir
+            path = None if results is None else shlex.quote(os.path.relpath(results, folder))
             command = text.next_command(self._session, path)
-            write_summary(
-                terminalreporter, self._session, self._problems, [*self._written, *filter(None, [command])]
-            )
+            lines = [*self._written, *filter(None, [command])]
+            write_summary(terminalreporter, self._session, self._problems, lines)
 
 
 def conclude(

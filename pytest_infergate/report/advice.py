@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 from pytest_infergate.core.advice import demand as demands
@@ -59,6 +59,11 @@ class SummaryRow(Struct, frozen=True, kw_only=True):
     total: bool = False
 
 
+def _known(field: str) -> Callable[[Iterable[SummaryRow]], bool]:
+    """Return whether a column has any figure."""
+    return lambda rows: any(getattr(row, field) not in ("", units.UNKNOWN) for row in rows)
+
+
 SUMMARY_COLUMNS: Final[tuple[Column[SummaryRow], ...]] = (
     Column("model", "model", lambda row: plain(row.model), left=True),
     Column("plan", "plan", lambda row: plain(row.plan), left=True),
@@ -67,8 +72,8 @@ SUMMARY_COLUMNS: Final[tuple[Column[SummaryRow], ...]] = (
     Column("usd_per_month", "USD/month", lambda row: row.usd_per_month),
     Column("usd_per_million", "USD/million", lambda row: row.usd_per_million),
     Column("enough", "serves up to", lambda row: row.enough),
-    Column("no_gpu", "no GPU cheaper up to", lambda row: row.no_gpu),
-    Column("cheapest", "cheapest up to", lambda row: row.cheapest),
+    Column("no_gpu", "no GPU cheaper up to", lambda row: row.no_gpu, shown=_known("no_gpu")),
+    Column("cheapest", "cheapest up to", lambda row: row.cheapest, shown=_known("cheapest")),
 )
 PLAN_COLUMNS: Final[tuple[Column[Plan], ...]] = (
     Column("plan", "plan", lambda plan: plain(plan.text), left=True),

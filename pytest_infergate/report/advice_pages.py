@@ -32,7 +32,8 @@ def advice_text(given: Recommendations) -> str:
             "for one demand, with reasons and alternatives: add --demand, for example --demand 5/s",
         ]
     if given.answers[1:]:
-        blocks.append(text_table(advice.SUMMARY_COLUMNS, advice.summary_rows(given.answers)))
+        summary = advice.summary_rows(given.answers)
+        blocks.append(text_table(shown_columns(advice.SUMMARY_COLUMNS, summary), summary))
     for answer in given.answers:
         lines = [answer.model, advice.question(answer), advice.verdict(answer), *advice.findings(answer)]
         blocks.append("\n  ".join(map(plain, lines)))
@@ -59,7 +60,8 @@ def advice_markdown(given: Recommendations) -> str:
             _bullets(advice.table_remarks(given.tables)),
         ]
     if given.answers[1:]:
-        blocks.append(markdown_table(advice.SUMMARY_COLUMNS, advice.summary_rows(given.answers)))
+        summary = advice.summary_rows(given.answers)
+        blocks.append(markdown_table(shown_columns(advice.SUMMARY_COLUMNS, summary), summary))
     for answer in given.answers:
         blocks += [
             f"### {code(answer.model)}",

@@ -344,7 +344,7 @@ def _advice(given: Recommendations | None, limit: int) -> str:
     if given is None:
         return ""
     best = advice.summary_rows(given.answers)
-    table = markdown_table(advice.SUMMARY_COLUMNS, best[:limit]) if best else ""
+    table = markdown_table(shown_columns(advice.SUMMARY_COLUMNS, best), best[:limit]) if best else ""
     assumed = _titled("Assumed prices", map(_sentence, advice.assumed_prices(given.answers)))
     missing = _titled("No advice for", map(_sentence, advice.questions(given.unanswered)))
     parts = (_with_rest(table, len(best) - limit, "model"), assumed, missing)

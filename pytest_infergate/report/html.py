@@ -114,6 +114,7 @@ def _advice(given: Recommendations, gate: GateResult, *, leading: bool) -> dict[
     """Return the variables of the template for advice."""
     answers, common = given.answers, advice.shared(given.answers)
     questions = advice.questions(given.unanswered)
+    summary = advice.summary_rows(answers) if answers[1:] else []
     return {
         "advised": bool(answers or questions or given.tables),
         "advice_text": advice,
@@ -130,7 +131,8 @@ def _advice(given: Recommendations, gate: GateResult, *, leading: bool) -> dict[
             )
             for answer in answers
         ],
-        "summary": advice.summary_rows(answers) if answers[1:] else [],
+        "summary": summary,
+        "summary_columns": shown_columns(advice.SUMMARY_COLUMNS, summary),
         "common": common,
         "questions": questions,
     }

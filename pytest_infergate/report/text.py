@@ -17,7 +17,7 @@ from pytest_infergate.report import advice, wording
 from pytest_infergate.report.columns import CASE, COST, ENERGY, case_columns, legend
 from pytest_infergate.report.rows import NoteGroup, Row, grouped_notes, rows
 from pytest_infergate.report.sanitize import called, plain, shorten
-from pytest_infergate.report.table import Column
+from pytest_infergate.report.table import Column, shown_columns
 from pytest_infergate.report.text_table import MIN_NAME, room_for_names, text_list, text_table
 
 WIDTH: Final = 100
@@ -161,7 +161,7 @@ def advice_lines(given: Recommendations | None, width: int = WIDTH) -> str:
     blocks = []
     if given.answers:
         best = advice.summary_rows(given.answers)
-        columns = advice.SUMMARY_COLUMNS
+        columns = shown_columns(advice.SUMMARY_COLUMNS, best)
         # The last columns, the demands up to which the plan holds, are the least important.
         while len(columns) > MIN_ADVICE_COLUMNS and room_for_names(columns, best, width) < MIN_NAME:
             columns = columns[:-1]
@@ -182,10 +182,11 @@ def next_command(session: Session, results: str | None) -> str:
     if session.advice is not None or not deployments([session]):
         return ""
     if results is None:
-        return (
-            "where to run it, and at what cost: add --infer-demand=5/s, with the requests per second to serve"
-        )
-    return f"where to run it, and at what cost: infergate advise {results} --demand 5/s --p95-ms 200"
+        return "to see where to run each model, and at what cost, add --infer-demand=5/s"
+    return (
+        "to see where to run each model, and at what cost: "
+        f"infergate advise {results} --demand 5/s --p95-ms 200"
+    )
 
 
 def failure_message(verdict: CaseVerdict, result: CaseResult | None = None) -> str:

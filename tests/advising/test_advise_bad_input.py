@@ -208,21 +208,21 @@ def test_one_batch_size_is_told_as_such(answer, write):
 # Machines
 
 
-def test_an_instance_without_the_device_serves_nobody(run, cpu, gpu, write, snapshot):
+def test_an_instance_without_the_device_gives_no_price(answer, cpu, gpu, write):
+    """The price is assumed instead, which is labelled, and a note says that the instance is another machine."""
     table = ("--prices", write(TABLE, "own.csv"), "--instance")
-    asked = {
-        "a card that is said to be a processor": (gpu, *ASKED, *table, "cuda=lab/box"),
-        "a processor that is said to be a card": (cpu, *ASKED, *table, "cpu=lab/card"),
-    }
-    assert refused(run, asked) == snapshot
+    for file, instance in ((gpu, "cuda=lab/box"), (cpu, "cpu=lab/card")):
+        found = answer(file, *ASKED, *table, instance)
+        assert "other-machine" in codes(found)
+        assert not found["plans"][0]["user_specified"]
 
 
-def test_an_instance_without_the_device_is_told_beside_those_that_have_it(answer, cpu, gpu, write):
+def test_an_instance_without_the_device_is_named_beside_those_that_have_it(answer, cpu, gpu, write):
     table = write(TABLE, "own.csv")
     found = answer(
         cpu, gpu, *ASKED, "--prices", table, "--instance", "cpu=lab/box", "--instance", "cuda=lab/box"
     )
-    assert found["deployments"] == ["box (cpu)"]
+    assert found["deployments"] == ["box (cpu)", "g2-standard-4 (cuda)"]
     assert "other-machine" in codes(found)
 
 
@@ -245,12 +245,12 @@ def test_machines_are_priced_by_their_class(answer, cpu, write):
     ]
 
 
-def test_a_machine_that_nobody_priced_is_asked_for_beside_the_answer(answer, cpu, write):
+def test_a_machine_that_is_not_in_the_table_has_an_assumed_price(answer, cpu, write):
     big = write(sized(BIG, "cpu", {1: 0.005}), "big.json")
     found = answer(cpu, big, *ASKED, "--price", "test-cpu=0.1")
-    assert found["deployments"] == ["own test-cpu (cpu)"]
-    (note,) = [note for note in found["notes"] if note["code"] == "unknown-machine"]
-    assert BIG.text in note["text"]
+    assert found["deployments"] == ["16-core Big CPU (cpu)", "own test-cpu (cpu)"]
+    (note,) = [note for note in found["notes"] if note["code"] == "assumed-price"]
+    assert f"--price {BIG.id}=" in note["hint"]
 
 
 def test_batch_sizes_of_several_runs_on_one_machine_come_together(answer, write):

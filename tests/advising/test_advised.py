@@ -61,20 +61,19 @@ def test_nothing_asked_is_no_advice():
     assert advise_run(session(), prices(cpu=0.1), None) is None
 
 
-def test_without_a_price_it_asks_what_the_machine_is(snapshot):
+def test_without_a_price_it_assumes_one():
     found = session(measured(0.02), measured(0.02, name="test_b"))
     for known in ({}, {"cuda": 0.8}):
         given = advise_run(found, prices(**known), ASKED)
-        assert given.answers == ()
-        assert set(given.unanswered) == {"tests/test_a.py::test_model", B}
-        ((question,),) = set(given.unanswered.values())
-        assert question.code == "unknown-machine"
-    assert str(question) == snapshot
+        assert given.unanswered == {}
+        assert [one.model for one in given.answers] == [B, "tests/test_a.py::test_model"]
+        assert all(one.winner.assumed for one in given.answers)
+        assert all("assumed-price" in [note.code for note in one.notes] for one in given.answers)
 
 
-def test_nothing_is_asked_of_models_without_a_demand():
+def test_models_without_a_demand_are_not_answered():
     found = session(wanted(9.0, name="test_a"), measured(0.02, name="test_b"))
-    assert set(advise_run(found, prices(), None).unanswered) == {A}
+    assert [one.model for one in advise_run(found, prices(), None).answers] == [A]
 
 
 def test_a_periodic_demand_of_a_test_stays_periodic():
@@ -83,13 +82,13 @@ def test_a_periodic_demand_of_a_test_stays_periodic():
     assert answer.demand == Demand(rate=30.0, pattern="periodic")
 
 
-def test_a_machine_without_a_price_is_asked_for_beside_one_that_has_one():
+def test_a_machine_without_a_price_has_an_assumed_one_beside_one_that_has_one():
     rare = Hardware(cpu_model="Test CPU", cores=4, accelerator="NVIDIA T9", accelerator_count=1)
     both = session(measured(0.02), measured(0.004, device="cuda", hardware=rare))
     (answer,) = advise_run(both, prices(cpu=0.1), ASKED).answers
-    assert answer.deployments == ("own cpu (cpu)",)
-    (note,) = [note for note in answer.notes if note.code == "unknown-machine"]
-    assert "1 x NVIDIA T9" in note.text
+    assert answer.deployments == ("own cpu (cpu)", "NVIDIA T9 machine (cuda)")
+    (note,) = [note for note in answer.notes if note.code == "assumed-price"]
+    assert "NVIDIA T9 machine" in note.text
 
 
 def test_a_machine_is_found_by_its_class_where_nobody_says_what_it_is():

@@ -6,7 +6,7 @@ import pytest
 from refusals import refused
 from sessions import ASKED, advised, answer
 
-from pytest_infergate.cli import main
+from pytest_infergate.cli import advise_command, main
 from pytest_infergate.core.advice import planning, recommendation, sensitivity
 from pytest_infergate.core.domain.measurement import Estimate, Latency, Measurement, WarmUp
 from pytest_infergate.core.domain.outcome import CaseResult, CaseVerdict, Outcome, Policy, Session, Verdict
@@ -261,6 +261,66 @@ def test_a_page_is_written(run, machines, tmp_path, monkeypatch):
     assert 'id="advice"' in page.read_text()
 
 
+def test_without_a_demand_a_table_answers_for_several(advise):
+    found = advise("--p95-ms", "200")
+    assert found["answers"] == []
+    (table,) = found["tables"]
+    assert [step["rate"] for step in table["steps"]] == [0.1, 1.0, 10.0, 100.0, 1000.0]
+    winners = [step["plan"]["device"] for step in table["steps"]]
+    assert (winners[0], winners[-1]) == ("cpu", "cuda")
+
+
+def test_a_machine_that_is_not_in_the_table_is_priced_without_a_question(run, machines):
+    code, out, _ = run("advise", *machines, "--demand", "5/s", "--p95-ms", "200", "--format", "json")
+    assert code == 0
+    (answer,) = json.loads(out)["answers"]
+    labels = [note["hint"] for note in answer["notes"] if note["code"] == "assumed-price"]
+    assert answer["plans"][0]["assumed"]
+    assert all("[tool.infergate.instances]" in hint for hint in labels)
+    assert answer["price_limits"]["machines"] >= 1
+
+
+def test_a_bar_appears_where_it_takes_long(run, machines, monkeypatch):
+    bars = []
+
+    class Bar:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def update(self, steps):
+            bars.append(steps)
+
+    monkeypatch.setattr(planning, "PLAN_REQUESTS", 20)
+    monkeypatch.setattr(advise_command.click, "progressbar", lambda **_: Bar())
+    several = session(*(measured(0.02, name=f"test_{name}") for name in "abc"))
+    machines[0].write_text(results_json.render_results(several))
+    asked = ("advise", machines[0], "--demand", "1/s")
+    assert run(*asked)[0] == 0
+    assert bars == []
+    monkeypatch.setattr(advise_command, "PROGRESS_SECONDS", -1.0)
+    assert run(*asked)[0] == 0
+    assert bars == [1, 1, 1]
+
+
+def test_a_model_without_a_price_is_named_beside_a_backlog(run, machines, tmp_path, monkeypatch):
+    table = tmp_path / "prices.csv"
+    table.write_text(
+        "provider,region,name,vcpus,accelerator,accelerator_count,usd_per_hour,as_of\n"
+        "lab,cellar,card,4,L4,1,0.8,2026-07-20\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    machines[0].write_text(results_json.render_results(session(measured(0.02, name="test_cpu_only"))))
+    work = ("--items", "1e6", "--deadline", "9h", "--prices", table, "--region", "cellar")
+    code, out, _ = run("advise", *machines, *work)
+    assert code == 0
+    assert "no advice for:\n  tests/test_a.py::test_cpu_only: unknown machine" in out
+    code, out, _ = run("advise", *machines, *work, "--format", "json")
+    assert list(json.loads(out)["unanswered"]) == ["tests/test_a.py::test_cpu_only"]
+
+
 def test_a_backlog_is_worked_off(advise):
     first = advise("--items", "1e6", "--deadline", "2h", form="text").splitlines()[5]
     assert first.split()[:2] == ["own", "cuda"]
@@ -279,7 +339,8 @@ def test_machines_come_and_go_with_the_hour(advise):
 def test_bad_questions_are_answered_with_what_to_write(run, machines, snapshot):
     one = ("--demand", "1/s")
     questions = [
-        (),
+        ("--streams", "3"),
+        ("--day", "1,2"),
         ("--demand", "fast"),
         ("--demand", "-1/s"),
         (*one, "--items", "5"),
@@ -298,6 +359,5 @@ def test_bad_questions_are_answered_with_what_to_write(run, machines, snapshot):
         (*one, "--grid", "moon"),
         (*one, "--region", "moon"),
     ]
-    asked = {" ".join(words) or "(nothing)": ("advise", *machines, *words) for words in questions}
-    asked["an unknown machine"] = ("advise", machines[0], *one)
+    asked = {" ".join(words): ("advise", *machines, *words) for words in questions}
     assert refused(run, asked) == snapshot

@@ -64,11 +64,27 @@ def test_no_demand_is_no_advice(project, reported):
     assert reported(passed=1) == ""
 
 
-def test_without_a_price_it_asks_for_one(project, reported):
+def test_a_run_without_a_demand_ends_with_the_next_command(project):
+    project.test()
+    result = project.measure("--infer-json=my results.json")
+    line = "*: infergate advise 'my results.json' --demand 5/s --p95-ms 200"
+    result.stdout.fnmatch_lines([line])
+    assert "--infer-demand=5/s" in project.measure().stdout.str()
+
+
+def test_where_nothing_could_be_advised_on_there_is_no_next_command(project):
+    project.test("demand='20/s'")
+    assert "infergate advise" not in project.measure("--infer-json=r.json").stdout.str()
+    project.test(body="raise ValueError")
+    assert "infergate advise" not in project.measure("--infer-json=r.json").stdout.str()
+
+
+def test_without_a_price_it_assumes_one(project, reported):
     project.test("demand='20/s'")
     words = reported(table="", passed=1)
-    assert "No advice for" in words
-    assert "Run it on" not in words
+    assert "No advice for" not in words
+    assert "(assumed price)" in words
+    assert "below [tool.infergate.instances]" in words
 
 
 def test_batch_sizes_and_devices_are_weighed_against_each_other(project, reported):

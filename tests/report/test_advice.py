@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from html import unescape
 
 import msgspec
 from sessions import ASKED, CPU, GPU, SMALL, advised, answer, given, plan, unmet
@@ -11,12 +12,23 @@ from pytest_infergate.core.advice.deployments import Deployment
 from pytest_infergate.core.advice.planning import Question
 from pytest_infergate.core.advice.priced_deployments import PricedDeployment
 from pytest_infergate.core.advice.service_times import ServiceTimes
-from pytest_infergate.core.domain.advice_values import CostPoint, Demand, Scaled, Sweep
+from pytest_infergate.core.domain.advice_values import (
+    CostPoint,
+    Demand,
+    DemandStep,
+    DemandTable,
+    PriceLimits,
+    Recommendations,
+    Scaled,
+    Sweep,
+)
 from pytest_infergate.core.domain.instance_types import Instance
 from pytest_infergate.core.domain.values import Note
 from pytest_infergate.report import advice, html
+from pytest_infergate.report import text as terminal
 from pytest_infergate.report.advice_pages import advice_markdown, advice_text
 from pytest_infergate.report.charts import line_charts
+from pytest_infergate.report.table import shown_columns
 
 SAME = Note(code="stale", text="prices are 100 days old", hint="infergate prices refresh")
 
@@ -29,7 +41,9 @@ def test_no_plan_has_neither_a_runner_up_nor_a_table():
 
 def test_several_models_are_summed_up_first():
     lines = advice_text(given(answer(), SMALL, unmet())).splitlines()
-    assert re.split(r" {2,}", lines[0]) == [column.header for column in advice.SUMMARY_COLUMNS]
+    # No CPU was compared with a GPU by price.
+    shown = [column.header for column in advice.SUMMARY_COLUMNS if column.key != "no_gpu"]
+    assert re.split(r" {2,}", lines[0]) == shown
     assert re.split(r" {2,}", lines[2]) == [
         "tests/test_a.py::test_model", "2 x c7i.xlarge (cpu)", "50.0/s", "83.0 ms", "261", "1.98", "> 500/s", "141/s",
     ]  # fmt: skip
@@ -39,11 +53,83 @@ def test_several_models_are_summed_up_first():
 
 def test_the_models_are_added_up_where_each_has_a_plan():
     total = advice.summary_rows([answer(), SMALL])[-1]
-    assert [column.cell(total) for column in advice.SUMMARY_COLUMNS] == ["all", "", "", "", "521", "", "", ""]
+    assert [column.cell(total) for column in advice.SUMMARY_COLUMNS] == ["all", "", "", "", "521", *[""] * 4]
     assert [row.total for row in advice.summary_rows([answer(), SMALL, unmet()])] == [False] * 3
     assert advice.summary_rows([answer(enough=66.0), SMALL])[0].enough == "66.0/s"
     unknown = advice.summary_rows([answer(costs=(), crossings=()), SMALL])[0]
     assert (unknown.enough, unknown.cheapest) == ("-", "-")
+
+
+LIMITS = PriceLimits(
+    gpu="aws/g4dn.xlarge with a T4", gpu_usd_per_hour=0.526, cpu="c7i.xlarge", cpu_usd_per_hour=0.1785,
+    machines=2, rate=90.0,
+)  # fmt: skip
+
+
+def test_one_machine_alone_is_not_said_to_be_the_cheapest():
+    single = answer(
+        deployments=("c7i.xlarge (cpu)",), crossings=(), costs=(CostPoint(rate=500.0, usd_per_month=(1.0,)),)
+    )
+    (row,) = advice.summary_rows([single])
+    assert row.cheapest == "-"
+    assert "cheapest" not in [column.key for column in shown_columns(advice.SUMMARY_COLUMNS, [row])]
+    assert not any("No other deployment" in line for line in advice.findings(single))
+
+
+def test_an_assumed_price_is_labelled_beside_every_figure():
+    plan = msgspec.structs.replace(answer().winner, assumed="as much as aws/c7i.large")
+    label = Note(
+        code="assumed-price", text="assumed: it costs 0.1 USD per hour", hint="to set its price, write x"
+    )
+    assumed = answer(plans=(plan, *answer().plans[1:]), notes=(label,))
+    (row,) = advice.summary_rows([assumed])
+    assert row.usd_per_month == "261 assumed"
+    assert "(assumed price)" in advice.verdict(assumed)
+    assert "assumed, as much as aws/c7i.large" in advice.price(plan)
+    assert advice.remarks(assumed)[0] == str(label)
+    assert advice.summary_rows([assumed, SMALL])[-1].usd_per_month == "521 assumed"
+    assert str(label) in terminal.advice_lines(given(assumed))
+    assert str(label) in advice_text(given(assumed))
+
+
+def test_what_prices_decide_is_said_with_its_figures():
+    (sentence,) = advice.price_sentences(LIMITS, limited=True)
+    for figure in ("90.0 requests/s", "2 x c7i.xlarge", "0.526 USD", "within the limit"):
+        assert figure in sentence, figure
+    assert advice.findings(answer(price_limits=LIMITS))[0] == sentence
+    (row,) = advice.summary_rows([answer(price_limits=LIMITS)])
+    assert row.no_gpu == "90.0/s"
+    share = msgspec.structs.replace(LIMITS, gpus=3, gpu_rate=70.0)
+    assert "70.0 requests/s" in advice.price_sentences(share, limited=False)[-1]
+    unmet_limit = msgspec.structs.replace(LIMITS, rate=None, faster=3.21)
+    (sentence,) = advice.price_sentences(unmet_limit, limited=True)
+    assert "3.2 times faster" in sentence
+    dear = msgspec.structs.replace(LIMITS, machines=0, rate=None)
+    (sentence,) = advice.price_sentences(dear, limited=True)
+    assert "exclude no GPU" in sentence
+    assert advice.price_sentences(None, limited=True) == []
+
+
+def test_a_table_of_demands_is_in_every_form(sample):
+    plan = msgspec.structs.replace(answer().winner, assumed="as much as aws/c7i.large")
+    label = Note(
+        code="assumed-price", text="assumed: it costs 0.1 USD per hour", hint="to set its price, write x"
+    )
+    steps = (DemandStep(rate=0.1, plan=plan), DemandStep(rate=1000.0))
+    table = DemandTable(model="t.py::m", utilisation=0.6, steps=steps, price_limits=LIMITS, notes=(label,))
+    found = Recommendations(tables=(table,))
+    page = unescape(html.render_html(msgspec.structs.replace(sample.session(), advice=found), leading=True))
+    markdown = re.sub(r"\\(.)", r"\1", advice_markdown(found))
+    for text in (advice_text(found), markdown, page):
+        for words in (
+            "0.100/s",
+            "1.00k/s",
+            "261 assumed",
+            "none meets the limit",
+            "90.0 requests/s",
+            str(label),
+        ):
+            assert words in text, words
 
 
 def test_two_answers_for_one_model_are_not_added_up():

@@ -54,6 +54,7 @@ def priced_deployments(
     instances that are other machines, and deployments without a machine, with the reason.
     """
     table = tuple(table)
+    deployments = tuple(deployments)
     made: list[PricedDeployment] = []
     notes: list[Note] = []
     for deployment in deployments:
@@ -73,7 +74,14 @@ def priced_deployments(
         elif (found := _found(deployment, table)) is not None:
             made.append(found)
         else:
-            notes.append(_unknown_machine(deployment))
+            name = machine_key(deployment, deployments)
+            notes.append(
+                Note(
+                    code=NoteCode.UNKNOWN_MACHINE,
+                    text=f"unknown machine {deployment.hardware.text}: the price table has none of its kind",
+                    hint=f"give --price {name}=USD_PER_HOUR, or leave out --region",
+                )
+            )
     machines: dict[tuple[str, Instance], dict[str, str]] = {}
     for priced in made:
         hardware = priced.deployment.hardware
@@ -110,14 +118,14 @@ def machine_names(deployment: Deployment) -> tuple[str, ...]:
     return deployment.hardware.id, deployment.device, deployment.device.partition(":")[0]
 
 
-def _unknown_machine(deployment: Deployment) -> Note:
-    """Return a note on a machine whose price cannot even be assumed."""
+def machine_key(deployment: Deployment, deployments: Iterable[Deployment]) -> str:
+    """Return the name by which a price is given: the device, or the class if several machines have one."""
     kind = deployment.device.partition(":")[0]
-    return Note(
-        code=NoteCode.UNKNOWN_MACHINE,
-        text=f"unknown machine {deployment.hardware.text}: the price table has no machine of this kind",
-        hint=f"give --price {kind}=USD_PER_HOUR, or leave out --region",
+    ambiguous = any(
+        machine_names(other)[2] == kind and other.hardware.id != deployment.hardware.id
+        for other in deployments
     )
+    return deployment.hardware.id if ambiguous else kind
 
 
 def _other_machine(deployment: Deployment, instance: Instance, difference: str) -> Note:

@@ -25,7 +25,7 @@ from pytest_infergate.core.advice.planning import (
 )
 from pytest_infergate.core.advice.price_limits import price_limits
 from pytest_infergate.core.advice.priced_deployments import PricedDeployment
-from pytest_infergate.core.advice.rules import answer_notes, assumed_prices, next_steps
+from pytest_infergate.core.advice.rules import answer_notes, assumption_notes, next_steps
 from pytest_infergate.core.advice.sensitivity import (
     cost_point,
     crossings,
@@ -83,7 +83,7 @@ def advise(
         nearest=nearest,
         binding=None if plans else _binding(nearest, question),
         actions=tuple(next_steps(candidates)),
-        notes=tuple(dict.fromkeys((*assumed_prices(candidates), *notes, *answer_notes(candidates)))),
+        notes=tuple(dict.fromkeys((*assumption_notes(candidates), *notes, *answer_notes(candidates)))),
     )
     if not plans:
         return answer
@@ -126,7 +126,7 @@ def demand_table(
         notes=tuple(
             dict.fromkeys(
                 (
-                    *assumed_prices(candidates),
+                    *assumption_notes(candidates),
                     *next_steps(candidates),
                     *notes,
                     *answer_notes(candidates),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from pytest_infergate.core.advice.priced_deployments import PricedDeployment
+from pytest_infergate.core.advice.priced_deployments import PricedDeployment, machine_key
 from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.values import Note
@@ -60,23 +60,20 @@ def answer_notes(candidates: Sequence[PricedDeployment]) -> Iterator[Note]:
             )
 
 
-def assumed_prices(candidates: Sequence[PricedDeployment]) -> Iterator[Note]:
+def assumption_notes(candidates: Sequence[PricedDeployment]) -> Iterator[Note]:
     """Yield the label of each price that is assumed, with the line that replaces it for good."""
     for priced in candidates:
         if not priced.assumed:
             continue
-        hardware, kind = priced.deployment.hardware, priced.deployment.device.partition(":")[0]
+        key = machine_key(priced.deployment, (other.deployment for other in candidates))
         usd = f"{priced.instance.price:.4g}"
         hint = (
-            f"to set its price for good, write {kind} = {{ usd_per_hour = {usd} }} with your own figure "
+            f"to set its price for good, write {key} = {{ usd_per_hour = {usd} }} with your own figure "
             "below [tool.infergate.instances] in pyproject.toml"
         )
         # A key of that table is a kind of device; several machines of a kind have prices of their own.
-        if any(
-            other.deployment.hardware.id != hardware.id and other.deployment.device.partition(":")[0] == kind
-            for other in candidates
-        ):
-            hint = f"give its price with --price {hardware.id}={usd}, with your own figure"
+        if key == priced.deployment.hardware.id:
+            hint = f"give its price with --price {key}={usd}, with your own figure"
         yield Note(
             code=NoteCode.ASSUMED_PRICE,
             text=f"assumed: {priced.name} costs {usd} USD per hour, {priced.assumed}",

@@ -711,9 +711,9 @@ def test_what_the_user_says_counts():
     assert (priced.instance.name, priced.user_specified) == ("own", True)
 
 
-def test_another_machine_never_ranks(snapshot):
-    made, (note,) = priced_deployments.priced_deployments([FAST.deployment], TABLE, {"cuda": TABLE[0]})
-    assert made == ()
+def test_another_machine_never_has_its_price(snapshot):
+    (priced,), (note,) = priced_deployments.priced_deployments([FAST.deployment], TABLE, {"cuda": TABLE[0]})
+    assert (priced.instance, priced.user_specified) == (TABLE[1], False)
     assert "--price cuda=USD_PER_HOUR" in note.hint
     assert str(note) == snapshot
 
@@ -725,11 +725,32 @@ def test_the_most_particular_word_counts():
     assert priced.instance.name == "this"
 
 
-def test_an_unknown_machine_asks_for_its_price(snapshot):
-    made, (note,) = priced_deployments.priced_deployments([SLOW.deployment], TABLE, {})
+def test_a_machine_is_unknown_only_if_the_table_has_none_of_its_kind(snapshot):
+    made, (note,) = priced_deployments.priced_deployments([SLOW.deployment], TABLE[1:], {})
     assert made == ()
-    assert "--instance cpu=NAME" in note.hint
+    assert "--price cpu=USD_PER_HOUR" in note.hint
     assert str(note) == snapshot
+
+
+def test_the_price_of_a_machine_that_is_not_in_the_table_is_assumed_and_labelled():
+    (priced,), notes = priced_deployments.priced_deployments([SLOW.deployment], TABLE, {})
+    assert notes == ()
+    assert (priced.instance.name, priced.user_specified) == ("c7i.xlarge", False)
+    assert priced.text == "4-core Test CPU (cpu)"
+    answer = recommendation.advise(Question(demand=Demand(rate=1.0)), [priced])
+    assert answer.winner.assumed == priced.assumed
+    assert answer.winner.usd_per_hour == 0.1785
+    (note,) = [note for note in answer.notes if note.code == "assumed-price"]
+    assert "cpu = { usd_per_hour = 0.1785 }" in note.hint
+    assert "[tool.infergate.instances]" in note.hint
+    assert [note for note in answer.notes if note.code == "assumed-instance"] == []
+
+
+def test_an_assumed_machine_has_the_memory_that_was_needed():
+    heavy = msgspec.structs.replace(SLOW.deployment, host_bytes=9 * 2**30)
+    large = instance("m7i.xlarge", 0.2016, cpu_model="Intel 8488C", memory_gib=16.0)
+    (priced,), _ = priced_deployments.priced_deployments([heavy], (*TABLE, large), {})
+    assert priced.instance == large
 
 
 def test_an_instance_without_the_memory_is_left_out(snapshot):

@@ -35,7 +35,10 @@ def instance(name="c7i.xlarge", **fields):
 
 def gpu(name="g6.xlarge", accelerator="L4", count=1, **fields):
     return instance(
-        name, accelerator=accelerator, accelerator_count=count, **{"usd_per_hour": 0.8048, **fields}
+        name,
+        accelerator=accelerator,
+        accelerator_count=count,
+        **{"usd_per_hour": 0.8048, "cpu_model": None, **fields},
     )
 
 
@@ -407,6 +410,17 @@ def test_proposals_are_of_the_class_and_the_cheapest_comes_first():
     assert instance_types.proposals(cpu_machine(cores=3), shelf) == ()
 
 
+def test_a_machine_with_another_host_is_no_proposal():
+    """An L4 beside an EPYC is no machine with a Xeon, and a T4 beside 48 cores none with 4 vCPUs."""
+    epyc = gpu("g6.xlarge", cpu_model="AMD 7R13")
+    xeon, large = gpu("g2-standard-4", cpu_model="Intel", usd_per_hour=0.1), gpu("g6.12xlarge", vcpus=48)
+    shelf = [epyc, xeon, large]
+    assert instance_types.proposals(gpu_machine(), shelf) == (epyc,)
+    many = msgspec.structs.replace(gpu_machine(), cores=48)
+    assert instance_types.proposals(many, shelf) == (large,)
+    assert instance_types.proposals(msgspec.structs.replace(many, cores=64), shelf) == ()
+
+
 @given(st.permutations(range(len(SHELF))))
 def test_proposals_do_not_hang_on_the_order_of_the_table(order):
     shelf = [msgspec.structs.replace(one, vcpus=4) for one in SHELF]
@@ -431,6 +445,12 @@ def test_a_price_is_old_after_ninety_days():
         assert (note is not None) == old, (today, old)
         if note is not None:
             assert note.code == "prices-old", (today, old)
+
+
+def test_the_hint_on_an_old_price_names_the_option_that_takes_a_table():
+    for option in ("--prices", "--infer-prices"):
+        note = instance_types.stale_price_note([instance(as_of=None)], date(2026, 7, 21), option)
+        assert f"{option} prices.csv" in note.hint
 
 
 def test_an_old_price_says_which_and_how_old(snapshot):

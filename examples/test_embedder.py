@@ -21,8 +21,9 @@ def embedder() -> Embedder:
     return load_embedder()
 
 
-@pytest.mark.inference(budget={"p95_ms": 100, "weights_mb": 100, "cold_start_ms": 4_000})
+@pytest.mark.inference(demand="3/s", budget={"p95_ms": 100, "weights_mb": 100, "cold_start_ms": 4_000})
 def test_query(infer, embedder):
+    """A chatbot looks up three queries a second."""
     result = infer(embedder, *random_tokens(infer.batch_size, QUERY))
     assert result.output.shape == (infer.batch_size, WIDTH)
     torch.testing.assert_close(result.output.norm(dim=1), torch.ones(infer.batch_size), atol=1e-3, rtol=0)

@@ -13,9 +13,11 @@ def detector() -> VoiceActivity:
     return load_voice_activity()
 
 
-@pytest.mark.inference(batch_sizes=[1, 8, 32], budget={"p95_ms": 32, "peak_memory_mb": 20})
+@pytest.mark.inference(
+    batch_sizes=[1, 8, 32], demand="20x31.25/s:periodic", budget={"p95_ms": 32, "peak_memory_mb": 20}
+)
 def test_frames(infer, detector):
-    """A frame lasts 32 ms; a detector that takes longer falls behind its callers."""
+    """Twenty callers: a frame lasts 32 ms, and a detector that takes longer falls behind."""
     result = infer(detector, frames(infer.batch_size))
     probability, (hidden, _) = result.output
     assert probability.shape == (infer.batch_size, 1)

@@ -6,6 +6,7 @@ A request is one item of a batch.
 from __future__ import annotations
 
 import math
+import re
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -65,10 +66,16 @@ class Backlog(Struct, frozen=True, kw_only=True):
 def parse_demand(text: str, streams: int | None = None) -> Demand:
     """Parse ``50/s``, ``3/min``, ``1e6/day``, or ``30/s:periodic``, which is the rate of each stream.
 
-    Raises `ValueError` with what is allowed.
+    ``8x30/s:periodic`` states the number of streams as well, unless `streams` does. Raises `ValueError` with
+    what is allowed.
     """
     # In lower case, so that 50/S and 30/s:Periodic are understood.
     rate, colon, pattern = (part.strip() for part in text.lower().partition(":"))
+    stated = re.fullmatch(r"(\d{1,9})\s*x\s*(.+)", rate)
+    if stated is not None:
+        if streams is not None:
+            raise ValueError(f"streams must be given once, got {text!r} and {streams!r}")
+        streams, rate = int(stated[1]), stated[2]
     each = _requests_per_second(rate, pattern, text)
     kind: Literal["poisson", "periodic"] = "periodic" if pattern == "periodic" else "poisson"
     if colon and pattern != kind:

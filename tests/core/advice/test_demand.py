@@ -53,6 +53,19 @@ def test_the_rate_of_periodic_demands_is_that_of_a_stream():
         assert demand.period == pytest.approx(period), (text, streams, rate, period)
 
 
+def test_streams_may_be_stated_in_the_demand():
+    for text in ("8x30/s:periodic", "8 x 30/s:periodic", "8X1800/min:periodic"):
+        assert parse_demand(text) == parse_demand("30/s:periodic", 8), text
+    for text, streams in (
+        ("0x30/s:periodic", None),
+        ("8x30/s", None),
+        ("8x30/s:periodic", 8),
+        ("x30/s", None),
+    ):
+        with pytest.raises(ValueError, match=r"streams|number|periodic"):
+            parse_demand(text, streams)
+
+
 def test_what_is_no_demand_is_refused(snapshot):
     no_demand = ("", "fast", "/s", "1,000/s", "50", "50/", "30:periodic")
     no_rate = ("0/s", "-1/s", "nan/s", "inf/s", "1e999/s", "1e-10/s", "1e-300/s", "1e15/min")

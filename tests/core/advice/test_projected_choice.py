@@ -54,6 +54,14 @@ def test_a_cheaper_machine_that_is_faster_at_both_ends_is_recommended_everywhere
     assert choice.at(0.001) == "recommended"
 
 
+def test_costs_that_are_too_close_are_compared_up_to_ten_thousand_machines():
+    cpu = PricedRate(usd_per_hour=1, requests_per_s=100)
+    choice = choose(cpu, 1.00001, 50, 99.999)
+    assert choice.ruled_out_to == pytest.approx(999_990)
+    assert choice.recommended_above is None
+    assert choose(cpu, 1.00001, 50, 99).ruled_out_to is None
+
+
 def test_equal_costs_decide_nothing():
     assert choose(CPU, 0.2, 50, 50).at(10) == "undecided"
 

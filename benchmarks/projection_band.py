@@ -14,7 +14,7 @@ import csv
 import math
 import re
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import median
@@ -278,23 +278,23 @@ def usd(machine: PricedRate, rate: float) -> float:
 
 
 def decisions(cases: Cases, rows: Sequence[Row]) -> list[str]:
-    """Return the table of the rule between CPU and GPU, against the measured times of both."""
-    lines = header("question", "models x GPUs x CPUs x demands", "decided", "of these right", "point right")
+    """Return the table of the rule between CPU and GPU, against the measured times of both.
+
+    At small demands the prices of single machines decide; the largest demand fills machines of both kinds.
+    """
+    lines = header("question", "demands a second", "answers", "decided", "of these right", "point right")
     cpus = [row for row in rows if accelerator_model(row.hardware).model.startswith("i")]
     gpus = defaultdict(list)
     for row, constants in cases.values():
         gpus[row.model].append((row, constants))
     questions = [(f"a GPU at {USUAL_GPU_USD:g} USD an hour, CPUs as measured", USUAL_GPU_USD, 1)]
     questions += [
-        (
-            f"a GPU at {HARD_GPU_USD:g} USD an hour, CPUs {factor} times as fast as measured",
-            HARD_GPU_USD,
-            factor,
-        )
+        (f"a GPU at {HARD_GPU_USD:g} USD an hour, CPUs {factor} times as fast", HARD_GPU_USD, factor)
         for factor in (1, 3, 10, 30)
     ]
+    wrong: Counter[str] = Counter()
     for name, price, factor in questions:
-        decided, right, points, total = 0, 0, 0, 0
+        answers: dict[float, list[tuple[bool, bool, bool]]] = defaultdict(list)
         for cpu in cpus:
             measured = PricedRate(usd_per_hour=CPU_USD, requests_per_s=factor * cpu.batch / cpu.seconds)
             for row, constants in gpus[cpu.model]:
@@ -305,15 +305,22 @@ def decisions(cases: Cases, rows: Sequence[Row]) -> list[str]:
                 for demand in DEMANDS:
                     cheaper = usd(truth, demand) < usd(measured, demand)
                     answer = choice.at(demand)
-                    total += 1
-                    points += (usd(guess, demand) < usd(measured, demand)) == cheaper
-                    decided += answer != "undecided"
-                    right += answer == ("recommended" if cheaper else "ruled out")
-        lines.append(
-            f"| {name} | {total:,} | {100 * decided / total:.0f} % | {100 * right / max(1, decided):.2f} % | "
-            f"{100 * points / total:.0f} % |"
-        )
-    return lines
+                    decided, right = (
+                        answer != "undecided",
+                        answer == ("recommended" if cheaper else "ruled out"),
+                    )
+                    point = (usd(guess, demand) < usd(measured, demand)) == cheaper
+                    answers[demand].append((decided, right, point))
+                    wrong[row.model] += decided and not right
+        every = [one for given in answers.values() for one in given]
+        for demands, given in (("1 to 100,000", every), ("100,000", answers[DEMANDS[-1]])):
+            decided, right, points = (sum(column) for column in zip(*given, strict=True))
+            lines.append(
+                f"| {name} | {demands} | {len(given):,} | {100 * decided / len(given):.0f} % | "
+                f"{100 * right / max(1, decided):.2f} % | {100 * points / len(given):.0f} % |"
+            )
+    found = ", ".join(f"{model} ({count})" for model, count in wrong.most_common() if count)
+    return [*lines, "", f"Wrong decisions by model: {found or 'none'}."]
 
 
 def cpu_to_cpu(rows: Sequence[Row]) -> str:

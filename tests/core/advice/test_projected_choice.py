@@ -41,6 +41,8 @@ def test_a_dearer_accelerator_at_both_ends_is_ruled_out_everywhere():
     choice = choose(CPU, 1.0, 50, 100)
     assert (choice.ruled_out_to, choice.undecided) == (None, None)
     assert choice.at(1e9) == "ruled out"
+    # From 100/s on two CPUs are needed, which cost as much as the accelerator that ends there.
+    assert choose(PricedRate(usd_per_hour=1, requests_per_s=100), 2.0, 50, 100).ruled_out_to is None
 
 
 def test_an_accelerator_that_may_or_may_not_be_cheaper_is_undecided_for_ever():

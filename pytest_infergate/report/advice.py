@@ -17,6 +17,7 @@ from pytest_infergate.core.domain.advice_values import (
     Plan,
     PriceLimits,
     QueueLoad,
+    Recommendations,
 )
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.values import Note, Struct
@@ -142,13 +143,17 @@ def step_rows(tables: Iterable[DemandTable]) -> list[StepRow]:
     ]
 
 
-def table_sentences(tables: Iterable[DemandTable]) -> list[str]:
-    """Return what prices alone decide for each model of a table, and the prices behind it."""
-    lines: dict[str, None] = {}
-    for table in tables:
-        for line in price_sentences(table.price_limits, limited=table.limit is not None):
-            lines[f"{table.model}: {line}"] = None
-    return list(lines)
+def decided_by_price(given: Recommendations) -> list[str]:
+    """Return what prices alone decide, for each model."""
+    lines = [
+        (table.model, price_sentences(table.price_limits, limited=table.limit is not None))
+        for table in given.tables
+    ]
+    lines += [
+        (answer.model, price_sentences(answer.price_limits, _noun(answer), limited=_limited(answer)))
+        for answer in given.answers
+    ]
+    return [plain(f"{model}: {line}") for model, sentences in lines for line in sentences]
 
 
 def table_prices(tables: Iterable[DemandTable]) -> list[str]:
@@ -273,6 +278,11 @@ def verdict(answer: Advice) -> str:
     )
 
 
+def _limited(answer: Advice) -> bool:
+    """Return whether answers have a limit; frames must be answered before the next one."""
+    return answer.limit is not None or answer.demand.pattern == "periodic"
+
+
 def _noun(answer: Advice) -> str:
     return "frames" if answer.demand.pattern == "periodic" else "requests"
 
@@ -280,8 +290,7 @@ def _noun(answer: Advice) -> str:
 def findings(answer: Advice) -> list[str]:
     """Return the sentences below the verdict: latency, alternatives, sensitivities, first call, energy."""
     winner = answer.winner
-    limited = answer.limit is not None or answer.demand.pattern == "periodic"
-    lines = price_sentences(answer.price_limits, _noun(answer), limited=limited)
+    lines = price_sentences(answer.price_limits, _noun(answer), limited=_limited(answer))
     if winner is None:
         return lines if answer.binding is None else [*lines, f"Hint: {answer.binding.hint}."]
     lines.append(_speed(winner, answer))
@@ -340,7 +349,8 @@ def price_sentences(limits: PriceLimits | None, noun: str = "requests", *, limit
     if limits.faster is not None:
         lines.append(
             f"To meet the limit on {limits.cpu}, a call must become at least "
-            f"{units.significant(limits.faster, 2)} times faster."
+            f"{units.significant(limits.faster, 2)} times faster; otherwise only another machine can serve "
+            "this demand."
         )
     if limits.gpus and limits.gpu_rate is not None:
         each = "one such GPU machine is" if limits.gpus == 1 else f"{limits.gpus} such GPU machines are"

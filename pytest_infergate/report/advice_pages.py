@@ -26,7 +26,7 @@ def advice_text(given: Recommendations) -> str:
         blocks += [
             f"Where to run each model\n  {advice.table_question(given.tables)}",
             text_table(advice.STEP_COLUMNS, rows),
-            text_list("what prices alone decide", list(map(plain, advice.table_sentences(given.tables)))),
+            text_list("what prices alone decide", advice.decided_by_price(given)),
             text_list("prices", list(map(plain, advice.table_prices(given.tables)))),
             text_list("notes", advice.table_remarks(given.tables)),
             "for one demand, with reasons and alternatives: add --demand, for example --demand 5/s",
@@ -55,7 +55,7 @@ def advice_markdown(given: Recommendations) -> str:
         blocks += [
             escaped(advice.table_question(given.tables)),
             markdown_table(advice.STEP_COLUMNS, advice.step_rows(given.tables)),
-            _bullets(advice.table_sentences(given.tables)),
+            _bullets(advice.decided_by_price(given)),
             _bullets(f"Price: {line}" for line in advice.table_prices(given.tables)),
             _bullets(advice.table_remarks(given.tables)),
         ]

@@ -120,6 +120,10 @@ def _advice(given: Recommendations, gate: GateResult, *, leading: bool) -> dict[
         "advice_text": advice,
         "headline": advice.headline(answers, given.tables) if leading else gate.headline,
         "tables": given.tables,
+        # The columns of plans mark the price of each.
+        "assumed": any(plan.assumed for answer in answers for plan in answer.plans)
+        or any(step.plan.assumed for table in given.tables for step in table.steps if step.plan),
+        "recommendations": given,
         "answers": [
             AdviceEntry(
                 advice=answer,

@@ -169,6 +169,7 @@ def advice_lines(given: Recommendations | None, width: int = WIDTH) -> str:
         blocks.append(f"where to run each model, based on the machines measured here:\n{table}")
         if len(best) > ROWS_SHOWN:
             blocks.append(f"and {units.plural(len(best) - ROWS_SHOWN, 'more model')} (see --infer-report)")
+        blocks.append(text_list("what prices alone decide", advice.decided_by_price(given), NAMES_SHOWN))
         blocks.append(text_list("assumed prices", advice.assumed_prices(given.answers), NAMES_SHOWN))
     blocks.append(text_list("no advice for", advice.questions(given.unanswered), NAMES_SHOWN))
     return "\n".join(filter(None, blocks))

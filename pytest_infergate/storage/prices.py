@@ -23,7 +23,7 @@ from pytest_infergate.core.domain.values import Note
 from pytest_infergate.errors import StorageError
 from pytest_infergate.storage.atomic import atomic_write
 
-# The table of the package has 4 kB. A file beyond this limit is something else; it is refused before it fills
+# The table of the package has 5 kB. A file beyond this limit is something else; it is refused before it fills
 # the memory.
 MAX_TABLE_BYTES: Final = 64 * 10**6
 MAX_COUNT_DIGITS: Final = 9

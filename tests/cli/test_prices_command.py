@@ -39,6 +39,7 @@ def test_the_list_is_by_accelerator_and_the_cheapest_comes_first(capsys):
     assert [line.split()[0] for line in out.splitlines()[2:]] == [
         "gcp/a2-highgpu-1g",
         "aws/p4d.24xlarge",
+        "runpod/1x_A100-80GB_SECURE",
         "azure/Standard_NC24ads_A100_v4",
         "gcp/a2-ultragpu-1g",
         "aws/p4de.24xlarge",

@@ -29,6 +29,9 @@ FAR_SHARE: Final = 0.1
 TINY_OPERATOR: Final = 20e-6
 """Time of an operator in seconds below which the overhead of calling it matters."""
 
+DEFAULT_DTYPE: Final = "float32"
+"""Dtype of a case whose weights are unknown."""
+
 Kind = Literal["launch", "memory", "compute", "transfer"]
 
 
@@ -57,6 +60,8 @@ class _Roofline(NamedTuple):
     ridge: float | None = None
     flops_share: float = 0.0
     bandwidth_share: float = 0.0
+    assumed_dtype: str = ""
+    """Dtype of the peak, if that of the case is unknown."""
 
     @property
     def far(self) -> bool:
@@ -127,8 +132,9 @@ def _overhead(measured: Measurement, roofline: _Roofline) -> tuple[Kind, str] | 
 
 
 def _limit(roofline: _Roofline) -> tuple[Kind, str] | None:
-    """Return the side of the ridge on which the case lies."""
-    if roofline.ridge is None or roofline.intensity is None:
+    """Return the side of the ridge on which the case lies; ``None`` if it is far below both peaks."""
+    # Far below both peaks, neither of them is the limit.
+    if roofline.ridge is None or roofline.intensity is None or roofline.far:
         return None
     computing = roofline.intensity >= roofline.ridge
     share = roofline.flops_share if computing else roofline.bandwidth_share
@@ -137,10 +143,10 @@ def _limit(roofline: _Roofline) -> tuple[Kind, str] | None:
         f"ridge of {units.significant(roofline.ridge)}: {_percent(share)} of the peak "
         f"{'arithmetic' if computing else 'bandwidth'} is reached"
     )
-    if roofline.far:
-        text += ", far below both peaks"
-    elif not computing and share > 1:
+    if not computing and share > 1:
         text += ", because caches serve a part"
+    if roofline.assumed_dtype:
+        text += f"; the peak is that of {roofline.assumed_dtype}, because the dtype is unknown"
     return ("compute" if computing else "memory"), text
 
 
@@ -156,8 +162,11 @@ def _roofline(result: CaseResult, measured: Measurement) -> _Roofline:
     flops, bandwidth = totals["flops"] / seconds, moved / seconds
     reached = _Roofline(intensity=totals["flops"] / moved, flops=flops, bandwidth=bandwidth)
     weights, peaks = measured.counters.weights, result.peaks
-    # The dtype of most of the weights, if the case has none of its own.
+    # The dtype of most of the weights, if the case has none of its own. A model without weights, or one whose
+    # weights are hidden in a function, computes in the default dtype of torch.
     dtype = result.case.dtype or max(weights, key=weights.__getitem__, default="")
+    assumed = "" if dtype else DEFAULT_DTYPE
+    dtype = dtype or assumed
     peak = None if peaks is None else peaks.flops.get(dtype)
     if peaks is None or peak is None or not (positive(peak) and positive(peaks.bandwidth)):
         return reached
@@ -165,6 +174,7 @@ def _roofline(result: CaseResult, measured: Measurement) -> _Roofline:
         ridge=peak / peaks.bandwidth,
         flops_share=flops / peak,
         bandwidth_share=bandwidth / peaks.bandwidth,
+        assumed_dtype=assumed,
     )
 
 

@@ -14,7 +14,7 @@ from test_commands_on_results import PRICES, measured, session
 
 from pytest_infergate.cli import main
 from pytest_infergate.cli.exit_codes import ExitCode
-from pytest_infergate.core.advice import planning, sensitivity, sizing
+from pytest_infergate.core.advice import planning, sensitivity, sizing, staircase
 from pytest_infergate.core.domain.advice_values import CostPoint, Crossing, Demand, Sensitivity
 from pytest_infergate.core.domain.outcome import Against, Outcome, Verdict
 from pytest_infergate.core.domain.values import SCHEMA_VERSION, Case, Hardware, Note
@@ -43,7 +43,7 @@ def quick(monkeypatch):
     """Short simulations, and no wait for the disk: plans and whole files are tested elsewhere."""
     monkeypatch.setattr(planning, "PLAN_REQUESTS", 20)
     monkeypatch.setattr(sensitivity, "COST_STEPS", 2)
-    monkeypatch.setattr(sensitivity, "CROSSING_PRECISION", 1.5)
+    monkeypatch.setattr(staircase, "EDGE_PRECISION", 1.5)
     monkeypatch.setattr(sizing, "MAX_REQUESTS", 200)
     monkeypatch.setattr(os, "fsync", lambda _: None)
 

@@ -7,7 +7,7 @@ other and for a batch to fill.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import msgspec
@@ -27,6 +27,9 @@ PLAN_REQUESTS: Final = 5_000
 """Number of requests of one simulation."""
 TIE: Final = 0.01
 """Relative difference of costs up to which two plans cost the same, and the faster one wins."""
+# Another launch of the same process differs by as much.
+P95_TIE: Final = 0.05
+"""Relative difference of p95 up to which two servers answer as fast, and the one with larger batches wins."""
 
 
 class Question(Struct, frozen=True, kw_only=True):
@@ -67,32 +70,62 @@ def fastest_first(plans: list[Plan]) -> list[Plan]:
     return sorted(tied, key=lambda plan: plan.load.p95) + plans[len(tied) :]
 
 
+def best_of(plans: Iterable[Plan]) -> Plan | None:
+    """Return the best of the plans of one deployment; ``None`` without any."""
+    ranked = sorted(plans, key=rank)
+    if not ranked:
+        return None
+    # Of servers that answer as fast, the one with the largest batches serves more if demand grows.
+    month, p95, _ = rank(ranked[0])
+    tied = [plan for plan in ranked if plan.usd_per_month <= month and plan.load.p95 <= p95 * (1 + P95_TIE)]
+    return max(tied, key=lambda plan: (plan.max_batch, -plan.load.p95))
+
+
 def best_plan(priced: PricedDeployment, question: Question) -> Plan | None:
-    """Return the plan of a deployment that meets the limit and ranks first; ``None`` if none meets it."""
-    best: Plan | None = None
-    for max_batch, max_wait in servers(priced.deployment, question):
-        # More instances than those of the best plan so far would cost more.
-        enough = None if best is None else best.instances
-        plan = served_plan(priced, question, max_batch, max_wait, max_instances=enough)
-        if plan is not None and (best is None or rank(plan) < rank(best)):
-            best = plan
-    return best
+    """Return the best plan of a deployment that meets the limit; ``None`` if none meets it."""
+    return best_of(plans_of(priced, question, cheapest=True))
 
 
-def plans_of(priced: PricedDeployment, question: Question) -> Iterator[Plan]:
-    """Yield every plan of a deployment that meets the limit, each with the fewest instances that do."""
-    for max_batch, max_wait in servers(priced.deployment, question):
-        plan = served_plan(priced, question, max_batch, max_wait)
-        if plan is not None:
+def plans_of(priced: PricedDeployment, question: Question, *, cheapest: bool = False) -> Iterator[Plan]:
+    """Yield the plans of a deployment that meet the limit, each with the fewest instances that do.
+
+    With `cheapest`, plans that need more instances than one before are left out.
+    """
+    most: int | None = None
+    for max_batch in priced.deployment.service.batch_sizes:
+        for max_wait in waits(max_batch, question):
+            plan = served_plan(priced, question, max_batch, max_wait, max_instances=most)
+            if plan is None:
+                continue
             yield plan
+            most = plan.instances if cheapest else None
+            # Requests wait for a batch to fill in order to need fewer instances.
+            if plan.instances <= max(
+                server_of(priced, question, max_batch, max_wait).least(question.demand),
+                question.min_instances,
+            ):
+                break
 
 
-def servers(deployment: Deployment, question: Question) -> Iterator[tuple[int, float]]:
-    """Yield the largest batches and the waiting times that are worth a simulation."""
-    for size in deployment.service.batch_sizes:
-        # A batch of one never waits to fill, and without a limit there is no time to take a share of.
-        for share in WAITS if size > 1 and question.limit is not None else (0.0,):
-            yield size, share * (question.limit or 0.0)
+def waits(max_batch: int, question: Question) -> tuple[float, ...]:
+    """Return the times that are worth a simulation for which requests wait for a batch to fill."""
+    # A batch of one never waits to fill, and without a limit there is no time to take a share of.
+    if max_batch == 1 or question.limit is None:
+        return (0.0,)
+    return tuple(share * question.limit for share in WAITS)
+
+
+def server_of(priced: PricedDeployment, question: Question, max_batch: int, max_wait: float) -> sizing.Sizing:
+    """Return a server of a deployment, to be asked how many instances of it serve a demand."""
+    return sizing.Sizing(
+        service=priced.deployment.service,
+        limit=question.limit,
+        max_batch=max_batch,
+        max_wait=max_wait,
+        workers_per_instance=priced.deployment.workers,
+        utilisation=question.utilisation,
+        requests=PLAN_REQUESTS,
+    )
 
 
 def served_plan(
@@ -103,31 +136,36 @@ def served_plan(
     max_instances: int | None = None,
 ) -> Plan | None:
     """Return the plan with such a server; ``None`` if `max_instances` do not meet the limit."""
-    needed = sizing.size_for_limit(
-        question.demand,
-        priced.deployment.service,
-        limit=question.limit,
-        max_batch=max_batch,
-        max_wait=max_wait,
-        workers_per_instance=priced.deployment.workers,
-        utilisation=question.utilisation,
-        max_instances=max_instances,
-        requests=PLAN_REQUESTS,
-    )
-    if needed.instances is None or needed.load is None:
+    asked = server_of(priced, question, max_batch, max_wait)
+    most = sizing.MAX_INSTANCES if max_instances is None else max_instances
+    needed = shown = sizing.size_for_limit(question.demand, asked, max_instances=most)
+    least = question.min_instances
+    if needed.instances is not None and needed.instances < least:
+        # More machines than needed answer faster, and take more energy.
+        shown = sizing.size_for_limit(
+            question.demand, asked, min_instances=least, max_instances=max(least, most)
+        )
+    if needed.instances is None or shown.instances is None or shown.load is None:
         return None
-    return _plan(priced, question, (max_batch, max_wait), needed.instances, needed.load)
+    spare = max(needed.instances + 1, shown.instances)
+    return _plan(priced, question, (max_batch, max_wait), (shown.instances, spare), shown.load)
 
 
 def _plan(
-    priced: PricedDeployment, question: Question, server: tuple[int, float], needed: int, load: QueueLoad
+    priced: PricedDeployment,
+    question: Question,
+    server: tuple[int, float],
+    counts: tuple[int, int],
+    load: QueueLoad,
 ) -> Plan:
-    """Return a plan with its costs; `server` is the largest batch and the time that it waits to fill."""
+    """Return a plan with its costs.
+
+    `server` is the largest batch and the time that it waits to fill. `counts` are the instances without and
+    with a spare one, so that one machine may fail without breaking the limit.
+    """
     deployment, instance = priced.deployment, priced.instance
     max_batch, max_wait = server
-    instances = max(needed, question.min_instances)
-    # One machine may fail without breaking the limit.
-    with_spare = max(needed + 1, question.min_instances)
+    instances, with_spare = counts
     month = instance_types.usd_per_month(instance.price, instances)
     rate = question.demand.rate
     return Plan(

@@ -10,16 +10,12 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from pytest_infergate.core.advice.planning import Question, at_demand, served_plan, servers
+from pytest_infergate.core.advice.planning import Question
 from pytest_infergate.core.advice.priced_deployments import PricedDeployment
+from pytest_infergate.core.advice.staircase import Staircase
 from pytest_infergate.core.domain.advice_values import Plan, PriceLimits
-from pytest_infergate.core.domain.bisection import last_that_holds
 from pytest_infergate.core.domain.instance_types import Instance
 
-RATE_PRECISION: Final = 1.02
-"""Ratio of two demands between which the limit is located exactly enough."""
-LOWEST_SHARE: Final = 1e-4
-"""Share of the capacity that is served if the limit can be met at all."""
 # Prices are sums of decimal fractions: three machines of 0.1 cost as much as one of 0.3.
 _ROUNDING: Final = 1e-9
 
@@ -68,30 +64,7 @@ def price_limits(
 
 def served_rate(priced: PricedDeployment, question: Question, machines: int) -> float | None:
     """Return the largest demand that a number of machines serves; ``None`` if they meet no demand in time."""
-    service = priced.deployment.service
-    if machines < 1:
-        return None
-
-    def serves(rate: float) -> bool:
-        changed = at_demand(question, rate)
-        return any(
-            served_plan(priced, changed, size, wait, max_instances=machines) is not None
-            for size, wait in reversed(list(servers(priced.deployment, question)))
-        )
-
-    def middle(low: float, high: float) -> float | None:
-        if high / low <= RATE_PRECISION:
-            return None
-        rate = at_demand(question, math.sqrt(low * high)).demand.rate
-        return rate if low < rate < high else None  # there may be no whole number of streams in between
-
-    workers = machines * priced.deployment.workers
-    capacity = workers * max(size / service.mean(size) for size in service.batch_sizes)
-    low = at_demand(question, LOWEST_SHARE * capacity).demand.rate
-    if not serves(low):
-        return None
-    # More than the capacity is never served.
-    return last_that_holds(serves, low, max(capacity, low) * RATE_PRECISION, middle)
+    return (Staircase(priced, question).capacity(machines) or None) if machines else None
 
 
 def _accelerators(gpu: Instance) -> str:

@@ -25,6 +25,9 @@ MIN_GROWTH: Final = 0.05
 """Seconds by which latency grows per second in a queue that grows without bound."""
 MIN_GROWTH_RATIO: Final = 1.5
 """Mean latency of the second half of the requests over that of the first half in such a queue."""
+# Requests that follow each other wait for each other, so that single latencies say little about the error.
+ERROR_PARTS: Final = 20
+"""Number of successive parts of a simulation whose p95 are compared for the error of the whole."""
 # Separates the random numbers of service times from those of arrivals with the same seed.
 _SERVICE: Final = 2
 Service = Callable[[int, int], float]
@@ -68,11 +71,15 @@ class Timeline(NamedTuple):
         return np.repeat(self.finishes, self.sizes) - self.arrivals
 
 
-def schedule(moments: ArrayLike, service: Service, server: Server) -> Timeline:
+def schedule(  # noqa: C901, PLR0912 - one loop, which takes most of the time of an advice
+    moments: ArrayLike, service: Service, server: Server, alone: NDArray[np.float64] | None = None
+) -> Timeline:
     """Apply the rules of a server to arrivals.
 
     A batch starts as soon as a worker is free and either `max_batch` requests wait or the oldest has waited
     for `max_wait`. A worker that becomes free later takes all waiting requests at once, up to `max_batch`.
+    `alone` are the seconds of each request in a batch of its own; with them, `service` gets the number of the
+    first request of a batch instead of that of the batch.
     Raises `ValueError` for arrivals that do not ascend and for negative service times.
     """
     import numpy as np
@@ -82,10 +89,18 @@ def schedule(moments: ArrayLike, service: Service, server: Server) -> Timeline:
         raise ValueError(f"arrivals must be a sequence of at least one time, got shape {times.shape}")
     if not np.isfinite(times).all() or (np.diff(times) < 0).any():
         raise ValueError("arrivals must be finite and ascending")
+    if server.max_batch == server.workers == 1 and alone is not None:
+        # A request starts when it arrives or when the one before it ends: the recursion of Lindley, without a
+        # loop.
+        until = np.cumsum(alone)
+        ended = until + np.maximum.accumulate(times - (until - alone))
+        return Timeline(times, ended - alone, ended, np.ones(times.size, dtype=np.int64))
     waiting: list[float] = times.tolist()
+    singles: list[float] | None = None if alone is None else alone.tolist()
     count, max_batch, max_wait = len(waiting), server.max_batch, server.max_wait
     # A heap of the moments at which workers become free; more workers than requests make no difference.
     free = [waiting[0]] * min(server.workers, count)
+    one_worker = len(free) == 1
     starts: list[float] = []
     finishes: list[float] = []
     ends: list[int] = []
@@ -93,17 +108,31 @@ def schedule(moments: ArrayLike, service: Service, server: Server) -> Timeline:
     while first < count:
         # The batch starts when it is full or the oldest request has waited long enough, but not before a
         # worker is free.
-        last = first + max_batch
+        start = free[0]
         ready = waiting[first] + max_wait
+        last = first + max_batch
         if last > count:
             last = count
-        elif waiting[last - 1] < ready:
+        elif max_wait and waiting[last - 1] < ready:
             ready = waiting[last - 1]
-        start = free[0]
-        start = max(start, ready)
-        after = bisect_right(waiting, start, first, last)
-        finish = start + service(number, after - first)
-        heapreplace(free, finish)
+        # A comparison takes half the time of `max`, in the loop that takes most of the time of an advice.
+        if ready > start:  # noqa: PLR1730
+            start = ready
+        after = first + 1
+        # Batches are mostly small, and a search takes longer than the next comparison.
+        if after < last and waiting[after] <= start:
+            after = bisect_right(waiting, start, after, last)
+        if singles is None:
+            finish = start + service(number, after - first)
+        elif after == first + 1:
+            # Most batches of a simulation, without a call.
+            finish = start + singles[first]
+        else:
+            finish = start + service(first, after - first)
+        if one_worker:
+            free[0] = finish
+        else:
+            heapreplace(free, finish)
         starts.append(start)
         finishes.append(finish)
         ends.append(after)
@@ -134,7 +163,8 @@ def simulate(
     times = np.asarray(moments, dtype=np.float64)
     # Offered load is demand over the capacity of full batches, which is what more demand would fill.
     each = service.mean(server.max_batch) / server.max_batch
-    timeline = schedule(times, _drawn(service, seed, times.size), server)
+    drawn = np.random.default_rng((seed, _SERVICE)).random(times.size)
+    timeline = schedule(times, by_request(service, drawn), server, service.curve(1).quantiles(drawn))
     span = float(times[-1] - times[0])
     return _load(
         timeline,
@@ -173,27 +203,24 @@ def replay_queue(
     return _load(schedule(moments, service, server), server, deadline=deadline, warm_up=warm_up)
 
 
-def _drawn(service: ServiceTimes, seed: int, count: int) -> Service:
-    """Return service times by inverse transform of one uniform number for each batch.
+def by_request(service: ServiceTimes, drawn: NDArray[np.float64]) -> Service:
+    """Return service times by inverse transform of one uniform number for each request.
 
-    Equal seeds draw the same number for a batch whatever the server, so that servers are compared under equal
-    luck.
+    A batch takes the number of its first request, whatever the server and the demand are, so that these are
+    compared under equal luck.
     """
-    import numpy as np
-
-    uniform = np.random.default_rng((seed, _SERVICE)).random(count)
-    positions: list[float] = ((PERCENTILES - 1) * uniform).tolist()
+    shares: list[float] = drawn.tolist()
     curves: dict[int, Curve] = {}
 
-    def seconds(number: int, size: int) -> float:
+    def seconds(first: int, size: int) -> float:
         curve = curves.get(size)
         if curve is None:
             curve = curves[size] = service.curve(size)
-        values, tail = curve
-        position = positions[number]
-        below = int(position)
-        # Written out instead of calling `Curve.quantile`: this loop runs for every batch of hundreds of
+        # Written out instead of calling `Curve.quantile`: this runs for most batches of hundreds of
         # simulations.
+        values, tail = curve
+        position = (PERCENTILES - 1) * shares[first]
+        below = int(position)
         share = position - below
         if below == LAST_INTERVAL:
             share **= tail
@@ -221,7 +248,7 @@ def _load(
     skipped = int(warm_up * timeline.arrivals.size)
     # Without the warm-up; the load of the workers is that of all requests.
     latencies = timeline.latencies[skipped:]
-    p50, p95, p99 = (float(value) for value in np.quantile(latencies, (0.5, 0.95, 0.99)))
+    p50, p94, p95, p96, p99 = np.quantile(latencies, (0.5, 0.94, 0.95, 0.96, 0.99)).tolist()
     busy = float((timeline.finishes - timeline.starts).sum())
     duration = float(timeline.finishes.max() - timeline.arrivals[0])
     return QueueLoad(
@@ -229,6 +256,7 @@ def _load(
         mean=float(latencies.mean()),
         p50=p50,
         p95=p95,
+        p95_error=_p95_error(latencies, p95, p96 - p94),
         p99=p99,
         missed=None if deadline is None else float((latencies > deadline).mean()),
         utilisation=busy / duration / server.workers if duration > 0 else 0.0,
@@ -237,6 +265,18 @@ def _load(
         interpolated=interpolated,
         stable=(offered is None or offered < 1) and not _grows(timeline.arrivals[skipped:], latencies),
     )
+
+
+def _p95_error(latencies: NDArray[np.float64], p95: float, around: float) -> float | None:
+    """Return the relative standard error of p95; `around` is the 96th minus the 94th percentile."""
+    each = latencies.size // ERROR_PARTS
+    # The p95 of a part needs a request above it.
+    if each < ERROR_PARTS:
+        return None
+    # The share of late requests is compared, because it is not biased in a short part. The slope of the
+    # distribution at p95 turns its error into that of a time.
+    late = (latencies[: each * ERROR_PARTS].reshape(ERROR_PARTS, each) > p95).mean(axis=1)
+    return float(late.std(ddof=1)) / math.sqrt(ERROR_PARTS) * around / 0.02 / p95 if p95 > 0 else 0.0
 
 
 def _grows(moments: NDArray[np.float64], latencies: NDArray[np.float64]) -> bool:

@@ -16,6 +16,7 @@ from pytest_infergate.core.advice.demand import Backlog
 from pytest_infergate.core.advice.planning import (
     Question,
     at_demand,
+    best_of,
     best_plan,
     fastest_first,
     plans_of,
@@ -33,6 +34,7 @@ from pytest_infergate.core.advice.sensitivity import (
     headroom,
     sensitivities,
 )
+from pytest_infergate.core.advice.staircase import Staircase
 from pytest_infergate.core.domain import instance_types, units
 from pytest_infergate.core.domain.advice_values import Advice, DemandStep, DemandTable, Plan, Scaled, Sweep
 from pytest_infergate.core.domain.bisection import integer_between, last_that_holds
@@ -62,7 +64,7 @@ def advise(
     model = _only_model(candidates)
     # All plans and not only the best ones, so that a report can show what larger batches would cost.
     considered = [list(plans_of(priced, question)) for priced in candidates]
-    plans = fastest_first(sorted((min(each, key=rank) for each in considered if each), key=rank))
+    plans = fastest_first(sorted(filter(None, map(best_of, considered)), key=rank))
     by_text = {priced.text: priced for priced in candidates}
     if question.day:
         plans = [_scaled(plan, by_text[plan.deployment], question) for plan in plans]
@@ -87,12 +89,13 @@ def advise(
     )
     if not plans:
         return answer
-    costs = tuple(cost_point(rate, candidates, question) for rate in demands_around(question.demand))
+    stairs = [Staircase(priced, question) for priced in candidates]
+    costs = tuple(cost_point(rate, stairs, question) for rate in demands_around(question.demand))
     return msgspec.structs.replace(
         answer,
         costs=costs,
-        enough=headroom(plans[0], costs, candidates, question),
-        crossings=tuple(crossings(costs, candidates, question, plans[0])),
+        enough=headroom(plans[0], candidates, question),
+        crossings=tuple(crossings(stairs, plans[0], costs[-1].rate)),
         sensitivities=tuple(sensitivities(plans[0], candidates, question)),
     )
 

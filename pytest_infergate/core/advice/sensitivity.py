@@ -3,33 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import msgspec
 
-from pytest_infergate.core.advice.planning import (
-    TIE,
-    Question,
-    at_demand,
-    best_plan,
-    rank,
-    served_plan,
-    servers,
-)
+from pytest_infergate.core.advice.planning import TIE, Question, at_demand, server_of
 from pytest_infergate.core.advice.priced_deployments import PricedDeployment
+from pytest_infergate.core.advice.staircase import EDGE_NOISE, Staircase, largest_rate
 from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.advice_values import CostPoint, Crossing, Demand, Plan, Sensitivity
-from pytest_infergate.core.domain.bisection import last_that_holds
 
 COST_DECADES: Final = 2.0
 """Decades around the demand, up and down, for which costs are computed."""
 COST_STEPS: Final = 32
 """Number of demands over these decades."""
-# A demand is rarely known better than this, and each halving costs a simulation of every deployment.
-CROSSING_PRECISION: Final = 1.02
-"""Ratio of two demands between which a crossing is located exactly enough."""
 PRICE_STEP: Final = 0.2
 """Relative increase of the price of the winner for the sensitivity to prices."""
 
@@ -41,89 +29,60 @@ def demands_around(demand: Demand) -> list[float]:
     return [demand.rate * 10 ** (COST_DECADES * step / half) for step in range(-half, half + 1)]
 
 
-def cost_point(rate: float, candidates: Sequence[PricedDeployment], question: Question) -> CostPoint:
+def cost_point(rate: float, candidates: Sequence[Staircase], question: Question) -> CostPoint:
     """Return the cost of serving a rate on each deployment."""
-    changed = at_demand(question, rate)
+    demand = at_demand(question, rate).demand
     return CostPoint(
-        rate=changed.demand.rate, usd_per_month=tuple(_lowest_cost(priced, changed) for priced in candidates)
+        rate=demand.rate,
+        usd_per_month=tuple(stairs.usd_per_month(stairs.needed(demand.rate)) for stairs in candidates),
     )
 
 
-def _lowest_cost(priced: PricedDeployment, question: Question) -> float | None:
-    """Return the cost of `best_plan` without looking for the fastest plan of that cost."""
-    cheapest: Plan | None = None
-    # Large batches tend to need the fewest instances, and leave less to simulate for the others.
-    for max_batch, max_wait in reversed(list(servers(priced.deployment, question))):
-        if cheapest is not None and cheapest.instances <= question.min_instances:
-            break
-        # Only a plan with fewer instances would be cheaper, because all run on the same machine.
-        fewer = None if cheapest is None else cheapest.instances - 1
-        cheapest = served_plan(priced, question, max_batch, max_wait, max_instances=fewer) or cheapest
-    return None if cheapest is None else cheapest.usd_per_month
-
-
-def _cheapest(point: CostPoint, favourites: Sequence[int | None]) -> int | None:
+def cheapest(costs: Sequence[float | None], favourites: Sequence[int | None]) -> int | None:
     """Return the index of the cheapest deployment, or of the first favourite that ties with it."""
-    priced = {index: usd for index, usd in enumerate(point.usd_per_month) if usd is not None}
+    priced = {index: usd for index, usd in enumerate(costs) if usd is not None}
     if not priced:
         return None
-    cheapest = min(priced, key=priced.__getitem__)
-    bound = priced[cheapest] * (1 + TIE)
+    best = min(priced, key=priced.__getitem__)
+    bound = priced[best] * (1 + TIE)
     # Without favourites, two deployments of equal cost would cross at every demand.
     tied = (index for index in favourites if index in priced and priced[index] <= bound)
-    return next(tied, cheapest)
+    return next(tied, best)
 
 
-def crossings(
-    costs: Sequence[CostPoint], candidates: Sequence[PricedDeployment], question: Question, winner: Plan
-) -> Iterator[Crossing]:
-    """Yield the demands at which another deployment becomes the cheapest."""
-    own = next(index for index, priced in enumerate(candidates) if priced.text == winner.deployment)
-    before = _cheapest(costs[0], [own])
-    for low, high in pairwise(costs):
-        after = _cheapest(high, [own, before])
-        if before is not None and after is not None and after != before:
+def crossings(candidates: Sequence[Staircase], winner: Plan, highest: float) -> Iterator[Crossing]:
+    """Yield the demands, up to the highest, at which another deployment becomes the cheapest.
 
-            def stays(rate: float, leader: int = before) -> bool:
-                return _cheapest(cost_point(rate, candidates, question), [own, leader]) == leader
-
-            rate = last_that_holds(stays, low.rate, high.rate, _demand_between(question))
-            yield Crossing(rate=rate, below=candidates[before].text, above=candidates[after].text)
-        before = after
-
-
-def headroom(
-    winner: Plan, costs: Sequence[CostPoint], candidates: Sequence[PricedDeployment], question: Question
-) -> float | None:
-    """Return the largest demand that the deployment of the best plan serves at the same cost."""
-    index, priced = next(pair for pair in enumerate(candidates) if pair[1].text == winner.deployment)
-
-    def affordable(usd: float | None) -> bool:
-        return usd is not None and usd <= winner.usd_per_month * (1 + TIE)
-
-    def serves(rate: float) -> bool:
-        return affordable(_lowest_cost(priced, at_demand(question, rate)))
-
-    low = question.demand.rate
-    for point in costs:
-        if point.rate <= question.demand.rate:
-            continue
-        if not affordable(point.usd_per_month[index]):
-            return last_that_holds(serves, low, point.rate, _demand_between(question))
-        low = point.rate
-    return None
+    Costs change where a deployment needs one more machine, and nowhere else.
+    """
+    texts = [stairs.priced.text for stairs in candidates]
+    own = texts.index(winner.deployment)
+    steps = [list(stairs.steps(highest)) for stairs in candidates]
+    position = [0] * len(steps)
+    before: int | None = None
+    low = 0.0
+    while low < highest:
+        costs = [
+            stairs.usd_per_month(mine[at][1]) if at < len(mine) else None
+            for stairs, mine, at in zip(candidates, steps, position, strict=True)
+        ]
+        leader = cheapest(costs, [own, before])
+        if leader is None:
+            return
+        if before is not None and leader != before:
+            yield Crossing(rate=low, below=texts[before], above=texts[leader])
+        before = leader
+        low = min(mine[at][0] for mine, at in zip(steps, position, strict=True) if at < len(mine))
+        for index, mine in enumerate(steps):
+            while position[index] < len(mine) and mine[position[index]][0] <= low * (1 + EDGE_NOISE):
+                position[index] += 1
 
 
-def _demand_between(question: Question) -> Callable[[float, float], float | None]:
-    """Return a function that halves the range between two rates until it is narrow enough."""
-
-    def middle(low: float, high: float) -> float | None:
-        if high / low <= CROSSING_PRECISION:
-            return None
-        rate = at_demand(question, math.sqrt(low * high)).demand.rate
-        return rate if low < rate < high else None  # there may be no whole number of streams in between
-
-    return middle
+def headroom(winner: Plan, candidates: Sequence[PricedDeployment], question: Question) -> float:
+    """Return the largest demand that the machines of the best plan serve with its server."""
+    priced = next(priced for priced in candidates if priced.text == winner.deployment)
+    server = server_of(priced, question, winner.max_batch, winner.max_wait)
+    return largest_rate(server, winner.instances, question, question.demand.rate)
 
 
 def sensitivities(
@@ -147,12 +106,16 @@ def sensitivities(
     ]
     # The worst case within the spread between launches: the winner is slower and all others are faster.
     slower = [_scaled_times(priced, slower=priced.text == own.text) for priced in candidates]
+    index = candidates.index(own)
     for assumption, changed in (
         (f"its price {units.percent(PRICE_STEP, decimals=0)}", expensive),
         (f"calls {slowdown} slower, as in another launch, and all others faster", slower),
     ):
-        plans = sorted(filter(None, (best_plan(priced, question) for priced in changed)), key=rank)
-        yield Sensitivity(assumption=assumption, winner=plans[0].deployment if plans else None)
+        costs = cost_point(
+            question.demand.rate, [Staircase(priced, question) for priced in changed], question
+        )
+        leader = cheapest(costs.usd_per_month, [index])
+        yield Sensitivity(assumption=assumption, winner=None if leader is None else candidates[leader].text)
 
 
 def _scaled_times(priced: PricedDeployment, *, slower: bool) -> PricedDeployment:

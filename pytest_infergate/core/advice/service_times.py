@@ -6,10 +6,14 @@ import math
 from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.values import Struct
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 PERCENTILES: Final = 101
 """Number of percentiles of a distribution: the 0th to the 100th."""
@@ -43,6 +47,19 @@ class Curve(NamedTuple):
             # The last line is bent so that a single slow call does not count as a hundredth of all calls.
             share **= self.tail
         return self.values[below] + share * (self.values[below + 1] - self.values[below])
+
+    def quantiles(self, shares: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return `quantile` of each share, which must be less than 1."""
+        import numpy as np
+
+        values = np.array(self.values)
+        positions = shares * (PERCENTILES - 1)
+        below = positions.astype(np.int64)
+        share = positions - below
+        last = below == LAST_INTERVAL
+        share[last] **= self.tail
+        found: NDArray[np.float64] = values[below] + share * (values[below + 1] - values[below])
+        return found
 
 
 class ServiceTimes(Struct, frozen=True, kw_only=True):

@@ -6,8 +6,6 @@ import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
-import msgspec
-
 from pytest_infergate.core.advice.demand import Backlog, arrivals
 from pytest_infergate.core.advice.queueing import Server, simulate
 from pytest_infergate.core.advice.service_times import ServiceTimes
@@ -26,10 +24,10 @@ if TYPE_CHECKING:
 MAX_PERIODIC_MISSES: Final = 0.01
 """Share of the frames of a stream that may be answered after its next frame has arrived."""
 REQUESTS: Final = 20_000
-"""Number of requests of a simulation."""
+"""Number of requests of a simulation, unless the error of p95 asks for more."""
 # Many workers with large batches would answer 20,000 requests in their first batch, without any waiting.
 MIN_ROUNDS: Final = 10
-"""Number of full batches that each worker could serve in a simulation."""
+"""Number of times that the requests under way are replaced by others in a simulation."""
 MAX_REQUESTS: Final = 1_000_000
 """Number of requests to which `MIN_ROUNDS` may lead."""
 MAX_INSTANCES: Final = 1_000_000
@@ -39,6 +37,14 @@ PHASE_DRAWS: Final = 20
 """Number of times that periodic streams are restarted in other phases."""
 MIN_PERIODS: Final = 50
 """Number of periods between two restarts."""
+MAX_ERROR: Final = 0.03
+"""Relative standard error of p95 up to which a simulation is long enough."""
+ENOUGH_REQUESTS: Final = 80_000
+"""Number of requests from which on a simulation is not repeated; its error is part of the result."""
+REPEAT: Final = 4
+"""Factor by which a repeated simulation is longer."""
+CLEAR: Final = 4.0
+"""Standard errors between p95 and the limit from which on it is clear which of both is larger."""
 # Relative error of a division that must not add an instance, or take a batch away.
 _NOISE: Final = 1e-9
 
@@ -69,57 +75,120 @@ class _Target(NamedTuple):
         late = 0.0 if load.missed is None else load.missed * load.requests
         return late <= (1 - self.share) * (load.requests - 1) + _NOISE
 
+    def clear(self, load: QueueLoad) -> bool:
+        """Return whether p95 is so far from the deadline that a longer simulation would not cross it."""
+        if self.deadline is None or load.p95_error is None:
+            return True
+        return abs(load.p95 - self.deadline) > CLEAR * load.p95_error * load.p95
+
     def unreachable(self, text: str, hint: str) -> Needed:
         """Return the answer that no number of instances meets the target."""
         note = Note(code=NoteCode.LIMIT_UNREACHABLE, text=f"{text}: {self.text}", hint=hint)
         return Needed(instances=None, binding="limit", reason=note)
 
 
-def size_for_limit(  # noqa: PLR0913 - a plan has so many parts
-    demand: Demand,
-    service: ServiceTimes,
-    *,
-    limit: float | None,
-    percentile: float = 0.95,
-    max_batch: int,
-    max_wait: float,
-    workers_per_instance: int = 1,
-    utilisation: float = UTILISATION,
-    max_instances: int | None = None,
-    requests: int = REQUESTS,
-    seed: int = 0,
-) -> Needed:
-    """Find the fewest instances that serve a demand within a limit, in seconds, and a utilisation.
+class Sizing(Struct, frozen=True, kw_only=True):
+    """A server of one kind, which is asked how many instances of it serve a demand.
 
-    Utilisation is the offered load here: demand over the capacity of full batches. A periodic demand without
-    a limit must have 99 % of its frames answered before the next frame of their stream; an infinite limit
-    requires nothing. With one instance less, the simulation breaks the condition `Needed.binding`. Raises
-    `ValueError` for figures out of range, and for larger batches than were measured.
+    A periodic demand without a limit must have 99 % of its frames answered before the next frame of their
+    stream; an infinite limit requires nothing. Raises `ValueError` for figures out of range, and, when it is
+    asked, for larger batches than were measured.
     """
-    server = Server(max_batch=max_batch, max_wait=max_wait, workers=workers_per_instance)
-    target = _target(demand, limit, percentile)
-    most = MAX_INSTANCES if max_instances is None else max_instances
-    _check_utilisation(utilisation)
-    for name, count in (("requests", requests), ("max_instances", most)):
-        if count < 1:
-            raise ValueError(f"{name} must be at least 1, got {count}")
-    least = _least_by_load(demand, service, server, utilisation)
-    if least > most:
-        return _too_many(most, "utilisation")
-    if (too_slow := _too_slow(service, target, max_batch)) is not None:
+
+    service: ServiceTimes
+    limit: float | None
+    """Seconds within which requests must be answered; ``None`` without a limit."""
+    percentile: float = 0.95
+    """Share of the requests that must be."""
+    max_batch: int
+    max_wait: float
+    workers_per_instance: int = 1
+    utilisation: float = UTILISATION
+    """Largest offered load: demand over the capacity of full batches."""
+    requests: int = REQUESTS
+    """Number of requests of a simulation, which is repeated with more if p95 is uncertain."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        self.server(1)
+        if not 0 < self.percentile < 1:
+            raise ValueError(f"percentile must be a share between 0 and 1, got {self.percentile}")
+        if self.limit is not None and not self.limit > 0:
+            raise ValueError(f"limit must be greater than 0 s, got {self.limit} s")
+        _check_utilisation(self.utilisation)
+        if self.requests < 1:
+            raise ValueError(f"requests must be at least 1, got {self.requests}")
+
+    def server(self, instances: int) -> Server:
+        """Return the server of so many instances."""
+        workers = instances * self.workers_per_instance
+        return Server(max_batch=self.max_batch, max_wait=self.max_wait, workers=workers)
+
+    def rate_at(self, instances: int) -> float:
+        """Return the requests per second at which so many instances have the largest offered load."""
+        each = self.service.mean(self.max_batch) / self.max_batch / self.workers_per_instance
+        return instances * self.utilisation / each
+
+    def least(self, demand: Demand) -> int:
+        """Return the fewest instances whose offered load is at most the utilisation and less than 1."""
+        busy = demand.rate / self.rate_at(1)
+        least = max(1, math.ceil(busy * (1 - _NOISE)))
+        # Workers that are always busy would never work off a queue.
+        return least + 1 if busy * self.utilisation >= least * (1 - _NOISE) else least
+
+    def load(self, demand: Demand, instances: int, *, shown: bool = True) -> QueueLoad:
+        """Simulate so many instances until the error of p95 is small.
+
+        It need not be small where the limit is clearly missed, or where p95 is not `shown` and it is clear
+        that the limit is met.
+        """
+        server = self.server(instances)
+        target = _target(demand, self.limit, self.percentile)
+        # Requests that are under way at a time: a simulation of few more would end before any waits.
+        staying = self.service.mean(self.max_batch) + self.max_wait
+        places = min(server.workers * self.max_batch, demand.rate * staying)
+        count = max(self.requests, math.ceil(min(MIN_ROUNDS * places, MAX_REQUESTS)))
+        while True:
+            moments = _moments(demand, count, self.seed)
+            load = simulate(moments, self.service, server, seed=self.seed, deadline=target.deadline)
+            if count >= ENOUGH_REQUESTS or (load.p95_error or 0.0) <= MAX_ERROR:
+                return load
+            if target.deadline is not None and not (shown and target.met(load)) and target.clear(load):
+                return load
+            count *= REPEAT
+
+    def serves(self, demand: Demand, instances: int) -> bool:
+        """Return whether so many instances meet the limit and the utilisation."""
+        target = _target(demand, self.limit, self.percentile)
+        if instances < self.least(demand) or _too_slow(self.service, target, self.max_batch) is not None:
+            return False
+        return target.deadline is None or target.met(self.load(demand, instances, shown=False))
+
+
+def size_for_limit(
+    demand: Demand, asked: Sizing, *, min_instances: int = 1, max_instances: int = MAX_INSTANCES
+) -> Needed:
+    """Find the fewest instances, of at least `min_instances`, that serve a demand.
+
+    With one instance less, the simulation breaks the condition `Needed.binding`.
+    """
+    if max_instances < 1:
+        raise ValueError(f"max_instances must be at least 1, got {max_instances}")
+    target = _target(demand, asked.limit, asked.percentile)
+    least = max(asked.least(demand), min_instances)
+    if least > max_instances:
+        return _too_many(max_instances, "utilisation")
+    if (too_slow := _too_slow(asked.service, target, asked.max_batch)) is not None:
         return too_slow
-    places = least * workers_per_instance * max_batch
-    moments = _moments(demand, max(requests, min(MIN_ROUNDS * places, MAX_REQUESTS)), seed)
     loads: dict[int, QueueLoad] = {}
 
     def enough(instances: int) -> bool:
-        all_workers = msgspec.structs.replace(server, workers=instances * workers_per_instance)
-        loads[instances] = simulate(moments, service, all_workers, seed=seed, deadline=target.deadline)
-        return loads[instances].stable and target.met(loads[instances])
+        loads[instances] = asked.load(demand, instances)
+        return target.met(loads[instances])
 
     # With a worker for each request, no request waits for a worker.
-    unlimited = max(least, math.ceil(moments.size / workers_per_instance))
-    return _search(enough, loads, target, least=least, unlimited=unlimited, most=most)
+    unlimited = max(least, math.ceil(asked.requests / asked.workers_per_instance))
+    return _search(enough, loads, target, least=least, unlimited=unlimited, most=max_instances)
 
 
 def _too_slow(service: ServiceTimes, target: _Target, max_batch: int) -> Needed | None:
@@ -130,15 +199,6 @@ def _too_slow(service: ServiceTimes, target: _Target, max_batch: int) -> Needed 
         return None
     text = f"{_percent(target.share)} of calls take up to {units.seconds(fastest)} without any waiting"
     return target.unreachable(text, "measure a faster machine, or allow more time")
-
-
-def _least_by_load(demand: Demand, service: ServiceTimes, server: Server, utilisation: float) -> int:
-    """Return the fewest instances whose offered load is at most the utilisation and less than 1."""
-    batch = server.max_batch
-    busy = demand.rate * (service.mean(batch) / batch) / server.workers / utilisation
-    least = max(1, math.ceil(busy * (1 - _NOISE)))
-    # Workers that are always busy would never work off a queue.
-    return least + 1 if busy * utilisation >= least * (1 - _NOISE) else least
 
 
 def _search(
@@ -170,15 +230,11 @@ def _search(
 
 
 def _target(demand: Demand, limit: float | None, percentile: float) -> _Target:
-    if not 0 < percentile < 1:
-        raise ValueError(f"percentile must be a share between 0 and 1, got {percentile}")
     if limit is None and demand.period is not None:
         text = f"the period of a stream is {units.seconds(demand.period)}"
         return _Target(1 - MAX_PERIODIC_MISSES, demand.period, text)
     if limit is None or limit == math.inf:
         return _Target(percentile)
-    if not limit > 0:
-        raise ValueError(f"limit must be greater than 0 s, got {limit} s")
     return _Target(percentile, limit, f"the limit is {units.seconds(limit)}")
 
 

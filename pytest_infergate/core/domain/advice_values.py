@@ -57,6 +57,8 @@ class QueueLoad(Struct, frozen=True, kw_only=True):
     mean: float
     p50: float
     p95: float
+    p95_error: float | None = None
+    """Relative standard error of p95, by the simulation alone; ``None`` for few requests."""
     p99: float
     missed: float | None = None
     """Share of requests answered after the deadline; ``None`` without a deadline."""
@@ -208,11 +210,11 @@ class PriceLimits(Struct, frozen=True, kw_only=True):
     rate: float | None = None
     """Requests per second up to which so many machines suffice; ``None`` if they meet no demand in time."""
     gpus: int | None = None
-    """Largest number of GPU machines that costs less than the CPU plan for the demand; ``None`` without one."""
+    """Largest number of GPU machines that costs less than the CPU plan for the demand, if there is one."""
     gpu_rate: float | None = None
     """Requests per second that each of these must serve at the demand; ``None`` if no GPU can cost less."""
     faster: float | None = None
-    """Factor by which the fastest call must become faster, at least, to meet the limit; ``None`` if it does."""
+    """Least factor by which the fastest call must become faster to meet the limit; ``None`` if it does."""
 
 
 class DemandStep(Struct, frozen=True, kw_only=True):

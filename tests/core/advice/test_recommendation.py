@@ -85,7 +85,7 @@ OFFERS = (SLOW, FAST, OTHER)
 
 
 def drawn(service, luck):
-    """Seconds of the batch of each number, by its size: `luck` is the share of calls that are faster."""
+    """Seconds of the batch of each first request, by its size: `luck` is the share of faster calls."""
     measured = [np.interp(100 * luck, range(101), values) for values in service.percentiles]
     return {
         size: [float(np.interp(size, service.batch_sizes, column)) for column in zip(*measured, strict=True)]
@@ -97,7 +97,7 @@ def served(moments, seconds, max_batch, max_wait, workers):
     """Latencies of requests in order, one worker taking one batch after another."""
     free = [0.0] * workers
     latencies = []
-    first = number = 0
+    first = 0
     while first < len(moments):
         oldest = moments[first]
         begins = max(free[0], oldest)
@@ -107,8 +107,7 @@ def served(moments, seconds, max_batch, max_wait, workers):
         else:
             begins = max(begins, oldest + max_wait)
         batch = [moment for moment in moments[first : first + max_batch] if moment <= begins]
-        ends = begins + seconds[len(batch)][number]
-        number += 1
+        ends = begins + seconds[len(batch)][first]
         latencies += [ends - moment for moment in batch]
         first += len(batch)
         heapq.heapreplace(free, ends)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from pytest_infergate.core.advice import deployments, recommendation
+from pytest_infergate.core.advice import deployments, recommendation, rules
 from pytest_infergate.core.advice.demand import Backlog
 from pytest_infergate.core.advice.deployments import Deployment
 from pytest_infergate.core.advice.planning import Question
@@ -162,6 +162,18 @@ def plan_backlogs(work: Backlog, offers: Mapping[str, ModelOffers]) -> dict[str,
     return {
         model: recommendation.plan_backlog(work, each.priced) for model, each in offers.items() if each.priced
     }
+
+
+def backlog_notes(offers: Mapping[str, ModelOffers]) -> tuple[Note, ...]:
+    """Return the notes on the plans of backlogs: assumed prices, and deployments that were left out."""
+    return tuple(
+        dict.fromkeys(
+            note
+            for each in offers.values()
+            if each.priced
+            for note in (*rules.assumption_notes(each.priced), *each.notes, *rules.answer_notes(each.priced))
+        )
+    )
 
 
 def configured_machines(

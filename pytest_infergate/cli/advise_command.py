@@ -164,13 +164,13 @@ def advice_content(sessions: Sequence[Session], form: str, options: AdviseOption
         return _rendered(given, sessions, form)
     with _naming("--deadline"):
         jobs = advise.plan_backlogs(question, offers)
-    unanswered = advise.unpriced_models(offers)
+    notes, unanswered = advise.backlog_notes(offers), advise.unpriced_models(offers)
     if form == "json":
         work = {"items": question.items, "deadline": question.deadline}
-        return formatted_json({**work, "jobs": jobs, "unanswered": unanswered})
+        return formatted_json({**work, "jobs": jobs, "notes": notes, "unanswered": unanswered})
     if form != "text":
         raise ConfigurationError(f"--format must be text or json for a backlog, got {form}")
-    return advice_pages.backlogs_text(question, jobs, unanswered)
+    return advice_pages.backlogs_text(question, jobs, notes, unanswered)
 
 
 @contextmanager

@@ -24,6 +24,8 @@ from pytest_infergate.core.domain.values import Note, Struct
 from pytest_infergate.report.sanitize import plain
 from pytest_infergate.report.table import Column
 
+HUNDRED: Final = 100
+"""Factor from which on a speed-up is written with a separator of thousands."""
 ASSUMPTIONS: Final = (
     "p95 includes the time that requests wait, which is simulated from the measured service times.",
     (
@@ -347,9 +349,12 @@ def price_sentences(limits: PriceLimits | None, noun: str = "requests", *, limit
             f"can be cheaper only if it serves more than {rate}{within}."
         )
     if limits.faster is not None:
+        factor = (
+            units.significant(limits.faster, 2) if limits.faster < HUNDRED else units.count(limits.faster)
+        )
         lines.append(
             f"To meet the limit on {limits.cpu}, a call must become at least "
-            f"{units.significant(limits.faster, 2)} times faster; otherwise only another machine can serve "
+            f"{factor} times faster; otherwise only another machine can serve "
             "this demand."
         )
     if limits.gpus and limits.gpu_rate is not None:

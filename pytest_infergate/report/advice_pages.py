@@ -84,10 +84,14 @@ def _bullets(lines: Iterable[str]) -> str:
 
 
 def backlogs_text(
-    work: Backlog, jobs: Mapping[str, Sequence[Job]], unanswered: Mapping[str, Sequence[Note]]
+    work: Backlog,
+    jobs: Mapping[str, Sequence[Job]],
+    notes: Sequence[Note],
+    unanswered: Mapping[str, Sequence[Note]],
 ) -> str:
-    """Render the options for a backlog of each model, and why other models have none."""
+    """Render the options for a backlog of each model, notes on them, and why other models have none."""
     blocks = [backlog_text(work, each, model) for model, each in jobs.items()]
+    blocks.append(text_list("notes", list(dict.fromkeys(plain(str(note)) for note in notes))))
     return "\n\n".join(filter(None, [*blocks, text_list("no advice for", advice.questions(unanswered))]))
 
 
@@ -95,8 +99,6 @@ def backlog_text(work: Backlog, jobs: Sequence[Job], model: str) -> str:
     """Render the options for a backlog of one model."""
     title = f"{plain(model)}\n  {units.count(work.items)} items within {units.duration(work.deadline)}"
     blocks = [title, text_table(advice.JOB_COLUMNS, jobs)]
-    prices = dict.fromkeys(f"{job.instance}: {job.assumed}" for job in jobs if job.assumed)
-    blocks.append(text_list("assumed prices", list(map(plain, prices))))
     if any(job.usd_on_spot is not None for job in jobs):
         blocks.append("Spot machines can be reclaimed; work that is interrupted must be repeated.")
     return "\n\n".join(filter(None, blocks))

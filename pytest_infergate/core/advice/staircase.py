@@ -50,7 +50,9 @@ class Staircase:
         for number in SIMULATED:
             if number not in self._simulated:
                 self._simulated[number] = self._located(number, below)
-            if self._simulated[number] >= self._most(number) * (1 - EDGE_NOISE) and machines >= number:
+            # A machine that is too slow for one whole stream shows nothing of the time that requests wait.
+            full = 0 < self._most(number) * (1 - EDGE_NOISE) <= self._simulated[number]
+            if full and machines >= number:
                 # More machines wait less, so that from here on only the utilisation counts.
                 return self._most(machines)
             if machines == number:

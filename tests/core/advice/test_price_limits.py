@@ -92,6 +92,15 @@ def test_a_limit_that_no_number_of_machines_meets_says_how_much_faster_a_call_mu
     assert found.gpus is None
 
 
+def test_streams_that_no_call_keeps_up_with_are_served_by_no_number_of_machines():
+    """A call takes 200 ms, and the next frame arrives after 33 ms; one machine serves no whole stream."""
+    demand = Demand(rate=240.0, pattern="periodic", streams=8)
+    slow = offer(0.05, seconds=0.2)
+    found = price_limits(Question(demand=demand), [slow], (), (T4,))
+    assert (found.machines, found.rate) == (10, None)
+    assert found.faster == pytest.approx(6.0)
+
+
 def test_there_is_nothing_to_compare_without_a_cpu_or_a_gpu():
     accelerated = Hardware(cpu_model="Test CPU", cores=4, accelerator="NVIDIA L4", accelerator_count=1)
     assert limits([offer(0.2, hardware=accelerated)]) is None

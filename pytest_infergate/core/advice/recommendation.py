@@ -96,7 +96,7 @@ def advise(
         costs=costs,
         enough=headroom(plans[0], candidates, question),
         crossings=tuple(crossings(stairs, plans[0], costs[-1].rate)),
-        sensitivities=tuple(sensitivities(plans[0], candidates, question)),
+        sensitivities=tuple(sensitivities(plans[0], stairs, question)),
     )
 
 

@@ -85,37 +85,34 @@ def headroom(winner: Plan, candidates: Sequence[PricedDeployment], question: Que
     return largest_rate(server, winner.instances, question, question.demand.rate)
 
 
-def sensitivities(
-    winner: Plan, candidates: Sequence[PricedDeployment], question: Question
-) -> Iterator[Sensitivity]:
+def sensitivities(winner: Plan, candidates: Sequence[Staircase], question: Question) -> Iterator[Sensitivity]:
     """Yield the best deployment if the winner becomes more expensive, and if it becomes slower."""
     if len(candidates) < 2:  # noqa: PLR2004 - no other deployment could win
         return
-    own = next(priced for priced in candidates if priced.text == winner.deployment)
-    slowdown = units.percent(math.expm1(own.deployment.launch_band), signed=False, decimals=0)
-    expensive = [
-        msgspec.structs.replace(
-            priced,
-            instance=msgspec.structs.replace(
-                priced.instance, usd_per_hour=priced.instance.usd_per_hour * (1 + PRICE_STEP)
-            ),
-        )
-        if priced.name == winner.instance
-        else priced
-        for priced in candidates
-    ]
+    texts = [stairs.priced.text for stairs in candidates]
+    own = texts.index(winner.deployment)
+    slowdown = units.percent(
+        math.expm1(candidates[own].priced.deployment.launch_band), signed=False, decimals=0
+    )
+    factors = [1 + PRICE_STEP if stairs.priced.name == winner.instance else 1.0 for stairs in candidates]
+    now = cost_point(question.demand.rate, candidates, question).usd_per_month
     # The worst case within the spread between launches: the winner is slower and all others are faster.
-    slower = [_scaled_times(priced, slower=priced.text == own.text) for priced in candidates]
-    index = candidates.index(own)
-    for assumption, changed in (
-        (f"its price {units.percent(PRICE_STEP, decimals=0)}", expensive),
-        (f"calls {slowdown} slower, as in another launch, and all others faster", slower),
+    scaled = [
+        Staircase(_scaled_times(stairs.priced, slower=text == winner.deployment), question)
+        for text, stairs in zip(texts, candidates, strict=True)
+    ]
+    for assumption, costs in (
+        (
+            f"its price {units.percent(PRICE_STEP, decimals=0)}",
+            [None if usd is None else usd * factor for usd, factor in zip(now, factors, strict=True)],
+        ),
+        (
+            f"calls {slowdown} slower, as in another launch, and all others faster",
+            [stairs.usd_per_month(stairs.needed_once()) for stairs in scaled],
+        ),
     ):
-        costs = cost_point(
-            question.demand.rate, [Staircase(priced, question) for priced in changed], question
-        )
-        leader = cheapest(costs.usd_per_month, [index])
-        yield Sensitivity(assumption=assumption, winner=None if leader is None else candidates[leader].text)
+        leader = cheapest(costs, [own])
+        yield Sensitivity(assumption=assumption, winner=None if leader is None else texts[leader])
 
 
 def _scaled_times(priced: PricedDeployment, *, slower: bool) -> PricedDeployment:

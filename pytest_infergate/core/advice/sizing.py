@@ -39,7 +39,7 @@ MIN_PERIODS: Final = 50
 """Number of periods between two restarts."""
 MAX_ERROR: Final = 0.03
 """Relative standard error of p95 up to which a simulation is long enough."""
-ENOUGH_REQUESTS: Final = 80_000
+ENOUGH_REQUESTS: Final = 20_000
 """Number of requests from which on a simulation is not repeated; its error is part of the result."""
 REPEAT: Final = 4
 """Factor by which a repeated simulation is longer."""

@@ -343,6 +343,7 @@ def price_sentences(limits: PriceLimits | None, noun: str = "requests", *, limit
     elif limits.rate is not None:
         rate = units.rate(limits.rate, noun)
         enough = "is enough and costs" if limits.machines == 1 else "are enough and cost"
+        enough += ", at the assumed price," if limits.assumed else ""
         lines.append(
             f"By price alone, no GPU can be cheaper up to about {rate}: {limits.machines} x {limits.cpu} "
             f"{enough} no more than {gpu}, the cheapest GPU machine of the price table. Above that, this GPU "

@@ -345,8 +345,8 @@ def _advice(given: Recommendations | None, limit: int) -> str:
         return ""
     best = advice.summary_rows(given.answers)
     table = markdown_table(shown_columns(advice.SUMMARY_COLUMNS, best), best[:limit]) if best else ""
-    by_price = _titled("What prices alone decide", map(_sentence, advice.decided_by_price(given)[:limit]))
-    assumed = _titled("Assumed prices", map(_sentence, advice.assumed_prices(given.answers)))
+    by_price = _titled("What prices alone decide", map(escaped, advice.decided_by_price(given)[:limit]))
+    assumed = _titled("Assumed prices", map(escaped, advice.assumed_prices(given.answers)))
     missing = _titled("No advice for", map(_sentence, advice.questions(given.unanswered)))
     parts = (_with_rest(table, len(best) - limit, "model"), by_price, assumed, missing)
     text = "\n\n".join(filter(None, parts))

@@ -99,6 +99,9 @@ def test_what_prices_decide_is_said_with_its_figures():
     assert advice.findings(answer(price_limits=LIMITS))[0] == sentence
     (row,) = advice.summary_rows([answer(price_limits=LIMITS)])
     assert row.no_gpu == "90.0/s"
+    (doubtful,) = advice.price_sentences(msgspec.structs.replace(LIMITS, assumed=True), limited=True)
+    assert "assumed price" in doubtful
+    assert "assumed" not in sentence
     share = msgspec.structs.replace(LIMITS, gpus=3, gpu_rate=70.0)
     assert "70.0 requests/s" in advice.price_sentences(share, limited=False)[-1]
     unmet_limit = msgspec.structs.replace(LIMITS, rate=None, faster=3.21)

@@ -1,6 +1,7 @@
 """`infergate merge`, `gate` and `report`: files of several machines in, one decision out."""
 
 import json
+import re
 
 import pytest
 from refusals import refused
@@ -274,10 +275,39 @@ def test_a_machine_that_is_not_in_the_table_is_priced_without_a_question(run, ma
     code, out, _ = run("advise", *machines, "--demand", "5/s", "--p95-ms", "200", "--format", "json")
     assert code == 0
     (answer,) = json.loads(out)["answers"]
-    labels = [note["hint"] for note in answer["notes"] if note["code"] == "assumed-price"]
+    labels = [note["hint"] for note in answer.get("notes", ()) if note["code"] == "assumed-price"]
     assert answer["plans"][0]["assumed"]
     assert all("[tool.infergate.instances]" in hint for hint in labels)
     assert answer["price_limits"]["machines"] >= 1
+
+
+def test_what_an_answer_suggests_is_accepted_by_the_next_command(run, machines, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    asked = ("--demand", "5/s", "--format", "json")
+
+    def answered(*arguments):
+        code, out, err = run("advise", *arguments, *asked)
+        assert code == 0, err
+        (answer,) = json.loads(out)["answers"]
+        return answer, [note["hint"] for note in answer.get("notes", ()) if note["code"] == "assumed-price"]
+
+    answer, (hint,) = answered(machines[0])
+    line = re.search(r"write (cpu = \{.*?\}) ", hint)[1]
+    (tmp_path / "pyproject.toml").write_text(f"[tool.infergate.instances]\n{line}\n")
+    known, hints = answered(machines[0])
+    assert hints == []
+    assert known["plans"][0]["usd_per_month"] == pytest.approx(answer["plans"][0]["usd_per_month"], rel=1e-3)
+    (tmp_path / "pyproject.toml").unlink()
+    # Several machines have the device, so that each has a price of its own.
+    other = tmp_path / "other.json"
+    other.write_text(
+        results_json.render_results(sized(Hardware(cpu_model="Big CPU", cores=16), "cpu", {1: 0.005}))
+    )
+    _, hints = answered(machines[0], other)
+    prices = [word for hint in hints for word in re.findall(r"--price (\S+),", hint)]
+    assert len(prices) == 2
+    _, hints = answered(machines[0], other, *(part for price in prices for part in ("--price", price)))
+    assert hints == []
 
 
 def test_a_bar_appears_where_it_takes_long(run, machines, monkeypatch):

@@ -97,13 +97,17 @@ PLAN_COLUMNS: Final[tuple[Column[Plan], ...]] = (
 )
 JOB_COLUMNS: Final[tuple[Column[Job], ...]] = (
     Column("instance", "instance", lambda job: plain(job.instance), left=True),
-    Column("device", "device", lambda job: plain(job.device), left=True),
+    Column("device", "device", lambda job: plain(_device(job)), left=True),
     Column("batch", "batch", lambda job: str(job.max_batch)),
     Column("machine_hours", "machine-hours", lambda job: units.significant(job.machine_hours)),
     Column("instances", "machines", lambda job: str(job.instances)),
     Column("usd", "USD", lambda job: month(job.usd, job.assumed)),
     Column("usd_on_spot", "USD on spot", lambda job: units.dollars(job.usd_on_spot)),
 )
+
+
+MAX_CROSSINGS: Final = 3
+"""Number of changes of the cheapest deployment up to which all are listed."""
 
 
 class StepRow(Struct, frozen=True, kw_only=True):
@@ -209,7 +213,9 @@ def summary_rows(answers: Sequence[Advice]) -> list[SummaryRow]:
         )
     winners = [answer.winner for answer in answers if answer.winner is not None]
     # Results of several machines may contain two answers for one model, of which only one would be deployed.
-    distinct = len({answer.model for answer in answers}) == len(answers)
+    # Two tests whose weights have the same size may measure one model.
+    weights = [answer.weights_bytes for answer in answers if answer.weights_bytes]
+    distinct = len({answer.model for answer in answers}) == len(answers) and len(set(weights)) == len(weights)
     if distinct and len(winners) == len(answers) > 1:
         empty = dict.fromkeys(("p95", "usd_per_million", "enough", "cheapest", "no_gpu"), "")
         total = sum(plan.usd_per_month for plan in winners)
@@ -227,8 +233,7 @@ def _cheapest_up_to(answer: Advice) -> str:
     """Return the demand up to which no other plan costs less; unknown without any other deployment."""
     if len(answer.deployments) == 1:
         return units.UNKNOWN
-    above = [crossing for crossing in answer.crossings if crossing.rate > answer.demand.rate]
-    return units.rate(above[0].rate) if above else _beyond(answer)
+    return _beyond(answer) if answer.cheapest_up_to is None else units.rate(answer.cheapest_up_to)
 
 
 def _no_gpu_up_to(limits: PriceLimits | None) -> str:
@@ -377,15 +382,25 @@ def _streams(winner: Plan, streams: int) -> str:
 
 def _changes(answer: Advice, winner: Plan) -> Iterable[str]:
     """Yield the cheapest plan for another demand, scaled hourly, and under other assumptions."""
-    if answer.crossings:
+    high = units.rate(answer.costs[-1].rate) if answer.costs else units.UNKNOWN
+    if len(answer.crossings) > MAX_CROSSINGS:
+        # Costs are steps, so that two deployments that cost about the same take turns.
+        low, end = answer.cheapest_from, answer.cheapest_up_to
+        until = high if end is None else units.rate(end, _noun(answer))
+        last, span = answer.crossings[-1], f"between {units.rate(low)} and" if low else "up to"
+        yield (
+            f"{_sentence(span)} {until} {winner.deployment} costs least. The cheapest deployment changes "
+            f"{len(answer.crossings)} times up to {units.rate(last.rate)}; from there to {high} it is "
+            f"{last.above}."
+        )
+    elif answer.crossings:
         parts: list[str] = []
         for crossing in answer.crossings:
             costs = "" if parts else " costs least"
             parts.append(f"up to {units.rate(crossing.rate, _noun(answer))} {crossing.below}{costs}")
-        yield _sentence(", ".join(parts)) + f", above that {answer.crossings[-1].above}."
+        yield _sentence(", ".join(parts)) + f", from there to {high} {answer.crossings[-1].above}."
     elif len(answer.deployments) > 1 and answer.costs:
-        low, high = answer.costs[0].rate, answer.costs[-1].rate
-        yield f"No other deployment costs less between {units.rate(low)} and {units.rate(high)}."
+        yield f"No other deployment costs less up to {high}."
     plan = answer.scaled_winner
     if plan is not None and plan.scaled is not None:
         few, many = min(plan.scaled.instances), max(plan.scaled.instances)
@@ -462,7 +477,7 @@ def price(plan: Plan) -> str:
     return f"{plan.instance} {usd(plan.usd_per_hour)} per hour: {assumed}{plan.price}"
 
 
-def _device(plan: Plan) -> str:
+def _device(plan: Plan | Job) -> str:
     return deployment_text(plan.device, plan.runtime, plan.dtype, plan.threads, plan.workers)
 
 

@@ -11,9 +11,11 @@ from pytest_infergate.core.advice import planning, recommendation, sensitivity
 from pytest_infergate.core.advice.deployments import Deployment
 from pytest_infergate.core.advice.planning import Question
 from pytest_infergate.core.advice.priced_deployments import PricedDeployment
+from pytest_infergate.core.advice.recommendation import Job
 from pytest_infergate.core.advice.service_times import ServiceTimes
 from pytest_infergate.core.domain.advice_values import (
     CostPoint,
+    Crossing,
     Demand,
     DemandStep,
     DemandTable,
@@ -138,6 +140,38 @@ def test_a_table_of_demands_is_in_every_form(sample):
 def test_two_answers_for_one_model_are_not_added_up():
     """Results of several machines hold one for each, and only one of them will be deployed."""
     assert not any(row.total for row in advice.summary_rows([answer(), answer()]))
+
+
+def test_two_tests_with_the_weights_of_one_model_are_not_added_up():
+    for first, second, added in [(100, 100, False), (100, 101, True), (None, None, True)]:
+        both = [answer(weights_bytes=first), msgspec.structs.replace(SMALL, weights_bytes=second)]
+        assert any(row.total for row in advice.summary_rows(both)) is added, (first, second)
+
+
+def test_many_changes_of_the_cheapest_are_said_around_the_demand():
+    rates = [2.0, 3.0, 40.0, 60.0, 90.0]
+    crossings = tuple(
+        Crossing(rate=rate, below=texts[0], above=texts[1])
+        for rate, texts in zip(rates, itertools.cycle([(CPU, GPU), (GPU, CPU)]), strict=False)
+    )
+    for demand, span in [(50.0, (40.0, 60.0)), (1.0, (0.0, 2.0)), (100.0, (90.0, None)), (3.0, (2.0, 3.0))]:
+        one = answer(demand=Demand(rate=demand), crossings=crossings)
+        assert (one.cheapest_from, one.cheapest_up_to) == span, demand
+        (line,) = [line for line in advice.findings(one) if "changes 5 times" in line]
+        assert all(f"{int(rate)}" in line for rate in span if rate), line
+    few = answer(crossings=crossings[:3])
+    assert not any("changes" in line for line in advice.findings(few))
+
+
+def test_ways_to_work_off_a_backlog_look_different():
+    job = Job(
+        instance="own", price="own hardware", usd_per_hour=0.1, device="cpu", max_batch=1, machine_hours=1.0,
+        instances=1, usd=0.1,
+    )  # fmt: skip
+    ways = [{}, {"dtype": "bfloat16"}, {"runtime": "compile"}, {"workers": 2, "threads": 1}, {"threads": 1}]
+    column = next(column for column in advice.JOB_COLUMNS if column.key == "device")
+    cells = [column.cell(msgspec.structs.replace(job, **way)) for way in ways]
+    assert cells == ["cpu", "cpu, bfloat16", "cpu, compile", "cpu, 2 workers of 1 thread", "cpu, 1 thread"]
 
 
 def test_one_model_needs_no_sum():

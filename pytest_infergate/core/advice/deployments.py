@@ -49,6 +49,7 @@ class Deployment(Struct, frozen=True, kw_only=True):
     runtime: str = "eager"
     dtype: str | None = None
     threads: int | None = None
+    """Threads of each process; ``None`` for one process with the number that torch chooses."""
     workers: int = 1
     """Number of concurrent processes on one machine, as measured."""
     hardware: Hardware
@@ -67,18 +68,19 @@ class Deployment(Struct, frozen=True, kw_only=True):
 
     @property
     def text(self) -> str:
-        """``cuda, float16, 2 workers``."""
+        """``cuda, float16, 2 workers of 1 thread``."""
         return deployment_text(self.device, self.runtime, self.dtype, self.threads, self.workers)
 
 
 def deployment_text(device: str, runtime: str, dtype: str | None, threads: int | None, workers: int) -> str:
-    """Return the device and everything that differs from its default: ``cuda, float16, 2 workers``."""
+    """Return the device and what differs from its default: ``cuda, float16, 2 workers of 1 thread``."""
+    each = "" if threads is None else f" of {units.plural(threads, 'thread')}"
     parts = (
         device,
         None if runtime == "eager" else runtime,
         dtype,
-        None if threads is None else units.plural(threads, "thread"),
-        None if workers == 1 else units.plural(workers, "worker"),
+        None if threads is None or workers > 1 else units.plural(threads, "thread"),
+        None if workers == 1 else units.plural(workers, "worker") + each,
     )
     return ", ".join(filter(None, parts))
 
@@ -228,8 +230,10 @@ def _concurrent_deployments(alone: Deployment, measured: Sequence[MeasuredCase])
         if _measurable(service):
             # The energy of several workers at once was not measured.
             host = None if alone.host_bytes is None else workers * alone.host_bytes
+            # Several workers share the cores, so that each has fewer threads than one alone.
+            threads = by_size[service.largest].threads or alone.threads
             yield msgspec.structs.replace(
-                alone, workers=workers, service=service, host_bytes=host, energies=()
+                alone, workers=workers, threads=threads, service=service, host_bytes=host, energies=()
             )
 
 

@@ -73,6 +73,9 @@ def advise(
     nearest = None if plans else _fastest_unlimited(candidates, question)
     answer = Advice(
         model=model,
+        weights_bytes=next(
+            (each.deployment.weights_bytes for each in candidates if each.deployment.dtype is None), None
+        ),
         demand=question.demand,
         limit=question.limit,
         utilisation=question.utilisation,
@@ -244,6 +247,11 @@ class Job(Struct, frozen=True, kw_only=True):
     """As in `Plan`."""
     usd_per_hour: float
     device: str
+    runtime: str = "eager"
+    dtype: str | None = None
+    threads: int | None = None
+    """As in `Plan`."""
+    workers: int = 1
     max_batch: int
     machine_hours: float
     instances: int
@@ -280,6 +288,10 @@ def plan_backlog(work: Backlog, candidates: Iterable[PricedDeployment]) -> tuple
                 assumed=priced.assumed,
                 usd_per_hour=priced.instance.price,
                 device=priced.deployment.device,
+                runtime=priced.deployment.runtime,
+                dtype=priced.deployment.dtype,
+                threads=priced.deployment.threads,
+                workers=priced.deployment.workers,
                 max_batch=size,
                 machine_hours=hours,
                 instances=instances,

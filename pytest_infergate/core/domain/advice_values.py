@@ -119,6 +119,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     runtime: str
     dtype: str | None = None
     threads: int | None = None
+    """Threads of each process; ``None`` for one process with the number that torch chooses."""
     workers: int = 1
     """Processes on each instance."""
     hardware: str
@@ -246,6 +247,8 @@ class Advice(Struct, frozen=True, kw_only=True):
     """
 
     model: str
+    weights_bytes: int | None = None
+    """Bytes of the weights in the dtype that the model already has; ``None`` if unknown."""
     demand: Demand
     limit: float | None = None
     """Seconds within which 95 % of requests must be answered; ``None`` without a limit."""
@@ -260,7 +263,7 @@ class Advice(Struct, frozen=True, kw_only=True):
     """Every plan that meets the limit."""
     sweeps: tuple[Sweep, ...] = ()
     enough: float | None = None
-    """Requests per second up to which the machines of the best plan suffice; ``None`` if beyond `costs`."""
+    """Requests per second up to which the machines of the best plan suffice; ``None`` without a plan."""
     price_limits: PriceLimits | None = None
     """What prices alone decide; ``None`` if no CPU was measured or the price table has no GPU."""
     nearest: Plan | None = None
@@ -268,6 +271,7 @@ class Advice(Struct, frozen=True, kw_only=True):
     binding: Note | None = None
     """Why no plan meets the limit."""
     crossings: tuple[Crossing, ...] = ()
+    """Every change of the cheapest deployment, from no demand to the last of `costs`, in ascending order."""
     costs: tuple[CostPoint, ...] = ()
     sensitivities: tuple[Sensitivity, ...] = ()
     actions: tuple[Note, ...] = ()
@@ -282,6 +286,18 @@ class Advice(Struct, frozen=True, kw_only=True):
     def winner(self) -> Plan | None:
         """The recommended plan."""
         return self.plans[0] if self.plans else None
+
+    @property
+    def cheapest_from(self) -> float:
+        """Requests per second from which on the deployment of the winner costs least."""
+        below = (crossing.rate for crossing in self.crossings if crossing.rate < self.demand.rate)
+        return max(below, default=0.0)
+
+    @property
+    def cheapest_up_to(self) -> float | None:
+        """Requests per second up to which it costs least; ``None`` if beyond the last of `costs`."""
+        above = (crossing.rate for crossing in self.crossings if crossing.rate >= self.demand.rate)
+        return min(above, default=None)
 
     @property
     def runner_up(self) -> Plan | None:

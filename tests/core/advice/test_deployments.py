@@ -274,3 +274,19 @@ def test_cases_that_were_only_counted_are_left_out():
     assert deployments.deployments([run_of(counted)]) == ()
     ((_, (note,)),) = deployments.left_out([run_of(counted)]).items()
     assert note.text.endswith("it was counted, and not timed")
+
+
+def test_workers_and_their_threads_are_named():
+    runs = tuple(
+        ConcurrentRun(
+            workers=workers, throughput=1.0, calls=10, mean=0.1, percentiles=(0.1,) * 101, threads=threads
+        )
+        for workers, threads in ((2, 2), (4, 1), (8, None))
+    )
+    found = deployments.deployments([run_of(timed(concurrent_runs=runs))])
+    assert [(one.workers, one.threads, one.text) for one in found] == [
+        (1, None, "cpu"),
+        (2, 2, "cpu, 2 workers of 2 threads"),
+        (4, 1, "cpu, 4 workers of 1 thread"),
+        (8, None, "cpu, 8 workers"),
+    ]

@@ -330,6 +330,67 @@ def test_with_a_worker_for_each_request_no_request_waits_for_one(moments, second
     assert timeline(schedule(moments, lambda number, _: seconds[number], more)) == timeline(of)
 
 
+@given(traffic, st.lists(st.integers(1, 80).map(lambda value: value / 8), min_size=40, max_size=40))
+def test_one_worker_without_a_loop_is_the_same(moments, seconds):
+    server = Server(max_batch=1)
+    alone = np.array(seconds[: len(moments)])
+    quick = schedule(moments, lambda number, size: math.nan, server, alone)
+    assert timeline(quick) == timeline(schedule(moments, lambda number, _: seconds[number], server))
+
+
+@given(traffic, durations, servers)
+def test_times_by_request_are_those_of_the_first_of_a_batch(moments, seconds, server):
+    asked = []
+
+    def several(first, size):
+        asked.append((first, size))
+        return seconds[first]
+
+    of = schedule(moments, several, server, np.array(seconds[: len(moments)]))
+    first = (np.cumsum(of.sizes) - of.sizes).tolist()
+    assert (of.finishes - of.starts) == pytest.approx([seconds[number] for number in first])
+    # Those alone need no call.
+    assert asked == [pair for pair in zip(first, of.sizes.tolist(), strict=True) if pair[1] > 1]
+
+
+def test_the_error_of_p95_is_its_spread_over_seeds():
+    service = ServiceTimes(batch_sizes=(1, 8), percentiles=(line(0.005, 0.030), line(0.030, 0.070)))
+    for rate, server in [(10, Server(max_batch=1)), (30, Server(max_batch=1)), (80, Server(max_batch=8))]:
+        loads = [
+            simulate(arrivals(Demand(rate=rate), 4000, seed), service, server, seed=seed)
+            for seed in range(30)
+        ]
+        found = [load.p95 for load in loads]
+        spread = np.std(found, ddof=1) / np.mean(found)
+        assert np.median([load.p95_error for load in loads]) == pytest.approx(spread, rel=0.5), rate
+
+
+def test_few_requests_or_equal_latencies_have_no_error():
+    assert simulate(np.arange(300.0), TEN_MS, Server(max_batch=1), seed=0).p95_error is None
+    assert simulate(np.arange(3000.0), TEN_MS, Server(max_batch=1), seed=0).p95_error < 1e-9
+
+
+def test_a_simulation_goes_on_until_its_p95_is_certain():
+    service = ServiceTimes(batch_sizes=(1,), percentiles=(line(0.005, 0.030),))
+    known = {"service": service, "max_batch": 1, "max_wait": 0.0, "requests": 2000}
+    easy, hard = Demand(rate=2), Demand(rate=48)
+    unlimited = Sizing(**known, limit=None, utilisation=1.0)
+    quick, certain = unlimited.load(easy, 1), unlimited.load(hard, 1)
+    assert (quick.requests, certain.requests) == (1800, 28_800)
+    assert quick.p95_error < sizing.MAX_ERROR
+    # A limit that is clearly missed, or clearly met by a p95 that is not shown, needs no longer one.
+    for limit, fields, requests in [(0.031, {}, 1800), (5.0, {"shown": False}, 1800), (5.0, {}, 28_800)]:
+        limited = Sizing(**known, limit=limit, utilisation=1.0)
+        assert limited.load(hard, 1, **fields).requests == requests, limit
+
+
+def test_quantiles_at_once_are_those_one_by_one():
+    values = (*line(0.01, 1.01)[:100], 41.0)
+    curve = ServiceTimes(batch_sizes=(1,), percentiles=(values,), means=(0.6,)).curve(1)
+    shares = np.random.default_rng(0).random(500)
+    assert curve.quantiles(shares) == pytest.approx([curve.quantile(float(share)) for share in shares])
+
+
 # Closed forms
 
 LOADS = [

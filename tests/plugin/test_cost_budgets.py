@@ -337,4 +337,6 @@ def test_a_doubtful_price_is_noted(priced, monkeypatch):
     project.test()
     result = project.measure()
     result.assert_outcomes(passed=1)
-    result.stdout.fnmatch_lines(["*the price of lab/small is 157 days old, as of 2026-07-20 (fetch current ones *"])
+    result.stdout.fnmatch_lines(
+        ["*the price of lab/small is 157 days old, as of 2026-07-20 (fetch current ones *"]
+    )

@@ -9,6 +9,7 @@ from pytest_infergate.core.advice import demand as demands
 from pytest_infergate.core.advice.deployments import deployment_text
 from pytest_infergate.core.advice.planning import TIE
 from pytest_infergate.core.advice.recommendation import Job
+from pytest_infergate.core.advice.sizing import MAX_ERROR
 from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.advice_values import (
     Advice,
@@ -427,6 +428,9 @@ def _speed(winner: Plan, answer: Advice) -> str:
     missed = f", {units.percent(load.missed, signed=False)} of frames {late}" if periodic else ""
     wait = "" if not winner.max_wait else f", which wait up to {units.seconds(winner.max_wait)} for requests"
     note = " Some service times are interpolated between measured batch sizes." if load.interpolated else ""
+    if load.p95_error is not None and load.p95_error > MAX_ERROR:
+        error = units.percent(load.p95_error, signed=False, decimals=0)
+        note += f" The simulation of p95 has a standard error of {error}."
     return (
         f"p95 {units.seconds(load.p95)}{limit}{missed}; batches of at most {winner.max_batch}{wait}; "
         f"{_used(load)} of the capacity used, busy "

@@ -163,6 +163,13 @@ def test_many_changes_of_the_cheapest_are_said_around_the_demand():
     assert not any("changes" in line for line in advice.findings(few))
 
 
+def test_a_p95_that_is_not_certain_says_so():
+    for error, said in [(None, False), (0.03, False), (0.08, True)]:
+        load = msgspec.structs.replace(plan().load, p95_error=error)
+        one = answer(plans=(plan(load=load),))
+        assert any("standard error of 8 %" in line for line in advice.findings(one)) is said, error
+
+
 def test_ways_to_work_off_a_backlog_look_different():
     job = Job(
         instance="own", price="own hardware", usd_per_hour=0.1, device="cpu", max_batch=1, machine_hours=1.0,

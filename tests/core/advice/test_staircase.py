@@ -72,10 +72,13 @@ def leader(answer, rate):
 @pytest.mark.parametrize(
     ("model", "rate", "limit", "rates"),
     [
-        ("test_camera", 10, None, 400),
-        ("test_query", 100, None, 400),
-        ("test_query", 100, 0.05, 60),
-        ("test_camera", 3, 0.25, 60),
+        ("test_camera", 10, None, 150),
+        ("test_query", 100, None, 50),
+        ("test_query", 100, 0.05, 30),
+        ("test_camera", 3, 0.25, 30),
+        pytest.param("test_camera", 10, None, 400, marks=pytest.mark.nightly),
+        pytest.param("test_query", 100, None, 400, marks=pytest.mark.nightly),
+        pytest.param("test_query", 100, 0.05, 200, marks=pytest.mark.nightly),
         pytest.param("test_query", 30, 0.022, 200, marks=pytest.mark.nightly),
         pytest.param("test_camera", 3, 0.25, 400, marks=pytest.mark.nightly),
     ],

@@ -27,7 +27,7 @@ EVERY_STEP: Final = 200
 STRIDE: Final = 1.005
 """Ratio of the numbers of machines of two steps from there on."""
 # Many machines with one queue wait less than few, by a share that falls with the root of their number.
-SIMULATED: Final = (1, 2, 3, 4, 5, 6, 8, 12, 16, 32, 64)
+SIMULATED: Final = (1, 2, 3, 4, 5, 6, 7, 8, 11, 16, 32, 64)
 """Numbers of machines that are simulated; the capacity of others is interpolated between these."""
 
 
@@ -117,9 +117,11 @@ class Staircase:
 
     def _located(self, machines: int, fewer: int) -> float:
         """Return the largest demand that so many machines serve with any server, given that of `fewer`."""
-        # Many machines serve as much as several groups of few, and more.
-        best = self._simulated[fewer] / fewer * machines if fewer else 0.0
-        best = utilised_rate(best, self.question)
+        best = self._simulated[fewer] if fewer else 0.0
+        # Many machines mostly serve as much as several groups of few, and more.
+        groups = utilised_rate(best / max(fewer, 1) * machines, self.question)
+        if groups > best and self._servers[0].serves(at_demand(self.question, groups).demand, machines):
+            best = groups
         for server in tuple(self._servers):
             most = utilised_rate(server.rate_at(machines), self.question)
             found = largest_rate(server, machines, self.question, best, most) if most > best else best

@@ -84,24 +84,23 @@ def leader(answer, rate):
     ],
 )
 def test_what_costs_least_is_what_a_brute_force_finds(monkeypatch, model, rate, limit, rates):
-    monkeypatch.setattr(planning, "PLAN_REQUESTS", 50 if limit is None else 1000)
+    if limit is None:  # no simulation decides
+        monkeypatch.setattr(planning, "PLAN_REQUESTS", 50)
     offers = recorded(model)
     question = asked(rate, limit)
     answer = recommendation.advise(question, offers)
     stairs = {each.text: Staircase(each, question) for each in offers}
+    wrong = 0
     for demand in np.geomspace(rate / 30, rate * 30, rates):
         plans = [planning.best_plan(each, asked(demand, limit)) for each in offers]
         costs = {plan.deployment: plan.usd_per_month for plan in plans if plan is not None}
         named = leader(answer, demand)
-        # With a limit, the end of a step is located to so much.
-        near = 1 if limit is None else EDGE_PRECISION**4
-        later, earlier = (stairs[named].needed(demand * factor) for factor in (near, 1 / near))
-        if later != earlier:
-            continue
-        assert costs[named] <= min(costs.values()) * (1 + planning.TIE), demand
+        wrong += costs[named] > min(costs.values()) * (1 + planning.TIE)
         if limit is None:
             for text, cost in costs.items():
                 assert stairs[text].usd_per_month(stairs[text].needed(demand)) == pytest.approx(cost), demand
+    # With a limit, the ends of steps are located to 0.3 %, and some are interpolated.
+    assert wrong <= (0 if limit is None else max(1, 0.005 * rates))
 
 
 def test_the_weights_are_those_of_the_dtype_that_the_model_has():

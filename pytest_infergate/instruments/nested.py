@@ -63,14 +63,14 @@ class Parts(NamedTuple):
         return found
 
     @property
-    def tensor_keys(self) -> list[Any]:
-        """Keys that are found by their identity: the copy of such a tensor has to be the key of the copy."""
-        return [key for key in self.keys or () if is_tensor(key)]
+    def object_keys(self) -> list[Any]:
+        """Keys that hold something: the copy of such a key has to be the key of the copy."""
+        return [key for key in self.keys or () if type(key) not in ATOMS]
 
     def values(self) -> Iterator[Any]:
-        """Items, then keys that are tensors, then attributes."""
+        """Items, then keys that are not plain numbers or text, then attributes."""
         yield from self.items
-        yield from self.tensor_keys
+        yield from self.object_keys
         if self.state or self.members:
             yield from self.attributes.values()
 
@@ -260,7 +260,7 @@ class Graph:
         """
         holders: defaultdict[int, list[int]] = defaultdict(list)
         for key, (_, held) in self.nodes.items() if reached else ():
-            for child in (*held.items, *held.tensor_keys, *held.state.values(), *held.members.values()):
+            for child in (*held.items, *held.object_keys, *held.state.values(), *held.members.values()):
                 if type(child) not in ATOMS:
                     # A part that refers to what holds it has to refer to the copy.
                     holders[id(child() if type(child) is weakref.ref else child)].append(key)
@@ -287,7 +287,7 @@ class Graph:
             left = len(unmade)
             for key in immutable:
                 value, held = self.nodes[key]
-                if key in unmade and unmade.isdisjoint(map(id, held.items)):
+                if key in unmade and unmade.isdisjoint(map(id, (*held.items, *held.object_keys))):
                     new[key] = immutable_like(value, held, new)
                     unmade.remove(key)
             if len(unmade) == left:  # views and proxies of a dictionary that holds them stay as they are

@@ -7,6 +7,7 @@ import copy
 import io
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from pytest_infergate.instruments.nested import Graph, as_array, is_array, is_tensor, loaded
@@ -43,7 +44,9 @@ def to_device(value: Any, device: str, dtype: torch.dtype | None = None) -> Any:
     def move(leaf: Any) -> Any:
         if not is_tensor(leaf) or id(leaf) in fixed:
             return leaf
-        return leaf.to(device, dtype if dtype is not None and leaf.is_floating_point() else None)
+        return _in_class_of(
+            leaf, leaf.to(device, dtype if dtype is not None and leaf.is_floating_point() else None)
+        )
 
     return graph.rebuilt(move)
 
@@ -54,9 +57,11 @@ def clone_tensors(value: Any) -> Any:
     Copied are tensors and arrays with their attributes, buffers, containers and plain objects. Not copied are
     modules, classes, functions, files, locks and what else belongs to the process.
     """
-    return Graph(value).rebuilt(
-        lambda leaf: loaded("torch").clone(leaf) if is_tensor(leaf) else _copied_array(leaf), fresh=True
-    )
+
+    def copied(leaf: Any) -> Any:
+        return _in_class_of(leaf, loaded("torch").clone(leaf)) if is_tensor(leaf) else _copied_array(leaf)
+
+    return Graph(value).rebuilt(copied, fresh=True)
 
 
 def copy_to_cpu(value: Any) -> Any:
@@ -72,15 +77,32 @@ def copy_to_cpu(value: Any) -> Any:
         plain = leaf.detach()
         if plain.layout is loaded("torch")._mkldnn:  # noqa: SLF001 - has no public name
             plain = plain.to_dense()
-        return plain.to("cpu", copy=True)
+        return _in_class_of(leaf, plain.to("cpu", copy=True))
 
     return Graph(value).rebuilt(copied, fresh=True)
 
 
-def _copied_array(leaf: Any) -> Any:
-    """Copy an array or a buffer; return anything else unchanged."""
-    if is_array(leaf):
+def _in_class_of(original: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor in the subclass of another: operators of some subclasses return plain tensors.
+
+    A copy of a parameter stays a plain tensor, because it is the result of an operator.
+    """
+    torch, kind = loaded("torch"), type(original)
+    # A class with its own implementation knows when it returns a plain tensor.
+    lost = type(tensor) is not kind and kind.__torch_dispatch__ is torch.Tensor.__torch_dispatch__
+    return tensor.as_subclass(kind) if lost and not isinstance(original, torch.nn.Parameter) else tensor
+
+
+def _copied_array(leaf: Any) -> Any:  # noqa: PLR0911 - one for each kind
+    """Copy an array, a record or a buffer; return anything else unchanged."""
+    numpy = loaded("numpy")
+    if is_array(leaf) and not leaf.dtype.hasobject:
         return leaf.copy(order="K")
+    if numpy is not None and isinstance(leaf, (numpy.ndarray, numpy.void)):
+        # A record is a view of its array. Objects in its fields may refuse to be copied.
+        with suppress(Exception):
+            return copy.deepcopy(leaf)
+        return leaf.copy()
     if isinstance(leaf, (bytearray, array.array)) or type(leaf) in (io.BytesIO, io.StringIO):
         return copy.copy(leaf)
     ctypes: Any = sys.modules.get("ctypes")
@@ -91,7 +113,9 @@ def _copied_array(leaf: Any) -> Any:
         return leaf if leaf._objects else type(leaf).from_buffer_copy(leaf)  # noqa: SLF001 - has no public name
     if isinstance(leaf, memoryview):
         copied: Any = memoryview(bytearray(leaf))
-        return copied if copied.format == leaf.format else copied.cast(leaf.format, leaf.shape)
+        with suppress(ValueError):  # records and complex numbers, which only numpy can read
+            return copied if copied.format == leaf.format else copied.cast(leaf.format, leaf.shape)
+        return leaf if numpy is None else memoryview(numpy.array(leaf))
     return leaf
 
 

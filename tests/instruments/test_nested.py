@@ -306,6 +306,13 @@ def changing():
         "chain": (ChainMap(plain), partial(plain.update, a=2), dict),
         "bytes": (value := bytearray(b"a"), partial(value.extend, b"b"), bytes),
         "array": (value := array.array("d", [1]), partial(value.append, 2), list),
+        "key": ({(key := Plain(hits=1)): 1}, partial(setattr, key, "hits", 2), lambda it: vars(next(iter(it)))),
+        "tuple key": ({(key := Plain(hits=1), 1): 1}, partial(setattr, key, "hits", 2),
+                      lambda it: vars(next(iter(it))[0])),
+        "frozen key": ({frozenset({key := Plain(hits=1)}): 1}, partial(setattr, key, "hits", 2),
+                       lambda it: [vars(item) for item in next(iter(it))]),
+        "proxy key": (MappingProxyType({(key := Plain(hits=1)): 1}), partial(setattr, key, "hits", 2),
+                      lambda it: vars(next(iter(it)))),
         "file": (value := io.BytesIO(b"a"), partial(value.write, b"b"), lambda it: it.getvalue()),
         "ctypes": (memory, partial(memory.__setitem__, 0, 2.0), list),
     }  # fmt: skip
@@ -319,6 +326,15 @@ def test_a_copy_stays_when_plain_values_change(name):
     change()
     assert [repr(shown(copied)) for copied in copies] == [before, before] != [repr(shown(value))] * 2
     assert {type(copied) for copied in copies} == {type(value)}
+
+
+def test_a_key_is_found_by_its_copy_and_by_what_is_equal_to_it():
+    key, equal = Plain(hits=1), Frozen(3)
+    key.found = {key: "in a cycle"}
+    copied = tensors.clone_tensors([key, {key: "a", (key, 1): "b", equal: "c"}])
+    assert copied[0] is not key
+    assert (copied[1][copied[0]], copied[1][copied[0], 1], copied[1][Frozen(3)]) == ("a", "b", "c")
+    assert copied[0].found[copied[0]] == "in a cycle"
 
 
 def test_a_copied_exception_has_its_cause():

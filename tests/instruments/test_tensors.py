@@ -1,3 +1,4 @@
+import copy
 import dataclasses
 from collections import OrderedDict, UserDict, defaultdict
 from types import MappingProxyType
@@ -284,6 +285,52 @@ def test_a_tensor_that_is_a_key_is_found_by_its_copy():
     assert [found.tolist() for found in copied["names"]] == [[1, 1], [1, 1]]
     proxy = tensors.copy_to_cpu([tensor, MappingProxyType({tensor: "a"})])
     assert proxy[1][proxy[0]] == "a"
+
+
+def test_records_and_views_of_them_are_copied():
+    numpy = pytest.importorskip("numpy")
+    state = numpy.ones(2, dtype=[("label", "i4"), ("score", "f4"), ("words", "O")])
+    numbers = numpy.ones(2, dtype=[("label", "i4"), ("score", "f4")])
+    state["words"] = [["a"], ["b"]]
+    output = {
+        "record": state[0],
+        "of a class": state.view(numpy.recarray)[0],
+        "scalar": numbers[:1].reshape(()),
+        "records": state,
+        "memory": memoryview(numbers),
+        "memory of a record": memoryview(numbers[0]),
+        "complex": memoryview(numpy.ones(2, "c8")),
+        "big endian": memoryview(numpy.ones((2, 2), ">i4")),
+    }
+    copies = tensors.clone_tensors(output), tensors.copy_to_cpu(output)
+    formats = {name: value.format for name, value in output.items() if "memory" in name}
+    before = {name: numpy.asarray(value).tolist() for name, value in output.items()}
+    before = {name: copy.deepcopy(value) for name, value in before.items()}
+    state["words"][0].append("later")
+    for array in (state, numbers):
+        array["label"] = 7
+    for copied in copies:
+        assert {name: numpy.asarray(value).tolist() for name, value in copied.items()} == before
+        assert [type(value) for value in copied.values()] == [type(value) for value in output.values()]
+        assert {name: copied[name].format for name in formats} == formats
+
+
+class Opaque(torch.Tensor):
+    """A class whose operators return plain tensors."""
+
+    __torch_function__ = torch._C._disabled_torch_function_impl
+
+
+def test_a_copy_has_the_class_of_its_tensor():
+    opaque, parameter = torch.ones(2).as_subclass(Opaque), torch.nn.Parameter(torch.ones(1))
+    opaque.label = "first"
+    for copied in (
+        tensors.clone_tensors([opaque, parameter]),
+        tensors.copy_to_cpu([opaque, parameter]),
+        tensors.to_device([opaque, parameter], "meta"),
+    ):
+        assert [type(tensor) for tensor in copied] == [Opaque, torch.Tensor]
+        assert copied[0].label == "first"
 
 
 def test_signature_and_nan_of_arrays_and_objects():

@@ -33,6 +33,7 @@ def _judged(case: PairedCaseData, data: PairedData, policy: Policy, control: Not
         others=case.others,
         control=control,
     )
+    time = paired_times.checked_in_plain(time, case.confirm, case.plain, case.plan)
     # Counters and outputs are not recorded, so both sides have the same empty result.
     result = CaseResult(case=case.case, nodeid=case.nodeid, outcome=Outcome.MEASURED)
     accepted = decide.accepted_note(case.case, case.nodeid, data.against.accepted)

@@ -160,9 +160,11 @@ def _fits_time_limit(trial: Trial, warm: WarmedUp) -> bool:
     launches = paired_times.MIN_LAUNCHES_UNPOOLED
     warm_up_seconds = 2 * warm.calls * warm.seconds
     allowed = trial.spec.max_seconds / launches - warm_up_seconds
+    confirming = sampling_plan(warm.seconds, allowed, confirming=True)
     trial.sampling_plans = {
         Stage.SCREEN: sampling_plan(warm.seconds, allowed),
-        Stage.CONFIRM: sampling_plan(warm.seconds, allowed, confirming=True),
+        Stage.CONFIRM: confirming,
+        Stage.PLAIN: confirming,
     }
     if trial.sampling_plans[Stage.SCREEN].min_pairs > 0:
         return True

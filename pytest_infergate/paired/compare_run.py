@@ -100,7 +100,9 @@ def run_paired(
     modules = case_modules(cases, config, base_setup)
     with run_folder() as folder, interruptible(), base_setup.ready(overlaid, folder, modules) as specs:
         found = run_launches(
-            lambda role, seed: WorkerProcess(specs[role], seed),
+            lambda role, seed, *, plain=False: WorkerProcess(
+                specs[role]._replace(variables={}) if plain else specs[role], seed
+            ),
             [trial_spec(case) for case in cases],
             LaunchTerms(
                 folder,
@@ -165,6 +167,7 @@ def write_paired_data(
                 plan=trial.spec.terms,
                 screen=tuple(trial.screen),
                 confirm=tuple(trial.confirm),
+                plain=trial.plain,
                 others=trial.other_spreads,
             )
             for case, trial in zip(cases, found.trials, strict=True)

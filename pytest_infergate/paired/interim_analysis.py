@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.notes import NoteCode
+from pytest_infergate.core.domain.outcome import Verdict
 from pytest_infergate.core.domain.values import Note, Struct
 from pytest_infergate.core.gate import launch_location, paired_times
 from pytest_infergate.core.gate.paired_times import Stage
@@ -58,12 +59,18 @@ class InterimAnalysis:
         # Before any case stops: all notes name the same time that the run would still need.
         spent, left = self._clock() - self._begin, self._seconds_left(launches_to_analysis)
         for trial in undecided:
-            if trial.stage is not Stage.DONE:
-                trial.stopped = self._time_limit_note(trial, spent, left)
+            stopped = None if trial.stage is Stage.DONE else self._time_limit_note(trial, spent, left)
+            if stopped is not None and trial.stage is Stage.PLAIN:
+                trial.stage = Stage.DONE  # it is decided already
+            else:
+                trial.stopped = stopped
 
     def interrupt(self) -> None:
         """Stop the cases that still wait, with a note on how far each of them came."""
         for trial in [trial for trial in self._trials if trial.waiting]:
+            if trial.stage is Stage.PLAIN:
+                trial.stage = Stage.DONE
+                continue
             self._stage(trial)  # which finds times that cannot be compared
             launches = units.plural(trial.launches, "launch")
             reached = (
@@ -89,7 +96,7 @@ class InterimAnalysis:
     def _stage(self, trial: Trial) -> Stage:
         """The next stage of a case; times that cannot be compared make it invalid."""
         try:
-            return decision(trial, self.confirming).stage
+            decided = decision(trial, self.confirming)
         except ValueError:
             trial.invalid = Note(
                 code=NoteCode.LATENCY_UNREADABLE,
@@ -97,6 +104,8 @@ class InterimAnalysis:
                 hint="give one call more work",
             )
             return trial.stage
+        unchecked = decided.verdict is Verdict.REGRESSED and trial.plain is None
+        return Stage.PLAIN if unchecked else decided.stage
 
     def _time_limit_note(self, trial: Trial, spent: float, left: float) -> Note | None:
         """Why a case stops, if the launches to its next analysis do not fit its time or the run's."""
@@ -130,7 +139,7 @@ class InterimAnalysis:
             launches=launches,
             decided=len(self._trials) - len(waiting),
             cases=len(self._trials),
-            confirming=sum(trial.stage is Stage.CONFIRM for trial in waiting),
+            confirming=sum(trial.stage is not Stage.SCREEN for trial in waiting),
             seconds_left=self._seconds_left(launches_to_likely_end),
         )
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from pytest_infergate.core.domain.launch_times import Launch
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.values import Note
+from pytest_infergate.core.gate.paired_times import Stage
 from pytest_infergate.paired.case_events import (
     finish_test,
     on_unexpected_event,
@@ -125,10 +126,13 @@ class Launcher:
         self.launches += 1
         before = [trial.launches for trial in trials]
         separate = [trial for trial in trials if trial.separate]
-        together = shuffled_modules([trial for trial in trials if not trial.separate], self._rng)
+        together = [trial for trial in trials if not trial.separate]
         try:
-            while together:
-                together = self._launch_pair(together)
+            for plain in (False, True):
+                alike = [trial for trial in together if (trial.stage is Stage.PLAIN) is plain]
+                remaining = shuffled_modules(alike, self._rng)
+                while remaining:
+                    remaining = self._launch_pair(remaining, plain=plain)
             for trial in separate:
                 self._launch_separately(trial)
         except WorkerLostError as error:
@@ -145,11 +149,11 @@ class Launcher:
                     code=NoteCode.NO_TIMINGS, text="a launch ended without a time of both sides"
                 )
 
-    def _launch_pair(self, trials: list[Trial]) -> list[Trial]:
+    def _launch_pair(self, trials: list[Trial], *, plain: bool) -> list[Trial]:
         """Run cases in one pair of processes; returns those that remain after a process was lost."""
-        pair = WorkerPair(self._start, self._new_seed(), self._timer)
+        pair = WorkerPair(self._start, self._new_seed(), self._timer, plain=plain)
         with pair.running(trials):
-            control = pair.control(control_worker=self._control_worker)
+            control = None if plain else pair.control(control_worker=self._control_worker)
             if control is not None:
                 self.control.append(control)
             for index, trial in enumerate(trials):
@@ -178,7 +182,7 @@ class Launcher:
         modules: dict[Side, ModulesListed] = {}
         sides: tuple[Side, ...] = ("base", "candidate")
         for side in sides:
-            worker = self._start(side, seed)
+            worker = self._start(side, seed, plain=trial.stage is Stage.PLAIN)
             try:
                 worker.handshake()
                 worker.send(RunCase(trial.spec.nodeid, None))  # its process ends with this case

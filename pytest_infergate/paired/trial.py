@@ -35,6 +35,8 @@ class Trial:
         self.spec = spec
         self.screen: list[Launch] = []
         self.confirm: list[Launch] = []
+        self.plain: Launch | None = None
+        """Of plain processes: made before a case is called regressed."""
         self.stage = Stage.SCREEN
         self.other_spreads: dict[int, Spread] = {}
         """By interim analysis of the screen, the spread between launches of the other cases."""
@@ -69,7 +71,7 @@ class Trial:
     @property
     def launches(self) -> int:
         """Launches with blocks of both sides."""
-        return len(self.screen) + len(self.confirm)
+        return len(self.screen) + len(self.confirm) + (self.plain is not None)
 
     @property
     def waiting(self) -> bool:
@@ -85,7 +87,10 @@ class Trial:
 
     def add(self, launch: Launch) -> None:
         """Add the blocks of a launch to the current stage."""
-        (self.screen if self.stage is Stage.SCREEN else self.confirm).append(launch)
+        if self.stage is Stage.PLAIN:
+            self.plain = launch
+        else:
+            (self.screen if self.stage is Stage.SCREEN else self.confirm).append(launch)
 
 
 def decision(trial: Trial, confirming: int) -> paired_times.Decision:

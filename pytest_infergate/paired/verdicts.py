@@ -82,7 +82,7 @@ class Judge(NamedTuple):
                 tolerance=trial.spec.terms.tolerance,
                 note=trial.no_base,
             )
-        return paired_times.compared(
+        row = paired_times.compared(
             trial.screen,
             trial.confirm,
             trial.spec.terms,
@@ -91,6 +91,7 @@ class Judge(NamedTuple):
             stopped=trial.stopped,
             control=self.control,
         )
+        return paired_times.checked_in_plain(row, trial.confirm, trial.plain, trial.spec.terms)
 
 
 def _outcome(trial: Trial) -> tuple[Outcome, Note | None]:

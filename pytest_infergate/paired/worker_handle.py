@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Literal, Protocol, TypeVar
 
@@ -63,8 +63,11 @@ class PairedWorker(Protocol):
         """Wait a short time until it has ended, and kill it otherwise."""
 
 
-Start = Callable[[Role, int], PairedWorker]
-"""Starts the worker of a role with the seed of its launch."""
+class Start(Protocol):
+    """Starts the worker of a role with the seed of its launch."""
+
+    def __call__(self, role: Role, seed: int, *, plain: bool = False) -> PairedWorker:
+        """Start it; a plain one has the environment of the run, without the settings of paired workers."""
 
 
 def ask(worker: PairedWorker, command: Command, answer: type[Answer]) -> Answer:

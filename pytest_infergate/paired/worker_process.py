@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -40,9 +41,9 @@ MALLOC: Final = {
     "MALLOC_TRIM_THRESHOLD_": "2147483648",
     "MALLOC_TOP_PAD_": "67108864",
 }
-# Without these, waiting threads take the cores of working ones, and threads of one process may share a core
-# by chance: launches of identical code differed by 14 % without binding, by 2.0 to 2.4 % with it.
-THREADS: Final = {"OMP_WAIT_POLICY": "passive", "OMP_PROC_BIND": "true", "OMP_PLACES": "cores"}
+# Without these, threads of one process may share a core by chance. How threads wait is left to the user: with
+# OMP_WAIT_POLICY=passive a model of small operators took four times as long as in the user's process.
+THREADS: Final = {"OMP_PROC_BIND": "true", "OMP_PLACES": "cores"}
 _LOG_BYTES = 64_000
 """Of the end of a worker's output, in which the reason of its end is looked for."""
 _ERROR_PREFIXES = ("E  ", "!!!", "Fatal Python error")
@@ -53,6 +54,9 @@ _BOOTSTRAP = (
     "from pytest_infergate.worker.entry_point import serve; serve(int(sys.argv[1]))"
 )
 _CAN_STOP = hasattr(signal, "SIGSTOP") and hasattr(os, "killpg")
+STOP_SECONDS: Final = 1.0
+"""Longest wait until all threads of a process are stopped."""
+_STOP_CHECK_SECONDS = 20e-6
 
 
 class WorkerSpec(NamedTuple):
@@ -157,10 +161,20 @@ class WorkerProcess:
 
     def suspend(self) -> None:
         """Stop it with its threads and children, where the system has the signals for that."""
-        # A process that only waits for a message may still have threads that spin.
-        if _CAN_STOP and not self._stopped:
-            self._signal(signal.SIGSTOP)
-            self._stopped = True
+        # A process that only waits for a message may still have threads that spin. The kernel stops them when
+        # the main thread gets the processor, for which the other side competes: blocks that began before
+        # shared a core with a spinning thread, and took twice as long.
+        if not _CAN_STOP or self._stopped:
+            return
+        self._signal(signal.SIGSTOP)
+        self._stopped = True
+        if hasattr(os, "waitid"):
+            until = time.monotonic() + STOP_SECONDS
+            # Without WNOWAIT, the exit code of a process that has ended would be lost.
+            states = os.WSTOPPED | os.WEXITED | os.WNOWAIT | os.WNOHANG
+            with suppress(ChildProcessError):
+                while os.waitid(os.P_PID, self._process.pid, states) is None and time.monotonic() < until:
+                    time.sleep(_STOP_CHECK_SECONDS)
 
     def leave(self) -> None:
         """Ask it to end, so that its fixtures are torn down."""

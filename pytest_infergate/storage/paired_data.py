@@ -31,6 +31,8 @@ class PairedCaseData(Struct, frozen=True, kw_only=True):
     plan: PairedTerms
     screen: tuple[Launch, ...] = ()
     confirm: tuple[Launch, ...] = ()
+    plain: Launch | None = None
+    """Of plain processes, for a case that regressed in the confirmation."""
     others: dict[int, Spread] = msgspec.field(default_factory=dict)
     """Spread of the other cases by interim analysis of the screen, as it was at that time."""
 
@@ -111,7 +113,8 @@ def read_paired_data(path: Path) -> PairedData:
             raise _wrong(
                 path, case.nodeid, f"the spread of other cases must be at least 0 and at most {MAX_SHARE:g}"
             )
-        _check(path, case.nodeid, (*case.screen, *case.confirm))
+        plain = () if case.plain is None else (case.plain,)
+        _check(path, case.nodeid, (*case.screen, *case.confirm, *plain))
     _check(path, "the control", data.control)
     return data
 

@@ -3,6 +3,7 @@
 import math
 import random
 from itertools import groupby
+from statistics import median
 
 import pytest
 
@@ -44,6 +45,8 @@ from pytest_infergate.paired.worker_handle import WorkerLostError, ask
 CASE = "test_a.py::test_one"
 OTHER = "test_b.py::test_two"
 FIRST = paired_times.MIN_LAUNCHES_UNPOOLED
+PLAIN = 1
+"""Launches of plain processes, before a case is called regressed."""
 """Launches after which a calm case is decided that has few others beside it."""
 NAMES = {
     RunCase: "case",
@@ -108,9 +111,10 @@ class World:
             self.cases[side, nodeid] = {**SCRIPT, **(both or {}), **script}
         self.specs[nodeid] = TrialSpec(nodeid, **spec)
 
-    def start(self, role, seed):
+    def start(self, role, seed, *, plain=False):
         assert len(self.workers) < self.most_workers, "it never ends"
         self.workers.append(Fake(self, role, seed))
+        self.workers[-1].plain = plain
         return self.workers[-1]
 
     def check(self, base, candidate):
@@ -398,7 +402,23 @@ def test_a_slowdown_is_confirmed_in_launches_of_its_own(world):
     (trial,) = found.trials
     assert (trial.stage, verdict(trial, 1)) == (Stage.DONE, Verdict.REGRESSED)
     assert (len(trial.screen), len(trial.confirm)) == (FIRST, 5)
-    assert (found.launches, found.confirming) == (FIRST + 5, 1)
+    assert (found.launches, found.confirming) == (FIRST + 5 + PLAIN, 1)
+
+
+def test_a_slowdown_is_looked_at_in_plain_processes(world):
+    def seconds(worker):
+        return 0.004 if worker.plain else 0.010 + 0.0005 * (worker.side == "candidate")
+
+    world.case(both={"seconds": seconds})
+    world.case(OTHER)
+    found = world.run()
+    trial = found.trials[0]
+    assert [worker.plain for worker in world.of("candidate")] == [False] * (FIRST + 5) + [True]
+    assert median(trial.plain.base) == pytest.approx(0.004, rel=0.02)
+    assert verdict(trial, 1) is Verdict.REGRESSED
+    assert found.trials[1].plain is None
+    # Its control would say nothing about the launches that decide.
+    assert len(found.control) == FIRST + 5
 
 
 def test_a_speedup_needs_no_confirmation(world):
@@ -432,8 +452,10 @@ def test_decided_cases_leave_the_others_alone(world):
     world.case()
     world.case(OTHER, candidate={"seconds": 0.0105})
     found = world.run()
-    assert [trial.launches for trial in found.trials] == [FIRST, FIRST + 5]
-    assert [set(cases_of(worker)) for worker in world.of("base")] == [{CASE, OTHER}] * FIRST + [{OTHER}] * 5
+    assert [trial.launches for trial in found.trials] == [FIRST, FIRST + 5 + PLAIN]
+    assert [set(cases_of(worker)) for worker in world.of("base")] == [{CASE, OTHER}] * FIRST + [{OTHER}] * (
+        5 + PLAIN
+    )
 
 
 def test_cases_in_confirmation_are_counted_once_each(world):
@@ -853,10 +875,10 @@ def test_a_second_worker_that_cannot_be_started_ends_the_first(world):
     world.case()
     begun = world.start
 
-    def start(role, seed):
+    def start(role, seed, **options):
         if world.workers:
             raise ConfigurationError("no such interpreter")
-        return begun(role, seed)
+        return begun(role, seed, **options)
 
     world.start = start
     with pytest.raises(ConfigurationError):
@@ -873,8 +895,8 @@ def test_every_worker_is_ended_though_another_cannot_be(world):
 
     begun = world.start
 
-    def start(role, seed):
-        worker = begun(role, seed)
+    def start(role, seed, **options):
+        worker = begun(role, seed, **options)
         if len(world.workers) == 1:
             worker.end = end
         return worker
@@ -945,7 +967,8 @@ def test_a_slowdown_is_found_apart_too(world):
     world.case(candidate={"exhausted": together("case"), "seconds": 0.0105})
     found = world.run()
     assert verdict(found.trials[0], found.confirming) is Verdict.REGRESSED
-    assert found.launches == 1 + FIRST + 5
+    assert found.launches == 1 + FIRST + 5 + PLAIN
+    assert [worker.plain for worker in world.of("base")][-2:] == [False, True]
 
 
 def test_a_candidate_that_runs_out_alone_is_exhausted(world):
@@ -1118,6 +1141,32 @@ def test_an_interrupt_keeps_what_is_decided(world):
     assert found.launches == 7
 
 
+def test_an_interrupt_of_the_plain_launch_keeps_the_regression(world):
+    world.case(candidate={"seconds": 0.0105, "interrupt": in_launch(FIRST + 6, "block")})
+    found = world.run()
+    (trial,) = found.trials
+    assert (found.interrupted, verdict(trial, 1)) == (True, Verdict.REGRESSED)
+    assert (trial.stage, trial.stopped, trial.plain) == (Stage.DONE, None, None)
+
+
+@pytest.mark.parametrize("limit", ["case", "run"])
+def test_a_regression_without_time_for_a_plain_launch_stays_one(world, tmp_path, limit):
+    def slower(**limits):
+        here = World(tmp_path)
+        here.case(candidate={"seconds": 0.0105}, **limits.pop("case", {}))
+        begin = here.now
+        return here.alone(**limits), here.now - begin
+
+    whole, seconds = slower()
+    assert whole.plain is not None
+    if limit == "case":
+        trial, _ = slower(case={"max_seconds": whole.seconds * 0.95})
+    else:
+        trial, _ = slower(max_seconds=seconds * 0.9)
+    assert (trial.plain, trial.stopped, trial.stage) == (None, None, Stage.DONE)
+    assert verdict(trial, 1) is Verdict.REGRESSED
+
+
 def test_an_interrupt_before_the_first_launch_of_a_case_ended(world):
     world.case(candidate={"interrupt": "block"})
     trial = world.alone()
@@ -1243,8 +1292,8 @@ def test_progress_counts_launches_and_cases(world):
     world.run()
     assert [(one.launches, one.decided, one.confirming, one.cases) for one in world.progress] == [
         *((launch, 0, 0, 2) for launch in range(1, FIRST)),
-        *((launch, 1, 1, 2) for launch in range(FIRST, FIRST + 5)),
-        (FIRST + 5, 2, 0, 2),
+        *((launch, 1, 1, 2) for launch in range(FIRST, FIRST + 5 + PLAIN)),
+        (FIRST + 5 + PLAIN, 2, 0, 2),
     ]
 
 

@@ -354,6 +354,43 @@ def test_suspend_stops_and_resume_lets_it_run(start):
 
 
 @linux
+def test_a_worker_that_is_suspended_has_stopped_with_all_its_threads(start):
+    spin = """
+import threading
+def spin():
+    while True: pass
+threading.Thread(target=spin, daemon=True).start()
+"""
+    one = start(spin + SERVE)
+    tasks = Path(f"/proc/{process_of(one)}/task")
+    for _ in range(20):
+        one.suspend()
+        # At once: the next block begins now.
+        states = {task.joinpath("stat").read_text().rpartition(")")[2].split()[0] for task in tasks.iterdir()}
+        one.resume()
+        assert states == {"T"}
+
+
+@linux
+def test_a_worker_that_cannot_stop_is_not_waited_for(start, monkeypatch):
+    monkeypatch.setattr(worker_process, "STOP_SECONDS", 0.01)
+    one = start(SERVE)
+    process_of(one)
+    with monkeypatch.context() as patch:
+        patch.setattr(one, "_signal", lambda _: None)
+        one.suspend()
+
+
+@linux
+def test_the_exit_code_of_a_worker_that_ended_before_it_was_suspended_is_kept(start):
+    one = start("sys.exit(7)")
+    time.sleep(0.3)
+    one.suspend()
+    with pytest.raises(WorkerLostError, match="exit code 7"):
+        one.handshake()
+
+
+@linux
 def test_children_of_a_worker_stop_with_it(start):
     one = start(
         'child = subprocess.Popen(["sleep", "60"]); say("warmedup", calls=child.pid, seconds=0)' + SERVE

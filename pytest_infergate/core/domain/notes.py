@@ -84,6 +84,7 @@ class NoteCode(str, Enum):
     PRICES_UNDATED = "prices-undated"
     PROCESS_LOST = "process-lost"
     RECOMPILED = "recompiled"
+    REGIMES_DIFFER = "regimes-differ"
     SHAPE_CHANGED = "shape-changed"
     SHORT_CALL = "short-call"
     SINGLE_WORKER = "single-worker"
@@ -314,6 +315,10 @@ MEANINGS: Mapping[NoteCode, NoteMeaning] = MappingProxyType(
             "The worker process died in this case.", "Run the test without a paired run."
         ),
         NoteCode.RECOMPILED: NoteMeaning("The model was compiled again while it was timed."),
+        NoteCode.REGIMES_DIFFER: NoteMeaning(
+            "A call takes another time in a paired worker than in a plain process, which shows no slowdown.",
+            "Compare on one thread, or set the thread variables of the service.",
+        ),
         NoteCode.SHAPE_CHANGED: NoteMeaning("The output changes its shape between calls."),
         NoteCode.SHORT_CALL: NoteMeaning(
             "One call is so short that the overhead of timing matters.", "Give one call more work."

@@ -66,6 +66,12 @@ SHORT_CALL_SECONDS: Final = 20e-6
 """Time of a call below which a note warns of that."""
 # Paired data from elsewhere may contain any times; the exponential of a larger number overflows.
 MAX_RATIO: Final = 100.0
+# Binding threads and keeping memory make a worker faster than a plain process, by up to a quarter for large
+# activations. Beyond that, the time of a call consists of something else.
+MAX_REGIME_RATIO: Final = 1.25
+"""Ratio of the times of a call in a worker and in a plain process up to which a slowdown holds for both."""
+PLAIN_ERRORS: Final = 2.0
+"""Standard errors by which a slowdown of plain processes must be above the floor if the ratio is beyond."""
 INTERVAL_CONFIDENCE: Final = 0.99
 """Two-sided confidence of the interval that is shown."""
 MAX_NEEDED_LAUNCHES: Final = 1000
@@ -77,6 +83,8 @@ class Stage(str, enum.Enum):
 
     SCREEN = "screen"
     CONFIRM = "confirm"
+    PLAIN = "plain"
+    """A launch of plain processes, before a case is called regressed."""
     DONE = "done"
 
 
@@ -152,8 +160,8 @@ def _within_tolerance(effect: Location, terms: PairedTerms) -> Verdict:
 def launches_to_next_analysis(stage: Stage, screen: int, confirm: int) -> int:
     """Return the number of launches that a case needs before the next analysis; 0 if it is done."""
     analyses, made = (SCREEN_ANALYSES, screen) if stage is Stage.SCREEN else (CONFIRM_ANALYSES, confirm)
-    if stage is Stage.DONE:
-        return 0
+    if stage in (Stage.PLAIN, Stage.DONE):
+        return int(stage is Stage.PLAIN)
     return next((analysis - made for analysis in analyses if analysis > made), 0)
 
 
@@ -259,6 +267,34 @@ def _undecided_note(effect: Location, terms: PairedTerms) -> Note:
         text=f"the effect is so close to the tolerance, or so unsteady, that {wanted} would decide it",
         hint="measure on a quieter machine, or change the tolerance",
     )
+
+
+def checked_in_plain(
+    row: Comparison, confirm: Sequence[Launch], plain: Launch | None, terms: PairedTerms
+) -> Comparison:
+    """Return a regression as suspected if plain processes run the case in another way, and not slower.
+
+    `plain` is a launch of processes without the settings of paired workers. Raises `ValueError` for times
+    that are not above 0.
+    """
+    if plain is None or row.verdict is not Verdict.REGRESSED:
+        return row
+    in_workers = stats.mean([median(launch.base) for launch in confirm])
+    in_plain = median(plain.base)
+    # Blocks that are too few for an error do not contradict anything.
+    slower = math.isinf(plain.error) or plain.difference - PLAIN_ERRORS * plain.error > math.log1p(
+        terms.floor
+    )
+    if slower or 1 / MAX_REGIME_RATIO <= in_workers / in_plain <= MAX_REGIME_RATIO:
+        return row
+    note = Note(
+        code=NoteCode.REGIMES_DIFFER,
+        text=f"a call of the base takes {units.seconds(in_workers)} in a paired worker but "
+        f"{units.seconds(in_plain)} in a plain process, where the candidate differed by "
+        f"{units.percent(math.expm1(plain.difference))}",
+        hint="compare on one thread with --infer-threads=1, or set the thread variables of the service",
+    )
+    return msgspec.structs.replace(row, verdict=Verdict.SUSPECTED, note=note)
 
 
 def throttled(launches: Sequence[Launch]) -> Note | None:

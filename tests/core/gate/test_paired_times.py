@@ -16,6 +16,8 @@ from pytest_infergate.core.gate.paired_times import (
     Decision,
     PairedTerms,
     Stage,
+    checked_in_plain,
+    compared,
     comparison,
     decide,
     launches_to_next_analysis,
@@ -272,3 +274,51 @@ def test_every_analysis_is_planned():
     multipliers = [location(near(0, 5)).half_width(level) / location(near(0, 5)).error
                    for level in (paired_times.SUSPECT, paired_times.EQUIVALENT, paired_times.REGRESSED, paired_times.REFUTED)]  # fmt: skip
     assert multipliers == pytest.approx([2.09, 2.81, 6.42, 3.06], abs=0.01)
+
+
+# Plain processes
+
+
+def spread_launch(effect, base, spread=0.01, blocks=40):
+    """A launch whose blocks differ, so that it has an error."""
+    candidate = tuple(base * (1 + effect + spread * (-1) ** index) for index in range(blocks))
+    return Launch(base=(base,) * blocks, candidate=candidate)
+
+
+@pytest.mark.parametrize(
+    ("base", "effect", "red"),
+    [
+        (0.010, -0.06, True),  # as fast as in the workers: one launch does not outweigh five
+        (0.0081, -0.06, True),
+        (0.0124, -0.06, True),
+        (0.0055, -0.06, False),
+        (0.0055, 0.0, False),
+        (0.0055, 0.006, False),  # not surely above the floor
+        (0.0055, 0.05, True),
+        (0.0300, -0.06, False),
+        (0.0300, 0.05, True),
+    ],
+)
+def test_a_regression_that_plain_processes_contradict_is_only_suspected(base, effect, red, snapshot):
+    confirm = [spread_launch(0.05, 0.010) for _ in range(5)]
+    row = compared([launch(0.05)] * 5, confirm, PLAN, confirming=1)
+    assert row.verdict is Verdict.REGRESSED
+    found = checked_in_plain(row, confirm, spread_launch(effect, base), PLAN)
+    if red:
+        assert found == row
+    else:
+        assert (found.verdict, found.note.code) == (Verdict.SUSPECTED, "regimes-differ")
+        assert (found.effect, found.low, found.high) == (row.effect, row.low, row.high)
+        assert str(found.note) == snapshot
+
+
+def test_only_a_regression_is_checked_in_plain_processes():
+    row = compared([launch(0.0)] * 5, (), PLAN, confirming=0)
+    assert row.verdict is Verdict.EQUIVALENT
+    assert checked_in_plain(row, (), spread_launch(-0.5, 0.001), PLAN) is row
+
+
+def test_too_few_blocks_of_plain_processes_contradict_nothing():
+    confirm = [launch(0.05)] * 5
+    row = compared([launch(0.05)] * 5, confirm, PLAN, confirming=1)
+    assert checked_in_plain(row, confirm, launch(-0.06, base=0.001, blocks=3), PLAN) is row

@@ -28,6 +28,9 @@ MAX_ARRAY_BYTES: Final = 2**32 - 2**16
 OPAQUE: Final = "not compared"
 FACTORY: Final = ".default_factory"
 """The step to what makes the missing values of a mapping, which only some mappings have."""
+CLASS: Final = ".__class__"
+FIELDS: Final = "._fields"
+"""The step to the names of the fields of a named tuple."""
 # Classes of these modules are values, and their repr is the value.
 _VALUE_MODULES: Final = frozenset({"datetime", "decimal", "fractions", "ipaddress", "uuid", "zoneinfo"})
 _INT64: Final = range(-(2**63), 2**63)
@@ -145,13 +148,17 @@ class Description:
         if tensor.is_nested:
             return _Content("nested tensor", children=_numbered(tensor.unbind()))
         kind = torch.Tensor if isinstance(tensor, torch.nn.Parameter) else type(tensor)
-        children = {".__class__": kind, ".layout": tensor.layout} | _own(tensor)
+        children = {CLASS: kind, ".layout": tensor.layout} | _own(tensor)
         plain = tensor.detach()
         if type(plain) is not torch.Tensor:
             plain = plain.as_subclass(torch.Tensor)
         if plain.is_quantized:
             children[".dtype"] = plain.dtype
             plain = plain.dequantize()
+        layout = str(plain.layout).removeprefix("torch.")
+        if layout in _SPARSE:
+            found = {f".{name.strip('_')}()": getattr(plain, name)() for name in _SPARSE[layout]}
+            return _Content(f"{layout} tensor", children=children | {".shape": list(plain.shape)} | found)
         if plain.layout is not torch.strided:
             plain = plain.to_dense()
         # A copy, because a file of a view would contain all that it is a view of.
@@ -175,6 +182,12 @@ def _numbered(items: Any) -> dict[str, Any]:
     return {f"[{index}]": item for index, item in enumerate(items)}
 
 
+_SPARSE: Final[dict[str, tuple[str, ...]]] = {
+    "sparse_coo": ("_indices", "_values", "is_coalesced"),  # without "_", they must be coalesced
+    **dict.fromkeys(("sparse_csr", "sparse_bsr"), ("crow_indices", "col_indices", "values")),
+    **dict.fromkeys(("sparse_csc", "sparse_bsc"), ("ccol_indices", "row_indices", "values")),
+}
+"""Methods that return all of a sparse tensor, by layout: entries may be zero, or several in one place."""
 _PLAIN: Final[tuple[tuple[Any, str, Callable[[Any], Any]], ...]] = (
     (int, "int", lambda value: int(value) if int(value) in _INT64 else hex(value)),
     (float, "float", float),
@@ -221,12 +234,12 @@ def _array(value: Any) -> _Content | None:
         return _Content("masked array", children=children)
     dtype = found.dtype
     mapped = isinstance(found, numpy.memmap)  # the same values in a file
-    children = {".__class__": numpy.ndarray} if mapped else {".__class__": type(found)} | _own(value)
+    children = {CLASS: numpy.ndarray} if mapped else {CLASS: type(found)} | _own(value)
     if dtype.kind in "OT":  # objects, and strings of any length
         return _Content("array of objects", list(found.shape), _numbered(found.ravel().tolist()) | children)
     if dtype.names is not None:
         fields = {f"[{name!r}]": numpy.asarray(found)[name] for name in dtype.names}
-        return _Content("structured array", list(found.shape), fields | children)
+        return _Content("structured array", list(found.shape), fields | children | {FIELDS: dtype.names})
     if dtype.kind == "V" and dtype.type is not numpy.void:
         found = found.astype(numpy.float32)  # bfloat16 and other types that numpy itself does not have
     if found.nbytes > MAX_ARRAY_BYTES:
@@ -236,7 +249,7 @@ def _array(value: Any) -> _Content | None:
     return _Content("array", [str(dtype), buffer.getvalue()], children)
 
 
-def _held(value: Any) -> _Content:
+def _held(value: Any) -> _Content:  # noqa: C901 - one for each kind
     """Describe what holds other values: containers and objects."""
     if isinstance(value, weakref.ref):
         return _Content("weakref", children={"()": value()})
@@ -247,6 +260,10 @@ def _held(value: Any) -> _Content:
         more = {".maxlen": value.maxlen}
     elif isinstance(value, defaultdict):
         more = {FACTORY: value.default_factory}
+    if type(value).__module__ not in ("builtins", "collections", "array"):
+        more[CLASS] = type(value)
+        if isinstance(value, tuple) and hasattr(value, "_fields"):
+            more[FIELDS] = value._fields
     held = parts(value)
     if isinstance(value, (set, frozenset)):
         content = _set(value)
@@ -262,7 +279,7 @@ def _held(value: Any) -> _Content:
         content = _Content("mapping", [len(held.items), isinstance(value, OrderedDict)], items)
     else:
         content = _sequence(held)
-    return content._replace(children=content.children | more | ({} if held is None else _attributes(held)))
+    return content._replace(children=content.children | ({} if held is None else _attributes(held)) | more)
 
 
 def _own(value: Any) -> dict[str, Any]:

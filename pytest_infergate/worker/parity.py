@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 from pytest_infergate.core.domain import units
 from pytest_infergate.instruments.nested import loaded
 from pytest_infergate.paired.protocol import OutputCompared
-from pytest_infergate.worker.output_description import FACTORY, OPAQUE, Described, Description
+from pytest_infergate.worker.output_description import CLASS, FACTORY, FIELDS, OPAQUE, Described, Description
 from pytest_infergate.worker.value_differences import array_difference, list_difference, text_difference
 
 MAX_PLACES: Final = 3
@@ -60,18 +60,24 @@ class Comparer:
             before, now = ([step for step in node.steps if step.startswith("[")] for node in (old, new))
             if before != now and sorted(before) == sorted(now):
                 self.found[place] = Difference("the keys have another order")
-        earlier = dict(zip(old.steps, old.children, strict=True))
-        later = dict(zip(new.steps, new.children, strict=True))
+        earlier, later = matching_steps(old, new)
         for step in {**earlier, **later}:
             if step not in earlier or step not in later:
-                reason = f"only exists {'on the base' if step in earlier else 'now'}"
-                if (
-                    step.startswith("._") or step == FACTORY
-                ):  # how a class is written, which a change may alter
-                    self.uncompared[f"{place}{step}"] = reason
-                elif old.kind == "mapping" or step.startswith("."):  # other containers differ in their length
-                    self.found[f"{place}{step}"] = Difference(reason)
+                self.compare_missing(old, place, step, earlier.get(step))
         return [(earlier[step], later[step], f"{place}{step}") for step in earlier if step in later]
+
+    def compare_missing(self, old: Described, place: str, step: str, index: int | None) -> None:
+        """Compare what only one side has; `index` is that of the value on the base, if it is there."""
+        reason = f"only exists {'now' if index is None else 'on the base'}"
+        if step in (CLASS, FIELDS):
+            # A class that extends a container can be used as the plain one that it replaces.
+            if step == CLASS and index is not None:
+                reason = f"{_label(self._before.nodes[index])} on the base, a plain {old.kind} now"
+                self.found[f"{place}{step}"] = Difference(reason)
+        elif step.startswith("._") or step == FACTORY:  # how a class is written, which a change may alter
+            self.uncompared[f"{place}{step}"] = reason
+        elif old.kind == "mapping" or step.startswith("."):  # other containers differ in their length
+            self.found[f"{place}{step}"] = Difference(reason)
 
     def _difference(self, old: Described, new: Described) -> Difference | None:
         """Compare two values of one kind, without what they hold."""
@@ -93,6 +99,21 @@ class Comparer:
         elif before != now and old.kind != "mapping":  # the keys of a mapping are compared
             text = f"{_label(old)} on the base, {_label(new)} now"
         return None if text is None else Difference(text, step, old.kind == "tensor")
+
+
+def matching_steps(old: Described, new: Described) -> tuple[dict[str, int], dict[str, int]]:
+    """Return the children of two values by step.
+
+    A field of a mapping that is an item on one side, and an attribute on the other, is an item on both: some
+    classes leave fields that are ``None`` out of their items.
+    """
+    sides = [dict(zip(node.steps, node.children, strict=True)) for node in (old, new)]
+    for here, there in (sides, sides[::-1]) if old.kind == "mapping" else ():
+        for step in here:
+            attribute = f".{step[2:-2]}"
+            if step.startswith("['") and step not in there and attribute in there and attribute not in here:
+                there[step] = there.pop(attribute)
+    return sides[0], sides[1]
 
 
 def keep(output: Any, path: str) -> None:

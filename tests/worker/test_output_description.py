@@ -135,6 +135,17 @@ class No:
 
 
 Pair = namedtuple("Pair", "name score")  # noqa: PYI024
+Swapped = namedtuple("Pair", "score name")  # noqa: PYI024
+Couple = namedtuple("Couple", "name score")  # noqa: PYI024
+
+
+class Fields(dict):
+    """A mapping whose fields are attributes as well, and items if they have a value."""
+
+    def __init__(self, **fields):
+        super().__init__({name: value for name, value in fields.items() if value is not None})
+        vars(self).update(fields)
+
 
 VALUES = {
     "float": (lambda v: v, "the output"),
@@ -238,6 +249,11 @@ def numpy_values():
         "mask": (lambda v: numpy.ma.masked_array([0.0, 0.0], [v == 1, False]), "output.mask"),
         "fill value": (lambda v: numpy.ma.masked_array([1.0], [True], fill_value=v), "output.fill_value"),
         "attribute": (attributed(lambda: numpy.ones(1).view(Signal)), "output.score"),
+        "order of fields": (
+            lambda v: numpy.zeros(1, [("a", "f4"), ("b", "f4")][:: int(2 - v)]),
+            "output._fields[0]",
+        ),
+        "record": (lambda v: numpy.array([(v, 1)], [("score", "f4"), ("id", "i4")])[0], "output['score']"),
         "class": (lambda v: numpy.ones(1).view(Signal if v == 1 else numpy.ndarray), "output.__class__"),
         "scalar": (numpy.float32, "the output"),
         "scalar of Python": (numpy.float64, "the output"),
@@ -251,7 +267,7 @@ def numpy_values():
 
 NUMPY = (
     "float64", "nested", "float16", "long double", "complex", "int", "bool", "text", "bytes", "date", "objects",
-    "records", "void", "masked", "mask", "fill value", "attribute", "class", "scalar", "scalar of Python", "shape", "dtype", "no array", "no scalar",
+    "records", "order of fields", "record", "void", "masked", "mask", "fill value", "attribute", "class", "scalar", "scalar of Python", "shape", "dtype", "no array", "no scalar",
     "a dtype",
 )  # fmt: skip
 
@@ -285,6 +301,23 @@ def test_containers_of_one_kind_are_alike(compare):
         ([1.0], deque([1.0])),
     ):
         assert compare(base, candidate) == OutputCompared(None), (base, candidate)
+
+
+def test_classes_that_extend_a_container_are_compared(compare):
+    for base, candidate, difference in (
+        (Pair("a", 1), Swapped("a", 1), "output._fields[0]: 'name' on the base, 'score' now"),
+        (Pair("a", 1), Couple("a", 1), "output.__class__: Pair on the base, Couple now"),
+        (Pair("a", 1), ("a", 1), "output.__class__: Pair on the base, a plain sequence now"),
+        (Fields(a=1), {"a": 1}, "output.__class__: Fields on the base, a plain mapping now"),
+        (Tagged(1), Fields(a=1, score=1), "output.__class__: Tagged on the base, Fields now"),
+        (Tags([1]), {1}, "output.__class__: Tags on the base, a plain set now"),
+        (Fields(a=1, b=None), Fields(a=1, b=2), "output['b']: None on the base, int 2 now"),
+        (Fields(a=1, b=2), Fields(a=1, b=None), "output['b']: int 2 on the base, None now"),
+    ):  # fmt: skip
+        assert compare(base, base) == OutputCompared(None)
+        assert compare(base, candidate).difference == difference
+    for base, candidate in (({"a": 1}, Fields(a=1)), ({1}, Tags([1])), ([1, 2], Pair(1, 2))):
+        assert compare(base, candidate) == OutputCompared(None)
 
 
 def test_a_number_of_another_type_differs(compare):

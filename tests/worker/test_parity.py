@@ -319,7 +319,7 @@ def with_attribute(value, kind=torch.Tensor):
 
 FORMS = {
     "class": (torch.ones(2).as_subclass(Named), torch.ones(2), "output.__class__: Named on the base, Tensor now"),
-    "layout": (torch.eye(2).to_sparse(), torch.eye(2), "output.layout: torch.sparse_coo on the base, torch.strided now"),
+    "layout": (torch.eye(2).to_sparse(), torch.eye(2), "the output: sparse_coo tensor on the base, tensor now"),
     "attribute": (with_attribute(1), with_attribute(2), "output.lengths[0]: 1 on the base, 2 now"),
     "of a class": (with_attribute(1, Named), with_attribute(2, Named), "output.lengths[0]: 1 on the base, 2 now"),
     "one side": (with_attribute(1), torch.ones(2), "output.lengths: only exists on the base"),
@@ -337,6 +337,52 @@ def test_the_form_of_a_tensor_is_compared(compare, base, candidate, difference):
 def test_a_quantised_tensor_and_a_plain_one_of_its_values_differ(compare):
     quantised = torch.quantize_per_tensor(torch.ones(2), 0.5, 0, torch.qint8)
     assert compare(quantised, torch.ones(2)) == "output.dtype: only exists on the base"
+
+
+def coo(*entries, size=2, coalesced=False):
+    """A sparse matrix of entries (row, column, value)."""
+    rows, columns, values = zip(*entries, strict=True)
+    made = torch.sparse_coo_tensor([rows, columns], torch.tensor(values), (2, size))
+    return made.coalesce() if coalesced else made
+
+
+def csr(starts, columns, values):
+    return torch.sparse_csr_tensor(torch.tensor(starts), torch.tensor(columns), torch.tensor(values), (2, 2))
+
+
+def blocks(side, layout="bsr", factor=1):
+    return factor * getattr(torch.eye(4), f"to_sparse_{layout}")((side, side))
+
+
+TWICE, ONCE, ZERO = ((0, 0, 1.0), (0, 0, 2.0)), ((0, 0, 3.0),), ((1, 1, 0.0),)
+SPARSE = {
+    "number of entries": (lambda: (coo(*TWICE), coo(*ONCE)), "indices"),
+    "explicit zero": (lambda: (coo(*ONCE, *ZERO), coo(*ONCE)), "indices"),
+    "place": (lambda: (coo((0, 1, 0.0), *ONCE), coo((1, 0, 0.0), *ONCE)), "indices"),
+    "coalesced": (lambda: (coo(*ONCE, *ZERO), coo(*ONCE, *ZERO, coalesced=True)), "is_coalesced"),
+    "shape": (lambda: (coo(*ONCE), coo(*ONCE, size=3)), "shape"),
+    "dense part": (lambda: (torch.eye(2).to_sparse(1), torch.eye(2).to_sparse()), "indices"),
+    "zero of a row": (lambda: (csr([0, 1, 2], [0, 1], [1.0, 0.0]), csr([0, 1, 1], [0], [1.0])), "crow_indices"),
+    "columns": (lambda: (csr([0, 1, 1], [0], [0.0]), csr([0, 1, 1], [1], [0.0])), "col_indices"),
+    "blocks": (lambda: (blocks(2), blocks(1)), "crow_indices"),
+    "blocks of columns": (lambda: (blocks(2, "bsc"), blocks(2, "bsc", 2)), "values"),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(("make", "part"), SPARSE.values(), ids=SPARSE)
+def test_all_entries_of_sparse_tensors_are_compared(compare, make, part):
+    base, candidate = make()
+    assert compare(base, base) is None
+    assert compare(candidate, candidate) is None
+    assert compare(base, candidate).startswith(f"output.{part}")
+
+
+def test_results_of_operators_are_compared_by_name(compare):
+    values = torch.ones(2, 2)
+    assert compare(values.max(0), values.max(0)) is None
+    assert compare(values.max(0), values.min(0)) == "output.__class__: max on the base, min now"
+    assert compare(values.max(0), tuple(values.max(0))) is not None
 
 
 def test_inference_tensors(compare):

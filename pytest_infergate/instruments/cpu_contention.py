@@ -6,15 +6,19 @@ import os
 import time
 from pathlib import Path
 
+from pytest_infergate.core.domain.measurement import Contention
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.values import Note
-from pytest_infergate.core.gate.contention import CONTENDED, IDLE
+from pytest_infergate.core.gate.contention import CONTENDED, IDLE, MAX_CONTENTION
 from pytest_infergate.instruments.device import CpuTimes
 
 _STAT = Path("/proc/stat")
 _TASKS = Path("/proc/self/task")
 # A child that ends between two readings would be counted twice, or not at all: then they are repeated.
 _ATTEMPTS = 3
+# Processor time is counted in ticks of 10 ms, for this process and for all: in a shorter time, a few of them
+# would pass for contention.
+SHORTEST_COUNTED = 0.5
 # Cores that child processes must occupy before the case's waiting for a core counts as contention.
 BUSY_CHILDREN = 0.1
 
@@ -104,10 +108,14 @@ def busy_ticks(stat: str) -> int | None:
 def contention(before: CpuTimes | None, after: CpuTimes | None, threads: int) -> float | None:
     """Return the share of the processor time of a case with `threads` threads that others took.
 
-    ``None`` if either reading is missing.
+    ``None`` if either reading is missing. In less than `SHORTEST_COUNTED` seconds, it is the share for which
+    the threads waited, if that is known.
     """
     if before is None or after is None or after.wall <= before.wall:
         return None
+    waiting = _waiting(before, after, threads)
+    if waiting is not None and after.wall - before.wall < SHORTEST_COUNTED:
+        return waiting
     others = (after.machine - before.machine) - (after.own - before.own)
     # Others may use the cores that the case leaves idle without slowing it down.
     spare = max(0, after.cores - threads)
@@ -115,10 +123,26 @@ def contention(before: CpuTimes | None, after: CpuTimes | None, threads: int) ->
     share = cores / min(threads, after.cores)
     if after.children - before.children > BUSY_CHILDREN * (after.wall - before.wall):
         # Child processes may work for the case or beside it. What the case waits for tells.
-        waited = (after.waited or 0.0) - (before.waited or 0.0)
-        waiting = waited / (after.wall - before.wall) / min(threads, after.cores)
-        share = max(share, min(waiting, 1.0))
+        share = max(share, waiting or 0.0)
     return share
+
+
+def _waiting(before: CpuTimes, after: CpuTimes, threads: int) -> float | None:
+    """Return the share of the time for which a thread waited for a core, from 0 to 1; ``None`` if unknown."""
+    if before.waited is None or after.waited is None:
+        return None
+    waited = (after.waited - before.waited) / min(threads, after.cores)
+    return min(max(waited / (after.wall - before.wall), 0.0), 1.0)
+
+
+def during(before: CpuTimes | None, after: CpuTimes | None, threads: int) -> Contention:
+    """Return what others took of a case with `threads` threads between two readings."""
+    if before is None or after is None or after.wall <= before.wall:
+        return Contention()
+    waiting = _waiting(before, after, threads)
+    stolen = (after.stolen - before.stolen) / (after.wall - before.wall)
+    left = None if waiting is None else max(0.0, 1 - waiting - stolen)
+    return Contention(share=contention(before, after, threads), left=left)
 
 
 def undisturbed(
@@ -139,9 +163,22 @@ def undisturbed(
     return max(0.0, mean * (1 - stolen) - waited / calls)
 
 
-def contention_notes(share: float | None) -> tuple[Note, ...]:
-    """Return a note if the share is above `CONTENDED`, from which on times are no longer corrected."""
-    if share is None or share <= CONTENDED:
+def contention_notes(
+    share: float | None, first_call: float | None = None, later_passes: float | None = None
+) -> tuple[Note, ...]:
+    """Return a note on shares that are considerable.
+
+    Spreads are wider from `CONTENDED` on. Of the first call and the passes after the sampling, only budgets
+    are judged, which `MAX_CONTENTION` decides.
+    """
+    shares = (
+        (share, CONTENDED, "while it was timed"),
+        (first_call, MAX_CONTENTION, "in its first call"),
+        (later_passes, MAX_CONTENTION, "in the passes after the sampling"),
+    )
+    found = [f"{taken:.0%} of the case's processor time {when}" for taken, least, when in shares
+             if taken is not None and taken > least]  # fmt: skip
+    if not found:
         return ()
-    text = f"other processes took {share:.0%} of the case's processor time while it was timed"
+    text = f"other processes took {', '.join(found)}"
     return (Note(code=NoteCode.CPU_CONTENTION, text=text, hint=IDLE),)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from pytest_infergate.core.domain.measurement import Latency, Measurement, Memory, WarmUp
+from pytest_infergate.core.domain.measurement import Contention, Latency, Measurement, WarmUp
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.values import Note
 from pytest_infergate.instruments import cpu_contention, tensors
@@ -20,6 +20,7 @@ from pytest_infergate.instruments.timed_calls import Arguments, RepeatedCall, ti
 from pytest_infergate.measure import memory, timing_guard
 from pytest_infergate.measure.counting import (
     CountedCall,
+    case_memory,
     count_call,
     uncounted_call,
     with_device_work,
@@ -31,13 +32,16 @@ from pytest_infergate.measure.passes import (
     MAX_PASS_CALLS,
     PASS_SECONDS,
     PASS_SHARE,
+    STREAM_SHARE,
     AsynchronousTimes,
     asynchronous_times,
     calls_per_second,
     consumed,
     latency_of,
     stream_items,
+    stream_seconds,
     stream_times,
+    timed_call,
 )
 from pytest_infergate.measure.same_work import Observe, SameWork, first_call_notes, unequal_python
 from pytest_infergate.measure.seed import seed_all
@@ -130,7 +134,9 @@ def measure(
     compilation = Compilation()
     call = RepeatedCall(subject.call, subject.arguments)
     with call.counted_in_errors(), effort.watched(lambda: call.passed):
+        clocks = device.cpu_times()
         first = first_call(subject, call, device)
+        taken = cpu_contention.during(clocks, device.cpu_times(), subject.threads or 1)
         invalid = first.invalid or timing_guard.tracer_note()
         if invalid is not None:
             return MeasuredSubject(first.output, None, invalid=invalid)
@@ -138,7 +144,7 @@ def measure(
             subject = subject._replace(from_host=None)
         with quiet_collector():
             course = _Course(subject, call, device, effort, work=first.work, compilation=compilation)
-            measurement, samples, invalid = course.run(first.seconds, stream=first.stream)
+            measurement, samples, invalid = course.run(first.seconds, taken, stream=first.stream)
     if measurement is not None:
         measurement = msgspec.structs.replace(measurement, notes=(*notes, *measurement.notes))
     return MeasuredSubject(first.output, measurement, samples, invalid, first.work.last)
@@ -207,14 +213,18 @@ class _Course:
         self.limit = TimeLimit(device.clock, effort.max_seconds)
 
     def run(
-        self, cold_start: float, *, stream: bool
+        self, cold_start: float, taken: Contention, *, stream: bool
     ) -> tuple[Measurement | None, tuple[float, ...], Note | None]:
-        """Return the figures, the sampled calls, and why the figures do not count."""
+        """Return the figures, the sampled calls, and why the figures do not count.
+
+        `taken` is the contention during the first call.
+        """
         effort, device, call, limit = self.effort, self.device, self.call, self.limit
         first_peak = memory.host_peak()
         graphs = timing_guard.GraphCounter()
         begun = device.cpu_times()
-        (seconds,) = time_calls(call, device, 1)
+        # There may be no time left for another call that times the items of a stream.
+        seconds, items = timed_call(call, self.subject.call if stream else None, device)
         # Counters come before the timing, because the number of calls until here is always the same: a model
         # with state is counted in the same state in each run.
         exact = self.count(seconds)
@@ -234,14 +244,14 @@ class _Course:
             return None, (), invalid
         sampling = self.sample(warmed, seconds, begun, stream=stream)
         latency = latency_of(sampling.samples.calls)
+        if stream and limit.allows(seconds, "further times of items"):
+            max_seconds = min(effort.max_seconds, limit.left() / STREAM_SHARE)
+            items = stream_times(call, self.subject.call, device, effort.min_calls, max_seconds)
         passes = self.passes(latency)
+        later = cpu_contention.during(sampling.ended, device.cpu_times(), self.subject.threads or 1)
         if effort.repetitions > 1 and limit.allows(COUNTING_CALLS * seconds, "the second count"):
             # Once more after the timing, which may have changed the state of the model.
             exact = with_recount(exact, count_case(call, self.subject, device, self.compilation))
-        streamed = None
-        if stream and limit.allows(seconds, "the times of items"):
-            calls = RepeatedCall(self.subject.call, self.subject.arguments)
-            streamed = stream_times(calls, device, effort.min_calls, effort.max_seconds)
         recompiled = timing_guard.recompiled_note(warm_up_graphs, graphs.since())
         invalid = recompiled or passes.times.invalid or kept.note(warmed.calls + sampling.samples.issued)
         invalid = invalid or self.unequal_note(seconds) or self.unequal_python_note(exact, seconds)
@@ -255,16 +265,19 @@ class _Course:
             device_time=passes.times.device_time,
             host_to_host=passes.host_to_host,
             page_faults=sampling.page_faults,
-            stream=streamed,
+            stream=items,
             reference_work=sampling.samples.reference_work,
             counters=with_device_work(exact.counters, passes.times.totals),
             threads=self.subject.threads,
             contention=sampling.contention,
             undisturbed=sampling.undisturbed,
+            first_call=taken,
+            later_passes=later,
             energy=passes.energy.energy,
             notes=(
                 *exact.notes,
                 *first_call_notes(cold_start, latency.p50.value, first=effort.first),
+                *cpu_contention.contention_notes(sampling.contention, taken.share, later.share),
                 *_notes(warmed, sampling, passes),
                 *filter(None, (limit.note(latency.mean),)),
             ),
@@ -293,9 +306,10 @@ class _Course:
 
     def later(self, seconds: float, *, stream: bool) -> float:
         """Return how long the passes after the sampling take, if they make the fewest calls they can."""
-        passes = 1 + 2 * (self.device.asynchronous + (self.subject.from_host is not None)) + stream
-        calls = passes + 1 + COUNTING_CALLS * (self.effort.repetitions > 1)
-        return calls * seconds + passes * min(PASS_SECONDS, PASS_SHARE * self.effort.max_seconds)
+        passes = 1 + 2 * (self.device.asynchronous + (self.subject.from_host is not None))
+        calls = passes + stream + 1 + COUNTING_CALLS * (self.effort.repetitions > 1)
+        items = stream_seconds(seconds, self.effort.min_calls, self.effort.max_seconds) if stream else 0.0
+        return calls * seconds + passes * min(PASS_SECONDS, PASS_SHARE * self.effort.max_seconds) + items
 
     def unequal_python_note(self, exact: CountedCall, seconds: float) -> Note | None:
         """Count Python's own work once more, if that takes little; return a note if it changed."""
@@ -343,6 +357,7 @@ class _Course:
         return _Sampling(
             samples,
             page_faults=page_faults,
+            ended=clocks_after,
             contention=cpu_contention.contention(clocks, clocks_after, subject.threads or 1),
             undisturbed=cpu_contention.undisturbed(
                 clocks,
@@ -415,22 +430,14 @@ def count_case(
     return exact if graph_breaks is None else exact._replace(notes=(*exact.notes, graph_breaks))
 
 
-def case_memory(exact: CountedCall, host_peak: int | None) -> Memory:
-    """Combine the memory of the weights, the device and the process, in bytes."""
-    return Memory(
-        weights=exact.counters.totals.get("weight_bytes"),
-        activations=exact.memory.activations,
-        reserved=exact.memory.reserved,
-        host_peak=host_peak,
-    )
-
-
 class _Sampling(NamedTuple):
     """The samples, and what happened on the machine meanwhile."""
 
     samples: Samples
     page_faults: float | None
     """Page faults of one call; ``None`` on accelerators, and where they are unknown."""
+    ended: CpuTimes | None
+    """Processor time at its end."""
     contention: float | None
     undisturbed: float | None
 
@@ -464,7 +471,6 @@ class _Passes(NamedTuple):
 
 
 def _notes(warmed: WarmUp, sampling: _Sampling, passes: _Passes) -> Iterator[Note]:
-    yield from cpu_contention.contention_notes(sampling.contention)
     yield from passes.energy.notes
     faults = sampling.page_faults
     if faults is not None and faults >= MANY_PAGE_FAULTS:

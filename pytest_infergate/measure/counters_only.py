@@ -13,12 +13,11 @@ from pytest_infergate.measure.case import (
     Effort,
     MeasuredSubject,
     Subject,
-    case_memory,
     count_case,
     first_call,
     unequal_calls_note,
 )
-from pytest_infergate.measure.counting import with_device_work
+from pytest_infergate.measure.counting import case_memory, with_device_work
 from pytest_infergate.measure.passes import AsynchronousTimes, asynchronous_times
 from pytest_infergate.measure.time_limit import TimeLimit
 from pytest_infergate.measure.torch_compile import Compilation

@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from pytest_infergate.core.domain.measurement import Counters
+from pytest_infergate.core.domain.measurement import Counters, Memory
 from pytest_infergate.core.domain.metrics import COUNTERS
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.places import collapse_places
@@ -149,6 +149,16 @@ def unseen_weights_note(size: int) -> Note:
         text=f"weights are unknown: the call uses {bytes_(size)} of tensors that are neither among its "
         "arguments nor found in the model",
         hint="pass inputs as arguments, and keep weights in modules or objects that the callable refers to",
+    )
+
+
+def case_memory(exact: CountedCall, host_peak: int | None) -> Memory:
+    """Combine the memory of the weights, the device and the process, in bytes."""
+    return Memory(
+        weights=exact.counters.totals.get("weight_bytes"),
+        activations=exact.memory.activations,
+        reserved=exact.memory.reserved,
+        host_peak=host_peak,
     )
 
 

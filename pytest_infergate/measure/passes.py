@@ -137,39 +137,85 @@ def consumed(call: Callable[[], Any]) -> Callable[[], None]:
     return consume
 
 
-def stream_times(call: Callable[[], Any], device: Device, min_calls: int, max_seconds: float) -> Stream:
-    """Time the items of streams as they arrive, for a pass and at least `min_calls` calls.
+def stream_seconds(call_seconds: float, min_calls: int, max_seconds: float) -> float:
+    """Return how long `stream_times` takes at most, besides its last call."""
+    calls = max(MIN_STREAM_CALLS, min_calls) * call_seconds
+    return max(min(PASS_SECONDS, PASS_SHARE * max_seconds), min(calls, STREAM_SHARE * max_seconds))
 
-    `max_seconds` is the time limit of the case, of which the streams take `STREAM_SHARE` at most.
-    """
-    first: list[float] = []
-    gaps: list[float] = []
-    items = 0
-    begin, elapsed = device.clock(), 0.0
-    seconds = min(PASS_SECONDS, PASS_SHARE * max_seconds)
-    while not first or (
-        len(first) < MAX_STREAM_CALLS
-        and (
-            elapsed < seconds
-            or (len(first) < max(MIN_STREAM_CALLS, min_calls) and elapsed < STREAM_SHARE * max_seconds)
-        )
-    ):
-        times: list[float] = []
+
+class ItemTimes:
+    """A call that consumes the stream of another and times its items as they arrive."""
+
+    def __init__(self, items_of: Callable[[], Any], device: Device) -> None:
+        self.first: list[float] = []
+        """Seconds until the first item of each call."""
+        self._items_of, self._device = items_of, device
+        self._between: list[float] = []
+        self._items = 0
+
+    def __call__(self) -> None:
+        """Call once."""
+        device, times = self._device, []
         device.synchronize()
         last = device.clock()
-        for _ in call():
+        for _ in self._items_of():
             device.synchronize()
             now = device.clock()
             times.append((now - last) / 1e9)
             last = now
         device.synchronize()
-        items += len(times)
+        self._items += len(times)
         # An empty stream has no first item; its end is what a caller waits for.
-        first.append(times[0] if times else (device.clock() - last) / 1e9)
-        gaps += times[1:]
-        elapsed = (device.clock() - begin) / 1e9
-    return Stream(
-        items=items / len(first),
-        first_item=latency_of(tuple(first)),
-        between_items=latency_of(tuple(gaps)) if gaps else None,
-    )
+        self.first.append(times[0] if times else (device.clock() - last) / 1e9)
+        self._between += times[1:]
+
+    def stream(self) -> Stream:
+        """Summarise all calls so far."""
+        return Stream(
+            items=self._items / len(self.first),
+            first_item=latency_of(tuple(self.first)),
+            between_items=latency_of(tuple(self._between)) if self._between else None,
+        )
+
+
+def stream_times(
+    call: RepeatedCall, items_of: Callable[[], Any], device: Device, min_calls: int, max_seconds: float
+) -> Stream:
+    """Time the items of streams for a pass and at least `min_calls` calls.
+
+    `call` consumes what `items_of` returns. `max_seconds` is the time limit of the case, of which the streams
+    take `STREAM_SHARE` at most; one call is made in any case.
+    """
+    times = ItemTimes(items_of, device)
+    begin, elapsed = device.clock(), 0.0
+    seconds = min(PASS_SECONDS, PASS_SHARE * max_seconds)
+    # The same repeated call, which knows what earlier calls changed, and restores it outside of the times.
+    consume, call.call = call.call, times
+    try:
+        while not times.first or (
+            len(times.first) < MAX_STREAM_CALLS
+            and (
+                elapsed < seconds
+                or (
+                    len(times.first) < max(MIN_STREAM_CALLS, min_calls)
+                    and elapsed < STREAM_SHARE * max_seconds
+                )
+            )
+        ):
+            call()
+            elapsed = (device.clock() - begin) / 1e9
+    finally:
+        call.call = consume
+    return times.stream()
+
+
+def timed_call(
+    call: RepeatedCall, items_of: Callable[[], Any] | None, device: Device
+) -> tuple[float, Stream | None]:
+    """Call once; return the seconds, and the times of the items if the call consumes those of `items_of`."""
+    if items_of is None:
+        return time_calls(call, device, 1)[0], None
+    call.prepare()
+    begin = device.clock()
+    items = stream_times(call, items_of, device, 0, 0.0)
+    return (device.clock() - begin) / 1e9, items

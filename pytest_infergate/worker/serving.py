@@ -18,13 +18,12 @@ from pytest_infergate.measure import memory, timing_guard
 from pytest_infergate.measure.case import (
     MeasuredSubject,
     Subject,
-    case_memory,
     complete_call,
     count_case,
     first_call,
     unequal_calls_note,
 )
-from pytest_infergate.measure.counting import CountedCall
+from pytest_infergate.measure.counting import CountedCall, case_memory
 from pytest_infergate.measure.kept_tensors import KeptTensors
 from pytest_infergate.measure.passes import latency_of
 from pytest_infergate.measure.torch_compile import Compilation

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from pytest_infergate.core.domain.measurement import Contention
 from pytest_infergate.instruments import cpu_contention
 from pytest_infergate.instruments.device import CpuTimes
 
@@ -181,3 +182,24 @@ def test_child_processes_beside_the_case_are_contention_if_the_case_waits_for_th
     for waited, children, share in [(6.5, 15.0, 0.65), (0.0, 15.0, 0.0), (6.5, 0.5, 0.0), (50.0, 15.0, 1.0)]:
         after = CpuTimes(10, 20, 20, 2, waited=waited, children=children)
         assert cpu_contention.contention(before, after, 1) == pytest.approx(share), (waited, children)
+
+
+def test_in_a_short_time_ticks_tell_less_than_what_threads_waited():
+    # 2 threads on 2 cores; one tick of others in 30 ms.
+    before = CpuTimes(0, 0, 0, 2, waited=0.0)
+    for wall, waited, share in [(0.03, 0.03, 0.5), (0.03, 0.0, 0.0), (0.03, 9.0, 1.0), (0.03, -1.0, 0.0)]:
+        after = CpuTimes(wall, 0.07, 0.06, 2, waited=waited)
+        assert cpu_contention.contention(before, after, 2) == pytest.approx(share), waited
+        assert cpu_contention.during(before, after, 2).left == pytest.approx(1 - share)
+    after = CpuTimes(10, 20, 15, 2, waited=0.1, stolen=1.0)
+    assert cpu_contention.during(before, after, 2).share == pytest.approx(0.25)
+    assert cpu_contention.during(before, after, 2).left == pytest.approx(0.895)
+    assert cpu_contention.during(before, after._replace(waited=None), 2).left is None
+    assert cpu_contention.during(None, after, 2) == cpu_contention.during(after, after, 2) == Contention()
+
+
+def test_a_note_names_what_was_disturbed():
+    assert cpu_contention.contention_notes(0.0, 0.25, 0.25) == ()
+    (note,) = cpu_contention.contention_notes(0.06, 0.26, 0.5)
+    assert [part in note.text for part in ("6%", "26%", "50%")] == [True] * 3
+    assert "first call" in cpu_contention.contention_notes(None, 0.5)[0].text

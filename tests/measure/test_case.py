@@ -1,5 +1,6 @@
 import asyncio
 import concurrent.futures
+from itertools import pairwise
 
 import pytest
 
@@ -56,6 +57,44 @@ def test_contention_is_measured_however_few_calls_the_limit_allows(device, secon
     assert run.measurement.contention == pytest.approx(0.5)
     assert "cpu-contention" in codes(run)
     assert run.measurement.undisturbed is None
+
+
+def test_contention_of_the_first_call_and_of_the_passes_has_a_share_of_its_own(device):
+    def call():
+        # Others are busy during the first call, and once the sampling is done.
+        device.others = 0.5 if device.kernels == 0 else 0.0
+        spend()
+
+    spend = spending(device, 4.0, 0.010)
+    clock, times = device.fake_clock, []
+
+    def cpu_times():
+        # Time that others took since the last reading.
+        times.append((clock.now / 1e9, device.others))
+        taken = sum(other * (end - begin) for (begin, _), (end, other) in pairwise(times))
+        return CpuTimes(wall=clock.now / 1e9, machine=clock.now / 1e9 + taken, own=clock.now / 1e9, cores=1)
+
+    device.cpu_times = cpu_times
+    run = measure(Subject(call), device, Effort(10)).measurement
+    assert run.first_call.share == pytest.approx(0.5)
+    assert run.contention == run.later_passes.share == pytest.approx(0.0)
+    assert [note.code for note in run.notes if "contention" in note.code] == ["cpu-contention"]
+
+
+@pytest.mark.parametrize("limit", [0.2, 2.0])
+def test_the_items_of_a_stream_are_timed_however_little_time_there_is(device, limit):
+    call = streaming(device, 0.2, 0.1, 6)
+    stream = measure(Subject(call), device, Effort(limit)).measurement.stream
+    assert stream.items == 6
+    assert stream.first_item.p50.value == pytest.approx(0.2)
+    assert stream.between_items.p95.value == pytest.approx(0.1)
+    assert device.fake_clock.now / 1e9 <= limit + 2 * 0.7 + 0.01
+
+
+def test_times_of_items_that_a_budget_needs_are_within_the_limit(device):
+    run = measure(Subject(streaming(device, 0.02, 0.01, 9)), device, Effort(10, min_calls=90))
+    assert run.measurement.stream.first_item.count >= 30 * 0.9
+    assert device.fake_clock.now / 1e9 <= 10 + 3 * 0.1
 
 
 def test_waiting_for_a_core_is_taken_from_the_time_of_a_call(device, monkeypatch):

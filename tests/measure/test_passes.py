@@ -11,6 +11,7 @@ from pytest_infergate.measure.passes import (
     latency_of,
     stream_items,
     stream_times,
+    timed_call,
 )
 from pytest_infergate.testing import FakeDevice
 
@@ -68,15 +69,54 @@ def test_a_consumed_stream_takes_all_its_items(device):
     assert device.fake_clock.now == 1e9
 
 
+def items_of(call, device, min_calls=0, max_seconds=100.0):
+    return stream_times(RepeatedCall(consumed(call)), call, device, min_calls, max_seconds)
+
+
+class Shrinks:
+    """Arguments that a call changes, so that restoring them takes time."""
+
+    changing = True
+
+    def __init__(self, device):
+        self.device, self.left = device, 3
+
+    def settle(self):
+        self.device.spend(7.0)
+        self.left = 3
+        return True
+
+    renew = settle
+
+
+def test_restoring_the_arguments_is_no_part_of_the_time_to_the_first_item(device):
+    arguments = Shrinks(device)
+
+    def call():
+        while arguments.left:
+            device.spend(0.1)
+            arguments.left -= 1
+            yield arguments.left
+
+    repeated = RepeatedCall(consumed(call), arguments)
+    repeated()
+    assert timed_call(repeated, call, device)[0] == pytest.approx(0.3)
+    stream = stream_times(repeated, call, device, 3, 100.0)
+    assert stream.items == 3
+    assert stream.first_item.p99.value == stream.between_items.p99.value == pytest.approx(0.1)
+    repeated()
+    assert repeated.passed == 6
+
+
 def test_items_are_timed_as_they_arrive(device):
-    stream = stream_times(streaming(device, 0.3, 0.1, 0.2, 0.05), device, min_calls=0, max_seconds=100.0)
+    stream = items_of(streaming(device, 0.3, 0.1, 0.2, 0.05), device)
     assert stream.items == 3
     assert stream.first_item.p50.value == pytest.approx(0.3)
     assert stream.between_items.mean == pytest.approx(0.15)
 
 
 def test_an_empty_stream_is_timed_to_its_end(device):
-    stream = stream_times(streaming(device, 0.4), device, min_calls=0, max_seconds=100.0)
+    stream = items_of(streaming(device, 0.4), device)
     assert (stream.items, stream.between_items) == (0, None)
     assert stream.first_item.p50.value == pytest.approx(0.4)
 
@@ -93,14 +133,12 @@ def test_an_empty_stream_is_timed_to_its_end(device):
     ],
 )
 def test_a_stream_is_timed_for_a_pass_and_for_its_budgets(device, seconds, min_calls, max_seconds, calls):
-    stream = stream_times(streaming(device, seconds, 0.0), device, min_calls, max_seconds)
+    stream = items_of(streaming(device, seconds, 0.0), device, min_calls, max_seconds)
     assert stream.first_item.count == calls
 
 
 def test_streams_that_take_no_time_end(device):
-    assert (
-        stream_times(streaming(device, 0.0, 0.0), device, 0, 10.0).first_item.count == passes.MAX_STREAM_CALLS
-    )
+    assert items_of(streaming(device, 0.0, 0.0), device).first_item.count == passes.MAX_STREAM_CALLS
 
 
 def test_a_latency_is_the_same_in_any_order():

@@ -150,6 +150,15 @@ class Counters(Struct, frozen=True, kw_only=True):
     """False if there was no time to count everything."""
 
 
+class Contention(Struct, frozen=True, kw_only=True):
+    """What other processes took of the processor time during a part of a case; ``None`` if it is unknown."""
+
+    share: float | None = None
+    """Share of the processor time that was available to the case."""
+    left: float | None = None
+    """Share of the time in which a thread of this process did not wait for a processor."""
+
+
 class Measurement(Struct, frozen=True, kw_only=True):
     """Everything measured of one case on one machine in one process launch. Times are in seconds."""
 
@@ -182,6 +191,10 @@ class Measurement(Struct, frozen=True, kw_only=True):
     undisturbed: float | None = None
     """Mean time of a call without the time that the threads of this process waited for a processor; 0 if they
     waited for all of it. ``None`` if the system does not report it."""
+    first_call: Contention = Contention()
+    """CPU contention during the first call."""
+    later_passes: Contention = Contention()
+    """CPU contention after the sampling: in the passes that measure throughput, items of streams and energy."""
     # Measured only on request: a window takes seconds of calls and of rest.
     energy: Energy | None = None
     """``None`` if there is neither a meter nor an estimate for the processor."""

@@ -93,7 +93,7 @@ METRICS: dict[str, Metric] = {
                timed=True, percentile=0.5, needs=_STREAM),
         Metric("itl_p95_ms", "time between items",
                lambda m: m.stream.between_items.p95 if m.stream and m.stream.between_items else None,
-               1e3, units.seconds, timed=True, percentile=0.95, needs=_STREAM),
+               1e3, units.seconds, timed=True, percentile=0.95, needs=f"{_STREAM} of at least two items"),
         Metric("usd_per_million", "cost per million", None, 1, _dollars, timed=True, needs=_PRICE,
                dollars=lambda price, throughput, _: instance_types.usd_per_million(
                    price.usd_per_hour, throughput, price.utilisation)),

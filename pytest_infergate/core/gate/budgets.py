@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from pytest_infergate.core.domain import metrics, stats, units
-from pytest_infergate.core.domain.measurement import Estimate, Measurement
+from pytest_infergate.core.domain.measurement import Contention, Estimate, Measurement
 from pytest_infergate.core.domain.metrics import Metric
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.outcome import Budget, BudgetCheck, Price, Verdict
@@ -17,6 +17,8 @@ TIME_FOR_A_CALL = 2.0
 """Wall time of a case divided by the time of its calls, for hints on the time limit."""
 _PROVIDE = "remove the budget, or provide what it needs"
 _MEASURE = "measure on a machine that has one, or set gate_estimates = true in [tool.infergate]"
+_NOT_SAMPLED = frozenset({"throughput_per_s", "ttft_ms", "itl_p95_ms", "joules_per_item"})
+"""Metrics of the passes after the sampling; costs are of the throughput."""
 _SET_DEMAND = 'set the demand with demand="50/s" in the marker, or with --infer-demand=50/s'
 _BUG = "report this as a bug"
 
@@ -68,6 +70,8 @@ def check_budget(  # noqa: PLR0911 - one return for each thing that may be missi
         needed = stats.samples_needed(max(metric.percentile, 1 - metric.percentile))
         enough = units.duration(TIME_FOR_A_CALL * needed * measurement.call_times.mean)
         hint = f"allow about {enough} with --infer-max-time, or with max_time in the marker"
+        if heavy(_taken(metric, measurement).share):
+            hint = f"{IDLE}, or {hint}"
         why = f"it needs {needed} calls and has {_samples(metric, measurement)}"
         return not_checked(budget, why, hint, value=value)
     return _check_value(budget, metric, value, measurement)
@@ -92,14 +96,27 @@ def _check_cost(
     if usual is None:
         return not_checked(budget, "it needs a demand", _SET_DEMAND)
     # A number of machines is whole, so that the cost is not in proportion to the rate.
-    least = metric.dollars(price, rate * math.exp(band) / _share_left(measurement), demand)
+    least = metric.dollars(price, rate * math.exp(band) / _share_left(metric, measurement), demand)
     return _check_value(budget, metric, Estimate(value=usual, low=low, high=high), measurement, least)
 
 
-def _share_left(measurement: Measurement) -> float:
+def _taken(metric: Metric, measurement: Measurement) -> Contention:
+    """Return what other processes took while a metric was measured."""
+    if metric.name == "cold_start_ms":
+        return measurement.first_call
+    if metric.dollars is None and metric.name not in _NOT_SAMPLED:
+        return Contention(share=measurement.contention)
+    later = measurement.later_passes
+    shares = [share for share in (measurement.contention, later.share) if share is not None]
+    return Contention(share=max(shares, default=None), left=later.left)
+
+
+def _share_left(metric: Metric, measurement: Measurement) -> float:
     """Return the share of a time that contention cannot explain, above 0 and at most 1/4."""
-    share, typical = 1 / (FAR_BEYOND * explained(measurement.contention)), typical_seconds(measurement)
-    return share if typical is None else max(1e-9, min(share, typical / measurement.call_times.mean))
+    taken = _taken(metric, measurement)
+    left = min(1 / (FAR_BEYOND * explained(taken.share)), 1.0 if taken.left is None else taken.left)
+    typical = None if metric.name == "cold_start_ms" else typical_seconds(measurement)
+    return max(1e-9, left if typical is None else min(left, typical / measurement.call_times.mean))
 
 
 def _check_value(
@@ -114,20 +131,22 @@ def _check_value(
         # A lower limit is an upper limit of the negative value.
         low, high = (None if bound is None else -bound for bound in (high, low))
         limit = -limit
-    if low is not None and low > limit:
+    share = _taken(metric, measurement).share if metric.timed else None
+    if high is not None and high <= limit:
         # Contention only adds time, so that a budget that is met under contention is met.
-        contended = metric.timed and heavy(measurement.contention)
-        if not contended or (_least(metric, low, measurement) if least is None else least) > limit:
+        return BudgetCheck(budget=budget, verdict=None, value=value)
+    if low is not None and low > limit:
+        known = _least(metric, low, measurement) if least is None else least
+        if not heavy(share) or known > limit:
             return BudgetCheck(budget=budget, verdict=Verdict.OVER_BUDGET, value=value)
-        share = units.percent(measurement.contention, signed=False, decimals=0)
+    if heavy(share):
         note = Note(
             code=NoteCode.CONTENDED_TIME,
-            text=f"{metric.text} was measured while other processes took {share} of the case's processor "
-            "time, which may be the reason that it misses its limit",
+            text=f"{metric.text} was measured while other processes took "
+            f"{units.percent(share, signed=False, decimals=0)} of the case's processor time, which may be "
+            "why it is not known to be within its limit",
             hint=IDLE,
         )
-    elif high is not None and high <= limit:
-        return BudgetCheck(budget=budget, verdict=None, value=value)
     else:
         note = Note(
             code=NoteCode.BUDGET_INCONCLUSIVE,
@@ -144,7 +163,8 @@ def _least(metric: Metric, low: float, measurement: Measurement) -> float:
     The bound of a rate is negative, as in `_check_value`.
     """
     if metric.percentile is None or metric.name in ("ttft_ms", "itl_p95_ms"):
-        return low / _share_left(measurement) if low < 0 else low * _share_left(measurement)
+        left = _share_left(metric, measurement)
+        return low / left if low < 0 else low * left
     # A few calls that had to wait lengthen a high percentile by any factor: a typical call must exceed the
     # limit as well.
     known, typical = low / (FAR_BEYOND * explained(measurement.contention)), typical_seconds(measurement)

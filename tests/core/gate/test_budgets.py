@@ -7,7 +7,7 @@ import pytest
 from core_values import REFERENCE_WORK, counted, day, exact, latency, measurement, point
 
 from pytest_infergate.core.domain import launch_spread, metrics
-from pytest_infergate.core.domain.measurement import Counters, Energy, Estimate, Memory, Stream
+from pytest_infergate.core.domain.measurement import Contention, Counters, Energy, Estimate, Memory, Stream
 from pytest_infergate.core.domain.outcome import Budget, Verdict
 from pytest_infergate.core.domain.values import Note
 from pytest_infergate.core.gate import budgets
@@ -227,7 +227,9 @@ def test_energy_spreads_as_the_times_of_launches_do():
 
 def contended(share, **fields):
     """A measurement while other processes took this share of the processors; 10 ms and 50 MB."""
-    return measurement(0.010, contention=share, counters=counted(flops=10**9), **fields)
+    return measurement(
+        0.010, contention=share, first_call=Contention(share=share), counters=counted(flops=10**9), **fields
+    )
 
 
 def test_under_contention_a_time_is_inconclusive_and_what_contention_cannot_change_decides():

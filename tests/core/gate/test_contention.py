@@ -19,6 +19,7 @@ from core_values import (
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from pytest_infergate.core.domain.measurement import Contention, Stream
 from pytest_infergate.core.domain.outcome import Budget, Policy, Verdict
 from pytest_infergate.core.gate import budgets, contention
 from pytest_infergate.core.gate.baseline import baselines_from_results, disturbed_results
@@ -251,7 +252,7 @@ def check(metric, limit, measured, band=0.0):
 
 
 def test_a_budget_far_beyond_contention_is_exceeded():
-    busy = measurement(40e-6, contention=0.5)
+    busy = measurement(40e-6, contention=0.5, first_call=Contention(share=0.5))
     assert check("p50_ms", 1e-6, busy).verdict is Verdict.OVER_BUDGET
     for metric, value in [("p50_ms", 1e3 * 40e-6), ("p95_ms", 1e3 * 40e-6), ("cold_start_ms", 500)]:
         assert check(metric, value / 8.01, busy).verdict is Verdict.OVER_BUDGET, metric
@@ -295,6 +296,55 @@ def test_a_budget_of_threads_that_wait_for_each_other_is_not_exceeded():
     # Nothing explains a factor of a million.
     busy = measurement(0.016, contention=0.67, undisturbed=0.0, reference_work={"copy": 0.240})
     assert check("p50_ms", 1e-6, busy).verdict is Verdict.OVER_BUDGET
+
+
+def test_the_first_call_is_judged_by_what_happened_during_it():
+    for share, limit, verdict in [
+        (0.5, 499, Verdict.INCONCLUSIVE),
+        (0.5, 500 / 7.99, Verdict.INCONCLUSIVE),
+        (0.5, 500 / 8.01, Verdict.OVER_BUDGET),
+        (0.0, 499, Verdict.OVER_BUDGET),
+        (None, 499, Verdict.OVER_BUDGET),
+    ]:
+        for sampled in (0.0, 0.9):
+            busy = measurement(contention=sampled, first_call=Contention(share=share))
+            checked = check("cold_start_ms", limit, busy)
+            assert checked.verdict is verdict, (share, limit, sampled)
+            assert (checked.note is None) == (verdict is Verdict.OVER_BUDGET)
+    assert check("p50_ms", 9, measurement(first_call=Contention(share=0.9))).verdict is Verdict.OVER_BUDGET
+
+
+def test_a_first_call_whose_threads_wait_for_each_other_is_not_exceeded():
+    for left, verdict in [(0.2, Verdict.OVER_BUDGET), (0.01, Verdict.INCONCLUSIVE)]:
+        busy = measurement(first_call=Contention(share=0.5, left=left))
+        assert check("cold_start_ms", 10, busy).verdict is verdict
+
+
+def test_what_the_passes_after_the_sampling_measure_is_judged_by_both():
+    stream = Stream(items=20, first_item=latency(0.003), between_items=latency(0.0004))
+    for metric, limit in [("throughput_per_s", 101), ("ttft_ms", 2.9), ("itl_p95_ms", 0.39)]:
+        for sampled, later, verdict in [
+            (0.0, 0.0, Verdict.OVER_BUDGET),
+            (0.5, 0.0, Verdict.INCONCLUSIVE),
+            (0.0, 0.5, Verdict.INCONCLUSIVE),
+        ]:
+            busy = measurement(
+                throughput=100.0, stream=stream, contention=sampled, later_passes=Contention(share=later)
+            )
+            assert check(metric, limit, busy).verdict is verdict, (metric, sampled, later)
+    busy = measurement(0.010, stream=stream, later_passes=Contention(share=0.5))
+    for metric, limit in [("p50_ms", 9), ("tokens_per_s", 2001)]:
+        assert check(metric, limit, busy).verdict is Verdict.OVER_BUDGET, metric
+
+
+def test_a_budget_within_the_spread_is_hidden_by_contention_if_there_is_any():
+    for share, code in [(0.25, "budget-inconclusive"), (0.26, "contended-time")]:
+        checked = check("p50_ms", 10.5, measurement(0.010, contention=share), band=0.1)
+        assert checked.verdict is Verdict.INCONCLUSIVE
+        assert checked.note.code == code
+    verdict = judged("test_near", 0.5, p50=0.010, budget=10.5)
+    gate = gate_session([verdict], Policy())
+    assert [each.test for each in gate.blind] == ["tests/test_a.py::test_near"]
 
 
 @given(times, shares, shares, st.floats(1e-6, 1e6), st.sampled_from(["p50_ms", "p99_ms", "throughput_per_s"]))

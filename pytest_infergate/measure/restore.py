@@ -27,6 +27,7 @@ from pytest_infergate.measure.saved_parts import (
     saved_items,
     saved_state_of,
 )
+from pytest_infergate.measure.weights import is_lazy
 
 # Plain objects of these packages have state outside of their attributes, or belong to the process.
 _OPAQUE = frozenset(
@@ -66,6 +67,8 @@ class SavedState:
         self.parts: list[SavedPart] = []
         self.iterators: list[Any] = []
         """Iterators that a call may exhaust, and that cannot be restored."""
+        self.kept: list[torch.nn.Module] = []
+        """Modules whose state is not saved, because `modules` is false."""
         self._modules = modules
         # Kept alive, because the id of a deleted object may be reused.
         self._seen: dict[tuple[int, bool], Any] = {}
@@ -90,7 +93,9 @@ class SavedState:
         if isinstance(value, torch.Tensor):
             self._save_tensor(value, folded)
         elif isinstance(value, torch.nn.Module):
-            if self._modules:
+            if not self._modules:
+                self.kept.append(value)
+            else:
                 # The values of parameters are saved only if the module overrides train or eval, which may
                 # fold weights: a copy of all parameters would double the memory.
                 kind = type(value)
@@ -139,8 +144,6 @@ class SavedState:
         saved = SavedAttributes(value)
         if not isinstance(getattr(value, "__dict__", None), dict) and not saved.slots:
             return
-        if not self._modules and any(isinstance(item, torch.nn.Module) for item in saved.items()):
-            return  # a pipeline around a model, whose state is kept from call to call like that of the model
         self.parts.append(saved)
         self._pending += [(item, folded) for item in saved.items()]
 
@@ -163,12 +166,15 @@ def module_restored(module: torch.nn.Module) -> Iterator[None]:
 class KeptArguments:
     """The arguments of repeated calls, which are restored before each of them (see `RepeatedCall`).
 
-    Modules among the arguments, and objects that hold one, keep their state from call to call, as the model
-    does.
+    Modules among the arguments keep their state from call to call and are restored after the last one, as the
+    model is. What an object holds beside its module is restored before each call.
     """
 
     def __init__(self, arguments: Any) -> None:
         self._state = SavedState(arguments, modules=False)
+        self._modules = SavedState(
+            [module for module in self._state.kept if not _fixed(module)], modules=True
+        )
         self._changing: list[SavedPart] = []
 
     @property
@@ -195,6 +201,7 @@ class KeptArguments:
 
     def restore(self) -> None:
         """Restore all arguments."""
+        self._modules.restore()
         self._state.restore()
 
     def consumed_note(self) -> Note | None:
@@ -224,6 +231,11 @@ class KeptArguments:
             text=f"the call changes its arguments ({kinds}); they are restored before each call, untimed",
             hint="a caller that reuses them passes other values the next time: copy them inside the model",
         )
+
+
+def _fixed(module: torch.nn.Module) -> bool:
+    """Return whether the state of a module cannot be read, or not be restored after a first input."""
+    return any(isinstance(part, torch.jit.ScriptModule) or is_lazy(part) for part in module.modules())
 
 
 @contextmanager

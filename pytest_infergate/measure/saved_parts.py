@@ -143,13 +143,9 @@ def saved_state_of(value: Any) -> SavedStateOf | None:  # noqa: C901, PLR0911 - 
         (torch.Generator, "get_state", "set_state", torch.equal),
         (random.Random, "getstate", "setstate", operator.eq),
         (io.IOBase, "tell", "seek", operator.eq),
-        (
-            getattr(sys.modules.get("tokenizers"), "Tokenizer", ()),
-            "__getstate__",
-            "__setstate__",
-            operator.eq,
-        ),
     ]
+    if isinstance(value, getattr(sys.modules.get("tokenizers"), "Tokenizer", ())):
+        return _saved_tokenizer(value)
     pandas = sys.modules.get("pandas")
     if pandas is not None and isinstance(value, (pandas.DataFrame, pandas.Series)):
         # What it holds is in an object that is written in C, and replaced as a whole.
@@ -175,11 +171,11 @@ def saved_state_of(value: Any) -> SavedStateOf | None:  # noqa: C901, PLR0911 - 
     numpy = sys.modules.get("numpy")
     if numpy is not None:
         methods.append((numpy.random.RandomState, "get_state", "set_state", _equal_texts))
-        if isinstance(value, numpy.ndarray) and value.flags.writeable:
-            items = value.flat if value.dtype.hasobject and not value.dtype.names else ()
-            return SavedStateOf(
-                value, value.copy, lambda kept: _write_array(value, kept), _equal_arrays, items
-            )
+        if isinstance(value, (numpy.ndarray, numpy.void)) and value.flags.writeable:
+            held = value if isinstance(value, numpy.ndarray) else numpy.asarray(value)  # of the same memory
+            columns = [held[name] for name in held.dtype.names or ()] or [held]
+            items = [item for column in columns if column.dtype.kind == "O" for item in column.flat]
+            return SavedStateOf(value, held.copy, lambda kept: _write_array(held, kept), _equal_arrays, items)
         if isinstance(value, (numpy.random.Generator, numpy.random.BitGenerator)):
             bits = value.bit_generator if isinstance(value, numpy.random.Generator) else value
             return SavedStateOf(
@@ -190,6 +186,19 @@ def saved_state_of(value: Any) -> SavedStateOf | None:  # noqa: C901, PLR0911 - 
             with suppress(OSError, ValueError):  # a pipe has no position
                 return SavedStateOf(value, getattr(value, read), getattr(value, write), equal)
     return None
+
+
+def _saved_tokenizer(value: Any) -> SavedStateOf:
+    padding, truncation = value.padding, value.truncation
+
+    def write(state: bytes) -> None:
+        # These a call sets. To write all of the state takes 20 times as long, and empties caches.
+        value.enable_padding(**padding) if padding else value.no_padding()
+        value.enable_truncation(**truncation) if truncation else value.no_truncation()
+        if value.__getstate__() != state:
+            value.__setstate__(state)
+
+    return SavedStateOf(value, value.__getstate__, write)
 
 
 def cell_access(cell: types.CellType) -> tuple[Callable[[], Any], Callable[[Any], None]]:

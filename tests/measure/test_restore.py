@@ -523,10 +523,10 @@ def counting(number):
 
 
 class Pipeline:
-    """Holds a model, and so is one."""
+    """Holds a model, and more."""
 
-    def __init__(self):
-        self.model, self.calls = nn.Linear(1, 1), 0
+    def __init__(self, model):
+        self.model, self.calls, self.ring, self.texts = model, 0, torch.zeros(2), []
 
 
 def changes_nested(value):
@@ -569,6 +569,15 @@ CHANGES = {
     "array": (lambda: numpy.ones((2, 2)), changes_array),
     "array of objects": (lambda: numpy.array([None, 1], dtype=object), lambda v: v.fill(2)),
     "item of an array of objects": (ragged, lambda v: v[0].fill(2)),
+    "record": (lambda: numpy.ones(2, dtype=[("a", "i4"), ("b", "f4")])[0], lambda v: v.__setitem__("a", 7)),
+    "object in a record": (
+        lambda: numpy.array([(1, [])], dtype=[("a", "i4"), ("b", "O")]),
+        lambda v: v["b"][0].append(1),
+    ),
+    "view of records": (
+        lambda: memoryview(numpy.ones(2, dtype=[("a", "i4")])),
+        lambda v: numpy.asarray(v)["a"].fill(7),
+    ),
     "generator": (lambda: torch.Generator().manual_seed(3), lambda v: torch.rand(1, generator=v)),
     "random": (lambda: random.Random(3), lambda v: v.random()),
     "numpy generator": (lambda: numpy.random.default_rng(3), lambda v: v.random()),
@@ -628,13 +637,69 @@ def test_values_and_identities_are_those_that_were_given():
     assert cache[0].tolist() == [0, 0]
 
 
-@pytest.mark.parametrize("value", [nn.Linear(1, 1), Pipeline()], ids=["module", "pipeline"])
-def test_models_among_the_arguments_keep_their_state_from_call_to_call(value):
-    with arguments_kept((value,), {}) as kept:
-        value.calls = 1
-        value.table = torch.ones(2)
+@pytest.mark.parametrize("holder", [lambda model: model, lambda model: [model], Pipeline], ids=str)
+def test_models_among_the_arguments_keep_their_state_until_the_last_call(holder):
+    model = nn.BatchNorm1d(1)
+    with arguments_kept((holder(model),), {}) as kept:
+        model.calls = 1
+        model.table = torch.ones(2)
+        model.running_mean.fill_(3)
         assert kept.settle()
-    assert value.calls == 1
+        assert (model.calls, model.running_mean.item()) == (1, 3)
+    assert not hasattr(model, "calls")
+    assert model.running_mean.item() == 0
+
+
+def test_what_an_object_holds_beside_its_model_is_restored():
+    class Server:
+        def __init__(self):
+            self.pipeline, self.history = Pipeline(nn.Linear(1, 1)), []
+
+    server = Server()
+    pipeline = server.pipeline
+    with arguments_kept((server,), {}) as kept:
+        for _ in range(2):
+            pipeline.calls += 1
+            pipeline.ring.add_(1)
+            pipeline.texts.append("a")
+            server.history.append(pipeline.calls)
+            kept.settle()
+            assert (pipeline.calls, pipeline.ring.tolist(), pipeline.texts, server.history) == (
+                0,
+                [0, 0],
+                [],
+                [],
+            )
+        assert kept.changed_note().code == "inputs-changed"
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: nn.LazyLinear(1), lambda: torch.jit.script(nn.Linear(1, 1))], ids=["lazy", "scripted"]
+)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_models_that_cannot_be_restored_stay_as_a_call_left_them(make):
+    model = make()
+    with arguments_kept((Pipeline(model),), {}) as kept:
+        model(torch.ones(1, 1))
+        assert kept.settle()
+    assert type(model) is not nn.LazyLinear
+    assert model(torch.ones(2, 1)).shape == (2, 1)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_settings_that_a_call_of_a_tokenizer_sets_are_restored():
+    tokenizers = pytest.importorskip("tokenizers")
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0, "?": 1}, unk_token="?"))
+    tokenizer.enable_truncation(3)
+    with arguments_kept((tokenizer,), {}) as kept:
+        for _ in range(2):
+            tokenizer.enable_padding(length=2, pad_token="?")
+            tokenizer.no_truncation()
+            kept.settle()
+            assert tokenizer.padding is None
+            assert tokenizer.truncation["max_length"] == 3
+        tokenizer.add_tokens(["b"])
+    assert tokenizer.token_to_id("b") is None
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ def baseline_schema() -> str:
     point["created"]["pattern"] = f"^{_DATE.pattern}"
     point["p50"]["exclusiveMinimum"] = 0
     point["count"]["minimum"] = 1
-    point["contention"]["anyOf"][0]["minimum"] = 0
+    point["contention"]["anyOf"][0]["minimum"] = point["page_faults"]["anyOf"][0]["minimum"] = 0
     point["reference_work"]["additionalProperties"]["exclusiveMinimum"] = 0
     described["$defs"]["Baseline"]["properties"]["schema_version"] |= {
         "minimum": 1,
@@ -168,13 +168,12 @@ def _check(baseline: Baseline, source: str, hint: str) -> None:
 
 def _impossible_values(baseline: Baseline) -> Iterator[tuple[str, str]]:
     """Yield field and text for each value that no measurement can have."""
-    if baseline.hardware.cores < 1:
-        yield "$.hardware.cores", f"must be at least 1, got {baseline.hardware.cores}"
+    counts = {"$.hardware.cores": baseline.hardware.cores}
     for number, entry in enumerate(baseline.cases):
-        if entry.case.batch_size < 1:
-            yield f"$.cases[{number}].case.batch_size", f"must be at least 1, got {entry.case.batch_size}"
+        counts[f"$.cases[{number}].case.batch_size"] = entry.case.batch_size
         for index, point in enumerate(entry.sessions):
             where = f"$.cases[{number}].sessions[{index}]"
+            counts[f"{where}.count"] = point.count
             if not _DATE.match(point.created):
                 yield (
                     f"{where}.created",
@@ -184,10 +183,12 @@ def _impossible_values(baseline: Baseline) -> Iterator[tuple[str, str]]:
             for field, value in {"p50": point.p50, **work}.items():
                 if not positive(value):
                     yield f"{where}.{field}", f"must be a finite time greater than 0 seconds, got {value}"
-            if point.count < 1:
-                yield f"{where}.count", f"must be at least 1 call, got {point.count}"
-            if point.contention is not None and not 0 <= point.contention < math.inf:
-                yield f"{where}.contention", f"must be a finite share of at least 0, got {point.contention}"
+            for field, figure in (("contention", point.contention), ("page_faults", point.page_faults)):
+                if not 0 <= (figure or 0.0) < math.inf:
+                    yield f"{where}.{field}", f"must be finite and at least 0, got {figure}"
+    for field, count in counts.items():
+        if count < 1:
+            yield field, f"must be at least 1, got {count}"
 
 
 def _line(raw: object) -> str:

@@ -56,6 +56,7 @@ class NoteCode(str, Enum):
     LIMIT_UNMET = "limit-unmet"
     LIMIT_UNREACHABLE = "limit-unreachable"
     MAX_TOTAL = "max-total"
+    MEMORY_REMAPPED = "memory-remapped"
     MEMORY_UNSEEN = "memory-unseen"
     NAN_OUTPUT = "nan-output"
     NEW_CASE = "new-case"
@@ -83,6 +84,7 @@ class NoteCode(str, Enum):
     PRICES_OLD = "prices-old"
     PRICES_UNDATED = "prices-undated"
     PROCESS_LOST = "process-lost"
+    RANDOM_NUMBERS = "random-numbers"
     RECOMPILED = "recompiled"
     REGIMES_DIFFER = "regimes-differ"
     SHAPE_CHANGED = "shape-changed"
@@ -249,6 +251,10 @@ MEANINGS: Mapping[NoteCode, NoteMeaning] = MappingProxyType(
             "The total time limit was spent before this case.",
             "Raise --infer-max-total, or select fewer cases.",
         ),
+        NoteCode.MEMORY_REMAPPED: NoteMeaning(
+            "Calls map another number of memory pages than on record, which takes time.",
+            "Set the malloc variables as the service does, or compare pairs.",
+        ),
         NoteCode.MEMORY_UNSEEN: NoteMeaning("The peak of the device memory cannot be observed."),
         NoteCode.NAN_OUTPUT: NoteMeaning(
             "The output holds NaN.", "Give the model weights and inputs that do not overflow."
@@ -313,6 +319,10 @@ MEANINGS: Mapping[NoteCode, NoteMeaning] = MappingProxyType(
         ),
         NoteCode.PROCESS_LOST: NoteMeaning(
             "The worker process died in this case.", "Run the test without a paired run."
+        ),
+        NoteCode.RANDOM_NUMBERS: NoteMeaning(
+            "The call draws random numbers. Each call draws those of the first one, so that all do the same work.",
+            "If the work depends on the numbers, measure several seeds as cases.",
         ),
         NoteCode.RECOMPILED: NoteMeaning("The model was compiled again while it was timed."),
         NoteCode.REGIMES_DIFFER: NoteMeaning(

@@ -25,6 +25,8 @@ class BaselinePoint(Struct, frozen=True, kw_only=True):
     """Whether other processes took so much processor time that the spread between launches is wider."""
     contention: float | None = None
     """The share that they took, as in `Measurement`; ``None`` if it was small, or not recorded."""
+    page_faults: float | None = None
+    """Page faults of one call, as in `Measurement`; ``None`` if they are unknown, or not recorded."""
 
 
 class BaselineCase(Struct, frozen=True, kw_only=True):

@@ -46,6 +46,9 @@ def baselines_from_results(
             },
             contended=share > CONTENDED,
             contention=round_significant(share) if share > CONTENDED else None,
+            page_faults=None
+            if measurement.page_faults is None
+            else round_significant(measurement.page_faults),
         )
         hardware[result.hardware.id] = result.hardware
         cases.setdefault(result.hardware.id, []).append(BaselineCase(case=result.case, sessions=(point,)))

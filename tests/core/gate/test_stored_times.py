@@ -1,6 +1,7 @@
 import math
 from itertools import product
 
+import msgspec
 import pytest
 from core_values import REFERENCE_WORK, day, latency, measurement, point
 from hypothesis import given
@@ -138,6 +139,50 @@ def test_a_faster_machine_does_not_hide_a_regression():
     comparison = compare_time([point(0.010)], fast, 0.25)
     assert comparison.effect == pytest.approx(1.8)
     assert comparison.verdict is Verdict.REGRESSED
+
+
+def faulting(p50, faults):
+    return msgspec.structs.replace(measurement(p50), page_faults=faults)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "verdict"), [(1.18, 2.44, Verdict.INCONCLUSIVE), (2.44, 1.18, Verdict.EQUIVALENT)]
+)
+def test_a_time_that_page_faults_explain_is_neither_slower_nor_faster(before, after, verdict, snapshot):
+    # Launches of identical code: with 300 page faults a call, and without.
+    faults = {1.18: 6.0, 2.44: 320.0}
+    history = [point(1e-3 * before, day(number), page_faults=faults[before]) for number in (1, 2, 3)]
+    found = compare_time(history, faulting(1e-3 * after, faults[after]), 0.25)
+    assert found.verdict is verdict
+    assert found.low < 0 < found.high
+    assert str(found.note) == snapshot
+    # The same times with equal page faults are a change of the code.
+    for same in (6.0, 320.0):
+        alike = [msgspec.structs.replace(each, page_faults=same) for each in history]
+        found = compare_time(alike, faulting(1e-3 * after, same), 0.25)
+        assert found.verdict is (Verdict.REGRESSED if before < after else Verdict.IMPROVED)
+
+
+def test_page_faults_explain_a_few_microseconds_each():
+    def slower(faults, now=0.010 * 4):
+        return compare_time([point(0.010, page_faults=0.0)], faulting(now, faults), 0.25)
+
+    assert slower(0.0).verdict is Verdict.REGRESSED
+    # 2,500 of them take up to the whole time of the call, which is a factor of two and not of four.
+    explained = slower(2500.0, 0.030)
+    assert explained.verdict is Verdict.INCONCLUSIVE
+    assert explained.low == pytest.approx(math.expm1(math.log(1.5) - LOOSE))
+    assert slower(0.0, 0.030).verdict is Verdict.REGRESSED
+    assert slower(2500.0, 0.040).verdict is Verdict.REGRESSED
+    # Less than one hundredth of the call is no explanation.
+    assert slower(24.0).smallest_detectable == slower(0.0).smallest_detectable
+    assert slower(26.0).smallest_detectable > slower(0.0).smallest_detectable
+
+
+def test_a_session_without_recorded_page_faults_explains_nothing():
+    history = [point(0.010), point(0.010, day(2), page_faults=0.0)]
+    found = compare_time(history, faulting(0.040, 2500.0), 0.25)
+    assert found == compare_time(history, faulting(0.040, None), 0.25)
 
 
 def test_only_reference_workloads_on_both_sides_count():

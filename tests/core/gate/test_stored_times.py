@@ -170,7 +170,7 @@ def test_page_faults_explain_a_few_microseconds_each():
     assert slower(0.0).verdict is Verdict.REGRESSED
     # 2,500 of them take up to the whole time of the call, which is a factor of two and not of four.
     explained = slower(2500.0, 0.030)
-    assert explained.verdict is Verdict.INCONCLUSIVE
+    assert explained.verdict is Verdict.SUSPECTED
     assert explained.low == pytest.approx(math.expm1(math.log(1.5) - LOOSE))
     assert slower(0.0, 0.030).verdict is Verdict.REGRESSED
     assert slower(2500.0, 0.040).verdict is Verdict.REGRESSED

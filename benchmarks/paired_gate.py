@@ -1,13 +1,16 @@
 """Measure the paired gate: false alarms on identical code, detection of +3 % and +5 %, interval coverage.
 
     python benchmarks/paired_gate.py measure SHARE SESSIONS    # 0 is identical code, 0.05 is +5 %
+    python benchmarks/paired_gate.py regimes SHARE SESSIONS    # the same with two wait policies of threads
     python benchmarks/paired_gate.py score                     # all sessions so far, with intervals
     python benchmarks/paired_gate.py rescore                   # the same, decided again by the current rules
 
 A session is `pytest --infer-against=HEAD` in a repository of eight workloads, alternately on one thread and
-on two. SHARE stretches the time of every workload of the working tree by spinning after each call. Sessions
-are appended to benchmarks/results/paired_gate.jsonl, one line per case with the log ratio of each launch, so
-that other rules can be scored without measuring again.
+on two. `regimes` compares, on two threads, the wait policy of the user's process with
+`OMP_WAIT_POLICY=passive`, which the workers of version 0.1 had. SHARE stretches the time of every workload of
+the working tree by spinning after each call. Sessions are appended to benchmarks/results/paired_gate.jsonl,
+one line per case with the log ratio of each launch, so that other rules can be scored without measuring
+again.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from statistics import median, variance
 from typing import Any
 
 from scipy.stats import beta
@@ -66,8 +70,8 @@ def repository(folder: Path, share: float) -> None:
         (folder / "stretch.json").write_text(json.dumps(dict.fromkeys(WORKLOADS, share)))
 
 
-def session(folder: Path, against: str, threads: int) -> Iterator[dict[str, Any]]:
-    """Run one session; yield one record per case."""
+def session(folder: Path, against: str, threads: int, policy: str = "") -> Iterator[dict[str, Any]]:
+    """Run one session; yield one record per case. Without a policy, the threads wait as in any process."""
     paths = {name: folder.parent / f"{name}.json" for name in ("results", "turns", "realised")}
     paths["realised"].unlink(missing_ok=True)
     command = [
@@ -77,6 +81,8 @@ def session(folder: Path, against: str, threads: int) -> Iterator[dict[str, Any]
     ]  # fmt: skip
     begin = time.time()
     environment = {**os.environ, "INFERGATE_REALISED": str(paths["realised"])}
+    if policy:
+        environment["OMP_WAIT_POLICY"] = policy
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if done.returncode not in (0, 1):
         raise SystemExit(done.stdout + done.stderr)
@@ -92,6 +98,7 @@ def session(folder: Path, against: str, threads: int) -> Iterator[dict[str, Any]
             "when": round(begin),
             "looks": SCREEN_ANALYSES,
             "threads": threads,
+            "wait_policy": policy,
             "name": name,
             "verdict": row["verdict"],
             "effect": row.get("effect"),
@@ -102,6 +109,7 @@ def session(folder: Path, against: str, threads: int) -> Iterator[dict[str, Any]
             "session_seconds": round(seconds),
             "screen": [round(launch.difference, 6) for launch in case.screen],
             "confirm": [round(launch.difference, 6) for launch in case.confirm],
+            "plain_ms": None if case.plain is None else round(1e3 * median(case.plain.base), 4),
         }
 
 
@@ -122,20 +130,22 @@ def recorded(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def measure(share: float, sessions: int) -> None:
-    """Run sessions and append them to the results file."""
-    for index in range(sessions):
+def measure(share: float, sessions: Iterable[tuple[int, str]]) -> None:
+    """Run a session for each number of threads and wait policy, and append them to the results file."""
+    for index, (threads, policy) in enumerate(sessions):
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name) / "repository"
             folder.mkdir()
             repository(folder, share)
-            records = [{"share": share, **record} for record in session(folder, "HEAD", 1 + index % 2)]
+            found = session(folder, "HEAD", threads, policy)
+            records = [{"share": share, **record} for record in found]
         with RESULTS.open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(record) + "\n" for record in records)
         words = ", ".join(
             f"{count} {verdict}" for verdict, count in Counter(r["verdict"] for r in records).items()
         )
-        print(f"{share:.0%} session {index + 1}: {records[0]['session_seconds']} s: {words}", flush=True)
+        told = f"{share:.0%} session {index + 1} {policy}: {records[0]['session_seconds']} s: {words}"
+        print(told, flush=True)
 
 
 def bounds(hits: int, count: int) -> str:
@@ -174,16 +184,23 @@ def _decided(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 def score(records: Iterable[dict[str, Any]]) -> None:
     """Print how often the sessions so far were right."""
-    arms: dict[tuple[float, tuple[int, ...]], list[dict[str, Any]]] = {}
+    arms: dict[tuple[float, str, tuple[int, ...]], list[dict[str, Any]]] = {}
     for record in records:
-        arms.setdefault((record["share"], analyses(record)), []).append(record)
-    for (share, screen), found in sorted(arms.items()):
+        # Sessions without a record of it had passive workers.
+        policy = record.get("wait_policy", "passive") or "as in the user's process"
+        arms.setdefault((record["share"], policy, analyses(record)), []).append(record)
+    for (share, policy, screen), found in sorted(arms.items()):
         sessions = {record["when"]: record["session_seconds"] for record in found}
-        print(f"\n{share:+.0%}, looks at {screen}: {len(found)} cases in {len(sessions)} sessions of "
+        print(f"\n{share:+.0%}, threads wait {policy}, looks at {screen}: "
+              f"{len(found)} cases in {len(sessions)} sessions of "
               f"{sum(sessions.values()) / len(sessions):.0f} s")  # fmt: skip
         for verdict, count in Counter(record["verdict"] for record in found).most_common():
             print(f"  {verdict:24}{bounds(count, len(found))}")
         launches = [len(record["screen"]) + len(record["confirm"]) for record in found]
+        squares = [variance(record["screen"]) * (len(record["screen"]) - 1) for record in found
+                   if len(record["screen"]) > 1]  # fmt: skip
+        degrees = sum(len(record["screen"]) - 1 for record in found)
+        print(f"  {'spread of launches':24}{math.sqrt(sum(squares) / degrees):.1%}")
         print(f"  {'launches, mean':24}{sum(launches) / len(launches):.1f}")
         truths = [0.0 if not share else record["realised"] for record in found]
         known = [(r, t) for r, t in zip(found, truths, strict=True) if t is not None and r["low"] is not None]
@@ -197,7 +214,9 @@ def main() -> None:
     """Measure, or score."""
     match sys.argv[1:]:
         case ["measure", share, sessions]:
-            measure(float(share), int(sessions))
+            measure(float(share), [(1 + index % 2, "") for index in range(int(sessions))])
+        case ["regimes", share, sessions]:
+            measure(float(share), [(2, policy) for _ in range(int(sessions)) for policy in ("", "passive")])
         case ["score"]:
             score(recorded(RESULTS))
         case ["rescore"]:

@@ -25,7 +25,7 @@ import numpy as np
 from scipy.optimize import minimize
 
 from pytest_infergate.core.advice.projectable_work import ItemWork
-from pytest_infergate.core.advice.projected_choice import PricedRate, choose, served_rates
+from pytest_infergate.core.advice.projected_choice import choose
 from pytest_infergate.core.advice.projection import CPU_BAND, EFFICIENCY, Efficiency, Projected, project
 from pytest_infergate.core.domain.hardware_names import accelerator_model
 from pytest_infergate.storage.hardware_tables import accelerator_sheet
@@ -273,8 +273,8 @@ def worst(cases: Cases) -> list[str]:
     return lines
 
 
-def usd(machine: PricedRate, rate: float) -> float:
-    return machine.usd_per_hour * math.ceil(rate / machine.requests_per_s)
+def usd(price: float, served: float, rate: float) -> float:
+    return price * math.ceil(rate / served)
 
 
 def decisions(cases: Cases, rows: Sequence[Row]) -> list[str]:
@@ -296,20 +296,21 @@ def decisions(cases: Cases, rows: Sequence[Row]) -> list[str]:
     for name, price, factor in questions:
         answers: dict[float, list[tuple[bool, bool, bool]]] = defaultdict(list)
         for cpu in cpus:
-            measured = PricedRate(usd_per_hour=CPU_USD, requests_per_s=factor * cpu.batch / cpu.seconds)
+            measured = factor * cpu.batch / cpu.seconds
+            counts = np.arange(1, math.ceil(DEMANDS[-1] / measured) + 1)
             for row, constants in gpus[cpu.model]:
                 batches = projected(row, constants).batches
-                choice = choose(measured, price, *served_rates(batches, None, 1.0))
-                truth = PricedRate(usd_per_hour=price, requests_per_s=row.batch / row.seconds)
-                guess = PricedRate(usd_per_hour=price, requests_per_s=batches[0].throughput.point)
+                ends = batches[0].throughput
+                choice = choose(measured * counts, CPU_USD * counts, price, ends.low, ends.high)
+                truth = row.batch / row.seconds
                 for demand in DEMANDS:
-                    cheaper = usd(truth, demand) < usd(measured, demand)
+                    cheaper = usd(price, truth, demand) < usd(CPU_USD, measured, demand)
                     answer = choice.at(demand)
                     decided, right = (
                         answer != "undecided",
                         answer == ("recommended" if cheaper else "ruled out"),
                     )
-                    point = (usd(guess, demand) < usd(measured, demand)) == cheaper
+                    point = (usd(price, ends.point, demand) < usd(CPU_USD, measured, demand)) == cheaper
                     answers[demand].append((decided, right, point))
                     wrong[row.model] += decided and not right
         every = [one for given in answers.values() for one in given]

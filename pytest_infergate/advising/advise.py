@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from pytest_infergate.core.advice import deployments, recommendation, rules
+from pytest_infergate.core.advice import deployments, projected_plans, recommendation, rules
 from pytest_infergate.core.advice.demand import Backlog
 from pytest_infergate.core.advice.deployments import Deployment
 from pytest_infergate.core.advice.planning import Question
 from pytest_infergate.core.advice.priced_deployments import PricedDeployment, priced_deployments
+from pytest_infergate.core.advice.projected_plans import ProjectionOffer
 from pytest_infergate.core.advice.recommendation import Job
 from pytest_infergate.core.domain import instance_types
 from pytest_infergate.core.domain.advice_values import Demand, Recommendations
@@ -22,6 +23,7 @@ from pytest_infergate.core.domain.outcome import Session
 from pytest_infergate.core.domain.values import Note
 from pytest_infergate.errors import ConfigurationError
 from pytest_infergate.runner.price_lookup import PriceList
+from pytest_infergate.storage.hardware_tables import accelerator_sheets
 from pytest_infergate.storage.prices import today
 
 OWN: Final = "own"
@@ -36,6 +38,8 @@ class ModelOffers(NamedTuple):
     priced: tuple[PricedDeployment, ...]
     notes: tuple[Note, ...]
     gpus: tuple[Instance, ...] = ()
+    projection: ProjectionOffer | None = None
+    """``None`` if the model has no case on the CPU whose work could be projected."""
 
 
 def advise_run(session: Session, prices: PriceList, demand: Demand | None) -> Recommendations | None:
@@ -84,10 +88,14 @@ def price_models(
     # A GPU of the user may be cheaper than any of the table.
     own = (machine for name, machine in specified.items() if name.partition(":")[0] in GPU_KINDS)
     gpus = (*(instance for instance in known if instance.accelerator_count), *own)
+    works, sheets = projected_plans.projectable_works(sessions), accelerator_sheets()
+    machines = projected_plans.projectable_machines(known, sheets)
     offers = {}
     for model, measured in sorted(models.items()):
         priced, notes = priced_deployments(measured, known, specified)
-        offers[model] = ModelOffers(tuple(priced), (*notes, *left.get(model, ())), gpus)
+        work = works.get(model)
+        projection = None if work is None else ProjectionOffer(work, sheets, machines)
+        offers[model] = ModelOffers(tuple(priced), (*notes, *left.get(model, ())), gpus, projection)
     return offers
 
 
@@ -120,10 +128,10 @@ def answer_questions(
     """
     answers = []
     asked = {model: each for model, each in offers.items() if model in questions}
-    for model, (priced, notes, gpus) in asked.items():
+    for model, (priced, notes, gpus, projection) in asked.items():
         if priced:
             all_notes = (*notes, *_stale_prices(priced, option))
-            answers.append(recommendation.advise(questions[model], priced, all_notes, gpus))
+            answers.append(recommendation.advise(questions[model], priced, all_notes, gpus, projection))
         finished()
     return Recommendations(answers=tuple(answers), unanswered=unpriced_models(asked))
 
@@ -137,10 +145,10 @@ def tabulate_demands(
 ) -> Recommendations:
     """Answer several demands for each model with a price, see `answer_questions`."""
     tables = []
-    for priced, notes, gpus in offers.values():
+    for priced, notes, gpus, projection in offers.values():
         if priced:
             all_notes = (*notes, *_stale_prices(priced, option))
-            tables.append(recommendation.demand_table(question, priced, all_notes, gpus))
+            tables.append(recommendation.demand_table(question, priced, all_notes, gpus, projection))
         finished()
     return Recommendations(tables=tuple(tables), unanswered=unpriced_models(offers))
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final
 
+import msgspec
+
 from pytest_infergate.core.advice import demand as demands
 from pytest_infergate.core.advice.deployments import deployment_text
 from pytest_infergate.core.advice.planning import TIE
@@ -22,11 +24,11 @@ from pytest_infergate.core.domain.advice_values import (
 )
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.values import Note, Struct
+from pytest_infergate.report import gpu_advice
+from pytest_infergate.report.amounts import interval, month, usd
 from pytest_infergate.report.sanitize import plain
 from pytest_infergate.report.table import Column
 
-HUNDRED: Final = 100
-"""Factor from which on a speed-up is written with a separator of thousands."""
 ASSUMPTIONS: Final = (
     "p95 includes the time that requests wait, which is simulated from the measured service times.",
     (
@@ -50,6 +52,8 @@ class SummaryRow(Struct, frozen=True, kw_only=True):
 
     model: str
     plan: str = ""
+    basis: str = ""
+    """Whether the plan is measured or projected, by word and shape."""
     demand: str = ""
     p95: str = units.UNKNOWN
     usd_per_month: str = units.UNKNOWN
@@ -60,6 +64,8 @@ class SummaryRow(Struct, frozen=True, kw_only=True):
     """Demand up to which no other plan costs less; unknown if there is no other."""
     no_gpu: str = units.UNKNOWN
     """Demand up to which prices alone exclude that a GPU is cheaper."""
+    gpu_above: str = units.UNKNOWN
+    """Demand above which a projected GPU is cheaper at both ends of its interval."""
     total: bool = False
 
 
@@ -68,20 +74,27 @@ def _known(field: str) -> Callable[[Iterable[SummaryRow]], bool]:
     return lambda rows: any(getattr(row, field) not in ("", units.UNKNOWN) for row in rows)
 
 
+def _marked(rows: Iterable[SummaryRow]) -> bool:
+    return any(row.gpu_above != units.UNKNOWN or row.basis not in ("", gpu_advice.MEASURED) for row in rows)
+
+
 SUMMARY_COLUMNS: Final[tuple[Column[SummaryRow], ...]] = (
     Column("model", "model", lambda row: plain(row.model), left=True),
     Column("plan", "plan", lambda row: plain(row.plan), left=True),
+    # Where nothing is projected, the mark would say nothing.
+    Column("basis", "basis", lambda row: row.basis, left=True, shown=_marked),
     Column("demand", "demand", lambda row: row.demand),
-    Column("p95", "p95", lambda row: row.p95),
     Column("usd_per_month", "USD/month", lambda row: row.usd_per_month),
+    Column("p95", "p95", lambda row: row.p95),
     Column("usd_per_million", "USD/million", lambda row: row.usd_per_million),
     Column("enough", "serves up to", lambda row: row.enough),
     Column("no_gpu", "no GPU cheaper up to", lambda row: row.no_gpu, shown=_known("no_gpu")),
+    Column("gpu_above", "GPU cheaper above", lambda row: row.gpu_above, shown=_known("gpu_above")),
     Column("cheapest", "cheapest up to", lambda row: row.cheapest, shown=_known("cheapest")),
 )
 PLAN_COLUMNS: Final[tuple[Column[Plan], ...]] = (
     Column("plan", "plan", lambda plan: plain(plan.text), left=True),
-    Column("device", "device", lambda plan: plain(_device(plan)), left=True),
+    Column("device", "device", lambda plan: plain(device_text(plan)), left=True),
     Column("batch", "batch", lambda plan: str(plan.max_batch)),
     Column("wait", "wait", lambda plan: units.seconds(plan.max_wait)),
     Column("p95", "p95", lambda plan: units.seconds(plan.load.p95)),
@@ -98,7 +111,7 @@ PLAN_COLUMNS: Final[tuple[Column[Plan], ...]] = (
 )
 JOB_COLUMNS: Final[tuple[Column[Job], ...]] = (
     Column("instance", "instance", lambda job: plain(job.instance), left=True),
-    Column("device", "device", lambda job: plain(_device(job)), left=True),
+    Column("device", "device", lambda job: plain(device_text(job)), left=True),
     Column("batch", "batch", lambda job: str(job.max_batch)),
     Column("machine_hours", "machine-hours", lambda job: units.significant(job.machine_hours)),
     Column("instances", "machines", lambda job: str(job.instances)),
@@ -111,75 +124,42 @@ MAX_CROSSINGS: Final = 3
 """Number of changes of the cheapest deployment up to which all are listed."""
 
 
-class StepRow(Struct, frozen=True, kw_only=True):
-    """One demand of a table of demands, and the best plan of one model for it."""
-
-    model: str
-    rate: float
-    plan: Plan | None
-
-
-STEP_COLUMNS: Final[tuple[Column[StepRow], ...]] = (
-    Column("model", "model", lambda row: plain(row.model), left=True),
-    Column("demand", "demand", lambda row: units.rate(row.rate)),
-    Column(
-        "plan",
-        "plan",
-        lambda row: plain(f"{row.plan.text} ({_device(row.plan)})") if row.plan else "none meets the limit",
-        left=True,
-    ),
-    Column("batch", "batch", lambda row: str(row.plan.max_batch) if row.plan else units.UNKNOWN),
-    Column("p95", "p95", lambda row: units.seconds(row.plan.load.p95 if row.plan else None)),
-    Column(
-        "usd_per_month",
-        "USD/month",
-        lambda row: month(row.plan.usd_per_month, row.plan.assumed) if row.plan else units.UNKNOWN,
-    ),
-    Column(
-        "usd_per_million",
-        "USD/million",
-        lambda row: units.dollars(row.plan.usd_per_million if row.plan else None),
-    ),
-)
-
-
-def step_rows(tables: Iterable[DemandTable]) -> list[StepRow]:
-    """Return one row for each model and demand."""
-    return [
-        StepRow(model=table.model, rate=step.rate, plan=step.plan) for table in tables for step in table.steps
-    ]
-
-
 def decided_by_price(given: Recommendations) -> list[str]:
     """Return what prices alone decide, for each model."""
     lines = [
-        (table.model, price_sentences(table.price_limits, limited=table.limit is not None))
+        (table.model, gpu_advice.price_sentences(table.price_limits, limited=table.limit is not None))
         for table in given.tables
     ]
     lines += [
-        (answer.model, price_sentences(answer.price_limits, _noun(answer), limited=_limited(answer)))
+        (
+            answer.model,
+            gpu_advice.price_sentences(answer.price_limits, _noun(answer), limited=_limited(answer)),
+        )
         for answer in given.answers
     ]
     return [plain(f"{model}: {line}") for model, sentences in lines for line in sentences]
 
 
-def table_prices(tables: Iterable[DemandTable]) -> list[str]:
-    """Return the prices of the plans of a table, each once."""
-    return list(
-        dict.fromkeys(price(step.plan) for table in tables for step in table.steps if step.plan is not None)
+def decided_by_projection(given: Recommendations) -> list[str]:
+    """Return what projections decide, or why they do not, for each model."""
+    lines = [(answer.model, _projected_sentences(answer)) for answer in given.answers]
+    lines += [
+        (table.model, gpu_advice.projected_sentences(table.model, table.projections, planned=True))
+        for table in given.tables
+    ]
+    return [plain(f"{model}: {line}") for model, sentences in lines for line in sentences]
+
+
+def projects(given: Recommendations) -> bool:
+    """Return whether any figure of an advice is projected, so that the marks need a legend."""
+    steps = (step.projections for table in given.tables for step in table.steps)
+    return any(each.plans for each in (*(answer.projections for answer in given.answers), *steps))
+
+
+def _projected_sentences(answer: Advice) -> Iterable[str]:
+    return gpu_advice.projected_sentences(
+        answer.model, answer.projections, _noun(answer), planned=answer.winner is not None
     )
-
-
-def table_question(tables: Sequence[DemandTable]) -> str:
-    """Describe the conditions that the plans of a table meet."""
-    limit = "" if tables[0].limit is None else f", 95 % within {units.seconds(tables[0].limit)}"
-    utilisation = units.percent(tables[0].utilisation, signed=False, decimals=0)
-    return f"Poisson arrivals{limit}, utilisation of each machine at most {utilisation}"
-
-
-def table_remarks(tables: Iterable[DemandTable]) -> list[str]:
-    """Return the notes of a table, each once."""
-    return list(dict.fromkeys(plain(str(note)) for table in tables for note in table.notes))
 
 
 def headline(answers: Sequence[Advice], tables: Sequence[DemandTable] = ()) -> str:
@@ -191,38 +171,63 @@ def headline(answers: Sequence[Advice], tables: Sequence[DemandTable] = ()) -> s
 
 def summary_rows(answers: Sequence[Advice]) -> list[SummaryRow]:
     """Return one row for each answer, and a total if each of several models has a plan."""
-    result = []
-    for answer in answers:
-        plan, demand = answer.winner, units.rate(answer.demand.rate)
-        if plan is None:
-            none = "none meets the limit" if answer.nearest is not None else "none serves the demand"
-            no_gpu = _no_gpu_up_to(answer.price_limits)
-            result.append(SummaryRow(model=answer.model, plan=none, demand=demand, no_gpu=no_gpu))
-            continue
-        result.append(
-            SummaryRow(
-                model=answer.model,
-                plan=f"{plan.text} ({_device(plan)})",
-                demand=demand,
-                p95=units.seconds(plan.load.p95),
-                usd_per_month=month(plan.usd_per_month, plan.assumed),
-                usd_per_million=units.dollars(plan.usd_per_million),
-                enough=_beyond(answer) if answer.enough is None else units.rate(answer.enough),
-                cheapest=_cheapest_up_to(answer),
-                no_gpu=_no_gpu_up_to(answer.price_limits),
-            )
-        )
-    winners = [answer.winner for answer in answers if answer.winner is not None]
+    result = [_summary_row(answer) for answer in answers]
+    months = [_months(answer) for answer in answers]
     # Results of several machines may contain two answers for one model, of which only one would be deployed.
     # Two tests whose weights have the same size may measure one model.
     weights = [answer.weights_bytes for answer in answers if answer.weights_bytes]
     distinct = len({answer.model for answer in answers}) == len(answers) and len(set(weights)) == len(weights)
-    if distinct and len(winners) == len(answers) > 1:
-        empty = dict.fromkeys(("p95", "usd_per_million", "enough", "cheapest", "no_gpu"), "")
-        total = sum(plan.usd_per_month for plan in winners)
-        all_months = month(total, any(plan.assumed for plan in winners))
-        result.append(SummaryRow(model="all", usd_per_month=all_months, total=True, **empty))
+    known = [ends for ends in months if ends is not None]
+    if distinct and len(known) == len(answers) > 1:
+        empty = dict.fromkeys(("p95", "usd_per_million", "enough", "cheapest", "no_gpu", "gpu_above"), "")
+        lows, highs = zip(*known, strict=True)
+        assumed = any(answer.winner.assumed for answer in answers if answer.winner and not _projected(answer))
+        text = interval(sum(lows), sum(highs)) + (" assumed" if assumed else "")
+        result.append(SummaryRow(model="all", usd_per_month=text, total=True, **empty))
     return result
+
+
+def _summary_row(answer: Advice) -> SummaryRow:
+    plan, projections = answer.winner, answer.projections
+    row = SummaryRow(
+        model=answer.model,
+        plan="none meets the limit" if answer.nearest is not None else "none serves the demand",
+        basis=gpu_advice.basis(projections, planned=plan is not None),
+        demand=units.rate(answer.demand.rate),
+        no_gpu=_no_gpu_up_to(answer.price_limits),
+        gpu_above=gpu_advice.gpu_above(projections),
+    )
+    if projections.recommended:
+        first = projections.recommended[0]
+        return msgspec.structs.replace(
+            row,
+            plan=gpu_advice.projected_text(projections.recommended),
+            usd_per_month=interval(first.usd_per_month_low, first.usd_per_month_high),
+            usd_per_million=interval(first.usd_per_million_low, first.usd_per_million_high),
+        )
+    if plan is None:
+        return row
+    return msgspec.structs.replace(
+        row,
+        plan=f"{plan.text} ({device_text(plan)})",
+        p95=units.seconds(plan.load.p95),
+        usd_per_month=month(plan.usd_per_month, plan.assumed),
+        usd_per_million=units.dollars(plan.usd_per_million),
+        enough=_beyond(answer) if answer.enough is None else units.rate(answer.enough),
+        cheapest=_cheapest_up_to(answer),
+    )
+
+
+def _projected(answer: Advice) -> bool:
+    return bool(answer.projections.recommended)
+
+
+def _months(answer: Advice) -> tuple[float, float] | None:
+    """Return the cost of the plan of an answer, at both ends if it is projected; ``None`` without a plan."""
+    for plan in answer.projections.recommended:
+        if plan.usd_per_month_low is not None and plan.usd_per_month_high is not None:
+            return plan.usd_per_month_low, plan.usd_per_month_high
+    return None if answer.winner is None else (answer.winner.usd_per_month, answer.winner.usd_per_month)
 
 
 def _beyond(answer: Advice) -> str:
@@ -276,11 +281,22 @@ def question(answer: Advice) -> str:
 
 def verdict(answer: Advice) -> str:
     """Return the recommendation as one sentence."""
-    winner = answer.winner
+    winner, projected = answer.winner, answer.projections.recommended
+    if projected:
+        first, rest = projected[0], ""
+        if projected[1:]:
+            rest = f", or on {units.plural(len(projected) - 1, 'other GPU')}"
+        months = interval(first.usd_per_month_low, first.usd_per_month_high)
+        return (
+            f"Run it on a GPU ({gpu_advice.PROJECTED}, not measured): {gpu_advice.machine_count(first)} x "
+            f"{first.machine} in {first.dtype} for {months} USD per month{rest}."
+        )
+    if winner is None and answer.projections.undecided:
+        return "No measured plan meets the limit; only a measurement on a GPU decides whether one does."
     if winner is None:
         return "No plan meets the limit." if answer.binding is None else f"{_sentence(answer.binding.text)}."
     return (
-        f"Run it on {winner.text} ({_device(winner)}): {usd(winner.usd_per_month)} per month"
+        f"Run it on {winner.text} ({device_text(winner)}): {usd(winner.usd_per_month)} per month"
         f"{' (assumed price)' if winner.assumed else ''}, {usd(winner.usd_per_million)} per million "
         f"{_noun(answer)}."
     )
@@ -298,9 +314,27 @@ def _noun(answer: Advice) -> str:
 def findings(answer: Advice) -> list[str]:
     """Return the sentences below the verdict: latency, alternatives, sensitivities, first call, energy."""
     winner = answer.winner
-    lines = price_sentences(answer.price_limits, _noun(answer), limited=_limited(answer))
+    lines = gpu_advice.price_sentences(answer.price_limits, _noun(answer), limited=_limited(answer))
+    lines += _projected_sentences(answer)
     if winner is None:
-        return lines if answer.binding is None else [*lines, f"Hint: {answer.binding.hint}."]
+        return lines if answer.binding is None else [*_unserved(answer, answer.binding), *lines]
+    if answer.projections.recommended:
+        month_ = usd(winner.usd_per_month)
+        lines.append(f"The best measured plan is {winner.text} ({device_text(winner)}): {month_} per month.")
+    return [*lines, *_planned(answer, winner)]
+
+
+def _unserved(answer: Advice, binding: Note) -> Iterable[str]:
+    """Yield why no measured plan will do, as far as the verdict does not say it."""
+    if answer.projections.recommended or answer.projections.undecided:
+        yield f"{_sentence(binding.text)}.".replace("No plan", "No measured plan", 1)
+    else:
+        yield f"Hint: {binding.hint}."
+
+
+def _planned(answer: Advice, winner: Plan) -> list[str]:
+    """Return the sentences on the best measured plan."""
+    lines = []
     lines.append(_speed(winner, answer))
     if winner.streams_per_instance is not None:
         lines.append(_streams(winner, winner.streams_per_instance))
@@ -311,7 +345,7 @@ def findings(answer: Advice) -> list[str]:
         if answer.saving > TIE * winner.usd_per_month:
             more = f"{usd(answer.saving)} more"
         lines.append(
-            f"Runner-up: {other.text} ({_device(other)}), {usd(other.usd_per_month)} per month: {more}."
+            f"Runner-up: {other.text} ({device_text(other)}), {usd(other.usd_per_month)} per month: {more}."
         )
     if answer.enough is not None:
         serves = "serves" if winner.instances == 1 else "serve"
@@ -331,46 +365,6 @@ def findings(answer: Advice) -> list[str]:
         lines.append(_electricity(winner.electricity))
     elif any(plan.electricity is not None for plan in answer.considered):
         lines.append("The energy of this plan is unknown: energy was only measured with a single worker.")
-    return lines
-
-
-def price_sentences(limits: PriceLimits | None, noun: str = "requests", *, limited: bool) -> list[str]:
-    """Return what prices alone decide between CPU and GPU. `limited` says whether latency has a limit."""
-    if limits is None:
-        return []
-    gpu = f"{limits.gpu} ({usd(limits.gpu_usd_per_hour)} per hour)"
-    within = " within the limit" if limited else ""
-    lines = []
-    if limits.machines < 1:
-        lines.append(
-            f"By price: one {limits.cpu} costs more per hour than {gpu}, the cheapest GPU machine of the "
-            "price table, so that prices alone exclude no GPU."
-        )
-    elif limits.rate is not None:
-        rate = units.rate(limits.rate, noun)
-        enough = "is enough and costs" if limits.machines == 1 else "are enough and cost"
-        enough += ", at the assumed price," if limits.assumed else ""
-        lines.append(
-            f"By price alone, no GPU can be cheaper up to about {rate}: {limits.machines} x {limits.cpu} "
-            f"{enough} no more than {gpu}, the cheapest GPU machine of the price table. Above that, this GPU "
-            f"can be cheaper only if it serves more than {rate}{within}."
-        )
-    if limits.faster is not None:
-        factor = (
-            units.significant(limits.faster, 2) if limits.faster < HUNDRED else units.count(limits.faster)
-        )
-        lines.append(
-            f"To meet the limit on {limits.cpu}, a call must become at least "
-            f"{factor} times faster; otherwise only another machine can serve "
-            "this demand."
-        )
-    if limits.gpus and limits.gpu_rate is not None:
-        each = "one such GPU machine is" if limits.gpus == 1 else f"{limits.gpus} such GPU machines are"
-        share = "it serves" if limits.gpus == 1 else "each serves"
-        lines.append(
-            f"At this demand, {each} cheaper than CPUs if {share} {units.rate(limits.gpu_rate, noun)}"
-            f"{within}."
-        )
     return lines
 
 
@@ -407,7 +401,7 @@ def _changes(answer: Advice, winner: Plan) -> Iterable[str]:
         few, many = min(plan.scaled.instances), max(plan.scaled.instances)
         name = f"{few} to {many} x {plan.instance}" if few < many else plan.text
         yield (
-            f"Scaled hourly, {name} ({_device(plan)}) costs least: {usd(plan.scaled.usd_per_month)} per "
+            f"Scaled hourly, {name} ({device_text(plan)}) costs least: {usd(plan.scaled.usd_per_month)} per "
             f"month, with machines ordered {units.duration(answer.scale_up)} in advance."
         )
     for item in answer.sensitivities:
@@ -465,23 +459,14 @@ def remarks(answer: Advice, excluded: Collection[str] = ()) -> list[str]:
     return [line for line in lines if line not in excluded]
 
 
-def month(value: float, assumed: str | bool) -> str:
-    """Format an amount for a column, with a label if it is based on an assumed price."""
-    return f"{units.dollars(value)} assumed" if assumed else units.dollars(value)
-
-
-def usd(value: float) -> str:
-    """Format an amount: ``1,234 USD``, ``12.3 USD``."""
-    return f"{units.dollars(value)} USD"
-
-
 def price(plan: Plan) -> str:
     """Format the price of a plan: ``g6.xlarge 0.805 USD per hour: aws/g6.xlarge in us-east-1, on demand``."""
     assumed = f"assumed, {plan.assumed}; " if plan.assumed else ""
     return f"{plan.instance} {usd(plan.usd_per_hour)} per hour: {assumed}{plan.price}"
 
 
-def _device(plan: Plan | Job) -> str:
+def device_text(plan: Plan | Job) -> str:
+    """Return the device of a plan and what differs from its default, see `deployment_text`."""
     return deployment_text(plan.device, plan.runtime, plan.dtype, plan.threads, plan.workers)
 
 

@@ -9,7 +9,7 @@ from pytest_infergate.core.advice.recommendation import Job
 from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.advice_values import Recommendations
 from pytest_infergate.core.domain.values import Note
-from pytest_infergate.report import advice
+from pytest_infergate.report import advice, gpu_advice, step_tables
 from pytest_infergate.report.markdown import code, escaped, markdown_table
 from pytest_infergate.report.sanitize import plain
 from pytest_infergate.report.table import shown_columns
@@ -22,18 +22,22 @@ def advice_text(given: Recommendations) -> str:
     common = advice.shared(given.answers)
     blocks = []
     if given.tables:
-        rows = advice.step_rows(given.tables)
+        rows = step_tables.step_rows(given.tables)
         blocks += [
-            f"Where to run each model\n  {advice.table_question(given.tables)}",
-            text_table(advice.STEP_COLUMNS, rows),
+            f"Where to run each model\n  {step_tables.table_question(given.tables)}",
+            text_table(shown_columns(step_tables.STEP_COLUMNS, rows), rows),
+            gpu_advice.LEGEND if advice.projects(given) else "",
+            text_list("what projections decide", advice.decided_by_projection(given)),
             text_list("what prices alone decide", advice.decided_by_price(given)),
-            text_list("prices", list(map(plain, advice.table_prices(given.tables)))),
-            text_list("notes", advice.table_remarks(given.tables)),
+            text_list("prices", list(map(plain, step_tables.table_prices(given.tables)))),
+            text_list("notes", step_tables.table_remarks(given.tables)),
             "for one demand, with reasons and alternatives: add --demand, for example --demand 5/s",
         ]
     if given.answers[1:]:
         summary = advice.summary_rows(given.answers)
         blocks.append(text_table(shown_columns(advice.SUMMARY_COLUMNS, summary), summary))
+    if given.answers and advice.projects(given):
+        blocks.append(gpu_advice.LEGEND)
     for answer in given.answers:
         lines = [answer.model, advice.question(answer), advice.verdict(answer), *advice.findings(answer)]
         blocks.append("\n  ".join(map(plain, lines)))
@@ -41,6 +45,10 @@ def advice_text(given: Recommendations) -> str:
             blocks.append(text_table(shown_columns(advice.PLAN_COLUMNS, answer.plans), answer.plans))
             prices = dict.fromkeys(plain(advice.price(plan)) for plan in answer.plans)
             blocks.append(text_list("prices", list(prices)))
+        blocks += [
+            f"{title}\n{text_table(columns, shown)}"
+            for title, columns, shown in gpu_advice.projected_tables(answer.projections)
+        ]
         blocks.append(text_list("notes", advice.remarks(answer, common)))
     blocks.append(text_list("notes on all models", common))
     blocks.append(text_list("no advice for", advice.questions(given.unanswered)))
@@ -52,16 +60,21 @@ def advice_markdown(given: Recommendations) -> str:
     common = advice.shared(given.answers)
     blocks = []
     if given.tables:
+        rows = step_tables.step_rows(given.tables)
         blocks += [
-            escaped(advice.table_question(given.tables)),
-            markdown_table(advice.STEP_COLUMNS, advice.step_rows(given.tables)),
+            escaped(step_tables.table_question(given.tables)),
+            markdown_table(shown_columns(step_tables.STEP_COLUMNS, rows), rows),
+            escaped(gpu_advice.LEGEND) if advice.projects(given) else "",
+            _bullets(advice.decided_by_projection(given)),
             _bullets(advice.decided_by_price(given)),
-            _bullets(f"Price: {line}" for line in advice.table_prices(given.tables)),
-            _bullets(advice.table_remarks(given.tables)),
+            _bullets(f"Price: {line}" for line in step_tables.table_prices(given.tables)),
+            _bullets(step_tables.table_remarks(given.tables)),
         ]
     if given.answers[1:]:
         summary = advice.summary_rows(given.answers)
         blocks.append(markdown_table(shown_columns(advice.SUMMARY_COLUMNS, summary), summary))
+    if given.answers and advice.projects(given):
+        blocks.append(escaped(gpu_advice.LEGEND))
     for answer in given.answers:
         blocks += [
             f"### {code(answer.model)}",
@@ -71,6 +84,8 @@ def advice_markdown(given: Recommendations) -> str:
         ]
         if answer.plans:
             blocks.append(markdown_table(shown_columns(advice.PLAN_COLUMNS, answer.plans), answer.plans))
+        for title, columns, shown in gpu_advice.projected_tables(answer.projections):
+            blocks += [escaped(title), markdown_table(columns, shown)]
         blocks.append(_bullets(advice.remarks(answer, common)))
     missing = advice.questions(given.unanswered)
     for title, lines in (("Notes on all models", common), ("No advice for", missing)):

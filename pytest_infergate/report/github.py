@@ -13,7 +13,7 @@ from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.advice_values import Recommendations
 from pytest_infergate.core.domain.outcome import GateResult, Outcome, Session, Verdict
 from pytest_infergate.core.gate.decide import FAILING, SEVERITY
-from pytest_infergate.report import advice, wording
+from pytest_infergate.report import advice, gpu_advice, wording
 from pytest_infergate.report.columns import CASE, VERDICT, case_columns, legend
 from pytest_infergate.report.markdown import CELL, block, code, cut, details, escaped, link, markdown_table
 from pytest_infergate.report.rows import Row, grouped_notes, paired_with_verdicts, row
@@ -345,10 +345,14 @@ def _advice(given: Recommendations | None, limit: int) -> str:
         return ""
     best = advice.summary_rows(given.answers)
     table = markdown_table(shown_columns(advice.SUMMARY_COLUMNS, best), best[:limit]) if best else ""
+    legend = escaped(gpu_advice.LEGEND) if advice.projects(given) else ""
+    by_projection = _titled(
+        "What projections decide", map(escaped, advice.decided_by_projection(given)[:limit])
+    )
     by_price = _titled("What prices alone decide", map(escaped, advice.decided_by_price(given)[:limit]))
     assumed = _titled("Assumed prices", map(escaped, advice.assumed_prices(given.answers)))
     missing = _titled("No advice for", map(_sentence, advice.questions(given.unanswered)))
-    parts = (_with_rest(table, len(best) - limit, "model"), by_price, assumed, missing)
+    parts = (_with_rest(table, len(best) - limit, "model"), legend, by_projection, by_price, assumed, missing)
     text = "\n\n".join(filter(None, parts))
     return f"### Where to run each model\n\n{text}" if text else ""
 

@@ -16,7 +16,7 @@ from pytest_infergate.core.domain import metrics, units
 from pytest_infergate.core.domain.advice_values import Advice, Recommendations
 from pytest_infergate.core.domain.outcome import GateResult, Session
 from pytest_infergate.core.domain.values import Hardware
-from pytest_infergate.report import advice, wording
+from pytest_infergate.report import advice, gpu_advice, step_tables, wording
 from pytest_infergate.report.charts import latency_strips, line_charts
 from pytest_infergate.report.charts.line_charts import Chart
 from pytest_infergate.report.charts.scale import BOX
@@ -47,6 +47,7 @@ class AdviceEntry(NamedTuple):
     name: Name
     columns: Sequence[Column[Any]]
     prices: Sequence[str]
+    projected: Sequence[tuple[str, Sequence[Column[Any]], Sequence[Any]]]
     charts: Sequence[Chart]
     remarks: Sequence[str]
 
@@ -120,6 +121,10 @@ def _advice(given: Recommendations, gate: GateResult, *, leading: bool) -> dict[
         "advice_text": advice,
         "headline": advice.headline(answers, given.tables) if leading else gate.headline,
         "tables": given.tables,
+        "projects": advice.projects(given),
+        "gpu_advice": gpu_advice,
+        "step_tables": step_tables,
+        "shown_columns": shown_columns,
         # The columns of plans mark the price of each.
         "assumed": any(plan.assumed for answer in answers for plan in answer.plans)
         or any(step.plan.assumed for table in given.tables for step in table.steps if step.plan),
@@ -130,6 +135,7 @@ def _advice(given: Recommendations, gate: GateResult, *, leading: bool) -> dict[
                 name=split_name(plain(answer.model)),
                 columns=shown_columns(advice.PLAN_COLUMNS, answer.plans),
                 prices=list(dict.fromkeys(map(advice.price, answer.plans))),
+                projected=list(gpu_advice.projected_tables(answer.projections)),
                 charts=line_charts.charts(answer),
                 remarks=advice.remarks(answer, common),
             )

@@ -13,7 +13,7 @@ from pytest_infergate.core.domain.advice_values import Recommendations
 from pytest_infergate.core.domain.outcome import CaseResult, CaseVerdict, GateResult, Session, Verdict
 from pytest_infergate.core.gate.contention import IDLE, MAX_CONTENTION
 from pytest_infergate.core.gate.decide import FAILING
-from pytest_infergate.report import advice, wording
+from pytest_infergate.report import advice, gpu_advice, wording
 from pytest_infergate.report.columns import CASE, COST, ENERGY, case_columns, legend
 from pytest_infergate.report.rows import NoteGroup, Row, grouped_notes, rows
 from pytest_infergate.report.sanitize import called, plain, shorten
@@ -26,7 +26,7 @@ ROWS_SHOWN: Final = 200
 """Maximum number of rows of the table; the HTML page has all rows."""
 NAMES_SHOWN: Final = 12
 """Maximum number of entries of a list of cases."""
-# Model, plan, demand, p95 and price: with less, the table does not answer the question.
+# Model, plan, basis, demand and price: with less, the table does not answer the question.
 MIN_ADVICE_COLUMNS: Final = 5
 """Number of columns that the table of advice keeps on a narrow terminal."""
 _INDENT = "  "
@@ -167,8 +167,11 @@ def advice_lines(given: Recommendations | None, width: int = WIDTH) -> str:
             columns = columns[:-1]
         table = text_table(columns, best[:ROWS_SHOWN], width)
         blocks.append(f"where to run each model, based on the machines measured here:\n{table}")
+        if advice.projects(given):
+            blocks.append(gpu_advice.LEGEND)
         if len(best) > ROWS_SHOWN:
             blocks.append(f"and {units.plural(len(best) - ROWS_SHOWN, 'more model')} (see --infer-report)")
+        blocks.append(text_list("what projections decide", advice.decided_by_projection(given), NAMES_SHOWN))
         blocks.append(text_list("what prices alone decide", advice.decided_by_price(given), NAMES_SHOWN))
         blocks.append(text_list("assumed prices", advice.assumed_prices(given.answers), NAMES_SHOWN))
     blocks.append(text_list("no advice for", advice.questions(given.unanswered), NAMES_SHOWN))

@@ -26,7 +26,7 @@ from pytest_infergate.core.domain.advice_values import (
 )
 from pytest_infergate.core.domain.instance_types import Instance
 from pytest_infergate.core.domain.values import Note
-from pytest_infergate.report import advice, html
+from pytest_infergate.report import advice, gpu_advice, html
 from pytest_infergate.report import text as terminal
 from pytest_infergate.report.advice_pages import advice_markdown, advice_text
 from pytest_infergate.report.charts import line_charts
@@ -44,10 +44,14 @@ def test_no_plan_has_neither_a_runner_up_nor_a_table():
 def test_several_models_are_summed_up_first():
     lines = advice_text(given(answer(), SMALL, unmet())).splitlines()
     # No CPU was compared with a GPU by price.
-    shown = [column.header for column in advice.SUMMARY_COLUMNS if column.key != "no_gpu"]
+    shown = [
+        column.header
+        for column in advice.SUMMARY_COLUMNS
+        if column.key not in ("no_gpu", "basis", "gpu_above")
+    ]
     assert re.split(r" {2,}", lines[0]) == shown
     assert re.split(r" {2,}", lines[2]) == [
-        "tests/test_a.py::test_model", "2 x c7i.xlarge (cpu)", "50.0/s", "83.0 ms", "261", "1.98", "> 500/s", "141/s",
+        "tests/test_a.py::test_model", "2 x c7i.xlarge (cpu)", "50.0/s", "261", "83.0 ms", "1.98", "> 500/s", "141/s",
     ]  # fmt: skip
     assert re.split(r" {2,}", lines[3])[-1] == "> 500/s"  # it changes below that demand alone
     assert re.split(r" {2,}", lines[4])[2:] == ["50.0/s", "-", "-", "-", "-", "-"]
@@ -55,7 +59,7 @@ def test_several_models_are_summed_up_first():
 
 def test_the_models_are_added_up_where_each_has_a_plan():
     total = advice.summary_rows([answer(), SMALL])[-1]
-    assert [column.cell(total) for column in advice.SUMMARY_COLUMNS] == ["all", "", "", "", "521", *[""] * 4]
+    assert [column.cell(total) for column in advice.SUMMARY_COLUMNS] == ["all", "", "", "", "521", *[""] * 6]
     assert [row.total for row in advice.summary_rows([answer(), SMALL, unmet()])] == [False] * 3
     assert advice.summary_rows([answer(enough=66.0), SMALL])[0].enough == "66.0/s"
     unknown = advice.summary_rows([answer(costs=(), crossings=()), SMALL])[0]
@@ -95,24 +99,24 @@ def test_an_assumed_price_is_labelled_beside_every_figure():
 
 
 def test_what_prices_decide_is_said_with_its_figures():
-    (sentence,) = advice.price_sentences(LIMITS, limited=True)
+    (sentence,) = gpu_advice.price_sentences(LIMITS, limited=True)
     for figure in ("90.0 requests/s", "2 x c7i.xlarge", "0.526 USD", "within the limit"):
         assert figure in sentence, figure
     assert advice.findings(answer(price_limits=LIMITS))[0] == sentence
     (row,) = advice.summary_rows([answer(price_limits=LIMITS)])
     assert row.no_gpu == "90.0/s"
-    (doubtful,) = advice.price_sentences(msgspec.structs.replace(LIMITS, assumed=True), limited=True)
+    (doubtful,) = gpu_advice.price_sentences(msgspec.structs.replace(LIMITS, assumed=True), limited=True)
     assert "assumed price" in doubtful
     assert "assumed" not in sentence
     share = msgspec.structs.replace(LIMITS, gpus=3, gpu_rate=70.0)
-    assert "70.0 requests/s" in advice.price_sentences(share, limited=False)[-1]
+    assert "70.0 requests/s" in gpu_advice.price_sentences(share, limited=False)[-1]
     unmet_limit = msgspec.structs.replace(LIMITS, rate=None, faster=3.21)
-    (sentence,) = advice.price_sentences(unmet_limit, limited=True)
+    (sentence,) = gpu_advice.price_sentences(unmet_limit, limited=True)
     assert "3.2 times faster" in sentence
     dear = msgspec.structs.replace(LIMITS, machines=0, rate=None)
-    (sentence,) = advice.price_sentences(dear, limited=True)
+    (sentence,) = gpu_advice.price_sentences(dear, limited=True)
     assert "exclude no GPU" in sentence
-    assert advice.price_sentences(None, limited=True) == []
+    assert gpu_advice.price_sentences(None, limited=True) == []
 
 
 def test_a_table_of_demands_is_in_every_form(sample):

@@ -97,7 +97,7 @@ def deployments(sessions: Iterable[Session]) -> tuple[Deployment, ...]:
     their test failed, their outputs are wrong or their measurement is invalid.
     """
     by_axes: dict[tuple[object, ...], list[MeasuredCase]] = {}
-    for result, verdict, session in _cases(sessions):
+    for result, verdict, session in judged_cases(sessions):
         measurement, hardware, case = result.measurement, result.hardware, result.case
         if _unusable(result, verdict) or measurement is None or hardware is None:
             continue
@@ -115,7 +115,7 @@ def deployments(sessions: Iterable[Session]) -> tuple[Deployment, ...]:
 def left_out(sessions: Iterable[Session]) -> dict[str, tuple[Note, ...]]:
     """Return notes by model on the cases that `deployments` leaves out, except those that were skipped."""
     reasons: dict[str, dict[str, list[str]]] = {}
-    for result, verdict, _ in _cases(sessions):
+    for result, verdict, _ in judged_cases(sessions):
         reason = _unusable(result, verdict)
         if reason and result.outcome is not Outcome.SKIPPED:
             reasons.setdefault(model_name(result.case), {}).setdefault(reason, []).append(result.nodeid)
@@ -133,8 +133,8 @@ def _more(count: int) -> str:
     return f"; also {units.plural(count, 'more case')}" if count else ""
 
 
-def _cases(sessions: Iterable[Session]) -> Iterator[tuple[CaseResult, CaseVerdict | None, Session]]:
-    """Yield cases and their verdicts, without those of paired runs."""
+def judged_cases(sessions: Iterable[Session]) -> Iterator[tuple[CaseResult, CaseVerdict | None, Session]]:
+    """Yield cases with their verdicts and sessions, without those of paired runs."""
     for session in sessions:
         by_severity = reversed(session.gate.verdicts)  # of several verdicts, the most severe is kept
         verdicts = {(verdict.nodeid, verdict.case): verdict for verdict in by_severity}

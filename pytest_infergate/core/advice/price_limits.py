@@ -14,6 +14,7 @@ from pytest_infergate.core.advice.planning import Question
 from pytest_infergate.core.advice.priced_deployments import PricedDeployment
 from pytest_infergate.core.advice.staircase import Staircase
 from pytest_infergate.core.domain.advice_values import Plan, PriceLimits
+from pytest_infergate.core.domain.hardware_names import with_article
 from pytest_infergate.core.domain.instance_types import Instance
 
 # Prices are sums of decimal fractions: three machines of 0.1 cost as much as one of 0.3.
@@ -69,7 +70,7 @@ def served_rate(priced: PricedDeployment, question: Question, machines: int) -> 
 
 def _accelerators(gpu: Instance) -> str:
     return (
-        f"a {gpu.accelerator}"
+        with_article(gpu.accelerator or "")
         if gpu.accelerator_count == 1
         else f"{gpu.accelerator_count} x {gpu.accelerator}"
     )

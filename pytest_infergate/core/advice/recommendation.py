@@ -1,6 +1,7 @@
 """Where a model should run: `(priced deployments, question) -> Advice`.
 
-A plan ranks only on hardware that was measured.
+A plan ranks only on hardware that was measured. Projected accelerators are compared with the measured plans,
+and never with each other.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from pytest_infergate.core.advice.planning import (
 )
 from pytest_infergate.core.advice.price_limits import price_limits
 from pytest_infergate.core.advice.priced_deployments import PricedDeployment
+from pytest_infergate.core.advice.projected_plans import ProjectionOffer, projected_plan, projections
 from pytest_infergate.core.advice.rules import answer_notes, assumption_notes, next_steps
 from pytest_infergate.core.advice.sensitivity import (
     cost_point,
@@ -36,7 +38,15 @@ from pytest_infergate.core.advice.sensitivity import (
 )
 from pytest_infergate.core.advice.staircase import Staircase
 from pytest_infergate.core.domain import instance_types, units
-from pytest_infergate.core.domain.advice_values import Advice, DemandStep, DemandTable, Plan, Scaled, Sweep
+from pytest_infergate.core.domain.advice_values import (
+    Advice,
+    DemandStep,
+    DemandTable,
+    Plan,
+    Projections,
+    Scaled,
+    Sweep,
+)
 from pytest_infergate.core.domain.bisection import integer_between, last_that_holds
 from pytest_infergate.core.domain.instance_types import Instance
 from pytest_infergate.core.domain.notes import NoteCode
@@ -55,10 +65,12 @@ def advise(
     candidates: Sequence[PricedDeployment],
     notes: Sequence[Note] = (),
     gpus: Sequence[Instance] = (),
+    offer: ProjectionOffer | None = None,
 ) -> Advice:
     """Return the advice for one model.
 
-    `notes` name the deployments that were left out. `gpus` are the machines with a GPU that can be rented.
+    `notes` name the deployments that were left out. `gpus` are the machines with a GPU that can be rented,
+    and `offer` those that can be projected.
     Raises `ValueError` for deployments of different models, or without any.
     """
     model = _only_model(candidates)
@@ -71,6 +83,9 @@ def advise(
     if question.demand.pattern == "periodic":
         plans = [_with_streams(plan, by_text[plan.deployment], question) for plan in plans]
     nearest = None if plans else _fastest_unlimited(candidates, question)
+    stairs = [Staircase(priced, question) for priced in candidates]
+    rates = demands_around(question.demand)
+    machines, projected = projections(offer, question, stairs, rates[-1])
     answer = Advice(
         model=model,
         weights_bytes=next(
@@ -85,6 +100,9 @@ def advise(
         considered=tuple(plan for each in considered for plan in each),
         sweeps=tuple(_sweep(priced) for priced in candidates),
         price_limits=price_limits(question, candidates, plans, gpus),
+        projections=msgspec.structs.replace(
+            projected, plans=tuple(projected_plan(machine, question) for machine in machines)
+        ),
         nearest=nearest,
         binding=None if plans else _binding(nearest, question),
         actions=tuple(next_steps(candidates)),
@@ -92,8 +110,7 @@ def advise(
     )
     if not plans:
         return answer
-    stairs = [Staircase(priced, question) for priced in candidates]
-    costs = tuple(cost_point(rate, stairs, question) for rate in demands_around(question.demand))
+    costs = tuple(cost_point(rate, stairs, question) for rate in rates)
     return msgspec.structs.replace(
         answer,
         costs=costs,
@@ -108,6 +125,7 @@ def demand_table(
     candidates: Sequence[PricedDeployment],
     notes: Sequence[Note] = (),
     gpus: Sequence[Instance] = (),
+    offer: ProjectionOffer | None = None,
 ) -> DemandTable:
     """Return the best plan of one model for each demand of `STEPS`.
 
@@ -115,10 +133,13 @@ def demand_table(
     """
     model = _only_model(candidates)
     steps = []
+    stairs = [Staircase(priced, question) for priced in candidates]
+    machines, projected = projections(offer, question, stairs, 2 * STEPS[-1])
     for rate in STEPS:
         asked = at_demand(question, rate)
         plans = fastest_first(sorted(filter(None, (best_plan(each, asked) for each in candidates)), key=rank))
-        steps.append(DemandStep(rate=rate, plan=plans[0] if plans else None))
+        beside = Projections(plans=tuple(projected_plan(machine, asked) for machine in machines))
+        steps.append(DemandStep(rate=rate, plan=plans[0] if plans else None, projections=beside))
     limits = price_limits(question, candidates, [step.plan for step in steps if step.plan], gpus)
     if limits is not None:
         # What a GPU must serve to win depends on the demand.
@@ -129,6 +150,7 @@ def demand_table(
         utilisation=question.utilisation,
         steps=tuple(steps),
         price_limits=limits,
+        projections=projected,
         notes=tuple(
             dict.fromkeys(
                 (

@@ -36,7 +36,7 @@ def next_steps(candidates: Sequence[PricedDeployment]) -> Iterator[Note]:
     if all(priced.deployment.hardware.accelerator is None for priced in candidates):
         yield Note(
             code=NoteCode.NO_ACCELERATOR,
-            text="no GPU was measured: beyond what prices alone decide, whether one is cheaper is unknown",
+            text="no GPU was measured: what is stated of GPUs rests on prices and on projections",
             hint="run the tests with --infer-devices=cpu,cuda --infer-json=gpu.json on a machine with a GPU, "
             "and add that file",
         )

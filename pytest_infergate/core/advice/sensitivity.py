@@ -10,7 +10,7 @@ import msgspec
 
 from pytest_infergate.core.advice.planning import TIE, Question, at_demand, server_of
 from pytest_infergate.core.advice.priced_deployments import PricedDeployment
-from pytest_infergate.core.advice.staircase import EDGE_NOISE, Staircase, largest_rate
+from pytest_infergate.core.advice.staircase import Staircase, largest_rate, merged_steps
 from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.advice_values import CostPoint, Crossing, Demand, Plan, Sensitivity
 
@@ -57,25 +57,14 @@ def crossings(candidates: Sequence[Staircase], winner: Plan, highest: float) -> 
     """
     texts = [stairs.priced.text for stairs in candidates]
     own = texts.index(winner.deployment)
-    steps = [list(stairs.steps(highest)) for stairs in candidates]
-    position = [0] * len(steps)
     before: int | None = None
-    low = 0.0
-    while low < highest:
-        costs = [
-            stairs.usd_per_month(mine[at][1]) if at < len(mine) else None
-            for stairs, mine, at in zip(candidates, steps, position, strict=True)
-        ]
+    for low, _, costs in merged_steps(candidates, highest):
         leader = cheapest(costs, [own, before])
         if leader is None:
             return
         if before is not None and leader != before:
             yield Crossing(rate=low, below=texts[before], above=texts[leader])
         before = leader
-        low = min(mine[at][0] for mine, at in zip(steps, position, strict=True) if at < len(mine))
-        for index, mine in enumerate(steps):
-            while position[index] < len(mine) and mine[position[index]][0] <= low * (1 + EDGE_NOISE):
-                position[index] += 1
 
 
 def headroom(winner: Plan, candidates: Sequence[PricedDeployment], question: Question) -> float:

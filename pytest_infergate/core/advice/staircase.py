@@ -7,7 +7,7 @@ of the target utilisation, exactly. With one, it is located by simulations.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from pytest_infergate.core.advice.planning import Question, at_demand, server_of, waits
@@ -131,6 +131,32 @@ class Staircase:
                 self._servers.remove(server)
                 self._servers.insert(0, server)
         return best
+
+
+def merged_steps(
+    candidates: Sequence[Staircase], highest: float
+) -> Iterator[tuple[float, float, list[float | None]]]:
+    """Yield the demands above which and up to which no cost changes, and the cost of each deployment there.
+
+    A cost is ``None`` where no number of machines serves the demand; the last demands are those that some
+    deployment serves.
+    """
+    steps = [list(stairs.steps(highest)) for stairs in candidates]
+    position = [0] * len(steps)
+    low = 0.0
+    while low < highest:
+        costs = [
+            stairs.usd_per_month(mine[at][1]) if at < len(mine) else None
+            for stairs, mine, at in zip(candidates, steps, position, strict=True)
+        ]
+        ends = [mine[at][0] for mine, at in zip(steps, position, strict=True) if at < len(mine)]
+        if not ends:
+            return
+        yield low, min(ends), costs
+        low = min(ends)
+        for index, mine in enumerate(steps):
+            while position[index] < len(mine) and mine[position[index]][0] <= low * (1 + EDGE_NOISE):
+                position[index] += 1
 
 
 def utilised_rate(rate: float, question: Question) -> float:

@@ -10,6 +10,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from pytest_infergate.core.domain.hardware_names import with_article
 from pytest_infergate.core.domain.spelling import not_one_of
 from pytest_infergate.core.domain.values import Note, Struct
 
@@ -218,6 +219,99 @@ class PriceLimits(Struct, frozen=True, kw_only=True):
     """Least factor by which the fastest call must become faster to meet the limit; ``None`` if it does."""
 
 
+ProjectedDecision = Literal["recommended", "ruled out", "undecided"]
+
+
+class ProjectedPlan(Struct, frozen=True, kw_only=True):
+    """A machine with an accelerator that was not measured, compared with measured plans by a projection.
+
+    The low costs belong to the optimistic end of the projection and the high ones to the pessimistic end.
+    It is never compared with other accelerators.
+    """
+
+    instance: str
+    """``aws/g4dn.xlarge``."""
+    accelerator: str
+    price: str
+    """As in `Plan`."""
+    usd_per_hour: float
+    dtype: str
+    runtime: str = "eager"
+    evidence: str
+    """What supports the projection, see `AcceleratorSheet`."""
+    decision: ProjectedDecision
+    """Compared with the cheapest measured plan at the demand."""
+    instances_low: int | None = None
+    """``None`` if no number of instances meets the limit; the same holds for the other figures."""
+    instances_high: int | None = None
+    usd_per_month_low: float | None = None
+    usd_per_month_high: float | None = None
+    usd_per_million_low: float | None = None
+    usd_per_million_high: float | None = None
+    rate_low: float = 0.0
+    """Requests per second that one machine serves within the limit, at the pessimistic end."""
+    rate_high: float = 0.0
+    ruled_out_to: float | None = None
+    """Requests per second up to which even the optimistic end costs more; ``None`` if it always does."""
+    recommended_above: float | None = None
+    """Requests per second above which even the pessimistic end costs less; ``None`` if it never does."""
+
+    @property
+    def machine(self) -> str:
+        """``aws/g4dn.xlarge with a T4``."""
+        return f"{self.instance} with {with_article(self.accelerator)}"
+
+
+class ProjectionCheck(Struct, frozen=True, kw_only=True):
+    """A measured time of a call on an accelerator beside what would have been projected for it, in seconds."""
+
+    accelerator: str
+    dtype: str
+    runtime: str = "eager"
+    batch_size: int
+    measured: float
+    low: float
+    point: float
+    high: float
+
+    @property
+    def inside(self) -> bool:
+        """Whether the measured time is within the projected interval."""
+        return self.low <= self.measured <= self.high
+
+
+class Projections(Struct, frozen=True, kw_only=True):
+    """What is known of accelerators that were not measured; empty if there is nothing to project."""
+
+    plans: tuple[ProjectedPlan, ...] = ()
+    """By the price of the machine, because a projection does not rank accelerators."""
+    refusals: tuple[Note, ...] = ()
+    """Why the model, or an accelerator, is not projected."""
+    checks: tuple[ProjectionCheck, ...] = ()
+    """Measured accelerators, for which a projection would have been possible."""
+
+    @property
+    def recommended(self) -> tuple[ProjectedPlan, ...]:
+        """The machines that cost less than the measured ones even at the pessimistic end."""
+        return tuple(plan for plan in self.plans if plan.decision == "recommended")
+
+    @property
+    def undecided(self) -> tuple[ProjectedPlan, ...]:
+        """The machines of which only a measurement decides whether they cost less."""
+        return tuple(plan for plan in self.plans if plan.decision == "undecided")
+
+    @property
+    def none_up_to(self) -> float | None:
+        """Requests per second up to which every one is ruled out; ``None`` without a limit."""
+        return min((plan.ruled_out_to for plan in self.plans if plan.ruled_out_to is not None), default=None)
+
+    @property
+    def some_above(self) -> float | None:
+        """Requests per second above which one is recommended; ``None`` if none is."""
+        known = (plan.recommended_above for plan in self.plans if plan.recommended_above is not None)
+        return min(known, default=None)
+
+
 class DemandStep(Struct, frozen=True, kw_only=True):
     """The best plan for one of several demands."""
 
@@ -225,6 +319,8 @@ class DemandStep(Struct, frozen=True, kw_only=True):
     """Requests per second."""
     plan: Plan | None = None
     """``None`` if no number of instances meets the limit."""
+    projections: Projections = Projections()
+    """Machines that were not measured, without the reasons for which others are not projected."""
 
 
 class DemandTable(Struct, frozen=True, kw_only=True):
@@ -237,6 +333,8 @@ class DemandTable(Struct, frozen=True, kw_only=True):
     """Share of its capacity that a machine may use."""
     steps: tuple[DemandStep, ...]
     price_limits: PriceLimits | None = None
+    projections: Projections = Projections()
+    """Refusals and checks; the plans are those of each step."""
     notes: tuple[Note, ...] = ()
 
 
@@ -266,6 +364,10 @@ class Advice(Struct, frozen=True, kw_only=True):
     """Requests per second up to which the machines of the best plan suffice; ``None`` without a plan."""
     price_limits: PriceLimits | None = None
     """What prices alone decide; ``None`` if no CPU was measured or the price table has no GPU."""
+    projections: Projections = Projections()
+    """Accelerators that were not measured."""
+    price_range: Note | None = None
+    """Whether the assumed price of a machine decides; ``None`` if no price is as uncertain as that."""
     nearest: Plan | None = None
     """The fastest plan if no plan meets the limit."""
     binding: Note | None = None

@@ -63,6 +63,11 @@ def parsed_name(name: str) -> AcceleratorModel:
     return AcceleratorModel(model, memory, form)
 
 
+def with_article(name: str) -> str:
+    """Return the name of an accelerator with its article: ``a T4``, ``an L4``."""
+    return f"{'an' if name[:1].upper() in 'AEFHILMNORSX' else 'a'} {name}"
+
+
 def completed_name(name: str, memory_gb: float | None, instance: str) -> str:
     """Add to the name of an accelerator the memory and the form factor that it does not state.
 

@@ -1,0 +1,221 @@
+"""What is known of GPUs that were not measured, by prices and by projection, as sentences and tables."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from pytest_infergate.core.domain import units
+from pytest_infergate.core.domain.advice_values import (
+    PriceLimits,
+    ProjectedPlan,
+    ProjectionCheck,
+    Projections,
+)
+from pytest_infergate.report.amounts import interval, usd
+from pytest_infergate.report.sanitize import plain
+from pytest_infergate.report.table import Column
+
+HUNDRED: Final = 100
+"""Factor from which on a speed-up is written with a separator of thousands."""
+MEASURED: Final = "● measured"
+"""Marks differ in word and shape, so that they need no colour."""
+PROJECTED: Final = "◇ projected"
+UNDECIDED: Final = "? undecided"
+LEGEND: Final = (
+    f"{MEASURED}: by the times of a machine named here; {PROJECTED}: from counters and data sheets, not "
+    f"measured, as an interval; {UNDECIDED}: only a measurement decides."
+)
+"""Meaning of the marks, shown where any result is not measured."""
+MACHINES_SHOWN: Final = 3
+"""Number of machines that a sentence names; tables have all of them."""
+_WORDS: Final = {"recommended": "instead of CPUs", "ruled out": "not worth it", "undecided": "? undecided"}
+PROJECTED_COLUMNS: Final[tuple[Column[ProjectedPlan], ...]] = (
+    Column("machine", "machine", lambda plan: plain(f"◇ {plan.machine}"), left=True),
+    Column("dtype", "dtype", lambda plan: plain(plan.dtype), left=True),
+    Column("decision", "here", lambda plan: plain(_WORDS[plan.decision]), left=True),
+    Column("usd_per_hour", "USD/hour", lambda plan: units.dollars(plan.usd_per_hour)),
+    Column("machines", "machines", lambda plan: plain(machine_count(plan))),
+    Column(
+        "usd_per_month", "USD/month", lambda plan: interval(plan.usd_per_month_low, plan.usd_per_month_high)
+    ),
+    Column("rate", "one serves", lambda plan: f"{units.rate(plan.rate_low)} to {units.rate(plan.rate_high)}"),
+    Column(
+        "ruled_out",
+        "dearer up to",
+        lambda plan: "any demand" if plan.ruled_out_to is None else units.rate(plan.ruled_out_to or None),
+    ),
+    Column("cheaper", "cheaper above", lambda plan: above(plan.recommended_above)),
+    Column("evidence", "evidence", lambda plan: plain(plan.evidence), left=True),
+)
+CHECK_COLUMNS: Final[tuple[Column[ProjectionCheck], ...]] = (
+    Column("accelerator", "accelerator", lambda check: plain(check.accelerator), left=True),
+    Column("dtype", "dtype", lambda check: plain(check.dtype), left=True),
+    Column("batch", "batch", lambda check: str(check.batch_size)),
+    Column("measured", "● measured", lambda check: units.seconds(check.measured)),
+    Column(
+        "projected",
+        "◇ projected",
+        lambda check: f"{units.seconds(check.low)} to {units.seconds(check.high)}",
+    ),
+    Column("ratio", "measured / middle", lambda check: units.significant(check.measured / check.point)),
+    Column("inside", "within", lambda check: "yes" if check.inside else "no", left=True),
+)
+
+
+PROJECTED_TITLE: Final = (
+    "◇ projected, not measured; by price per hour, because a projection does not rank GPUs"
+)
+CHECKED_TITLE: Final = "● measured GPUs, and what would have been ◇ projected for a call"
+
+
+def projected_tables(projections: Projections) -> Iterator[tuple[str, Sequence[Column[Any]], Sequence[Any]]]:
+    """Yield the title, the columns and the rows of each table that is not empty."""
+    if projections.plans:
+        yield PROJECTED_TITLE, PROJECTED_COLUMNS, projections.plans
+    if projections.checks:
+        yield CHECKED_TITLE, CHECK_COLUMNS, projections.checks
+
+
+def above(rate: float | None) -> str:
+    """Return the demand above which a projected machine costs less: ``any demand``, or a rate."""
+    return "any demand" if rate == 0 else units.rate(rate)
+
+
+def machine_count(plan: ProjectedPlan) -> str:
+    """Return the number of machines at both ends of the projection: ``1 to 8``."""
+    if plan.instances_low is None:
+        return units.UNKNOWN
+    if plan.instances_high is None:
+        return f"{plan.instances_low:,} or more"
+    return " to ".join(dict.fromkeys((f"{plan.instances_low:,}", f"{plan.instances_high:,}")))
+
+
+def projected_text(plans: Sequence[ProjectedPlan]) -> str:
+    """Return recommended machines as a plan, named by the one with the lowest price per hour."""
+    others = len(plans) - 1
+    rest = f", or {units.plural(others, 'other GPU')}" if others else ""
+    return f"{machine_count(plans[0])} x {plans[0].machine} ({plans[0].dtype}){rest}"
+
+
+def basis(projections: Projections, *, planned: bool) -> str:
+    """Return the mark of an answer. `planned` says whether a measured plan meets the limit."""
+    if projections.recommended:
+        return PROJECTED
+    if not planned:
+        return UNDECIDED if projections.undecided else MEASURED
+    return f"{MEASURED}; GPU {UNDECIDED}" if projections.undecided else MEASURED
+
+
+def gpu_above(projections: Projections) -> str:
+    """Return the demand above which a projected GPU costs less even at its pessimistic end."""
+    rate = projections.some_above
+    return units.UNKNOWN if rate is None else f"◇ {above(rate)}"
+
+
+def confirmation(model: str, plans: Sequence[ProjectedPlan]) -> str:
+    """Return where to measure and the command to run there."""
+    test = shlex.quote(plain(model.partition("[")[0]))
+    names = [plan.machine for plan in plans[:MACHINES_SHOWN]]
+    if len(plans) > MACHINES_SHOWN:
+        names.append(f"{len(plans) - MACHINES_SHOWN} more")
+    where = names[0] if not names[1:] else f"one of {', '.join(names[:-1])} or {names[-1]}"
+    return (
+        f"measure on {where}: pytest {test} --infer-devices=cuda --infer-dtypes={plans[0].dtype} "
+        "--infer-json=gpu.json, and add gpu.json to infergate advise"
+    )
+
+
+def projected_sentences(
+    model: str, projections: Projections, noun: str = "requests", *, planned: bool
+) -> Iterator[str]:
+    """Yield what a projection decides at the demand, where that changes, what it refuses, and its error.
+
+    `planned` says whether a measured plan meets the limit.
+    """
+    count = len(projections.plans)
+    every = "the only GPU" if count == 1 else f"each of {count} GPUs"
+    sure, open_ = projections.recommended, projections.undecided
+    if sure:
+        one = len(sure) == count or len(sure) == 1
+        effect = f"cost{'s' if one else ''} less than the best measured plan"
+        effect = effect if planned else f"meet{'s' if one else ''} the limit"
+        share = f"{len(sure)} of {units.plural(count, 'GPU')}" if len(sure) < count else every
+        yield (
+            f"{PROJECTED}, not measured: {share} {effect}, even at the pessimistic end of the projection. To "
+            f"confirm it, {confirmation(model, sure)}."
+        )
+    elif open_:
+        yield f"{UNDECIDED} {_between(projections, noun)}: {confirmation(model, open_)}."
+    elif count:
+        effect = "costs more than this plan" if planned else "misses the limit"
+        text = f"{PROJECTED}, not measured: at this demand {every} {effect}, even at the optimistic end"
+        none, some = projections.none_up_to, projections.some_above
+        if none is not None and some is not None:
+            text += f"; the same holds up to {units.rate(none, noun)}. "
+            undecided = (
+                f"It is {UNDECIDED} up to {units.rate(some, noun)}; above that"
+                if some > none
+                else "Above that"
+            )
+            text += f"{undecided}, a GPU costs less even at the pessimistic end"
+        yield f"{text}."
+    for note in projections.refusals:
+        yield f"GPUs are not compared: {note}." if not count else f"A GPU is {note}."
+    if projections.checks:
+        off = [check.measured / check.point for check in projections.checks]
+        inside = sum(check.inside for check in projections.checks)
+        low, high = units.significant(min(off), 2), units.significant(max(off), 2)
+        times = f"{low} to {high} times" if low != high else f"{low} times"
+        yield (
+            f"A projection of the measured GPU would have been off: its calls take {times} the middle of the "
+            f"interval, and {inside} of {len(off)} are within it."
+        )
+
+
+def _between(projections: Projections, noun: str) -> str:
+    low, high = projections.none_up_to or 0.0, projections.some_above
+    if high is None:
+        return f"above {units.rate(low, noun)}" if low else "at any demand"
+    return f"between {units.rate(low, noun)} and {units.rate(high, noun)}"
+
+
+def price_sentences(limits: PriceLimits | None, noun: str = "requests", *, limited: bool) -> list[str]:
+    """Return what prices alone decide between CPU and GPU. `limited` says whether latency has a limit."""
+    if limits is None:
+        return []
+    gpu = f"{limits.gpu} ({usd(limits.gpu_usd_per_hour)} per hour)"
+    within = " within the limit" if limited else ""
+    lines = []
+    if limits.machines < 1:
+        lines.append(
+            f"By price: one {limits.cpu} costs more per hour than {gpu}, the cheapest GPU machine of the "
+            "price table, so that prices alone exclude no GPU."
+        )
+    elif limits.rate is not None:
+        rate = units.rate(limits.rate, noun)
+        enough = "is enough and costs" if limits.machines == 1 else "are enough and cost"
+        enough += ", at the assumed price," if limits.assumed else ""
+        lines.append(
+            f"By price alone, no GPU can be cheaper up to about {rate}: {limits.machines} x {limits.cpu} "
+            f"{enough} no more than {gpu}, the cheapest GPU machine of the price table. Above that, this GPU "
+            f"can be cheaper only if it serves more than {rate}{within}."
+        )
+    if limits.faster is not None:
+        factor = (
+            units.significant(limits.faster, 2) if limits.faster < HUNDRED else units.count(limits.faster)
+        )
+        lines.append(
+            f"To meet the limit on {limits.cpu}, a call must become at least "
+            f"{factor} times faster; otherwise only another machine can serve "
+            "this demand."
+        )
+    if limits.gpus and limits.gpu_rate is not None:
+        each = "one such GPU machine is" if limits.gpus == 1 else f"{limits.gpus} such GPU machines are"
+        share = "it serves" if limits.gpus == 1 else "each serves"
+        lines.append(
+            f"At this demand, {each} cheaper than CPUs if {share} {units.rate(limits.gpu_rate, noun)}"
+            f"{within}."
+        )
+    return lines

@@ -176,9 +176,8 @@ def contention_notes(
         (first_call, MAX_CONTENTION, "in its first call"),
         (later_passes, MAX_CONTENTION, "in the passes after the sampling"),
     )
-    found = [f"{taken:.0%} of the case's processor time {when}" for taken, least, when in shares
-             if taken is not None and taken > least]  # fmt: skip
+    found = [f"{taken:.0%} {when}" for taken, least, when in shares if taken is not None and taken > least]
     if not found:
         return ()
-    text = f"other processes took {', '.join(found)}"
+    text = f"other processes took this share of the case's processor time: {', '.join(found)}"
     return (Note(code=NoteCode.CPU_CONTENTION, text=text, hint=IDLE),)

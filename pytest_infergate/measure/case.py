@@ -245,7 +245,8 @@ class _Course:
         sampling = self.sample(warmed, seconds, begun, stream=stream)
         latency = latency_of(sampling.samples.calls)
         if stream and limit.allows(seconds, "further times of items"):
-            max_seconds = min(effort.max_seconds, limit.left() / STREAM_SHARE)
+            spare = max(seconds, limit.left() - self.later(seconds, stream=False))
+            max_seconds = min(effort.max_seconds, spare / STREAM_SHARE)
             items = stream_times(call, self.subject.call, device, effort.min_calls, max_seconds)
         passes = self.passes(latency)
         later = cpu_contention.during(sampling.ended, device.cpu_times(), self.subject.threads or 1)

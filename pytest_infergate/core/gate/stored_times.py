@@ -40,6 +40,8 @@ UNCORRECTED_SPREAD = 0.20
 # 1.42.
 MAX_CORRECTION = 1.5
 """Factor of the machine's speed up to which it is corrected; nothing is known about larger corrections."""
+DISAGREEMENT = 0.1
+"""Standard deviation of the factors of reference workloads, on the log scale, that a note mentions."""
 # As many observations as a baseline keeps sessions: a full history outweighs the prior.
 PRIOR_WEIGHT = 12.0
 """Number of observations that the prior counts for."""
@@ -63,9 +65,9 @@ class _Expectation(NamedTuple):
     error: float
     degrees: float
 
-    def reach(self, level: float) -> float:
-        """Return the distance of the bound at a one-sided level."""
-        return stats.student_quantile(1 - level, self.degrees) * self.error
+    def reach(self, level: float, further: float = 0.0) -> float:
+        """Return the distance of the bound at a one-sided level, with a further uncertainty."""
+        return stats.student_quantile(1 - level, self.degrees) * math.hypot(self.error, further)
 
 
 class _Change(NamedTuple):
@@ -78,14 +80,29 @@ class _Change(NamedTuple):
     slower."""
     faster: float = 0.0
     """By how much they can explain that it is faster; infinite if that is unknown."""
-    slowest: float = 0.0
-    """By how much the reference workload that became slowest did so; infinite without any."""
+    factors: tuple[float, ...] = ()
+    """How much slower each shared reference workload became, as logarithms."""
     contended: bool = False
     """Whether either side was under heavy contention, so that nothing is corrected."""
     trusted: bool = True
     """Whether nothing but the correction and page faults explains a difference."""
     page_faults: tuple[float, float] | None = None
     """Page faults of a call on record and in this run, if they explain a part of a difference."""
+
+    @property
+    def disagreement(self) -> float:
+        """Uncertainty of the correction, as a standard deviation; 0 where nothing is corrected."""
+        # The speed may change for some kinds of work only, and the case may resemble any of them.
+        if self.contended or len(self.factors) < 2:  # noqa: PLR2004 - a single one cannot disagree
+            return 0.0
+        return math.sqrt(stats.variance(self.factors))
+
+    @property
+    def mixed_disagreement(self) -> float:
+        """The same for a case whose work is a mixture of theirs, any mixture being equally likely."""
+        # The variance of a mean with weights of a flat Dirichlet distribution about that with equal weights.
+        count = max(1, len(self.factors))
+        return self.disagreement * math.sqrt((count - 1) / count / (count + 1))
 
 
 def compare_time(
@@ -141,16 +158,17 @@ def _compare(
     difference = math.log(candidate.call_times.p50.value) - change.correction - expected.level
 
     limit = math.log1p(tolerance)
-    strict, loose = expected.reach(FALSE_ALARMS / max(1, cases)), expected.reach(SUSPICION)
+    loose = expected.reach(SUSPICION, change.disagreement)
+    strict = max(loose, expected.reach(FALSE_ALARMS / max(1, cases), change.mixed_disagreement))
     beyond = change.slower + (0.0 if change.trusted else math.log(FAR_BEYOND))
-    detectable = strict + expected.reach(1 - stats.POWER) + beyond
+    detectable = strict + expected.reach(1 - stats.POWER, change.mixed_disagreement) + beyond
     # An instrument that cannot see `tolerance` must prove that the slowdown is beyond it, or it would call
     # every estimate above the tolerance regressed as soon as the lower bound is above 0.
     coarse = 0.0 if detectable <= limit else limit
     verdict = _verdict(difference, strict + coarse + beyond, loose, limit, change)
     if verdict is Verdict.REGRESSED and heavy(candidate.contention):
         # Threads that wait for each other may all wait for a processor: then the share explains too little.
-        alone = typical_seconds(candidate, _ratio(change.slowest) + 1)
+        alone = typical_seconds(candidate, _ratio(max(change.factors, default=math.inf)) + 1)
         if alone is not None and math.log(max(alone, 1e-12)) - expected.level <= strict + coarse:
             verdict = Verdict.SUSPECTED
     bound = strict if verdict is Verdict.REGRESSED else loose
@@ -230,13 +248,10 @@ def _change(history: Sequence[BaselinePoint], shared: frozenset[str], candidate:
         faster=faster + remapped * (not more),
         trusted=not (before or now or slower or faster),
         page_faults=page_faults,
-        slowest=max(
-            (
-                _speed(candidate.reference_work, frozenset({name}))
-                - stats.mean([_speed(point.reference_work, frozenset({name})) for point in history])
-                for name in shared
-            ),
-            default=math.inf,
+        factors=tuple(
+            _speed(candidate.reference_work, frozenset({name}))
+            - stats.mean([_speed(point.reference_work, frozenset({name})) for point in history])
+            for name in sorted(shared)
         ),
         contended=before or now,
     )
@@ -290,10 +305,8 @@ def _coarseness(
         f"{units.plural(len(history), 'stored session')} can detect a slowdown of "
         f"{units.percent(detectable, decimals=0)} or more"
     )
-    code, hint = (
-        NoteCode.STORED_TIMING_IS_COARSE,
-        "record more sessions of the unchanged code with --infer-save",
-    )
+    code = NoteCode.STORED_TIMING_IS_COARSE
+    hint = "record more sessions of the unchanged code with --infer-save"
     if change.contended:
         code = NoteCode.CONTENDED_TIME
         if heavy(candidate.contention):
@@ -304,16 +317,18 @@ def _coarseness(
             hint = "record sessions on a machine that is otherwise idle with --infer-save"
     elif not change.trusted:
         code = NoteCode.SPEED_CHANGED
-        text += (
-            f", because the reference workloads differ from those on record by more than a factor of "
-            f"{MAX_CORRECTION:g}"
-        )
+        text += ", because the reference workloads differ from those on record by more than a factor of "
+        text += f"{MAX_CORRECTION:g}"
         hint = "record sessions at the present speed of the machine with --infer-save"
     elif change.page_faults is not None:
         before, now = (units.count(faults) for faults in change.page_faults)
         code = NoteCode.MEMORY_REMAPPED
         text += f", because the launches keep memory differently: a call maps {now} pages, on record {before}"
         hint = "set the malloc variables that keep freed memory, or use --infer-against"
+    elif change.disagreement > DISAGREEMENT:
+        first, *_, last = [units.significant(math.exp(factor)) for factor in sorted(change.factors)]
+        code = NoteCode.SPEED_CHANGED
+        text += f", because the reference workloads take {first} to {last} times as long as on record"
     elif contended:
         text, hint = f"{text}, because other processes took processor time on one side", IDLE
     elif not corrected:

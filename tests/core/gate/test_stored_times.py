@@ -1,5 +1,5 @@
 import math
-from itertools import product
+from itertools import permutations, product
 
 import msgspec
 import pytest
@@ -183,6 +183,41 @@ def test_a_session_without_recorded_page_faults_explains_nothing():
     history = [point(0.010), point(0.010, day(2), page_faults=0.0)]
     found = compare_time(history, faulting(0.040, 2500.0), 0.25)
     assert found == compare_time(history, faulting(0.040, None), 0.25)
+
+
+# Medians and reference times in milliseconds, of launches of one vector quantiser on an idle machine.
+LAUNCHES = [
+    (4.53, {"compute": 0.253, "copy": 0.393, "dispatch": 0.556, "threads": 0.158}),
+    (3.29, {"compute": 0.236, "copy": 0.555, "dispatch": 0.541, "threads": 0.107}),
+    (4.33, {"compute": 0.270, "copy": 0.593, "dispatch": 0.585, "threads": 0.163}),
+    (3.33, {"compute": 0.250, "copy": 0.539, "dispatch": 0.556, "threads": 0.106}),
+    (4.45, {"compute": 0.259, "copy": 0.355, "dispatch": 0.520, "threads": 0.163}),
+    (2.88, {"compute": 0.232, "copy": 0.551, "dispatch": 0.547, "threads": 0.107}),
+]
+
+
+@pytest.mark.parametrize(("before", "now"), list(permutations(LAUNCHES, 2)))
+def test_a_machine_that_changed_for_some_work_only_decides_nothing_about_identical_code(before, now):
+    found = compare_time(
+        [point(before[0], reference_work=before[1])], measurement(now[0], reference_work=now[1]), 0.25
+    )
+    assert found.verdict in (Verdict.EQUIVALENT, Verdict.INCONCLUSIVE)
+    assert found.low < 0 < found.high
+
+
+def test_what_the_reference_workloads_disagree_about_is_an_uncertainty(snapshot):
+    def after(p50, *factors):
+        work = dict(zip(REFERENCE_WORK, factors, strict=False))
+        now = {name: value * work.get(name, 1.0) for name, value in REFERENCE_WORK.items()}
+        return compare_time([point(0.010)], measurement(p50, reference_work=now), 0.25)
+
+    assert after(0.010 * 1.4, *([1.4] * len(REFERENCE_WORK))).low == pytest.approx(after(0.010).low)
+    apart = after(0.010, 1.5, 1 / 1.5)
+    deviation = math.sqrt(2 * math.log(1.5) ** 2 / (len(REFERENCE_WORK) - 1))
+    assert apart.high == pytest.approx(math.expm1(math.hypot(ERROR, deviation) * LOOSE / ERROR))
+    assert str(apart.note) == snapshot
+    # A slowdown that no workload shows is red all the same.
+    assert after(0.050, 1.5, 1 / 1.5).verdict is Verdict.REGRESSED
 
 
 def test_only_reference_workloads_on_both_sides_count():

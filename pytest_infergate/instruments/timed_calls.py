@@ -1,4 +1,4 @@
-"""The timed region, and calls that are repeated with the same arguments.
+"""The timed region, and calls that are repeated with the same inputs.
 
 The timed region contains two clock reads and the call (on an asynchronous device also one synchronisation):
 no attribute look-up, no Python wrapper, no allocation by infergate.
@@ -15,8 +15,8 @@ from pytest_infergate.instruments.device import Device
 _NOT_TIMED = -1
 
 
-class Arguments(Protocol):
-    """The arguments of a repeated call, which are restored before each of its calls."""
+class Inputs(Protocol):
+    """What a repeated call is given, such as its arguments, and is restored before each of its calls."""
 
     @property
     def changing(self) -> bool:
@@ -30,23 +30,22 @@ class Arguments(Protocol):
 
 
 class RepeatedCall:
-    """A call that is made again and again, each time with the arguments that the test gave.
+    """A call that is made again and again, each time with the inputs of the first one.
 
-    Arguments are restored before a call, outside of the timed region.
+    Inputs are restored before a call, outside of the timed region.
     """
 
-    def __init__(self, call: Callable[[], Any], arguments: Arguments | None = None) -> None:
+    def __init__(self, call: Callable[[], Any], *inputs: Inputs | None) -> None:
         self.call = call
         """The call itself."""
-        self.arguments = arguments
-        """``None`` if there are none."""
+        self._inputs = [each for each in inputs if each is not None]
         self.passed = 0
         """Number of calls that returned."""
-        # Timed calls are preceded by `renew`, which is enough once the arguments were settled after a call.
+        # Timed calls are preceded by `renew`, which is enough once the inputs were settled after a call.
         self._settled = self._settled_for_timing = True
 
     def __call__(self) -> Any:
-        """Restore the arguments, and call."""
+        """Restore the inputs, and call."""
         self.prepare()
         self._settled = self._settled_for_timing = False
         result = self.call()
@@ -54,18 +53,31 @@ class RepeatedCall:
         return result
 
     def prepare(self) -> bool:
-        """Restore the arguments now; return whether all changes were expected.
+        """Restore the inputs now; return whether all changes were expected.
 
         An observer of the next call then sees the call alone.
         """
-        expected = self._settled or self.arguments is None or self.arguments.settle()
+        expected = True
+        for each in self._inputs if not self._settled else ():
+            expected = each.settle() and expected
         self._settled = self._settled_for_timing = True
         return expected
 
     @property
     def renew(self) -> Callable[[], None] | None:
-        """What restores the arguments before a timed call; ``None`` if the calls leave them as they are."""
-        return self.arguments.renew if self.arguments is not None and self.arguments.changing else None
+        """What restores the inputs before a timed call; ``None`` if the calls leave them as they are."""
+        changing = [each.renew for each in self._inputs if each.changing]
+
+        def renew_all() -> None:
+            for renew in changing:
+                renew()
+
+        return renew_all if changing else None
+
+    def instead(self, call: Callable[[], Any]) -> RepeatedCall:
+        """Return another call with the same inputs."""
+        self.prepare()
+        return RepeatedCall(call, *self._inputs)
 
     def issue(self, count: int) -> None:
         """Make calls without timing them."""

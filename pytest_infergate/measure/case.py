@@ -16,7 +16,7 @@ from pytest_infergate.instruments import cpu_contention, tensors
 from pytest_infergate.instruments.device import CpuTimes, Device, UsedMemory
 from pytest_infergate.instruments.python_work import count_python
 from pytest_infergate.instruments.sampler import Samples, quiet_collector, sample
-from pytest_infergate.instruments.timed_calls import Arguments, RepeatedCall, time_calls
+from pytest_infergate.instruments.timed_calls import Inputs, RepeatedCall, time_calls
 from pytest_infergate.measure import memory, timing_guard
 from pytest_infergate.measure.counting import (
     CountedCall,
@@ -44,7 +44,7 @@ from pytest_infergate.measure.passes import (
     timed_call,
 )
 from pytest_infergate.measure.same_work import Observe, SameWork, first_call_notes, unequal_python
-from pytest_infergate.measure.seed import seed_all
+from pytest_infergate.measure.seed import SameNumbers
 from pytest_infergate.measure.time_limit import TimeLimit
 from pytest_infergate.measure.torch_compile import Compilation
 from pytest_infergate.measure.warmup import warm_up
@@ -102,7 +102,7 @@ class Subject(NamedTuple):
     threads: int | None = None
     settling: int = 0
     """Calls after the first until each call does the same work."""
-    arguments: Arguments | None = None
+    arguments: Inputs | None = None
     """What each call is given."""
     observe: Observe | None = None
     """Observes the work of a call; ``None`` if nothing can."""
@@ -132,7 +132,8 @@ def measure(
     """
     memory.reset_host_peak()
     compilation = Compilation()
-    call = RepeatedCall(subject.call, subject.arguments)
+    numbers = SameNumbers()
+    call = RepeatedCall(subject.call, subject.arguments, numbers)
     with call.counted_in_errors(), effort.watched(lambda: call.passed):
         clocks = device.cpu_times()
         first = first_call(subject, call, device)
@@ -146,7 +147,8 @@ def measure(
             course = _Course(subject, call, device, effort, work=first.work, compilation=compilation)
             measurement, samples, invalid = course.run(first.seconds, taken, stream=first.stream)
     if measurement is not None:
-        measurement = msgspec.structs.replace(measurement, notes=(*notes, *measurement.notes))
+        later = filter(None, (numbers.finish(),))
+        measurement = msgspec.structs.replace(measurement, notes=(*notes, *measurement.notes, *later))
     return MeasuredSubject(first.output, measurement, samples, invalid, first.work.last)
 
 
@@ -319,11 +321,7 @@ class _Course:
         if before is None or before > MAX_RECOUNTED_BYTECODES or long:
             return None
         self.call.prepare()
-        restore = seed_all()
-        try:
-            work = count_python(self.call, limit=4 * MAX_RECOUNTED_BYTECODES)
-        finally:
-            restore()
+        work = count_python(self.call, limit=4 * MAX_RECOUNTED_BYTECODES)
         now = (work.totals or work.at_least).get("bytecodes")
         return None if now is None else unequal_python(before, now, self.call.passed)
 
@@ -387,7 +385,7 @@ class _Course:
             times = asynchronous_times(self.call, device, synchronised, effort.repetitions)
         host_to_host = None
         if subject.from_host is not None and self.limit.allows(synchronised * usual, "host to host"):
-            from_host = RepeatedCall(subject.from_host, subject.arguments)
+            from_host = self.call.instead(subject.from_host)
             from_host()  # pins and allocates what the first copy needs
             host_to_host = median(time_calls(from_host, device, synchronised))
         return _Passes(throughput, energy, times, host_to_host)

@@ -19,6 +19,7 @@ from pytest_infergate.measure.case import (
 )
 from pytest_infergate.measure.counting import case_memory, with_device_work
 from pytest_infergate.measure.passes import AsynchronousTimes, asynchronous_times
+from pytest_infergate.measure.seed import SameNumbers
 from pytest_infergate.measure.time_limit import TimeLimit
 from pytest_infergate.measure.torch_compile import Compilation
 
@@ -34,7 +35,8 @@ def count_only(
     """
     memory.reset_host_peak()
     compilation = Compilation()
-    call = RepeatedCall(subject.call, subject.arguments)
+    numbers = SameNumbers()
+    call = RepeatedCall(subject.call, subject.arguments, numbers)
     with call.counted_in_errors(), effort.watched(lambda: call.passed):
         output, _, seconds, work, invalid = first_call(subject, call, device)
         if invalid is not None:
@@ -54,6 +56,6 @@ def count_only(
         memory=case_memory(exact, host_peak),
         counters=with_device_work(exact.counters, times.totals),
         threads=subject.threads,
-        notes=(*notes, *exact.notes, *filter(None, (limit.note(seconds),))),
+        notes=(*notes, *exact.notes, *filter(None, (limit.note(seconds), numbers.finish()))),
     )
     return MeasuredSubject(output, measurement, (), invalid, work.last)

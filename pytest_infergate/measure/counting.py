@@ -21,7 +21,6 @@ from pytest_infergate.instruments.device import Device, DeviceCounters, DeviceMe
 from pytest_infergate.instruments.python_work import PYTHON, PythonWork, count_python, unknown_python
 from pytest_infergate.instruments.timed_calls import RepeatedCall
 from pytest_infergate.measure import memory, timing_guard
-from pytest_infergate.measure.seed import seed_all
 
 MAX_UNFOUND_BYTES = 65_536
 """Used tensors of this size in all may be missing in the weights."""
@@ -223,10 +222,8 @@ def varying_counters(totals: Sequence[Mapping[str, int]]) -> dict[str, tuple[int
 def _attempt(
     call: RepeatedCall, take: Callable[[RepeatedCall], _T], failed: Callable[[Note], _T], what: str
 ) -> _T:
-    """Run a pass with seeded random numbers; if it fails, return `failed` of a note."""
-    call.prepare()  # so that restoring the arguments is not counted
-    # The same numbers in each pass, so that a model whose path depends on them has the same counters.
-    restore = seed_all()
+    """Run a pass; if it fails, return `failed` of a note."""
+    call.prepare()  # so that restoring the inputs is not counted
     try:
         return take(call)
     except CaseTimeoutError:
@@ -237,5 +234,3 @@ def _attempt(
         )
         hint = "the case is measured and gated without these counters"
         return failed(Note(code=NoteCode.NOT_COUNTED, text=text, hint=hint))
-    finally:
-        restore()

@@ -9,7 +9,6 @@ from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.values import Note
 from pytest_infergate.instruments.timed_calls import RepeatedCall
-from pytest_infergate.measure.seed import generator_states
 
 # Largest factor between the work of two calls. Tables of positions or masks that the first call fills for
 # later ones are small beside the products of a model, but may take as many operators as all the rest.
@@ -78,7 +77,7 @@ def _unobserved(call: Callable[[], Any], *, sizes: bool) -> tuple[Any, None]:  #
 
 
 class SameWork:
-    """Observes the first call and later ones. Each starts with the random generators of the first.
+    """Observes the first call and later ones.
 
     The first call is not compared if calls are still `settling`.
     """
@@ -86,8 +85,6 @@ class SameWork:
     def __init__(self, observe: Observe | None, *, settling: bool = False) -> None:
         self._observe = observe or _unobserved
         self._settling = settling
-        self.rewind = generator_states()
-        """Restores the states that the random generators had before the first call."""
         self._reference: ObservedWork | None = None
         self._name = ""
         self.last: Any = None
@@ -102,14 +99,9 @@ class SameWork:
     def again(self, call: RepeatedCall) -> Note | None:
         """Call once more; return a note if the work differs from that of the last observed call."""
         call.prepare()
-        generators = generator_states()
-        self.rewind()
-        try:
-            known = self._reference
-            few = known is None or known.operators <= MAX_SIZED_OPERATORS
-            self.last, work = self._observe(call, sizes=few)
-        finally:
-            generators()
+        known = self._reference
+        few = known is None or known.operators <= MAX_SIZED_OPERATORS
+        self.last, work = self._observe(call, sizes=few)
         name = f"call {call.passed}"
         note = self._changed(work, name)
         self._reference, self._name = work, name

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from pytest_infergate.core.domain.launch_times import GpuState
 from pytest_infergate.core.domain.measurement import Counters, Measurement, Memory, WarmUp
+from pytest_infergate.core.domain.values import Note
 from pytest_infergate.instruments.device import Device
 from pytest_infergate.instruments.timed_calls import RepeatedCall, time_calls
 from pytest_infergate.measure import memory, timing_guard
@@ -26,6 +27,7 @@ from pytest_infergate.measure.case import (
 from pytest_infergate.measure.counting import CountedCall, case_memory
 from pytest_infergate.measure.kept_tensors import KeptTensors
 from pytest_infergate.measure.passes import latency_of
+from pytest_infergate.measure.seed import SameNumbers
 from pytest_infergate.measure.torch_compile import Compilation
 from pytest_infergate.paired.channel import WorkerChannel
 from pytest_infergate.paired.protocol import (
@@ -71,11 +73,14 @@ class Serving:
 
         Exceptions of the model pass through; the report of the test carries them to the run.
         """
-        call = RepeatedCall(subject.call, subject.arguments)
+        numbers = SameNumbers()
+        call = RepeatedCall(subject.call, subject.arguments, numbers)
         with call.counted_in_errors():
-            return self._serve(subject, call, device)
+            return self._serve(subject, call, device, numbers)
 
-    def _serve(self, subject: Subject, call: RepeatedCall, device: Device) -> MeasuredSubject:
+    def _serve(
+        self, subject: Subject, call: RepeatedCall, device: Device, numbers: SameNumbers
+    ) -> MeasuredSubject:
         compilation = Compilation()
         # The outputs that are compared are those of this call, from the same seed on both sides.
         output, _, cold_start, work, invalid = first_call(subject, call, device)
@@ -83,7 +88,7 @@ class Serving:
         if invalid is not None:
             self.channel.send(CaseInvalid(invalid))
             return MeasuredSubject(output, None, invalid=invalid)
-        again = functools.partial(output_of_another_call, subject, call, device, work.rewind)
+        again = functools.partial(output_of_another_call, subject, call, device)
         self.channel.send(Ready())
         blocks = TimedBlocks(call, device)
         exact, changed = None, None
@@ -113,7 +118,7 @@ class Serving:
                         self.channel.send(blocks.execute(command))
         finally:
             gc.enable()  # frozen objects stay frozen: collections of the next case have less to look through
-        measurement = _measurement(blocks, exact, subject, cold_start)
+        measurement = _measurement(blocks, exact, subject, cold_start, numbers.finish())
         if exact is not None:
             changed = changed or kept.note(blocks.warmed + len(blocks.times))
             changed = changed or unequal_calls_note(call, work, compilation)
@@ -142,12 +147,9 @@ class Serving:
             yield command
 
 
-def output_of_another_call(
-    subject: Subject, call: RepeatedCall, device: Device, rewind: Callable[[], None]
-) -> Any:
-    """Call again with the random generators of the first call, as `rewind` restores them."""
+def output_of_another_call(subject: Subject, call: RepeatedCall, device: Device) -> Any:
+    """Call again, and return the result even if timed calls consume it."""
     timed, call.call = call.call, subject.call
-    rewind()
     try:
         return complete_call(call, device)[0]
     finally:
@@ -155,7 +157,7 @@ def output_of_another_call(
 
 
 def _measurement(
-    blocks: TimedBlocks, exact: CountedCall | None, subject: Subject, cold_start: float
+    blocks: TimedBlocks, exact: CountedCall | None, subject: Subject, cold_start: float, drawn: Note | None
 ) -> Measurement | None:
     """The figures of one side; ``None`` if nothing was timed or counted.
 
@@ -176,7 +178,7 @@ def _measurement(
         memory=Memory() if exact is None else case_memory(exact, memory.host_peak()),
         counters=Counters() if exact is None else exact.counters,
         threads=subject.threads,
-        notes=() if exact is None else exact.notes,
+        notes=tuple(filter(None, (*(() if exact is None else exact.notes), drawn))),
     )
 
 

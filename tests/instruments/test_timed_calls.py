@@ -73,6 +73,24 @@ def test_arguments_are_renewed_before_each_call_and_not_timed(asynchronous):
     assert basket.settled == 4
 
 
+def test_all_inputs_are_renewed_and_another_call_is_given_them():
+    device = FakeDevice()
+    baskets = Basket(device), Basket(device), Basket(device)
+
+    def take():
+        for basket in baskets[:2]:
+            basket.items -= 1
+        return [basket.items for basket in baskets]
+
+    call = RepeatedCall(take, None, *baskets)
+    for _ in range(2):
+        assert call() == [0, 0, 1]
+        assert not call.prepare() or baskets[1].settled > 1
+    assert [basket.changing for basket in baskets] == [True, True, False]
+    call.issue(2)
+    assert call.instead(take)() == [0, 0, 1]
+
+
 def test_arguments_that_no_call_changes_are_left_alone():
     device = FakeDevice()
     basket = Basket(device)

@@ -1,7 +1,5 @@
 """The passes of the counters, on a device whose counters are set."""
 
-import random
-
 import pytest
 
 from pytest_infergate.core.domain.measurement import OperatorWork
@@ -145,16 +143,6 @@ def test_repetitions_that_do_not_agree(device):
 def test_a_counter_that_a_repetition_lacks():
     assert varying_counters([{"a": 1, "b": 2}, {"a": 1}]) == {}
     assert varying_counters([{"a": 1, "b": 2}, {"a": 3}]) == {"a": (1, 3)}
-
-
-def test_every_pass_begins_with_the_same_random_numbers(device):
-    seen = []
-    random.seed(7)
-    expected = random.Random(7).random()
-    take(device, call=lambda: seen.append(random.random()), repetitions=3)
-    assert len(seen) == 6  # the fake counts no operators, so that two passes call
-    assert len(set(seen)) == 1
-    assert random.random() == expected
 
 
 def test_a_pass_that_fails_is_noted_and_the_other_counts(device, snapshot):

@@ -637,7 +637,9 @@ def test_values_and_identities_are_those_that_were_given():
     assert cache[0].tolist() == [0, 0]
 
 
-@pytest.mark.parametrize("holder", [lambda model: model, lambda model: [model], Pipeline], ids=str)
+@pytest.mark.parametrize(
+    "holder", [lambda model: model, lambda model: [model], Pipeline], ids=["module", "list", "pipeline"]
+)
 def test_models_among_the_arguments_keep_their_state_until_the_last_call(holder):
     model = nn.BatchNorm1d(1)
     with arguments_kept((holder(model),), {}) as kept:

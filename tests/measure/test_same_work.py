@@ -1,5 +1,4 @@
 import gc
-import random
 from gc import collect
 
 import pytest
@@ -81,19 +80,6 @@ def test_nothing_is_said_of_work_that_is_not_seen():
     work.first_call(call)
     assert work.again(call) is None
     assert work.last == 3
-
-
-def test_each_observed_call_draws_the_numbers_of_the_first():
-    drawn = []
-    work = SameWork(None)
-    call = RepeatedCall(lambda: drawn.append(random.random()))
-    work.first_call(call)
-    expected = random.getstate()
-    random.random()
-    before = random.getstate()
-    work.again(call)
-    assert drawn[0] == drawn[1]
-    assert random.getstate() == before != expected
 
 
 def test_a_case_whose_work_grows_is_invalid_without_figures():

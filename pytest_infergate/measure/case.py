@@ -99,6 +99,8 @@ class Subject(NamedTuple):
     call, which may load them."""
     unfound: Callable[[Sequence[UsedMemory]], int] = lambda _: 0
     """Returns how many bytes of used memory are neither weights nor arguments."""
+    hidden: Callable[[], Note | None] = lambda: None
+    """Returns why weights are unknown, if the model holds memory that cannot be seen."""
     threads: int | None = None
     settling: int = 0
     """Calls after the first until each call does the same work."""
@@ -296,7 +298,7 @@ class _Course:
         brief = not self.limit.allows(calls * seconds, "counters of memory and Python")
         calls = BRIEF_COUNTING_CALLS + self.subject.settling
         if brief and not self.limit.allows(calls * seconds, "operators, FLOPs and bytes"):
-            return uncounted_call(self.subject.weights())
+            return uncounted_call(self.subject.weights(), self.subject.hidden())
         return count_case(self.call, self.subject, self.device, self.compilation, repetitions, brief=brief)
 
     def unequal_note(self, seconds: float) -> Note | None:
@@ -425,8 +427,8 @@ def count_case(
         repetitions=repetitions,
         brief=brief,
     )
-    graph_breaks = compilation.note()
-    return exact if graph_breaks is None else exact._replace(notes=(*exact.notes, graph_breaks))
+    hidden = None if "weight_bytes" in exact.counters.totals else subject.hidden()
+    return exact._replace(notes=(*exact.notes, *filter(None, (hidden, compilation.note()))))
 
 
 class _Sampling(NamedTuple):

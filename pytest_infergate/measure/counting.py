@@ -161,11 +161,11 @@ def case_memory(exact: CountedCall, host_peak: int | None) -> Memory:
     )
 
 
-def uncounted_call(weights: Mapping[str, int] | None) -> CountedCall:
-    """Return the counters of a call for which there was no time: those of its weights."""
+def uncounted_call(weights: Mapping[str, int] | None, hidden: Note | None = None) -> CountedCall:
+    """Return the counters of a call for which there was no time: those of its weights, or why not."""
     known = {} if weights is None else {"weight_bytes": sum(weights.values())}
     counters = Counters(totals=known, weights=dict(weights or {}), counted=False)
-    return CountedCall(counters, DeviceMemory(), ())
+    return CountedCall(counters, DeviceMemory(), () if hidden is None else (hidden,))
 
 
 def with_recount(early: CountedCall, late: CountedCall) -> CountedCall:

@@ -16,17 +16,19 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from enum import Enum
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+
+from pytest_infergate.measure.hidden_memory import HIDDEN_BYTES, LARGE_BUFFER, TEXTS, hidden_in
 
 MAX_SEARCHED = 100_000
 """Number of objects after which a search ends."""
 _OWN_NAMES = frozenset(vars(torch.nn.Module()))
-_LEAVES = (str, bytes, int, float, complex, type(None), torch.dtype, torch.device, types.CodeType)
+_LEAVES = (str, int, float, complex, type(None), torch.dtype, torch.device, types.CodeType)
 # Objects of these packages hold no models of the user, or hold those of all tests, as pytest's own do.
 _PACKAGES = {"torch", "numpy", "pytest", "_pytest", "pluggy", "pytest_infergate"}
-_FOREIGN = (sys.stdlib_module_names | _PACKAGES) - {
+_FOREIGN = (sys.stdlib_module_names | _PACKAGES | TEXTS) - {
     "_weakrefset",
     "argparse",
     "collections",
@@ -53,10 +55,6 @@ _VIEWS: tuple[type, ...] = (
 )
 
 
-HIDDEN_BYTES: Final = 1_000_000
-"""Size from which on a table of pandas may be weights."""
-
-
 class Held(NamedTuple):
     """What targets refer to."""
 
@@ -69,8 +67,10 @@ class Held(NamedTuple):
     """Tensors of globals, classes and caches, and all arrays of NumPy, which may be weights."""
     closed: tuple[Any, ...] = ()
     """Tensors and arrays that the callable itself closes over, which may be inputs."""
+    hidden: tuple[str, ...] = ()
+    """Names of classes whose objects hold memory that the search cannot see."""
     complete: bool = True
-    """``False`` if an opaque object of TorchScript was found, or if there are too many objects."""
+    """``False`` if there are too many objects."""
 
 
 def module_of(target: object) -> torch.nn.Module | None:
@@ -111,12 +111,14 @@ def held(*targets: object) -> Held:
     found: dict[_Origin, list[Any]] = {origin: [] for origin in _Origin}
     # Values are kept alive, because the id of a deleted object may be reused.
     seen: dict[object, Any] = {}
+    floats = 0
     pending = deque(_Reference(target, _root(target)) for target in targets)
     while pending and len(seen) < MAX_SEARCHED:
         value, origin, names = pending.popleft()
         kind = type(value)
         key = _key(value, origin, names)
-        if issubclass(kind, _LEAVES) or key in seen:
+        floats += kind is float
+        if issubclass(kind, _LEAVES) or key in seen or (kind is bytes and len(value) < LARGE_BUFFER):
             continue
         seen[key] = value
         if issubclass(kind, torch.nn.Module):
@@ -127,25 +129,17 @@ def held(*targets: object) -> Held:
             found[_Origin.CLOSED if origin is _Origin.CLOSED else _Origin.SHARED].append(value)
         # By its type, because `__class__` of a proxy may raise.
         pending += _references.dispatch(kind)(value, origin, names)
-    opaque = any(map(_hides_memory, seen.values()))
+    hidden = hidden_in(seen.values())
+    if floats * sys.getsizeof(0.0) >= HIDDEN_BYTES:
+        hidden["float"] = floats
     return Held(
         tuple(modules.values()),
         tuple(found[_Origin.OWNED]),
         tuple(found[_Origin.SHARED]),
         tuple(found[_Origin.CLOSED]),
-        complete=not (pending or opaque),
+        tuple(sorted(hidden)),
+        complete=not pending,
     )
-
-
-def _hides_memory(value: Any) -> bool:
-    """Return whether an object holds memory that the search cannot see, in TorchScript or pandas."""
-    if issubclass(type(value), torch.ScriptObject):
-        return True
-    pandas = sys.modules.get("pandas")
-    if pandas is None or not issubclass(type(value), (pandas.DataFrame, pandas.Series)):
-        return False
-    size = value.memory_usage()
-    return bool((size if isinstance(size, int) else size.sum()) >= HIDDEN_BYTES)
 
 
 def _root(target: object) -> _Origin:

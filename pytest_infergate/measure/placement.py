@@ -21,7 +21,7 @@ from pytest_infergate.instruments.operator_counters import paths_of
 from pytest_infergate.measure.invocation import Invocation
 from pytest_infergate.measure.module_search import Held, held, module_of
 from pytest_infergate.measure.restore import KeptArguments, arguments_kept, module_restored
-from pytest_infergate.measure.weights import is_lazy, unfound_bytes, weight_bytes
+from pytest_infergate.measure.weights import hidden_note, is_lazy, unfound_bytes, weight_bytes
 
 
 class NotAnInstanceError(InfergateError):
@@ -40,6 +40,8 @@ class Placed(NamedTuple):
     """Returns the bytes that the target holds in tensors now, by dtype; `None` if they are unknown."""
     unfound: Callable[[Sequence[UsedMemory]], int]
     """Returns how many bytes of used memory are neither held by the target nor by the arguments."""
+    hidden: Callable[[], Note | None]
+    """Returns a note on what holds memory that cannot be seen."""
     moved: bool = False
     """Whether model and inputs were moved, so that an output elsewhere is due to the module itself."""
     inference_mode: bool = False
@@ -91,7 +93,7 @@ def placed(invocation: Invocation, device: str | None, dtype: str | None = None)
                 on_device.bound(),
                 None if torch.device(device).type == "cpu" else from_host,
                 arguments,
-                *_weights(own, on_device.args, on_device.kwargs, _bound(entry)),
+                *_weights(entry, on_device.args, on_device.kwargs),
                 moved=True,
                 inference_mode=grad_mode == "inference_mode",
                 unsettled=_scripted(own) or any(map(is_lazy, own.modules())),
@@ -111,7 +113,7 @@ def _unchanged(invocation: Invocation, arguments: KeptArguments) -> Placed:
         invocation.bound(),
         None,
         arguments,
-        *_weights(target, invocation.args, invocation.kwargs, _bound(target)),
+        *_weights(target, invocation.args, invocation.kwargs),
         unsettled=scripted,
         notes=notes,
     )
@@ -119,14 +121,23 @@ def _unchanged(invocation: Invocation, arguments: KeptArguments) -> Placed:
 
 def _weights(
     target: object, *arguments: object
-) -> tuple[Callable[[], dict[str, int] | None], Callable[[Sequence[UsedMemory]], int]]:
-    """Return what returns the weights of a target, and how much of used memory is not found."""
+) -> tuple[
+    Callable[[], dict[str, int] | None], Callable[[Sequence[UsedMemory]], int], Callable[[], Note | None]
+]:
+    """Return what returns the weights of a target, how much of used memory is not found, and what is hidden.
+
+    What a target binds belongs to it: only the arguments of the call are inputs.
+    """
 
     def search() -> tuple[Held, Held]:
         given = held(arguments)
         return held(target, *given.modules), given
 
-    return lambda: weight_bytes(*search()), lambda used: unfound_bytes(*search(), used)
+    return (
+        lambda: weight_bytes(*search()),
+        lambda used: unfound_bytes(*search(), used),
+        lambda: hidden_note(search()[0]),
+    )
 
 
 def _with_module(

@@ -10,6 +10,8 @@ import torch
 from torch._subclasses import FakeTensor
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
+from pytest_infergate.core.domain.notes import NoteCode
+from pytest_infergate.core.domain.values import Note
 from pytest_infergate.instruments.device import UsedMemory
 from pytest_infergate.measure.module_search import Held
 
@@ -23,7 +25,8 @@ def weight_bytes(found: Held, given: Held = _NOTHING) -> dict[str, int] | None:
 
     Memory counts once, whether several tensors share it or one is expanded, and whole if a tensor shows a
     part of it. Unknown are packed weights, layouts without a storage, lazy modules before their first call,
-    callables without any module or tensor, and those that close over large tensors, which may be inputs.
+    callables without any module or tensor, those that close over large tensors, which may be inputs, and
+    objects that hide memory.
     `given` is what the arguments of the call refer to: their tensors are inputs.
     """
     if any(map(torch.nn.parameter.is_lazy, found.tensors)):
@@ -34,13 +37,24 @@ def weight_bytes(found: Held, given: Held = _NOTHING) -> dict[str, int] | None:
     closed = _Known(spans).others(inputs.others(_spans(found.closed)))
     if _size(shared) >= CONSIDERABLE_BYTES:
         spans += shared
-    if not found.complete or not (found.modules or spans) or None in spans:
+    if found.hidden or not found.complete or not (found.modules or spans) or None in spans:
         return None
     if _size(closed) >= CONSIDERABLE_BYTES:
         return None
     # A template on the meta device beside the weights holds no memory; a whole model there is described.
     held = [span for span in spans if span is not None and span.start]
     return dict(sorted(_by_dtype(held or spans).items()))
+
+
+def hidden_note(found: Held) -> Note | None:
+    """Return a note on what holds memory that cannot be seen; ``None`` if nothing does."""
+    if not found.hidden:
+        return None
+    return Note(
+        code=NoteCode.WEIGHTS_UNSEEN,
+        text=f"weights are unknown: the model holds {', '.join(found.hidden)}, whose memory cannot be seen",
+        hint="limit host_memory_mb instead of weights and peak memory, or keep such objects elsewhere",
+    )
 
 
 def unfound_bytes(found: Held, given: Held, used: Iterable[UsedMemory]) -> int:

@@ -59,6 +59,7 @@ def prepared(case: Case, device: Device, invocation: Invocation) -> Iterator[tup
                 batch_size=case.batch_size,
                 weights=placed.weights,
                 unfound=placed.unfound,
+                hidden=placed.hidden,
                 threads=torch.get_num_threads(),
                 settling=SETTLING_CALLS if placed.unsettled else 0,
                 arguments=placed.arguments,

@@ -1,5 +1,6 @@
 """Bytes of weights: each piece of memory once, as large as it really is, or unknown."""
 
+import functools
 import warnings
 
 import pytest
@@ -17,6 +18,8 @@ if True:  # after the skip
     from torch._subclasses import FakeTensorMode
     from torch.testing._internal.two_tensor import TwoTensor
 
+    from pytest_infergate.core.domain.outcome import Budget
+    from pytest_infergate.core.gate.budgets import check_budget
     from pytest_infergate.instruments.device import UsedMemory
     from pytest_infergate.measure.module_search import held
     from pytest_infergate.measure.weights import unfound_bytes, weight_bytes
@@ -391,3 +394,67 @@ def test_a_template_on_the_meta_device_holds_no_memory():
     ensemble.members = nn.ParameterDict({name.replace(".", "_"): each for name, each in stacked.items()})
     ensemble.template = [nn.Linear(8, 8).to("meta")]
     assert weight_bytes(held(ensemble)) == {"float32": 3 * 72 * 4}
+
+
+# What a target binds, and objects that show nothing
+
+
+def test_what_a_partial_binds_belongs_to_the_target():
+    model = nn.Linear(512, 512, bias=False).eval()  # 1 MB
+    small, merged = torch.zeros(10), {"weight": torch.zeros(512, 512)}
+    x = torch.ones(1, 512)
+    call = functools.partial(torch.func.functional_call, model, merged)
+    assert measured(call, (x,)).measurement.memory.weights is None
+    assert measured(functools.partial(functools.partial(call), (x,))).measurement.memory.weights is None
+    # The same weights, and what is so small that it may be an input.
+    own = functools.partial(torch.func.functional_call, model, dict(model.named_parameters()))
+    assert measured(own, (x,)).measurement.memory.weights == 512 * 512 * 4
+    module = functools.partial(UsesBound(), bound=small)
+    assert measured(module, x).measurement.memory.weights == 512 * 512 * 4
+    assert measured(functools.partial(UsesBound(), bound=LARGE), x).measurement.memory.weights is None
+
+
+class UsesBound(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(512, 512, bias=False)
+
+    def forward(self, x, bound):
+        return self.layer(x) + bound[0]
+
+
+class Opaque(nn.Module):
+    def __init__(self, held):
+        super().__init__()
+        self.layer, self.held = nn.Linear(4, 4), held
+
+    def forward(self, x):
+        return self.layer(x)
+
+
+@pytest.mark.parametrize(
+    ("kept", "name"),
+    [
+        (bytes(1_000_000), "bytes"),
+        ([{"a": (bytearray(1_000_000),)}], "bytearray"),
+        ([number + 0.5 for number in range(50_000)], "float"),
+        (bytes(1000), ""),
+        ([number + 0.5 for number in range(1000)], ""),
+        (list(range(50_000)), ""),
+    ],
+)
+def test_memory_that_is_no_tensor_makes_the_weights_unknown_with_a_note(kept, name):
+    taken = measured(Opaque(kept), torch.ones(1, 4)).measurement
+    assert taken.memory.weights == (None if name else 80)
+    assert taken.memory.peak is None or not name
+    notes = [note for note in taken.notes if note.code == "weights-unseen"]
+    assert [name in note.text for note in notes] == [True] * bool(name)
+    limit = Budget(metric="weights_mb", limit=1)
+    checked = check_budget(limit, taken, 0.0)
+    assert (checked.note and checked.note.code) == ("budget-not-decided" if name else None)
+    assert checked.missing == (notes[0].text if name else "")
+
+
+def test_what_the_call_is_given_may_hide_memory():
+    taken = measured(lambda x, raw: HEAD(x), torch.ones(1, 4), bytes(2_000_000)).measurement
+    assert taken.memory.weights == 40

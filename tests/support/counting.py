@@ -54,6 +54,7 @@ def measured(model, *args, device=None, dtype=None):
             call,
             weights=ready.weights,
             unfound=ready.unfound,
+            hidden=ready.hidden,
             threads=torch.get_num_threads(),
             settling=settling,
         )

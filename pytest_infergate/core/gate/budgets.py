@@ -19,6 +19,7 @@ _PROVIDE = "remove the budget, or provide what it needs"
 _MEASURE = "measure on a machine that has one, or set gate_estimates = true in [tool.infergate]"
 _NOT_SAMPLED = frozenset({"throughput_per_s", "ttft_ms", "itl_p95_ms", "joules_per_item"})
 """Metrics of the passes after the sampling; costs are of the throughput."""
+_OF_WEIGHTS = frozenset({"weights_mb", "weight_bytes", "peak_memory_mb", "peak_memory_bytes"})
 _SET_DEMAND = 'set the demand with demand="50/s" in the marker, or with --infer-demand=50/s'
 _BUG = "report this as a bug"
 
@@ -52,6 +53,9 @@ def check_budget(  # noqa: PLR0911 - one return for each thing that may be missi
         dropped = not measurement.counters.counted and not metric.timed
         why = "there was no time to count it" if dropped else f"it needs {metric.needs}"
         hint = "raise --infer-max-time, or max_time in the marker" if dropped else _PROVIDE
+        hidden = [note for note in measurement.notes if note.code == NoteCode.WEIGHTS_UNSEEN]
+        if hidden and metric.name in _OF_WEIGHTS:
+            why, hint = hidden[0].text, hidden[0].hint
         return not_checked(budget, why, hint)
     energy = measurement.energy if metric.name == "joules_per_item" else None
     if energy is not None and energy.estimated and not estimates:

@@ -1,0 +1,119 @@
+"""Objects that may hold memory which no search can see. Does not import torch."""
+
+from __future__ import annotations
+
+import array
+import ctypes
+import math
+import mmap
+import pickle
+import struct
+import sys
+import types
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Any, Final
+
+HIDDEN_BYTES: Final = 1_000_000
+"""Size from which on objects may be weights, together."""
+LARGE_BUFFER: Final = 65_536
+"""Size from which on one buffer counts; texts and names are smaller."""
+_BUFFERS = (bytes, bytearray, array.array, memoryview, mmap.mmap, ctypes.Array, ctypes.Structure)
+_POINTERS = (ctypes.c_void_p, ctypes._Pointer)  # noqa: SLF001 - has no public name
+# Pointers of SWIG; weights that torch's compiler put into a library.
+_SHOW_NOTHING = frozenset({"SwigPyObject", "AOTICompiledModel"})
+_WORD = struct.calcsize("P")
+_HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE
+TEXTS = frozenset({"tokenizers", "sentencepiece", "tiktoken", "regex", "_regex", "pydantic_core"})
+"""Packages whose objects hold vocabularies and schemas, which are no weights, and show nothing of them."""
+# Their memory is known otherwise.
+_KNOWN = sys.stdlib_module_names | {"torch", "numpy", "pandas"} | TEXTS
+
+
+def measure_of(kind: type) -> Callable[[Any], float] | None:
+    """Return what returns the hidden bytes of an object, infinite if unknown; ``None`` if it hides none."""
+    torch, pandas = sys.modules.get("torch"), sys.modules.get("pandas")
+    if kind.__name__ in _SHOW_NOTHING or (torch is not None and issubclass(kind, torch.ScriptObject)):
+        return lambda _: math.inf
+    if pandas is not None and issubclass(kind, (pandas.DataFrame, pandas.Series)):
+        return lambda table: float(sum(table.memory_usage() if table.ndim > 1 else [table.memory_usage()]))
+    if issubclass(kind, _BUFFERS):
+        return _buffer_bytes
+    if issubclass(kind, _POINTERS):
+        return lambda pointer: math.inf if pointer else 0.0
+    return _pickled_bytes if _is_native(kind) else None
+
+
+def hidden_in(values: Iterable[Any]) -> dict[str, float]:
+    """Return the hidden bytes by name of class, infinite if unknown; none if they are few together."""
+    found: defaultdict[str, float] = defaultdict(float)
+    measures: dict[type, Callable[[Any], float] | None] = {}
+    for value in values:
+        kind = type(value)
+        if kind not in measures:
+            measures[kind] = measure_of(kind)
+        measure = measures[kind]
+        if measure is not None:
+            found[f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")] += measure(value)
+    if sum(found.values()) < HIDDEN_BYTES:
+        return {}
+    return {name: size for name, size in found.items() if size}
+
+
+def _buffer_bytes(value: Any) -> float:
+    with suppress(ValueError, BufferError, TypeError):  # it is closed or released
+        size = memoryview(value).nbytes
+        return float(size) if size >= LARGE_BUFFER else 0.0
+    return 0.0
+
+
+def _is_native(kind: type) -> bool:
+    """Return whether an extension module defines the memory of a class, or of one that it inherits from."""
+    part: type | None = kind
+    while part is not None and part is not object:
+        base = part.__base__ or object
+        own = vars(part)
+        # What a class of Python adds to an object.
+        words = ("__dict__" in own) + ("__weakref__" in own)
+        if "__slots__" in own:
+            words += sum(isinstance(item, types.MemberDescriptorType) for item in own.values())
+        package = str(part.__module__).partition(".")[0]
+        # Extension modules written in Rust name no module of theirs.
+        known = package in _KNOWN and not (package == "builtins" and part.__flags__ & _HEAP_TYPE)
+        if not known and part.__basicsize__ - base.__basicsize__ > words * _WORD:
+            return True
+        part = base
+    return False
+
+
+class _EnoughError(Exception):
+    """So much was written that the rest does not matter."""
+
+
+class _Sink:
+    """A file that counts what is written to it."""
+
+    def __init__(self) -> None:
+        self.size = 0
+
+    def write(self, data: Any) -> None:
+        self.size += memoryview(data).nbytes
+        if self.size >= HIDDEN_BYTES:
+            raise _EnoughError
+
+
+def _pickled_bytes(value: Any) -> float:
+    """Return the bytes of an object's pickled state; infinite from `HIDDEN_BYTES` on, or if it has none."""
+    with suppress(AttributeError):
+        if isinstance(object.__getattribute__(value, "__qualname__"), str):
+            return 0.0  # a function
+    sink = _Sink()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            pickle.Pickler(sink, 5, buffer_callback=lambda buffer: sink.write(buffer.raw())).dump(value)
+    except Exception:  # noqa: BLE001 - including what the object raises
+        return math.inf
+    return float(sink.size)

@@ -153,7 +153,9 @@ def decided_by_projection(given: Recommendations) -> list[str]:
 def projects(given: Recommendations) -> bool:
     """Return whether any figure of an advice is projected, so that the marks need a legend."""
     steps = (step.projections for table in given.tables for step in table.steps)
-    return any(each.plans for each in (*(answer.projections for answer in given.answers), *steps))
+    return any(
+        each.plans or each.checks for each in (*(answer.projections for answer in given.answers), *steps)
+    )
 
 
 def _projected_sentences(answer: Advice) -> Iterable[str]:
@@ -189,10 +191,11 @@ def summary_rows(answers: Sequence[Advice]) -> list[SummaryRow]:
 
 def _summary_row(answer: Advice) -> SummaryRow:
     plan, projections = answer.winner, answer.projections
+    limit = answer.demand.period if answer.limit is None else answer.limit
     row = SummaryRow(
         model=answer.model,
         plan="none meets the limit" if answer.nearest is not None else "none serves the demand",
-        basis=gpu_advice.basis(projections, planned=plan is not None),
+        basis=gpu_advice.basis(projections, planned=plan is not None, open_price=_open_price(answer)),
         demand=units.rate(answer.demand.rate),
         no_gpu=_no_gpu_up_to(answer.price_limits),
         gpu_above=gpu_advice.gpu_above(projections),
@@ -202,6 +205,7 @@ def _summary_row(answer: Advice) -> SummaryRow:
         return msgspec.structs.replace(
             row,
             plan=gpu_advice.projected_text(projections.recommended),
+            p95=units.UNKNOWN if limit is None else f"≤ {units.seconds(limit)}",
             usd_per_month=interval(first.usd_per_month_low, first.usd_per_month_high),
             usd_per_million=interval(first.usd_per_million_low, first.usd_per_million_high),
         )
@@ -216,6 +220,10 @@ def _summary_row(answer: Advice) -> SummaryRow:
         enough=_beyond(answer) if answer.enough is None else units.rate(answer.enough),
         cheapest=_cheapest_up_to(answer),
     )
+
+
+def _open_price(answer: Advice) -> bool:
+    return answer.price_range is not None and answer.price_range.decides
 
 
 def _projected(answer: Advice) -> bool:
@@ -291,6 +299,14 @@ def verdict(answer: Advice) -> str:
             f"Run it on a GPU ({gpu_advice.PROJECTED}, not measured): {gpu_advice.machine_count(first)} x "
             f"{first.machine} in {first.dtype} for {months} USD per month{rest}."
         )
+    unsure = answer.price_range
+    if unsure is not None and _open_price(answer):
+        ends = [usd(unsure.low), usd(unsure.high)]
+        return (
+            f"{gpu_advice.UNDECIDED} until the price of {unsure.machine} is known: "
+            f"{unsure.cheapest_at_low} costs least if it is {ends[0]} per hour, "
+            f"{unsure.cheapest_at_high} if it is {ends[1]}."
+        )
     if winner is None and answer.projections.undecided:
         return "No measured plan meets the limit; only a measurement on a GPU decides whether one does."
     if winner is None:
@@ -319,8 +335,8 @@ def findings(answer: Advice) -> list[str]:
     if winner is None:
         return lines if answer.binding is None else [*_unserved(answer, answer.binding), *lines]
     if answer.projections.recommended:
-        month_ = usd(winner.usd_per_month)
-        lines.append(f"The best measured plan is {winner.text} ({device_text(winner)}): {month_} per month.")
+        cost = f"{usd(winner.usd_per_month)} per month{' (assumed price)' if winner.assumed else ''}"
+        lines.append(f"The best measured plan is {winner.text} ({device_text(winner)}): {cost}.")
     return [*lines, *_planned(answer, winner)]
 
 
@@ -404,6 +420,10 @@ def _changes(answer: Advice, winner: Plan) -> Iterable[str]:
             f"Scaled hourly, {name} ({device_text(plan)}) costs least: {usd(plan.scaled.usd_per_month)} per "
             f"month, with machines ordered {units.duration(answer.scale_up)} in advance."
         )
+    unsure = answer.price_range
+    if unsure is not None and not unsure.decides:
+        ends = f"{usd(unsure.low)} to {usd(unsure.high)}"
+        yield f"The price of {unsure.machine} does not change that: it holds from {ends} per hour."
     for item in answer.sensitivities:
         outcome = f"{item.winner} would cost least"
         if item.winner is None:

@@ -30,11 +30,15 @@ LEGEND: Final = (
 """Meaning of the marks, shown where any result is not measured."""
 MACHINES_SHOWN: Final = 3
 """Number of machines that a sentence names; tables have all of them."""
-_WORDS: Final = {"recommended": "instead of CPUs", "ruled out": "not worth it", "undecided": "? undecided"}
 PROJECTED_COLUMNS: Final[tuple[Column[ProjectedPlan], ...]] = (
     Column("machine", "machine", lambda plan: plain(f"◇ {plan.machine}"), left=True),
     Column("dtype", "dtype", lambda plan: plain(plan.dtype), left=True),
-    Column("decision", "here", lambda plan: plain(_WORDS[plan.decision]), left=True),
+    Column(
+        "decision",
+        "decision",
+        lambda plan: UNDECIDED if plan.decision == "undecided" else plan.decision,
+        left=True,
+    ),
     Column("usd_per_hour", "USD/hour", lambda plan: units.dollars(plan.usd_per_hour)),
     Column("machines", "machines", lambda plan: plain(machine_count(plan))),
     Column(
@@ -99,8 +103,13 @@ def projected_text(plans: Sequence[ProjectedPlan]) -> str:
     return f"{machine_count(plans[0])} x {plans[0].machine} ({plans[0].dtype}){rest}"
 
 
-def basis(projections: Projections, *, planned: bool) -> str:
-    """Return the mark of an answer. `planned` says whether a measured plan meets the limit."""
+def basis(projections: Projections, *, planned: bool, open_price: bool = False) -> str:
+    """Return the mark of an answer.
+
+    `planned` says whether a measured plan meets the limit, `open_price` whether an uncertain price decides.
+    """
+    if open_price:
+        return UNDECIDED
     if projections.recommended:
         return PROJECTED
     if not planned:
@@ -162,15 +171,20 @@ def projected_sentences(
             text += f"{undecided}, a GPU costs less even at the pessimistic end"
         yield f"{text}."
     for note in projections.refusals:
-        yield f"GPUs are not compared: {note}." if not count else f"A GPU is {note}."
-    if projections.checks:
-        off = [check.measured / check.point for check in projections.checks]
-        inside = sum(check.inside for check in projections.checks)
-        low, high = units.significant(min(off), 2), units.significant(max(off), 2)
-        times = f"{low} to {high} times" if low != high else f"{low} times"
+        # The text of the note begins with "not projected".
+        yield f"{'A GPU is' if count else 'GPUs are'} {note}."
+    yield from check_sentences(projections.checks)
+
+
+def check_sentences(checks: Sequence[ProjectionCheck]) -> Iterator[str]:
+    """Yield how far a projection of the measured GPU would have been off; nothing without a check."""
+    off = sorted(check.measured / check.point for check in checks)
+    if off:
+        times = " to ".join(dict.fromkeys(units.significant(end, 2) for end in (off[0], off[-1])))
+        inside = sum(check.inside for check in checks)
         yield (
-            f"A projection of the measured GPU would have been off: its calls take {times} the middle of the "
-            f"interval, and {inside} of {len(off)} are within it."
+            f"A projection of the measured GPU would have been off: its calls take {times} times the middle "
+            f"of the interval, and {inside} of {len(off)} are within it."
         )
 
 

@@ -320,7 +320,8 @@ def test_a_page_of_advice_begins_with_it(sample):
 def test_a_page_of_several_models_has_them_in_a_table(sample):
     text = html.render_html(advised(sample.session(), answer(notes=(SAME,)), SMALL), leading=True)
     assert f"<h1>{advice.headline([answer(), SMALL])}</h1>" in text
-    assert text.index('<a class="id" href="#a2">tests/test_b.py::test_small</a>') < text.index('id="a1"')
+    link = '<a class="id" href="#a2"><span class="p">tests/test_b.py::</span><wbr>test_small</a>'
+    assert text.index(link) < text.index('id="a1"')
     assert len(re.findall(r'<article class="card" id="a\d">', text)) == 2
 
 

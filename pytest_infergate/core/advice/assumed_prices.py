@@ -18,6 +18,8 @@ class AssumedPrice(NamedTuple):
     instance: Instance
     """Its price is that of the whole machine; name, region and day are those of the row of the table."""
     reason: str
+    ends: tuple[float, float] | None = None
+    """Range of the price in USD per hour, if it is wide."""
 
 
 def assumed_price(hardware: Hardware, table: Sequence[Instance]) -> AssumedPrice | None:
@@ -87,18 +89,20 @@ def _accelerator_price(hardware: Hardware, rows: Sequence[Instance]) -> AssumedP
     def each(row: Instance) -> float:
         return row.price / row.accelerator_count
 
+    ends = None
     if same:
         nearest = min(same, key=lambda row: (each(row), row.full_name))
         reason = f"{count} x the price of one {nearest.accelerator} of {nearest.full_name}"
     else:
         nearest = _median(rows, each)
         low, high = min(map(each, rows)), max(map(each, rows))
+        ends = count * low, count * high
         reason = (
             f"the median price of accelerators in the price table, that of {nearest.full_name}; they cost "
             f"{units.dollars(low)} to {units.dollars(high)} USD per hour each"
         )
     scaled = _scaled(nearest, count / nearest.accelerator_count, accelerator_count=count)
-    return AssumedPrice(scaled, reason)
+    return AssumedPrice(scaled, reason, ends)
 
 
 def _median(rows: Iterable[Instance], value: Callable[[Instance], float]) -> Instance:

@@ -23,7 +23,7 @@ _ROUNDING: Final = 1e-9
 
 def price_limits(
     question: Question,
-    candidates: Sequence[PricedDeployment],
+    candidates: Sequence[Staircase],
     plans: Iterable[Plan],
     gpus: Iterable[Instance],
 ) -> PriceLimits | None:
@@ -32,14 +32,18 @@ def price_limits(
     `plans` are the best plans for the demand, the cheapest first. `gpus` are the machines with a GPU that can
     be rented.
     """
-    processors = [priced for priced in candidates if priced.deployment.hardware.accelerator is None]
+    steps = [stairs for stairs in candidates if stairs.priced.deployment.hardware.accelerator is None]
+    processors = [stairs.priced for stairs in steps]
     gpu = min(gpus, key=lambda instance: (instance.price, instance.full_name), default=None)
     if not processors or gpu is None:
         return None
     # At least this number of machines of any kind always runs.
     price = gpu.price * question.min_instances
     counts = [math.floor(price / priced.instance.price * (1 + _ROUNDING)) for priced in processors]
-    rates = [served_rate(priced, question, count) for priced, count in zip(processors, counts, strict=True)]
+    rates = [
+        (stairs.capacity(count) or None) if count else None
+        for stairs, count in zip(steps, counts, strict=True)
+    ]
     best = max(range(len(processors)), key=lambda index: (rates[index] or 0.0, counts[index]))
     cpu = processors[best]
     names = {priced.text for priced in processors}
@@ -61,11 +65,6 @@ def price_limits(
         gpu_rate=question.demand.rate / affordable if affordable else None,
         faster=_faster(processors, question) if plan is None else None,
     )
-
-
-def served_rate(priced: PricedDeployment, question: Question, machines: int) -> float | None:
-    """Return the largest demand that a number of machines serves; ``None`` if they meet no demand in time."""
-    return (Staircase(priced, question).capacity(machines) or None) if machines else None
 
 
 def _accelerators(gpu: Instance) -> str:

@@ -28,6 +28,8 @@ class PricedDeployment(Struct, frozen=True, kw_only=True):
     """Whether the user specified the instance type; otherwise it was found by the hardware class."""
     assumed: str = ""
     """How the price was assumed, if the machine is not in the price table; `instance` is not this machine."""
+    price_ends: tuple[float, float] | None = None
+    """Range of an assumed price in USD per hour, if it is wide."""
     place: str = ""
     """Description of the hardware, if several measured machines share the instance."""
 
@@ -101,7 +103,11 @@ def _found(deployment: Deployment, table: Sequence[Instance]) -> PricedDeploymen
     if price is None:
         return None
     return PricedDeployment(
-        deployment=deployment, instance=price.instance, user_specified=False, assumed=price.reason
+        deployment=deployment,
+        instance=price.instance,
+        user_specified=False,
+        assumed=price.reason,
+        price_ends=price.ends,
     )
 
 

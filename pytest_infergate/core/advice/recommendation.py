@@ -34,6 +34,7 @@ from pytest_infergate.core.advice.sensitivity import (
     crossings,
     demands_around,
     headroom,
+    price_range,
     sensitivities,
 )
 from pytest_infergate.core.advice.staircase import Staircase
@@ -99,10 +100,11 @@ def advise(
         plans=tuple(plans),
         considered=tuple(plan for each in considered for plan in each),
         sweeps=tuple(_sweep(priced) for priced in candidates),
-        price_limits=price_limits(question, candidates, plans, gpus),
+        price_limits=price_limits(question, stairs, plans, gpus),
         projections=msgspec.structs.replace(
             projected, plans=tuple(projected_plan(machine, question) for machine in machines)
         ),
+        price_range=price_range(plans, candidates),
         nearest=nearest,
         binding=None if plans else _binding(nearest, question),
         actions=tuple(next_steps(candidates)),
@@ -140,7 +142,7 @@ def demand_table(
         plans = fastest_first(sorted(filter(None, (best_plan(each, asked) for each in candidates)), key=rank))
         beside = Projections(plans=tuple(projected_plan(machine, asked) for machine in machines))
         steps.append(DemandStep(rate=rate, plan=plans[0] if plans else None, projections=beside))
-    limits = price_limits(question, candidates, [step.plan for step in steps if step.plan], gpus)
+    limits = price_limits(question, stairs, [step.plan for step in steps if step.plan], gpus)
     if limits is not None:
         # What a GPU must serve to win depends on the demand.
         limits = msgspec.structs.replace(limits, gpus=None, gpu_rate=None)
@@ -235,10 +237,11 @@ def _binding(nearest: Plan | None, question: Question) -> Note:
             hint="lower the demand, or measure larger batches or faster machines",
         )
     limit = question.limit if question.limit is not None else question.demand.period
+    share = "95 % of requests" if question.limit is not None else "99 % of frames"
     faster = "a faster machine, or allow more time"
     return Note(
         code=NoteCode.LIMIT_UNMET,
-        text=f"no plan answers 95 % of requests within {units.seconds(limit)}: the nearest, {nearest.text} "
+        text=f"no plan answers {share} within {units.seconds(limit)}: the nearest, {nearest.text} "
         f"with batches of at most {nearest.max_batch} for {nearest.usd_per_month:,.0f} USD per month, "
         f"takes {units.seconds(nearest.load.p95)}",
         hint=f"measure {faster}" if nearest.max_batch == 1 else f"measure smaller batch sizes or {faster}",

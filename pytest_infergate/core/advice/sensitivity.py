@@ -12,7 +12,14 @@ from pytest_infergate.core.advice.planning import TIE, Question, at_demand, serv
 from pytest_infergate.core.advice.priced_deployments import PricedDeployment
 from pytest_infergate.core.advice.staircase import Staircase, largest_rate, merged_steps
 from pytest_infergate.core.domain import units
-from pytest_infergate.core.domain.advice_values import CostPoint, Crossing, Demand, Plan, Sensitivity
+from pytest_infergate.core.domain.advice_values import (
+    CostPoint,
+    Crossing,
+    Demand,
+    Plan,
+    PriceRange,
+    Sensitivity,
+)
 
 COST_DECADES: Final = 2.0
 """Decades around the demand, up and down, for which costs are computed."""
@@ -102,6 +109,30 @@ def sensitivities(winner: Plan, candidates: Sequence[Staircase], question: Quest
     ):
         leader = cheapest(costs, [own])
         yield Sensitivity(assumption=assumption, winner=None if leader is None else texts[leader])
+
+
+def price_range(plans: Sequence[Plan], candidates: Sequence[PricedDeployment]) -> PriceRange | None:
+    """Return what costs least at both ends of a price that is assumed from a wide range.
+
+    `plans` are the best plan of each deployment. ``None`` without such a price, or without another machine.
+    """
+    unsure = next((each for each in candidates if each.price_ends is not None), None)
+    if unsure is None or unsure.price_ends is None or len({plan.instance for plan in plans}) < 2:  # noqa: PLR2004
+        return None
+    cheapest_at = []
+    for end in unsure.price_ends:
+        costs = [
+            plan.instances * (end if plan.instance == unsure.name else plan.usd_per_hour) for plan in plans
+        ]
+        cheapest_at.append(plans[costs.index(min(costs))].deployment)
+    low, high = unsure.price_ends
+    return PriceRange(
+        machine=unsure.name,
+        low=low,
+        high=high,
+        cheapest_at_low=cheapest_at[0],
+        cheapest_at_high=cheapest_at[1],
+    )
 
 
 def _scaled_times(priced: PricedDeployment, *, slower: bool) -> PricedDeployment:

@@ -263,7 +263,7 @@ class ProjectedPlan(Struct, frozen=True, kw_only=True):
 
 
 class ProjectionCheck(Struct, frozen=True, kw_only=True):
-    """A measured time of a call on an accelerator beside what would have been projected for it, in seconds."""
+    """A measured call time on an accelerator beside the one that would have been projected, in seconds."""
 
     accelerator: str
     dtype: str
@@ -310,6 +310,22 @@ class Projections(Struct, frozen=True, kw_only=True):
         """Requests per second above which one is recommended; ``None`` if none is."""
         known = (plan.recommended_above for plan in self.plans if plan.recommended_above is not None)
         return min(known, default=None)
+
+
+class PriceRange(Struct, frozen=True, kw_only=True):
+    """Which deployment costs least at both ends of a price that is assumed from a wide range."""
+
+    machine: str
+    low: float
+    """USD per hour."""
+    high: float
+    cheapest_at_low: str
+    cheapest_at_high: str
+
+    @property
+    def decides(self) -> bool:
+        """Whether the answer depends on the price."""
+        return self.cheapest_at_low != self.cheapest_at_high
 
 
 class DemandStep(Struct, frozen=True, kw_only=True):
@@ -366,8 +382,8 @@ class Advice(Struct, frozen=True, kw_only=True):
     """What prices alone decide; ``None`` if no CPU was measured or the price table has no GPU."""
     projections: Projections = Projections()
     """Accelerators that were not measured."""
-    price_range: Note | None = None
-    """Whether the assumed price of a machine decides; ``None`` if no price is as uncertain as that."""
+    price_range: PriceRange | None = None
+    """``None`` unless a price is assumed from a wide range, as that of an accelerator without any price."""
     nearest: Plan | None = None
     """The fastest plan if no plan meets the limit."""
     binding: Note | None = None

@@ -12,6 +12,7 @@ from pytest_infergate.core.advice.planning import Question
 from pytest_infergate.core.advice.price_limits import price_limits
 from pytest_infergate.core.advice.priced_deployments import PricedDeployment
 from pytest_infergate.core.advice.service_times import ServiceTimes
+from pytest_infergate.core.advice.staircase import Staircase
 from pytest_infergate.core.domain.advice_values import Demand
 from pytest_infergate.core.domain.instance_types import Instance
 from pytest_infergate.core.domain.values import Hardware
@@ -48,7 +49,7 @@ GPUS = (T4, machine(0.9, "l4", "L4"))
 def limits(candidates, gpus=GPUS, rate=10.0, limit=None, **fields):
     question = Question(demand=Demand(rate=rate), limit=limit, **fields)
     plans = recommendation.advise(question, candidates).plans
-    return price_limits(question, candidates, plans, gpus)
+    return price_limits(question, [Staircase(each, question) for each in candidates], plans, gpus)
 
 
 def test_as_long_as_so_many_machines_suffice_no_gpu_is_cheaper():
@@ -96,7 +97,8 @@ def test_streams_that_no_call_keeps_up_with_are_served_by_no_number_of_machines(
     """A call takes 200 ms, and the next frame arrives after 33 ms; one machine serves no whole stream."""
     demand = Demand(rate=240.0, pattern="periodic", streams=8)
     slow = offer(0.05, seconds=0.2)
-    found = price_limits(Question(demand=demand), [slow], (), (T4,))
+    question = Question(demand=demand)
+    found = price_limits(question, [Staircase(slow, question)], (), (T4,))
     assert (found.machines, found.rate) == (10, None)
     assert found.faster == pytest.approx(6.0)
 
@@ -120,7 +122,7 @@ def test_what_prices_exclude_is_never_cheaper(usd, gpu, rate, limit):
     cpu = offer(usd)
     question = Question(demand=Demand(rate=rate), limit=limit)
     answer = recommendation.advise(question, [cpu])
-    found = price_limits(question, [cpu], answer.plans, (machine(gpu, "t4", "T4"),))
+    found = price_limits(question, [Staircase(cpu, question)], answer.plans, (machine(gpu, "t4", "T4"),))
     assert found.machines * usd <= gpu * (1 + 1e-9)
     assert (found.machines + 1) * usd > gpu * (1 - 1e-9)
     cost = answer.winner.instances * usd

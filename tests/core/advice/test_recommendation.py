@@ -772,3 +772,15 @@ def test_notes_of_what_was_left_out_stay():
 
 def test_the_constants_are_those_of_cost():
     assert Question(demand=Demand(rate=1.0)).utilisation == instance_types.UTILISATION
+
+
+def test_an_unknown_accelerator_is_undecided_where_the_range_of_its_price_decides():
+    unsure = msgspec.structs.replace(FAST, assumed="the median", price_ends=(0.2, 2.0))
+    answers = [
+        recommendation.advise(Question(demand=Demand(rate=rate)), [SLOW, unsure]).price_range
+        for rate in (1.0, 100.0, 100_000.0)
+    ]
+    assert [each.decides for each in answers] == [False, True, False]
+    assert [each.cheapest_at_high for each in answers[:2]] == [SLOW.text] * 2
+    assert answers[1].cheapest_at_low == unsure.text
+    assert recommendation.advise(Question(demand=Demand(rate=1.0)), [SLOW, FAST]).price_range is None

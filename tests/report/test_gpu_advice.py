@@ -1,0 +1,153 @@
+"""Projected machines in every form of an advice: marked by word and shape, as intervals, with the next command."""
+
+import re
+from html import unescape
+
+import msgspec
+import pytest
+from sessions import advised, answer, given, unmet
+
+from pytest_infergate.core.domain.advice_values import (
+    DemandStep,
+    DemandTable,
+    PriceRange,
+    ProjectedPlan,
+    ProjectionCheck,
+    Projections,
+    Recommendations,
+)
+from pytest_infergate.core.domain.values import Note
+from pytest_infergate.report import advice, github, gpu_advice, html, results_json, text
+from pytest_infergate.report.advice_pages import advice_markdown, advice_text
+
+
+def projected(decision="recommended", **fields):
+    known = {
+        "instance": "aws/g4dn.xlarge", "accelerator": "T4", "price": "aws/g4dn.xlarge", "usd_per_hour": 0.526,
+        "dtype": "float16", "evidence": "published", "decision": decision, "instances_low": 1,
+        "instances_high": 2, "usd_per_month_low": 384.0, "usd_per_month_high": 768.0,
+        "usd_per_million_low": 2.9, "usd_per_million_high": 5.8, "rate_low": 30.0, "rate_high": 400.0,
+        "ruled_out_to": 20.0, "recommended_above": 45.0,
+    }  # fmt: skip
+    return ProjectedPlan(**{**known, **fields})
+
+
+def projecting(made, *plans, **fields):
+    return msgspec.structs.replace(made, projections=Projections(plans=plans, **fields))
+
+
+UNDECIDED = projected("undecided", recommended_above=700.0)
+L4 = projected("recommended", instance="gcp/g2", accelerator="L4", usd_per_hour=0.76)
+
+
+def test_a_recommended_gpu_is_the_answer_and_its_costs_are_an_interval():
+    made = projecting(answer(), projected(), L4)
+    assert gpu_advice.PROJECTED in advice.verdict(made)
+    assert "384 to 768 USD per month" in advice.verdict(made)
+    (row,) = advice.summary_rows([made])
+    assert (row.basis, row.usd_per_month, row.gpu_above) == (gpu_advice.PROJECTED, "384 to 768", "◇ 45.0/s")
+    assert row.plan == "1 to 2 x aws/g4dn.xlarge with a T4 (float16), or 1 other GPU"
+    found = " ".join(advice.findings(made))
+    assert "aws/g4dn.xlarge with a T4 or gcp/g2 with an L4: pytest tests/test_a.py::test_model " in found
+    assert "--infer-devices=cuda --infer-dtypes=float16" in found
+    assert "The best measured plan is 2 x c7i.xlarge" in found
+
+
+def test_an_undecided_gpu_leaves_the_measured_plan_and_states_where_to_measure():
+    made = projecting(answer(), UNDECIDED)
+    assert "2 x c7i.xlarge" in advice.verdict(made)
+    assert any("between 20.0 requests/s and 700 requests/s" in line for line in advice.findings(made))
+    (row,) = advice.summary_rows([made])
+    assert (row.basis, row.gpu_above) == ("● measured; GPU ? undecided", "◇ 700/s")
+
+
+def test_without_a_measured_plan_an_undecided_gpu_is_not_promised():
+    made = projecting(unmet(), UNDECIDED)
+    assert "measurement" in advice.verdict(made)
+    assert "USD" not in advice.verdict(made)
+    (row,) = advice.summary_rows([made])
+    assert (row.basis, row.usd_per_month) == (gpu_advice.UNDECIDED, "-")
+
+
+def test_a_ruled_out_gpu_changes_no_figure():
+    made = projecting(answer(), projected("ruled out", ruled_out_to=60.0, recommended_above=80.0))
+    assert advice.verdict(made) == advice.verdict(answer())
+    (row,) = advice.summary_rows([made])
+    assert row.basis == gpu_advice.MEASURED
+    found = " ".join(advice.findings(made))
+    assert "60.0 requests/s" in found
+    assert "80.0 requests/s" in found
+
+
+def test_a_price_that_decides_leaves_the_answer_open():
+    price = PriceRange(
+        machine="X", low=0.5, high=14.0, cheapest_at_low="X (cuda)", cheapest_at_high="y (cpu)"
+    )
+    made = answer(price_range=price)
+    assert advice.verdict(made).startswith(gpu_advice.UNDECIDED)
+    assert advice.summary_rows([made])[0].basis == gpu_advice.UNDECIDED
+    same = answer(price_range=msgspec.structs.replace(price, cheapest_at_low="y (cpu)"))
+    assert advice.verdict(same) == advice.verdict(answer())
+    assert any("0.500 USD to 14.0 USD" in line for line in advice.findings(same))
+
+
+def test_totals_add_up_both_ends():
+    cheap = projecting(answer(model="t.py::b", weights_bytes=None), projected())
+    total = advice.summary_rows([answer(), cheap])[-1]
+    assert total.usd_per_month == "645 to 1,029"
+
+
+CHECK = ProjectionCheck(
+    accelerator="A100-40GB", dtype="float16", batch_size=8, measured=0.004, low=0.001, point=0.002, high=0.006
+)
+
+
+def test_refusals_and_checks_are_sentences():
+    note = Note(code="not-projected", text="not projected: recurrent layers run step by step")
+    (refused,) = gpu_advice.projected_sentences("t.py::m", Projections(refusals=(note,)), planned=True)
+    assert note.text in refused
+    (checked,) = gpu_advice.projected_sentences("t.py::m", Projections(checks=(CHECK,)), planned=True)
+    assert "2.0 times" in checked
+    assert "1 of 1" in checked
+    assert not msgspec.structs.replace(CHECK, measured=0.0061).inside
+
+
+@pytest.mark.parametrize("made", [answer(), unmet()])
+@pytest.mark.parametrize("plan", [projected(), UNDECIDED, projected("ruled out")])
+def test_every_form_carries_the_mark_and_the_legend(sample, made, plan):
+    found = given(projecting(made, plan, checks=(CHECK,)))
+    session = advised(sample.session(), *found.answers)
+    plain = re.compile(r"\\(.)")
+    pages = {
+        "text": advice_text(found),
+        "markdown": plain.sub(r"\1", advice_markdown(found)),
+        "terminal": text.advice_lines(found),
+        "job": plain.sub(r"\1", github.markdown_summary(session)),
+        "html": unescape(html.render_html(session)),
+    }
+    for name, page in pages.items():
+        assert gpu_advice.LEGEND in page, name
+        assert "All times are measured" not in page
+    for name in ("text", "markdown", "html"):
+        assert "◇ aws/g4dn.xlarge with a T4" in pages[name], name
+    again = results_json.parse_results(results_json.render_results(session), "x")
+    assert again.advice.answers[0].projections == found.answers[0].projections
+
+
+def test_without_a_projection_all_times_are_measured(sample):
+    page = html.render_html(advised(sample.session(), answer()))
+    assert "All times are measured" in page
+    assert "◇" not in page
+
+
+def test_a_table_of_demands_marks_each_row(sample):
+    steps = (
+        DemandStep(rate=1.0, plan=answer().winner, projections=Projections(plans=(projected("ruled out"),))),
+        DemandStep(rate=100.0, plan=answer().winner, projections=Projections(plans=(projected(),))),
+    )
+    found = Recommendations(tables=(DemandTable(model="t.py::m", utilisation=0.6, steps=steps),))
+    page = html.render_html(msgspec.structs.replace(sample.session(), advice=found), leading=True)
+    for shown in (advice_text(found), re.sub(r"\\(.)", r"\1", advice_markdown(found)), page):
+        assert gpu_advice.LEGEND in shown
+        assert "384 to 768" in shown
+        assert "261" in shown

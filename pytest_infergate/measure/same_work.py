@@ -50,7 +50,7 @@ def unequal_python(before: int, now: int, call: int) -> Note | None:
         code=NoteCode.WORK_CHANGED,
         text=f"the work of a call changes: {before:,} bytecodes of Python in an early call, "
         f"{now:,} in call {call}",
-        hint="clear what a call leaves behind inside the callable",
+        hint="inside the callable, clear what a call leaves behind, and seed generators of its own",
     )
 
 
@@ -120,7 +120,7 @@ class SameWork:
                 return Note(
                     code=NoteCode.WORK_CHANGED,
                     text=f"the work of a call changes: {old:,} {what} in {self._name}, {new:,} in {name}",
-                    hint="clear what a call leaves behind inside the callable; if later calls are meant to "
-                    "use what the first one left, call the model once before infer",
+                    hint="inside the callable, clear what a call leaves behind, and seed generators of "
+                    "its own; if later calls are meant to use what the first left, call it once before infer",
                 )
         return None

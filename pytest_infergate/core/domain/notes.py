@@ -321,7 +321,7 @@ MEANINGS: Mapping[NoteCode, NoteMeaning] = MappingProxyType(
             "The worker process died in this case.", "Run the test without a paired run."
         ),
         NoteCode.RANDOM_NUMBERS: NoteMeaning(
-            "The call draws random numbers. Each call draws those of the first one, so that all do the same work.",
+            "The call draws random numbers. Each call draws those of the first one, and does the same work.",
             "If the work depends on the numbers, measure several seeds as cases.",
         ),
         NoteCode.RECOMPILED: NoteMeaning("The model was compiled again while it was timed."),

@@ -148,6 +148,8 @@ def unprojectable(measured: Measurement) -> Note | None:
         (NoteCode.COMPILED in codes, "a compiled call has no counters of operators",
          "measure the eager model as well"),
         (bool(missing), f"counters are missing: {missing}", ""),
+        (not counters.operators, "the operators are not listed, so that none can be refused",
+         "measure it again"),
         (NoteCode.FLOPS_UNCOVERED in codes, "the FLOPs of an operator, or a custom one, are unknown", ""),
         (bool(varying), f"the work differs from call to call: {varying}", ""),
         (NoteCode.WEIGHTS_UNSEEN in codes, "the weights are unknown",

@@ -13,14 +13,15 @@ from pytest_infergate.core.domain.values import Note
 WEIGHTS = 25_557_032 * 4
 
 
-def counts(batch=1, *, weights=None, rows=(), totals=None, varying=None, notes=(), **fields):
+def counts(batch=1, *, weights=None, rows=None, totals=None, varying=None, notes=(), **fields):
     """A measurement of ResNet-50: 81.3 million elements an item, and the weights once."""
     counted = {"flops": 8_178_368_512 * batch, "operators": 174,
                "bytes_read": WEIGHTS + 200_000_000 * batch, "bytes_written": 125_000_000 * batch}  # fmt: skip
     counters = Counters(
         totals=counted if totals is None else totals,
         weights={"float32": WEIGHTS, "int64": 424} if weights is None else weights,
-        operators=tuple(rows),
+        # A row whose bytes do not add up to the totals: products are not apart.
+        operators=tuple(rows) if rows is not None else (row("aten::convolution"),),
         varying=varying or {},
     )
     fields.setdefault("memory", Memory(weights=WEIGHTS, activations=9_000_000 * batch))
@@ -191,3 +192,7 @@ def test_the_dtype_of_the_weights_is_that_of_the_bytes():
 def test_nothing_measured_is_an_error():
     with pytest.raises(ValueError, match="needed"):
         item_work({})
+
+
+def test_a_file_without_its_operators_is_refused():
+    assert "not listed" in reason({1: counts(rows=())})

@@ -131,7 +131,7 @@ def token(text, *place):
 
 WHOLE = json.dumps(document())
 UNREADABLE = {
-    "truncated": WHOLE[: len(WHOLE) // 2],
+    "truncated": WHOLE[: WHOLE.index(", ", len(WHOLE) // 2)],
     "NaN": token("NaN"),
     "Infinity": token("Infinity"),
     "-Infinity": token("-Infinity"),

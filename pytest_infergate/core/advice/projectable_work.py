@@ -138,7 +138,8 @@ def _product_bytes(counters: Counters) -> float | None:
 def unprojectable(measured: Measurement) -> Note | None:
     """Return why a measurement does not describe the work on other hardware; ``None`` if it does."""
     counters, codes = measured.counters, {note.code for note in measured.notes}
-    missing = ", ".join(name for name in NEEDED if name not in counters.totals)
+    # A file from elsewhere may contain anything.
+    missing = ", ".join(name for name in NEEDED if counters.totals.get(name, -1) < 0)
     varying = ", ".join(name for name in NEEDED if name in counters.varying)
     other = sum(size for dtype, size in counters.weights.items() if dtype not in WEIGHT_ELEMENT_BYTES)
     quantised = other > MAX_OTHER_WEIGHTS * sum(counters.weights.values())

@@ -71,7 +71,13 @@ def projectable_works(sessions: Iterable[Session]) -> dict[str, ItemWork | Note]
     for result, verdict, _ in judged_cases(sessions):
         case, measured = result.case, result.measurement
         wrong = verdict is not None and verdict.verdict in (Verdict.MISMATCH, Verdict.INVALID)
-        if case.device != "cpu" or case.runtime != "eager" or measured is None or wrong:
+        if (
+            case.device != "cpu"
+            or case.runtime != "eager"
+            or measured is None
+            or wrong
+            or case.batch_size < 1
+        ):
             continue
         if result.outcome is Outcome.MEASURED:
             group = groups.setdefault(model_name(case), {})

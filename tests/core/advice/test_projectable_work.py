@@ -194,5 +194,10 @@ def test_nothing_measured_is_an_error():
         item_work({})
 
 
+def test_negative_counters_of_a_file_are_refused():
+    totals = {**counts(1).counters.totals, "operators": -5}
+    assert "operators" in reason({1: counts(totals=totals)})
+
+
 def test_a_file_without_its_operators_is_refused():
     assert "not listed" in reason({1: counts(rows=())})

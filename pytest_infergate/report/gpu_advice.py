@@ -158,8 +158,9 @@ def projected_sentences(
     elif open_:
         yield f"{UNDECIDED} {_between(projections, noun)}: {confirmation(model, open_)}."
     elif count:
-        effect = "costs more than this plan" if planned else "misses the limit"
-        text = f"{PROJECTED}, not measured: at this demand {every} {effect}, even at the optimistic end"
+        which = "the only GPU" if count == 1 else f"any of {count} GPUs"
+        effect = f"{every} costs more than this plan" if planned else f"no number of {which} is enough"
+        text = f"{PROJECTED}, not measured: at this demand {effect}, even at the optimistic end"
         none, some = projections.none_up_to, projections.some_above
         if none is not None and some is not None:
             text += f"; the same holds up to {units.rate(none, noun)}. "

@@ -163,7 +163,7 @@ def projected_plan(machine: ProjectedMachine, question: Question) -> ProjectedPl
         dtype=machine.projected.dtype,
         runtime=machine.projected.runtime,
         evidence=machine.projected.evidence,
-        decision=machine.choice.at(rate),
+        decision="ruled out" if few is None else machine.choice.at(rate),
         instances_low=few,
         instances_high=many,
         usd_per_month_low=months[1],

@@ -88,6 +88,8 @@ def test_no_measured_plan_leaves_the_answer_to_the_limit_alone():
     undecided = ask([cpu(0.2)], 10.0, limit=0.008).projections.plans[0]
     assert (undecided.decision, undecided.instances_high, undecided.rate_low) == ("undecided", None, 0.0)
     never = ask([cpu(0.2)], 10.0, limit=0.0001).projections.plans[0]
+    enormous = ask([cpu(0.2)], 1e12).projections.plans[0]
+    assert (enormous.decision, enormous.usd_per_month_low) == ("ruled out", None)
     assert (never.decision, never.instances_low, never.ruled_out_to) == ("ruled out", None, None)
 
 

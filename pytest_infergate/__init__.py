@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pytest_infergate.core.domain.values import Hardware as Hardware
     from pytest_infergate.core.domain.values import Note as Note
     from pytest_infergate.core.gate.baseline import merge_baselines as merge_baselines
+    from pytest_infergate.devices.accelerator import AcceleratorKind as AcceleratorKind
     from pytest_infergate.errors import ConfigurationError as ConfigurationError
     from pytest_infergate.errors import InfergateError as InfergateError
     from pytest_infergate.errors import NotMeasuredError as NotMeasuredError
@@ -45,6 +46,7 @@ _HOMES = {
     "core.domain.notes": ("NoteCode",),
     "core.domain.records": ("Baseline",),
     "core.gate.baseline": ("merge_baselines",),
+    "devices.accelerator": ("AcceleratorKind",),
     "errors": ("ConfigurationError", "InfergateError", "NotMeasuredError", "StorageError"),
     "instruments.device": (
         "CpuTimes", "Device", "DeviceAbsentError", "DeviceCounters", "DeviceKind", "DeviceMemory",

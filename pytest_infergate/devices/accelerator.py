@@ -1,4 +1,4 @@
-"""Accelerators of torch as devices: cuda (and ROCm), xpu and mps, through `torch.accelerator`."""
+"""Accelerators of torch as devices: cuda (and ROCm), xpu, mps and those of plugins of torch."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -189,10 +190,11 @@ class Accelerator:
         return torch_probes(str(self._device))
 
     def release(self) -> None:
-        """Release the cache of the allocator."""
+        """Release the cache of the allocator, if it has one."""
         import torch
 
-        torch.accelerator.memory.empty_cache()
+        with suppress(RuntimeError):  # of devices with another allocator
+            torch.accelerator.memory.empty_cache()
 
 
 class AcceleratorKind:
@@ -239,6 +241,10 @@ class AcceleratorKind:
             variable = "ZE_AFFINITY_MASK"
             count, problem = _counted(torch.xpu)
             return BackendStatus("XPU", built, count, variable, os.environ.get(variable), problem)
+        if self.kind != "mps":
+            backend = getattr(torch, self.kind, None)
+            count, problem = (0, None) if backend is None else _counted(backend)
+            return BackendStatus(self.kind, backend is not None, count, "", None, problem)
         count = 1 if torch.backends.mps.is_available() else 0
         return BackendStatus("MPS", torch.backends.mps.is_built(), count, "", None)
 

@@ -17,6 +17,10 @@ class DeviceAbsentError(InfergateError):
     """A device cannot be used; the message is the actual reason, and becomes the reason of a skip."""
 
 
+class InstrumentError(InfergateError):
+    """An instrument failed, not the model: its figure is missing, and a note has the reason."""
+
+
 class DeviceMemory(NamedTuple):
     """Memory of one call in bytes, as the allocator reports it; `None` if it does not."""
 

@@ -96,11 +96,7 @@ def _is_whole(kind: Any) -> bool:
     if issubclass(kind, numpy.ndarray if numpy is not None else ()):
         masked = sys.modules.get("numpy.ma")
         return masked is not None and issubclass(kind, masked.MaskedArray)  # as above
-    return (
-        issubclass(kind, whole)
-        or hasattr(kind, "__dlpack__")
-        or str(kind.__module__).split(".")[0] in _PROCESS
-    )
+    return issubclass(kind, whole) or hasattr(kind, "__dlpack__") or package_of(kind) in _PROCESS
 
 
 @functools.lru_cache(maxsize=2048)
@@ -139,6 +135,11 @@ def parts(value: Any) -> Parts | None:
     container = base is not None or kind is types.MappingProxyType or kind in _VIEWS or array_of_objects
     leaf = not container and (is_tensor(value) or is_array(value) or issubclass(kind, _NUMBERS_AND_TEXT))
     return Parts(items, keys, state, members, container, leaf) if container or state or members else None
+
+
+def package_of(kind: type) -> str:
+    """Return the name of the package of a class; empty if it has none, as some classes of extensions."""
+    return str(getattr(kind, "__module__", None) or "").partition(".")[0]
 
 
 def own_attributes(value: Any) -> tuple[dict[str, Any], dict[Any, Any]]:
@@ -301,7 +302,7 @@ class Graph:
 
 def of_pandas(value: Any) -> bool:
     """Return whether a value is one of pandas, which keeps what it holds in objects written in C."""
-    return str(type(value).__module__).partition(".")[0] == "pandas"
+    return package_of(type(value)) == "pandas"
 
 
 def _is_immutable(value: Any) -> bool:

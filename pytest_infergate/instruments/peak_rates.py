@@ -6,12 +6,12 @@ container reaches.
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import TYPE_CHECKING, Final
 
 from pytest_infergate.core.domain.measurement import Peaks
-from pytest_infergate.instruments.device import Device, Probe, Probes
+from pytest_infergate.instruments.device import Device, InstrumentError, Probe, Probes
+from pytest_infergate.instruments.reference_work import FAST_KINDS, square_product
 from pytest_infergate.instruments.timed_calls import time_calls
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ HALF_SIDE: Final = 8192
 # single copy.
 COPIES: Final = 8
 # What torch raises if a device does not support an operation, or has no memory for it.
-_UNABLE: Final = (RuntimeError, TypeError, MemoryError)
+_UNABLE: Final = (RuntimeError, TypeError, MemoryError, InstrumentError)
 
 
 def peaks(device: Device) -> Peaks | None:
@@ -86,7 +86,7 @@ def torch_probes(device: str) -> Probes:
     """
     import torch
 
-    accelerated = not device.startswith("cpu")
+    accelerated = device.partition(":")[0] in FAST_KINDS
     elements = ACCELERATOR_ELEMENTS if accelerated else ELEMENTS
     # Not zeros: unwritten pages of zeros share one page of physical memory, which would stay in the caches.
     source = torch.ones(elements, device=device, dtype=torch.float32)
@@ -112,15 +112,22 @@ def _products(
 
     # Random numbers, because operands that are all alike take less power, which raises the clock of some
     # devices. From a generator of its own, so that the user's sequence of random numbers does not change.
-    generator = torch.Generator(device=source.device).manual_seed(0)
+    try:
+        generator = torch.Generator(device=source.device).manual_seed(0)
+    except NotImplementedError:
+        generator = None
     start = 0
     for dtype, side in sides:
         end = start + side * side * dtype.itemsize // source.itemsize
         try:
             matrix, product = (whole[start:end].view(dtype).view(side, side) for whole in (source, target))
-            matrix.normal_(generator=generator)
+            if generator is None:
+                host = torch.Generator().manual_seed(0)
+                matrix.copy_(torch.randn(side, side, generator=host))
+            else:
+                matrix.normal_(generator=generator)
+            run = square_product(matrix, product)
         except _UNABLE:
             continue
         start = end
-        run = functools.partial(torch.mm, matrix, matrix, out=product)
         yield str(dtype).removeprefix("torch."), Probe(run, 2.0 * side**3)

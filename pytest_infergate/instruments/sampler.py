@@ -9,7 +9,7 @@ from statistics import median
 from typing import NamedTuple
 
 from pytest_infergate.core.domain.stats import quantile_estimate
-from pytest_infergate.instruments.device import Device
+from pytest_infergate.instruments.device import Device, InstrumentError
 from pytest_infergate.instruments.timed_calls import time_calls
 
 # Length of a block of the case between two runs of the reference workloads; at least one call. The speed of a
@@ -72,8 +72,11 @@ def sample(
     next_check = MIN_SAMPLING_SECONDS
     readings: list[float | None] = []
     while True:
-        for name, reference in reference_work.items():
-            speeds[name] += time_calls(reference, device, 1)
+        for name in tuple(speeds):
+            try:
+                speeds[name] += time_calls(reference_work[name], device, 1)
+            except InstrumentError:  # noqa: PERF203 - its times so far are of another part of the sampling
+                del speeds[name]
         readings.append(waited())
         calls += time_calls(call, device, per_interval + drop)[drop:]
         readings.append(waited())

@@ -168,9 +168,12 @@ def _can_be_restored(module: torch.nn.Module, device: str) -> bool:
     # input.
     if _scripted(module) or any(map(is_lazy, module.modules())):
         return False
-    # Tensors that wrap others are replaced when they move, instead of getting another storage.
+    if _is_on(module, device):
+        return True
+    # Tensors that wrap others are replaced when they move, instead of getting another storage, as are those
+    # that move to a device whose tensors are of another class.
     wrap = any(is_traceable_wrapper_subclass(tensor) for tensor in module.parameters())
-    return not wrap or _is_on(module, device)
+    return not wrap and type(torch.empty(0, device=device)) is torch.Tensor
 
 
 def _scripted(module: torch.nn.Module) -> bool:

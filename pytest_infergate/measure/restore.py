@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.values import Note
-from pytest_infergate.instruments.nested import of_pandas
+from pytest_infergate.instruments.nested import of_pandas, package_of
 from pytest_infergate.measure.saved_parts import (
     SavedAttributes,
     SavedContent,
@@ -24,6 +24,7 @@ from pytest_infergate.measure.saved_parts import (
     SavedPart,
     SavedStateOf,
     cell_access,
+    of_device,
     saved_items,
     saved_state_of,
 )
@@ -114,7 +115,7 @@ class SavedState:
             isinstance(value, Iterator) and not isinstance(value, _ENDLESS) and not hasattr(value, "__dict__")
         ):
             self.iterators.append(value)
-        elif type(value).__module__.partition(".")[0] not in _OPAQUE or type(value) in _WITH_STATE:
+        elif package_of(type(value)) not in _OPAQUE or type(value) in _WITH_STATE:
             self._save_attributes(value, folded)
 
     def _save_function(self, value: Any) -> None:
@@ -135,7 +136,7 @@ class SavedState:
             self.parts.append(SavedMemory(value))
         if not weight or folded:
             self.parts.append(SavedContent(value))
-        if not weight:
+        if not weight and not of_device(value):
             self._save_attributes(value, folded)
 
     def _save_attributes(self, value: Any, folded: bool) -> None:

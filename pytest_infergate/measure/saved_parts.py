@@ -272,6 +272,7 @@ class SavedContent:
         empty = tensor.is_meta or torch.nn.parameter.is_lazy(tensor) or _freed(tensor)
         self.memory = None if empty else tensor.detach()
         self.values = None if empty else tensor.detach().clone()
+        self.placed = empty or not of_device(tensor)
 
     def changed(self) -> bool:
         """Compare versions, and values as well: changes through ``.data`` and NumPy have no version."""
@@ -282,7 +283,8 @@ class SavedContent:
         if self.version is not None and _version(self.value) != self.version:
             return True
         try:
-            return _place(self.value) != _place(self.memory) or not _equal(self.value, self.values)
+            moved = self.placed and _place(self.value) != _place(self.memory)
+            return moved or not _equal(self.value, self.values)
         except (AttributeError, RuntimeError):  # sparse, nested and eight-bit tensors
             return False
 
@@ -296,7 +298,7 @@ class SavedContent:
             if _freed(self.memory):
                 self.value.data = self.values.clone()
             else:
-                if _strided(self.value):
+                if self.placed and _strided(self.value):
                     _put_back(self.value, self.memory)
                 self.value.copy_(self.values)
             if self.value.is_leaf and self.value.requires_grad is not self.requires_grad:
@@ -304,8 +306,22 @@ class SavedContent:
         self.version = _version(self.value)
 
 
+def of_device(tensor: torch.Tensor) -> bool:
+    """Return whether a tensor has a class of its device, whose attributes are its memory."""
+    kind = type(tensor)
+    if kind in (torch.Tensor, torch.nn.Parameter) or tensor.device.type in ("cpu", "meta"):
+        return False
+    return kind is type(torch.empty(0, device=tensor.device))
+
+
 def _equal(tensor: torch.Tensor, values: torch.Tensor) -> bool:
-    if torch.equal(tensor, values):
+    try:
+        same = torch.equal(tensor, values)
+    except NotImplementedError:  # some devices cannot compare
+        if tensor.device.type == "cpu":
+            raise
+        return _equal(tensor.detach().cpu(), values.cpu())
+    if same:
         return True
     # NaN is unequal to itself.
     return (

@@ -32,8 +32,8 @@ class MeasuredCases:
         self._skipped: dict[str, CaseResult] = {}
 
     def why_not(self, case: Case, nodeid: str, terms: CaseTerms) -> str | None:
-        """Return that the device is absent, or that the time for all cases is spent."""
-        absence = self._run.devices.absence_reason(case.device)
+        """Return that the device is absent or failed, or that the time for all cases is spent."""
+        absence = self._run.devices.failure(case.device)
         if absence is not None:
             reason: Note | None = Note(code=NoteCode.DEVICE_ABSENT, text=absence)
         else:  # a rerun repeats what was measured, which takes no time

@@ -10,6 +10,7 @@ import msgspec
 from pytest_infergate.core.domain.values import Hardware
 from pytest_infergate.errors import ConfigurationError
 from pytest_infergate.instruments.device import Device, DeviceAbsentError, DeviceKind
+from pytest_infergate.measure.guarded_device import GuardedDevice, error_line
 
 
 class OpenDevices:
@@ -18,7 +19,7 @@ class OpenDevices:
     def __init__(self, requested: Sequence[str], kinds: Iterable[DeviceKind]) -> None:
         self._requested = requested
         self._kinds = {kind.kind: kind for kind in kinds}
-        self._devices: dict[str, Device | DeviceAbsentError] = {}
+        self._devices: dict[str, GuardedDevice | DeviceAbsentError] = {}
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -32,16 +33,19 @@ class OpenDevices:
             )
         return tuple(dict.fromkeys(names))
 
-    def open(self, name: str) -> Device:
+    def open(self, name: str) -> GuardedDevice:
         """Return a device, opened at the first request.
 
-        Raises `DeviceAbsentError` with the actual reason each time if the device is absent.
+        Raises `DeviceAbsentError` with the actual reason each time if the device is absent, or if opening it
+        failed.
         """
         if name not in self._devices:
             try:
-                self._devices[name] = self._kinds[name.partition(":")[0]].open(name)
+                self._devices[name] = GuardedDevice(self._kinds[name.partition(":")[0]].open(name))
             except DeviceAbsentError as error:
                 self._devices[name] = error
+            except Exception as error:  # noqa: BLE001 - a driver may raise anything
+                self._devices[name] = DeviceAbsentError(f"{name} cannot be used: {error_line(error)}")
         device = self._devices[name]
         if isinstance(device, DeviceAbsentError):
             # A new exception, because a traceback would grow each time the same one is raised.
@@ -55,6 +59,10 @@ class OpenDevices:
         except DeviceAbsentError as error:
             return str(error)
         return None
+
+    def failure(self, name: str) -> str | None:
+        """Return why nothing can be measured on a device now: it is absent, or it failed since."""
+        return self.absence_reason(name) or self.open(name).failure()
 
     def machine(self, device: Device) -> Hardware:
         """Return the hardware of the whole machine of a device, by which its price is determined.

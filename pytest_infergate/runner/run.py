@@ -183,13 +183,13 @@ class InferenceRun:
             # The model may be part of a cycle. The next case needs its memory.
             gc.collect()
             device.release()
-        measurement = subject.measurement
+        measurement, failed = subject.measurement, device.notes()
         if measurement is not None:
             concurrent = self.concurrent_runs.get(nodeid, ())
             measurement = msgspec.structs.replace(
                 measurement,
                 concurrent_runs=tuple(run for run in concurrent if isinstance(run, ConcurrentRun)),
-                notes=(*measurement.notes, *(note for note in concurrent if isinstance(note, Note))),
+                notes=(*measurement.notes, *failed, *(n for n in concurrent if isinstance(n, Note))),
             )
         # Without times there is no cost, and nothing that needs a price.
         budgets = {} if self.settings.counters_only else terms.budgets

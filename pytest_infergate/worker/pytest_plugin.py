@@ -230,8 +230,8 @@ class WorkerMode:
         self._serving.control(self._devices.open(next(present)))
 
     def why_not(self, case: Case, nodeid: str, terms: CaseTerms) -> str | None:  # noqa: ARG002
-        """Return why the device is absent."""
-        return self._devices.absence_reason(case.device)
+        """Return why the device cannot be used."""
+        return self._devices.failure(case.device)
 
     def measure(self, case: Case, nodeid: str, terms: CaseTerms, invocation: Invocation) -> Result:  # noqa: ARG002
         """Serve one case as the parent commands."""

@@ -48,6 +48,7 @@ class NoteCode(str, Enum):
     INCOMPARABLE = "incomparable"
     INPUTS_CHANGED = "inputs-changed"
     INSTANCE_MEMORY = "instance-memory"
+    INSTRUMENT_FAILED = "instrument-failed"
     INTERRUPTED = "interrupted"
     LATENCY_UNREADABLE = "latency-unreadable"
     LEFT_OUT = "left-out"
@@ -228,6 +229,10 @@ MEANINGS: Mapping[NoteCode, NoteMeaning] = MappingProxyType(
             "Copy the arguments inside the model.",
         ),
         NoteCode.INSTANCE_MEMORY: NoteMeaning("The instance has less memory than the deployment takes."),
+        NoteCode.INSTRUMENT_FAILED: NoteMeaning(
+            "A part of the measurement failed on this device: its figure is missing.",
+            "Look at the device or its driver; the test itself is not affected.",
+        ),
         NoteCode.INTERRUPTED: NoteMeaning(
             "The run was interrupted before this case was decided.", "Run it again to its end."
         ),

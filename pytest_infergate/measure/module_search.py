@@ -167,7 +167,8 @@ def _of_user(module: Any) -> bool:
 
 def _searched(kind: type) -> bool:
     """Return whether attributes of a class are searched."""
-    return _of_user(kind.__module__)
+    # Some classes of extensions have no module.
+    return _of_user(getattr(kind, "__module__", "builtins"))
 
 
 @functools.singledispatch

@@ -11,4 +11,4 @@ def load():
     config = GPTConfig(block_size=128, vocab_size=8192, n_layer=4, n_head=4, n_embd=256, dropout=0.0)
     model = GPT(config).eval()
     # The position that is sampled from; all others are the change.
-    return (lambda tokens: model(tokens)[0][:, -1]), torch.randint(0, 8192, (1, 128))
+    return torch.inference_mode()(lambda tokens: model(tokens)[0][:, -1]), torch.randint(0, 8192, (1, 128))

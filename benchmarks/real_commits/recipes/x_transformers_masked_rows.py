@@ -10,7 +10,8 @@ def load():
 
     layers = Encoder(dim=256, depth=4, heads=4, attn_flash=True)
     model = TransformerWrapper(num_tokens=1000, max_seq_len=128, attn_layers=layers)
+    model.eval()
     mask = torch.ones(1, 128, dtype=torch.bool)
     mask[:, 100:] = False
     tokens = torch.randint(0, 1000, (1, 128))
-    return (lambda tokens: model.eval()(tokens, mask=mask)), tokens
+    return torch.inference_mode()(lambda tokens: model(tokens, mask=mask)), tokens

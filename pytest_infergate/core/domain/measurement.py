@@ -194,7 +194,7 @@ class Measurement(Struct, frozen=True, kw_only=True):
     first_call: Contention = Contention()
     """CPU contention during the first call."""
     later_passes: Contention = Contention()
-    """CPU contention after the sampling: in the passes that measure throughput, items of streams and energy."""
+    """CPU contention after the sampling, in the passes for throughput, items of streams and energy."""
     # Measured only on request: a window takes seconds of calls and of rest.
     energy: Energy | None = None
     """``None`` if there is neither a meter nor an estimate for the processor."""

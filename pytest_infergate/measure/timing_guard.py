@@ -10,12 +10,16 @@ from collections.abc import AsyncIterator, Awaitable, Iterator
 from typing import Any, Final
 
 from pytest_infergate.core.domain import units
+from pytest_infergate.core.domain.measurement import Measurement, Peaks
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.values import Note
 from pytest_infergate.instruments.nested import Graph
 from pytest_infergate.measure.torch_compile import graph_count
 
 _NO_COVERAGE = "disable it for inference tests; with pytest-cov, use --no-cov"
+# Winograd's algorithm needs a quarter of the counted operations, and narrow dtypes are faster than those of
+# the probes. A time without waiting is wrong by orders of magnitude.
+FASTER_THAN_PEAK: Final = 10
 _FUTURES: Final = (
     ("concurrent.futures", "Future"),
     ("multiprocessing.pool", "AsyncResult"),
@@ -80,6 +84,22 @@ def unfinished_output_note(output: object) -> Note | None:
         hint="pass infer a callable that makes a list of it"
         if isinstance(found[0], Iterator)
         else "pass infer a callable that waits for the result, for instance with asyncio.run",
+    )
+
+
+def too_fast_note(measurement: Measurement, peaks: Peaks | None) -> Note | None:
+    """Return a note if calls took less time than their FLOPs need at the peak rates of the device."""
+    flops = measurement.counters.totals.get("flops")
+    if peaks is None or not peaks.flops or not flops or measurement.latency is None:
+        return None
+    seconds = measurement.latency.p50.value
+    fastest = max(peaks.flops.values())
+    if flops <= FASTER_THAN_PEAK * fastest * seconds:
+        return None
+    return Note(
+        code=NoteCode.TOO_FAST,
+        text=f"a call of {flops:.3g} FLOPs took {seconds:.3g} s, and the device reaches {fastest:.3g} FLOP/s",
+        hint="check that the device is waited for: synchronize() must return only when all work is done",
     )
 
 

@@ -27,7 +27,7 @@ from pytest_infergate.core.gate import decide
 from pytest_infergate.instruments.device import Device, DeviceKind
 from pytest_infergate.instruments.environment import software_environment
 from pytest_infergate.instruments.peak_rates import peaks
-from pytest_infergate.measure import memory
+from pytest_infergate.measure import memory, timing_guard
 from pytest_infergate.measure.case import Effort, MeasuredSubject, Watched, measure
 from pytest_infergate.measure.counters_only import count_only
 from pytest_infergate.measure.invocation import Invocation
@@ -184,6 +184,10 @@ class InferenceRun:
             gc.collect()
             device.release()
         measurement, failed = subject.measurement, device.notes()
+        if measurement is not None and device.asynchronous and outcome is Outcome.MEASURED:
+            invalid = timing_guard.too_fast_note(measurement, peak_rates)
+            outcome = outcome if invalid is None else Outcome.INVALID
+            subject = subject._replace(invalid=invalid)
         if measurement is not None:
             concurrent = self.concurrent_runs.get(nodeid, ())
             measurement = msgspec.structs.replace(

@@ -219,3 +219,19 @@ def test_a_driver_that_dies_fails_the_test_of_that_call_and_skips_those_after_it
     result = project.measure("-rs")
     result.assert_outcomes(failed=1, skipped=1)
     result.stdout.fnmatch_lines("SKIPPED*fake does not work: ZeroDivisionError*")
+
+
+@pytest.mark.parametrize(("flops", "invalid"), [(10**9, False), (10**12, True)])
+def test_a_synchronisation_that_does_not_wait_is_invalid(project, flops, invalid):
+    """Work of a second: the peak, measured with the same synchronisation, is too high by a factor only."""
+    project.takes(1.0)
+    project.test()
+    project.change(
+        "from pytest_infergate.instruments.device import DeviceCounters\n"
+        "ACCELERATOR.synchronize = lambda: None\n"
+        f"ACCELERATOR.counters = DeviceCounters({{'flops': {flops}}})\n"
+    )
+    project.run("--infer-devices=accel", "--infer-json=verdicts.json")
+    (decided,) = project.decided("verdicts.json").values()
+    assert ("too-fast" in decided.codes) is invalid
+    assert (decided.verdict == "invalid") is invalid

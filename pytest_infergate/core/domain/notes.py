@@ -99,6 +99,7 @@ class NoteCode(str, Enum):
     TEST_FAILED = "test-failed"
     THROTTLED = "throttled"
     TIME_LIMIT = "time-limit"
+    TOO_FAST = "too-fast"
     TOO_MANY_INSTANCES = "too-many-instances"
     TORCH_STATE = "torch-state"
     TRACER = "tracer"
@@ -362,6 +363,10 @@ MEANINGS: Mapping[NoteCode, NoteMeaning] = MappingProxyType(
         NoteCode.TIME_LIMIT: NoteMeaning(
             "The time limit ended the case before it was decided.",
             "Raise --infer-max-time or --infer-max-total.",
+        ),
+        NoteCode.TOO_FAST: NoteMeaning(
+            "The call took less time than its FLOPs need on this device, which is not waited for.",
+            "Check the synchronisation of the device.",
         ),
         NoteCode.TOO_MANY_INSTANCES: NoteMeaning(
             "The demand needs more instances than allowed.",

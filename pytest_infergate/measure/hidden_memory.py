@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import ctypes
+import io
 import math
 import mmap
 import pickle
@@ -12,7 +13,7 @@ import sys
 import types
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import Any, Final
 
@@ -20,7 +21,7 @@ HIDDEN_BYTES: Final = 1_000_000
 """Size from which on objects may be weights, together."""
 LARGE_BUFFER: Final = 65_536
 """Size from which on one buffer counts; texts and names are smaller."""
-_BUFFERS = (bytes, bytearray, array.array, memoryview, mmap.mmap, ctypes.Array, ctypes.Structure)
+_BUFFERS = (bytes, bytearray, array.array, memoryview, mmap.mmap, io.BytesIO, ctypes.Array, ctypes.Structure)
 _POINTERS = (ctypes.c_void_p, ctypes._Pointer)  # noqa: SLF001 - has no public name
 # Pointers of SWIG; weights that torch's compiler put into a library.
 _SHOW_NOTHING = frozenset({"SwigPyObject", "AOTICompiledModel"})
@@ -40,36 +41,50 @@ def measure_of(kind: type) -> Callable[[Any], float] | None:
     if pandas is not None and issubclass(kind, (pandas.DataFrame, pandas.Series)):
         return lambda table: float(sum(table.memory_usage() if table.ndim > 1 else [table.memory_usage()]))
     if issubclass(kind, _BUFFERS):
-        return _buffer_bytes
+        return buffer_bytes
     if issubclass(kind, _POINTERS):
         return lambda pointer: math.inf if pointer else 0.0
-    return _pickled_bytes if _is_native(kind) else None
+    return pickled_bytes if is_native(kind) else None
 
 
-def hidden_in(values: Iterable[Any]) -> dict[str, float]:
-    """Return the hidden bytes by name of class, infinite if unknown; none if they are few together."""
-    found: defaultdict[str, float] = defaultdict(float)
-    measures: dict[type, Callable[[Any], float] | None] = {}
-    for value in values:
-        kind = type(value)
-        if kind not in measures:
-            measures[kind] = measure_of(kind)
-        measure = measures[kind]
-        if measure is not None:
-            found[f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")] += measure(value)
-    if sum(found.values()) < HIDDEN_BYTES:
+def hidden_in(values: Collection[Any]) -> dict[str, float]:
+    """Return the hidden bytes by name of class, infinite if unknown; none if they are few together.
+
+    A pointer has the class of what holds it.
+    """
+    measures = {kind: measure_of(kind) for kind in set(map(type, values))}
+    sizes = {id(value): measure(value) for value in values if (measure := measures[type(value)]) is not None}
+    if sum(sizes.values()) < HIDDEN_BYTES:
         return {}
-    return {name: size for name, size in found.items() if size}
+    pointers = (kind for kind in measures if kind.__name__ in _SHOW_NOTHING or issubclass(kind, _POINTERS))
+    owners = holders(values, tuple(pointers))
+    found: defaultdict[str, float] = defaultdict(float)
+    for value in values:
+        if size := sizes.get(id(value)):
+            kind = type(owners.get(id(value), value))
+            found[f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")] += size
+    return dict(found)
 
 
-def _buffer_bytes(value: Any) -> float:
-    with suppress(ValueError, BufferError, TypeError):  # it is closed or released
-        size = memoryview(value).nbytes
+def holders(values: Collection[Any], pointers: tuple[type, ...]) -> dict[int, Any]:
+    """Return the objects with pointers among their attributes, by the ids of the pointers."""
+    found: dict[int, Any] = {}
+    for value in values if pointers else ():
+        with suppress(AttributeError):
+            attributes = object.__getattribute__(value, "__dict__")
+            found |= {id(item): value for item in attributes.values() if isinstance(item, pointers)}
+    return found
+
+
+def buffer_bytes(value: Any) -> float:
+    """Return the bytes of a buffer; 0 if it is small, closed or released."""
+    with suppress(ValueError, BufferError, TypeError):
+        size = memoryview(value.getbuffer() if isinstance(value, io.BytesIO) else value).nbytes
         return float(size) if size >= LARGE_BUFFER else 0.0
     return 0.0
 
 
-def _is_native(kind: type) -> bool:
+def is_native(kind: type) -> bool:
     """Return whether an extension module defines the memory of a class, or of one that it inherits from."""
     part: type | None = kind
     while part is not None and part is not object:
@@ -104,7 +119,7 @@ class _Sink:
             raise _EnoughError
 
 
-def _pickled_bytes(value: Any) -> float:
+def pickled_bytes(value: Any) -> float:
     """Return the bytes of an object's pickled state; infinite from `HIDDEN_BYTES` on, or if it has none."""
     with suppress(AttributeError):
         if isinstance(object.__getattribute__(value, "__qualname__"), str):

@@ -111,13 +111,14 @@ def held(*targets: object) -> Held:
     found: dict[_Origin, list[Any]] = {origin: [] for origin in _Origin}
     # Values are kept alive, because the id of a deleted object may be reused.
     seen: dict[object, Any] = {}
-    floats = 0
+    floats: set[int] = set()
     pending = deque(_Reference(target, _root(target)) for target in targets)
     while pending and len(seen) < MAX_SEARCHED:
         value, origin, names = pending.popleft()
         kind = type(value)
         key = _key(value, origin, names)
-        floats += kind is float
+        if kind is float:
+            floats.add(id(value))
         if issubclass(kind, _LEAVES) or key in seen or (kind is bytes and len(value) < LARGE_BUFFER):
             continue
         seen[key] = value
@@ -129,9 +130,10 @@ def held(*targets: object) -> Held:
             found[_Origin.CLOSED if origin is _Origin.CLOSED else _Origin.SHARED].append(value)
         # By its type, because `__class__` of a proxy may raise.
         pending += _references.dispatch(kind)(value, origin, names)
-    hidden = hidden_in(seen.values())
-    if floats * sys.getsizeof(0.0) >= HIDDEN_BYTES:
-        hidden["float"] = floats
+    # An object is seen once for each way to it.
+    hidden = hidden_in({id(value): value for value in seen.values()}.values())
+    if len(floats) * sys.getsizeof(0.0) >= HIDDEN_BYTES:
+        hidden["float"] = len(floats)
     return Held(
         tuple(modules.values()),
         tuple(found[_Origin.OWNED]),

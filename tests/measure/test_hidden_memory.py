@@ -58,9 +58,10 @@ def test_what_a_class_of_python_adds_is_no_hidden_memory():
         lambda size: array.array("d", bytes(size)),
         lambda size: memoryview(bytes(size)),
         lambda size: mmap.mmap(-1, size),
+        lambda size: io.BytesIO(bytes(size)),
         lambda size: (ctypes.c_double * (size // 8))(),
     ],
-    ids=["bytes", "bytearray", "array", "memoryview", "mmap", "ctypes"],
+    ids=["bytes", "bytearray", "array", "memoryview", "mmap", "BytesIO", "ctypes"],
 )
 def test_buffers_count_from_one_megabyte_together_on(make):
     half, large = make(LARGE // 2), make(LARGE)
@@ -85,6 +86,9 @@ def test_a_pointer_may_point_to_anything():
     # As SWIG makes them, which belong to no module.
     swig = type("SwigPyObject", (), {"__module__": "builtins"})()
     assert hidden_in([swig]) == {"SwigPyObject": math.inf}
+    index = Plain()
+    index.this, index.other = swig, ctypes.c_void_p(1)
+    assert hidden_in([index, swig, index.other]) == {f"{__name__}.Plain": math.inf}
 
 
 @pytest.fixture

@@ -483,3 +483,14 @@ def test_arrays_may_be_weights_or_inputs():
     array = pytest.importorskip("numpy").zeros(3)
     assert {*map(id, held(Hidden(used=array)).shared)} == {id(array)}
     assert [*map(id, held(lambda: array).closed)] == [id(array)]
+
+
+def test_what_is_hidden_counts_once_however_many_ways_lead_to_it():
+    data, numbers = bytes(600_000), [number + 0.5 for number in range(30_000)]
+
+    def other():
+        return data[0] + numbers[0]
+
+    assert held(lambda: other() + data[1] + numbers[1]).hidden == ()
+    more = bytes(400_000)
+    assert held(lambda: other() + data[1] + more[1]).hidden == ("bytes",)

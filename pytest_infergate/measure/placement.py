@@ -41,7 +41,7 @@ class Placed(NamedTuple):
     unfound: Callable[[Sequence[UsedMemory]], int]
     """Returns how many bytes of used memory are neither held by the target nor by the arguments."""
     hidden: Callable[[], Note | None]
-    """Returns a note on what holds memory that cannot be seen."""
+    """Returns a note on what held memory that cannot be seen when `weights` was called last."""
     moved: bool = False
     """Whether model and inputs were moved, so that an output elsewhere is due to the module itself."""
     inference_mode: bool = False
@@ -133,11 +133,15 @@ def _weights(
         given = held(arguments)
         return held(target, *given.modules), given
 
-    return (
-        lambda: weight_bytes(*search()),
-        lambda used: unfound_bytes(*search(), used),
-        lambda: hidden_note(search()[0]),
-    )
+    note: Note | None = None
+
+    def weights() -> dict[str, int] | None:
+        nonlocal note
+        found, given = search()
+        note = hidden_note(found)
+        return weight_bytes(found, given)
+
+    return weights, lambda used: unfound_bytes(*search(), used), lambda: note
 
 
 def _with_module(

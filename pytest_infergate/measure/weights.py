@@ -52,7 +52,7 @@ def hidden_note(found: Held) -> Note | None:
         return None
     return Note(
         code=NoteCode.WEIGHTS_UNSEEN,
-        text=f"weights are unknown: the model holds {', '.join(found.hidden)}, whose memory cannot be seen",
+        text=f"weights are unknown: the model holds memory that may be weights in {', '.join(found.hidden)}",
         hint="limit host_memory_mb instead of weights and peak memory, or keep such objects elsewhere",
     )
 

@@ -73,19 +73,16 @@ class Serving:
 
         Exceptions of the model pass through; the report of the test carries them to the run.
         """
-        numbers = SameNumbers()
-        call = RepeatedCall(subject.call, subject.arguments, numbers)
+        self._numbers = SameNumbers()
+        call = RepeatedCall(subject.call, subject.arguments, self._numbers)
         with call.counted_in_errors():
-            return self._serve(subject, call, device, numbers)
+            return self._serve(subject, call, device)
 
-    def _serve(
-        self, subject: Subject, call: RepeatedCall, device: Device, numbers: SameNumbers
-    ) -> MeasuredSubject:
+    def _serve(self, subject: Subject, call: RepeatedCall, device: Device) -> MeasuredSubject:
         compilation = Compilation()
         # The outputs that are compared are those of this call, from the same seed on both sides.
         output, _, cold_start, work, invalid = first_call(subject, call, device)
-        invalid = invalid or timing_guard.tracer_note()
-        if invalid is not None:
+        if (invalid := invalid or timing_guard.tracer_note()) is not None:
             self.channel.send(CaseInvalid(invalid))
             return MeasuredSubject(output, None, invalid=invalid)
         again = functools.partial(output_of_another_call, subject, call, device)
@@ -118,7 +115,7 @@ class Serving:
                         self.channel.send(blocks.execute(command))
         finally:
             gc.enable()  # frozen objects stay frozen: collections of the next case have less to look through
-        measurement = _measurement(blocks, exact, subject, cold_start, numbers.finish())
+        measurement = _measurement(blocks, exact, subject, cold_start, self._numbers.finish())
         if exact is not None:
             changed = changed or kept.note(blocks.warmed + len(blocks.times))
             changed = changed or unequal_calls_note(call, work, compilation)

@@ -8,7 +8,6 @@ from typing import Final
 import msgspec
 
 from pytest_infergate.core.advice import demand as demands
-from pytest_infergate.core.advice.deployments import deployment_text
 from pytest_infergate.core.advice.planning import TIE
 from pytest_infergate.core.advice.recommendation import Job
 from pytest_infergate.core.advice.sizing import MAX_ERROR
@@ -18,7 +17,6 @@ from pytest_infergate.core.domain.advice_values import (
     DemandTable,
     Electricity,
     Plan,
-    PriceLimits,
     QueueLoad,
     Recommendations,
 )
@@ -26,6 +24,7 @@ from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.values import Note, Struct
 from pytest_infergate.report import gpu_advice
 from pytest_infergate.report.amounts import interval, month, usd
+from pytest_infergate.report.plan_names import device_text, plan_text
 from pytest_infergate.report.sanitize import plain
 from pytest_infergate.report.table import Column
 
@@ -40,7 +39,10 @@ ASSUMPTIONS: Final = (
         "only if the measured callable includes them."
     ),
     "Each machine serves one model. A fixed number of machines is paid for 730 hours per month.",
-    "“Used” is the share of the throughput with full batches. “With spare” includes one additional machine.",
+    (
+        "“Used” is the share of the throughput with full batches at the demand. “Serves up to” keeps it "
+        "within the utilisation limit in parentheses, and p95 within its limit."
+    ),
     "Plans for a demand use on-demand prices only, because spot machines can be reclaimed.",
     "Prices are those of the machines alone: storage, network egress, load balancers and taxes are excluded.",
 )
@@ -62,10 +64,8 @@ class SummaryRow(Struct, frozen=True, kw_only=True):
     """Demand up to which the machines of the plan are sufficient."""
     cheapest: str = units.UNKNOWN
     """Demand up to which no other plan costs less; unknown if there is no other."""
-    no_gpu: str = units.UNKNOWN
-    """Demand up to which prices alone exclude that a GPU is cheaper."""
-    gpu_above: str = units.UNKNOWN
-    """Demand above which a projected GPU is cheaper at both ends of its interval."""
+    gpu: str = units.UNKNOWN
+    """Demands for which a GPU that was not measured is cheaper, is not, or may be, in words."""
     total: bool = False
 
 
@@ -75,7 +75,7 @@ def _known(field: str) -> Callable[[Iterable[SummaryRow]], bool]:
 
 
 def _marked(rows: Iterable[SummaryRow]) -> bool:
-    return any(row.gpu_above != units.UNKNOWN or row.basis not in ("", gpu_advice.MEASURED) for row in rows)
+    return any(row.basis not in ("", gpu_advice.MEASURED) for row in rows)
 
 
 SUMMARY_COLUMNS: Final[tuple[Column[SummaryRow], ...]] = (
@@ -87,9 +87,15 @@ SUMMARY_COLUMNS: Final[tuple[Column[SummaryRow], ...]] = (
     Column("usd_per_month", "USD/month", lambda row: row.usd_per_month),
     Column("p95", "p95", lambda row: row.p95),
     Column("usd_per_million", "USD/million", lambda row: row.usd_per_million),
-    Column("enough", "serves up to", lambda row: row.enough),
-    Column("no_gpu", "no GPU cheaper up to", lambda row: row.no_gpu, shown=_known("no_gpu")),
-    Column("gpu_above", "GPU cheaper above", lambda row: row.gpu_above, shown=_known("gpu_above")),
+    Column("enough", "serves up to (utilisation limit)", lambda row: row.enough),
+    Column(
+        "gpu",
+        "GPU",
+        lambda row: plain(row.gpu),
+        left=True,
+        # Where no row has a demand, the column would say nothing.
+        shown=lambda rows: any(row.gpu not in ("", *gpu_advice.NOT_COMPARED) for row in rows),
+    ),
     Column("cheapest", "cheapest up to", lambda row: row.cheapest, shown=_known("cheapest")),
 )
 PLAN_COLUMNS: Final[tuple[Column[Plan], ...]] = (
@@ -100,7 +106,7 @@ PLAN_COLUMNS: Final[tuple[Column[Plan], ...]] = (
     Column("p95", "p95", lambda plan: units.seconds(plan.load.p95)),
     Column("used", "used", lambda plan: _used(plan.load)),
     Column("usd_per_month", "USD/month", lambda plan: month(plan.usd_per_month, plan.assumed)),
-    Column("with_spare", "with spare", lambda plan: units.dollars(plan.usd_per_month_with_spare)),
+    Column("with_spare", "with one spare machine", lambda plan: units.dollars(plan.usd_per_month_with_spare)),
     Column("usd_per_million", "USD/million", lambda plan: units.dollars(plan.usd_per_million)),
     Column(
         "scaled",
@@ -181,10 +187,14 @@ def summary_rows(answers: Sequence[Advice]) -> list[SummaryRow]:
     distinct = len({answer.model for answer in answers}) == len(answers) and len(set(weights)) == len(weights)
     known = [ends for ends in months if ends is not None]
     if distinct and len(known) == len(answers) > 1:
-        empty = dict.fromkeys(("p95", "usd_per_million", "enough", "cheapest", "no_gpu", "gpu_above"), "")
+        empty = dict.fromkeys(("p95", "usd_per_million", "enough", "cheapest", "gpu"), "")
         lows, highs = zip(*known, strict=True)
         assumed = any(answer.winner.assumed for answer in answers if answer.winner and not _projected(answer))
-        text = interval(sum(lows), sum(highs)) + (" assumed" if assumed else "")
+        text = interval(sum(lows), sum(highs))
+        if any(map(_projected, answers)):
+            text = f"◇ {text}, part assumed" if assumed else f"◇ {text}"
+        elif assumed:
+            text += " assumed"
         result.append(SummaryRow(model="all", usd_per_month=text, total=True, **empty))
     return result
 
@@ -197,15 +207,14 @@ def _summary_row(answer: Advice) -> SummaryRow:
         plan="none meets the limit" if answer.nearest is not None else "none serves the demand",
         basis=gpu_advice.basis(projections, planned=plan is not None, open_price=_open_price(answer)),
         demand=units.rate(answer.demand.rate),
-        no_gpu=_no_gpu_up_to(answer.price_limits),
-        gpu_above=gpu_advice.gpu_above(projections),
+        gpu=gpu_advice.gpu_words(answer),
     )
     if projections.recommended:
         first = projections.recommended[0]
         return msgspec.structs.replace(
             row,
-            plan=gpu_advice.projected_text(projections.recommended),
-            p95=units.UNKNOWN if limit is None else f"≤ {units.seconds(limit)}",
+            plan=f"{gpu_advice.projected_text(projections.recommended)}; measure on one to narrow this",
+            p95=units.UNKNOWN if limit is None else f"within {units.seconds(limit)} (the limit)",
             usd_per_month=interval(first.usd_per_month_low, first.usd_per_month_high),
             usd_per_million=interval(first.usd_per_million_low, first.usd_per_million_high),
         )
@@ -213,11 +222,13 @@ def _summary_row(answer: Advice) -> SummaryRow:
         return row
     return msgspec.structs.replace(
         row,
-        plan=f"{plan.text} ({device_text(plan)})",
+        plan=plan_text(plan),
         p95=units.seconds(plan.load.p95),
         usd_per_month=month(plan.usd_per_month, plan.assumed),
         usd_per_million=units.dollars(plan.usd_per_million),
-        enough=_beyond(answer) if answer.enough is None else units.rate(answer.enough),
+        enough=_beyond(answer)
+        if answer.enough is None
+        else f"{units.rate(answer.enough)} ({units.percent(answer.utilisation, signed=False, decimals=0)})",
         cheapest=_cheapest_up_to(answer),
     )
 
@@ -248,10 +259,6 @@ def _cheapest_up_to(answer: Advice) -> str:
     if len(answer.deployments) == 1:
         return units.UNKNOWN
     return _beyond(answer) if answer.cheapest_up_to is None else units.rate(answer.cheapest_up_to)
-
-
-def _no_gpu_up_to(limits: PriceLimits | None) -> str:
-    return units.UNKNOWN if limits is None else units.rate(limits.rate)
 
 
 def shared(answers: Sequence[Advice]) -> list[str]:
@@ -291,13 +298,11 @@ def verdict(answer: Advice) -> str:
     """Return the recommendation as one sentence."""
     winner, projected = answer.winner, answer.projections.recommended
     if projected:
-        first, rest = projected[0], ""
-        if projected[1:]:
-            rest = f", or on {units.plural(len(projected) - 1, 'other GPU')}"
+        first = projected[0]
         months = interval(first.usd_per_month_low, first.usd_per_month_high)
         return (
-            f"Run it on a GPU ({gpu_advice.PROJECTED}, not measured): {gpu_advice.machine_count(first)} x "
-            f"{first.machine} in {first.dtype} for {months} USD per month{rest}."
+            f"Run it on a GPU ({gpu_advice.PROJECTED}, not measured): {gpu_advice.order(first)} "
+            f"for {months} USD per month{gpu_advice.alternatives(projected)}."
         )
     unsure = answer.price_range
     if unsure is not None and _open_price(answer):
@@ -312,7 +317,7 @@ def verdict(answer: Advice) -> str:
     if winner is None:
         return "No plan meets the limit." if answer.binding is None else f"{_sentence(answer.binding.text)}."
     return (
-        f"Run it on {winner.text} ({device_text(winner)}): {usd(winner.usd_per_month)} per month"
+        f"Run it on {plan_text(winner)}: {usd(winner.usd_per_month)} per month"
         f"{' (assumed price)' if winner.assumed else ''}, {usd(winner.usd_per_million)} per million "
         f"{_noun(answer)}."
     )
@@ -336,7 +341,7 @@ def findings(answer: Advice) -> list[str]:
         return lines if answer.binding is None else [*_unserved(answer, answer.binding), *lines]
     if answer.projections.recommended:
         cost = f"{usd(winner.usd_per_month)} per month{' (assumed price)' if winner.assumed else ''}"
-        lines.append(f"The best measured plan is {winner.text} ({device_text(winner)}): {cost}.")
+        lines.append(f"The best measured plan is {plan_text(winner)}: {cost}.")
     return [*lines, *_planned(answer, winner)]
 
 
@@ -350,8 +355,7 @@ def _unserved(answer: Advice, binding: Note) -> Iterable[str]:
 
 def _planned(answer: Advice, winner: Plan) -> list[str]:
     """Return the sentences on the best measured plan."""
-    lines = []
-    lines.append(_speed(winner, answer))
+    lines = [_speed(winner, answer)]
     if winner.streams_per_instance is not None:
         lines.append(_streams(winner, winner.streams_per_instance))
     if answer.runner_up is not None and answer.saving is not None:
@@ -360,12 +364,14 @@ def _planned(answer: Advice, winner: Plan) -> list[str]:
         # Within a tie, plans cost the same for practical purposes, and p95 decided.
         if answer.saving > TIE * winner.usd_per_month:
             more = f"{usd(answer.saving)} more"
-        lines.append(
-            f"Runner-up: {other.text} ({device_text(other)}), {usd(other.usd_per_month)} per month: {more}."
-        )
+        lines.append(f"Runner-up: {plan_text(other)}, {usd(other.usd_per_month)} per month: {more}.")
     if answer.enough is not None:
         serves = "serves" if winner.instances == 1 else "serve"
-        lines.append(f"{winner.text} {serves} up to about {units.rate(answer.enough, _noun(answer))}.")
+        share = units.percent(answer.utilisation, signed=False, decimals=0)
+        lines.append(
+            f"{winner.text} {serves} up to about {units.rate(answer.enough, _noun(answer))} with at most "
+            f"{share} of the capacity used, the utilisation limit."
+        )
     # Deployments without a plan are named, so that they do not seem to be forgotten.
     served = {plan.deployment for plan in answer.plans}
     late = [deployment for deployment in answer.deployments if deployment not in served]
@@ -477,17 +483,6 @@ def remarks(answer: Advice, excluded: Collection[str] = ()) -> list[str]:
     notes = sorted((*answer.actions, *answer.notes), key=lambda note: note.code != NoteCode.ASSUMED_PRICE)
     lines = dict.fromkeys(plain(str(note)) for note in notes)
     return [line for line in lines if line not in excluded]
-
-
-def price(plan: Plan) -> str:
-    """Format the price of a plan: ``g6.xlarge 0.805 USD per hour: aws/g6.xlarge in us-east-1, on demand``."""
-    assumed = f"assumed, {plan.assumed}; " if plan.assumed else ""
-    return f"{plan.instance} {usd(plan.usd_per_hour)} per hour: {assumed}{plan.price}"
-
-
-def device_text(plan: Plan | Job) -> str:
-    """Return the device of a plan and what differs from its default, see `deployment_text`."""
-    return deployment_text(plan.device, plan.runtime, plan.dtype, plan.threads, plan.workers)
 
 
 def _sentence(text: str) -> str:

@@ -11,6 +11,7 @@ from pytest_infergate.core.domain.advice_values import Recommendations
 from pytest_infergate.core.domain.values import Note
 from pytest_infergate.report import advice, gpu_advice, step_tables
 from pytest_infergate.report.markdown import code, escaped, markdown_table
+from pytest_infergate.report.plan_names import plan_price
 from pytest_infergate.report.sanitize import plain
 from pytest_infergate.report.table import shown_columns
 from pytest_infergate.report.text_table import text_list, text_table
@@ -43,7 +44,7 @@ def advice_text(given: Recommendations) -> str:
         blocks.append("\n  ".join(map(plain, lines)))
         if answer.plans:
             blocks.append(text_table(shown_columns(advice.PLAN_COLUMNS, answer.plans), answer.plans))
-            prices = dict.fromkeys(plain(advice.price(plan)) for plan in answer.plans)
+            prices = dict.fromkeys(plain(plan_price(plan)) for plan in answer.plans)
             blocks.append(text_list("prices", list(prices)))
         blocks += [
             f"{title}\n{text_table(columns, shown)}"

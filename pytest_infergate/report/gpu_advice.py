@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.advice_values import (
+    Advice,
     PriceLimits,
     ProjectedPlan,
     ProjectionCheck,
@@ -28,6 +29,8 @@ LEGEND: Final = (
     f"measured, as an interval; {UNDECIDED}: only a measurement decides."
 )
 """Meaning of the marks, shown where any result is not measured."""
+NOT_COMPARED: Final = ("none in the price table", "measured")
+"""What is said of GPUs where none is compared that was not measured."""
 MACHINES_SHOWN: Final = 3
 """Number of machines that a sentence names; tables have all of them."""
 PROJECTED_COLUMNS: Final[tuple[Column[ProjectedPlan], ...]] = (
@@ -96,11 +99,25 @@ def machine_count(plan: ProjectedPlan) -> str:
     return " to ".join(dict.fromkeys((f"{plan.instances_low:,}", f"{plan.instances_high:,}")))
 
 
+def order(plan: ProjectedPlan) -> str:
+    """Return how many machines to order, the pessimistic end, and how many may do."""
+    low, high, name = plan.instances_low, plan.instances_high, f"{plan.machine} ({plan.dtype})"
+    if low is None or high is None or low == high:
+        return f"{machine_count(plan)} x {name}"
+    return f"at most {high:,} x {name}, at least {low:,},"
+
+
+def alternatives(plans: Sequence[ProjectedPlan]) -> str:
+    """Return how many kinds of GPU are recommended besides the first; empty if there is none."""
+    others = len(plans) - 1
+    if not others:
+        return ""
+    return f", or one of {others} other kinds of GPU" if others > 1 else ", or one other kind of GPU"
+
+
 def projected_text(plans: Sequence[ProjectedPlan]) -> str:
     """Return recommended machines as a plan, named by the one with the lowest price per hour."""
-    others = len(plans) - 1
-    rest = f", or {units.plural(others, 'other GPU')}" if others else ""
-    return f"{machine_count(plans[0])} x {plans[0].machine} ({plans[0].dtype}){rest}"
+    return f"{order(plans[0]).rstrip(',')}{alternatives(plans)}"
 
 
 def basis(projections: Projections, *, planned: bool, open_price: bool = False) -> str:
@@ -117,10 +134,29 @@ def basis(projections: Projections, *, planned: bool, open_price: bool = False) 
     return f"{MEASURED}; GPU {UNDECIDED}" if projections.undecided else MEASURED
 
 
-def gpu_above(projections: Projections) -> str:
-    """Return the demand above which a projected GPU costs less even at its pessimistic end."""
-    rate = projections.some_above
-    return units.UNKNOWN if rate is None else f"◇ {above(rate)}"
+def gpu_words(answer: Advice) -> str:
+    """Return for which demands a GPU that was not measured is cheaper, is not, or may be."""
+    projections, limits = answer.projections, answer.price_limits
+    low = max((limits and limits.rate) or 0.0, projections.none_up_to or 0.0)
+    high = projections.some_above
+    none = f"none cheaper up to {units.rate(low)}"
+    if projections.recommended:
+        limit = answer.demand.period if answer.limit is None else answer.limit
+        why = f": no measured machine meets {units.seconds(limit)}" if limit and not answer.plans else ""
+        text = f"◇ cheaper {f'above {units.rate(high)}' if high else 'at any demand'}{why}"
+    elif projections.undecided:
+        text = f"? not decided {_span(low, high)}"
+    elif projections.plans:
+        text = f"◇ {none}" if projections.none_up_to is not None else "◇ none cheaper at any demand"
+        if high is not None:
+            text += f"; {f'not decided up to {units.rate(high)}; ' if high > low else ''}cheaper above"
+    elif any(plan.device != "cpu" for plan in (*answer.plans, answer.nearest) if plan is not None):
+        text = f"none cheaper by price up to {units.rate(low)}" if low else NOT_COMPARED[1]
+    elif limits is None:
+        text = NOT_COMPARED[0]
+    else:
+        text = f"{none}; not projected above" if low else "not projected"
+    return text
 
 
 def confirmation(model: str, plans: Sequence[ProjectedPlan]) -> str:
@@ -156,7 +192,8 @@ def projected_sentences(
             f"confirm it, {confirmation(model, sure)}."
         )
     elif open_:
-        yield f"{UNDECIDED} {_between(projections, noun)}: {confirmation(model, open_)}."
+        span = _span(projections.none_up_to or 0.0, projections.some_above, noun)
+        yield f"{UNDECIDED} {span}: {confirmation(model, open_)}."
     elif count:
         which = "the only GPU" if count == 1 else f"any of {count} GPUs"
         effect = f"{every} costs more than this plan" if planned else f"no number of {which} is enough"
@@ -189,8 +226,8 @@ def check_sentences(checks: Sequence[ProjectionCheck]) -> Iterator[str]:
         )
 
 
-def _between(projections: Projections, noun: str) -> str:
-    low, high = projections.none_up_to or 0.0, projections.some_above
+def _span(low: float, high: float | None, noun: str = "") -> str:
+    """Return the demands between two rates in words; without a `noun` in the unit of a table."""
     if high is None:
         return f"above {units.rate(low, noun)}" if low else "at any demand"
     return f"between {units.rate(low, noun)} and {units.rate(high, noun)}"

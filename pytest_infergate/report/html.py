@@ -28,6 +28,7 @@ from pytest_infergate.report.html_cases import (
     grouped_cases,
     split_name,
 )
+from pytest_infergate.report.plan_names import plan_price
 from pytest_infergate.report.rows import grouped_notes, paired_with_verdicts
 from pytest_infergate.report.sanitize import called, plain
 from pytest_infergate.report.table import Column, shown_columns
@@ -134,7 +135,7 @@ def _advice(given: Recommendations, gate: GateResult, *, leading: bool) -> dict[
                 advice=answer,
                 name=split_name(plain(answer.model)),
                 columns=shown_columns(advice.PLAN_COLUMNS, answer.plans),
-                prices=list(dict.fromkeys(map(advice.price, answer.plans))),
+                prices=list(dict.fromkeys(map(plan_price, answer.plans))),
                 projected=list(gpu_advice.projected_tables(answer.projections)),
                 charts=line_charts.charts(answer),
                 remarks=advice.remarks(answer, common),

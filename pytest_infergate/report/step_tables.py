@@ -9,8 +9,8 @@ from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.advice_values import DemandTable, Plan, Projections
 from pytest_infergate.core.domain.values import Struct
 from pytest_infergate.report import gpu_advice
-from pytest_infergate.report.advice import device_text, price
 from pytest_infergate.report.amounts import interval, month
+from pytest_infergate.report.plan_names import plan_price, plan_text
 from pytest_infergate.report.sanitize import plain
 from pytest_infergate.report.table import Column
 
@@ -33,7 +33,7 @@ class StepRow(Struct, frozen=True, kw_only=True):
         """The plan in words."""
         if self.projections.recommended:
             return gpu_advice.projected_text(self.projections.recommended)
-        return f"{self.plan.text} ({device_text(self.plan)})" if self.plan else "none meets the limit"
+        return plan_text(self.plan) if self.plan else "none meets the limit"
 
     @property
     def month(self) -> str:
@@ -77,7 +77,9 @@ def step_rows(tables: Iterable[DemandTable]) -> list[StepRow]:
 def table_prices(tables: Iterable[DemandTable]) -> list[str]:
     """Return the prices of the plans of a table, each once."""
     return list(
-        dict.fromkeys(price(step.plan) for table in tables for step in table.steps if step.plan is not None)
+        dict.fromkeys(
+            plan_price(step.plan) for table in tables for step in table.steps if step.plan is not None
+        )
     )
 
 

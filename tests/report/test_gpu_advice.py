@@ -19,6 +19,7 @@ from pytest_infergate.core.domain.advice_values import (
 from pytest_infergate.core.domain.values import Note
 from pytest_infergate.report import advice, github, gpu_advice, html, results_json, text
 from pytest_infergate.report.advice_pages import advice_markdown, advice_text
+from pytest_infergate.report.plan_names import plan_text
 
 
 def projected(decision="recommended", **fields):
@@ -45,8 +46,15 @@ def test_a_recommended_gpu_is_the_answer_and_its_costs_are_an_interval():
     assert gpu_advice.PROJECTED in advice.verdict(made)
     assert "384 to 768 USD per month" in advice.verdict(made)
     (row,) = advice.summary_rows([made])
-    assert (row.basis, row.usd_per_month, row.gpu_above) == (gpu_advice.PROJECTED, "384 to 768", "◇ 45.0/s")
-    assert row.plan == "1 to 2 x aws/g4dn.xlarge with a T4 (float16), or 1 other GPU"
+    assert (row.basis, row.usd_per_month, row.gpu) == (
+        gpu_advice.PROJECTED,
+        "384 to 768",
+        "◇ cheaper above 45.0/s",
+    )
+    assert row.plan == (
+        "at most 2 x aws/g4dn.xlarge with a T4 (float16), at least 1, or one other kind of GPU; "
+        "measure on one to narrow this"
+    )
     found = " ".join(advice.findings(made))
     assert "aws/g4dn.xlarge with a T4 or gcp/g2 with an L4: pytest tests/test_a.py::test_model " in found
     assert "--infer-devices=cuda --infer-dtypes=float16" in found
@@ -58,7 +66,7 @@ def test_an_undecided_gpu_leaves_the_measured_plan_and_states_where_to_measure()
     assert "2 x c7i.xlarge" in advice.verdict(made)
     assert any("between 20.0 requests/s and 700 requests/s" in line for line in advice.findings(made))
     (row,) = advice.summary_rows([made])
-    assert (row.basis, row.gpu_above) == ("● measured; GPU ? undecided", "◇ 700/s")
+    assert (row.basis, row.gpu) == ("● measured; GPU ? undecided", "? not decided between 20.0/s and 700/s")
 
 
 def test_without_a_measured_plan_an_undecided_gpu_is_not_promised():
@@ -94,7 +102,7 @@ def test_a_price_that_decides_leaves_the_answer_open():
 def test_totals_add_up_both_ends():
     cheap = projecting(answer(model="t.py::b", weights_bytes=None), projected())
     total = advice.summary_rows([answer(), cheap])[-1]
-    assert total.usd_per_month == "645 to 1,029"
+    assert total.usd_per_month == "◇ 645 to 1,029"
 
 
 CHECK = ProjectionCheck(
@@ -151,3 +159,24 @@ def test_a_table_of_demands_marks_each_row(sample):
         assert gpu_advice.LEGEND in shown
         assert "384 to 768" in shown
         assert "261" in shown
+
+
+def test_the_column_of_gpus_says_for_which_demand_what_holds():
+    ruled_out = projected("ruled out", ruled_out_to=60.0, recommended_above=80.0)
+    for made, words in (
+        (answer(price_limits=None), "measured"),
+        (projecting(unmet(), projected(recommended_above=0.0)), "◇ cheaper at any demand"),
+        (
+            projecting(answer(), ruled_out),
+            "◇ none cheaper up to 60.0/s; not decided up to 80.0/s; cheaper above",
+        ),
+        (projecting(answer(), projected("ruled out", ruled_out_to=None)), "◇ none cheaper at any demand"),
+    ):
+        assert gpu_advice.gpu_words(made).startswith(words), words
+
+
+def test_a_plan_at_an_assumed_price_names_the_machine_with_this_price():
+    plan = msgspec.structs.replace(
+        answer().winner, assumed="as much as x", instance="2-core X", price="aws/c7a.large in us-east-1"
+    )
+    assert plan_text(plan) == "2 x this 2-core X (cpu, priced like aws/c7a.large)"

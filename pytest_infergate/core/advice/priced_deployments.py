@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
@@ -17,6 +18,7 @@ from pytest_infergate.core.domain.values import Hardware, Note, Struct
 # The operating system and the server need memory as well.
 MEMORY_MARGIN: Final = 1.1
 """Memory that a process needs over what was measured."""
+_CODES: Final = re.compile(r" *\(\d+/\d+\)$")
 
 
 class PricedDeployment(Struct, frozen=True, kw_only=True):
@@ -85,10 +87,13 @@ def priced_deployments(
                 )
             )
     machines: dict[tuple[str, Instance], dict[str, str]] = {}
+    # Machines with one name may have different assumed prices, by the memory that they need.
+    named: dict[str, dict[str, str]] = {}
     for priced in made:
         hardware = priced.deployment.hardware
         machines.setdefault((priced.name, priced.instance), {})[hardware.id] = hardware.text
-    placed = tuple(_placed(priced, machines[priced.name, priced.instance]) for priced in made)
+        named.setdefault(priced.name, {})[hardware.id] = hardware.text
+    placed = tuple(_placed(priced, named[priced.name]) for priced in made)
     return placed, (*dict.fromkeys(notes), *_shared_prices(machines))
 
 
@@ -114,7 +119,8 @@ def _found(deployment: Deployment, table: Sequence[Instance]) -> PricedDeploymen
 def machine_text(hardware: Hardware) -> str:
     """Return a name for a machine that has no name of a provider: ``2-core AMD EPYC``, ``2 x NVIDIA L4``."""
     if hardware.accelerator is None:
-        return f"{hardware.cores}-core {hardware.cpu_model}"
+        # The codes of the family and the model, as in "AMD EPYC (25/17)", name no product.
+        return f"{hardware.cores}-core {_CODES.sub('', hardware.cpu_model)}"
     count = "" if hardware.accelerator_count == 1 else f"{hardware.accelerator_count} x "
     return f"{count}{hardware.accelerator} machine"
 

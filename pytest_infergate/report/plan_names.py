@@ -1,0 +1,29 @@
+"""Names of plans, of their devices and of their prices."""
+
+from __future__ import annotations
+
+from pytest_infergate.core.advice.deployments import deployment_text
+from pytest_infergate.core.advice.recommendation import Job
+from pytest_infergate.core.domain.advice_values import Plan
+from pytest_infergate.report.amounts import usd
+
+
+def plan_text(plan: Plan) -> str:
+    """Return a plan with its device, and with the machine that it is priced like if its price is assumed."""
+    if not plan.assumed:
+        return f"{plan.text} ({device_text(plan)})"
+    # The source of a price of the table states its region: "aws/c7a.large in us-east-1".
+    name, region, _ = plan.price.partition(" in ")
+    like = f"priced like {name}" if region else "assumed price"
+    return f"{plan.instances} x this {plan.instance} ({device_text(plan)}, {like})"
+
+
+def device_text(plan: Plan | Job) -> str:
+    """Return the device of a plan and what differs from its default, see `deployment_text`."""
+    return deployment_text(plan.device, plan.runtime, plan.dtype, plan.threads, plan.workers)
+
+
+def plan_price(plan: Plan) -> str:
+    """Format the price of a plan: ``g6.xlarge 0.805 USD per hour: aws/g6.xlarge in us-east-1, on demand``."""
+    assumed = f"assumed, {plan.assumed}; " if plan.assumed else ""
+    return f"{plan.instance} {usd(plan.usd_per_hour)} per hour: {assumed}{plan.price}"

@@ -17,6 +17,8 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import Any, Final
 
+from pytest_infergate.instruments.nested import package_of
+
 HIDDEN_BYTES: Final = 1_000_000
 """Size from which on objects may be weights, together."""
 LARGE_BUFFER: Final = 65_536
@@ -62,7 +64,8 @@ def hidden_in(values: Collection[Any]) -> dict[str, float]:
     for value in values:
         if size := sizes.get(id(value)):
             kind = type(owners.get(id(value), value))
-            found[f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")] += size
+            module = getattr(kind, "__module__", "builtins")  # which some classes of extensions lack
+            found[f"{module}.{kind.__qualname__}".removeprefix("builtins.")] += size
     return dict(found)
 
 
@@ -94,7 +97,7 @@ def is_native(kind: type) -> bool:
         words = ("__dict__" in own) + ("__weakref__" in own)
         if "__slots__" in own:
             words += sum(isinstance(item, types.MemberDescriptorType) for item in own.values())
-        package = str(part.__module__).partition(".")[0]
+        package = package_of(part)
         # Extension modules written in Rust name no module of theirs.
         known = package in _KNOWN and not (package == "builtins" and part.__flags__ & _HEAP_TYPE)
         if not known and part.__basicsize__ - base.__basicsize__ > words * _WORD:

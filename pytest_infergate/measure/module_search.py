@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import torch
 
 from pytest_infergate.measure.hidden_memory import HIDDEN_BYTES, LARGE_BUFFER, TEXTS, hidden_in
+from pytest_infergate.measure.saved_parts import of_device
 
 MAX_SEARCHED = 100_000
 """Number of objects after which a search ends."""
@@ -230,7 +231,8 @@ def _(value: Any, *_: object) -> Iterator[_Reference]:
 
 @_references.register(torch.Tensor)
 def _(value: torch.Tensor, origin: _Origin, names: frozenset[str]) -> Iterator[_Reference]:
-    yield from (_Reference(item, origin, names) for item in _static(value, "__dict__", {}).values())
+    if not of_device(value):
+        yield from (_Reference(item, origin, names) for item in _static(value, "__dict__", {}).values())
 
 
 @_references.register(types.FunctionType)

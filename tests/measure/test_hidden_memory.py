@@ -150,3 +150,16 @@ def test_tables_of_pandas():
 
 def test_modules_and_functions_hide_nothing():
     assert hidden_in([types, print, test_tables_of_pandas, Plain.__init__, Plain().__init__]) == {}
+
+
+def test_a_class_without_a_module_is_searched_like_others():
+    """As nanobind and Mojo make them."""
+
+    class Nameless(type):
+        @property
+        def __module__(cls):
+            raise AttributeError
+
+    kind = Nameless("Kind", (bytearray,), {})
+    assert measure_of(Nameless("Plain", (), {})) is None
+    assert hidden_in([kind(2_000_000)]) == {"Kind": 2_000_000}

@@ -233,7 +233,7 @@ def test_torch_s_profiler_is_seen(monkeypatch):
 def test_a_real_module_on_the_real_cpu():
     cpu = Cpu()
     with placed(Invocation(nn.Linear(8, 4), (torch.ones(2, 8),)), "cpu") as ready:
-        run = measure(Subject(ready.call, batch_size=2, weights=ready.weights), cpu, Effort(1))
+        run = measure(Subject(ready.call, batch_size=2, weights=ready.weights), cpu, Effort(5))
     assert run.invalid is None
     assert run.output.shape == (2, 4)
     assert run.measurement.memory.activations == 2 * 4 * 4

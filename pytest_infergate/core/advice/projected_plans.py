@@ -12,8 +12,8 @@ from pytest_infergate.core.advice.priced_deployments import PricedDeployment
 from pytest_infergate.core.advice.projectable_work import NEEDED, ItemWork, item_work, refusal
 from pytest_infergate.core.advice.projected_choice import ProjectedChoice, choose, served_rates
 from pytest_infergate.core.advice.projection import AcceleratorSheet, Projected, project
-from pytest_infergate.core.advice.sizing import MAX_INSTANCES, MAX_PERIODIC_MISSES
-from pytest_infergate.core.advice.staircase import EDGE_NOISE, Staircase, merged_steps, utilised_rate
+from pytest_infergate.core.advice.sizing import EDGE_NOISE, MAX_INSTANCES, MAX_PERIODIC_MISSES
+from pytest_infergate.core.advice.staircase import Staircase, merged_steps, utilised_rate
 from pytest_infergate.core.domain import energy, instance_types
 from pytest_infergate.core.domain.advice_values import ProjectedPlan, ProjectionCheck, Projections
 from pytest_infergate.core.domain.hardware_names import same_accelerator

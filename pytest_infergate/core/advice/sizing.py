@@ -45,8 +45,8 @@ REPEAT: Final = 4
 """Factor by which a repeated simulation is longer."""
 CLEAR: Final = 4.0
 """Standard errors between p95 and the limit from which on it is clear which of both is larger."""
-# Relative error of a division that must not add an instance, or take a batch away.
-_NOISE: Final = 1e-9
+EDGE_NOISE: Final = 1e-9
+"""Relative error of a division that must not add an instance, or take a batch away."""
 
 
 class Needed(Struct, frozen=True, kw_only=True):
@@ -73,7 +73,7 @@ class _Target(NamedTuple):
     def met(self, load: QueueLoad) -> bool:
         # So few may be late that the percentile, interpolated as it is, lies within the deadline.
         late = 0.0 if load.missed is None else load.missed * load.requests
-        return late <= (1 - self.share) * (load.requests - 1) + _NOISE
+        return late <= (1 - self.share) * (load.requests - 1) + EDGE_NOISE
 
     def clear(self, load: QueueLoad) -> bool:
         """Return whether p95 is so far from the deadline that a longer simulation would not cross it."""
@@ -132,9 +132,9 @@ class Sizing(Struct, frozen=True, kw_only=True):
     def least(self, demand: Demand) -> int:
         """Return the fewest instances whose offered load is at most the utilisation and less than 1."""
         busy = demand.rate / self.rate_at(1)
-        least = max(1, math.ceil(busy * (1 - _NOISE)))
+        least = max(1, math.ceil(busy * (1 - EDGE_NOISE)))
         # Workers that are always busy would never work off a queue.
-        return least + 1 if busy * self.utilisation >= least * (1 - _NOISE) else least
+        return least + 1 if busy * self.utilisation >= least * (1 - EDGE_NOISE) else least
 
     def load(self, demand: Demand, instances: int, *, shown: bool = True) -> QueueLoad:
         """Simulate so many instances until the error of p95 is small.
@@ -296,7 +296,7 @@ def offline(
     _check_utilisation(utilisation)
     each = service.mean(max_batch) / utilisation
     # Whole batches only: a batch that ends after the deadline is late as a whole.
-    in_time = backlog.deadline / each * (1 + _NOISE)
+    in_time = backlog.deadline / each * (1 + EDGE_NOISE)
     seconds = backlog.items / max_batch * each
     if not (math.isfinite(in_time) and math.isfinite(seconds)):
         raise ValueError(f"a backlog of {backlog.items:g} items is too large to plan")

@@ -12,12 +12,10 @@ from typing import Final
 
 from pytest_infergate.core.advice.planning import Question, at_demand, server_of, waits
 from pytest_infergate.core.advice.priced_deployments import PricedDeployment
-from pytest_infergate.core.advice.sizing import MAX_INSTANCES, Sizing
+from pytest_infergate.core.advice.sizing import EDGE_NOISE, MAX_INSTANCES, Sizing
 from pytest_infergate.core.domain import instance_types
 from pytest_infergate.core.domain.bisection import integer_between, last_that_holds
 
-EDGE_NOISE: Final = 1e-9
-"""Relative error of a division that must not add a machine."""
 EDGE_PRECISION: Final = 1.003
 """Ratio of two demands between which the end of a step is located exactly enough."""
 LOWEST_SHARE: Final = 1e-4

@@ -143,11 +143,11 @@ class GuardedDevice:
         return self._guard.attempt(self._device.architecture, "", f"the architecture of {self.name}")
 
     def count(self, call: Callable[[], object]) -> DeviceCounters:
-        """Count the operators of one call. What it raises is a note of whoever counts."""
+        """Count the operators of one call. What it raises becomes a note where the call is counted."""
         return self._device.count(call)
 
     def memory(self, call: Callable[[], object]) -> DeviceMemory:
-        """Return the memory of one call. What it raises is a note of whoever counts."""
+        """Return the memory of one call. What it raises becomes a note where the call is counted."""
         return self._device.memory(call)
 
     def work(self, call: Callable[[], object]) -> DeviceWork | None:

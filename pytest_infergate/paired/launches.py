@@ -6,6 +6,7 @@ model, their calls alternate, then both finish their test.
 
 from __future__ import annotations
 
+import functools
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -151,7 +152,7 @@ class Launcher:
 
     def _launch_pair(self, trials: list[Trial], *, plain: bool) -> list[Trial]:
         """Run cases in one pair of processes; returns those that remain after a process was lost."""
-        pair = WorkerPair(self._start, self._new_seed(), self._timer, plain=plain)
+        pair = WorkerPair(functools.partial(self._start, plain=plain), self._new_seed(), self._timer)
         with pair.running(trials):
             control = None if plain else pair.control(control_worker=self._control_worker)
             if control is not None:

@@ -27,9 +27,8 @@ from pytest_infergate.paired.worker_handle import (
 class WorkerPair:
     """The processes of one launch. Both live until all its cases are through."""
 
-    def __init__(self, start: Start, seed: int, timer: CaseTimer, *, plain: bool = False) -> None:
+    def __init__(self, start: Start, seed: int, timer: CaseTimer) -> None:
         self._start = start
-        self._plain = plain
         self._seed = seed
         self._timer = timer
         self._workers: list[PairedWorker] = []
@@ -66,7 +65,7 @@ class WorkerPair:
             end_workers(self._workers)
 
     def _started(self, role: Role) -> PairedWorker:
-        worker = self._start(role, self._seed, plain=self._plain)
+        worker = self._start(role, self._seed)
         self._workers.append(worker)
         return worker
 

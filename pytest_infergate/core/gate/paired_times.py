@@ -159,9 +159,11 @@ def _within_tolerance(effect: Location, terms: PairedTerms) -> Verdict:
 
 def launches_to_next_analysis(stage: Stage, screen: int, confirm: int) -> int:
     """Return the number of launches that a case needs before the next analysis; 0 if it is done."""
+    if stage is Stage.DONE:
+        return 0
+    if stage is Stage.PLAIN:
+        return 1
     analyses, made = (SCREEN_ANALYSES, screen) if stage is Stage.SCREEN else (CONFIRM_ANALYSES, confirm)
-    if stage in (Stage.PLAIN, Stage.DONE):
-        return int(stage is Stage.PLAIN)
     return next((analysis - made for analysis in analyses if analysis > made), 0)
 
 

@@ -16,11 +16,11 @@ from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.places import collapse_places
 from pytest_infergate.core.domain.units import bytes_
 from pytest_infergate.core.domain.values import Note
-from pytest_infergate.errors import CaseTimeoutError
 from pytest_infergate.instruments.device import Device, DeviceCounters, DeviceMemory, UsedMemory
 from pytest_infergate.instruments.python_work import PYTHON, PythonWork, count_python, unknown_python
 from pytest_infergate.instruments.timed_calls import RepeatedCall
-from pytest_infergate.measure import memory, timing_guard
+from pytest_infergate.measure import timing_guard
+from pytest_infergate.measure.guarded_device import PASSED_ON, error_line
 
 MAX_UNFOUND_BYTES = 65_536
 """Used tensors of this size in all may be missing in the weights."""
@@ -226,11 +226,9 @@ def _attempt(
     call.prepare()  # so that restoring the inputs is not counted
     try:
         return take(call)
-    except CaseTimeoutError:
+    except PASSED_ON:
         raise
     except Exception as error:  # noqa: BLE001 - a model may raise anything under an observer
-        text = (
-            f"{what} could not be counted: {type(error).__name__}: {memory.error_text(error).splitlines()[0]}"
-        )
+        text = f"{what} could not be counted: {error_line(error)}"
         hint = "the case is measured and gated without these counters"
         return failed(Note(code=NoteCode.NOT_COUNTED, text=text, hint=hint))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import Final, TypeVar
+
+import pytest
 
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.values import Hardware, Note
@@ -17,11 +20,13 @@ from pytest_infergate.instruments.device import (
     DeviceWork,
     InstrumentError,
     Meter,
-    Probe,
     Probes,
 )
 from pytest_infergate.measure.memory import error_text, is_out_of_memory
 
+PASSED_ON: Final = (CaseTimeoutError, pytest.exit.Exception)
+"""Exceptions that end a test or the session, wherever they are raised. Others of this purpose, such as that of
+`pytest.skip`, are no subclasses of `Exception`."""
 _T = TypeVar("_T")
 
 
@@ -37,20 +42,26 @@ class Guard:
         self._notes: dict[str, Note] = {}
 
     def attempt(self, take: Callable[[], _T], missing: _T, what: str) -> _T:
-        """Return what `take` returns, or `missing` with a note. The end of a call that hangs is passed on."""
+        """Return what `take` returns, or `missing` if it fails; see `run`."""
         try:
-            return take()
-        except CaseTimeoutError:
-            raise
-        except Exception as error:  # noqa: BLE001 - a driver or a library may raise anything
-            self.failed(what, error)
+            return self.run(take, what)
+        except InstrumentError:
             return missing
 
-    def failed(self, what: str, error: BaseException) -> None:
-        """Keep a note on an instrument that failed; the first reason for each of them counts."""
-        text = f"{what} failed: {error_line(error)}"
-        hint = "the case is measured and gated without its figures"
-        self._notes.setdefault(what, Note(code=NoteCode.INSTRUMENT_FAILED, text=text, hint=hint))
+    def run(self, take: Callable[[], _T], what: str) -> _T:
+        """Return what `take` returns. If it fails, keep a note, and raise `InstrumentError`.
+
+        The first reason for each `what` counts. `PASSED_ON` are passed on.
+        """
+        try:
+            return take()
+        except PASSED_ON:
+            raise
+        except Exception as error:
+            text = f"{what} failed: {error_line(error)}"
+            hint = "the case is measured and gated without its figures"
+            self._notes.setdefault(what, Note(code=NoteCode.INSTRUMENT_FAILED, text=text, hint=hint))
+            raise InstrumentError(what) from error
 
     def taken(self) -> tuple[Note, ...]:
         """Return the notes since the last query."""
@@ -107,36 +118,26 @@ class GuardedDevice:
 
         Raises what means that memory ran out.
         """
+        what = f"the reference work of {self.name}"
+        working: dict[str, Callable[[], object]] = {}
         try:
-            offered = self._device.reference_work()
-        except Exception as error:
+            offered = self._guard.run(self._device.reference_work, what)
+        except InstrumentError as error:
             if is_out_of_memory(error):
                 raise
-            self._guard.failed(f"the reference work of {self.name}", error)
-            return {}
-        working = {}
+            return working
         for name, run in offered.items():
-            workload = self._workload(name, run)
+            what = f"the reference work {name} of {self.name}"
+            workload = functools.partial(self._guard.run, run, what)
             try:
                 workload()
-                self._device.synchronize()
-            except InstrumentError:
+                self._guard.run(self._device.synchronize, what)
+            except InstrumentError as error:
+                if is_out_of_memory(error):
+                    raise
                 continue
             working[name] = workload
         return working
-
-    def _workload(self, name: str, run: Callable[[], object]) -> Callable[[], object]:
-        def guarded() -> object:
-            try:
-                return run()
-            except Exception as error:
-                if is_out_of_memory(error):
-                    raise
-                what = f"the reference work {name} of {self.name}"
-                self._guard.failed(what, error)
-                raise InstrumentError(what) from error
-
-        return guarded
 
     def architecture(self) -> str:
         """Return the architecture; empty if it is unknown."""
@@ -172,19 +173,14 @@ class GuardedDevice:
         """Return the workloads for measuring peak rates."""
         what = f"the probes of {self.name}"
         probes = self._guard.attempt(self._device.probes, Probes(), what)
-
-        def guarded(probe: Probe) -> Probe:
-            def run() -> None:
-                try:
-                    probe.run()
-                except Exception as error:
-                    self._guard.failed(what, error)
-                    raise InstrumentError(what) from error
-
-            return probe._replace(run=run)
-
-        products = {dtype: guarded(probe) for dtype, probe in probes.products.items()}
-        return Probes(products, None if probes.copy is None else guarded(probes.copy))
+        products = {
+            dtype: probe._replace(run=functools.partial(self._guard.run, probe.run, what))
+            for dtype, probe in probes.products.items()
+        }
+        copy = probes.copy
+        if copy is not None:
+            copy = copy._replace(run=functools.partial(self._guard.run, copy.run, what))
+        return Probes(products, copy)
 
 
 class GuardedMeter:

@@ -4,6 +4,7 @@ import pytest
 
 from pytest_infergate.core.domain.measurement import OperatorWork
 from pytest_infergate.core.domain.values import Note
+from pytest_infergate.errors import CaseTimeoutError
 from pytest_infergate.instruments import python_work
 from pytest_infergate.instruments.device import DeviceCounters, DeviceMemory, UsedMemory
 from pytest_infergate.instruments.timed_calls import RepeatedCall
@@ -170,6 +171,16 @@ def test_memory_that_fails_is_noted(device):
 
 
 # A count after the timing, and the work of a device
+
+
+@pytest.mark.parametrize("kind", [CaseTimeoutError, pytest.exit.Exception])
+def test_what_ends_a_test_or_the_session_is_passed_on(device, kind):
+    def ends(_):
+        raise kind("that is enough")
+
+    device.count = ends
+    with pytest.raises(kind, match="that is enough"):
+        take(device)
 
 
 def test_a_count_that_confirms_the_first_changes_nothing(device):

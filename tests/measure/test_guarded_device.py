@@ -102,7 +102,7 @@ def test_reference_work_without_memory_for_it_is_no_failure():
     device = accelerator(reference_work=no_memory)
     measurement, notes = measured(device)
     assert measurement.reference_work == {}
-    assert notes == ()
+    assert [note.text for note in notes] == ["the reference work of accel failed: MemoryError: MemoryError"]
     assert device.released == 1
 
 
@@ -140,12 +140,50 @@ def test_releasing_that_fails_is_a_note():
     assert guarded.notes() == ()
 
 
-def test_a_call_that_hangs_ends_under_the_profiler_too():
-    def hangs(_):
-        raise CaseTimeoutError
+@pytest.mark.parametrize("kind", [CaseTimeoutError, KeyboardInterrupt, *(
+    outcome.Exception for outcome in (pytest.exit, pytest.fail, pytest.skip)
+)])  # fmt: skip
+@pytest.mark.parametrize("where", ["instrument", "workload", "probe", "meter"])
+def test_what_ends_a_test_or_the_session_is_passed_on(kind, where):
+    ending = []
 
-    with pytest.raises(CaseTimeoutError):
-        GuardedDevice(accelerator(work=hangs)).work(lambda: None)
+    def ends(*_):
+        if ending:
+            raise kind("that is enough")
+
+    device = accelerator(work=ends, reference_work=lambda: {"copy": ends})
+    probes = device.probes()
+    device.probes = lambda: probes._replace(copy=probes.copy._replace(run=ends))
+    device.energy_meter = FakeMeter(device.fake_clock)
+    device.energy_meter.state = ends
+    guarded = GuardedDevice(device)
+    take = {
+        "instrument": lambda: guarded.work(lambda: None),
+        "workload": guarded.reference_work()["copy"],
+        "probe": guarded.probes().copy.run,
+        "meter": guarded.meter().state,
+    }[where]
+    ending.append(True)
+    with pytest.raises(kind, match="that is enough"):
+        take()
+    assert guarded.notes() == ()
+
+
+def test_reference_work_that_fails_only_when_it_is_waited_for_is_left_out():
+    device = accelerator()
+    works, wait, queued = device.reference_work(), device.synchronize, []
+
+    def synchronize():
+        if queued:
+            queued.clear()
+            fails()
+        wait()
+
+    device.synchronize = synchronize
+    device.reference_work = lambda: {**works, "copy": lambda: queued.append(1)}
+    measurement, notes = measured(device)
+    assert set(measurement.reference_work) == {"compute", "dispatch"}
+    assert [note.code for note in notes] == ["instrument-failed"]
 
 
 def test_the_hardware_stays_the_one_that_was_known():

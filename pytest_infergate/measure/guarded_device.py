@@ -25,8 +25,10 @@ from pytest_infergate.instruments.device import (
 from pytest_infergate.measure.memory import error_text, is_out_of_memory
 
 PASSED_ON: Final = (CaseTimeoutError, pytest.exit.Exception)
-"""Exceptions that end a test or the session, wherever they are raised. Others of this purpose, such as that of
-`pytest.skip`, are no subclasses of `Exception`."""
+"""Exceptions that end a test or the session, wherever they are raised.
+
+Others of this purpose, such as that of `pytest.skip`, are no subclasses of `Exception`.
+"""
 _T = TypeVar("_T")
 
 

@@ -31,7 +31,13 @@ from pytest_infergate.paired.protocol import (
     WorkCounted,
 )
 from pytest_infergate.paired.trial import Trial
-from pytest_infergate.paired.worker_handle import PairedWorker, Side, ask, receive_answer
+from pytest_infergate.paired.worker_handle import (
+    PairedWorker,
+    Side,
+    UnexpectedEventError,
+    ask,
+    receive_answer,
+)
 
 CONTROL_SECONDS: Final = 6.0
 """Seconds that the interleaved blocks of the control may take in a launch."""
@@ -59,19 +65,28 @@ class CaseTimer:
         self._output = exchange / "output"
         """The output of the base, while that of the candidate is compared with it."""
 
-    def control(self, base: PairedWorker, other: PairedWorker) -> Launch:
-        """Time work that is the same in both processes: a difference is due to the measurement itself."""
+    def control(self, base: PairedWorker, other: PairedWorker) -> Launch | None:
+        """Time work that is the same in both processes: a difference is due to the measurement itself.
+
+        ``None`` if a process has no such work, or fails at it: it is done with the control at once.
+        """
         workers = self.in_random_order((base, other))
         for worker in workers:
             worker.send(RunControl())
-        for worker in workers:
-            receive_answer(worker, Ready)
+        inside = [worker for worker in workers if isinstance(worker.receive(), Ready)]
+        for worker in inside:
             worker.suspend()
-        # Equal numbers of calls leave both sides equally warm.
-        first = _warmed_up(workers[0], None)
-        _warmed_up(workers[1], first.calls)
-        launch = alternate(base, other, sampling_plan(first.seconds, CONTROL_SECONDS), self.rng)
-        for worker in workers:
+        launch = None
+        try:
+            if inside == workers:
+                # Equal numbers of calls leave both sides equally warm.
+                first = _warmed_up(workers[0], None)
+                _warmed_up(workers[1], first.calls)
+                launch = alternate(base, other, sampling_plan(first.seconds, CONTROL_SECONDS), self.rng)
+        except UnexpectedEventError as error:
+            error.worker.resume()
+            inside.remove(error.worker)
+        for worker in inside:
             worker.resume()
             ask(worker, Finish(), SideMeasured)
             receive_answer(worker, Done)

@@ -70,7 +70,7 @@ class WorkerPair:
         return worker
 
     def control(self, *, control_worker: bool) -> Launch | None:
-        """Time identical work on both sides; ``None`` without a base or without times.
+        """Time identical work on both sides; ``None`` without a base, times or such work.
 
         Interpreters that differ do different work: with `control_worker` the base is compared with a second
         process of its own.

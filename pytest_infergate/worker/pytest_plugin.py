@@ -46,7 +46,7 @@ from pytest_infergate.worker.serving import Serving
 if TYPE_CHECKING:
     from pytest_infergate.config.case_terms import CaseTerms
     from pytest_infergate.config.marker import Marker
-    from pytest_infergate.instruments.device import Device
+    from pytest_infergate.measure.guarded_device import GuardedDevice
 
 
 _QUIET = {
@@ -249,7 +249,7 @@ class WorkerMode:
         self._serving.channel.send(OutOfMemory(reason))
         raise InfeasibleError(str(reason))
 
-    def _served(self, case: Case, device: Device, invocation: Invocation) -> MeasuredSubject:
+    def _served(self, case: Case, device: GuardedDevice, invocation: Invocation) -> MeasuredSubject:
         if "torch" not in sys.modules:
             return self._serving.serve(Subject(invocation.bound(), batch_size=case.batch_size), device)
         from pytest_infergate.instruments import tensors

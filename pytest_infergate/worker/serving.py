@@ -13,21 +13,23 @@ from typing import Any, Final
 from pytest_infergate.core.domain.launch_times import GpuState
 from pytest_infergate.core.domain.measurement import Counters, Measurement, Memory, WarmUp
 from pytest_infergate.core.domain.values import Note
-from pytest_infergate.instruments.device import Device
+from pytest_infergate.instruments.device import Device, InstrumentError
 from pytest_infergate.instruments.timed_calls import RepeatedCall, time_calls
 from pytest_infergate.measure import memory, timing_guard
 from pytest_infergate.measure.case import (
     MeasuredSubject,
     Subject,
+    checked_work,
     complete_call,
     count_case,
     first_call,
-    unequal_calls_note,
 )
 from pytest_infergate.measure.counting import CountedCall, case_memory
+from pytest_infergate.measure.guarded_device import GuardedDevice
 from pytest_infergate.measure.kept_tensors import KeptTensors
 from pytest_infergate.measure.passes import latency_of
 from pytest_infergate.measure.seed import SameNumbers
+from pytest_infergate.measure.time_limit import TimeLimit
 from pytest_infergate.measure.torch_compile import Compilation
 from pytest_infergate.paired.channel import WorkerChannel
 from pytest_infergate.paired.protocol import (
@@ -56,6 +58,8 @@ KEPT_CALLS: Final = 100_000
 """Call times that are kept for the test's own figures."""
 GPU_STATE_SECONDS: Final = 0.1
 """Shortest time between two queries of an accelerator's driver, each of which takes a part of a block."""
+STATE_SECONDS: Final = 1.0
+"""Limit of the further calls that are observed if each changes the state of the model."""
 # The first call comes before it, and a slow start that remains falls on both sides and into what is trimmed.
 WARM_UP_SECONDS: Final = 0.03
 
@@ -68,17 +72,18 @@ class Serving:
         self._renamed = renamed
         """Top folder of the base and of the candidate, if they differ."""
 
-    def serve(self, subject: Subject, device: Device) -> MeasuredSubject:
+    def serve(self, subject: Subject, device: GuardedDevice) -> MeasuredSubject:
         """Call once, then follow commands until the test may go on.
 
-        Exceptions of the model pass through; the report of the test carries them to the run.
+        The measurement has the notes of the device since the last case. Exceptions of the model pass through;
+        the report of the test carries them to the run.
         """
         self._numbers = SameNumbers()
         call = RepeatedCall(subject.call, subject.arguments, self._numbers)
         with call.counted_in_errors():
             return self._serve(subject, call, device)
 
-    def _serve(self, subject: Subject, call: RepeatedCall, device: Device) -> MeasuredSubject:
+    def _serve(self, subject: Subject, call: RepeatedCall, device: GuardedDevice) -> MeasuredSubject:
         compilation = Compilation()
         # The outputs that are compared are those of this call, from the same seed on both sides.
         output, _, cold_start, work, invalid = first_call(subject, call, device)
@@ -86,6 +91,9 @@ class Serving:
             self.channel.send(CaseInvalid(invalid))
             return MeasuredSubject(output, None, invalid=invalid)
         again = functools.partial(output_of_another_call, subject, call, device)
+        check = functools.partial(
+            checked_work, call=call, work=work, compilation=compilation, watch=subject.watch
+        )
         self.channel.send(Ready())
         blocks = TimedBlocks(call, device)
         exact, changed = None, None
@@ -99,7 +107,7 @@ class Serving:
                 match command:
                     case CountWork():
                         exact = count_case(call, subject, device, compilation)
-                        changed = unequal_calls_note(call, work, compilation)
+                        exact, changed = check(exact, limit=TimeLimit(device.clock, STATE_SECONDS))
                         kept = KeptTensors()  # again, because the output of that call is kept
                         self.channel.send(WorkCounted())
                     case KeepOutput():
@@ -115,28 +123,34 @@ class Serving:
                         self.channel.send(blocks.execute(command))
         finally:
             gc.enable()  # frozen objects stay frozen: collections of the next case have less to look through
-        measurement = _measurement(blocks, exact, subject, cold_start, self._numbers.finish())
+        notes = (*(() if exact is None else exact.notes), *device.notes(), self._numbers.finish())
+        measurement = _measurement(blocks, exact, subject, cold_start, tuple(filter(None, notes)))
         if exact is not None:
             changed = changed or kept.note(blocks.warmed + len(blocks.times))
-            changed = changed or unequal_calls_note(call, work, compilation)
+            changed = changed or check(exact, limit=TimeLimit(device.clock, 0.0))[1]
         if changed is not None:
             self.channel.send(CaseInvalid(changed))
         self.channel.send(SideMeasured(measurement))
         return MeasuredSubject(output, measurement, tuple(blocks.times))
 
     def control(self, device: Device) -> None:
-        """Time work that is the same on both sides, in place of a model."""
-        reference_work = list(device.reference_work().values())
+        """Time work that is the same on both sides, in place of a model; none if the device has none."""
 
         def call() -> None:
             for reference in reference_work:
                 reference()
 
-        blocks = TimedBlocks(call, device)
-        time_calls(call, device, 1)  # in place of the first call of a model
-        self.channel.send(Ready())
-        for command in self._commands():
-            self.channel.send(blocks.execute(command))
+        try:
+            reference_work = list(device.reference_work().values())
+            if not reference_work:
+                return
+            blocks = TimedBlocks(call, device)
+            time_calls(call, device, 1)  # in place of the first call of a model
+            self.channel.send(Ready())
+            for command in self._commands():
+                self.channel.send(blocks.execute(command))
+        except InstrumentError:
+            return  # a note of the device has the reason
         self.channel.send(SideMeasured(None))
 
     def _commands(self) -> Iterator[Command]:
@@ -154,7 +168,11 @@ def output_of_another_call(subject: Subject, call: RepeatedCall, device: Device)
 
 
 def _measurement(
-    blocks: TimedBlocks, exact: CountedCall | None, subject: Subject, cold_start: float, drawn: Note | None
+    blocks: TimedBlocks,
+    exact: CountedCall | None,
+    subject: Subject,
+    cold_start: float,
+    notes: tuple[Note, ...],
 ) -> Measurement | None:
     """The figures of one side; ``None`` if nothing was timed or counted.
 
@@ -175,7 +193,7 @@ def _measurement(
         memory=Memory() if exact is None else case_memory(exact, memory.host_peak()),
         counters=Counters() if exact is None else exact.counters,
         threads=subject.threads,
-        notes=tuple(filter(None, (*(() if exact is None else exact.notes), drawn))),
+        notes=notes,
     )
 
 

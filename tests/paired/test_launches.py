@@ -95,6 +95,8 @@ class World:
         self.errors = {"base": {}, "candidate": {}}
         self.handshakes = {}
         """What a role raises instead of having collected."""
+        self.without_control = set()
+        """Roles whose reference work fails, each with the command at which it does."""
         self.kept = {}
         self.progress = []
         self.checked = []
@@ -249,14 +251,22 @@ class Fake:
         match command:
             case RunCase():
                 self._begin(command.nodeid)
+            case RunControl() if self._fails_in_control("control"):
+                self.events.append(Done())
             case RunControl():
                 self.control = True
                 self.events.append(Ready())
             case ListModules():
                 self.events.append(ModulesListed(LoadedModules(), self.role))
 
+    def _fails_in_control(self, name):
+        return (self.role, name) in self.world.without_control
+
     def _in_control(self, command):
         match command:
+            case RunWarmUp() | TimeBlock() if self._fails_in_control(NAMES[type(command)]):
+                self.events.append(Done())
+                self.control = False
             case RunWarmUp():
                 self.world.now += 3 * 0.004
                 self.events.append(WarmedUp(3, 0.004))
@@ -1210,6 +1220,17 @@ def test_each_launch_has_a_control(world):
     for launch in found.control:
         assert launch.difference == pytest.approx(0.0)
         assert len(launch.base) == len(launch.candidate) == MIN_PAIRS
+    assert paired_times.control_moved(found.control) is None
+
+
+@pytest.mark.parametrize("roles", [("base",), ("candidate",), ("base", "candidate")])
+@pytest.mark.parametrize("command", ["control", "warm", "block"])
+def test_a_device_without_reference_work_has_no_control_and_its_cases_are_compared(world, roles, command):
+    world.case()
+    world.without_control = {(role, command) for role in roles}
+    found = world.run()
+    assert found.control == []
+    assert found.trials[0].launches == FIRST
     assert paired_times.control_moved(found.control) is None
 
 

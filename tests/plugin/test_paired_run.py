@@ -980,6 +980,28 @@ def test_counters_without_times_take_one_launch(paired):
     assert "Infergate-Accept: test_model[fake]" in result.stdout.str()
 
 
+# Instruments that fail
+
+
+def test_an_instrument_that_fails_in_the_workers_is_a_note_of_the_case(paired):
+    broken = """
+
+    def fails():
+        raise RuntimeError("no kernel")
+
+
+    DEVICE.reference_work = fails
+    """
+    paired.repository.write("conftest.py", CONFTEST.rstrip() + broken)
+    paired.repository.commit()
+    result = paired.run(ONE_LAUNCH, "--infer-json=results.json")
+    assert result.ret == 0, result.stdout.str()
+    decided = verdicts(paired.repository.path / "results.json")["model"]
+    assert decided.verdict == "inconclusive"
+    assert "instrument-failed" in decided.codes
+    result.stdout.fnmatch_lines(["*the reference work of fake failed: RuntimeError: no kernel*"])
+
+
 # Variations of what is tested above, or with fakes
 
 

@@ -8,6 +8,7 @@ import pytest
 from pytest_infergate.core.domain.launch_times import GpuState
 from pytest_infergate.instruments.device import DeviceState
 from pytest_infergate.measure.case import Subject
+from pytest_infergate.measure.guarded_device import GuardedDevice
 from pytest_infergate.paired.protocol import (
     BlockTimed,
     CallConcurrently,
@@ -57,7 +58,7 @@ def served(device, *commands, call=None, **subject):
     """The events of one case, and its run."""
     channel = Script(*commands)
     made = Subject(call or (lambda: device.spend(0.003)), **subject)
-    return channel.events, Serving(channel).serve(made, device)
+    return channel.events, Serving(channel).serve(made, GuardedDevice(device))
 
 
 def test_every_command_has_its_answer(device, tmp_path):
@@ -146,6 +147,29 @@ def test_the_control_times_reference_work(device):
     assert (ready, measured) == (Ready(), SideMeasured(None))
     assert warm.calls == 2
     assert block.seconds > 0
+
+
+@pytest.mark.parametrize("good_calls", [None, 0, 1, 3])
+def test_the_control_ends_at_once_where_its_work_fails_and_the_next_case_has_the_note(device, good_calls):
+    def fails():
+        if good_calls is None or len(passed) >= good_calls:
+            raise RuntimeError("no kernel")
+        passed.append(1)
+
+    passed = []
+    device.reference_work = fails if good_calls is None else lambda: {"copy": fails}
+    guarded = GuardedDevice(device)
+    channel = Script(RunWarmUp(1), TimeBlock(1), CountWork(), Finish())
+    serving = Serving(channel)
+    serving.control(guarded)
+    # The first of the good calls is that of the guard, the second is in place of that of a model.
+    assert [type(event) for event in channel.events][:1] == ([Ready] if good_calls == 3 else [])
+    assert not any(isinstance(event, SideMeasured) for event in channel.events)
+    channel.commands[:] = [CountWork(), Finish()]
+    run = serving.serve(Subject(lambda: device.spend(0.003)), guarded)
+    (note,) = run.measurement.notes
+    assert note.code == "instrument-failed"
+    assert note.text.endswith("failed: RuntimeError: no kernel")
 
 
 def test_a_command_to_leave_ends_the_case_and_collections_go_on(device):

@@ -43,7 +43,15 @@ from pytest_infergate.measure.passes import (
     stream_times,
     timed_call,
 )
-from pytest_infergate.measure.same_work import Observe, SameWork, first_call_notes, unequal_python
+from pytest_infergate.measure.same_work import (
+    PERIOD,
+    STATE_CALLS,
+    Observe,
+    SameWork,
+    first_call_notes,
+    state_note,
+    unequal_python,
+)
 from pytest_infergate.measure.seed import SameNumbers
 from pytest_infergate.measure.time_limit import TimeLimit
 from pytest_infergate.measure.torch_compile import Compilation
@@ -54,6 +62,8 @@ from pytest_infergate.measure.warmup import warm_up
 WARM_UP_SHARE = 0.3
 # Share of the time limit by which the check that calls do the same work may exceed it.
 SHORT_SHARE = 0.05
+# Share of the time limit for further observed calls if each call changes the state of the model.
+STATE_SHARE = 0.1
 # Calls of the passes that synchronise each call. Their medians are shown without bounds.
 MAX_SYNCHRONISED_CALLS = 30
 # Calls that the counters of one repetition take at most.
@@ -101,6 +111,8 @@ class Subject(NamedTuple):
     """Returns how many bytes of used memory are neither weights nor arguments."""
     hidden: Callable[[], Note | None] = lambda: None
     """Returns why weights are unknown, if the model holds memory that cannot be seen."""
+    watch: Callable[[], Callable[[], tuple[str, ...]]] | None = None
+    """Saves the state of what is called; what it returns names what changed since."""
     threads: int | None = None
     settling: int = 0
     """Calls after the first until each call does the same work."""
@@ -232,10 +244,10 @@ class _Course:
         # Counters come before the timing, because the number of calls until here is always the same: a model
         # with state is counted in the same state in each run.
         exact = self.count(seconds)
-        memory.reset_host_peak()
-        invalid = self.unequal_note(seconds)
+        exact, invalid = self.check_work(exact, seconds)
         if invalid is not None:
             return None, (), invalid
+        memory.reset_host_peak()
         kept = KeptTensors()
         warmed = WarmUp(calls=1, seconds=seconds, steady=False)
         if limit.allows(seconds, "the warm-up"):
@@ -259,7 +271,8 @@ class _Course:
             exact = with_recount(exact, count_case(call, self.subject, device, self.compilation))
         recompiled = timing_guard.recompiled_note(warm_up_graphs, graphs.since())
         invalid = recompiled or passes.times.invalid or kept.note(warmed.calls + sampling.samples.issued)
-        invalid = invalid or self.unequal_note(seconds) or self.unequal_python_note(exact, seconds)
+        invalid = invalid or self.check_work(exact, seconds, state=False)[1]
+        invalid = invalid or self.unequal_python_note(exact, seconds)
         measurement = Measurement(
             latency=latency,
             throughput=passes.throughput,
@@ -301,13 +314,23 @@ class _Course:
             return uncounted_call(self.subject.weights(), self.subject.hidden())
         return count_case(self.call, self.subject, self.device, self.compilation, repetitions, brief=brief)
 
-    def unequal_note(self, seconds: float) -> Note | None:
-        """Check that calls do the same work, if there is time for a further one."""
+    def check_work(
+        self, exact: CountedCall, seconds: float, *, state: bool = True
+    ) -> tuple[CountedCall, Note | None]:
+        """Check that calls do the same work, if there is time for a further one; see `checked_work`."""
         # A short call may exceed the limit: without the check, no figure can be relied on.
         short = seconds <= SHORT_SHARE * self.limit.seconds
         if not short and not self.limit.allows(seconds, "the check that calls do the same work"):
-            return None
-        return unequal_calls_note(self.call, self.work, self.compilation)
+            return exact, None
+        spare = min(STATE_SHARE * self.limit.seconds, self.limit.left()) if state else 0.0
+        return checked_work(
+            exact,
+            self.call,
+            self.work,
+            compilation=self.compilation,
+            watch=self.subject.watch,
+            limit=TimeLimit(self.device.clock, spare),
+        )
 
     def later(self, seconds: float, *, stream: bool) -> float:
         """Return how long the passes after the sampling take, if they make the fewest calls they can."""
@@ -393,17 +416,42 @@ class _Course:
         return _Passes(throughput, energy, times, host_to_host)
 
 
-def unequal_calls_note(call: RepeatedCall, work: SameWork, compilation: Compilation) -> Note | None:
-    """Call once more; return a note if calls do unequal work, or changed other arguments than before."""
+def checked_work(
+    exact: CountedCall,
+    call: RepeatedCall,
+    work: SameWork,
+    *,
+    compilation: Compilation,
+    watch: Callable[[], Callable[[], tuple[str, ...]]] | None,
+    limit: TimeLimit,
+) -> tuple[CountedCall, Note | None]:
+    """Call once more, and more often within `limit` if calls change the state of the model.
+
+    Return the counters with a note on such state, or a note that makes the case invalid if calls do unequal
+    work or changed other arguments than before.
+    """
     if not call.prepare():
-        return Note(
+        invalid = Note(
             code=NoteCode.WORK_CHANGED,
             text="later calls changed arguments that the first ones had left as they were",
             hint="copy the arguments inside the callable",
         )
+        return exact, invalid
+    advanced = None if watch is None or not limit.seconds else watch()
     note = work.again(call)
-    # The operators of a compiled model are those that it was traced from.
-    return None if compilation.counters() else note
+    if compilation.counters():
+        # The operators of a compiled model are those that it was traced from.
+        return exact, None
+    names = () if advanced is None or note is not None else advanced()
+    if not names:
+        return exact, note
+    calls = 1
+    while note is None and calls < STATE_CALLS and limit.left():
+        note = work.again(call, advance=False)
+        calls += 1
+    if note is not None:
+        return exact, msgspec.structs.replace(note, hint=f"each call changes {names[0]}: {PERIOD}")
+    return exact._replace(notes=(*exact.notes, state_note(names, calls))), None
 
 
 def count_case(

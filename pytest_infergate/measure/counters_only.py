@@ -10,12 +10,13 @@ from pytest_infergate.instruments.timed_calls import RepeatedCall
 from pytest_infergate.measure import memory
 from pytest_infergate.measure.case import (
     COUNTING_CALLS,
+    STATE_SHARE,
     Effort,
     MeasuredSubject,
     Subject,
+    checked_work,
     count_case,
     first_call,
-    unequal_calls_note,
 )
 from pytest_infergate.measure.counting import case_memory, with_device_work
 from pytest_infergate.measure.passes import AsynchronousTimes, asynchronous_times
@@ -50,8 +51,12 @@ def count_only(
             times = AsynchronousTimes()
             if device.asynchronous:
                 times = asynchronous_times(call, device, 1, repetitions)
-            invalid = unequal_calls_note(call, work, compilation) or times.invalid
             host_peak = memory.host_peak()
+            spare = TimeLimit(device.clock, STATE_SHARE * effort.max_seconds)
+            exact, invalid = checked_work(
+                exact, call, work, compilation=compilation, watch=subject.watch, limit=spare
+            )
+            invalid = invalid or times.invalid
     measurement = Measurement(
         memory=case_memory(exact, host_peak),
         counters=with_device_work(exact.counters, times.totals),

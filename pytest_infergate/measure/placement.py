@@ -18,6 +18,7 @@ from pytest_infergate.errors import InfergateError
 from pytest_infergate.instruments import tensors
 from pytest_infergate.instruments.device import UsedMemory
 from pytest_infergate.instruments.operator_counters import paths_of
+from pytest_infergate.measure.advancing_state import watch
 from pytest_infergate.measure.invocation import Invocation
 from pytest_infergate.measure.module_search import Held, held, module_of
 from pytest_infergate.measure.restore import KeptArguments, arguments_kept, module_restored
@@ -42,6 +43,8 @@ class Placed(NamedTuple):
     """Returns how many bytes of used memory are neither held by the target nor by the arguments."""
     hidden: Callable[[], Note | None]
     """Returns a note on what held memory that cannot be seen when `weights` was called last."""
+    watch: Callable[[], Callable[[], tuple[str, ...]]]
+    """Saves the state of what is called; what it returns names what changed since."""
     moved: bool = False
     """Whether model and inputs were moved, so that an output elsewhere is due to the module itself."""
     inference_mode: bool = False
@@ -85,8 +88,7 @@ def placed(invocation: Invocation, device: str | None, dtype: str | None = None)
         _prepare(own, device, kind)
 
         def from_host() -> Any:
-            arrived = Invocation(entry, *tensors.to_device(on_host, device))
-            return tensors.to_device(arrived.bound()(), "cpu")
+            return tensors.to_device(Invocation(entry, *tensors.to_device(on_host, device)).bound()(), "cpu")
 
         with getattr(torch, grad_mode)(), paths_of(own):
             yield Placed(
@@ -122,9 +124,12 @@ def _unchanged(invocation: Invocation, arguments: KeptArguments) -> Placed:
 def _weights(
     target: object, *arguments: object
 ) -> tuple[
-    Callable[[], dict[str, int] | None], Callable[[Sequence[UsedMemory]], int], Callable[[], Note | None]
+    Callable[[], dict[str, int] | None],
+    Callable[[Sequence[UsedMemory]], int],
+    Callable[[], Note | None],
+    Callable[[], Callable[[], tuple[str, ...]]],
 ]:
-    """Return what returns the weights of a target, how much of used memory is not found, and what is hidden.
+    """Return what finds the weights of a target, used memory beside them, hidden memory, and changed state.
 
     What a target binds belongs to it: only the arguments of the call are inputs.
     """
@@ -141,7 +146,12 @@ def _weights(
         note = hidden_note(found)
         return weight_bytes(found, given)
 
-    return weights, lambda used: unfound_bytes(*search(), used), lambda: note
+    return (
+        weights,
+        lambda used: unfound_bytes(*search(), used),
+        lambda: note,
+        lambda: watch(target, *search()[0].modules),
+    )
 
 
 def _with_module(

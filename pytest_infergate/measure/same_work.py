@@ -22,6 +22,10 @@ LONG_FIRST_CALL = 0.003
 LONG_FIRST_OF_PROCESS = 0.1
 # Sizes of more operators take seconds and gigabytes to observe.
 MAX_SIZED_OPERATORS = 20_000
+# Calls that are observed if each changes the state of the model. A stream of speech in chunks of 20 ms that
+# is decoded every two seconds does other work in each 100th call.
+STATE_CALLS = 128
+PERIOD = "measure a whole period as one call, for instance a loop over the chunks of a stream"
 
 
 class ObservedWork(NamedTuple):
@@ -72,6 +76,17 @@ def first_call_notes(first_seconds: float, usual_seconds: float, *, first: bool)
     )
 
 
+def state_note(names: tuple[str, ...], calls: int) -> Note:
+    """Return a note on state that changes with every call, of which `calls` did the same work."""
+    listed = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")  # noqa: PLR2004
+    return Note(
+        code=NoteCode.STATE_ADVANCES,
+        text=f"each call changes the state of the model ({listed}): {units.plural(calls, 'call')} in "
+        "succession did the same work, and work of rarer calls is not in the figures",
+        hint=f"if there is such work, {PERIOD}",
+    )
+
+
 def _unobserved(call: Callable[[], Any], *, sizes: bool) -> tuple[Any, None]:  # noqa: ARG001
     return call(), None
 
@@ -96,15 +111,19 @@ class SameWork:
         self._reference, self._name = None if self._settling else work, "call 1"
         return result
 
-    def again(self, call: RepeatedCall) -> Note | None:
-        """Call once more; return a note if the work differs from that of the last observed call."""
+    def again(self, call: RepeatedCall, *, advance: bool = True) -> Note | None:
+        """Call once more; return a note if the work differs from that of the last observed call.
+
+        Without `advance`, later calls are compared with the same call as this one.
+        """
         call.prepare()
         known = self._reference
         few = known is None or known.operators <= MAX_SIZED_OPERATORS
         self.last, work = self._observe(call, sizes=few)
         name = f"call {call.passed}"
         note = self._changed(work, name)
-        self._reference, self._name = work, name
+        if advance:
+            self._reference, self._name = work, name
         return note
 
     def _changed(self, work: ObservedWork | None, name: str) -> Note | None:

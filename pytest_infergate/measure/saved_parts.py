@@ -284,7 +284,7 @@ class SavedContent:
             return True
         try:
             moved = self.placed and _place(self.value) != _place(self.memory)
-            return moved or not _equal(self.value, self.values)
+            return moved or not equal_tensors(self.value, self.values)
         except (AttributeError, RuntimeError):  # sparse, nested and eight-bit tensors
             return False
 
@@ -314,13 +314,14 @@ def of_device(tensor: torch.Tensor) -> bool:
     return kind is type(torch.empty(0, device=tensor.device))
 
 
-def _equal(tensor: torch.Tensor, values: torch.Tensor) -> bool:
+def equal_tensors(tensor: torch.Tensor, values: torch.Tensor) -> bool:
+    """Return whether two tensors hold the same values; NaN equals NaN."""
     try:
         same = torch.equal(tensor, values)
     except NotImplementedError:  # some devices cannot compare
         if tensor.device.type == "cpu":
             raise
-        return _equal(tensor.detach().cpu(), values.cpu())
+        return equal_tensors(tensor.detach().cpu(), values.cpu())
     if same:
         return True
     # NaN is unequal to itself.

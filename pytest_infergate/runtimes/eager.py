@@ -60,6 +60,7 @@ def prepared(case: Case, device: Device, invocation: Invocation) -> Iterator[tup
                 weights=placed.weights,
                 unfound=placed.unfound,
                 hidden=placed.hidden,
+                watch=placed.watch,
                 threads=torch.get_num_threads(),
                 settling=SETTLING_CALLS if placed.unsettled else 0,
                 arguments=placed.arguments,

@@ -94,6 +94,7 @@ class NoteCode(str, Enum):
     SKIPPED = "skipped"
     SPEED_CHANGED = "speed-changed"
     SPOT_DROPPED = "spot-dropped"
+    STATE_ADVANCES = "state-advances"
     STORED_TIMING_IS_COARSE = "stored-timing-is-coarse"
     TENSORS_KEPT = "tensors-kept"
     TEST_FAILED = "test-failed"
@@ -348,6 +349,10 @@ MEANINGS: Mapping[NoteCode, NoteMeaning] = MappingProxyType(
             "Record sessions at the present speed of the machine.",
         ),
         NoteCode.SPOT_DROPPED: NoteMeaning("A spot price above the on-demand price was ignored."),
+        NoteCode.STATE_ADVANCES: NoteMeaning(
+            "Each call changes the state of the model; the work of rare calls is not in the figures.",
+            "Measure a whole period as one call, for instance a loop over the chunks of a stream.",
+        ),
         NoteCode.STORED_TIMING_IS_COARSE: NoteMeaning(
             "Stored baselines can only show large slowdowns on this machine.",
             "Compare with --infer-against=REV.",

@@ -1,0 +1,142 @@
+"""State that changes with every call, and work that only some calls do."""
+
+import itertools
+
+import pytest
+
+torch = pytest.importorskip("torch")
+numpy = pytest.importorskip("numpy")
+pytestmark = pytest.mark.torch
+
+if True:  # after the skip
+    from torch import nn
+
+    from pytest_infergate.core.domain.values import Case
+    from pytest_infergate.measure.advancing_state import watch
+    from pytest_infergate.measure.case import Effort, measure
+    from pytest_infergate.measure.counters_only import count_only
+    from pytest_infergate.measure.invocation import Invocation
+    from pytest_infergate.runtimes.eager import prepared
+    from pytest_infergate.testing import FakeDevice
+
+
+class Streaming(nn.Module):
+    """A chunk at a time; the encoder runs when the ring buffer is full."""
+
+    def __init__(self, hop):
+        super().__init__()
+        self.register_buffer("ring", torch.zeros(hop, 8))
+        self.filled = 0
+        self.hop = hop
+        self.chunk_layer, self.encoder = nn.Linear(8, 1), nn.Linear(8, 4)
+
+    def forward(self, chunk):
+        self.ring[self.filled % self.hop] = chunk
+        self.filled += 1
+        speech = self.chunk_layer(chunk)
+        return speech, self.encoder(self.ring) if self.filled % self.hop == 0 else None
+
+
+class Remembering(nn.Module):
+    """A new object of the same value after each call."""
+
+    def forward(self, x):
+        self.last, self.shape, self.info = x + 1, [x.shape], {"mean": numpy.float64(2)}
+        return self.last
+
+
+class Service:
+    """State in a plain object, beside its module."""
+
+    def __init__(self):
+        self.module = nn.Linear(8, 8)
+        self.ids = itertools.count()
+        self.scores = numpy.zeros(2)
+
+    def predict(self, x):
+        next(self.ids)
+        self.scores[0] += 1
+        return self.module(x)
+
+
+def closure():
+    history = []
+    step = 0
+    layer = nn.Linear(8, 8)
+
+    def call(x):
+        nonlocal step
+        step += 1
+        history.append(step)
+        return layer(x)
+
+    return call
+
+
+def rolled():
+    module = nn.Linear(8, 8)
+    module.register_buffer("ring", torch.arange(4.0))
+
+    def forward(x):
+        module.ring = module.ring.roll(1)
+        return nn.functional.linear(x, module.weight)
+
+    module.forward = forward
+    return module
+
+
+@pytest.mark.parametrize(
+    ("make", "names"),
+    [
+        (lambda: Streaming(4), ("filled", "ring")),
+        (Remembering, ()),
+        (lambda: nn.BatchNorm1d(8).eval(), ()),
+        (lambda: nn.BatchNorm1d(8).train(), ("num_batches_tracked", "running_mean", "running_var")),
+        (lambda: Service().predict, ("ids", "scores")),
+        (closure, ("history", "step")),
+        (rolled, ("ring",)),
+    ],
+)
+def test_changes_between_two_calls_are_named(make, names):
+    target = make()
+    x = torch.ones(8) if isinstance(target, Streaming) else torch.ones(3, 8)
+    target(x)
+    advanced = watch(target)
+    assert advanced() == ()
+    target(x)
+    assert advanced() == names
+
+
+def run(course, model, x, seconds=5.0):
+    device = FakeDevice()
+    case = Case(test="t.py::test_a", device="cpu")
+    with prepared(case, device, Invocation(model.eval(), (x,), {}, "inference_mode")) as (subject, _):
+        slow = subject._replace(call=lambda: (device.spend(0.001), subject.call())[1])
+        return course(slow, device, Effort(seconds))
+
+
+@pytest.mark.parametrize("course", [measure, count_only])
+@pytest.mark.parametrize("hop", [2, 5, 64, 120])
+def test_work_of_each_nth_call_makes_a_case_invalid(course, hop):
+    outcome = run(course, Streaming(hop), torch.ones(8))
+    assert outcome.invalid is not None
+    assert outcome.invalid.code == "work-changed"
+    assert "filled" in outcome.invalid.hint
+
+
+@pytest.mark.parametrize("course", [measure, count_only])
+def test_state_without_effect_on_the_work_is_noted(course):
+    model = nn.Linear(8, 8)
+    model.register_buffer("calls", torch.zeros(()))
+    model.register_forward_hook(lambda module, *_: module.calls.add_(1))
+    outcome = run(course, model, torch.ones(3, 8))
+    assert outcome.invalid is None
+    [note] = [note for note in outcome.measurement.notes if note.code == "state-advances"]
+    assert "(calls): 128 calls" in note.text
+
+
+def test_the_time_for_further_calls_is_limited():
+    model = Streaming(200)
+    outcome = run(measure, model, torch.ones(8), seconds=0.1)
+    [note] = [note for note in outcome.measurement.notes if note.code == "state-advances"]
+    assert ": 11 calls" in note.text

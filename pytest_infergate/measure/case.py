@@ -43,15 +43,7 @@ from pytest_infergate.measure.passes import (
     stream_times,
     timed_call,
 )
-from pytest_infergate.measure.same_work import (
-    PERIOD,
-    STATE_CALLS,
-    Observe,
-    SameWork,
-    first_call_notes,
-    state_note,
-    unequal_python,
-)
+from pytest_infergate.measure.same_work import Observe, SameWork, Watch, first_call_notes, unequal_python
 from pytest_infergate.measure.seed import SameNumbers
 from pytest_infergate.measure.time_limit import TimeLimit
 from pytest_infergate.measure.torch_compile import Compilation
@@ -111,8 +103,8 @@ class Subject(NamedTuple):
     """Returns how many bytes of used memory are neither weights nor arguments."""
     hidden: Callable[[], Note | None] = lambda: None
     """Returns why weights are unknown, if the model holds memory that cannot be seen."""
-    watch: Callable[[], Callable[[], tuple[str, ...]]] | None = None
-    """Saves the state of what is called; what it returns names what changed since."""
+    watch: Watch | None = None
+    """Watches the state of what is called."""
     threads: int | None = None
     settling: int = 0
     """Calls after the first until each call does the same work."""
@@ -182,7 +174,7 @@ class FirstCall(NamedTuple):
 
 def first_call(subject: Subject, call: RepeatedCall, device: Device) -> FirstCall:
     """Call once. If the call returns a stream, `call` is made one that consumes it."""
-    work = SameWork(subject.observe, settling=bool(subject.settling))
+    work = SameWork(subject.observe, subject.watch, settling=bool(subject.settling))
     output, stream, seconds = work.first_call(lambda: complete_call(call, device))
     if stream:
         call.call = consumed(subject.call)
@@ -317,20 +309,13 @@ class _Course:
     def check_work(
         self, exact: CountedCall, seconds: float, *, state: bool = True
     ) -> tuple[CountedCall, Note | None]:
-        """Check that calls do the same work, if there is time for a further one; see `checked_work`."""
+        """Check that calls do the same work, if there is time for a further one; see `SameWork`."""
         # A short call may exceed the limit: without the check, no figure can be relied on.
         short = seconds <= SHORT_SHARE * self.limit.seconds
         if not short and not self.limit.allows(seconds, "the check that calls do the same work"):
             return exact, None
         spare = min(STATE_SHARE * self.limit.seconds, self.limit.left()) if state else 0.0
-        return checked_work(
-            exact,
-            self.call,
-            self.work,
-            compilation=self.compilation,
-            watch=self.subject.watch,
-            limit=TimeLimit(self.device.clock, spare),
-        )
+        return self.work.check(exact, self.call, self.compilation, TimeLimit(self.device.clock, spare))
 
     def later(self, seconds: float, *, stream: bool) -> float:
         """Return how long the passes after the sampling take, if they make the fewest calls they can."""
@@ -414,44 +399,6 @@ class _Course:
             from_host()  # pins and allocates what the first copy needs
             host_to_host = median(time_calls(from_host, device, synchronised))
         return _Passes(throughput, energy, times, host_to_host)
-
-
-def checked_work(
-    exact: CountedCall,
-    call: RepeatedCall,
-    work: SameWork,
-    *,
-    compilation: Compilation,
-    watch: Callable[[], Callable[[], tuple[str, ...]]] | None,
-    limit: TimeLimit,
-) -> tuple[CountedCall, Note | None]:
-    """Call once more, and more often within `limit` if calls change the state of the model.
-
-    Return the counters with a note on such state, or a note that makes the case invalid if calls do unequal
-    work or changed other arguments than before.
-    """
-    if not call.prepare():
-        invalid = Note(
-            code=NoteCode.WORK_CHANGED,
-            text="later calls changed arguments that the first ones had left as they were",
-            hint="copy the arguments inside the callable",
-        )
-        return exact, invalid
-    advanced = None if watch is None or not limit.seconds else watch()
-    note = work.again(call)
-    if compilation.counters():
-        # The operators of a compiled model are those that it was traced from.
-        return exact, None
-    names = () if advanced is None or note is not None else advanced()
-    if not names:
-        return exact, note
-    calls = 1
-    while note is None and calls < STATE_CALLS and limit.left():
-        note = work.again(call, advance=False)
-        calls += 1
-    if note is not None:
-        return exact, msgspec.structs.replace(note, hint=f"each call changes {names[0]}: {PERIOD}")
-    return exact._replace(notes=(*exact.notes, state_note(names, calls))), None
 
 
 def count_case(

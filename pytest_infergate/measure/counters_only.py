@@ -14,7 +14,6 @@ from pytest_infergate.measure.case import (
     Effort,
     MeasuredSubject,
     Subject,
-    checked_work,
     count_case,
     first_call,
 )
@@ -53,9 +52,7 @@ def count_only(
                 times = asynchronous_times(call, device, 1, repetitions)
             host_peak = memory.host_peak()
             spare = TimeLimit(device.clock, STATE_SHARE * effort.max_seconds)
-            exact, invalid = checked_work(
-                exact, call, work, compilation=compilation, watch=subject.watch, limit=spare
-            )
+            exact, invalid = work.check(exact, call, compilation, spare)
             invalid = invalid or times.invalid
     measurement = Measurement(
         memory=case_memory(exact, host_peak),

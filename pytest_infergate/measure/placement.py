@@ -22,6 +22,7 @@ from pytest_infergate.measure.advancing_state import watch
 from pytest_infergate.measure.invocation import Invocation
 from pytest_infergate.measure.module_search import Held, held, module_of
 from pytest_infergate.measure.restore import KeptArguments, arguments_kept, module_restored
+from pytest_infergate.measure.same_work import Watch
 from pytest_infergate.measure.weights import hidden_note, is_lazy, unfound_bytes, weight_bytes
 
 
@@ -43,8 +44,8 @@ class Placed(NamedTuple):
     """Returns how many bytes of used memory are neither held by the target nor by the arguments."""
     hidden: Callable[[], Note | None]
     """Returns a note on what held memory that cannot be seen when `weights` was called last."""
-    watch: Callable[[], Callable[[], tuple[str, ...]]]
-    """Saves the state of what is called; what it returns names what changed since."""
+    watch: Watch
+    """Watches the state of what is called."""
     moved: bool = False
     """Whether model and inputs were moved, so that an output elsewhere is due to the module itself."""
     inference_mode: bool = False
@@ -127,7 +128,7 @@ def _weights(
     Callable[[], dict[str, int] | None],
     Callable[[Sequence[UsedMemory]], int],
     Callable[[], Note | None],
-    Callable[[], Callable[[], tuple[str, ...]]],
+    Watch,
 ]:
     """Return what finds the weights of a target, used memory beside them, hidden memory, and changed state.
 

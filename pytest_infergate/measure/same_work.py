@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
+import msgspec
+
 from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.values import Note
 from pytest_infergate.instruments.timed_calls import RepeatedCall
+from pytest_infergate.measure.counting import CountedCall
+from pytest_infergate.measure.time_limit import TimeLimit
+from pytest_infergate.measure.torch_compile import Compilation
 
 # Largest factor between the work of two calls. Tables of positions or masks that the first call fills for
 # later ones are small beside the products of a model, but may take as many operators as all the rest.
@@ -26,6 +31,10 @@ MAX_SIZED_OPERATORS = 20_000
 # is decoded every two seconds does other work in each 100th call.
 STATE_CALLS = 128
 PERIOD = "measure a whole period as one call, for instance a loop over the chunks of a stream"
+
+
+Watch = Callable[[], Callable[[], tuple[str, ...]]]
+"""Saves the state of what is called, and returns what names that which changed since."""
 
 
 class ObservedWork(NamedTuple):
@@ -97,8 +106,11 @@ class SameWork:
     The first call is not compared if calls are still `settling`.
     """
 
-    def __init__(self, observe: Observe | None, *, settling: bool = False) -> None:
+    def __init__(
+        self, observe: Observe | None, watch: Watch | None = None, *, settling: bool = False
+    ) -> None:
         self._observe = observe or _unobserved
+        self._watch = watch
         self._settling = settling
         self._reference: ObservedWork | None = None
         self._name = ""
@@ -125,6 +137,37 @@ class SameWork:
         if advance:
             self._reference, self._name = work, name
         return note
+
+    def check(
+        self, exact: CountedCall, call: RepeatedCall, compilation: Compilation, limit: TimeLimit
+    ) -> tuple[CountedCall, Note | None]:
+        """Call once more, and more often within `limit` if calls change the state of the model.
+
+        Return the counters with a note on such state, or a note that makes the case invalid if calls do
+        unequal work or changed other arguments than before.
+        """
+        if not call.prepare():
+            invalid = Note(
+                code=NoteCode.WORK_CHANGED,
+                text="later calls changed arguments that the first ones had left as they were",
+                hint="copy the arguments inside the callable",
+            )
+            return exact, invalid
+        advanced = None if self._watch is None or not limit.seconds else self._watch()
+        note = self.again(call)
+        if compilation.counters():
+            # The operators of a compiled model are those that it was traced from.
+            return exact, None
+        names = () if advanced is None or note is not None else advanced()
+        if not names:
+            return exact, note
+        calls = 1
+        while note is None and calls < STATE_CALLS and limit.left():
+            note = self.again(call, advance=False)
+            calls += 1
+        if note is not None:
+            return exact, msgspec.structs.replace(note, hint=f"each call changes {names[0]}: {PERIOD}")
+        return exact._replace(notes=(*exact.notes, state_note(names, calls))), None
 
     def _changed(self, work: ObservedWork | None, name: str) -> Note | None:
         if self._reference is None or work is None:

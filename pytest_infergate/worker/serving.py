@@ -19,7 +19,6 @@ from pytest_infergate.measure import memory, timing_guard
 from pytest_infergate.measure.case import (
     MeasuredSubject,
     Subject,
-    checked_work,
     complete_call,
     count_case,
     first_call,
@@ -91,9 +90,6 @@ class Serving:
             self.channel.send(CaseInvalid(invalid))
             return MeasuredSubject(output, None, invalid=invalid)
         again = functools.partial(output_of_another_call, subject, call, device)
-        check = functools.partial(
-            checked_work, call=call, work=work, compilation=compilation, watch=subject.watch
-        )
         self.channel.send(Ready())
         blocks = TimedBlocks(call, device)
         exact, changed = None, None
@@ -107,7 +103,8 @@ class Serving:
                 match command:
                     case CountWork():
                         exact = count_case(call, subject, device, compilation)
-                        exact, changed = check(exact, limit=TimeLimit(device.clock, STATE_SECONDS))
+                        limit = TimeLimit(device.clock, STATE_SECONDS)
+                        exact, changed = work.check(exact, call, compilation, limit)
                         kept = KeptTensors()  # again, because the output of that call is kept
                         self.channel.send(WorkCounted())
                     case KeepOutput():
@@ -127,7 +124,7 @@ class Serving:
         measurement = _measurement(blocks, exact, subject, cold_start, tuple(filter(None, notes)))
         if exact is not None:
             changed = changed or kept.note(blocks.warmed + len(blocks.times))
-            changed = changed or check(exact, limit=TimeLimit(device.clock, 0.0))[1]
+            changed = changed or work.check(exact, call, compilation, TimeLimit(device.clock, 0.0))[1]
         if changed is not None:
             self.channel.send(CaseInvalid(changed))
         self.channel.send(SideMeasured(measurement))

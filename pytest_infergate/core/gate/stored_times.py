@@ -54,6 +54,9 @@ FAULT_SECONDS = 4e-6
 """Longest time of a page fault."""
 REMAPPED = 0.01
 """Share of a call that page faults must explain to be taken into account."""
+# Identical code whose memory is kept in one process and mapped again in another took up to 4.3 times as long.
+MAX_REMAPPED = 4.5
+"""Largest factor that page faults explain: a call that allocates more memory also maps more."""
 SUSPICION = 0.05
 """One-sided level of the bounds behind every verdict that does not fail."""
 
@@ -238,7 +241,8 @@ def _change(history: Sequence[BaselinePoint], shared: frozenset[str], candidate:
     if candidate.page_faults is not None and len(recorded) == len(history):
         page_faults = stats.mean(recorded), candidate.page_faults
         shortest = min(candidate.call_times.p50.value, *(point.p50 for point in history))
-        remapped = math.log1p(FAULT_SECONDS * abs(page_faults[1] - page_faults[0]) / shortest)
+        explained_by = 1 + FAULT_SECONDS * abs(page_faults[1] - page_faults[0]) / shortest
+        remapped = math.log(min(explained_by, MAX_REMAPPED))
     if remapped < math.log1p(REMAPPED):
         remapped, page_faults = 0.0, None
     more = page_faults is not None and page_faults[1] > page_faults[0]

@@ -174,6 +174,10 @@ def test_page_faults_explain_a_few_microseconds_each():
     assert explained.low == pytest.approx(math.expm1(math.log(1.5) - LOOSE))
     assert slower(0.0, 0.030).verdict is Verdict.REGRESSED
     assert slower(2500.0, 0.040).verdict is Verdict.REGRESSED
+    # More work maps more memory as well: however many there are, they explain a factor of 4.5.
+    tenfold = slower(20_000.0, 0.100)
+    assert tenfold.verdict is Verdict.REGRESSED
+    assert tenfold.low == pytest.approx(math.expm1(math.log(10 / 4.5) - STRICT))
     # Less than one hundredth of the call is no explanation.
     assert slower(24.0).smallest_detectable == slower(0.0).smallest_detectable
     assert slower(26.0).smallest_detectable > slower(0.0).smallest_detectable

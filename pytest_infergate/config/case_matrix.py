@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator
 from typing import NamedTuple, TypeVar
 
 from pytest_infergate.config.marker import Marker
+from pytest_infergate.config.parse import DTYPES
 from pytest_infergate.config.settings import Settings
 
 _T = TypeVar("_T")
@@ -47,6 +49,29 @@ def axes(marker: Marker, settings: Settings, devices: tuple[str, ...]) -> list[A
             reason = f"{name}: {_listed(requested)} requested, the marker allows {_listed(allowed)}"
             return [Axes("deselected", deselected=reason)]
     return list(_cross(both_devices, dtypes, marker.batch_sizes, threads))
+
+
+_ID = re.compile(
+    rf"(?P<device>[a-z]\w*(?::\d+)?)(?:-(?P<dtype>{'|'.join(DTYPES)}))?(?:-b(?P<batch>\d+))?"
+    r"(?:-t(?P<threads>\d+))?(?:-|$)"
+)
+
+
+def axes_of_id(text: str, marker: Marker) -> Axes | None:
+    """Return the axes of a case from the id that a run on any device printed, to run it on the CPU.
+
+    `text` is what the brackets of a node id contain; the user's own parameters follow the axes. ``None`` if
+    it is not the id of a case of a test with this marker.
+    """
+    found = _ID.match(text)
+    batch = None if found is None else found["batch"]
+    # Without batch sizes, what looks like one is a parameter of the user.
+    if found is None or (batch is None) is not (marker.batch_sizes is None):
+        return None
+    if batch is not None and int(batch) not in (marker.batch_sizes or ()):
+        return None
+    threads = None if found["threads"] is None else int(found["threads"])
+    return Axes(found[0].removesuffix("-"), "cpu", found["dtype"], int(batch or 1), threads)
 
 
 def _cross(

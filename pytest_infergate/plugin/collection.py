@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pytest_infergate.config.case_terms import CaseTerms
     from pytest_infergate.config.marker import Marker
     from pytest_infergate.config.settings import Settings
-    from pytest_infergate.core.domain.values import Case
+    from pytest_infergate.core.domain.values import Case, Note
     from pytest_infergate.instruments.device import DeviceKind
     from pytest_infergate.paired.selected_case import SelectedCase
     from pytest_infergate.runner.case_report import CollectedCases
@@ -31,21 +31,66 @@ class Parameter(NamedTuple):
 
     axes: Axes
     terms: CaseTerms
+    marks: Marks = ()
+    """The markers that the terms are from."""
+
+    def __repr__(self) -> str:
+        return self.axes.id  # for pytest --setup-show
+
+
+Marks = tuple[tuple[tuple[Any, ...], Mapping[str, Any]], ...]
+"""Arguments of the markers of a test, the closest one first."""
 
 
 def parameters(
-    marker: Marker, test: str, settings: Settings, devices: tuple[str, ...]
+    marker: Marker, test: str, settings: Settings, devices: tuple[str, ...], asked: Sequence[str] = ()
 ) -> tuple[Parameter, ...]:
-    """Cross the axes of a test, under its terms; or say once why it has no case in this run."""
-    from pytest_infergate.config.case_matrix import axes
+    """Cross the axes of a test, under its terms; or say once why it has no case in this run.
+
+    `asked` are further ids of its cases, of which a run that does not measure runs any.
+    """
+    from pytest_infergate.config.case_matrix import axes, axes_of_id
     from pytest_infergate.config.case_terms import case_terms
 
     terms = case_terms(settings, marker, test)
-    return tuple(Parameter(one, terms) for one in axes(marker, settings, devices))
+    further = filter(None, (axes_of_id(text, marker) for text in asked))
+    found = {one.id: one for one in (*axes(marker, settings, devices), *further)}
+    return tuple(Parameter(one, terms) for one in found.values())
+
+
+def located(config: pytest.Config, argument: str) -> tuple[str, str] | None:
+    """Return the path of an argument of the command line, relative to the rootdir, and the names behind it.
+
+    ``None`` for a path outside of the rootdir.
+    """
+    path, _, names = argument.partition("::")
+    place = (config.invocation_params.dir / path).resolve()
+    root = config.rootpath.resolve()
+    return (place.relative_to(root).as_posix(), names) if place.is_relative_to(root) else None
+
+
+def asked_ids(config: pytest.Config) -> Mapping[str, Sequence[str]]:
+    """Return ids of cases by their test: those of the command line, and failed ones that are to be repeated.
+
+    A measured run may have printed them, and has more cases than one that does not measure.
+    """
+    places = [place for argument in config.args if (place := located(config, argument)) is not None]
+    nodeids = [f"{path}::{names}" for path, names in places]
+    if config.getoption("lf", False) or config.getoption("failedfirst", False):
+        cache: pytest.Cache | None = getattr(config, "cache", None)
+        nodeids += [] if cache is None else list(cache.get("cache/lastfailed", {}))
+    found: dict[str, list[str]] = {}
+    for nodeid in nodeids:
+        test, bracket, rest = nodeid.partition("[")
+        if bracket:
+            found.setdefault(test, []).append(rest.removesuffix("]"))
+    return found
 
 
 def import_hint(module: str, root: Path) -> list[tuple[str, str]]:
-    """Return a section for a report if a module that was not found is in the project."""
+    """Return a section for a report if a module that was not found is torch or in the project."""
+    if module == "torch":
+        return [("infergate", "torch is not installed here. Hint: pip install torch")]
     for folder in (root, root / "src"):
         if (folder / module).is_dir() or (folder / f"{module}.py").is_file():
             place = folder.relative_to(root).as_posix()
@@ -68,6 +113,8 @@ class CollectedItems:
         self._cases: list[Case] = []
         self._deselected: list[tuple[str, str]] = []
         self._selected: list[pytest.Item] = []
+        self._axes: dict[str, list[Axes]] = {}
+        self._unused: list[str] = []
         self.inference: dict[str, pytest.Item] = {}
         """Inference tests that are left after selection, by node id."""
 
@@ -79,38 +126,36 @@ class CollectedItems:
         report = yield
         if report.failed and isinstance(collector, pytest.Module):
             found = re.search(r"ModuleNotFoundError: No module named '(\w+)", report.longreprtext)
-            if found and b"inference" in collector.path.read_bytes():
+            if found and b"infer" in collector.path.read_bytes():
                 report.sections += import_hint(found[1], collector.config.rootpath)
         return report
+
+    def _parameters(self, node: pytest.Item, test: str) -> dict[str, Parameter]:
+        """Return the parameters of a test by id. Raises `ConfigurationError` for an invalid marker."""
+        from pytest_infergate.config.marker import parse_marker
+
+        marks = _marks(node)
+        marker = parse_marker(marks, device_kinds(node.config))
+        return {one.axes.id: one._replace(marks=marks) for one in self._parametrised(marker, test)}
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Give an inference test its cases, before the user's own parameters.
 
-        An invalid marker is the collection error of its test.
+        A test that does not use `infer` is left alone: its marker may be that of another project. An invalid
+        marker is the collection error of its test.
         """
-        marks = [(mark.args, mark.kwargs) for mark in metafunc.definition.iter_markers("inference")]
-        if not marks and not _takes_infer(metafunc):
+        if not _takes_infer(metafunc):
             return
-        from pytest_infergate.config.marker import parse_marker
-
         invalid = None
         try:
-            marker = parse_marker(marks, device_kinds(metafunc.config))
+            cases = self._parameters(metafunc.definition, metafunc.definition.nodeid)
         except ConfigurationError as error:
             invalid = f"{metafunc.definition.nodeid}: {error}"
         if invalid is not None:  # outside the handler, or pytest would show the caught error too
             pytest.fail(invalid, pytrace=False)
-        cases = self._parametrised(marker, metafunc.definition.nodeid)
-        if "infer" not in metafunc.fixturenames:
-            metafunc.fixturenames.append("infer")
-        metafunc.parametrize(
-            "infer",
-            cases,
-            indirect=True,
-            ids=[case.axes.id for case in cases],
-            scope="function",
-        )
+        self._axes[metafunc.definition.nodeid] = [one.axes for one in cases.values()]
+        metafunc.parametrize("infer", list(cases.values()), indirect=True, ids=list(cases), scope="function")
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -128,9 +173,29 @@ class CollectedItems:
             items[:] = [item for item in items if item not in gone]
 
     def note_selected(self, items: Sequence[pytest.Item]) -> None:
-        """Remember the inference tests that are left after every plugin has deselected its own."""
-        self._selected = [item for item in items if is_inference(item)]
+        """Remember the inference tests that are left after every plugin has deselected its own.
+
+        Raises `ConfigurationError` if a marker that was added after the cases were made is invalid.
+        """
+        self._selected = [item for item in items if parameter_of(item) is not None]
+        self._unused = [item.nodeid for item in items if parameter_of(item) is None and _marks(item)]
         self.inference = {item.nodeid: item for item in self._selected}
+        for item in self._selected:
+            self._take_late_marks(item)
+
+    def _take_late_marks(self, item: pytest.Item) -> None:
+        """Apply markers that a parameter of the user or a hook added after the cases were made."""
+        parameter = parameter_of(item)
+        if parameter is None or parameter.marks == _marks(item):
+            return
+        test = case_of(item, parameter.axes).test
+        now = self._parameters(item, test)
+        if [one.axes for one in now.values()] != self._axes[test]:
+            raise ConfigurationError(
+                f"{item.nodeid}: a marker that is added to a parameter, or after collection, must leave the "
+                "cases of its test as they are. Hint: put devices, dtypes, batch_sizes, threads on the test"
+            )
+        item.callspec.params["infer"] = now[parameter.axes.id]  # type: ignore[attr-defined]
 
     def refuse_shared_ids(self) -> None:
         """Refuse two inference tests of one id, which would be one case."""
@@ -152,6 +217,22 @@ class CollectedItems:
             if (found := parameter_of(item)) is not None and absence(found.axes.device) is None
         ]
 
+    def unused(self) -> list[Note]:
+        """Return a note if tests have the marker and do not use `infer`, which are ordinary tests."""
+        if not self._unused:
+            return []
+        from pytest_infergate.core.domain import units
+        from pytest_infergate.core.domain.values import Note
+
+        return [
+            Note(
+                code=NoteCode.UNUSED_MARKER,
+                text=f"{units.plural(len(self._unused), 'test')} with the marker inference did not use infer "
+                f"and ran as usual, for instance {self._unused[0]}",
+                hint="to measure it, give the test the argument infer and call infer(model, inputs)",
+            )
+        ]
+
     def found(self) -> CollectedCases:
         """What this process collected, for the end of the run."""
         from pytest_infergate.core.domain.values import Note
@@ -160,9 +241,12 @@ class CollectedItems:
         return CollectedCases(
             cases=tuple(self._cases),
             modules=tuple(sorted(self._modules)),
-            deselected=tuple(
-                Note(code=NoteCode.DESELECTED, text=f"{nodeid}: {reason}")
-                for nodeid, reason in self._deselected
+            deselected=(
+                *(
+                    Note(code=NoteCode.DESELECTED, text=f"{nodeid}: {reason}")
+                    for nodeid, reason in self._deselected
+                ),
+                *self.unused(),
             ),
             selected=sum(parameter_of(item) is not None for item in self.inference.values()),
         )
@@ -194,9 +278,8 @@ def ends_before_tests(session: pytest.Session) -> bool:
     return bool(session.testsfailed) and not session.config.getoption("continue_on_collection_errors", False)
 
 
-def is_inference(item: pytest.Item) -> bool:
-    """Whether an item is an inference test, also one that cannot work."""
-    return parameter_of(item) is not None or item.get_closest_marker("inference") is not None
+def _marks(node: pytest.Item) -> Marks:
+    return tuple((mark.args, mark.kwargs) for mark in node.iter_markers("inference"))
 
 
 def parameter_of(item: pytest.Item) -> Parameter | None:

@@ -21,7 +21,7 @@ from pytest_infergate.core.domain.outcome import Against, Session
 from pytest_infergate.core.domain.values import Case
 from pytest_infergate.core.gate import baseline, counter_changes, decide
 from pytest_infergate.errors import StorageError
-from pytest_infergate.plugin.collection import CollectedItems
+from pytest_infergate.plugin.collection import CollectedItems, located
 from pytest_infergate.plugin.terminal import write_summary
 from pytest_infergate.report import text
 from pytest_infergate.runner.case_report import ReportedCases
@@ -173,15 +173,9 @@ def _within(test: str, scope: Sequence[str]) -> bool:
 
 def _scope(session: pytest.Session) -> list[str]:
     """Arguments of the run relative to the rootdir, as node ids begin; empty where one lies outside."""
-    scope = []
-    for argument in session.config.args:
-        path, _, names = argument.partition("::")
-        place = (session.config.invocation_params.dir / path).resolve()
-        root = session.path.resolve()
-        if not place.is_relative_to(root):
-            return []
-        scope.append("::".join(filter(None, (place.relative_to(root).as_posix(), names.partition("[")[0]))))
-    return scope
+    places = [located(session.config, argument) for argument in session.config.args]
+    scope = ["::".join(filter(None, (place[0], place[1].partition("[")[0]))) for place in places if place]
+    return scope if all(places) else []
 
 
 def write_outputs(

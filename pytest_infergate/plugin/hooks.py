@@ -73,8 +73,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     First of all plugins, since the terminal collects the lines of `pytest_report_collectionfinish` here.
     """
     collected = session.config.stash[COLLECTED]
-    collected.note_selected(session.items)
     with _usage_errors():
+        collected.note_selected(session.items)
         _register(session.config, session.config.stash[MODE].collected(collected))
 
 

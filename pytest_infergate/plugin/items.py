@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 from pytest_infergate.errors import CaseTimeoutError, InfergateError, NotMeasuredError
-from pytest_infergate.plugin.collection import case_of, is_inference, parameter_of
+from pytest_infergate.plugin.collection import case_of, parameter_of
 
 if TYPE_CHECKING:
     from pytest_infergate.config.case_terms import CaseTerms
@@ -22,13 +22,9 @@ if TYPE_CHECKING:
 RESTORE_SEED = pytest.StashKey[Callable[[], None]]()
 INFER = pytest.StashKey["Infer"]()
 """The `Infer` of an item, whatever the test itself got under that name."""
-NO_TESTCASE = (
-    "an inference test must be a function or a method of a plain class, got a method of unittest.TestCase, "
-    "which takes no fixtures"
-)
 NEVER_CALLED = (
     "infer must be called once in an inference test, got no call. "
-    "Hint: call infer(model, inputs), or remove the marker"
+    "Hint: call infer(model, inputs), or remove the argument infer"
 )
 NO_ARGUMENT = (
     "infer must be an argument of the test, or of a fixture that is: "
@@ -74,11 +70,9 @@ class ItemHooks:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
-        """Refuse what cannot work, and seed before any fixture of the case builds its model."""
-        if not is_inference(item):
-            return
+        """Seed before any fixture of the case builds its model."""
         if parameter_of(item) is None:
-            pytest.fail(NO_TESTCASE, pytrace=False)
+            return
         from pytest_infergate.measure.seed import seed_all
 
         item.stash[RESTORE_SEED] = seed_all()

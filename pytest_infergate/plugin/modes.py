@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
 from pytest_infergate.config.options import OPTIONS
-from pytest_infergate.plugin.collection import CollectedItems, Parameter, device_kinds, parameters
+from pytest_infergate.plugin.collection import CollectedItems, Parameter, asked_ids, device_kinds, parameters
 from pytest_infergate.plugin.items import Cases, ItemHooks
 
 if TYPE_CHECKING:
@@ -53,14 +53,18 @@ class Inactive:
         """Parsed where there are inference tests at all."""
         return read_settings(self._config)
 
+    @cached_property
+    def _asked(self) -> Mapping[str, Sequence[str]]:
+        return asked_ids(self._config)
+
     @property
     def cases(self) -> Inactive:
         """Cases run, and no more."""
         return self
 
     def parameters(self, marker: Marker, test: str) -> Sequence[Parameter]:
-        """Return one case: the CPU, and the first value on every other axis."""
-        return parameters(marker, test, self._settings, ("cpu",))
+        """Return one case, the CPU and the first value on every other axis, and those that are asked for."""
+        return parameters(marker, test, self._settings, ("cpu",), self._asked.get(test, ()))
 
     def start(self) -> Sequence[object]:
         """Return nothing: there is no run to conclude."""

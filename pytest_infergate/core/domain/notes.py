@@ -110,6 +110,7 @@ class NoteCode(str, Enum):
     UNKNOWN_MACHINE = "unknown-machine"
     UNPRICED = "unpriced"
     UNSTABLE_ID = "unstable-id"
+    UNUSED_MARKER = "unused-marker"
     VARIES = "varies"
     WEIGHTS_UNSEEN = "weights-unseen"
     WORK_CHANGED = "work-changed"
@@ -398,6 +399,10 @@ MEANINGS: Mapping[NoteCode, NoteMeaning] = MappingProxyType(
         NoteCode.UNSTABLE_ID: NoteMeaning(
             "The id of the test differs between processes of the same code.",
             "Give its parameters ids that are the same in every process.",
+        ),
+        NoteCode.UNUSED_MARKER: NoteMeaning(
+            "A test with the marker does not use `infer` and ran as an ordinary test.",
+            "Give the test the argument `infer`, or ignore this if the marker belongs to another project.",
         ),
         NoteCode.VARIES: NoteMeaning("Counters change from call to call and are not gated."),
         NoteCode.WEIGHTS_UNSEEN: NoteMeaning(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 import click
 
+from pytest_infergate.cli.examples import examples
 from pytest_infergate.cli.results_files import FILES, OUTPUT, keep_inputs, read_sessions, write_output
 from pytest_infergate.errors import ConfigurationError
 
@@ -53,7 +54,14 @@ class AdviseOptions(TypedDict):
     region: str | None
 
 
-@click.command("advise")
+@click.command(
+    "advise",
+    epilog=examples(
+        "infergate advise results.json",
+        "infergate advise cpu.json gpu.json --demand 50/s --p95-ms 100",
+        "infergate advise results.json --items 1e6 --deadline 2h",
+    ),
+)
 @FILES
 @click.option(
     "--demand",

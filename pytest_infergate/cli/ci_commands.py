@@ -8,10 +8,18 @@ from typing import Any
 
 import click
 
+from pytest_infergate.cli.examples import examples
 from pytest_infergate.cli.exit_codes import ExitCode
 
 
-@click.command("ci")
+@click.command(
+    "ci",
+    epilog=examples(
+        "infergate ci --devices=cpu -- tests",
+        "infergate ci --counters-only -- tests",
+        "infergate ci --against=latest-tag --report=report.html -- tests -k embedder",
+    ),
+)
 @click.option(
     "--against",
     default="",
@@ -51,7 +59,13 @@ def ci_command(**options: Any) -> int:
     return run_gate(GateRequest(**options), os.environ, Path.cwd(), click.echo)
 
 
-@click.command("comment")
+@click.command(
+    "comment",
+    epilog=examples(
+        'infergate comment results.json --repo="$GITHUB_REPOSITORY" --run-id="$RUN"',
+        "infergate comment cpu.json gpu.json --repo=owner/name --run-id=1234567890",
+    ),
+)
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--repo", required=True, metavar="OWNER/NAME", help="Repository of the pull request.")
 @click.option(
@@ -70,7 +84,13 @@ def comment_command(files: tuple[Path, ...], repo: str, run_id: int, author: str
     return ExitCode.DONE if published.usable else ExitCode.USAGE
 
 
-@click.command("init")
+@click.command(
+    "init",
+    epilog=examples(
+        "infergate init",
+        "infergate init --counters-only --yes",
+    ),
+)
 @click.option("--yes", is_flag=True, help="Write without asking.")
 @click.option(
     "--counters-only",

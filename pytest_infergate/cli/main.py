@@ -11,6 +11,7 @@ import click
 from pytest_infergate import __version__
 from pytest_infergate.cli.advise_command import advise_command
 from pytest_infergate.cli.ci_commands import ci_command, comment_command, init_command
+from pytest_infergate.cli.examples import examples
 from pytest_infergate.cli.exit_codes import ExitCode
 from pytest_infergate.cli.price_commands import prices_command
 from pytest_infergate.cli.results_commands import (
@@ -22,12 +23,29 @@ from pytest_infergate.cli.results_commands import (
 )
 from pytest_infergate.errors import InfergateError
 
+_COMPLETE = "_INFERGATE_COMPLETE"
+"""Variable by which a shell asks for completions; click derives the name from that of the command."""
 
-# Otherwise click shows the help and exits with 2, which means undecided here.
-@click.group(no_args_is_help=False)
+
+@click.group(
+    # Without this, click ends with 2 after the help, which means undecided here.
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=examples(
+        "infergate init",
+        "infergate ci --devices=cpu -- tests",
+        "infergate advise results.json --demand 50/s --p95-ms 100",
+    ),
+)
 @click.version_option(__version__, message="%(prog)s %(version)s")
-def infergate() -> None:
-    """Work with results and baselines of pytest-infergate."""
+@click.pass_context
+def infergate(context: click.Context) -> None:
+    """Work with results and baselines of pytest-infergate.
+
+    Inference tests are run by pytest; see pytest --help for the options --infer-*.
+    """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 for _command in (
@@ -72,6 +90,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _invoke(arguments: list[str]) -> int:
     """Run the command without click's standalone mode, whose exit code 2 means bad usage."""
+    asked = os.environ.get(_COMPLETE)
+    if asked:
+        from click.shell_completion import shell_complete
+
+        return shell_complete(infergate, {}, "infergate", _COMPLETE, asked)
     try:
         with infergate.make_context("infergate", arguments) as context:
             code = infergate.invoke(context)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pytest_infergate.cli.examples import examples
+
 if TYPE_CHECKING:
     from pytest_infergate.core.domain.instance_types import Instance
     from pytest_infergate.core.domain.values import Note
@@ -24,12 +26,29 @@ _TABLE = click.option(
 )
 
 
-@click.group("prices", no_args_is_help=False)
-def prices_command() -> None:
+@click.group(
+    "prices",
+    invoke_without_command=True,
+    epilog=examples(
+        "infergate prices list --accelerator L4",
+        "infergate prices refresh --provider aws -o prices.csv",
+    ),
+)
+@click.pass_context
+def prices_command(context: click.Context) -> None:
     """List prices of machines, or write a price table."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
-@prices_command.command("list")
+@prices_command.command(
+    "list",
+    epilog=examples(
+        "infergate prices list",
+        "infergate prices list --accelerator A100-80GB --region us-east-1",
+        "infergate prices list --prices prices.csv",
+    ),
+)
 @click.option("--accelerator", metavar="NAME", help="Only machines with this accelerator: L4, A100-80GB.")
 @_REGIONS
 @click.option(
@@ -60,7 +79,13 @@ def list_command(accelerator: str | None, regions: tuple[str, ...], files: tuple
     _show_notes((*notes, *(() if old is None else (old,))))
 
 
-@prices_command.command("import")
+@prices_command.command(
+    "import",
+    epilog=examples(
+        "infergate prices import offers.csv -o prices.csv",
+        "infergate prices import offers.csv --provider aws --as-of 2026-07-20 -o prices.csv",
+    ),
+)
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--provider", metavar="NAME", help="Provider of rows that do not name one.")
 @click.option("--as-of", metavar="DAY", help="Date of rows that do not have one: 2026-07-20.")
@@ -78,7 +103,13 @@ def import_command(
     _write_table(import_catalog(file, provider, as_of or ""), regions, output)
 
 
-@prices_command.command("refresh")
+@prices_command.command(
+    "refresh",
+    epilog=examples(
+        "infergate prices refresh -o prices.csv",
+        "infergate prices refresh --provider gcp --region us-central1 -o prices.csv",
+    ),
+)
 @click.option(
     "--provider", "providers", multiple=True, metavar="NAME", help="Only this provider; may be repeated."
 )

@@ -6,11 +6,18 @@ from pathlib import Path
 
 import click
 
+from pytest_infergate.cli.examples import examples
 from pytest_infergate.cli.exit_codes import gate_exit_code
 from pytest_infergate.cli.results_files import FILES, OUTPUT, keep_inputs, read_sessions, write_output
 
 
-@click.command("merge")
+@click.command(
+    "merge",
+    epilog=examples(
+        "infergate merge cpu.json gpu.json -o all.json",
+        "infergate merge cpu.json gpu.json > all.json",
+    ),
+)
 @FILES
 @OUTPUT
 def merge_command(files: tuple[Path, ...], output: Path | None) -> None:
@@ -20,7 +27,13 @@ def merge_command(files: tuple[Path, ...], output: Path | None) -> None:
     write_output(results_json.render_merged(read_sessions(files)), output)
 
 
-@click.command("gate")
+@click.command(
+    "gate",
+    epilog=examples(
+        "infergate gate results.json",
+        "infergate gate cpu.json gpu.json",
+    ),
+)
 @FILES
 def gate_command(files: tuple[Path, ...]) -> int:
     """Decide about the results of several machines together.
@@ -36,7 +49,13 @@ def gate_command(files: tuple[Path, ...]) -> int:
     return gate_exit_code(session.gate)
 
 
-@click.command("report")
+@click.command(
+    "report",
+    epilog=examples(
+        "infergate report results.json",
+        "infergate report cpu.json gpu.json -o machines.html",
+    ),
+)
 @FILES
 @click.option(
     "-o",
@@ -55,7 +74,13 @@ def report_command(files: tuple[Path, ...], output: Path) -> None:
     write_output(html.render_html(flat_session(read_sessions(files))), output)
 
 
-@click.command("replay")
+@click.command(
+    "replay",
+    epilog=examples(
+        "pytest --infer-against=main --infer-paired-data=paired.jsonl",
+        "infergate replay paired.jsonl",
+    ),
+)
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def replay_command(file: Path) -> int:
     """Decide a paired run again, without measuring.
@@ -72,7 +97,13 @@ def replay_command(file: Path) -> int:
     return gate_exit_code(session.gate)
 
 
-@click.command("schema")
+@click.command(
+    "schema",
+    epilog=examples(
+        "infergate schema > results.schema.json",
+        "infergate schema baseline > baseline.schema.json",
+    ),
+)
 @click.argument("what", type=click.Choice(["results", "baseline"]), default="results")
 def schema_command(what: str) -> None:
     """Print the JSON Schema of results files (default) or baseline files."""

@@ -1,8 +1,12 @@
 import json
+import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import click
 import jsonschema
@@ -32,10 +36,44 @@ def test_version(capsys):
     assert run(capsys, "--version") == (0, f"infergate {__version__}\n", "")
 
 
-def test_help(capsys):
-    code, out, _ = run(capsys, "--help")
-    assert code == 0
-    assert "schema" in out
+def commands(command=main.infergate, *names):
+    """The command itself, its subcommands and theirs, with the names that are typed."""
+    yield names, command
+    for name, sub in getattr(command, "commands", {}).items():
+        yield from commands(sub, *names, name)
+
+
+def test_every_command_explains_itself(capsys, snapshot):
+    pages = {}
+    for names, _ in commands():
+        code, out, err = run(capsys, *names, "--help")
+        assert (code, err) == (0, ""), names
+        assert run(capsys, *names, "-h") == (0, out, ""), names
+        pages[" ".join(names) or "infergate"] = out
+    assert pages["infergate"] == snapshot
+    assert {name: 2 <= page.count("  $ ") <= 3 for name, page in pages.items()} == dict.fromkeys(pages, True)
+
+
+@pytest.mark.parametrize("group", [(), ("prices",)])
+def test_a_group_alone_shows_its_help(capsys, group):
+    assert run(capsys, *group) == run(capsys, *group, "--help")
+
+
+def test_examples_are_accepted(tmp_path, monkeypatch):
+    """The arguments of each example of a help page are those of a command; nothing is run."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("results.json", "cpu.json", "gpu.json", "paired.jsonl", "offers.csv", "prices.csv"):
+        (tmp_path / name).touch()
+    for names, command in commands():
+        lines = re.findall(r"\$ infergate (.*)", command.epilog)
+        assert lines, names
+        for line in lines:
+            words = shlex.split(line.partition(" > ")[0].replace("$RUN", "1"))
+            found = main.infergate
+            while isinstance(found, click.Group):
+                found = found.commands[words.pop(0)]
+            assert found is command or isinstance(command, click.Group), line
+            found.make_context(found.name, words)
 
 
 def test_the_schema_of_baselines(capsys):
@@ -53,7 +91,7 @@ def test_the_schema_of_results(capsys):
 
 
 def test_usage_errors_exit_with_4(capsys, snapshot):
-    asked = by_arguments([], ["schma"], ["schema", "prices"], ["--verbose"], ["schema", "baseline", "more"])
+    asked = by_arguments(["schma"], ["schema", "prices"], ["--verbose"], ["schema", "baseline", "more"])
     assert refused(lambda *arguments: run(capsys, *arguments), asked) == snapshot
 
 
@@ -86,6 +124,60 @@ def test_the_package_runs_as_a_module():
         [sys.executable, "-m", "pytest_infergate", "--version"], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout) == (0, f"infergate {__version__}\n")
+
+
+INFERGATE = f"""#!/bin/sh
+exec "{sys.executable}" -c "{SCRIPT}" "$@"
+"""
+
+
+@pytest.fixture
+def on_path(tmp_path, monkeypatch):
+    """The command, installed in a folder of the path."""
+    path = tmp_path / "infergate"
+    path.write_text(INFERGATE)
+    path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    return path
+
+
+TYPED = {
+    "bash": 'COMP_WORDS=(infergate prices re); COMP_CWORD=2; _infergate_completion infergate; echo "${COMPREPLY[@]}"',
+    "fish": "complete --do-complete 'infergate prices re'",
+    "zsh": "words=(infergate prices re); CURRENT=3; compadd() { echo $@ }; _describe() { print -l ${(P)3} };"
+    " _infergate_completion",
+}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
+@pytest.mark.parametrize("shell", sorted(TYPED))
+def test_shells_complete_commands(on_path, shell):
+    """As docs/reference.md says to switch it on."""
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not installed")
+    text = (Path(__file__).parents[2] / "docs" / "reference.md").read_text(encoding="utf-8")
+    line = re.search(rf"^(.*_INFERGATE_COMPLETE={shell}_source infergate.*?)(  +#.*)?$", text, re.MULTILINE)[
+        1
+    ]
+    done = subprocess.run(
+        [shell, "-c", f"compdef() {{ }}\n{line}\n{TYPED[shell]}" if shell == "zsh" else f"{line}\n{TYPED[shell]}"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert re.match(r"refresh\b", done.stdout), done
+
+
+@pytest.mark.parametrize("shell", ["bash", "fish", "zsh"])
+def test_completion_answers_each_shell(capsys, monkeypatch, shell):
+    monkeypatch.setenv("_INFERGATE_COMPLETE", f"{shell}_source")
+    code, out, _ = run(capsys)
+    assert code == 0
+    assert f"_INFERGATE_COMPLETE={shell}_complete" in out
+    monkeypatch.setenv("_INFERGATE_COMPLETE", f"{shell}_complete")
+    monkeypatch.setenv("COMP_WORDS", "infergate prices re")
+    monkeypatch.setenv("COMP_CWORD", "re" if shell == "fish" else "2")
+    code, out, _ = run(capsys)
+    assert code == 0
+    assert re.findall(r"\b(refresh|list|import)\b", out) == ["refresh"]
 
 
 def test_every_command_has_the_name_that_the_reference_has():

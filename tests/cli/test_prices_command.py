@@ -72,7 +72,6 @@ def test_what_cannot_be_done_exits_with_4(capsys, monkeypatch, tmp_path, snapsho
         ["list", "--prices", "no.csv"],
         ["import", "no.csv", "-o", "x"],
         ["refresh"],
-        [],
     )
     asked["a file that is not a catalogue"] = ["import", catalogue, "-o", output]
     asked["refresh without the package"] = ["refresh", "-o", output]

@@ -6,8 +6,8 @@ import array
 import copy
 import io
 import sys
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 from pytest_infergate.instruments.nested import Graph, as_array, is_array, is_tensor, loaded
@@ -41,25 +41,28 @@ def to_device(value: Any, device: str, dtype: torch.dtype | None = None) -> Any:
     graph = Graph(value)
     fixed = _fixed_on_cpu(graph)
 
-    def move(leaf: Any) -> Any:
-        if not is_tensor(leaf) or id(leaf) in fixed:
-            return leaf
-        return _in_class_of(
-            leaf, leaf.to(device, dtype if dtype is not None and leaf.is_floating_point() else None)
-        )
+    def move(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.is_meta and device != "meta":  # there is nothing to move
+            return tensor
+        return tensor.to(device, dtype if dtype is not None and tensor.is_floating_point() else None)
 
-    return graph.rebuilt(move)
+    return graph.rebuilt(
+        lambda leaf: first_possible(leaf, move) if is_tensor(leaf) and id(leaf) not in fixed else leaf
+    )
 
 
 def clone_tensors(value: Any) -> Any:
     """Copy a result on its device, before the next call overwrites it (CUDA graphs, buffers and caches do).
 
     Copied are tensors and arrays with their attributes, buffers, containers and plain objects. Not copied are
-    modules, classes, functions, files, locks and what else belongs to the process.
+    modules, classes, functions, files, locks and what else belongs to the process, and tensors whose class
+    refuses it.
     """
 
     def copied(leaf: Any) -> Any:
-        return _in_class_of(leaf, loaded("torch").clone(leaf)) if is_tensor(leaf) else _copied_array(leaf)
+        if is_tensor(leaf):
+            return first_possible(leaf, loaded("torch").clone, copy.deepcopy, or_itself=True)
+        return _copied_array(leaf)
 
     return Graph(value).rebuilt(copied, fresh=True)
 
@@ -74,12 +77,55 @@ def copy_to_cpu(value: Any) -> Any:
     def copied(leaf: Any) -> Any:
         if not is_tensor(leaf):
             return _copied_array(leaf)
-        plain = leaf.detach()
+        return first_possible(leaf, on_cpu, copy.deepcopy, or_itself=True)
+
+    def on_cpu(tensor: torch.Tensor) -> torch.Tensor:
+        plain = tensor.detach()
         if plain.layout is loaded("torch")._mkldnn:  # noqa: SLF001 - has no public name
             plain = plain.to_dense()
-        return _in_class_of(leaf, plain.to("cpu", copy=True))
+        return plain if plain.is_meta else plain.to("cpu", copy=True)
 
     return Graph(value).rebuilt(copied, fresh=True)
+
+
+def first_possible(
+    tensor: torch.Tensor, *ways: Callable[[torch.Tensor], torch.Tensor], or_itself: bool = False
+) -> torch.Tensor:
+    """Return the result of the first way to copy or move a tensor that it does not refuse, in its class.
+
+    If its class refuses all of them, they are tried past its functions. If none is possible, the tensor
+    itself is returned, or the error of the first way is raised. That of memory which runs out always is.
+    """
+    refused: list[Exception] = []
+    for context in (nullcontext, past_class):
+        for way in ways:
+            try:
+                with context():
+                    return _in_class_of(tensor, way(tensor))
+            except Exception as error:  # noqa: PERF203 - the code of any class
+                if not is_refusal(error):
+                    raise
+                refused.append(error)
+    if or_itself:
+        return tensor
+    raise refused[0]
+
+
+def past_class() -> AbstractContextManager[Any]:
+    """Return a context in which classes of tensors cannot refuse or change operators and attributes.
+
+    Those with operators of their own, such as classes that wrap tensors, still can.
+    """
+    torch = loaded("torch")
+    context: AbstractContextManager[Any] = (
+        nullcontext() if torch is None else torch._C.DisableTorchFunctionSubclass()  # noqa: SLF001 - see above
+    )
+    return context
+
+
+def is_refusal(error: Exception) -> bool:
+    """Return whether an exception may mean that a tensor refuses an operator, and not a lack of memory."""
+    return not isinstance(error, MemoryError) and "memory" not in str(error).lower()
 
 
 def _in_class_of(original: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
@@ -127,8 +173,9 @@ def signature(value: Any) -> tuple[tuple[tuple[int, ...], str], ...]:
     found: list[tuple[tuple[int, ...], str]] = []
     for leaf in Graph(value).leaves:
         if is_tensor(leaf):
-            shape = (leaf.values() if leaf.is_nested else leaf).shape
-            found.append((tuple(shape), str(leaf.dtype).removeprefix("torch.")))
+            with past_class():
+                shape = (leaf.values() if leaf.is_nested else leaf).size()
+                found.append((tuple(shape), str(leaf.dtype).removeprefix("torch.")))
         elif is_array(leaf):
             found.append((leaf.shape, f"numpy.{leaf.dtype}"))
     return tuple(found)
@@ -142,11 +189,8 @@ def count_nan(value: Any) -> tuple[int, int]:
     nan = total = 0
     for leaf in Graph(value).leaves:
         if is_tensor(leaf):
-            values = _values(leaf)
-            floating = values.is_floating_point() or values.is_complex()
-            if floating and values.layout is loaded("torch").strided and not values.is_meta:
-                nan += int(values.isnan().sum())
-                total += values.numel()
+            tensors_nan, numbers = _nan_of(leaf)
+            nan, total = nan + tensors_nan, total + numbers
         elif (elements := as_array(leaf)) is not None:
             for column in [elements[name] for name in elements.dtype.names or ()] or [elements]:
                 if column.dtype.kind in "fc":
@@ -156,6 +200,19 @@ def count_nan(value: Any) -> tuple[int, int]:
             nan += leaf != leaf  # noqa: PLR0124 - NaN alone is unequal to itself
             total += 1
     return nan, total
+
+
+def _nan_of(tensor: torch.Tensor) -> tuple[int, int]:
+    try:
+        with past_class():
+            values = _values(tensor)
+            floating = values.is_floating_point() or values.is_complex()
+            if floating and values.layout is loaded("torch").strided and not values.is_meta:
+                return int(values.isnan().sum()), values.numel()
+    except Exception as error:
+        if not is_refusal(error):
+            raise
+    return 0, 0
 
 
 def _values(tensor: torch.Tensor) -> torch.Tensor:
@@ -176,7 +233,8 @@ def size_bytes(tensor: torch.Tensor) -> int:
 
 def devices_of(value: Any) -> frozenset[torch.device]:
     """Return the devices of all tensors."""
-    return frozenset(tensor.device for tensor in tensors(value))
+    with past_class():
+        return frozenset(tensor.device for tensor in tensors(value))
 
 
 def same_device(first: torch.device, second: torch.device) -> bool:

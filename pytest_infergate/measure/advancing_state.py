@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from pytest_infergate.instruments.nested import ATOMS, as_array
+from pytest_infergate.instruments.tensors import past_class, size_bytes
 from pytest_infergate.measure.restore import SavedState
 from pytest_infergate.measure.saved_parts import SavedAttributes, SavedItems, cell_access, equal_tensors
 
@@ -40,8 +41,11 @@ class _State(SavedState):
                 for name, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=True):
                     self.names |= {id(cell): name, id(cell_access(cell)[0]()): name}
             self._save_function(value)
-        elif not isinstance(value, torch.nn.Parameter) and getattr(value, "nbytes", 0) <= LARGEST_BUFFER:
-            super()._save(value, folded)
+        elif not isinstance(value, torch.nn.Parameter):
+            with past_class():
+                size = size_bytes(value) if isinstance(value, torch.Tensor) else getattr(value, "nbytes", 0)
+            if size <= LARGEST_BUFFER:
+                super()._save(value, folded)
 
 
 def watch(*roots: object) -> Callable[[], tuple[str, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from pytest_infergate.core.domain.notes import NoteCode
@@ -44,6 +45,15 @@ def unsound_output_note(first: Any, last: Any, device: str | None) -> Note | Non
     return None
 
 
+def uncopied_notes(uncopied: Iterable[Any]) -> tuple[Note, ...]:
+    """Return a note on tensors that cannot be copied, if there are any."""
+    kinds = ", ".join(sorted({type(tensor).__name__ for tensor in uncopied}))
+    text = f"tensors of the class {kinds} cannot be copied: what calls change in them is not restored, "
+    text += "and shows in outputs"
+    hint = "make sure that calls do not change them, or implement clone() and copy_() for the class"
+    return (Note(code=NoteCode.TENSOR_NOT_COPIED, text=text, hint=hint),) if kinds else ()
+
+
 def _text(signature: tuple[tuple[tuple[int, ...], str], ...]) -> str:
     return ", ".join(f"{dtype}{list(shape)}" for shape, dtype in signature) or "no tensor or array"
 
@@ -75,7 +85,9 @@ def torch_state_note() -> Note | None:
 def gradients_note(output: Any) -> Note | None:
     """Return a note if gradients were recorded, which takes time and memory that a service does not spend."""
     # Parameters require gradients as well, and an output may refer to them.
-    if not any(tensor.requires_grad and not tensor.is_leaf for tensor in tensors.tensors(output)):
+    with tensors.past_class():
+        recorded = any(tensor.requires_grad and not tensor.is_leaf for tensor in tensors.tensors(output))
+    if not recorded:
         return None
     return Note(
         code=NoteCode.GRADIENTS_ON,

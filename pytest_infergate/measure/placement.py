@@ -10,6 +10,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from typing import Any, NamedTuple
 
 import torch
+from torch.nn.parameter import UninitializedBuffer
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from pytest_infergate.core.domain.notes import NoteCode
@@ -21,6 +22,7 @@ from pytest_infergate.instruments.operator_counters import paths_of
 from pytest_infergate.measure.advancing_state import watch
 from pytest_infergate.measure.invocation import Invocation
 from pytest_infergate.measure.module_search import Held, held, module_of
+from pytest_infergate.measure.output_checks import uncopied_notes
 from pytest_infergate.measure.restore import KeptArguments, arguments_kept, module_restored
 from pytest_infergate.measure.same_work import Watch
 from pytest_infergate.measure.weights import hidden_note, is_lazy, unfound_bytes, weight_bytes
@@ -28,6 +30,10 @@ from pytest_infergate.measure.weights import hidden_note, is_lazy, unfound_bytes
 
 class NotAnInstanceError(InfergateError):
     """A class of modules was passed instead of one of its instances."""
+
+
+class NotCopiedError(InfergateError):
+    """A module that has to be copied cannot be."""
 
 
 class Placed(NamedTuple):
@@ -81,10 +87,8 @@ def placed(invocation: Invocation, device: str | None, dtype: str | None = None)
     on_device = Invocation(entry, *tensors.to_device((args, kwargs), device, kind))
     with (
         # Both are given to the call: containers without tensors are not copied to the device.
-        arguments_kept(
-            args, kwargs, _bound(target), on_device.args, on_device.kwargs, _bound(entry)
-        ) as arguments,
-        nullcontext() if own is not module else module_restored(module),
+        arguments_kept(args, kwargs, _bound(target), *on_device[1:3], _bound(entry)) as arguments,
+        nullcontext() if own is not module else module_restored(module) as restored,
     ):
         _prepare(own, device, kind)
 
@@ -100,6 +104,7 @@ def placed(invocation: Invocation, device: str | None, dtype: str | None = None)
                 moved=True,
                 inference_mode=grad_mode == "inference_mode",
                 unsettled=_scripted(own) or any(map(is_lazy, own.modules())),
+                notes=uncopied_notes([*arguments.unsaved, *getattr(restored, "unsaved", ())]),
             )
 
 
@@ -108,10 +113,11 @@ def _unchanged(invocation: Invocation, arguments: KeptArguments) -> Placed:
     target = invocation.target
     found = held(target)
     scripted = isinstance(target, torch.jit.ScriptFunction) or any(map(_scripted, found.modules))
-    notes: tuple[Note, ...] = ()
+    notes = uncopied_notes(arguments.unsaved)
     if any(module.training for module in found.modules):
         text = "a module inside the callable was in training mode"
-        notes = (Note(code=NoteCode.TRAINING_MODE, text=text, hint="call .eval() on it before measuring"),)
+        hint = "call .eval() on it before measuring"
+        notes = (Note(code=NoteCode.TRAINING_MODE, text=text, hint=hint), *notes)
     return Placed(
         invocation.bound(),
         None,
@@ -196,14 +202,37 @@ def _scripted(module: torch.nn.Module) -> bool:
 
 
 def _copied(module: torch.nn.Module) -> torch.nn.Module:
-    """Return a deep copy, including attributes computed with gradients, which torch refuses to copy."""
-    computed = {
-        id(value): value.detach().clone()
-        for part in module.modules()
-        for value in vars(part).values()
-        if isinstance(value, torch.Tensor) and not value.is_leaf
-    }
-    return copy.deepcopy(module, computed)
+    """Return a deep copy, including what torch refuses to copy, such as lazy buffers and computed tensors.
+
+    Raises `NotCopiedError` if another part of the module cannot be copied.
+    """
+    memo: dict[int, Any] = {}
+    for value in tensors.tensors([vars(part) for part in module.modules()]):
+        if isinstance(value, UninitializedBuffer):
+            memo[id(value)] = UninitializedBuffer(device=value.device, dtype=value.dtype)  # type: ignore[call-arg]
+            vars(memo[id(value)]).update(vars(value))
+        elif not isinstance(value, torch.nn.Parameter):
+            try:
+                copy.deepcopy(value, memo)
+            except Exception as error:
+                if not tensors.is_refusal(error):
+                    raise
+                memo[id(value)] = tensors.first_possible(
+                    value, lambda tensor: tensor.detach().clone(), or_itself=True
+                )
+    try:
+        return copy.deepcopy(module, memo)
+    except Exception as error:
+        if not tensors.is_refusal(error):
+            raise
+        lazy = any(map(is_lazy, module.modules()))
+        raise NotCopiedError(
+            f"{type(module).__name__} must be copied to be measured "
+            f"{'before its first call' if lazy else 'on this device and in this dtype'}, "
+            f"which raised {type(error).__name__}: {error}. Hint: "
+            f"{'call it once before infer' if lazy else 'pass a model that is there already'}, or leave the "
+            "part that cannot be copied out of its attributes"
+        ) from error
 
 
 def _prepare(module: torch.nn.Module, device: str, dtype: torch.dtype | None) -> None:
@@ -217,7 +246,12 @@ def _prepare(module: torch.nn.Module, device: str, dtype: torch.dtype | None) ->
 
 
 def _is_on(module: torch.nn.Module, device: str) -> bool:
-    """Return whether a module has parameters or buffers, and all of them are on a device."""
-    state = [*module.parameters(), *module.buffers()]
+    """Return whether a module has parameters or buffers, and all of them are on a device.
+
+    Buffers on the meta device hold nothing that could be moved.
+    """
     expected = torch.device(device)
-    return bool(state) and all(tensors.same_device(tensor.device, expected) for tensor in state)
+    with tensors.past_class():
+        buffers = [buffer for buffer in module.buffers() if not buffer.is_meta or expected.type == "meta"]
+        places = [tensor.device for tensor in (*module.parameters(), *buffers)]
+    return bool(places) and all(tensors.same_device(place, expected) for place in places)

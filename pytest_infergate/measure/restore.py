@@ -19,12 +19,12 @@ from pytest_infergate.core.domain.values import Note
 from pytest_infergate.instruments.nested import of_pandas, package_of
 from pytest_infergate.measure.saved_parts import (
     SavedAttributes,
-    SavedContent,
     SavedMemory,
     SavedPart,
     SavedStateOf,
     cell_access,
     of_device,
+    saved_content,
     saved_items,
     saved_state_of,
 )
@@ -70,6 +70,8 @@ class SavedState:
         """Iterators that a call may exhaust, and that cannot be restored."""
         self.kept: list[torch.nn.Module] = []
         """Modules whose state is not saved, because `modules` is false."""
+        self.unsaved: list[torch.Tensor] = []
+        """Tensors that cannot be copied."""
         self._modules = modules
         # Kept alive, because the id of a deleted object may be reused.
         self._seen: dict[tuple[int, bool], Any] = {}
@@ -135,7 +137,11 @@ class SavedState:
         if weight:
             self.parts.append(SavedMemory(value))
         if not weight or folded:
-            self.parts.append(SavedContent(value))
+            content = saved_content(value)
+            if content is None:
+                self.unsaved.append(value)
+            else:
+                self.parts.append(content)
         if not weight and not of_device(value):
             self._save_attributes(value, folded)
 
@@ -150,8 +156,8 @@ class SavedState:
 
 
 @contextmanager
-def module_restored(module: torch.nn.Module) -> Iterator[None]:
-    """Restore, on exit, what moving or running a module may have changed.
+def module_restored(module: torch.nn.Module) -> Iterator[SavedState]:
+    """Restore, on exit, what moving or running a module may have changed; yields what is restored.
 
     Restored for the module, all modules inside it and the plain objects that they hold: the storage of
     parameters and of their gradients, buffers and tensor attributes with their contents, plain attributes,
@@ -159,7 +165,7 @@ def module_restored(module: torch.nn.Module) -> Iterator[None]:
     """
     state = SavedState(module, modules=True)
     try:
-        yield
+        yield state
     finally:
         state.restore()
 
@@ -177,6 +183,11 @@ class KeptArguments:
             [module for module in self._state.kept if not _fixed(module)], modules=True
         )
         self._changing: list[SavedPart] = []
+
+    @property
+    def unsaved(self) -> list[torch.Tensor]:
+        """Tensors that are not restored, because they cannot be copied."""
+        return self._state.unsaved + self._modules.unsaved
 
     @property
     def changing(self) -> bool:

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import torch
 
 from pytest_infergate.instruments.nested import own_attributes
+from pytest_infergate.instruments.tensors import is_refusal, past_class
 
 
 class SavedPart(Protocol):
@@ -262,31 +263,70 @@ class SavedMemory:
         self.value.grad = self.gradient
 
 
+def saved_content(tensor: torch.Tensor) -> SavedPart | None:
+    """Save the values of a tensor, or else all of its memory; ``None`` if neither can be copied."""
+    try:
+        with past_class():
+            return SavedContent(tensor)
+    except Exception as error:
+        if not is_refusal(error):
+            raise
+    try:
+        return SavedStateOf(
+            tensor,
+            lambda: _bytes(tensor).clone(),
+            lambda kept: _bytes(tensor).copy_(kept),
+            torch.equal,
+        )
+    except Exception as error:
+        if not is_refusal(error):
+            raise
+    return None
+
+
+def _bytes(tensor: torch.Tensor) -> torch.Tensor:
+    with past_class():
+        storage = tensor.untyped_storage()
+        if storage.nbytes() and not storage.data_ptr():
+            raise ValueError("the class keeps its values elsewhere")
+        return torch.empty(0, dtype=torch.uint8, device=storage.device).set_(storage)
+
+
 class SavedContent:
-    """Saved values of a tensor, and the memory that holds them."""
+    """Saved values of a tensor, and the memory that holds them.
+
+    Raises an error for a tensor that cannot be copied or written, such as one with several values in one
+    place.
+    """
 
     def __init__(self, tensor: torch.Tensor) -> None:
+        kind = type(tensor)
         self.value = tensor
         self.version = _version(tensor)
         self.requires_grad = tensor.requires_grad
         empty = tensor.is_meta or torch.nn.parameter.is_lazy(tensor) or _freed(tensor)
         self.memory = None if empty else tensor.detach()
+        if not empty and _strided(tensor) and torch._debug_has_internal_overlap(tensor) == 1:  # noqa: SLF001
+            raise ValueError("several values in one place cannot be written")
         self.values = None if empty else tensor.detach().clone()
+        if self.values is not None and kind.__torch_dispatch__ is not torch.Tensor.__torch_dispatch__:
+            self.values.copy_(self.values)
         self.placed = empty or not of_device(tensor)
 
     def changed(self) -> bool:
         """Compare versions, and values as well: changes through ``.data`` and NumPy have no version."""
         if self.values is None or self.memory is None:
             return False
-        if _freed(self.value) or self.value.requires_grad is not self.requires_grad:
-            return True
-        if self.version is not None and _version(self.value) != self.version:
-            return True
-        try:
-            moved = self.placed and _place(self.value) != _place(self.memory)
-            return moved or not equal_tensors(self.value, self.values)
-        except (AttributeError, RuntimeError):  # sparse, nested and eight-bit tensors
-            return False
+        with past_class():
+            if _freed(self.value) or self.value.requires_grad is not self.requires_grad:
+                return True
+            if self.version is not None and _version(self.value) != self.version:
+                return True
+            try:
+                moved = self.placed and _place(self.value) != _place(self.memory)
+                return moved or not equal_tensors(self.value, self.values)
+            except Exception:  # noqa: BLE001 - sparse and nested tensors, and the code of any class
+                return False
 
     def restore(self) -> None:
         """Make the object what was saved."""
@@ -294,7 +334,7 @@ class SavedContent:
             return
         # An inference tensor can only be changed in inference mode. Others are changed outside of it, so that
         # autograd records the change.
-        with torch.inference_mode(self.value.is_inference()), torch.no_grad():
+        with past_class(), torch.inference_mode(self.value.is_inference()), torch.no_grad():
             if _freed(self.memory):
                 self.value.data = self.values.clone()
             else:
@@ -303,15 +343,16 @@ class SavedContent:
                 self.value.copy_(self.values)
             if self.value.is_leaf and self.value.requires_grad is not self.requires_grad:
                 self.value.requires_grad_(self.requires_grad)
-        self.version = _version(self.value)
+            self.version = _version(self.value)
 
 
 def of_device(tensor: torch.Tensor) -> bool:
     """Return whether a tensor has a class of its device, whose attributes are its memory."""
     kind = type(tensor)
-    if kind in (torch.Tensor, torch.nn.Parameter) or tensor.device.type in ("cpu", "meta"):
-        return False
-    return kind is type(torch.empty(0, device=tensor.device))
+    with past_class():
+        if kind in (torch.Tensor, torch.nn.Parameter) or tensor.device.type in ("cpu", "meta"):
+            return False
+        return kind is type(torch.empty(0, device=tensor.device))
 
 
 def equal_tensors(tensor: torch.Tensor, values: torch.Tensor) -> bool:

@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.values import Note
 from pytest_infergate.instruments.device import UsedMemory
+from pytest_infergate.instruments.tensors import past_class
 from pytest_infergate.measure.module_search import Held
 
 _NOTHING = Held()
@@ -106,7 +107,8 @@ def _spans(values: Iterable[Any]) -> list[_Span | None]:
     spans: list[_Span | None] = []
     for value in values:
         if isinstance(value, torch.Tensor):
-            spans += map(_span, _parts(value))
+            with past_class():
+                spans += map(_span, _parts(value))
             continue
         array = value
         while isinstance(array.base, type(value)):  # a view keeps all of its base

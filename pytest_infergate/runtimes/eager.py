@@ -95,9 +95,13 @@ def measure_invocation(
         wanted = invocation.grad_mode == "enable_grad"
         gradients = None if wanted else output_checks.gradients_note(measured.output)
         after = filter(None, (gradients, placed.arguments.changed_note()))
-        if measurement is not None:
-            measurement = msgspec.structs.replace(measurement, notes=(*measurement.notes, *after))
-    return MeasuredSubject(tensors.copy_to_cpu(measured.output), measurement, measured.samples, invalid)
+    output = tensors.copy_to_cpu(measured.output)
+    if measurement is not None:
+        returned = {id(tensor) for tensor in tensors.tensors(measured.output)}
+        same = [tensor for tensor in tensors.tensors(output) if id(tensor) in returned]
+        notes = (*measurement.notes, *after, *output_checks.uncopied_notes(same))
+        measurement = msgspec.structs.replace(measurement, notes=notes)
+    return MeasuredSubject(output, measurement, measured.samples, invalid)
 
 
 def run_once(invocation: Invocation) -> Any:

@@ -10,6 +10,8 @@ torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
 
 if True:  # after the skip
+    from odd_tensors import UNCOPYABLE
+
     from pytest_infergate.instruments import tensors
 
 
@@ -442,6 +444,30 @@ def test_odd_tensors(make):
     assert nan == (make in (ODD["sparse"], ODD["nested"], ODD["jagged"], ODD["conjugate"]))
     assert total >= nan
     assert tensors.size_bytes(output[0]) >= 0
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("name", UNCOPYABLE)
+def test_tensors_that_refuse_to_be_copied(name):
+    output = [UNCOPYABLE[name]()]
+    held = tensors.clone_tensors(output)
+    for copied in (held, tensors.copy_to_cpu(held), tensors.to_device(held, "cpu")):
+        assert type(copied[0]) is type(output[0])
+        assert tensors.signature(copied) == tensors.signature(output)
+        assert tensors.devices_of(copied) == {torch.device("cpu")}
+    assert (held[0] is output[0]) == (name == "wraps")
+    assert tensors.count_nan(output)[0] == 0
+
+
+def test_running_out_of_memory_is_no_refusal():
+    def fails(tensor):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    with pytest.raises(RuntimeError, match="allocate"):
+        tensors.first_possible(torch.ones(1), fails, torch.clone, or_itself=True)
+    with pytest.raises(ZeroDivisionError):
+        tensors.first_possible(torch.ones(1), lambda tensor: 1 // 0)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

@@ -1,4 +1,5 @@
 import functools
+import threading
 
 import pytest
 
@@ -6,11 +7,12 @@ torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
 
 if True:  # after the skip
+    from odd_tensors import UNCOPYABLE
     from torch import nn
 
     from pytest_infergate.instruments.operator_counters import counters
     from pytest_infergate.measure.invocation import Invocation
-    from pytest_infergate.measure.placement import NotAnInstanceError, placed
+    from pytest_infergate.measure.placement import NotAnInstanceError, NotCopiedError, placed
 
 
 def run(target, *args, device="cpu", dtype=None, calls=1, **kwargs):
@@ -362,3 +364,53 @@ def test_places_in_a_method_have_their_paths_in_the_model():
     with placed(Invocation(Encodes().encode, (torch.ones(1, 2),)), "cpu") as ready:
         places = {row.place for row in counters(ready.call, "cpu").work}
     assert places == {"layers.0", "layers.1", ""}
+
+
+def test_lazy_buffers_stay_lazy_too():
+    model = nn.Sequential(nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d())
+    x = torch.ones(2, 3, 8, 8)
+    output, ready = run(model, x, calls=2)
+    assert output.shape == (2, 4, 6, 6)
+    assert ready.weights() == {"float32": (4 * 3 * 9 + 4 + 4 * 4) * 4, "int64": 8}
+    assert [type(part) for part in model] == [nn.LazyConv2d, nn.LazyBatchNorm2d]
+    assert nn.parameter.is_lazy(model[1].running_mean)
+    assert model[1].running_mean.persistent
+    assert model.eval()(torch.ones(2, 5, 8, 8)).shape == (2, 4, 6, 6)
+
+
+def test_a_module_that_has_to_be_copied_and_cannot_be_is_refused_before_its_first_call():
+    model = nn.Sequential(nn.LazyLinear(2))
+    model.lock = threading.Lock()
+    with pytest.raises(NotCopiedError, match=r"before its first call.*lock.*Hint: call it once before infer"):
+        run(model, torch.ones(1, 2))
+    model(torch.ones(1, 2))
+    assert run(model, torch.ones(1, 2))[0].shape == (1, 2)
+    with pytest.raises(NotCopiedError, match="dtype"):
+        run(model, torch.ones(1, 2), dtype="bfloat16")
+
+
+def test_what_has_no_memory_is_neither_moved_nor_in_the_way():
+    model = nn.Linear(2, 2)
+    model.register_buffer("described", torch.empty(2, device="meta"))
+    output, _ = run(model, torch.ones(1, 2))
+    assert output.device.type == "cpu"
+    assert model.described.is_meta
+    assert run(lambda x, y: (x, y), torch.ones(1), torch.empty(2, device="meta"))[0][1].is_meta
+    with pytest.raises(NotImplementedError):  # all of it
+        run(nn.Linear(2, 2, device="meta"), torch.ones(1, 2))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("name", UNCOPYABLE)
+def test_a_tensor_that_cannot_be_copied_does_not_prevent_a_run(name):
+    tensor, x = UNCOPYABLE[name](), torch.ones(1, 2)
+    model = nn.Linear(2, 2)
+    model.register_buffer("table", tensor)
+    _, ready = run(model, x)
+    assert [note.code for note in ready.notes] == ["tensor-not-copied"] * (name == "wraps")
+    assert model.table is tensor
+    _, ready = run(lambda x, table: (x, table is tensor), x, tensor)
+    assert [note.code for note in ready.notes] == ["tensor-not-copied"] * (name == "wraps")
+    model.lazy = nn.LazyLinear(2)  # it is copied
+    assert run(model, x)[0].shape == (1, 2)

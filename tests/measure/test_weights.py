@@ -14,6 +14,7 @@ pytestmark = [
 
 if True:  # after the skip
     from counting import measured
+    from odd_tensors import RefusesAll
     from torch import nn
     from torch._subclasses import FakeTensorMode
     from torch.testing._internal.two_tensor import TwoTensor
@@ -233,7 +234,13 @@ def test_quantised_modules_hide_their_weights():
 
 
 def test_lazy_modules_have_no_weights_yet():
-    assert sizes(nn.Sequential(nn.Linear(4, 4), nn.LazyLinear(3))) is None
+    lazy = nn.Sequential(nn.Linear(4, 4), nn.LazyLinear(3))
+    assert sizes(lazy) is None
+    assert unfound_bytes(held(lazy), held(), used(torch.ones(2))) == 8
+
+
+def test_a_class_that_refuses_all_operators_has_a_size():
+    assert sizes(buffer(RefusesAll.of(torch.ones(2)))) == {"float32": 8}
 
 
 # TorchScript

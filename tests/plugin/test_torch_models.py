@@ -129,3 +129,42 @@ def test_a_real_slowdown_is_red_from_a_baseline_of_one_session(cpu, monkeypatch)
     result = cpu(source.format(seconds=0.1), *options)
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*regressed*"])
+
+
+UNUSUAL = """
+    import pytest, torch
+    from torch import nn
+    from odd_tensors import Wraps, quantised
+
+
+    class Table(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rows, self.unused = quantised(), nn.LazyLinear(2)
+            self.stem = nn.Sequential(nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d())
+
+        def forward(self, x):
+            return self.stem(x), self.rows
+
+
+    @pytest.mark.inference
+    def test_lazy(infer):
+        x = torch.ones(2, 3, 8, 8)
+        output, rows = infer(Table(), x).output
+        assert output.shape == (2, 4, 6, 6)
+        assert torch.equal(rows.dequantize(), quantised().dequantize())
+
+
+    @pytest.mark.inference
+    def test_not_copied(infer):
+        table = Wraps(torch.ones(2))
+        assert infer(lambda x: (x, table), torch.ones(1)).output[1] is table
+"""
+
+
+def test_what_torch_refuses_to_copy_runs_in_every_mode(project, cpu):
+    cpu(UNUSUAL, "--infer-counters-only", "-W", "ignore").assert_outcomes(passed=2)
+    decided = {name.removesuffix("[cpu]"): one for name, one in project.decided("r.json").items()}
+    assert "tensor-not-copied" not in decided["lazy"].codes
+    assert "tensor-not-copied" in decided["not_copied"].codes
+    project.run("-W", "ignore").assert_outcomes(passed=2)

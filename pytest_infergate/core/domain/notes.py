@@ -96,6 +96,7 @@ class NoteCode(str, Enum):
     SPOT_DROPPED = "spot-dropped"
     STATE_ADVANCES = "state-advances"
     STORED_TIMING_IS_COARSE = "stored-timing-is-coarse"
+    TENSOR_NOT_COPIED = "tensor-not-copied"
     TENSORS_KEPT = "tensors-kept"
     TEST_FAILED = "test-failed"
     THROTTLED = "throttled"
@@ -357,6 +358,10 @@ MEANINGS: Mapping[NoteCode, NoteMeaning] = MappingProxyType(
         NoteCode.STORED_TIMING_IS_COARSE: NoteMeaning(
             "Stored baselines can only show large slowdowns on this machine.",
             "Compare with --infer-against=REV.",
+        ),
+        NoteCode.TENSOR_NOT_COPIED: NoteMeaning(
+            "A tensor cannot be copied, so that what calls change in it is not restored.",
+            "Make sure that calls do not change it, or implement clone() and copy_() for its class.",
         ),
         NoteCode.TENSORS_KEPT: NoteMeaning(
             "Each call leaves tensors in memory, which grows until it is full.",

@@ -191,7 +191,7 @@ def test_public_names_load_on_first_use():
 def loaded(pytester, *arguments):
     script = (
         "import sys, pytest; code = pytest.main(sys.argv[1:]);"
-        "print('LOADED', *sorted({n.split('.')[0] for n in sys.modules}), 'CODE', int(code))"
+        "print('LOADED', *sorted(sys.modules), 'CODE', int(code))"
     )
     done = subprocess.run(
         [sys.executable, "-c", script, "-p", "pytest_infergate.plugin.hooks", *arguments],
@@ -201,13 +201,32 @@ def loaded(pytester, *arguments):
     return set(line.split())
 
 
-HEAVY = {"torch", "numpy", "scipy", "jinja2", "msgspec", "tabulate", "filelock", "click"}
+AT_START = {
+    "pytest_infergate",
+    "pytest_infergate.config",
+    "pytest_infergate.config.options",
+    "pytest_infergate.errors",
+    "pytest_infergate.plugin",
+    "pytest_infergate.plugin.collection",
+    "pytest_infergate.plugin.hooks",
+    "pytest_infergate.plugin.hookspecs",
+    "pytest_infergate.plugin.items",
+    "pytest_infergate.plugin.modes",
+}
+"""Own modules that every pytest session loads. Each costs about a millisecond."""
 
 
-def test_a_run_without_inference_tests_loads_nothing(pytester, monkeypatch):
+def test_a_run_without_inference_tests_loads_only_what_chooses_the_mode(pytester, monkeypatch):
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     pytester.makepyfile("def test_plain(): pass")
-    assert not HEAVY & loaded(pytester)
+    modules = loaded(pytester)
+    assert {name for name in modules if name.startswith("pytest_infergate")} == AT_START
+    # Nothing else that pytest itself does not load.
+    plain = subprocess.run(
+        [sys.executable, "-c", "import sys, pytest; pytest.main([]); print('LOADED', *sys.modules)"],
+        cwd=pytester.path, capture_output=True, text=True, check=True,
+    ).stdout.splitlines()[-1]  # fmt: skip
+    assert modules - AT_START - set(plain.split()) <= {"CODE", "0"}
 
 
 def test_an_unmeasured_inference_test_loads_neither_torch_nor_numpy(pytester, monkeypatch):

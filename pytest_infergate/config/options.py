@@ -1,25 +1,11 @@
 """The options with their ini values.
 
-Loaded in every pytest session, so it must be cheap to load. `settings` combines the values.
+Loaded in every pytest session, so it must be cheap to load. `settings` parses and combines the values.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
-
-from pytest_infergate.config.parse import (
-    parse_choice,
-    parse_counts,
-    parse_demand_text,
-    parse_devices,
-    parse_dtypes,
-    parse_flag,
-    parse_folder,
-    parse_min_decided,
-    parse_seconds,
-    parse_tolerances,
-)
 
 # From the strictest to the most lenient.
 GATES = ("fail", "warn", "off")
@@ -36,7 +22,6 @@ class Option(NamedTuple):
 
     name: str
     help: str
-    parse: Callable[[str], Any]
     metavar: str | None = None
     asks: bool = False
     """Whether its ini value enables measuring, as every option on the command line does."""
@@ -56,52 +41,53 @@ class Option(NamedTuple):
 
 OPTIONS = (
     Option("devices", "measure on these devices, comma separated: cpu, cuda, cuda:1, xpu, mps, or auto for "
-           "all that are available", parse_devices, "NAMES", asks=True, default=("cpu",)),
-    Option("dtypes", "measure the model cast to each of these dtypes", parse_dtypes, "NAMES", asks=True),
-    Option("threads", "measure with each of these intra-operator thread counts", parse_counts, "COUNTS",
+           "all that are available", "NAMES", asks=True, default=("cpu",)),
+    Option("dtypes", "measure the model cast to each of these dtypes", "NAMES", asks=True),
+    Option("threads", "measure with each of these intra-operator thread counts", "COUNTS",
            asks=True),
-    Option("workers", "also measure with this many concurrent processes of the model: 2,4", parse_counts,
+    Option("workers", "also measure with this many concurrent processes of the model: 2,4",
            "COUNTS", asks=True, default=()),
     Option("against", "compare call by call with the code at this git revision (its merge base), on this "
-           "machine; auto for the upstream branch", str, "REV", asks=True),
+           "machine; auto for the upstream branch", "REV", asks=True),
     Option("against_python", "interpreter of the base: other versions of torch, or an earlier install",
-           str, "PATH", asks=True),
-    Option("paired_data", "write all timings of a paired run here, for `infergate replay`", str, "FILE"),
+           "PATH", asks=True),
+    Option("paired_data", "write all timings of a paired run here, for `infergate replay`", "FILE"),
     Option("require", "devices that must be available; without them the run stops with exit code 4",
-           parse_devices, "NAMES", asks=True, default=()),
+           "NAMES", asks=True, default=()),
     Option("baseline", "folder of the baselines (default: .infergate/baselines below the rootdir)",
-           str, "FOLDER", default=".infergate/baselines"),
+           "FOLDER", default=".infergate/baselines"),
     Option("counters", "folder of the exact counters (default: .infergate/counters below the rootdir)",
-           parse_folder, "FOLDER", default=".infergate/counters"),
+           "FOLDER", default=".infergate/counters"),
     Option("save", "record this session into the baseline; an exceeded budget fails, a regression does not",
-           parse_flag, asks=True, default=False),
+           asks=True, default=False),
     Option("counters_only", "take and gate exact counters only: no clock, a second or two per case",
-           parse_flag, asks=True, default=False),
+           asks=True, default=False),
     Option("save_contended", "with --infer-save: also record times that other processes disturbed",
-           parse_flag, default=False),
+           default=False),
     Option("gate", "effect of a failing verdict: fail the test, warn in the summary, or off",
-           parse_choice(*GATES), "{fail,warn,off}", default="fail"),
-    Option("strict", "also fail undecided cases: no baseline, inconclusive, not measured", parse_flag,
+           "{fail,warn,off}", default="fail"),
+    Option("strict", "also fail undecided cases: no baseline, inconclusive, not measured",
            default=False),
     Option("tolerance", "tolerated slowdown against the baseline: 25%, or p50=25%,memory=1%,operators=off",
-           parse_tolerances, "SHARE"),
+           "SHARE"),
     Option("max_time", "time limit of one case in seconds (default: 10; paired: 180 over all launches)",
-           parse_seconds, "TIME"),
-    Option("max_total", "time limit of all cases in seconds; the rest is not measured", parse_seconds,
            "TIME"),
-    Option("min_decided", "fail if a smaller share of the cases is decided: 80%", parse_min_decided, "SHARE"),
+    Option("max_total", "time limit of all cases in seconds; the rest is not measured",
+           "TIME"),
+    Option("min_decided", "fail if a smaller share of the cases is decided: 80%", "SHARE"),
     Option("xdist", "under pytest-xdist, lock the machine for each inference case (default) or refuse",
-           parse_choice("lock", "refuse"), "{lock,refuse}", default="lock"),
-    Option("demand", "demand to be served: 50/s or 3/min; budgets of usd_per_month need it",
-           parse_demand_text, "RATE"),
-    Option("prices", "CSV table of prices, which take precedence over those of infergate", str, "FILE"),
+           "{lock,refuse}", default="lock"),
+    Option("lock", "lock the machine for each inference case (default), or measure beside other runs: off",
+           "{machine,off}", default="machine"),
+    Option("demand", "demand to be served: 50/s or 3/min; budgets of usd_per_month need it", "RATE"),
+    Option("prices", "CSV table of prices, which take precedence over those of infergate", "FILE"),
     Option("energy", "also measure energy if NVML or RAPL can be read; some seconds more per case",
-           parse_flag, default=False),
-    Option("report", "write the HTML report here", str, "FILE", asks=True),
-    Option("json", "write the results as JSON here", str, "FILE", asks=True),
-    Option("markdown", "write a summary as Markdown here", str, "FILE", asks=True),
-    Option("list", "list the inference cases and stop", parse_flag, default=False),
+           default=False),
+    Option("report", "write the HTML report here", "FILE", asks=True),
+    Option("json", "write the results as JSON here", "FILE", asks=True),
+    Option("markdown", "write a summary as Markdown here", "FILE", asks=True),
+    Option("list", "list the inference cases and stop", default=False),
     Option("disable", "run inference tests once on the CPU without measuring, regardless of other options",
-           parse_flag, default=False),
+           default=False),
 )  # fmt: skip
 """Every option, in the order of ``--help``."""

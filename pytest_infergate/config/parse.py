@@ -26,6 +26,18 @@ _FLAGS = {
 }
 
 
+def as_text(value: Any) -> str:
+    """Return an option as it is written on the command line: the ``[1, 2]`` of a TOML file is ``1,2``.
+
+    Raises `ValueError` for a value that has no such text, such as a table.
+    """
+    if isinstance(value, list) and not any(isinstance(part, list) for part in value):
+        return ",".join(map(as_text, value))
+    if isinstance(value, (str, int, float)):
+        return str(value)
+    raise ValueError(f"it must be a text, a number, true, false, or a list of them, got {value!r}")
+
+
 def _words(text: str) -> tuple[str, ...]:
     words = tuple(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
     if not words:

@@ -10,14 +10,47 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from pytest_infergate.config.options import OPTIONS, Option
-from pytest_infergate.config.parse import check_kinds, parse_budgets, parse_tolerances
+from pytest_infergate.config.options import GATES, OPTIONS, Option
+from pytest_infergate.config.parse import (
+    as_text,
+    check_kinds,
+    parse_budgets,
+    parse_choice,
+    parse_counts,
+    parse_demand_text,
+    parse_devices,
+    parse_dtypes,
+    parse_flag,
+    parse_folder,
+    parse_min_decided,
+    parse_seconds,
+    parse_tolerances,
+)
 from pytest_infergate.config.toml import Pricing, Table, by_pattern, parse_overlay, parse_pricing, read_table
 from pytest_infergate.errors import ConfigurationError
 
+PARSERS: Mapping[str, Callable[[str], Any]] = {
+    **{option.name: parse_flag if option.metavar is None else str for option in OPTIONS},
+    "devices": parse_devices,
+    "dtypes": parse_dtypes,
+    "threads": parse_counts,
+    "workers": parse_counts,
+    "require": parse_devices,
+    "counters": parse_folder,
+    "gate": parse_choice(*GATES),
+    "tolerance": parse_tolerances,
+    "max_time": parse_seconds,
+    "max_total": parse_seconds,
+    "min_decided": parse_min_decided,
+    "xdist": parse_choice("lock", "refuse"),
+    "lock": parse_choice("machine", "off"),
+    "demand": parse_demand_text,
+}
+"""The parser of each option; not in `OPTIONS`, because most pytest sessions parse none."""
+
 _AS_PARSED = (
     "devices", "dtypes", "threads", "workers", "require", "counters_only", "save", "strict", "max_total",
-    "min_decided", "xdist", "list", "energy", "gate",
+    "min_decided", "xdist", "lock", "list", "energy", "gate",
     "save_contended",
 )  # fmt: skip
 """Options whose parsed values are settings as they are."""
@@ -48,6 +81,8 @@ class Settings:
     max_total: float | None
     min_decided: float | None
     xdist: str
+    lock: str
+    """``machine``, or ``off`` to measure beside other runs."""
     report: Path | None
     json: Path | None
     markdown: Path | None
@@ -90,7 +125,7 @@ class Settings:
 
 def parse_settings(
     command: Mapping[str, str | bool | None],
-    ini: Mapping[str, str],
+    ini: Mapping[str, Any],
     *,
     rootdir: Path,
     invocation_dir: Path,
@@ -98,13 +133,13 @@ def parse_settings(
 ) -> Settings:
     """Parse the options of a run.
 
-    `command` contains a text for each given option, ``True`` for a flag, ``None`` for an option that is not
-    given. `kinds` are the registered kinds of devices. Raises `ConfigurationError` with the option and a
-    hint.
+    `command` has a text for each given option, ``True`` for a flag, ``None`` for an option that is not given;
+    `ini` has texts, or values of TOML, which are empty if not given. `kinds` are the registered kinds of
+    devices. Raises `ConfigurationError` with the option and a hint.
     """
     on_command = _parsed(command, lambda option: option.flag)
-    # An option that the ini file sets to nothing is not set.
-    in_ini = _parsed({name: text or None for name, text in ini.items()}, lambda o: f"ini value {o.ini}")
+    set_to = {name: value for name, value in ini.items() if value not in ("", [])}
+    in_ini = _parsed(set_to, lambda option: f"ini value {option.ini}")
     # The command line takes precedence.
     given = {**in_ini, **on_command}
     values = {option.name: given.get(option.name, option.default) for option in OPTIONS}
@@ -209,14 +244,14 @@ def _shown(value: Any) -> str:
     return "yes" if value is True else str(value)
 
 
-def _parsed(texts: Mapping[str, Any], where: Callable[[Option], str]) -> dict[str, Any]:
+def _parsed(given: Mapping[str, Any], where: Callable[[Option], str]) -> dict[str, Any]:
     """Parse the options that are given; `where` names the source of an option in errors."""
     values = {}
     for option in OPTIONS:
-        text = texts.get(option.name)
+        value = given.get(option.name)
         try:
-            if text is not None and text is not False:
-                values[option.name] = text if text is True else option.parse(text)
+            if value is not None:
+                values[option.name] = PARSERS[option.name](as_text(value))
         except ValueError as error:
             raise ConfigurationError(f"{where(option)}: {error}") from None
     return values

@@ -76,17 +76,30 @@ class Pricing:
     """Shares off the list price by pattern over ``provider/name``."""
 
 
-def read_table(path: Path) -> Table:
-    """Read `[tool.infergate]`. Raises `ConfigurationError` for an unknown key and a value of a wrong type."""
+def _document(path: Path) -> Mapping[str, Any]:
+    """Return the content of a TOML file; empty if it cannot be read, which pytest itself reports."""
     if sys.version_info >= (3, 11):
         import tomllib
     else:
         import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]
 
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return Table()  # pytest itself reports a broken pyproject.toml
+        return {}
+    return document
+
+
+def native_setting(path: Path, name: str) -> Any:
+    """Return a setting of pytest as a TOML file has it: in the table of pytest 9, or in that of before."""
+    document = _document(path)
+    table = (document if path.name in ("pytest.toml", ".pytest.toml") else document["tool"])["pytest"]
+    return table.get("ini_options", table)[name]
+
+
+def read_table(path: Path) -> Table:
+    """Read `[tool.infergate]`. Raises `ConfigurationError` for an unknown key and a value of a wrong type."""
+    document = _document(path)
     tool = document.get("tool", {})
     table = tool.get("infergate", {}) if isinstance(tool, Mapping) else {}
     if not isinstance(table, Mapping):

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -222,6 +221,7 @@ class CollectedItems:
         if not self._unused:
             return []
         from pytest_infergate.core.domain import units
+        from pytest_infergate.core.domain.notes import NoteCode
         from pytest_infergate.core.domain.values import Note
 
         return [
@@ -235,6 +235,7 @@ class CollectedItems:
 
     def found(self) -> CollectedCases:
         """What this process collected, for the end of the run."""
+        from pytest_infergate.core.domain.notes import NoteCode
         from pytest_infergate.core.domain.values import Note
         from pytest_infergate.runner.case_report import CollectedCases
 

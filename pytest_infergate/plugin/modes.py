@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
@@ -91,7 +92,9 @@ class Inactive:
 def chosen_mode(config: pytest.Config) -> Mode:
     """Choose by the options. Raises `ConfigurationError` for invalid ones."""
     # An empty option, as of an unset CI variable, counts as given: it is an error, not a run without a gate.
-    if not any(config.getoption(option.ini) is not None or config.getini(option.ini) for option in OPTIONS):
+    if not any(
+        config.getoption(option.ini) is not None or ini_value(config, option.ini) for option in OPTIONS
+    ):
         return Inactive(config)  # most sessions: settings, and what parses them, are never imported
     settings = read_settings(config)
     if not settings.measuring:
@@ -106,13 +109,28 @@ def chosen_mode(config: pytest.Config) -> Mode:
     return Measuring(config, settings, device_kinds(config), reference)
 
 
+def ini_value(config: pytest.Config, name: str) -> Any:
+    """Return an ini value: a text, or the value of a TOML file; empty if it is not set."""
+    # Numbers, booleans and lists are all accepted, for which pytest has no type: it refuses them as texts, by
+    # one exception or another, or by a warning that it will do so.
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pytest.PytestDeprecationWarning)
+            return config.getini(name)
+    except (TypeError, pytest.UsageError, pytest.PytestDeprecationWarning):
+        from pytest_infergate.config.toml import native_setting
+
+        assert config.inipath is not None
+        return native_setting(config.inipath, name)
+
+
 def read_settings(config: pytest.Config) -> Settings:
     """Parse options, ini file and `[tool.infergate]`. Raises `ConfigurationError`."""
     from pytest_infergate.config.settings import parse_settings
 
     return parse_settings(
         {option.name: config.getoption(option.ini) for option in OPTIONS},
-        {option.name: str(config.getini(option.ini)) for option in OPTIONS},
+        {option.name: ini_value(config, option.ini) for option in OPTIONS},
         rootdir=config.rootpath,
         invocation_dir=config.invocation_params.dir,
         kinds=device_kinds(config),

@@ -82,3 +82,60 @@ def test_an_empty_option_is_a_usage_error_and_not_a_run_without_a_gate(project, 
     result = project.run(f"--infer-{option}=")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: *--infer-*"])
+
+
+OLD_FORMS = {
+    "pytest.ini": "[pytest]\ninfer_devices = fake,cpu\ninfer_max_time = 2\ninfer_strict = true\n",
+    "tox.ini": "[pytest]\ninfer_devices = fake,cpu\ninfer_max_time = 2\ninfer_strict = true\n",
+    "setup.cfg": "[tool:pytest]\ninfer_devices = fake,cpu\ninfer_max_time = 2\ninfer_strict = true\n",
+    "pyproject.toml": "[tool.pytest.ini_options]\ninfer_devices = 'fake,cpu'\ninfer_max_time = 2\n"
+    "infer_strict = true\n",
+}
+NATIVE = "infer_devices = ['fake', 'cpu']\ninfer_max_time = 2\ninfer_strict = true\n"
+NATIVE_FORMS = {
+    "pytest.toml": f"[pytest]\n{NATIVE}",
+    ".pytest.toml": f"[pytest]\n{NATIVE}",
+    "pyproject.toml": f"[tool.pytest]\n{NATIVE}",
+}
+pytest_9 = pytest.mark.skipif(pytest.version_tuple < (9,), reason="pytest 9 reads native TOML")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        *OLD_FORMS.items(),
+        ("pyproject.toml", f"[tool.pytest.ini_options]\n{NATIVE}"),
+        *(
+            pytest.param(name, text, marks=pytest_9, id=f"native {name}")
+            for name, text in NATIVE_FORMS.items()
+        ),
+        pytest.param(
+            "pytest.toml",
+            f"[pytest]\n{NATIVE}".replace("2", "'2s'").replace("['fake', 'cpu']", "'fake,cpu'"),
+            marks=pytest_9,
+            id="texts in native TOML",
+        ),
+    ],
+)
+def test_every_file_of_pytest_configures_a_run(project, name, text):
+    (project.path / name).write_text(text)
+    project.change("""
+
+def pytest_sessionstart(session):
+    from pytest_infergate.plugin.modes import read_settings
+    found = read_settings(session.config)
+    print("SETTINGS", found.measuring, found.devices, found.ini["max_time"], found.strict)
+""")
+    result = project.run("-s")
+    result.stdout.fnmatch_lines(["SETTINGS True ('fake', 'cpu') 2.0 True"])
+    # What -o sets is a text in every case, and has precedence.
+    result = project.run("-s", "-o", "infer_devices=cpu", "-o", "infer_strict=false")
+    result.stdout.fnmatch_lines(["SETTINGS True ('cpu',) 2.0 False"])
+
+
+@pytest_9
+def test_a_native_value_of_a_wrong_type_ends_the_run_with_its_name(project):
+    (project.path / "pytest.toml").write_text("[pytest]\ninfer_tolerance = { p50 = '10%' }\n")
+    result = project.run()
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["ERROR: ini value infer_tolerance: it must be *, got {'p50': '10%'}"])

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
-
-import msgspec
 
 from pytest_infergate.core.advice import demand as demands
 from pytest_infergate.core.advice.planning import TIE
@@ -21,10 +19,10 @@ from pytest_infergate.core.domain.advice_values import (
     Recommendations,
 )
 from pytest_infergate.core.domain.notes import NoteCode
-from pytest_infergate.core.domain.values import Note, Struct
+from pytest_infergate.core.domain.values import Note
 from pytest_infergate.report import gpu_advice
-from pytest_infergate.report.amounts import interval, month, usd
-from pytest_infergate.report.plan_names import device_text, plan_text
+from pytest_infergate.report.amounts import interval, labelled, usd
+from pytest_infergate.report.plan_names import device_text, plan_text, price_label
 from pytest_infergate.report.sanitize import plain
 from pytest_infergate.report.table import Column
 
@@ -49,55 +47,6 @@ ASSUMPTIONS: Final = (
 """Assumptions behind every answer."""
 
 
-class SummaryRow(Struct, frozen=True, kw_only=True):
-    """The best plan of one model as text, or the sum over all models."""
-
-    model: str
-    plan: str = ""
-    basis: str = ""
-    """Whether the plan is measured or projected, by word and shape."""
-    demand: str = ""
-    p95: str = units.UNKNOWN
-    usd_per_month: str = units.UNKNOWN
-    usd_per_million: str = units.UNKNOWN
-    enough: str = units.UNKNOWN
-    """Demand up to which the machines of the plan are sufficient."""
-    cheapest: str = units.UNKNOWN
-    """Demand up to which no other plan costs less; unknown if there is no other."""
-    gpu: str = units.UNKNOWN
-    """Demands for which a GPU that was not measured is cheaper, is not, or may be, in words."""
-    total: bool = False
-
-
-def _known(field: str) -> Callable[[Iterable[SummaryRow]], bool]:
-    """Return whether a column has any figure."""
-    return lambda rows: any(getattr(row, field) not in ("", units.UNKNOWN) for row in rows)
-
-
-def _marked(rows: Iterable[SummaryRow]) -> bool:
-    return any(row.basis not in ("", gpu_advice.MEASURED) for row in rows)
-
-
-SUMMARY_COLUMNS: Final[tuple[Column[SummaryRow], ...]] = (
-    Column("model", "model", lambda row: plain(row.model), left=True),
-    Column("plan", "plan", lambda row: plain(row.plan), left=True),
-    # Where nothing is projected, the mark would say nothing.
-    Column("basis", "basis", lambda row: row.basis, left=True, shown=_marked),
-    Column("demand", "demand", lambda row: row.demand),
-    Column("usd_per_month", "USD/month", lambda row: row.usd_per_month),
-    Column("p95", "p95", lambda row: row.p95),
-    Column("usd_per_million", "USD/million", lambda row: row.usd_per_million),
-    Column("enough", "serves up to (utilisation limit)", lambda row: row.enough),
-    Column(
-        "gpu",
-        "GPU",
-        lambda row: plain(row.gpu),
-        left=True,
-        # Where no row has a demand, the column would say nothing.
-        shown=lambda rows: any(row.gpu not in ("", *gpu_advice.NOT_COMPARED) for row in rows),
-    ),
-    Column("cheapest", "cheapest up to", lambda row: row.cheapest, shown=_known("cheapest")),
-)
 PLAN_COLUMNS: Final[tuple[Column[Plan], ...]] = (
     Column("plan", "plan", lambda plan: plain(plan.text), left=True),
     Column("device", "device", lambda plan: plain(device_text(plan)), left=True),
@@ -105,7 +54,11 @@ PLAN_COLUMNS: Final[tuple[Column[Plan], ...]] = (
     Column("wait", "wait", lambda plan: units.seconds(plan.max_wait)),
     Column("p95", "p95", lambda plan: units.seconds(plan.load.p95)),
     Column("used", "used", lambda plan: _used(plan.load)),
-    Column("usd_per_month", "USD/month", lambda plan: month(plan.usd_per_month, plan.assumed)),
+    Column(
+        "usd_per_month",
+        "USD/month",
+        lambda plan: labelled(units.dollars(plan.usd_per_month), price_label(plan)),
+    ),
     Column("with_spare", "with one spare machine", lambda plan: units.dollars(plan.usd_per_month_with_spare)),
     Column("usd_per_million", "USD/million", lambda plan: units.dollars(plan.usd_per_million)),
     Column(
@@ -121,7 +74,7 @@ JOB_COLUMNS: Final[tuple[Column[Job], ...]] = (
     Column("batch", "batch", lambda job: str(job.max_batch)),
     Column("machine_hours", "machine-hours", lambda job: units.significant(job.machine_hours)),
     Column("instances", "machines", lambda job: str(job.instances)),
-    Column("usd", "USD", lambda job: month(job.usd, job.assumed)),
+    Column("usd", "USD", lambda job: labelled(units.dollars(job.usd), price_label(job))),
     Column("usd_on_spot", "USD on spot", lambda job: units.dollars(job.usd_on_spot)),
 )
 
@@ -139,7 +92,7 @@ def decided_by_price(given: Recommendations) -> list[str]:
     lines += [
         (
             answer.model,
-            gpu_advice.price_sentences(answer.price_limits, _noun(answer), limited=_limited(answer)),
+            gpu_advice.price_sentences(answer.price_limits, noun(answer), limited=_limited(answer)),
         )
         for answer in given.answers
     ]
@@ -166,7 +119,7 @@ def projects(given: Recommendations) -> bool:
 
 def _projected_sentences(answer: Advice) -> Iterable[str]:
     return gpu_advice.projected_sentences(
-        answer.model, answer.projections, _noun(answer), planned=answer.winner is not None
+        answer.model, answer.projections, noun(answer), planned=answer.winner is not None
     )
 
 
@@ -177,88 +130,9 @@ def headline(answers: Sequence[Advice], tables: Sequence[DemandTable] = ()) -> s
     return f"Where to run {units.plural(len(answers) + len(tables), 'model')}"
 
 
-def summary_rows(answers: Sequence[Advice]) -> list[SummaryRow]:
-    """Return one row for each answer, and a total if each of several models has a plan."""
-    result = [_summary_row(answer) for answer in answers]
-    months = [_months(answer) for answer in answers]
-    # Results of several machines may contain two answers for one model, of which only one would be deployed.
-    # Two tests whose weights have the same size may measure one model.
-    weights = [answer.weights_bytes for answer in answers if answer.weights_bytes]
-    distinct = len({answer.model for answer in answers}) == len(answers) and len(set(weights)) == len(weights)
-    known = [ends for ends in months if ends is not None]
-    if distinct and len(known) == len(answers) > 1:
-        empty = dict.fromkeys(("p95", "usd_per_million", "enough", "cheapest", "gpu"), "")
-        lows, highs = zip(*known, strict=True)
-        assumed = any(answer.winner.assumed for answer in answers if answer.winner and not _projected(answer))
-        text = interval(sum(lows), sum(highs))
-        if any(map(_projected, answers)):
-            text = f"◇ {text}, part assumed" if assumed else f"◇ {text}"
-        elif assumed:
-            text += " assumed"
-        result.append(SummaryRow(model="all", usd_per_month=text, total=True, **empty))
-    return result
-
-
-def _summary_row(answer: Advice) -> SummaryRow:
-    plan, projections = answer.winner, answer.projections
-    limit = answer.demand.period if answer.limit is None else answer.limit
-    row = SummaryRow(
-        model=answer.model,
-        plan="none meets the limit" if answer.nearest is not None else "none serves the demand",
-        basis=gpu_advice.basis(projections, planned=plan is not None, open_price=_open_price(answer)),
-        demand=units.rate(answer.demand.rate),
-        gpu=gpu_advice.gpu_words(answer),
-    )
-    if projections.recommended:
-        first = projections.recommended[0]
-        return msgspec.structs.replace(
-            row,
-            plan=f"{gpu_advice.projected_text(projections.recommended)}; measure on one to narrow this",
-            p95=units.UNKNOWN if limit is None else f"within {units.seconds(limit)} (the limit)",
-            usd_per_month=interval(first.usd_per_month_low, first.usd_per_month_high),
-            usd_per_million=interval(first.usd_per_million_low, first.usd_per_million_high),
-        )
-    if plan is None:
-        return row
-    return msgspec.structs.replace(
-        row,
-        plan=plan_text(plan),
-        p95=units.seconds(plan.load.p95),
-        usd_per_month=month(plan.usd_per_month, plan.assumed),
-        usd_per_million=units.dollars(plan.usd_per_million),
-        enough=_beyond(answer)
-        if answer.enough is None
-        else f"{units.rate(answer.enough)} ({units.percent(answer.utilisation, signed=False, decimals=0)})",
-        cheapest=_cheapest_up_to(answer),
-    )
-
-
-def _open_price(answer: Advice) -> bool:
+def price_decides(answer: Advice) -> bool:
+    """Return whether the best plan depends on a price that is assumed from a wide range."""
     return answer.price_range is not None and answer.price_range.decides
-
-
-def _projected(answer: Advice) -> bool:
-    return bool(answer.projections.recommended)
-
-
-def _months(answer: Advice) -> tuple[float, float] | None:
-    """Return the cost of the plan of an answer, at both ends if it is projected; ``None`` without a plan."""
-    for plan in answer.projections.recommended:
-        if plan.usd_per_month_low is not None and plan.usd_per_month_high is not None:
-            return plan.usd_per_month_low, plan.usd_per_month_high
-    return None if answer.winner is None else (answer.winner.usd_per_month, answer.winner.usd_per_month)
-
-
-def _beyond(answer: Advice) -> str:
-    """Return the largest demand of the sweep as a lower bound: costs are not known beyond it."""
-    return f"> {units.rate(answer.costs[-1].rate)}" if answer.costs else units.UNKNOWN
-
-
-def _cheapest_up_to(answer: Advice) -> str:
-    """Return the demand up to which no other plan costs less; unknown without any other deployment."""
-    if len(answer.deployments) == 1:
-        return units.UNKNOWN
-    return _beyond(answer) if answer.cheapest_up_to is None else units.rate(answer.cheapest_up_to)
 
 
 def shared(answers: Sequence[Advice]) -> list[str]:
@@ -287,7 +161,11 @@ def questions(unanswered: Mapping[str, Sequence[Note]]) -> list[str]:
 
 def question(answer: Advice) -> str:
     """Describe the demand and the limits of an answer."""
-    limit = "" if answer.limit is None else f", 95 % within {units.seconds(answer.limit)}"
+    limit, period = ", no latency limit", answer.demand.period
+    if answer.limit is not None:
+        limit = f", 95 % within {units.seconds(answer.limit)}"
+    elif period is not None:
+        limit = f", 99 % before the next frame within {units.seconds(period)}"
     return (
         f"{demands.demand_text(answer.demand)}{limit}, utilisation of each machine at most "
         f"{units.percent(answer.utilisation, signed=False, decimals=0)}"
@@ -301,11 +179,11 @@ def verdict(answer: Advice) -> str:
         first = projected[0]
         months = interval(first.usd_per_month_low, first.usd_per_month_high)
         return (
-            f"Run it on a GPU ({gpu_advice.PROJECTED}, not measured): {gpu_advice.order(first)} "
-            f"for {months} USD per month{gpu_advice.alternatives(projected)}."
+            f"Run it on a GPU ({gpu_advice.PROJECTED}, not measured): {gpu_advice.order(first)} for "
+            f"{labelled(f'{months} USD per month', price_label(first))}{gpu_advice.alternatives(projected)}."
         )
     unsure = answer.price_range
-    if unsure is not None and _open_price(answer):
+    if unsure is not None and price_decides(answer):
         ends = [usd(unsure.low), usd(unsure.high)]
         return (
             f"{gpu_advice.UNDECIDED} until the price of {unsure.machine} is known: "
@@ -316,11 +194,8 @@ def verdict(answer: Advice) -> str:
         return "No measured plan meets the limit; only a measurement on a GPU decides whether one does."
     if winner is None:
         return "No plan meets the limit." if answer.binding is None else f"{_sentence(answer.binding.text)}."
-    return (
-        f"Run it on {plan_text(winner)}: {usd(winner.usd_per_month)} per month"
-        f"{' (assumed price)' if winner.assumed else ''}, {usd(winner.usd_per_million)} per million "
-        f"{_noun(answer)}."
-    )
+    cost = labelled(f"{usd(winner.usd_per_month)} per month", price_label(winner))
+    return f"Run it on {plan_text(winner)}: {cost}, {usd(winner.usd_per_million)} per million {noun(answer)}."
 
 
 def _limited(answer: Advice) -> bool:
@@ -328,19 +203,20 @@ def _limited(answer: Advice) -> bool:
     return answer.limit is not None or answer.demand.pattern == "periodic"
 
 
-def _noun(answer: Advice) -> str:
+def noun(answer: Advice) -> str:
+    """Return what is counted: requests, or frames of streams."""
     return "frames" if answer.demand.pattern == "periodic" else "requests"
 
 
 def findings(answer: Advice) -> list[str]:
     """Return the sentences below the verdict: latency, alternatives, sensitivities, first call, energy."""
     winner = answer.winner
-    lines = gpu_advice.price_sentences(answer.price_limits, _noun(answer), limited=_limited(answer))
+    lines = gpu_advice.price_sentences(answer.price_limits, noun(answer), limited=_limited(answer))
     lines += _projected_sentences(answer)
     if winner is None:
         return lines if answer.binding is None else [*_unserved(answer, answer.binding), *lines]
     if answer.projections.recommended:
-        cost = f"{usd(winner.usd_per_month)} per month{' (assumed price)' if winner.assumed else ''}"
+        cost = labelled(f"{usd(winner.usd_per_month)} per month", price_label(winner))
         lines.append(f"The best measured plan is {plan_text(winner)}: {cost}.")
     return [*lines, *_planned(answer, winner)]
 
@@ -369,7 +245,7 @@ def _planned(answer: Advice, winner: Plan) -> list[str]:
         serves = "serves" if winner.instances == 1 else "serve"
         share = units.percent(answer.utilisation, signed=False, decimals=0)
         lines.append(
-            f"{winner.text} {serves} up to about {units.rate(answer.enough, _noun(answer))} with at most "
+            f"{winner.text} {serves} up to about {units.rate(answer.enough, noun(answer))} with at most "
             f"{share} of the capacity used, the utilisation limit."
         )
     # Deployments without a plan are named, so that they do not seem to be forgotten.
@@ -403,7 +279,7 @@ def _changes(answer: Advice, winner: Plan) -> Iterable[str]:
     if len(answer.crossings) > MAX_CROSSINGS:
         # Costs are steps, so that two deployments that cost about the same take turns.
         low, end = answer.cheapest_from, answer.cheapest_up_to
-        until = high if end is None else units.rate(end, _noun(answer))
+        until = high if end is None else units.rate(end, noun(answer))
         last, span = answer.crossings[-1], f"between {units.rate(low)} and" if low else "up to"
         yield (
             f"{_sentence(span)} {until} {winner.deployment} costs least. The cheapest deployment changes "
@@ -414,7 +290,7 @@ def _changes(answer: Advice, winner: Plan) -> Iterable[str]:
         parts: list[str] = []
         for crossing in answer.crossings:
             costs = "" if parts else " costs least"
-            parts.append(f"up to {units.rate(crossing.rate, _noun(answer))} {crossing.below}{costs}")
+            parts.append(f"up to {units.rate(crossing.rate, noun(answer))} {crossing.below}{costs}")
         yield _sentence(", ".join(parts)) + f", from there to {high} {answer.crossings[-1].above}."
     elif len(answer.deployments) > 1 and answer.costs:
         yield f"No other deployment costs less up to {high}."

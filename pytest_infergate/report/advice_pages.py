@@ -9,7 +9,7 @@ from pytest_infergate.core.advice.recommendation import Job
 from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.advice_values import Recommendations
 from pytest_infergate.core.domain.values import Note
-from pytest_infergate.report import advice, gpu_advice, step_tables
+from pytest_infergate.report import advice, advice_summary, gpu_advice, step_tables
 from pytest_infergate.report.markdown import code, escaped, markdown_table
 from pytest_infergate.report.plan_names import plan_price
 from pytest_infergate.report.sanitize import plain
@@ -35,9 +35,13 @@ def advice_text(given: Recommendations) -> str:
             "for one demand, with reasons and alternatives: add --demand, for example --demand 5/s",
         ]
     if given.answers[1:]:
-        summary = advice.summary_rows(given.answers)
-        blocks.append(text_table(shown_columns(advice.SUMMARY_COLUMNS, summary), summary))
-    if given.answers and advice.projects(given):
+        summary = advice_summary.summary_rows(given.answers)
+        blocks += [
+            text_table(shown_columns(advice_summary.SUMMARY_COLUMNS, summary), summary),
+            text_list("when that changes", advice_summary.change_lines(summary)),
+            "\n".join(advice_summary.explanations(given.answers, summary)),
+        ]
+    elif given.answers and advice.projects(given):
         blocks.append(gpu_advice.LEGEND)
     for answer in given.answers:
         lines = [answer.model, advice.question(answer), advice.verdict(answer), *advice.findings(answer)]
@@ -48,7 +52,7 @@ def advice_text(given: Recommendations) -> str:
             blocks.append(text_list("prices", list(prices)))
         blocks += [
             f"{title}\n{text_table(columns, shown)}"
-            for title, columns, shown in gpu_advice.projected_tables(answer.projections)
+            for title, columns, shown in gpu_advice.projected_tables(answer)
         ]
         blocks.append(text_list("notes", advice.remarks(answer, common)))
     blocks.append(text_list("notes on all models", common))
@@ -72,9 +76,11 @@ def advice_markdown(given: Recommendations) -> str:
             _bullets(step_tables.table_remarks(given.tables)),
         ]
     if given.answers[1:]:
-        summary = advice.summary_rows(given.answers)
-        blocks.append(markdown_table(shown_columns(advice.SUMMARY_COLUMNS, summary), summary))
-    if given.answers and advice.projects(given):
+        summary = advice_summary.summary_rows(given.answers)
+        wide = (*shown_columns(advice_summary.SUMMARY_COLUMNS, summary), advice_summary.CHANGES)
+        blocks.append(markdown_table(wide, summary))
+        blocks += map(escaped, advice_summary.explanations(given.answers, summary))
+    elif given.answers and advice.projects(given):
         blocks.append(escaped(gpu_advice.LEGEND))
     for answer in given.answers:
         blocks += [
@@ -85,7 +91,7 @@ def advice_markdown(given: Recommendations) -> str:
         ]
         if answer.plans:
             blocks.append(markdown_table(shown_columns(advice.PLAN_COLUMNS, answer.plans), answer.plans))
-        for title, columns, shown in gpu_advice.projected_tables(answer.projections):
+        for title, columns, shown in gpu_advice.projected_tables(answer):
             blocks += [escaped(title), markdown_table(columns, shown)]
         blocks.append(_bullets(advice.remarks(answer, common)))
     missing = advice.questions(given.unanswered)

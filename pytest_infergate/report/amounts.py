@@ -10,9 +10,9 @@ def usd(value: float) -> str:
     return f"{units.dollars(value)} USD"
 
 
-def month(value: float, assumed: str | bool) -> str:
-    """Format an amount for a column, with a label if it is based on an assumed price."""
-    return f"{units.dollars(value)} assumed" if assumed else units.dollars(value)
+def labelled(text: str, label: str) -> str:
+    """Add to an amount what is uncertain about the price behind it: ``74.9 (assumed price)``."""
+    return f"{text} ({label})" if label else text
 
 
 def interval(low: float | None, high: float | None) -> str:

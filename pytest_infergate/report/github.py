@@ -13,7 +13,7 @@ from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.advice_values import Recommendations
 from pytest_infergate.core.domain.outcome import GateResult, Outcome, Session, Verdict
 from pytest_infergate.core.gate.decide import FAILING, SEVERITY
-from pytest_infergate.report import advice, gpu_advice, wording
+from pytest_infergate.report import advice, advice_summary, wording
 from pytest_infergate.report.columns import CASE, VERDICT, case_columns, legend
 from pytest_infergate.report.markdown import CELL, block, code, cut, details, escaped, link, markdown_table
 from pytest_infergate.report.rows import Row, grouped_notes, paired_with_verdicts, row
@@ -244,7 +244,7 @@ def _head(session: Session, artifact_url: str, lead: str) -> str:
     blocks = [f"### {mark} {_sentence(lead or gate.headline)}"]
     if lead:
         blocks.append(_sentence(gate.headline))
-    blocks.append(_bullets(map(_sentence, gate.reasons)))
+    blocks.append(_bullets(map(_sentence, (*gate.reasons, *wording.gate_lines(session)))))
     if against is not None:
         effort = f"{units.plural(against.launches, 'launch')}, {units.duration(against.seconds)}"
         base = wording.described_base(against)
@@ -343,16 +343,16 @@ def _all(every: Sequence[Row], limit: int, *, paired: bool) -> str:
 def _advice(given: Recommendations | None, limit: int) -> str:
     if given is None:
         return ""
-    best = advice.summary_rows(given.answers)
-    table = markdown_table(shown_columns(advice.SUMMARY_COLUMNS, best), best[:limit]) if best else ""
-    legend = escaped(gpu_advice.LEGEND) if advice.projects(given) else ""
+    best = advice_summary.summary_rows(given.answers)
+    columns = (*shown_columns(advice_summary.SUMMARY_COLUMNS, best), advice_summary.CHANGES)
+    table = markdown_table(columns, best[:limit]) if best else ""
+    below = map(escaped, advice_summary.explanations(given.answers, best))
     by_projection = _titled(
         "What projections decide", map(escaped, advice.decided_by_projection(given)[:limit])
     )
-    by_price = _titled("What prices alone decide", map(escaped, advice.decided_by_price(given)[:limit]))
     assumed = _titled("Assumed prices", map(escaped, advice.assumed_prices(given.answers)))
     missing = _titled("No advice for", map(_sentence, advice.questions(given.unanswered)))
-    parts = (_with_rest(table, len(best) - limit, "model"), legend, by_projection, by_price, assumed, missing)
+    parts = (_with_rest(table, len(best) - limit, "model"), *below, by_projection, assumed, missing)
     text = "\n\n".join(filter(None, parts))
     return f"### Where to run each model\n\n{text}" if text else ""
 
@@ -365,7 +365,7 @@ def _comings(gate: GateResult) -> str:
 
     pairs = [f"{shown(name(old))} is now {shown(name(new))}" for old, new in gate.renamed]
     blocks = (
-        _titled("New, not in the baseline", (shown(name(case)) for case in gate.new)),
+        _titled("New, not in the baseline", (shown(name(case)) for case in wording.new_cases(gate))),
         _titled("Missing, only in the baseline", (shown(name(case)) for case in gate.missing)),
         _titled("Probably renamed", pairs),
         _titled("Deselected", (_sentence(str(note)) for note in gate.deselected)),

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
+from pytest_infergate.core.advice.projected_plans import PROJECTED_DTYPE, PROJECTED_SIZES
 from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.advice_values import (
     Advice,
@@ -14,9 +15,10 @@ from pytest_infergate.core.domain.advice_values import (
     ProjectionCheck,
     Projections,
 )
-from pytest_infergate.report.amounts import interval, usd
+from pytest_infergate.report.amounts import interval, labelled, usd
+from pytest_infergate.report.plan_names import price_label
 from pytest_infergate.report.sanitize import plain
-from pytest_infergate.report.table import Column
+from pytest_infergate.report.table import Column, shown_columns
 
 HUNDRED: Final = 100
 """Factor from which on a speed-up is written with a separator of thousands."""
@@ -25,69 +27,13 @@ MEASURED: Final = "● measured"
 PROJECTED: Final = "◇ projected"
 UNDECIDED: Final = "? undecided"
 LEGEND: Final = (
-    f"{MEASURED}: by the times of a machine named here; {PROJECTED}: from counters and data sheets, not "
-    f"measured, as an interval; {UNDECIDED}: only a measurement decides."
+    f"{MEASURED}: on the machine that is named; {PROJECTED}: a range from the work of the model and the data "
+    f"sheet of the GPU, not measured; {UNDECIDED}: only a measurement decides."
 )
 """Meaning of the marks, shown where any result is not measured."""
-NOT_COMPARED: Final = ("none in the price table", "measured")
-"""What is said of GPUs where none is compared that was not measured."""
+ONLY_MEASURED: Final = "only a measurement on a GPU decides"
 MACHINES_SHOWN: Final = 3
 """Number of machines that a sentence names; tables have all of them."""
-PROJECTED_COLUMNS: Final[tuple[Column[ProjectedPlan], ...]] = (
-    Column("machine", "machine", lambda plan: plain(f"◇ {plan.machine}"), left=True),
-    Column("dtype", "dtype", lambda plan: plain(plan.dtype), left=True),
-    Column(
-        "decision",
-        "decision",
-        lambda plan: UNDECIDED if plan.decision == "undecided" else plan.decision,
-        left=True,
-    ),
-    Column("usd_per_hour", "USD/hour", lambda plan: units.dollars(plan.usd_per_hour)),
-    Column("machines", "machines", lambda plan: plain(machine_count(plan))),
-    Column(
-        "usd_per_month", "USD/month", lambda plan: interval(plan.usd_per_month_low, plan.usd_per_month_high)
-    ),
-    Column("rate", "one serves", lambda plan: f"{units.rate(plan.rate_low)} to {units.rate(plan.rate_high)}"),
-    Column(
-        "ruled_out",
-        "dearer up to",
-        lambda plan: "any demand" if plan.ruled_out_to is None else units.rate(plan.ruled_out_to or None),
-    ),
-    Column("cheaper", "cheaper above", lambda plan: above(plan.recommended_above)),
-    Column("evidence", "evidence", lambda plan: plain(plan.evidence), left=True),
-)
-CHECK_COLUMNS: Final[tuple[Column[ProjectionCheck], ...]] = (
-    Column("accelerator", "accelerator", lambda check: plain(check.accelerator), left=True),
-    Column("dtype", "dtype", lambda check: plain(check.dtype), left=True),
-    Column("batch", "batch", lambda check: str(check.batch_size)),
-    Column("measured", "● measured", lambda check: units.seconds(check.measured)),
-    Column(
-        "projected",
-        "◇ projected",
-        lambda check: f"{units.seconds(check.low)} to {units.seconds(check.high)}",
-    ),
-    Column("ratio", "measured / middle", lambda check: units.significant(check.measured / check.point)),
-    Column("inside", "within", lambda check: "yes" if check.inside else "no", left=True),
-)
-
-
-PROJECTED_TITLE: Final = (
-    "◇ projected, not measured; by price per hour, because a projection does not rank GPUs"
-)
-CHECKED_TITLE: Final = "● measured GPUs, and what would have been ◇ projected for a call"
-
-
-def projected_tables(projections: Projections) -> Iterator[tuple[str, Sequence[Column[Any]], Sequence[Any]]]:
-    """Yield the title, the columns and the rows of each table that is not empty."""
-    if projections.plans:
-        yield PROJECTED_TITLE, PROJECTED_COLUMNS, projections.plans
-    if projections.checks:
-        yield CHECKED_TITLE, CHECK_COLUMNS, projections.checks
-
-
-def above(rate: float | None) -> str:
-    """Return the demand above which a projected machine costs less: ``any demand``, or a rate."""
-    return "any demand" if rate == 0 else units.rate(rate)
 
 
 def machine_count(plan: ProjectedPlan) -> str:
@@ -97,6 +43,99 @@ def machine_count(plan: ProjectedPlan) -> str:
     if plan.instances_high is None:
         return f"{plan.instances_low:,} or more"
     return " to ".join(dict.fromkeys((f"{plan.instances_low:,}", f"{plan.instances_high:,}")))
+
+
+PROJECTED_COLUMNS: Final[tuple[Column[ProjectedPlan], ...]] = (
+    Column("machine", "machine", lambda plan: plain(f"◇ {plan.machine}"), left=True),
+    Column(
+        "decision",
+        "decision",
+        lambda plan: UNDECIDED if plan.decision == "undecided" else plan.decision,
+        left=True,
+    ),
+    Column(
+        "machines",
+        "number",
+        lambda plan: f"{machine_count(plan)} machine{'' if plan.instances_high == 1 else 's'}",
+        left=True,
+    ),
+    Column(
+        "usd_per_month", "USD/month", lambda plan: interval(plan.usd_per_month_low, plan.usd_per_month_high)
+    ),
+    Column(
+        "usd_per_hour",
+        "USD/hour",
+        lambda plan: labelled(units.dollars(plan.usd_per_hour), price_label(plan)),
+    ),
+    Column("rate", "one serves", lambda plan: f"{units.rate(plan.rate_low)} to {units.rate(plan.rate_high)}"),
+    Column("evidence", "evidence", lambda plan: plain(plan.evidence), left=True),
+)
+CHECK_COLUMNS: Final[tuple[Column[ProjectionCheck], ...]] = (
+    Column("accelerator", "accelerator", lambda check: plain(check.accelerator), left=True),
+    Column("dtype", "dtype", lambda check: plain(check.dtype), left=True),
+    Column("batch", "batch size", lambda check: str(check.batch_size)),
+    Column("measured", "● measured", lambda check: units.seconds(check.measured)),
+    Column(
+        "projected",
+        "◇ projected",
+        lambda check: f"{units.seconds(check.low)} to {units.seconds(check.high)}",
+    ),
+    Column("ratio", "measured / middle", lambda check: units.significant(check.measured / check.point)),
+    Column("inside", "within", lambda check: "yes" if check.inside else "no", left=True),
+    Column(
+        "evidence",
+        "evidence",
+        lambda check: plain(check.evidence),
+        left=True,
+        shown=lambda checks: any(check.evidence for check in checks),
+    ),
+)
+
+
+PROJECTED_TITLE: Final = (
+    f"{PROJECTED}, not measured: GPUs by price per hour, because a projection does not rank them; in "
+    f"{PROJECTED_DTYPE} with batches of {PROJECTED_SIZES[0]} to {PROJECTED_SIZES[-1]}"
+)
+CHECKED_TITLE: Final = "● measured GPUs, and what would have been ◇ projected for a call"
+
+
+def projected_tables(answer: Advice) -> Iterator[tuple[str, Sequence[Column[Any]], Sequence[Any]]]:
+    """Yield the title, the columns and the rows of each table that is not empty."""
+    projections, planned = answer.projections, answer.winner is not None
+    if projections.plans:
+        compared: Column[ProjectedPlan] = Column(
+            "by_demand",
+            "compared with measured machines",
+            lambda plan: by_demand(plan, planned=planned),
+            left=True,
+        )
+        yield PROJECTED_TITLE, (*PROJECTED_COLUMNS, compared), projections.plans
+    if projections.checks:
+        yield CHECKED_TITLE, shown_columns(CHECK_COLUMNS, projections.checks), projections.checks
+
+
+def by_demand(plan: ProjectedPlan, *, planned: bool) -> str:
+    """Return at which demands a projected machine is dearer and cheaper: ``dearer up to 60.0 requests/s``.
+
+    `planned` says whether a measured plan meets the limit.
+    """
+    low, high = plan.ruled_out_to, plan.recommended_above
+    if low is None:
+        return "dearer at every demand"
+    if high == 0:
+        return "cheaper at every demand" if planned else "none of these meets the limit"
+    parts = [f"dearer up to {units.rate(low, 'requests')}"] if low else []
+    if high is None or high > low:
+        until = (
+            " above"
+            if low and high is None
+            else ""
+            if high is None
+            else f" up to {units.rate(high, 'requests')}"
+        )
+        parts.append(f"undecided{until or ' at every demand'}")
+    parts += [] if high is None else ["cheaper above"]
+    return ", ".join(parts)
 
 
 def order(plan: ProjectedPlan) -> str:
@@ -116,8 +155,10 @@ def alternatives(plans: Sequence[ProjectedPlan]) -> str:
 
 
 def projected_text(plans: Sequence[ProjectedPlan]) -> str:
-    """Return recommended machines as a plan, named by the one with the lowest price per hour."""
-    return f"{order(plans[0]).rstrip(',')}{alternatives(plans)}"
+    """Return recommended machines in short, named by the one with the lowest price per hour."""
+    others = len(plans) - 1
+    more = f", or {units.plural(others, 'other kind')} of GPU" if others else ""
+    return f"{machine_count(plans[0])} x {plans[0].machine}{more}"
 
 
 def basis(projections: Projections, *, planned: bool, open_price: bool = False) -> str:
@@ -134,29 +175,38 @@ def basis(projections: Projections, *, planned: bool, open_price: bool = False) 
     return f"{MEASURED}; GPU {UNDECIDED}" if projections.undecided else MEASURED
 
 
-def gpu_words(answer: Advice) -> str:
-    """Return for which demands a GPU that was not measured is cheaper, is not, or may be."""
+def gpu_words(answer: Advice, noun: str) -> str:
+    """Return for which demands a GPU that was not measured is cheaper; empty if there is none to compare."""
     projections, limits = answer.projections, answer.price_limits
     low = max((limits and limits.rate) or 0.0, projections.none_up_to or 0.0)
     high = projections.some_above
-    none = f"none cheaper up to {units.rate(low)}"
-    if projections.recommended:
-        limit = answer.demand.period if answer.limit is None else answer.limit
-        why = f": no measured machine meets {units.seconds(limit)}" if limit and not answer.plans else ""
-        text = f"◇ cheaper {f'above {units.rate(high)}' if high else 'at any demand'}{why}"
-    elif projections.undecided:
-        text = f"? not decided {_span(low, high)}"
-    elif projections.plans:
-        text = f"◇ {none}" if projections.none_up_to is not None else "◇ none cheaper at any demand"
-        if high is not None:
-            text += f"; {f'not decided up to {units.rate(high)}; ' if high > low else ''}cheaper above"
-    elif any(plan.device != "cpu" for plan in (*answer.plans, answer.nearest) if plan is not None):
-        text = f"none cheaper by price up to {units.rate(low)}" if low else NOT_COMPARED[1]
-    elif limits is None:
-        text = NOT_COMPARED[0]
-    else:
-        text = f"{none}; not projected above" if low else "not projected"
-    return text
+    none = f"no GPU is cheaper up to {units.rate(low, noun)}" if low else ""
+    if projections.recommended and not high:
+        why = (
+            "measured machines cost more at every demand"
+            if answer.plans
+            else "no measured machine meets the limit"
+        )
+        return f"never: {why}, and measuring on a GPU narrows the range"
+    if projections.plans and projections.none_up_to is None and not projections.recommended:
+        return f"{PROJECTED}: no GPU is cheaper at any demand"
+    if projections.plans:
+        parts = [none] if none else []
+        if high is None or high > low:
+            until = (
+                f"up to {units.rate(high, noun)}"
+                if high is not None
+                else "above that"
+                if none
+                else "at every demand"
+            )
+            parts.append(f"{until} {ONLY_MEASURED}")
+        parts += [] if high is None else ["above that a GPU is cheaper"]
+        return f"{PROJECTED}: {', '.join(parts)}"
+    measured = any(plan.device != "cpu" for plan in (*answer.plans, answer.nearest) if plan is not None)
+    if measured or limits is None:
+        return ""
+    return f"{none}, above that {ONLY_MEASURED}" if none else f"{ONLY_MEASURED} whether one is cheaper"
 
 
 def confirmation(model: str, plans: Sequence[ProjectedPlan]) -> str:
@@ -237,7 +287,8 @@ def price_sentences(limits: PriceLimits | None, noun: str = "requests", *, limit
     """Return what prices alone decide between CPU and GPU. `limited` says whether latency has a limit."""
     if limits is None:
         return []
-    gpu = f"{limits.gpu} ({usd(limits.gpu_usd_per_hour)} per hour)"
+    doubt = ", unverified price" if limits.gpu_unverified else ""
+    gpu = f"{limits.gpu} ({usd(limits.gpu_usd_per_hour)} per hour{doubt})"
     within = " within the limit" if limited else ""
     lines = []
     if limits.machines < 1:

@@ -14,9 +14,9 @@ from markupsafe import Markup
 
 from pytest_infergate.core.domain import metrics, units
 from pytest_infergate.core.domain.advice_values import Advice, Recommendations
-from pytest_infergate.core.domain.outcome import GateResult, Session
+from pytest_infergate.core.domain.outcome import GateResult, Session, Verdict
 from pytest_infergate.core.domain.values import Hardware
-from pytest_infergate.report import advice, gpu_advice, step_tables, wording
+from pytest_infergate.report import advice, advice_summary, gpu_advice, step_tables, wording
 from pytest_infergate.report.charts import latency_strips, line_charts
 from pytest_infergate.report.charts.line_charts import Chart
 from pytest_infergate.report.charts.scale import BOX
@@ -64,7 +64,12 @@ def render_html(session: Session, *, settings: Mapping[str, str] | None = None, 
     bottlenecks = [entry for entry in ordered if entry.bottleneck is not None]
     columns = case_columns(shown, paired=session.against is not None)
     style = _jinja().get_template("style.css").render(columns=columns)
-    tally = Counter((entry.kind, entry.row.verdict_text) for entry in ordered)
+    # Cases without a baseline are counted in a sentence that says what that means.
+    tally = Counter(
+        (entry.kind, entry.row.verdict_text)
+        for entry in ordered
+        if entry.row.verdict is not Verdict.NO_BASELINE
+    )
     machines = Counter(result.hardware for result in session.cases if result.hardware is not None)
     pictures = [group.picture for group in groups if group.picture is not None]
     # The legend explains only the symbols that are used.
@@ -77,11 +82,14 @@ def render_html(session: Session, *, settings: Mapping[str, str] | None = None, 
             # The content policy allows this style sheet by its hash, and nothing else.
             style_hash="sha256-" + base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
             gate=session.gate,
+            checked=wording.gate_lines(session),
             against=session.against,
             base="" if session.against is None else wording.described_base(session.against),
             compared_how="" if session.against is None else wording.compared_how(session.against),
             duration="" if session.against is None else units.duration(session.against.seconds),
             created=session.created,
+            # Nobody reads the seconds.
+            created_minute=plain(session.created)[:16].replace("T", " "),
             version=session.tool_version,
             tally=[(kind, verdict, count) for (kind, verdict), count in tally.items()],
             columns=columns,
@@ -116,14 +124,18 @@ def _advice(given: Recommendations, gate: GateResult, *, leading: bool) -> dict[
     """Return the variables of the template for advice."""
     answers, common = given.answers, advice.shared(given.answers)
     questions = advice.questions(given.unanswered)
-    summary = advice.summary_rows(answers) if answers[1:] else []
+    summary = advice_summary.summary_rows(answers)
+    explanations = advice_summary.explanations(answers, summary)
+    projects = advice.projects(given)
+    if projects and not answers:
+        explanations.append(gpu_advice.LEGEND)
     return {
         "advised": bool(answers or questions or given.tables),
         "advice_text": advice,
         "headline": advice.headline(answers, given.tables) if leading else gate.headline,
         "tables": given.tables,
-        "projects": advice.projects(given),
-        "gpu_advice": gpu_advice,
+        "projects": projects,
+        "explanations": explanations,
         "step_tables": step_tables,
         "shown_columns": shown_columns,
         # The columns of plans mark the price of each.
@@ -136,14 +148,13 @@ def _advice(given: Recommendations, gate: GateResult, *, leading: bool) -> dict[
                 name=split_name(plain(answer.model)),
                 columns=shown_columns(advice.PLAN_COLUMNS, answer.plans),
                 prices=list(dict.fromkeys(map(plan_price, answer.plans))),
-                projected=list(gpu_advice.projected_tables(answer.projections)),
+                projected=list(gpu_advice.projected_tables(answer)),
                 charts=line_charts.charts(answer),
                 remarks=advice.remarks(answer, common),
             )
             for answer in answers
         ],
         "summary": summary,
-        "summary_columns": shown_columns(advice.SUMMARY_COLUMNS, summary),
         "common": common,
         "questions": questions,
     }
@@ -164,7 +175,7 @@ def _jinja() -> Environment:
 def _changes(gate: GateResult) -> list[tuple[str, list[str]]]:
     name = called(gate)
     lists = [
-        ("New, not in the baseline", [name(case) for case in gate.new]),
+        ("New, not in the baseline", [name(case) for case in wording.new_cases(gate)]),
         ("Missing, only in the baseline", [name(case) for case in gate.missing]),
         ("Probably renamed", [f"{name(old)} → {name(new)}" for old, new in gate.renamed]),
         ("Deselected", [plain(str(note)) for note in gate.deselected]),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pytest_infergate.core.advice.deployments import deployment_text
 from pytest_infergate.core.advice.recommendation import Job
-from pytest_infergate.core.domain.advice_values import Plan
+from pytest_infergate.core.domain.advice_values import Plan, ProjectedPlan
 from pytest_infergate.report.amounts import usd
 
 
@@ -16,6 +16,18 @@ def plan_text(plan: Plan) -> str:
     name, region, _ = plan.price.partition(" in ")
     like = f"priced like {name}" if region else "assumed price"
     return f"{plan.instances} x this {plan.instance} ({device_text(plan)}, {like})"
+
+
+def place(plan: Plan) -> str:
+    """Return where a plan runs: ``CPU``, ``GPU``, or the name of another device."""
+    return {"cpu": "CPU", "cuda": "GPU", "mps": "GPU", "xpu": "GPU"}.get(plan.device, plan.device)
+
+
+def price_label(plan: Plan | ProjectedPlan | Job) -> str:
+    """Return what is uncertain about the price of a plan; empty for a price of a known day."""
+    if not isinstance(plan, ProjectedPlan) and plan.assumed:
+        return "assumed price"
+    return "unverified price" if plan.unverified else ""
 
 
 def device_text(plan: Plan | Job) -> str:

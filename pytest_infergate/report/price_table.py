@@ -34,7 +34,7 @@ PRICE_COLUMNS: Final[tuple[Column[Instance], ...]] = (
     Column("cpu", "CPU", lambda instance: plain(instance.cpu_model or units.UNKNOWN), left=True),
     Column("usd", "USD/h", lambda instance: _usd(instance.usd_per_hour)),
     Column("spot", "spot", lambda instance: _usd(instance.spot_usd_per_hour)),
-    Column("as_of", "as of", lambda instance: str(instance.as_of or "unknown"), left=True),
+    Column("as_of", "as of", lambda instance: str(instance.as_of or "unknown, unverified"), left=True),
 )
 """Prices are in USD per hour, on demand and for a spot machine."""
 

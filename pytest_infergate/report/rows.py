@@ -275,5 +275,10 @@ def _notes(result: CaseResult | None, verdict: CaseVerdict | None) -> Iterable[N
         yield from () if result.measurement is None else result.measurement.notes
     if verdict is not None:
         yield from verdict.notes
-        yield from (item.note for item in verdict.comparisons if item.note is not None)
+        # Where a case has no baseline at all, that its counters have none either says nothing.
+        alone = verdict.verdict is Verdict.NO_BASELINE
+        for item in verdict.comparisons:
+            unrecorded = alone and item.verdict is Verdict.NO_BASELINE and item.evidence != "paired"
+            if item.note is not None and not unrecorded:
+                yield item.note
         yield from (check.note for check in verdict.budgets if check.note is not None)

@@ -9,8 +9,8 @@ from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.advice_values import DemandTable, Plan, Projections
 from pytest_infergate.core.domain.values import Struct
 from pytest_infergate.report import gpu_advice
-from pytest_infergate.report.amounts import interval, month
-from pytest_infergate.report.plan_names import plan_price, plan_text
+from pytest_infergate.report.amounts import interval, labelled
+from pytest_infergate.report.plan_names import plan_price, plan_text, price_label
 from pytest_infergate.report.sanitize import plain
 from pytest_infergate.report.table import Column
 
@@ -39,8 +39,11 @@ class StepRow(Struct, frozen=True, kw_only=True):
     def month(self) -> str:
         """Cost of the plan, or its interval."""
         for each in self.projections.recommended:
-            return interval(each.usd_per_month_low, each.usd_per_month_high)
-        return month(self.plan.usd_per_month, self.plan.assumed) if self.plan else units.UNKNOWN
+            ends = interval(each.usd_per_month_low, each.usd_per_month_high)
+            return labelled(ends, price_label(each))
+        if self.plan is None:
+            return units.UNKNOWN
+        return labelled(units.dollars(self.plan.usd_per_month), price_label(self.plan))
 
 
 STEP_COLUMNS: Final[tuple[Column[StepRow], ...]] = (
@@ -85,7 +88,9 @@ def table_prices(tables: Iterable[DemandTable]) -> list[str]:
 
 def table_question(tables: Sequence[DemandTable]) -> str:
     """Describe the conditions that the plans of a table meet."""
-    limit = "" if tables[0].limit is None else f", 95 % within {units.seconds(tables[0].limit)}"
+    limit = ", no latency limit"
+    if tables[0].limit is not None:
+        limit = f", 95 % within {units.seconds(tables[0].limit)}"
     utilisation = units.percent(tables[0].utilisation, signed=False, decimals=0)
     return f"Poisson arrivals{limit}, utilisation of each machine at most {utilisation}"
 

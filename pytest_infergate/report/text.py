@@ -13,7 +13,7 @@ from pytest_infergate.core.domain.advice_values import Recommendations
 from pytest_infergate.core.domain.outcome import CaseResult, CaseVerdict, GateResult, Session, Verdict
 from pytest_infergate.core.gate.contention import IDLE, MAX_CONTENTION
 from pytest_infergate.core.gate.decide import FAILING
-from pytest_infergate.report import advice, gpu_advice, wording
+from pytest_infergate.report import advice, advice_summary, wording
 from pytest_infergate.report.columns import CASE, COST, ENERGY, case_columns, legend
 from pytest_infergate.report.rows import NoteGroup, Row, grouped_notes, rows
 from pytest_infergate.report.sanitize import called, plain, shorten
@@ -26,9 +26,8 @@ ROWS_SHOWN: Final = 200
 """Maximum number of rows of the table; the HTML page has all rows."""
 NAMES_SHOWN: Final = 12
 """Maximum number of entries of a list of cases."""
-# Model, plan, basis, demand and price: with less, the table does not answer the question.
-MIN_ADVICE_COLUMNS: Final = 5
-"""Number of columns that the table of advice keeps on a narrow terminal."""
+DISPENSABLE: Final = ("usd_per_million", "p95")
+"""Columns that the table of advice loses on a narrow terminal: without the others, it answers nothing."""
 _INDENT = "  "
 _FLAGGED = FAILING | {Verdict.SUSPECTED, Verdict.INVALID}
 
@@ -44,7 +43,7 @@ def terminal_summary(session: Session, width: int = WIDTH) -> str:
         changes(session.gate, width),
         note_lines(grouped_notes(session), width),
         advice_lines(session.advice, width),
-        outcome(session.gate),
+        outcome(session),
     )
     return "\n\n".join(block for block in blocks if block)
 
@@ -63,9 +62,10 @@ def base_lines(session: Session) -> str:
     return "\n".join(lines)
 
 
-def outcome(gate: GateResult) -> str:
-    """Render the headline, and each reason why the run fails."""
-    return "\n".join([plain(gate.headline), *(f"{_INDENT}{plain(reason)}" for reason in gate.reasons)])
+def outcome(session: Session) -> str:
+    """Render the headline, each reason why the run fails, and what was checked."""
+    details = [*map(plain, session.gate.reasons), *wording.gate_lines(session)]
+    return "\n".join([plain(session.gate.headline), *(f"{_INDENT}{line}" for line in details)])
 
 
 def case_table(shown: Sequence[Row], width: int = WIDTH, *, paired: bool = False) -> str:
@@ -133,7 +133,9 @@ def changes(gate: GateResult, width: int = WIDTH) -> str:
     half = (room - len(" -> ")) // 2
     pairs = [f"{shorten(name(old), half)} -> {shorten(name(new), half)}" for old, new in gate.renamed]
     blocks = (
-        _counted_list("new, not in the baseline", [shorten(name(case), room) for case in gate.new]),
+        _counted_list(
+            "new, not in the baseline", [shorten(name(case), room) for case in wording.new_cases(gate)]
+        ),
         _counted_list("missing, only in the baseline", [shorten(name(case), room) for case in gate.missing]),
         _counted_list("probably renamed", pairs),
         _counted_list("deselected", [plain(str(note)) for note in gate.deselected]),
@@ -160,19 +162,17 @@ def advice_lines(given: Recommendations | None, width: int = WIDTH) -> str:
         return ""
     blocks = []
     if given.answers:
-        best = advice.summary_rows(given.answers)
-        columns = shown_columns(advice.SUMMARY_COLUMNS, best)
-        # The last columns, the demands up to which the plan holds, are the least important.
-        while len(columns) > MIN_ADVICE_COLUMNS and room_for_names(columns, best, width) < MIN_NAME:
+        best = advice_summary.summary_rows(given.answers)
+        columns = shown_columns(advice_summary.SUMMARY_COLUMNS, best)
+        while columns[-1].key in DISPENSABLE and room_for_names(columns, best, width) < MIN_NAME:
             columns = columns[:-1]
         table = text_table(columns, best[:ROWS_SHOWN], width)
-        blocks.append(f"where to run each model, based on the machines measured here:\n{table}")
-        if advice.projects(given):
-            blocks.append(gpu_advice.LEGEND)
+        blocks.append(f"where to run each model (this is advice, the gate does not depend on it):\n{table}")
         if len(best) > ROWS_SHOWN:
             blocks.append(f"and {units.plural(len(best) - ROWS_SHOWN, 'more model')} (see --infer-report)")
+        blocks.append(text_list("when that changes", advice_summary.change_lines(best), NAMES_SHOWN))
+        blocks += advice_summary.explanations(given.answers, best)
         blocks.append(text_list("what projections decide", advice.decided_by_projection(given), NAMES_SHOWN))
-        blocks.append(text_list("what prices alone decide", advice.decided_by_price(given), NAMES_SHOWN))
         blocks.append(text_list("assumed prices", advice.assumed_prices(given.answers), NAMES_SHOWN))
     blocks.append(text_list("no advice for", advice.questions(given.unanswered), NAMES_SHOWN))
     return "\n".join(filter(None, blocks))

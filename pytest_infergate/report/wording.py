@@ -14,10 +14,12 @@ from pytest_infergate.core.domain.outcome import (
     CaseResult,
     CaseVerdict,
     Comparison,
+    GateResult,
     Price,
+    Session,
     Verdict,
 )
-from pytest_infergate.core.domain.values import Struct
+from pytest_infergate.core.domain.values import Case, Struct
 from pytest_infergate.core.gate import counter_changes, stored_times
 from pytest_infergate.core.gate.decide import FAILING, SEVERITY, STRICTLY_FAILING
 from pytest_infergate.report.hints import check_severity, hints, not_decided, stated_reason
@@ -98,6 +100,32 @@ def explain_result(result: CaseResult) -> Message:
 def compared_how(against: Against) -> str:
     """Return how a paired run compares."""
     return "by exact counters" if against.counters_only else "call by call"
+
+
+def gate_lines(session: Session) -> list[str]:
+    """Return what the gate checked: budgets, and cases that it compared with nothing."""
+    verdicts = session.gate.verdicts
+    lines = []
+    with_budget = [verdict for verdict in verdicts if verdict.budgets]
+    if with_budget:
+        met = sum(all(check.verdict is None for check in verdict.budgets) for verdict in with_budget)
+        lines.append(f"{met} of {units.plural(len(with_budget), 'case')} with a budget are within it.")
+    alone = units.plural(sum(verdict.verdict is Verdict.NO_BASELINE for verdict in verdicts), "case")
+    have = "has" if alone == "1 case" else "have"
+    if session.against is not None:
+        new = f"{alone} {have} nothing to compare with: the base does not have the test, or cannot run it."
+    else:
+        new = (
+            f"{alone} {have} no baseline yet, so nothing was compared with an earlier run: to record a "
+            "baseline, run the same tests once with --infer-save."
+        )
+    return lines if alone == "0 cases" else [*lines, new]
+
+
+def new_cases(gate: GateResult) -> tuple[Case, ...]:
+    """Return the cases to list as new: none if all of them are, because then there is no baseline at all."""
+    judged = {verdict.case for verdict in gate.verdicts if verdict.verdict is not Verdict.NOT_MEASURED}
+    return () if judged and judged <= set(gate.new) else gate.new
 
 
 def described_base(against: Against) -> str:

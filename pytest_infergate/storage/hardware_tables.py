@@ -30,6 +30,7 @@ def accelerator_sheets() -> tuple[AcceleratorSheet, ...]:
                 "bandwidth": float(cells["bandwidth_gbs"]) * 1e9,
                 "time_factor": float(cells["time_factor"]),
                 "evidence": cells["evidence"],
+                "unverified": cells["unverified"],
                 "source": cells["source"],
             },
             AcceleratorSheet,

@@ -117,7 +117,7 @@ def test_a_gate_that_decided_nothing_says_so_with_a_code_of_its_own(run, files, 
     new.write_text(results_json.render_results(session(*found, kind=Verdict.NO_BASELINE)))
     code, out, err = run("gate", new)
     assert (code, err) == (2, "")
-    assert out.splitlines()[-1] == "nothing was decided: 6 cases, 6 no-baseline"
+    assert "nothing was decided: 6 cases, 6 without a baseline" in out.splitlines()
     assert run("gate", new, files[1])[0] == 0  # the other machine decided a case
     (tmp_path / "none.json").write_text(results_json.render_results(session()))
     assert run("gate", tmp_path / "none.json")[0] == 0
@@ -131,7 +131,7 @@ def test_advice_that_a_file_holds_is_shown_and_not_made_again(run, files, tmp_pa
         file.write_text(results_json.render_results(advised(found, answer(), unanswered=ASKED)))
     code, out, _ = run("gate", *files)
     assert code == 0
-    assert out.count("2 x c7i.xlarge (cpu)") == 2
+    assert out.count("CPU: 2 x c7i.xlarge") == 2
     assert "\nall " not in out
     assert out.count("what is it?") == 1
     page, merged = tmp_path / "page.html", tmp_path / "all.json"

@@ -421,7 +421,7 @@ def test_nothing_measured_is_not_green(project):
     project.test("devices=['ghost']")
     result = project.run("--infer-devices=fake,ghost")
     assert result.ret == 1
-    result.stdout.fnmatch_lines(["FAILED: *", "*nothing was measured although 1 case had been selected"])
+    result.stdout.fnmatch_lines(["gate FAILED: *", "*nothing was measured although 1 case had been selected"])
 
 
 def test_the_users_own_skip_is_not_held_against_the_run(project):
@@ -445,7 +445,7 @@ def test_the_users_own_skip_is_not_held_against_the_run(project):
 def test_cases_that_never_report_are_not_green(project):
     project.test("batch_sizes=[1, 2]", "infer(model); pytest.exit('enough', returncode=0)")
     result = project.measure()
-    result.stdout.fnmatch_lines(["FAILED: *"])
+    result.stdout.fnmatch_lines(["gate FAILED: *"])
 
 
 def test_ctrl_c_reports_what_was_measured_and_does_not_read_as_passed(project):

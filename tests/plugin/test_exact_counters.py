@@ -120,7 +120,7 @@ def test_the_same_work_passes_and_is_not_written_again(recorded):
     before = on_record(recorded)
     result = recorded.measure("--infer-save")
     result.assert_outcomes(passed=1)
-    result.stdout.fnmatch_lines(["*equivalent*", "passed: 1 of 1 case decided"])
+    result.stdout.fnmatch_lines(["*equivalent*", "gate passed: 1 of 1 case decided"])
     result.stdout.no_fnmatch_line("rewrote*")
     assert on_record(recorded) == before
 
@@ -131,7 +131,7 @@ def test_more_work_fails_the_test_and_names_operator_and_place(recorded, snapsho
     result.assert_outcomes(failed=1)
     assert result.ret == 1
     assert failures(result)["test_model[fake]"] == snapshot
-    result.stdout.fnmatch_lines(["FAILED: 1 of 1 case decided, 1 regressed"])
+    result.stdout.fnmatch_lines(["gate FAILED: 1 of 1 case decided, 1 regressed"])
 
 
 def test_less_work_is_told_whatever_the_verdict(recorded):

@@ -61,7 +61,7 @@ def test_xdist_carries_verdicts_and_counters_to_the_controller(project, xdist, m
     project.test(file="test_gone.py")
     result = project.measure(*xdist, "--infer-save", "--infer-json=r.json")
     result.assert_outcomes(passed=12)
-    result.stdout.fnmatch_lines(["nothing was decided: 4 cases, 4 no-baseline"])
+    result.stdout.fnmatch_lines(["nothing was decided: 4 cases, 4 without a baseline"])
     cases = json.loads((project.path / "r.json").read_text())["cases"]
     assert [(case["case"]["test"], case["line"]) for case in cases] == [
         ("test_gone.py::test_model", 3),

@@ -1019,7 +1019,7 @@ def test_equal_code_passes_even_a_strict_run_and_leaves_no_trace(paired):
             f"infergate: 1 case against HEAD (merge base {commit}), about 5 launches, *",
             "infergate: 5 launches, 1 of 1 case decided",
             "tests/test_it.py::test_model?fake?  *equivalent",
-            "passed: 1 of 1 case decided",
+            "gate passed: 1 of 1 case decided",
         ]
     )
     assert paired.repository.state() == before

@@ -67,7 +67,7 @@ def test_each_device_and_batch_size_is_an_item(project):
             "*test_model?accel-b8? PASSED*",
             "*test_model?ghost-b1? SKIPPED*no ghost device found*",
             "*test_bare?fake? PASSED*",
-            "nothing was decided: 11 cases, 8 no-baseline, 3 not-measured",
+            "nothing was decided: 11 cases, 8 without a baseline, 3 not-measured",
         ]
     )
     cases = {one["nodeid"]: one["case"] for one in json.loads((project.path / "r.json").read_text())["cases"]}
@@ -136,7 +136,7 @@ def test_an_unchanged_model_passes_against_its_baseline(project):
         project.record()
     result = project.measure()
     result.assert_outcomes(passed=1)
-    result.stdout.fnmatch_lines(["*equivalent*", "passed: 1 of 1 case decided"])
+    result.stdout.fnmatch_lines(["*equivalent*", "gate passed: 1 of 1 case decided"])
     assert result.ret == 0
 
 
@@ -153,7 +153,7 @@ def test_a_slowdown_fails_from_a_baseline_of_one_session(slower, snapshot):
     result = slower.measure("--junitxml=junit.xml", "--infer-json=verdicts.json")
     assert result.ret == 1
     assert failures(result) == {"test_plain[fake]": snapshot}
-    result.stdout.fnmatch_lines(["FAILED: 4 of 4 cases decided, 3 regressed", "*1 case regressed"])
+    result.stdout.fnmatch_lines(["gate FAILED: 4 of 4 cases decided, 3 regressed", "*1 case regressed"])
     result.stdout.no_fnmatch_line("*Traceback*")
     result.stdout.no_fnmatch_line("*pytest_infergate/*.py:*")
     found = {case.get("name"): case for case in ET.parse(slower.path / "junit.xml").iter("testcase")}
@@ -298,7 +298,7 @@ def test_budgets_fail_by_name(project, snapshot):
         )
     result = project.measure("--infer-json=r.json")
     result.assert_outcomes(passed=1, failed=4)
-    result.stdout.fnmatch_lines(["FAILED: 4 of 5 cases decided, 4 over-budget"])
+    result.stdout.fnmatch_lines(["gate FAILED: 4 of 5 cases decided, 4 over-budget"])
     decided = json.loads((project.path / "r.json").read_text())["gate"]["verdicts"]
     assert {
         one["nodeid"].removeprefix("test_it.py::"): {

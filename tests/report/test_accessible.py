@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
+import msgspec
 import pytest
 from pages import Page, section, table
 from sessions import SWEEP, advised, answer, regressed
@@ -177,7 +178,8 @@ def test_the_key_of_a_line_without_points_is_a_line(pages):
 
 def test_an_offer_looks_the_same_in_every_picture():
     """Also where one of them cannot meet the limit, and has no plan to be drawn."""
-    found = line_charts.charts(answer(considered=answer().plans[1:], sweeps=(SWEEP,)))
+    two = (answer().plans[1], msgspec.structs.replace(answer().plans[1], usd_per_month=1175.0))
+    found = line_charts.charts(answer(considered=two, sweeps=(SWEEP,)))
     styles = [{line.label: line.style for line in chart.lines} for chart in found]
     assert styles == [
         {"c7i.xlarge (cpu)": 0, "g6.xlarge (cuda)": 1},

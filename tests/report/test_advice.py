@@ -29,10 +29,20 @@ from pytest_infergate.core.domain.values import Note
 from pytest_infergate.report import advice, gpu_advice, html
 from pytest_infergate.report import text as terminal
 from pytest_infergate.report.advice_pages import advice_markdown, advice_text
+from pytest_infergate.report.advice_summary import (
+    SUMMARY_COLUMNS,
+    change_lines,
+    explanations,
+    limit_help,
+    summary_rows,
+)
 from pytest_infergate.report.charts import line_charts
 from pytest_infergate.report.plan_names import plan_price
-from pytest_infergate.report.table import shown_columns
 
+LIMITS = PriceLimits(
+    gpu="aws/g4dn.xlarge with a T4", gpu_usd_per_hour=0.526, cpu="c7i.xlarge", cpu_usd_per_hour=0.1785,
+    machines=2, rate=90.0,
+)  # fmt: skip
 SAME = Note(code="stale", text="prices are 100 days old", hint="infergate prices refresh")
 
 
@@ -44,38 +54,67 @@ def test_no_plan_has_neither_a_runner_up_nor_a_table():
 
 def test_several_models_are_summed_up_first():
     lines = advice_text(given(answer(), SMALL, unmet())).splitlines()
-    # No CPU was compared with a GPU by price.
-    shown = [column.header for column in advice.SUMMARY_COLUMNS if column.key not in ("basis", "gpu")]
+    # Nothing is projected.
+    shown = [column.header for column in SUMMARY_COLUMNS if column.key != "basis"]
     assert re.split(r" {2,}", lines[0]) == shown
     assert re.split(r" {2,}", lines[2]) == [
-        "tests/test_a.py::test_model", "2 x c7i.xlarge (cpu)", "50.0/s", "261", "83.0 ms", "1.98", "> 500/s", "141/s",
+        "tests/test_a.py::test_model", "50 requests/s", "CPU: 2 x c7i.xlarge", "261", "83.0 ms, limit 100 ms", "1.98",
     ]  # fmt: skip
-    assert re.split(r" {2,}", lines[3])[-1] == "> 500/s"  # it changes below that demand alone
-    assert re.split(r" {2,}", lines[4])[2:] == ["50.0/s", "-", "-", "-", "-", "-"]
+    assert re.split(r" {2,}", lines[4])[1:] == [
+        "50 requests/s", "none meets the limit", "-", "-, limit 100 ms", "-",
+    ]  # fmt: skip
 
 
 def test_the_models_are_added_up_where_each_has_a_plan():
-    total = advice.summary_rows([answer(), SMALL])[-1]
-    assert [column.cell(total) for column in advice.SUMMARY_COLUMNS] == ["all", "", "", "", "521", *[""] * 5]
-    assert [row.total for row in advice.summary_rows([answer(), SMALL, unmet()])] == [False] * 3
-    assert advice.summary_rows([answer(enough=66.0), SMALL])[0].enough == "66.0/s (60 %)"
-    unknown = advice.summary_rows([answer(costs=(), crossings=()), SMALL])[0]
-    assert (unknown.enough, unknown.cheapest) == ("-", "-")
+    rows = summary_rows([answer(), SMALL])
+    assert [column.cell(rows[-1]) for column in SUMMARY_COLUMNS if column.key != "plan"] == [
+        "sum", "", "", "521", "", "",
+    ]  # fmt: skip
+    assert "separate machines" in rows[-1].plan
+    assert any("separate machines" in line for line in explanations([answer(), SMALL], rows))
+    assert [row.total for row in summary_rows([answer(), SMALL, unmet()])] == [False] * 3
+    assert not explanations([unmet()], summary_rows([unmet()]))
 
 
-LIMITS = PriceLimits(
-    gpu="aws/g4dn.xlarge with a T4", gpu_usd_per_hour=0.526, cpu="c7i.xlarge", cpu_usd_per_hour=0.1785,
-    machines=2, rate=90.0,
-)  # fmt: skip
+def test_the_demands_at_which_an_answer_changes_are_stated_with_their_unit():
+    two = answer(enough=66.0, price_limits=LIMITS)
+    several = summary_rows([two, SMALL, answer(costs=(), crossings=())])
+    assert several[0].changes[:2] == (
+        "2 machines are enough up to 66.0 requests/s",
+        "above 141 requests/s g6.xlarge (cuda) costs less",
+    )
+    # The crossing is below the demand of this one.
+    assert several[1].changes == ("no other measured machine costs less up to 500 requests/s",)
+    assert several[2].changes == ()
+    assert summary_rows([unmet()])[0].changes == ("allow more time",)
+    one = msgspec.structs.replace(two.winner, instances=1)
+    (row,) = summary_rows([answer(enough=66.0, demand=Demand(rate=60.0, pattern="periodic"), plans=(one,))])
+    assert row.changes[0] == "one machine is enough up to 66.0 frames/s"
+    assert change_lines([row]) == [f"{row.model}: {'; '.join(row.changes)}"]
+
+
+def test_an_answer_without_a_limit_says_so_and_how_to_set_one():
+    free = answer(limit=None, demand=Demand(rate=2.5))
+    cameras = answer(limit=None, demand=Demand(rate=60.0, pattern="periodic", streams=2))
+    rows = summary_rows([answer(), free, cameras])
+    assert [row.limit for row in rows[:3]] == [
+        "limit 100 ms",
+        "no latency limit",
+        "limit 33.3 ms (the next frame)",
+    ]
+    (line,) = [line for line in explanations([answer(), free], rows[:2]) if "--p95-ms" in line]
+    assert "--demand 2.5/s" in line
+    assert limit_help([answer(), cameras]) == ""
+    assert ", no latency limit" in advice.question(free)
+    assert "33.3 ms" in advice.question(cameras)
 
 
 def test_one_machine_alone_is_not_said_to_be_the_cheapest():
     single = answer(
         deployments=("c7i.xlarge (cpu)",), crossings=(), costs=(CostPoint(rate=500.0, usd_per_month=(1.0,)),)
     )
-    (row,) = advice.summary_rows([single])
-    assert row.cheapest == "-"
-    assert "cheapest" not in [column.key for column in shown_columns(advice.SUMMARY_COLUMNS, [row])]
+    (row,) = summary_rows([single])
+    assert not any("costs less" in line for line in row.changes)
     assert not any("No other deployment" in line for line in advice.findings(single))
 
 
@@ -85,12 +124,13 @@ def test_an_assumed_price_is_labelled_beside_every_figure():
         code="assumed-price", text="assumed: it costs 0.1 USD per hour", hint="to set its price, write x"
     )
     assumed = answer(plans=(plan, *answer().plans[1:]), notes=(label,))
-    (row,) = advice.summary_rows([assumed])
-    assert row.usd_per_month == "261 assumed"
+    (row,) = summary_rows([assumed])
+    assert (row.usd_per_month, row.price) == ("261", "assumed price")
     assert "(assumed price)" in advice.verdict(assumed)
     assert "assumed, as much as aws/c7i.large" in plan_price(plan)
     assert advice.remarks(assumed)[0] == str(label)
-    assert advice.summary_rows([assumed, SMALL])[-1].usd_per_month == "521 assumed"
+    total = summary_rows([assumed, SMALL])[-1]
+    assert (total.usd_per_month, total.price) == ("521", "assumed in part")
     assert str(label) in terminal.advice_lines(given(assumed))
     assert str(label) in advice_text(given(assumed))
 
@@ -100,8 +140,12 @@ def test_what_prices_decide_is_said_with_its_figures():
     for figure in ("90.0 requests/s", "2 x c7i.xlarge", "0.526 USD", "within the limit"):
         assert figure in sentence, figure
     assert advice.findings(answer(price_limits=LIMITS))[0] == sentence
-    (row,) = advice.summary_rows([answer(price_limits=LIMITS)])
-    assert row.gpu == "none cheaper by price up to 90.0/s"
+    (unverified,) = gpu_advice.price_sentences(
+        msgspec.structs.replace(LIMITS, gpu_unverified=True), limited=True
+    )
+    assert "0.526 USD per hour, unverified price" in unverified
+    cpu_only = answer(price_limits=LIMITS, plans=(answer().winner,))
+    assert summary_rows([cpu_only])[0].changes[-1].startswith("no GPU is cheaper up to 90.0 requests/s")
     (doubtful,) = gpu_advice.price_sentences(msgspec.structs.replace(LIMITS, assumed=True), limited=True)
     assert "assumed price" in doubtful
     assert "assumed" not in sentence
@@ -130,7 +174,7 @@ def test_a_table_of_demands_is_in_every_form(sample):
         for words in (
             "0.100/s",
             "1.00k/s",
-            "261 assumed",
+            "261 (assumed price)",
             "none meets the limit",
             "90.0 requests/s",
             str(label),
@@ -140,13 +184,13 @@ def test_a_table_of_demands_is_in_every_form(sample):
 
 def test_two_answers_for_one_model_are_not_added_up():
     """Results of several machines hold one for each, and only one of them will be deployed."""
-    assert not any(row.total for row in advice.summary_rows([answer(), answer()]))
+    assert not any(row.total for row in summary_rows([answer(), answer()]))
 
 
 def test_two_tests_with_the_weights_of_one_model_are_not_added_up():
     for first, second, added in [(100, 100, False), (100, 101, True), (None, None, True)]:
         both = [answer(weights_bytes=first), msgspec.structs.replace(SMALL, weights_bytes=second)]
-        assert any(row.total for row in advice.summary_rows(both)) is added, (first, second)
+        assert any(row.total for row in summary_rows(both)) is added, (first, second)
 
 
 def test_many_changes_of_the_cheapest_are_said_around_the_demand():
@@ -183,7 +227,7 @@ def test_ways_to_work_off_a_backlog_look_different():
 
 
 def test_one_model_needs_no_sum():
-    assert len(advice.summary_rows([answer()])) == 1
+    assert len(summary_rows([answer()])) == 1
     assert advice.shared([answer()]) == []
     assert "enough up to" not in advice_text(given(answer()))
 

@@ -19,6 +19,7 @@ from pytest_infergate.core.domain.advice_values import (
 from pytest_infergate.core.domain.values import Note
 from pytest_infergate.report import advice, github, gpu_advice, html, results_json, text
 from pytest_infergate.report.advice_pages import advice_markdown, advice_text
+from pytest_infergate.report.advice_summary import summary_rows
 from pytest_infergate.report.plan_names import plan_text
 
 
@@ -45,16 +46,10 @@ def test_a_recommended_gpu_is_the_answer_and_its_costs_are_an_interval():
     made = projecting(answer(), projected(), L4)
     assert gpu_advice.PROJECTED in advice.verdict(made)
     assert "384 to 768 USD per month" in advice.verdict(made)
-    (row,) = advice.summary_rows([made])
-    assert (row.basis, row.usd_per_month, row.gpu) == (
-        gpu_advice.PROJECTED,
-        "384 to 768",
-        "◇ cheaper above 45.0/s",
-    )
-    assert row.plan == (
-        "at most 2 x aws/g4dn.xlarge with a T4 (float16), at least 1, or one other kind of GPU; "
-        "measure on one to narrow this"
-    )
+    (row,) = summary_rows([made])
+    assert (row.basis, row.usd_per_month, row.p95) == (gpu_advice.PROJECTED, "384 to 768", "within the limit")
+    assert row.changes == (gpu_advice.gpu_words(made, "requests"),)
+    assert row.plan == "GPU: 1 to 2 x aws/g4dn.xlarge with a T4, or 1 other kind of GPU"
     found = " ".join(advice.findings(made))
     assert "aws/g4dn.xlarge with a T4 or gcp/g2 with an L4: pytest tests/test_a.py::test_model " in found
     assert "--infer-devices=cuda --infer-dtypes=float16" in found
@@ -65,22 +60,23 @@ def test_an_undecided_gpu_leaves_the_measured_plan_and_states_where_to_measure()
     made = projecting(answer(), UNDECIDED)
     assert "2 x c7i.xlarge" in advice.verdict(made)
     assert any("between 20.0 requests/s and 700 requests/s" in line for line in advice.findings(made))
-    (row,) = advice.summary_rows([made])
-    assert (row.basis, row.gpu) == ("● measured; GPU ? undecided", "? not decided between 20.0/s and 700/s")
+    (row,) = summary_rows([made])
+    assert row.basis == "● measured; GPU ? undecided"
+    assert "up to 700 requests/s only a measurement" in row.changes[-1]
 
 
 def test_without_a_measured_plan_an_undecided_gpu_is_not_promised():
     made = projecting(unmet(), UNDECIDED)
     assert "measurement" in advice.verdict(made)
     assert "USD" not in advice.verdict(made)
-    (row,) = advice.summary_rows([made])
+    (row,) = summary_rows([made])
     assert (row.basis, row.usd_per_month) == (gpu_advice.UNDECIDED, "-")
 
 
 def test_a_ruled_out_gpu_changes_no_figure():
     made = projecting(answer(), projected("ruled out", ruled_out_to=60.0, recommended_above=80.0))
     assert advice.verdict(made) == advice.verdict(answer())
-    (row,) = advice.summary_rows([made])
+    (row,) = summary_rows([made])
     assert row.basis == gpu_advice.MEASURED
     found = " ".join(advice.findings(made))
     assert "60.0 requests/s" in found
@@ -93,7 +89,7 @@ def test_a_price_that_decides_leaves_the_answer_open():
     )
     made = answer(price_range=price)
     assert advice.verdict(made).startswith(gpu_advice.UNDECIDED)
-    assert advice.summary_rows([made])[0].basis == gpu_advice.UNDECIDED
+    assert summary_rows([made])[0].basis == gpu_advice.UNDECIDED
     same = answer(price_range=msgspec.structs.replace(price, cheapest_at_low="y (cpu)"))
     assert advice.verdict(same) == advice.verdict(answer())
     assert any("0.500 USD to 14.0 USD" in line for line in advice.findings(same))
@@ -101,8 +97,8 @@ def test_a_price_that_decides_leaves_the_answer_open():
 
 def test_totals_add_up_both_ends():
     cheap = projecting(answer(model="t.py::b", weights_bytes=None), projected())
-    total = advice.summary_rows([answer(), cheap])[-1]
-    assert total.usd_per_month == "◇ 645 to 1,029"
+    total = summary_rows([answer(), cheap])[-1]
+    assert (total.basis, total.usd_per_month) == ("◇ projected in part", "645 to 1,029")
 
 
 CHECK = ProjectionCheck(
@@ -162,17 +158,69 @@ def test_a_table_of_demands_marks_each_row(sample):
 
 
 def test_the_column_of_gpus_says_for_which_demand_what_holds():
+    only = gpu_advice.ONLY_MEASURED
     ruled_out = projected("ruled out", ruled_out_to=60.0, recommended_above=80.0)
     for made, words in (
-        (answer(price_limits=None), "measured"),
-        (projecting(unmet(), projected(recommended_above=0.0)), "◇ cheaper at any demand"),
+        (answer(price_limits=None), ""),
+        (projecting(unmet(), projected(recommended_above=0.0)), "never: no measured machine meets the limit"),
+        (projecting(answer(), projected(recommended_above=0.0)), "never: measured machines cost more"),
         (
             projecting(answer(), ruled_out),
-            "◇ none cheaper up to 60.0/s; not decided up to 80.0/s; cheaper above",
+            f"◇ projected: no GPU is cheaper up to 60.0 requests/s, up to 80.0 requests/s {only}, above that",
         ),
-        (projecting(answer(), projected("ruled out", ruled_out_to=None)), "◇ none cheaper at any demand"),
+        (
+            projecting(answer(), projected("undecided", ruled_out_to=0.0, recommended_above=None)),
+            f"◇ projected: at every demand {only}",
+        ),
+        (projecting(answer(), projected("ruled out", ruled_out_to=None)), "◇ projected: no GPU is cheaper"),
     ):
-        assert gpu_advice.gpu_words(made).startswith(words), words
+        found = gpu_advice.gpu_words(made, "requests")
+        assert found.startswith(words), words
+        assert bool(found) is bool(words)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [
+        (60.0, 60.0, "dearer up to 60.0 requests/s, cheaper above"),
+        (60.0, 80.0, "dearer up to 60.0 requests/s, undecided up to 80.0 requests/s, cheaper above"),
+        (60.0, None, "dearer up to 60.0 requests/s, undecided above"),
+        (0.0, None, "undecided at every demand"),
+        (0.0, 80.0, "undecided up to 80.0 requests/s, cheaper above"),
+        (0.0, 0.0, "cheaper at every demand"),
+        (None, None, "dearer at every demand"),
+    ],
+)
+def test_a_row_says_at_which_demands_a_gpu_is_dearer_and_cheaper(low, high, words):
+    row = projected("undecided", ruled_out_to=low, recommended_above=high)
+    assert gpu_advice.by_demand(row, planned=True) == words
+
+
+def test_a_gpu_is_not_said_to_be_cheaper_than_machines_that_miss_the_limit():
+    row = projected(ruled_out_to=0.0, recommended_above=0.0)
+    assert "meets the limit" in gpu_advice.by_demand(row, planned=False)
+
+
+def test_the_number_of_machines_has_its_unit():
+    for low, high, words in ((1, 1, "1 machine"), (1, 8, "1 to 8 machines"), (2, None, "2 or more machines")):
+        (found,) = [
+            column.cell(projected(instances_low=low, instances_high=high))
+            for column in gpu_advice.PROJECTED_COLUMNS
+            if column.key == "machines"
+        ]
+        assert found == words
+
+
+def test_an_unverified_price_says_so_in_every_form(sample):
+    made = projecting(answer(), projected(unverified=True))
+    page = html.render_html(advised(sample.session(), made))
+    for shown in (advice_text(given(made)), advice_markdown(given(made)).replace("\\", ""), page):
+        assert "0.526 (unverified price)" in shown
+    assert "(unverified price)" in advice.verdict(made)
+    assert summary_rows([made])[0].price == "unverified price"
+    measured = answer(plans=(msgspec.structs.replace(answer().winner, unverified=True),))
+    assert "(unverified price)" in advice.verdict(measured)
+    assert "261 (unverified price)" in text.advice_lines(given(measured))
 
 
 def test_a_plan_at_an_assumed_price_names_the_machine_with_this_price():

@@ -1,5 +1,7 @@
 """The hardware tables of the package: what is in them, and the traps of published tables."""
 
+import re
+
 import pytest
 
 from pytest_infergate.storage import prices
@@ -51,6 +53,17 @@ def test_bfloat16_has_a_peak_only_where_tensor_cores_have_it():
 
 def test_l4_and_a10g_have_the_widest_band():
     assert {sheet.name for sheet in accelerator_sheets() if sheet.evidence == "doubtful"} == {"L4", "A10G"}
+
+
+def test_what_no_source_confirms_is_marked():
+    """The word is in a column of its own, from which every projection takes it."""
+    marked = {sheet.name: sheet.unverified for sheet in accelerator_sheets() if sheet.unverified}
+    assert marked == {
+        "A30": "peak and bandwidth", "A10G": "peak", "V100-16GB": "bandwidth", "V100-32GB": "bandwidth",
+        "H100-PCIE": "bandwidth", "H100-NVL": "bandwidth",
+    }  # fmt: skip
+    for sheet in accelerator_sheets():
+        assert sheet.unverified or not re.search("from memory|not verified", sheet.source), sheet.name
 
 
 @pytest.mark.parametrize(

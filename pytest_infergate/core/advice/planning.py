@@ -175,6 +175,7 @@ def _plan(
         usd_per_hour=instance.price,
         user_specified=priced.user_specified,
         assumed=priced.assumed,
+        unverified=instance.unverified,
         device=deployment.device,
         runtime=deployment.runtime,
         dtype=deployment.dtype,
@@ -222,7 +223,7 @@ def _electricity(
 
 def price_source(instance: Instance) -> str:
     """Return the source of the price of an instance."""
-    return instance.text if instance.as_of or instance.region else "own hardware"
+    return instance.text if instance.as_of or instance.unverified else "own hardware"
 
 
 def at_demand(question: Question, rate: float) -> Question:

@@ -56,6 +56,7 @@ def price_limits(
     return PriceLimits(
         gpu=f"{gpu.full_name} with {_accelerators(gpu)}" if gpu.accelerator else gpu.name,
         gpu_usd_per_hour=gpu.price,
+        gpu_unverified=gpu.unverified,
         cpu=cpu.name,
         cpu_usd_per_hour=cpu.instance.price,
         assumed=bool(cpu.assumed),

@@ -160,6 +160,7 @@ def projected_plan(machine: ProjectedMachine, question: Question) -> ProjectedPl
         accelerator=instance.accelerator or machine.projected.accelerator,
         price=price_source(instance),
         usd_per_hour=instance.price,
+        unverified=instance.unverified,
         dtype=machine.projected.dtype,
         runtime=machine.projected.runtime,
         evidence=machine.projected.evidence,
@@ -195,6 +196,7 @@ def _checks(offer: ProjectionOffer, candidates: Iterable[PricedDeployment]) -> I
             yield ProjectionCheck(
                 accelerator=sheet.name,
                 dtype=dtype,
+                evidence=sheet.support,
                 batch_size=batch.batch_size,
                 measured=times[len(times) // 2],
                 low=batch.call_time.low,

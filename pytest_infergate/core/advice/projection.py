@@ -79,7 +79,14 @@ class AcceleratorSheet(Struct, frozen=True, kw_only=True):
     evidence: Evidence
     """``measured``: rows of the class determine the constants; ``published``: rows of others check them;
     ``indirect``: neither; ``doubtful``: not even the data sheet is certain."""
+    unverified: str = ""
+    """Figures that no source confirms: ``bandwidth``, ``peak and bandwidth``; empty if there is none."""
     source: str = ""
+
+    @property
+    def support(self) -> str:
+        """The evidence, and what is unverified: ``indirect; bandwidth unverified``."""
+        return f"{self.evidence}; {self.unverified} unverified" if self.unverified else self.evidence
 
     def __post_init__(self) -> None:
         figures = {"memory": self.memory, "bandwidth": self.bandwidth, "time_factor": self.time_factor}
@@ -176,7 +183,7 @@ def project(
         accelerator=sheet.name,
         runtime=runtime,
         dtype=dtype,
-        evidence=sheet.evidence,
+        evidence=sheet.support,
         batches=tuple(batches),
         notes=tuple(notes),
     )

@@ -270,6 +270,8 @@ class Job(Struct, frozen=True, kw_only=True):
     """As in `Plan`."""
     assumed: str = ""
     """As in `Plan`."""
+    unverified: bool = False
+    """As in `Plan`."""
     usd_per_hour: float
     device: str
     runtime: str = "eager"
@@ -311,6 +313,7 @@ def plan_backlog(work: Backlog, candidates: Iterable[PricedDeployment]) -> tuple
                 instance=priced.name,
                 price=price_source(priced.instance),
                 assumed=priced.assumed,
+                unverified=priced.instance.unverified,
                 usd_per_hour=priced.instance.price,
                 device=priced.deployment.device,
                 runtime=priced.deployment.runtime,

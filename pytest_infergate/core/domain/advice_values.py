@@ -116,6 +116,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     """Whether the user specified the instance type of the measured machine."""
     assumed: str = ""
     """How the price was assumed, if the machine is not in the price table; empty for a known price."""
+    unverified: bool = False
+    """Whether the price table does not know the day of the price."""
     device: str
     runtime: str
     dtype: str | None = None
@@ -202,6 +204,8 @@ class PriceLimits(Struct, frozen=True, kw_only=True):
     gpu: str
     """Cheapest machine with a GPU in the price table, and its GPU: ``aws/g4dn.xlarge with a T4``."""
     gpu_usd_per_hour: float
+    gpu_unverified: bool = False
+    """As in `Plan`."""
     cpu: str
     """Measured machine without a GPU on which the most requests are served before a GPU can cost less."""
     cpu_usd_per_hour: float
@@ -235,10 +239,12 @@ class ProjectedPlan(Struct, frozen=True, kw_only=True):
     price: str
     """As in `Plan`."""
     usd_per_hour: float
+    unverified: bool = False
+    """As in `Plan`."""
     dtype: str
     runtime: str = "eager"
     evidence: str
-    """What supports the projection, see `AcceleratorSheet`."""
+    """What supports the projection, and what of the data sheet is unverified, see `AcceleratorSheet`."""
     decision: ProjectedDecision
     """Compared with the cheapest measured plan at the demand."""
     instances_low: int | None = None
@@ -268,6 +274,8 @@ class ProjectionCheck(Struct, frozen=True, kw_only=True):
     accelerator: str
     dtype: str
     runtime: str = "eager"
+    evidence: str = ""
+    """As in `ProjectedPlan`."""
     batch_size: int
     measured: float
     low: float

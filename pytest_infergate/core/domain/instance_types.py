@@ -70,6 +70,12 @@ class Instance(Struct, frozen=True, kw_only=True):
         return self.usd_per_hour * (1 - self.discount)
 
     @property
+    def unverified(self) -> bool:
+        """Whether a price list has the price without its day, so that nobody can check it."""
+        # A machine of the user has no region, and the user knows its price.
+        return self.as_of is None and bool(self.region)
+
+    @property
     def full_name(self) -> str:
         """``aws/c7i.xlarge``."""
         return f"{self.provider}/{self.name}"
@@ -78,7 +84,7 @@ class Instance(Struct, frozen=True, kw_only=True):
     def text(self) -> str:
         """Source of the price: ``aws/c7i.xlarge in us-east-1, on demand, as of 2026-07-20``."""
         reduced = f", {units.percent(self.discount, signed=False, decimals=0)} off" if self.discount else ""
-        when = "of unknown date" if self.as_of is None else f"as of {self.as_of}"
+        when = "unverified price of unknown date" if self.as_of is None else f"as of {self.as_of}"
         return f"{self.full_name} in {self.region}, on demand{reduced}, {when}"
 
 

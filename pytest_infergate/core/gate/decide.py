@@ -381,7 +381,7 @@ def _reasons(ordered: Sequence[CaseVerdict], decided: int, policy: Policy, wante
 
 def _headline(result: GateResult, wanted: int) -> str:
     """Return one sentence with the result, the number of decided cases, and the notable groups."""
-    outcome = "passed" if result.passed else "FAILED"
+    outcome = "gate passed" if result.passed else "gate FAILED"
     if not result.verdicts:
         return f"{outcome}: no inference case ran"
     cases = units.plural(max(wanted, len(result.verdicts)), "case")
@@ -394,7 +394,7 @@ def _headline(result: GateResult, wanted: int) -> str:
         notable = verdict.verdict in FAILING | {Verdict.SUSPECTED, Verdict.IMPROVED}
         if not (verdict.failed or notable) and is_decided(verdict):
             continue
-        group = str(verdict.verdict.value)
+        group = "without a baseline" if verdict.verdict is Verdict.NO_BASELINE else str(verdict.verdict.value)
         if verdict.verdict is Verdict.INCOMPARABLE:
             rows = [row for row in verdict.comparisons if row.verdict is Verdict.INCOMPARABLE]
             group = ": ".join((group, *[row.note.text for row in rows if row.note][:1]))

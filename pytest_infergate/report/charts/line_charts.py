@@ -216,16 +216,11 @@ def roofline(cases: Iterable[CaseBottleneck]) -> Chart | None:
         title="Roofline",
         across="FLOP per byte that operators read or write",
         up="FLOP per second",
-        formats=(lambda value: units.significant(value, 2), lambda value: f"{units.flops(value)}/s"),
+        formats=(lambda value: units.significant(value, 2), _flop_rate),
         headers=("Case", "FLOP per byte", "Reached", "Peak"),
         cells=[
-            (
-                case.label,
-                units.significant(intensity),
-                f"{units.flops(flops)}/s",
-                f"{units.flops(min(intensity, ridge) * case.bandwidth)}/s",
-            )
-            for case, intensity, flops, ridge in drawable
+            (case.label, units.significant(x), _flop_rate(flops), _flop_rate(min(x, ridge) * case.bandwidth))
+            for case, x, flops, ridge in drawable
         ],
     )
 
@@ -242,7 +237,7 @@ def _chart(  # noqa: PLR0913 - a chart has this many parts
     rule: tuple[float, str] | None = None,
     places: Sequence[float] = (),
 ) -> Chart | None:
-    """Draw lines on axes that contain all of their points; ``None`` without points.
+    """Draw lines on axes that contain all of their points; ``None`` with less than two points.
 
     `formats` format the ticks of both axes. `places` replace the round ticks of the horizontal axis.
     """
@@ -253,7 +248,8 @@ def _chart(  # noqa: PLR0913 - a chart has this many parts
     ]
     # Axes contain all lines, so that none is cut off.
     points = [point for line in lines for point in line.points]
-    if not points:
+    # A single point shows nothing that its figures in a table do not.
+    if len(set(points)) < 2:  # noqa: PLR2004
         return None
     if rule is not None and not _placeable(rule[0]):
         rule = None
@@ -303,6 +299,10 @@ def _percentage(axis: LogScale, value: float) -> str:
 
 def _pixels(axis: LogScale, value: float) -> str:
     return f"{HEIGHT * (1 - axis.share(value)):.1f}"
+
+
+def _flop_rate(value: float) -> str:
+    return f"{units.flops(value)}/s"
 
 
 def _rate(value: float) -> str:

@@ -1,5 +1,7 @@
 """What prices alone decide: with machines whose calls always take the same time, it can be computed by hand."""
 
+from datetime import date
+
 import msgspec
 import pytest
 from core_values import HARDWARE
@@ -58,6 +60,11 @@ def test_as_long_as_so_many_machines_suffice_no_gpu_is_cheaper():
     # Two machines that serve 50 requests per second each, of which 60 % are used.
     assert found.rate == pytest.approx(60, rel=0.03)
     assert (found.gpus, found.gpu_rate, found.faster) == (0, None, None)
+
+
+def test_a_gpu_whose_price_has_no_day_is_unverified():
+    dated = msgspec.structs.replace(T4, as_of=date(2026, 7, 20))
+    assert [limits([offer(0.2)], gpus=(gpu,)).gpu_unverified for gpu in (T4, dated)] == [True, False]
 
 
 def test_machines_that_cost_exactly_as_much_are_not_dearer():

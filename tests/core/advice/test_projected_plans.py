@@ -1,6 +1,7 @@
 """Projected machines beside measured plans: what is projected, when it decides, and that it never promises too much."""
 
 import math
+from datetime import date
 
 import msgspec
 import pytest
@@ -67,6 +68,17 @@ def test_only_single_accelerators_with_a_sheet_are_projected_at_their_cheapest()
     assert [(instance.name, sheet.name) for instance, sheet in machines] == [
         ("b", "T4"), ("e", "A100-80GB-SXM"), ("g", "H100-PCIE"), ("f", "H100-NVL"),
     ]  # fmt: skip
+
+
+def test_what_is_unverified_goes_with_every_projection():
+    dated = gpu("g5.xlarge", "A10G")
+    dated = msgspec.structs.replace(dated, as_of=date(2026, 7, 20))
+    made = ask([cpu(1.0)], 100.0, offered=offer(gpu(), dated))
+    found = {plan.accelerator: plan for plan in made.projections.plans}
+    assert (found["T4"].unverified, found["T4"].evidence) == (True, "published")
+    assert (found["A10G"].unverified, found["A10G"].evidence) == (False, "doubtful; peak unverified")
+    own = msgspec.structs.replace(gpu(), provider="own", region="")
+    assert not own.unverified  # the user knows its price
 
 
 def test_a_model_that_is_slow_on_the_cpu_is_recommended_a_gpu_and_a_quick_one_is_not():

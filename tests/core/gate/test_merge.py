@@ -101,7 +101,7 @@ def test_a_case_skipped_here_and_measured_there_is_measured():
         ("cpu", Outcome.MEASURED),
     ]
     assert {verdict.machine for verdict in shown.gate.verdicts} == {HARDWARE.id, GPU.id}
-    assert shown.gate.headline == "passed: 2 of 2 cases decided"
+    assert shown.gate.headline == "gate passed: 2 of 2 cases decided"
 
 
 def test_a_case_without_any_measurement_stays():
@@ -117,7 +117,7 @@ def test_what_failed_on_one_machine_fails_and_names_it():
     shown = flat_session([red, GPU_RUN])
     assert not shown.gate.passed
     assert shown.gate.reasons == (f"1 case regressed, on {OTHER_HARDWARE.text}",)
-    assert shown.gate.headline == "FAILED: 2 of 2 cases decided, 1 regressed"
+    assert shown.gate.headline == "gate FAILED: 2 of 2 cases decided, 1 regressed"
     assert [verdict.machine for verdict in shown.gate.verdicts] == [OTHER_HARDWARE.id, GPU.id]
 
 

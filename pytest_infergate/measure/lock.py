@@ -10,15 +10,18 @@ import getpass
 import os
 import sqlite3
 import tempfile
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
+from pytest_infergate.core.domain import units
 from pytest_infergate.errors import ConfigurationError, StorageError
 
 # Cases of the same run wait for each other all the time, usually shorter; a message then would only be noise.
-SILENT_WAIT_SECONDS = 5.0
+WAIT_SECONDS = 5.0
+COMMAND_CHARACTERS = 80
 # Environment variable with the path of the lock while it is held. Processes that are started meanwhile
 # inherit it.
 HELD_VARIABLE = "PYTEST_INFERGATE_LOCK"
@@ -67,23 +70,54 @@ class MachineLock:
 
     @contextmanager
     def held(self, how: Literal["alone", "shared"], waiting: Callable[[str], None]) -> Iterator[None]:
-        """Hold the lock; `waiting` is called once with a message if acquiring it takes long."""
+        """Hold the lock; `waiting` is called with a message every few seconds until it is acquired."""
         from filelock import Timeout
 
         # Several processes of pytest-xdist share the lock, so that their ordinary tests still run in
         # parallel.
         acquire = self._lock.acquire_write if how == "alone" else self._lock.acquire_read
-        try:
-            acquire(timeout=SILENT_WAIT_SECONDS)
-        except Timeout:
-            waiting("infergate: waiting for another inference run on this machine to finish")
-            acquire(timeout=-1)
+        begin = time.monotonic()
+        while True:
+            try:
+                acquire(timeout=WAIT_SECONDS)
+                break
+            except Timeout:
+                waited = units.duration(time.monotonic() - begin)
+                waiting(
+                    f"infergate: waited {waited} for {holders(self.path) or 'another run'}, which measures on "
+                    "this machine; --infer-lock=off measures beside it"
+                )
         os.environ[HELD_VARIABLE] = str(self.path)
         try:
             yield
         finally:
             os.environ.pop(HELD_VARIABLE, None)
             self._lock.release()
+
+
+def holders(path: Path) -> str:
+    """Return process ids and commands of other processes that hold the lock; empty if they are unknown."""
+    found: dict[int, str] = {}
+    with suppress(OSError, ValueError):  # only Linux has the list
+        inode = str(path.stat().st_ino)
+        for line in Path("/proc/locks").read_text().splitlines():
+            fields = line.split()
+            # Those that wait themselves have an arrow, and processes outside of the container no id.
+            if "->" in fields or fields[5].rpartition(":")[2] != inode or int(fields[4]) <= 0:
+                continue
+            process = int(fields[4])
+            if process != os.getpid():
+                found[process] = _command(process)
+    return " and ".join(f"process {process}{command}" for process, command in found.items())
+
+
+def _command(process: int) -> str:
+    try:
+        words = Path(f"/proc/{process}/cmdline").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return ""
+    shown = "".join(character if character.isprintable() else "?" for character in " ".join(words).strip())
+    return f" ({shown[:COMMAND_CHARACTERS]}{'...' if len(shown) > COMMAND_CHARACTERS else ''})"
 
 
 def _default_path() -> Path:

@@ -16,12 +16,14 @@ from pytest_infergate.plugin.terminal import Terminal
 class MachineHooks:
     """Hold the machine-wide lock for as long as an item runs.
 
-    `timing` is whether cases are timed; others may run beside cases that are only counted.
+    `timing` is whether cases are timed; others may run beside cases that are only counted. Without `locking`,
+    all may run at once.
     """
 
-    def __init__(self, terminal: Terminal, *, timing: bool) -> None:
+    def __init__(self, terminal: Terminal, *, timing: bool, locking: bool = True) -> None:
         self.terminal = terminal
         self._timing = timing
+        self._locking = locking
         self._made: MachineLock | None = None
 
     def _lock(self) -> MachineLock:
@@ -31,20 +33,29 @@ class MachineHooks:
 
     def check(self) -> None:
         """Check that the lock can be held. Raises as `MachineLock.check`."""
-        self._lock().check()
+        if self._locking:
+            self._lock().check()
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
         """Hold the machine: alone for an inference case that is timed, shared for any other test."""
-        alone = self._timing and parameter_of(item) is not None
-        with self._lock().held("alone" if alone else "shared", self.terminal.line):
+        with self._held(alone=self._timing and parameter_of(item) is not None):
             return (yield)
+
+    @contextmanager
+    def _held(self, *, alone: bool) -> Iterator[None]:
+        if not self._locking:
+            yield
+            return
+        with self._lock().held("alone" if alone else "shared", self.terminal.waiting):
+            self.terminal.waited()
+            yield
 
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Hold the machine while other processes measure. What prevents them is a usage error."""
         try:
-            with self._lock().held("alone" if self._timing else "shared", self.terminal.line):
+            with self._held(alone=self._timing):
                 yield
         except InfergateError as error:
             raise pytest.UsageError(str(error)) from None

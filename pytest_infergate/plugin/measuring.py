@@ -183,7 +183,10 @@ class Measuring:
         return [*hooks, SeededFixtures(), machine, self.cases, *reference.hooks(), end]
 
     def _machine(self) -> MachineHooks:
-        return MachineHooks(Terminal(self._config), timing=not self._settings.counters_only)
+        settings = self._settings
+        return MachineHooks(
+            Terminal(self._config), timing=not settings.counters_only, locking=settings.lock == "machine"
+        )
 
     def _check(self, cases: int, machine: MachineHooks) -> None:
         self.run.check(cases)

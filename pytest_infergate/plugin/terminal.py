@@ -25,6 +25,8 @@ class Terminal:
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
+        self._status = ""
+        self._waiting = False
 
     def _reporter(self) -> pytest.TerminalReporter | None:
         return self._config.pluginmanager.get_plugin("terminalreporter")
@@ -41,6 +43,10 @@ class Terminal:
 
         Only on a terminal: a log cannot be erased.
         """
+        self._status = words
+        self._show(words)
+
+    def _show(self, words: str) -> None:
         reporter = self._reporter()
         if reporter is None or not reporter.isatty:
             return
@@ -48,6 +54,20 @@ class Terminal:
         shown = f"\0337  {words[:room]}\0338" if words and room > 0 else ""
         reporter._tw._file.write(f"\033[K{shown}")  # noqa: SLF001 - pytest's own line stays as it knows it
         reporter._tw._file.flush()  # noqa: SLF001
+
+    def waiting(self, words: str) -> None:
+        """Show how long the run has waited: in a line of its own, then on a terminal behind the cursor."""
+        if self._waiting:
+            self._show(words)
+        else:
+            self.line(words)
+        self._waiting = True
+
+    def waited(self) -> None:
+        """Show the status again, if the run has waited."""
+        if self._waiting:
+            self._waiting = False
+            self._show(self._status)
 
     def launches(self, progress: Progress) -> None:
         """Show how far a paired run is: on a terminal in one line that changes, in a log a line a launch."""

@@ -1,6 +1,7 @@
 """Two holders and one lock. Who waits is seen from who got it, never from how long it took."""
 
 import contextlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,9 @@ import pytest
 from pytest_infergate.measure import lock
 from pytest_infergate.measure.lock import MachineLock
 
-WAITING = "infergate: waiting for another inference run on this machine to finish"
+WAITING = re.compile(
+    r"infergate: waited 0 s for (.+), which measures on this machine; --infer-lock=off measures beside it"
+)
 HOLDER = """
 import sys
 from pathlib import Path
@@ -29,7 +32,7 @@ def path(tmp_path):
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    monkeypatch.setattr(lock, "SILENT_WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(lock, "WAIT_SECONDS", 0.05)
 
 
 def acquired(path, how, when_waiting):
@@ -48,7 +51,8 @@ def acquired(path, how, when_waiting):
 def test_exclusive_excludes(path, theirs, ours):
     with contextlib.ExitStack() as other:
         other.enter_context(MachineLock(path).held(theirs, pytest.fail))
-        assert acquired(path, ours, other.close) == [WAITING]
+        [words] = acquired(path, ours, other.close)
+    assert WAITING.fullmatch(words)[1] == "another run"  # this process is not named to itself
 
 
 def test_shared_shares(path):
@@ -62,9 +66,27 @@ def test_another_process_excludes_and_lets_go_when_it_is_killed(path):
     with subprocess.Popen(arguments, text=True, cwd=Path(__file__).parents[2], **pipes) as other:
         try:
             assert other.stdout.readline() == "held\n"
-            assert acquired(path, "alone", other.kill) == [WAITING]
+            [words] = acquired(path, "alone", other.kill)
         finally:
             other.kill()
+    named = "another run"
+    if Path("/proc/locks").exists():
+        named = f"process {other.pid} ({' '.join(arguments)}"[:70].replace("\n", "?")
+    assert WAITING.fullmatch(words)[1].startswith(named)
+
+
+def test_the_message_is_repeated_until_the_lock_is_held(path):
+    others = contextlib.ExitStack()
+    others.enter_context(MachineLock(path).held("alone", pytest.fail))
+    said = []
+
+    def waiting(words):
+        said.append(words)
+        if len(said) == 3:
+            others.close()
+
+    with MachineLock(path).held("shared", waiting):
+        assert len(said) == 3
 
 
 def test_released_after_an_error(path):

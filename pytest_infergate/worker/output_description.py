@@ -13,7 +13,7 @@ import types
 import warnings
 import weakref
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePath
 from typing import Any, Final, NamedTuple
 
@@ -33,6 +33,11 @@ FIELDS: Final = "._fields"
 """The step to the names of the fields of a named tuple."""
 # Classes of these modules are values, and their repr is the value.
 _VALUE_MODULES: Final = frozenset({"datetime", "decimal", "fractions", "ipaddress", "uuid", "zoneinfo"})
+_METHODS: Final[tuple[Any, ...]] = (
+    types.FunctionType, classmethod, staticmethod, functools.partialmethod, functools.singledispatchmethod,
+    types.BuiltinFunctionType, types.MethodDescriptorType, types.ClassMethodDescriptorType,
+    types.WrapperDescriptorType,
+)  # fmt: skip
 _INT64: Final = range(-(2**63), 2**63)
 
 
@@ -47,6 +52,9 @@ class Described(msgspec.Struct, array_like=True):
     """How each child is reached, such as ``['scores']`` or ``.logits``."""
     children: list[int] = []
     """Indices of other values."""
+    computed: dict[str, bool] = {}
+    """Steps to attributes that a property of the class computes when they are first read, and keeps; false
+    where they may have been given instead."""
 
 
 class _Content(NamedTuple):
@@ -96,6 +104,7 @@ class Description:
                         indices[id(child)] = known
                 node.steps.append(step)
                 node.children.append(known[0])
+            node.computed = _computed(type(value), node.steps)
         for node, covered in covering:
             kept = [(step, child) for step, child in zip(node.steps, node.children, strict=True)
                     if step not in covered or self.nodes[child].kind != OPAQUE]  # fmt: skip
@@ -230,8 +239,8 @@ def _array(value: Any) -> _Content | None:
     masked = sys.modules.get("numpy.ma")
     if masked is not None and isinstance(found, masked.MaskedArray):
         mask, filled = masked.getmaskarray(found), numpy.where(masked.getmaskarray(found), 0, found.data)
-        children = {".mask": mask, ".data": filled, ".fill_value": found.fill_value}
-        return _Content("masked array", children=children)
+        more = {".fill_value": found.fill_value, ".hardmask": found.hardmask}
+        return _Content("masked array", children={".mask": mask, ".data": filled} | more)
     dtype = found.dtype
     mapped = isinstance(found, numpy.memmap)  # the same values in a file
     children = {CLASS: numpy.ndarray} if mapped else {CLASS: type(found)} | _own(value)
@@ -370,6 +379,9 @@ def _object(value: Any, held: Parts | None) -> _Content:
             return _Content(OPAQUE, type_name(value))
         return _Content("object", kind.__name__, children)
     state = dict(_saved(saved))
+    if kept := _computed(kind, children):  # they are attributes already
+        names = frozenset(step[1:] for step in kept)
+        state = {step: _without(part, names) for step, part in state.items()}
     # What is written in C saves its content as bytes. Functions and modules do not.
     covered = frozenset(step for step, child in children.items() if not isinstance(child, unread))
     saves_bytes = any(type(each) is bytes for each in Graph(list(state.values())).leaves)
@@ -384,6 +396,27 @@ def _computes(kind: Any) -> bool:
         for base in kind.__mro__[:-1]
         for name, member in vars(base).items()
     )
+
+
+def _computed(kind: Any, steps: Iterable[str]) -> dict[str, bool]:
+    """Return the steps to attributes that a class may compute when they are first read; see `Described`."""
+    found = {}
+    for step in steps:
+        name = step[1:]
+        member = next((vars(base)[name] for base in kind.__mro__ if name in vars(base)), None)
+        # A value of the object comes before such a property, and after one that can be set.
+        replaceable = hasattr(type(member), "__get__") and not hasattr(type(member), "__set__")
+        if replaceable and not isinstance(member, _METHODS):
+            found[step] = isinstance(member, functools.cached_property)
+    return found
+
+
+def _without(state: Any, names: frozenset[str]) -> Any:
+    """Return a state that a class saves, or the dictionary of the object in it, without some attributes."""
+    if type(state) is not dict:
+        return state
+    return {key: _without(item, names) if key == "__dict__" else item for key, item in state.items()
+            if key not in names}  # fmt: skip
 
 
 class _Unread(NamedTuple):

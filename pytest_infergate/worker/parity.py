@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
@@ -12,6 +13,8 @@ from pytest_infergate.paired.protocol import OutputCompared
 from pytest_infergate.worker.output_description import CLASS, FACTORY, FIELDS, OPAQUE, Described, Description
 from pytest_infergate.worker.value_differences import array_difference, list_difference, text_difference
 
+_CACHE: Final = re.compile(r"\._\w*(cache|memo)\w*(\.data)?$", re.IGNORECASE)
+"""The place of a mapping that a class keeps for itself; that of a weak one holds it in ``data``."""
 MAX_PLACES: Final = 3
 """Places of an output that a message names; the others are counted."""
 
@@ -51,6 +54,11 @@ class Comparer:
             self.uncompared[place] = str(new.value)
             return []
         if old.kind != new.kind:
+            known = new if old.kind == OPAQUE else old
+            if OPAQUE in (old.kind, new.kind) and known.computed and len(known.computed) == len(known.steps):
+                # Without what it computed, an object holds nothing that can be compared.
+                self.uncompared[place] = _label(known)
+                return []
             self.found[place] = Difference(f"{_label(old)} on the base, {_label(new)} now")
             return []
         difference = self._difference(old, new)
@@ -61,8 +69,12 @@ class Comparer:
             if before != now and sorted(before) == sorted(now):
                 self.found[place] = Difference("the keys have another order")
         earlier, later = matching_steps(old, new)
+        computed = computed_on_one_side(old, new)
         for step in {**earlier, **later}:
-            if step not in earlier or step not in later:
+            if step in computed:
+                side = "now" if step in later else "on the base"
+                self.uncompared[f"{place}{step}"] = f"only computed {side}"
+            elif step not in earlier or step not in later:
                 self.compare_missing(old, place, step, earlier.get(step))
         return [(earlier[step], later[step], f"{place}{step}") for step in earlier if step in later]
 
@@ -74,7 +86,8 @@ class Comparer:
             if step == CLASS and index is not None:
                 reason = f"{_label(self._before.nodes[index])} on the base, a plain {old.kind} now"
                 self.found[f"{place}{step}"] = Difference(reason)
-        elif step.startswith("._") or step == FACTORY:  # how a class is written, which a change may alter
+        elif step.startswith("._") or step == FACTORY or (old.kind == "mapping" and _CACHE.search(place)):
+            # How a class is written, which a change may alter, and what its objects happen to keep.
             self.uncompared[f"{place}{step}"] = reason
         elif old.kind == "mapping" or step.startswith("."):  # other containers differ in their length
             self.found[f"{place}{step}"] = Difference(reason)
@@ -114,6 +127,23 @@ def matching_steps(old: Described, new: Described) -> tuple[dict[str, int], dict
             if step.startswith("['") and step not in there and attribute in there and attribute not in here:
                 there[step] = there.pop(attribute)
     return sides[0], sides[1]
+
+
+def computed_on_one_side(old: Described, new: Described) -> set[str]:
+    """Return the steps to what a class computed from the other attributes on one side, and not on the other.
+
+    A value that may be given instead is one of them unless each side has such a value that the other has not.
+    """
+    before, now = (
+        {step: always for step, always in here.computed.items() if step not in there.steps}
+        for here, there in ((old, new), (new, old))
+    )
+    return {
+        step
+        for here, there in ((before, now), (now, before))
+        for step, always in here.items()
+        if always or False not in there.values()
+    }
 
 
 def keep(output: Any, path: str) -> None:

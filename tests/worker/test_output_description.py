@@ -248,6 +248,7 @@ def numpy_values():
         "masked": (lambda v: numpy.ma.masked_array([9.0, v], [True, False]), "output.data"),
         "mask": (lambda v: numpy.ma.masked_array([0.0, 0.0], [v == 1, False]), "output.mask"),
         "fill value": (lambda v: numpy.ma.masked_array([1.0], [True], fill_value=v), "output.fill_value"),
+        "hard mask": (lambda v: numpy.ma.masked_array([1.0], [True], hard_mask=v == 1), "output.hardmask"),
         "attribute": (attributed(lambda: numpy.ones(1).view(Signal)), "output.score"),
         "order of fields": (
             lambda v: numpy.zeros(1, [("a", "f4"), ("b", "f4")][:: int(2 - v)]),
@@ -267,7 +268,7 @@ def numpy_values():
 
 NUMPY = (
     "float64", "nested", "float16", "long double", "complex", "int", "bool", "text", "bytes", "date", "objects",
-    "records", "order of fields", "record", "void", "masked", "mask", "fill value", "attribute", "class", "scalar", "scalar of Python", "shape", "dtype", "no array", "no scalar",
+    "records", "order of fields", "record", "void", "masked", "mask", "fill value", "hard mask", "attribute", "class", "scalar", "scalar of Python", "shape", "dtype", "no array", "no scalar",
     "a dtype",
 )  # fmt: skip
 

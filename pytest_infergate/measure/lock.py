@@ -84,7 +84,7 @@ class MachineLock:
             except Timeout:
                 waited = units.duration(time.monotonic() - begin)
                 waiting(
-                    f"infergate: waited {waited} for {holders(self.path) or 'another run'}, which measures on "
+                    f"infergate: waited {waited} for {lock_holders(self.path) or 'another run'}, which measures on "
                     "this machine; --infer-lock=off measures beside it"
                 )
         os.environ[HELD_VARIABLE] = str(self.path)
@@ -95,7 +95,7 @@ class MachineLock:
             self._lock.release()
 
 
-def holders(path: Path) -> str:
+def lock_holders(path: Path) -> str:
     """Return process ids and commands of other processes that hold the lock; empty if they are unknown."""
     found: dict[int, str] = {}
     with suppress(OSError, ValueError):  # only Linux has the list

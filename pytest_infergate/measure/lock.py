@@ -83,9 +83,10 @@ class MachineLock:
                 break
             except Timeout:
                 waited = units.duration(time.monotonic() - begin)
+                holder = lock_holders(self.path) or "another run"
                 waiting(
-                    f"infergate: waited {waited} for {lock_holders(self.path) or 'another run'}, which measures on "
-                    "this machine; --infer-lock=off measures beside it"
+                    f"infergate: waited {waited} for {holder}, which measures on this machine; "
+                    "--infer-lock=off measures beside it"
                 )
         os.environ[HELD_VARIABLE] = str(self.path)
         try:

@@ -210,7 +210,6 @@ AT_START = {
     "pytest_infergate.plugin.collection",
     "pytest_infergate.plugin.hooks",
     "pytest_infergate.plugin.hookspecs",
-    "pytest_infergate.plugin.items",
     "pytest_infergate.plugin.modes",
 }
 """Own modules that every pytest session loads. Each costs about a millisecond."""

@@ -15,7 +15,6 @@ from pytest_infergate.config.options import OPTIONS
 from pytest_infergate.errors import InfergateError
 from pytest_infergate.plugin import hookspecs
 from pytest_infergate.plugin.collection import CollectedItems
-from pytest_infergate.plugin.items import infer_for
 from pytest_infergate.plugin.modes import CHOOSE_MODE, Mode, chosen_mode
 
 if TYPE_CHECKING:
@@ -95,6 +94,8 @@ def _usage_errors() -> Iterator[None]:
 @pytest.fixture
 def infer(request: pytest.FixtureRequest) -> Infer:
     """Run a model on this case's device, measure it, and return its output and figures."""
+    from pytest_infergate.plugin.items import infer_for
+
     return infer_for(request, request.config.stash[MODE].cases)
 
 

@@ -11,7 +11,6 @@ import pytest
 
 from pytest_infergate.config.options import OPTIONS
 from pytest_infergate.plugin.collection import CollectedItems, Parameter, asked_ids, device_kinds, parameters
-from pytest_infergate.plugin.items import Cases, ItemHooks
 
 if TYPE_CHECKING:
     from pytest_infergate.config.case_terms import CaseTerms
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from pytest_infergate.core.domain.values import Case
     from pytest_infergate.measure.invocation import Invocation
     from pytest_infergate.plugin.fixture import Result
+    from pytest_infergate.plugin.items import Cases
 
 
 class Mode(Protocol):
@@ -73,7 +73,11 @@ class Inactive:
 
     def collected(self, collected: CollectedItems) -> Sequence[object]:
         """Return the hooks around items, where there are inference tests at all."""
-        return (ItemHooks(self),) if collected.inference else ()
+        if not collected.inference:
+            return ()
+        from pytest_infergate.plugin.items import ItemHooks
+
+        return (ItemHooks(self),)
 
     def why_not(self, case: Case, nodeid: str, terms: CaseTerms) -> None:
         """Return ``None``: there is always a CPU."""

@@ -56,6 +56,7 @@ test-core: $(CORE)/.installed-$(VERSION) ## run what needs no torch: make test-c
 
 test-accelerator: $(ACCELERATOR)/.installed-$(VERSION) ## measure on a device of torch that runs on a CPU (1.5 GB)
 	$(PY_ACCELERATOR) -m pytest tests/accelerator $(PYTEST_ARGS)
+	PYTHONPATH=tests/support $(PY_ACCELERATOR) -m pytest -p mojo_device -W default tests/devices/test_gpu.py $(PYTEST_ARGS)
 
 install: $(VENV)/.installed-$(VERSION) ## make the environment, as the other targets do when they need it
 

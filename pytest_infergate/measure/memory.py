@@ -8,8 +8,8 @@ from pathlib import Path
 
 _CLEAR_REFS = Path("/proc/self/clear_refs")
 _STATUS = Path("/proc/self/status")
-# What messages of RuntimeError contain in lower case if memory ran out: only some backends of torch raise an
-# exception type of their own.
+# What messages of RuntimeError, or of Exception itself, contain in lower case if memory ran out: only some
+# backends of torch raise an exception type of their own.
 _OUT_OF_MEMORY = (
     "can't allocate memory",  # torch on Linux and macOS
     "not enough memory",  # torch on Windows
@@ -21,6 +21,7 @@ _OUT_OF_MEMORY = (
     "invalid buffer size",  # mps, if a tensor exceeds the largest buffer
     "bad_alloc",
     "failed to allocate memory",
+    "memory allocation failed",  # max, on which the device mojo is built
 )
 
 
@@ -75,7 +76,8 @@ def _means_out_of_memory(error: BaseException) -> bool:
     if torch_error is not None and isinstance(error, torch_error):
         return True
     text = error_text(error).lower()
-    return isinstance(error, RuntimeError) and any(part in text for part in _OUT_OF_MEMORY)
+    untyped = isinstance(error, RuntimeError) or type(error) is Exception
+    return untyped and any(part in text for part in _OUT_OF_MEMORY)
 
 
 def error_text(error: BaseException) -> str:

@@ -299,7 +299,9 @@ def test_the_meter_of_a_real_board_moves_with_its_work():
         pytest.skip("the driver tells no energy")
     matrix = torch.randn(4096, 4096, device=device.torch_name)
     latency = latency_of(tuple(time_calls(lambda: matrix @ matrix, device, 20)))
-    found = measured_energy(EnergyWorkload(lambda: matrix @ matrix, latency), device, 60, asked=True).energy
+    found = measured_energy(
+        EnergyWorkload(lambda: matrix @ matrix, latency), device, 60, requested=True
+    ).energy
     assert (found.source, found.scope) == ("nvml", "board")
     # The order of the figures, by what they mean: a board takes more while it works.
     assert watts(found) > found.idle_watts > 0

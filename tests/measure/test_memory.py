@@ -27,11 +27,13 @@ TEXTS = {
     "triton": "Triton Error [CUDA]: out of memory",
     "c++": "std::bad_alloc",
     "onnx": "Failed to allocate memory for requested buffer of size 4294967296",
+    "max": "At max/mojo/max/gpu/host/device_context.mojo:4073:35: Memory allocation failed",
 }
 
 
 def test_what_running_out_of_memory_looks_like():
     assert [name for name, text in TEXTS.items() if not is_out_of_memory(RuntimeError(text))] == []
+    assert is_out_of_memory(Exception(TEXTS["max"]))  # as it raises it
 
 
 def test_what_does_not():

@@ -87,6 +87,8 @@ class Effort(NamedTuple):
     """Whether the case is the first of its process, whose libraries are not initialised yet."""
     watched: Watched = lambda _: nullcontext()
     """Ends a call that never returns."""
+    first_returned: Callable[[], None] = lambda: None
+    """Called after the first call."""
 
 
 class Subject(NamedTuple):
@@ -143,6 +145,7 @@ def measure(
     with call.counted_in_errors(), effort.watched(lambda: call.passed):
         clocks = device.cpu_times()
         first = first_call(subject, call, device)
+        effort.first_returned()
         taken = cpu_contention.during(clocks, device.cpu_times(), subject.threads or 1)
         invalid = first.invalid or timing_guard.tracer_note()
         if invalid is not None:

@@ -39,6 +39,7 @@ def count_only(
     call = RepeatedCall(subject.call, subject.arguments, numbers)
     with call.counted_in_errors(), effort.watched(lambda: call.passed):
         output, _, seconds, work, invalid = first_call(subject, call, device)
+        effort.first_returned()
         if invalid is not None:
             return MeasuredSubject(output, None, invalid=invalid)
         limit = TimeLimit(device.clock, effort.max_seconds)

@@ -13,6 +13,7 @@ from pytest_infergate.core.domain.values import Case, Note
 from pytest_infergate.measure.invocation import Invocation
 from pytest_infergate.plugin.collection import case_of, parameter_of
 from pytest_infergate.plugin.fixture import Result, result_of
+from pytest_infergate.plugin.printed_output import PrintedOutput
 from pytest_infergate.report import junit, text
 from pytest_infergate.runner.case_report import case_report
 from pytest_infergate.runner.case_result import case_result
@@ -27,8 +28,10 @@ CAUGHT = (
 class MeasuredCases:
     """The cases of a run that measures: its strategy for items, and the hook that fills their reports."""
 
-    def __init__(self, run: InferenceRun) -> None:
+    def __init__(self, run: InferenceRun, config: pytest.Config) -> None:
         self._run = run
+        self._printed = PrintedOutput(config)
+        run.first_returned = self._printed.first_returned
         self._skipped: dict[str, CaseResult] = {}
 
     def why_not(self, case: Case, nodeid: str, terms: CaseTerms) -> str | None:
@@ -45,7 +48,9 @@ class MeasuredCases:
 
     def measure(self, case: Case, nodeid: str, terms: CaseTerms, invocation: Invocation) -> Result:
         """Measure and judge one case; the second time, repeat the first result."""
-        return result_of(self._run.measure(case, nodeid, terms, invocation))
+        with self._printed.of_first_call():
+            measured = self._run.measure(case, nodeid, terms, invocation)
+        return result_of(measured)
 
     def failure(self, nodeid: str) -> str | None:
         """Return the failure of the verdict, or that nothing was measured."""

@@ -141,7 +141,7 @@ class Measuring:
     @cached_property
     def cases(self) -> MeasuredCases:
         """Cases are measured, judged and reported."""
-        return MeasuredCases(self.run)
+        return MeasuredCases(self.run, self._config)
 
     def parameters(self, marker: Marker, test: str) -> Sequence[Parameter]:
         """Return each case that the command line asks for and the marker allows."""

@@ -78,6 +78,8 @@ class InferenceRun:
         """Figures of several concurrent workers, by node id."""
         self.watched: Callable[[float], Watched] = lambda _: lambda _: nullcontext()
         """Returns what ends calls that never return, for a case that may take so many seconds."""
+        self.first_returned: Callable[[], None] = lambda: None
+        """Called after the first call of a case."""
         self._spent = 0.0
         self._peaks: dict[tuple[str, int | None], Peaks | None] = {}
 
@@ -224,6 +226,7 @@ class InferenceRun:
             energy=self.settings.energy or "joules_per_item" in terms.budgets,
             first=not self.measured,
             watched=self.watched(terms.max_time),
+            first_returned=self.first_returned,
         )
 
     def _attempt(

@@ -39,6 +39,7 @@ from pytest_infergate.plugin.collection import (
 from pytest_infergate.plugin.fixture import InfeasibleError, Result
 from pytest_infergate.plugin.items import ItemHooks, SeededFixtures
 from pytest_infergate.plugin.modes import CHOOSE_MODE, Mode, read_settings
+from pytest_infergate.plugin.printed_output import PrintedOutput
 from pytest_infergate.runner.open_devices import OpenDevices
 from pytest_infergate.runtimes.eager import out_of_memory_note, prepared, torch_threads
 from pytest_infergate.worker.serving import Serving
@@ -195,6 +196,8 @@ class WorkerMode:
         self._settings = settings
         self._devices = OpenDevices(settings.devices, device_kinds(config).values())
         self._serving = Serving(plugin.channel, plugin.renamed)
+        self._printed = PrintedOutput(config)
+        self._serving.first_returned = self._printed.first_returned
 
     @property
     def cases(self) -> WorkerMode:
@@ -237,7 +240,7 @@ class WorkerMode:
         """Serve one case as the parent commands."""
         device = self._devices.open(case.device)
         try:
-            with torch_threads(case.threads):
+            with torch_threads(case.threads), self._printed.of_first_call():
                 run = self._served(case, device, invocation)
         except Exception as error:
             if not memory.is_out_of_memory(error):

@@ -70,6 +70,8 @@ class Serving:
         self.channel = channel
         self._renamed = renamed
         """Top folder of the base and of the candidate, if they differ."""
+        self.first_returned: Callable[[], None] = lambda: None
+        """Called after the first call of a case."""
 
     def serve(self, subject: Subject, device: GuardedDevice) -> MeasuredSubject:
         """Call once, then follow commands until the test may go on.
@@ -86,6 +88,7 @@ class Serving:
         compilation = Compilation()
         # The outputs that are compared are those of this call, from the same seed on both sides.
         output, _, cold_start, work, invalid = first_call(subject, call, device)
+        self.first_returned()
         if (invalid := invalid or timing_guard.tracer_note()) is not None:
             self.channel.send(CaseInvalid(invalid))
             return MeasuredSubject(output, None, invalid=invalid)

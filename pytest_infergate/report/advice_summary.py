@@ -148,7 +148,7 @@ def _limit(answer: Advice) -> str:
     if answer.limit is not None:
         return f"limit {units.seconds(answer.limit)}"
     period = answer.demand.period
-    return NO_LIMIT if period is None else f"limit {units.seconds(period)} (the next frame)"
+    return NO_LIMIT if period is None else f"limit {units.seconds(period)} (next frame)"
 
 
 def _months(answer: Advice) -> tuple[float, float] | None:

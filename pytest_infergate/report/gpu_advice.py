@@ -31,7 +31,7 @@ LEGEND: Final = (
     f"sheet of the GPU, not measured; {UNDECIDED}: only a measurement decides."
 )
 """Meaning of the marks, shown where any result is not measured."""
-ONLY_MEASURED: Final = "only a measurement on a GPU decides"
+ONLY_MEASURED: Final = "measure a GPU to know"
 MACHINES_SHOWN: Final = 3
 """Number of machines that a sentence names; tables have all of them."""
 
@@ -187,7 +187,7 @@ def gpu_words(answer: Advice, noun: str) -> str:
             if answer.plans
             else "no measured machine meets the limit"
         )
-        return f"never: {why}, and measuring on a GPU narrows the range"
+        return f"never: {why} (a measured GPU narrows the range of the cost)"
     if projections.plans and projections.none_up_to is None and not projections.recommended:
         return f"{PROJECTED}: no GPU is cheaper at any demand"
     if projections.plans:
@@ -206,7 +206,9 @@ def gpu_words(answer: Advice, noun: str) -> str:
     measured = any(plan.device != "cpu" for plan in (*answer.plans, answer.nearest) if plan is not None)
     if measured or limits is None:
         return ""
-    return f"{none}, above that {ONLY_MEASURED}" if none else f"{ONLY_MEASURED} whether one is cheaper"
+    if none:
+        return f"{none}, above that {ONLY_MEASURED}"
+    return f"{ONLY_MEASURED} whether one {'is cheaper' if answer.plans else 'meets the limit'}"
 
 
 def confirmation(model: str, plans: Sequence[ProjectedPlan]) -> str:

@@ -276,9 +276,8 @@ def _notes(result: CaseResult | None, verdict: CaseVerdict | None) -> Iterable[N
     if verdict is not None:
         yield from verdict.notes
         # Where a case has no baseline at all, that its counters have none either says nothing.
-        alone = verdict.verdict is Verdict.NO_BASELINE
+        alone = wording.without_baseline(verdict)
         for item in verdict.comparisons:
-            unrecorded = alone and item.verdict is Verdict.NO_BASELINE and item.evidence != "paired"
-            if item.note is not None and not unrecorded:
+            if item.note is not None and not (alone and item.evidence == "exact"):
                 yield item.note
         yield from (check.note for check in verdict.budgets if check.note is not None)

@@ -102,6 +102,14 @@ def compared_how(against: Against) -> str:
     return "by exact counters" if against.counters_only else "call by call"
 
 
+def without_baseline(verdict: CaseVerdict) -> bool:
+    """Return whether nothing of a case was compared, because there is no baseline; budgets may be decided."""
+    rows = verdict.comparisons
+    return all(row.verdict is Verdict.NO_BASELINE for row in rows) and (
+        bool(rows) or verdict.verdict is Verdict.NO_BASELINE
+    )
+
+
 def gate_lines(session: Session) -> list[str]:
     """Return what the gate checked: budgets, and cases that it compared with nothing."""
     verdicts = session.gate.verdicts
@@ -110,7 +118,7 @@ def gate_lines(session: Session) -> list[str]:
     if with_budget:
         met = sum(all(check.verdict is None for check in verdict.budgets) for verdict in with_budget)
         lines.append(f"{met} of {units.plural(len(with_budget), 'case')} with a budget are within it.")
-    alone = units.plural(sum(verdict.verdict is Verdict.NO_BASELINE for verdict in verdicts), "case")
+    alone = units.plural(sum(map(without_baseline, verdicts)), "case")
     have = "has" if alone == "1 case" else "have"
     if session.against is not None:
         new = f"{alone} {have} nothing to compare with: the base does not have the test, or cannot run it."

@@ -100,7 +100,7 @@ def test_an_answer_without_a_limit_says_so_and_how_to_set_one():
     assert [row.limit for row in rows[:3]] == [
         "limit 100 ms",
         "no latency limit",
-        "limit 33.3 ms (the next frame)",
+        "limit 33.3 ms (next frame)",
     ]
     (line,) = [line for line in explanations([answer(), free], rows[:2]) if "--p95-ms" in line]
     assert "--demand 2.5/s" in line

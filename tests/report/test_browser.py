@@ -4,6 +4,9 @@ import sys
 
 import pytest
 from browser import CHROMIUM, Browser
+from sessions import SMALL, advised, answer
+
+from pytest_infergate.report import html
 
 pytestmark = [
     pytest.mark.slow,
@@ -68,3 +71,25 @@ def test_no_page_is_wider_than_its_screen(browser, files):
             browser.resize(width)
             assert browser.evaluate("innerWidth") == width
             assert browser.evaluate("document.documentElement.scrollWidth") == width, (name, width)
+
+
+def test_tables_of_advice_are_read_on_a_phone_without_scrolling(browser, files):
+    browser.open(files["everything"])
+    browser.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
+    tables = "[...document.querySelectorAll('.scroll:has(.stack)')]"
+    for width in (320, 390, 1280):
+        browser.resize(width)
+        assert browser.evaluate(f"{tables}.length") >= 3
+        wide = browser.evaluate(f"{tables}.filter(one => one.scrollWidth > one.clientWidth).length")
+        assert wide == 0, width
+
+
+def test_the_answers_of_a_run_that_passes_are_on_the_first_screen(browser, sample, tmp_path):
+    path = tmp_path / "advised.html"
+    answers = (answer(), SMALL, answer(model="tests/test_c.py::test_third"))
+    path.write_text(html.render_html(advised(sample.many(9), *answers)), encoding="utf-8")
+    browser.open(path)
+    browser.resize(1280)
+    assert browser.evaluate("document.querySelectorAll('.sum tbody tr').length") == 4
+    # The height of the window is 800.
+    assert browser.evaluate("document.querySelector('.sum tbody').getBoundingClientRect().bottom") < 800

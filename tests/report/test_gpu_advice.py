@@ -62,7 +62,7 @@ def test_an_undecided_gpu_leaves_the_measured_plan_and_states_where_to_measure()
     assert any("between 20.0 requests/s and 700 requests/s" in line for line in advice.findings(made))
     (row,) = summary_rows([made])
     assert row.basis == "● measured; GPU ? undecided"
-    assert "up to 700 requests/s only a measurement" in row.changes[-1]
+    assert "up to 700 requests/s measure a GPU" in row.changes[-1]
 
 
 def test_without_a_measured_plan_an_undecided_gpu_is_not_promised():

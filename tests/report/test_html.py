@@ -315,6 +315,19 @@ def test_hostile_names_of_prices_and_meters_are_escaped(sample):
         assert Page(page).text.count(plain(name)) >= 3
 
 
+def test_cases_without_a_baseline_are_explained_and_not_tallied(sample):
+    pairs = [sample.pair(sample.case("t.py::test_a"), Verdict.NO_BASELINE), sample.pair()]
+    page = html.render_html(
+        advised(sample.session(pairs, headline="gate passed: 1 of 2 cases decided"), answer())
+    )
+    head = page.partition("</header>")[0].partition("<body>")[2]
+    assert "1 case has no baseline yet" in head
+    assert "no-baseline" not in head
+    assert "1 equivalent" in head
+    assert "The gate does not depend on the advice" in head
+    assert re.search(r"<h1>.*Gate passed: 1 of 2", head, re.DOTALL)
+
+
 def test_failing_tests_are_open_and_the_others_folded(sample):
     details = Page(html.render_html(regressed(sample))).find("details")
     assert ["open" in attributes for attributes in details] == [True, False]

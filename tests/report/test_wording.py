@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 
 import msgspec
-from sessions import NOT_DECIDED, differs, hostile_paired, time, uncompared
+from sessions import NOT_DECIDED, differs, hostile_paired, judged, paired, time, uncompared
 
 from pytest_infergate.core.domain.outcome import Against, Comparison, Outcome, Price, Verdict
 from pytest_infergate.report import text, wording
@@ -370,3 +370,42 @@ def test_no_message_holds_what_a_terminal_would_obey(sample):
             texts += [words for section in message.sections for line in section.lines for words in line]
             texts += [words for section in message.sections for words in (section.text, section.verdict)]
             assert all(words.isprintable() for words in texts)
+
+
+def test_cases_that_were_compared_with_nothing_are_counted_in_words(sample):
+    """Whatever their budgets decided."""
+    alone = (sample.time(Verdict.NO_BASELINE, baseline=None, effect=0.0),)
+    pairs = [
+        sample.pair(sample.case("t.py::test_a"), Verdict.NO_BASELINE, comparisons=alone, budgets=(sample.check(),)),
+        sample.pair(sample.case("t.py::test_b"), Verdict.OVER_BUDGET, comparisons=alone, budgets=(
+            sample.check(limit=1.0, verdict=Verdict.OVER_BUDGET),
+        )),
+        sample.pair(sample.case("t.py::test_c"), comparisons=(sample.time(), *alone)),
+        sample.pair(sample.case("t.py::test_d")),
+    ]  # fmt: skip
+    within, nothing = wording.gate_lines(sample.session(pairs))
+    assert within.startswith("1 of 2 cases with a budget")
+    assert nothing.startswith("2 cases have no baseline yet")
+    assert "--infer-save" in nothing
+    assert wording.gate_lines(sample.session(pairs[2:])) == []
+    (one,) = wording.gate_lines(sample.session([sample.pair(verdict=Verdict.NO_BASELINE)]))
+    assert one.startswith("1 case has no baseline yet")
+    new = paired(sample, [judged(sample, "test_new", Verdict.NO_BASELINE, (uncompared(sample),))])
+    (line,) = wording.gate_lines(new)
+    assert "the base" in line
+    assert "--infer-save" not in line
+
+
+def test_cases_are_listed_as_new_only_beside_others(sample):
+    known, new, skipped = (sample.case(f"t.py::test_{name}") for name in ("known", "new", "skipped"))
+    verdicts = [
+        sample.verdict(case=known),
+        sample.verdict(Verdict.NO_BASELINE, new),
+        sample.verdict(Verdict.NOT_MEASURED, skipped),
+    ]
+    gate = sample.session(new=(new,)).gate
+    beside, alone = (
+        msgspec.structs.replace(gate, verdicts=tuple(shown)) for shown in (verdicts, verdicts[1:])
+    )
+    assert wording.new_cases(beside) == (new,)
+    assert wording.new_cases(alone) == ()

@@ -113,6 +113,9 @@ def _demand(answer: Advice) -> Chart | None:
 
 
 def _pareto(answer: Advice) -> Chart | None:
+    # Where all plans cost the same, no latency is bought with money.
+    if len({plan.usd_per_month for plan in answer.considered}) < 2:  # noqa: PLR2004
+        return None
     by_deployment: dict[str, list[tuple[float, float]]] = {}
     for plan in answer.considered:
         by_deployment.setdefault(plan.deployment, []).append((plan.load.p95, plan.usd_per_month))

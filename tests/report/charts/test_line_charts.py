@@ -3,6 +3,9 @@
 import math
 import re
 
+import msgspec
+from sessions import answer, plan
+
 from pytest_infergate.core.advice.bottleneck import Bottleneck
 from pytest_infergate.report.charts import line_charts
 from pytest_infergate.report.charts.line_charts import CaseBottleneck, Line
@@ -52,3 +55,18 @@ def test_the_widest_axes_that_there_are_hold_their_points():
     places = [float(text.rstrip("%")) for point in drawn.lines[0].points for text in point]
     assert all(map(math.isfinite, places))
     assert not re.search("inf|nan", str(drawn))
+
+
+def test_a_single_point_is_not_drawn():
+    assert chart(((1.0, 2.0),)) is None
+    assert chart(((1.0, 2.0), (1.0, 2.0))) is None
+    assert chart(((1.0, 2.0), (3.0, 2.0))) is not None
+
+
+def test_plans_that_cost_the_same_have_no_picture_of_cost_by_latency():
+    slower = plan(load=msgspec.structs.replace(plan().load, p95=0.2))
+    titles = [each.title for each in line_charts.charts(answer(considered=(plan(), slower)))]
+    assert titles == ["Cost by demand"]
+    dearer = msgspec.structs.replace(slower, usd_per_month=999.0)
+    titles = [each.title for each in line_charts.charts(answer(considered=(plan(), dearer)))]
+    assert "Cost by latency" in titles

@@ -46,7 +46,7 @@ class GateRequest(NamedTuple):
 
     devices: str = ""
     against: str = ""
-    """A revision, ``auto`` or empty for the base of the event, or ``none`` for the stored baseline."""
+    """A revision, ``none`` for the stored baseline; ``auto`` or empty for the base of the event or branch."""
     baseline: str = ""
     report: str = ""
     json: str = "results.json"
@@ -126,9 +126,7 @@ def _against(request: GateRequest, environment: Mapping[str, str], folder: Path,
         return None
     if request.against in ("", "auto"):
         asked = git_base.base_request(environment)
-        if not asked.event and request.against == "auto":
-            return "auto"  # pytest uses the upstream of the branch
-        base = git_base.event_base(asked, folder, note)
+        base = git_base.event_base(asked, folder, note) if asked.event else git_base.local_base(folder, note)
         if base is None:
             source = f"this {asked.event} has" if asked.event else "there is"
             note(f"{source} no base to compare with: comparing with the stored baseline")

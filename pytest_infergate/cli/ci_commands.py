@@ -24,8 +24,8 @@ from pytest_infergate.cli.exit_codes import ExitCode
     "--against",
     default="",
     metavar="REV",
-    help="Revision to compare with call by call: auto for the base of the event (default), "
-    "none for the stored baseline, latest-tag for the last tag.",
+    help="Revision to compare with call by call: auto for the base of the event, or outside CI the merge "
+    "base with the default branch (default), none for the stored baseline, latest-tag for the last tag.",
 )
 @click.option("--devices", default="", metavar="NAMES", help="Passed to pytest as --infer-devices.")
 @click.option("--baseline", default="", metavar="FOLDER", help="Passed to pytest as --infer-baseline.")
@@ -50,9 +50,10 @@ from pytest_infergate.cli.exit_codes import ExitCode
 @click.option("--arguments", default="", help="Arguments for pytest as a single text, split like in a shell.")
 @click.argument("rest", nargs=-1, type=click.UNPROCESSED, metavar="[-- PYTEST ARGUMENTS]")
 def ci_command(**options: Any) -> int:
-    """Run the gate in CI, and publish the outcome.
+    """Run the gate in CI or locally, and publish the outcome.
 
-    Finds the base of the event, fetches its history, and runs pytest. The exit code is that of pytest.
+    Finds the base of the event or of the branch, fetches missing history, and runs pytest. The exit code is
+    that of pytest.
     """
     from pytest_infergate.cli.ci import GateRequest, run_gate
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from pytest_infergate.errors import ConfigurationError
-from pytest_infergate.git import run_git
+from pytest_infergate.git import repository_top, run_git
 
 LATEST_TAG: Final = "latest-tag"
 """Value of ``--against`` for the last tag before HEAD."""
@@ -156,6 +156,24 @@ def event_base(request: BaseRequest, folder: Path, report: Callable[[str], None]
     )
 
 
+def local_base(folder: Path, report: Callable[[str], None]) -> Base | None:
+    """Find the merge base of HEAD and the default branch, as the clone knows it, for a run outside of CI.
+
+    If HEAD has no commits of its own, the base is HEAD. Returns ``None`` without uncommitted changes then,
+    outside of a repository, and if no default branch is known.
+    """
+    top = repository_top(folder)
+    if top is None or run_git(top, "rev-parse", "--verify", "--quiet", "HEAD").failure is not None:
+        return None
+    clone = Clone(top)
+    branch = clone.default_branch()
+    if branch is not None:
+        found = _merge_base(clone, Point(branch), report)
+        if isinstance(found, Base) and found.commit != clone.head:
+            return found
+    return Base("HEAD", clone.head) if clone.changed else None
+
+
 def named_base(revision: str, folder: Path, report: Callable[[str], None]) -> Base:
     """Find the merge base of HEAD and a revision of the user, or the last tag before HEAD.
 
@@ -210,6 +228,18 @@ class Clone:
     def shallow(self) -> bool:
         """Whether a part of the history is missing in the clone."""
         return self._output("rev-parse", "--is-shallow-repository") == "true"
+
+    @property
+    def changed(self) -> bool:
+        """Whether there are uncommitted changes, or new modules of Python."""
+        new = ("ls-files", "--others", "--exclude-standard", "--", "*.py")
+        return bool(self._output("status", "--porcelain", "--untracked-files=no") or self._output(*new))
+
+    def default_branch(self) -> str | None:
+        """Return the default branch of the remote, or of a clone without a remote, without fetching it."""
+        remote = self._output("symbolic-ref", "--quiet", "--short", f"refs/remotes/{self.remote}/HEAD")
+        usual = (f"{self.remote}/main", f"{self.remote}/master", "main", "master")
+        return next((name for name in (remote, *usual) if name and self.commit(name)), None)
 
     def tip(self, point: Point) -> str | None:
         """Return the commit of a point, and fetch it if it is missing or may have moved."""

@@ -286,19 +286,70 @@ def test_a_merge_queue_compares_with_its_base(remote, service, stub, run, tmp_pa
     assert stub.against == base
 
 
-def test_no_event_uses_what_is_on_record(remote, stub, run):
-    code, out, _ = run(remote.work, "--", "tests")
-    assert (code, stub.against) == (0, None)
+# Outside of CI
+
+
+@pytest.mark.parametrize("arguments", [[], ["--against=auto"]])
+def test_a_branch_compares_with_where_it_left_the_default_one(remote, stub, run, arguments):
+    git(remote.work, "checkout", "--quiet", "main")
+    remote.commit("others", **{"others.py": "1"})
+    remote.push("main")
+    git(remote.work, "checkout", "--quiet", "feature")
+    code, out, _ = run(remote.work, *arguments)
+    assert (code, stub.against) == (0, "origin/main")
+    assert f"(merge base {commit(remote.work, 'feature~2')[:7]})" in out
     assert len(told(out)) == 1
     assert "::" not in out
 
 
-def test_without_an_event_auto_is_the_upstream(remote, stub, run):
-    assert run(remote.work, "--against=auto")[0] == 0
-    assert stub.against == "auto"
+def test_the_default_branch_is_the_one_of_the_remote(remote, stub, run):
+    git(remote.work, "push", "--quiet", "origin", "main:trunk")
+    git(remote.work, "remote", "set-head", "origin", "trunk")
+    run(remote.work)
+    assert stub.against == "origin/trunk"
 
 
-# GitLab
+def test_without_a_remote_the_local_branch_is_the_base(remote, stub, run):
+    git(remote.work, "remote", "remove", "origin")
+    run(remote.work)
+    assert stub.against == "main"
+    git(remote.work, "branch", "--quiet", "--move", "main", "other")
+    assert told(run(remote.work)[1]) == told(run(remote.work, "--against=")[1])
+    assert stub.against is None
+
+
+def test_on_the_default_branch_what_is_not_committed_or_pushed_is_compared(remote, stub, run):
+    git(remote.work, "checkout", "--quiet", "main")
+    _, out, _ = run(remote.work)
+    assert stub.against is None
+    assert "stored baseline" in out
+    (remote.work / "results.json").touch()  # which runs write
+    run(remote.work)
+    assert stub.against is None
+    (remote.work / "new.py").touch()
+    run(remote.work / "tests")
+    assert stub.against == "HEAD"
+    (remote.work / "new.py").unlink()
+    (remote.work / "model.py").write_text("changed")
+    run(remote.work)
+    assert stub.against == "HEAD"
+    remote.commit("unpushed")
+    run(remote.work)
+    assert stub.against == "origin/main"
+
+
+def test_outside_of_ci_nothing_is_fetched(remote, stub, run):
+    git(remote.work, "remote", "set-url", "origin", "https://localhost:1/gone.git")
+    assert run(remote.work)[0] == 0
+    assert stub.against == "origin/main"
+
+
+def test_without_a_repository_the_record_is_used(tmp_path, stub, run):
+    git(tmp_path, "init", "--quiet", "empty")
+    (tmp_path / "bare").mkdir()
+    for folder in ("empty", "bare"):
+        code, out, _ = run(tmp_path / folder)
+        assert (code, stub.against, len(told(out))) == (0, None, 1)
 
 
 def gitlab(monkeypatch, **variables):
@@ -418,12 +469,12 @@ def test_every_option_reaches_pytest(remote, stub, run):
 
 def test_empty_options_are_not_given(remote, stub, run):
     run(remote.work, "--devices=", "--report=", "--against=", "--baseline=", "--arguments=")
-    assert stub.asked == ["--infer-json=results.json"]
+    assert sorted(stub.asked) == ["--infer-against=origin/main", "--infer-json=results.json"]
 
 
 def test_arguments_in_one_text_are_split_and_not_run(remote, stub, run):
     text = """tests -k "a or b" '$HOME' `touch pwned` $(touch pwned) ; touch pwned"""
-    run(remote.work, f"--arguments={text}", "--", "-x")
+    run(remote.work, "--against=none", f"--arguments={text}", "--", "-x")
     assert stub.asked[1:5] == ["tests", "-k", "a or b", "$HOME"]
     assert stub.asked[-1] == "-x"
     assert not (remote.work / "pwned").exists()

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from pytest_infergate.core.domain.measurement import Contention, Latency, Measurement, WarmUp
-from pytest_infergate.core.domain.notes import NoteCode
+from pytest_infergate.core.domain.notes import KEEP_MEMORY, NoteCode
 from pytest_infergate.core.domain.values import Note
 from pytest_infergate.instruments import cpu_contention, tensors
 from pytest_infergate.instruments.device import CpuTimes, Device, UsedMemory
@@ -273,6 +273,7 @@ class _Course:
             throughput=passes.throughput,
             cold_start=cold_start,
             warm_up=warmed,
+            time_limit=effort.max_seconds,
             memory=case_memory(exact, max(filter(None, (first_peak, memory.host_peak())), default=None)),
             enqueue=passes.times.enqueue,
             device_time=passes.times.device_time,
@@ -477,8 +478,7 @@ def _notes(warmed: WarmUp, sampling: _Sampling, passes: _Passes) -> Iterator[Not
             code=NoteCode.PAGE_FAULTS,
             text=f"{faults:,.0f} page faults per call: memory for large activations is mapped again "
             "on each call",
-            hint="in production, keep them mapped with MALLOC_MMAP_THRESHOLD_=1073741824 "
-            "MALLOC_TRIM_THRESHOLD_=2147483648 MALLOC_TOP_PAD_=67108864",
+            hint=f"in production, keep them mapped with {KEEP_MEMORY}",
         )
     if not warmed.steady and warmed.calls > 1:  # a warm-up without time is noted as such
         yield Note(

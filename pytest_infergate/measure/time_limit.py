@@ -41,5 +41,5 @@ class TimeLimit:
             text=f"the time limit of {self.seconds:.3g} s left no time for: "
             f"{', '.join(self._dropped)}; a call takes {units.seconds(call_seconds)}",
             hint="raise --infer-max-time or max_time to "
-            f"{units.duration(max(2 * self.seconds, CALLS_NEEDED * call_seconds))} or more",
+            f"{units.time_option(max(2 * self.seconds, CALLS_NEEDED * call_seconds))} or more",
         )

@@ -183,10 +183,11 @@ def _fits_time_limit(trial: Trial, warm: WarmedUp) -> bool:
     }
     if trial.sampling_plans[Stage.SCREEN].min_pairs > 0:
         return True
-    needed = units.duration(launches * (warm_up_seconds + 2 * warm.seconds))
+    needed = launches * (warm_up_seconds + 2 * warm.seconds)
     trial.stopped = Note(
         code=NoteCode.TIME_LIMIT,
-        text=f"one call takes {units.seconds(warm.seconds)}: {launches} launches take {needed}",
-        hint=f"allow that with --infer-max-time={needed}",
+        text=f"one call takes {units.seconds(warm.seconds)}: {launches} launches take "
+        f"{units.duration(needed)}",
+        hint=f"allow that with --infer-max-time={units.time_option(needed)}",
     )
     return False

@@ -115,7 +115,7 @@ class InterimAnalysis:
             return Note(
                 code=NoteCode.TIME_LIMIT,
                 text=f"{units.plural(trial.launches, 'launch')} took the time of this case",
-                hint=f"--infer-max-time={units.duration(needed)} would reach the next interim analysis",
+                hint=f"--infer-max-time={units.time_option(needed)} would reach the next interim analysis",
             )
         if self._max_seconds is not None and spent >= self._max_seconds:
             limit = units.duration(self._max_seconds)

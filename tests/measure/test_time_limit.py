@@ -29,7 +29,7 @@ def test_what_does_not_fit_is_named_once():
     note = limit.note(3.5)
     assert note.code == "time-limit"
     assert "sampling, energy;" in note.text
-    assert "2 min" in note.hint
+    assert "2min" in note.hint
 
 
 class Slow:

@@ -169,6 +169,8 @@ class Measurement(Struct, frozen=True, kw_only=True):
     cold_start: float | None = None
     """Time of the first call in this process."""
     warm_up: WarmUp | None = None
+    time_limit: float | None = None
+    """Time limit of the case."""
     memory: Memory = Memory()
     enqueue: float | None = None
     """Median time until the call returns on an accelerator, which may still be working then."""

@@ -118,6 +118,10 @@ class NoteCode(str, Enum):
     WRONG_DEVICE = "wrong-device"
 
 
+KEEP_MEMORY = "MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=2147483648 MALLOC_TOP_PAD_=67108864"
+"""Variables of the environment with which glibc keeps the memory of large activations from call to call."""
+
+
 class NoteMeaning(NamedTuple):
     """What a code means in general; the text of a note adds the figures of the case."""
 
@@ -262,7 +266,7 @@ MEANINGS: Mapping[NoteCode, NoteMeaning] = MappingProxyType(
         ),
         NoteCode.MEMORY_REMAPPED: NoteMeaning(
             "Calls map another number of memory pages than on record, which takes time.",
-            "Set the malloc variables as the service does, or compare pairs.",
+            "Record sessions in which the malloc variables keep memory, or compare pairs.",
         ),
         NoteCode.MEMORY_UNSEEN: NoteMeaning("The peak of the device memory cannot be observed."),
         NoteCode.NAN_OUTPUT: NoteMeaning(

@@ -113,6 +113,11 @@ def duration(value: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
+def time_option(value: float) -> str:
+    """Format a time as the options that take one do, rounded up: ``8s``, ``80min``."""
+    return f"{math.ceil(value)}s" if value < 90 else f"{math.ceil(value / 60)}min"  # noqa: PLR2004 - as above
+
+
 def parse_duration(text: str) -> float:
     """Parse ``10``, ``10s``, ``2min``, ``1h`` or ``1d`` into seconds.
 

@@ -15,6 +15,8 @@ from pytest_infergate.core.gate.contention import FAR_BEYOND, IDLE, explained, h
 # A case spends about as much time on its warm-up and the reference workloads as on its own calls.
 TIME_FOR_A_CALL = 2.0
 """Wall time of a case divided by the time of its calls, for hints on the time limit."""
+SPARE_TIME = 1.25
+"""Factor of a time limit beyond the calls that are missing, for hints on it."""
 _PROVIDE = "remove the budget, or provide what it needs"
 _MEASURE = "measure on a machine that has one, or set gate_estimates = true in [tool.infergate]"
 _NOT_SAMPLED = frozenset({"throughput_per_s", "ttft_ms", "itl_p95_ms", "joules_per_item"})
@@ -72,11 +74,13 @@ def check_budget(  # noqa: PLR0911 - one return for each thing that may be missi
         return not_checked(budget, f"it needs {metric.needs}", _PROVIDE, value=value)
     if metric.percentile is not None and None in (estimate.low, estimate.high) and not exceeded:
         needed = stats.samples_needed(max(metric.percentile, 1 - metric.percentile))
-        enough = units.duration(TIME_FOR_A_CALL * needed * measurement.call_times.mean)
-        hint = f"allow about {enough} with --infer-max-time, or with max_time in the marker"
+        has = _samples(metric, measurement)
+        longer = SPARE_TIME * (measurement.time_limit or 0.0) * needed / max(1, has)
+        seconds = max(longer, TIME_FOR_A_CALL * needed * measurement.call_times.mean)
+        hint = f"raise --infer-max-time or max_time in the marker to {units.time_option(seconds)} or more"
         if heavy(_taken(metric, measurement).share):
             hint = f"{IDLE}, or {hint}"
-        why = f"it needs {needed} calls and has {_samples(metric, measurement)}"
+        why = f"it needs {needed} calls and has {has}"
         return not_checked(budget, why, hint, value=value)
     return _check_value(budget, metric, value, measurement)
 

@@ -45,6 +45,7 @@ DECIDED = FAILING | {Verdict.SLOWER_WITHIN_TOLERANCE, Verdict.IMPROVED, Verdict.
 UNCOMPARED = frozenset({Verdict.INCOMPARABLE, Verdict.NO_BASELINE})
 _BLINDED: Mapping[str, str] = {
     NoteCode.CONTENDED_TIME: "CPU contention",
+    NoteCode.MEMORY_REMAPPED: "memory that launches keep differently",
     NoteCode.SPEED_CHANGED: "another speed of the machine",
 }
 UNDECIDED = frozenset({Verdict.SUSPECTED, Verdict.INCONCLUSIVE, Verdict.INCOMPARABLE, Verdict.NO_BASELINE})

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from pytest_infergate.core.domain import stats, units
 from pytest_infergate.core.domain.measurement import Measurement
-from pytest_infergate.core.domain.notes import NoteCode
+from pytest_infergate.core.domain.notes import KEEP_MEMORY, NoteCode
 from pytest_infergate.core.domain.outcome import Comparison, Verdict
 from pytest_infergate.core.domain.records import BaselinePoint
 from pytest_infergate.core.domain.values import Note
@@ -175,7 +175,8 @@ def _compare(
         if alone is not None and math.log(max(alone, 1e-12)) - expected.level <= strict + coarse:
             verdict = Verdict.SUSPECTED
     bound = strict if verdict is Verdict.REGRESSED else loose
-    smallest = _ratio(detectable + coarse)
+    # Memory that is kept since hides a slowdown as well, which then costs no more than was saved.
+    smallest = _ratio(detectable + coarse + (change.faster if change.trusted else 0.0))
     return Comparison(
         metric="p50",
         verdict=verdict,
@@ -328,7 +329,7 @@ def _coarseness(
         before, now = (units.count(faults) for faults in change.page_faults)
         code = NoteCode.MEMORY_REMAPPED
         text += f", because the launches keep memory differently: a call maps {now} pages, on record {before}"
-        hint = "set the malloc variables that keep freed memory, or use --infer-against"
+        hint = f"record sessions with {KEEP_MEMORY} set, in which memory is kept, or use --infer-against"
     elif change.disagreement > DISAGREEMENT:
         first, *_, last = [units.significant(math.exp(factor)) for factor in sorted(change.factors)]
         code = NoteCode.SPEED_CHANGED

@@ -102,6 +102,15 @@ SHOWN = {
         90 * 60: "1 h 30 min",
         7200: "2 h 0 min",
     },
+    units.time_option: {
+        0.14: "1s",
+        8.01: "9s",
+        89: "89s",
+        89.5: "90s",
+        90: "2min",
+        121: "3min",
+        7200: "120min",
+    },
 }
 """Both sides of each change of unit."""
 ABSENT = (None, math.nan, math.inf)

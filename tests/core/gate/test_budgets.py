@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from core_values import REFERENCE_WORK, counted, day, exact, latency, measurement, point
 
-from pytest_infergate.core.domain import launch_spread, metrics
+from pytest_infergate.core.domain import launch_spread, metrics, units
 from pytest_infergate.core.domain.measurement import Contention, Counters, Energy, Estimate, Memory, Stream
 from pytest_infergate.core.domain.outcome import Budget, Verdict
 from pytest_infergate.core.domain.values import Note
@@ -309,6 +309,17 @@ def test_a_reading_of_zero_with_an_upper_bound():
     outcome = check("p95_ms", 1, measurement(latency=latency(p95=between(0.0, 0.0, 0.0005))), band=0.1)
     assert outcome.verdict is KEPT
     assert outcome.value == between(0.0, 0.0, 0.5)
+
+
+@pytest.mark.parametrize("limit", [0.05, 1.0, 6.0, 10.0, 80.0, 110.0, 180.0, 5000.0])
+@pytest.mark.parametrize("has", [1, 45, 67, 89])
+def test_the_hint_on_the_time_limit_allows_for_the_missing_calls(limit, has):
+    # As if most of the limit had been spent on something else than calls of 1 ms.
+    few = latency(0.001, count=has, p95=between(0.001, 0.001, None))
+    hint = check("p95_ms", 60, measurement(latency=few, time_limit=limit)).note.hint
+    raised = units.parse_duration(re.search(r" to (\w+) or more", hint)[1])
+    assert raised > limit
+    assert raised >= limit * 90 / has
 
 
 def test_the_band_starts_at_the_prior_of_the_class():

@@ -20,6 +20,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pytest_infergate.core.domain.measurement import Contention, Stream
+from pytest_infergate.core.domain.notes import KEEP_MEMORY
 from pytest_infergate.core.domain.outcome import Budget, Policy, Verdict
 from pytest_infergate.core.gate import budgets, contention
 from pytest_infergate.core.gate.baseline import baselines_from_results, disturbed_results
@@ -365,11 +366,11 @@ def test_the_share_is_recorded_with_a_session():
         assert bool(disturbed_results(results)) is (share == 0.9)
 
 
-def judged(name, share, *history, p50=0.030, budget=None):
+def judged(name, share, *history, p50=0.030, budget=None, **fields):
     of = case(f"tests/test_a.py::{name}")
     measured = result(
         of=of,
-        measurement=measurement(p50, contention=share),
+        measurement=measurement(p50, contention=share, **fields),
         budgets=() if budget is None else (Budget(metric="p50_ms", limit=budget),),
     )
     kept = baseline(*history, of=of)
@@ -409,6 +410,27 @@ def test_a_budget_that_contention_hides_is_in_the_headline():
 def test_a_short_history_is_in_the_headline():
     gate = gate_session([judged("test_slow", 0.0, point(), p50=0.0125)], Policy())
     assert "1 of 1 case could not have seen its tolerance (the spread of few sessions: 1)" in gate.headline
+
+
+@pytest.mark.parametrize(("before", "now"), [(0.0, 2500.0), (2500.0, 0.0)])
+def test_the_headline_and_the_note_name_memory_that_launches_keep_differently(before, now):
+    found = judged("test_pages", 0.0, point(page_faults=before), p50=0.0125, page_faults=now)
+    note = found.comparisons[0].note
+    assert (found.verdict, note.code) == (Verdict.INCONCLUSIVE, "memory-remapped")
+    assert KEEP_MEMORY in note.hint
+    gate = gate_session([found], Policy())
+    assert gate.blind == (found.case,)
+    assert "memory that launches keep differently: 1" in gate.headline
+
+
+def test_memory_that_is_kept_since_hides_a_slowdown():
+    def smallest(page_faults):
+        # A slowdown of 1 / 0.7 that costs no more than 1,071 page faults of 4 us.
+        history = [point(0.010, page_faults=1071.0)]
+        return compare_time(history, measurement(0.010, page_faults=page_faults), 0.25).smallest_detectable
+
+    hidden = 1 + 4e-6 * 1071 / 0.010
+    assert smallest(0.0) == pytest.approx((1 + smallest(1071.0)) * hidden - 1)
 
 
 def test_what_contention_explains_is_no_suspicion():

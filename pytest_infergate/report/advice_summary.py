@@ -40,6 +40,7 @@ class SummaryRow(Struct, frozen=True, kw_only=True):
     """What is uncertain about the price behind the cost; empty for a known price."""
     usd_per_million: str = units.UNKNOWN
     p95: str = units.UNKNOWN
+    """The latency, or ``met`` if only the limit is known to be met."""
     changes: tuple[str, ...] = ()
     """At which demands the answer changes, the nearest first."""
     total: bool = False
@@ -58,7 +59,7 @@ SUMMARY_COLUMNS: Final[tuple[Column[SummaryRow], ...]] = (
         shown=lambda rows: any(row.basis not in ("", gpu_advice.MEASURED) for row in rows),
     ),
     Column("usd_per_month", "USD/month", lambda row: labelled(row.usd_per_month, row.price)),
-    Column("p95", "p95 latency", lambda row: ", ".join(filter(None, (row.p95, row.limit))), left=True),
+    Column("p95", "p95 latency", lambda row: ": ".join(filter(None, (row.limit, row.p95))), left=True),
     Column("usd_per_million", "USD/million", lambda row: row.usd_per_million),
 )
 CHANGES: Final[Column[SummaryRow]] = Column(
@@ -125,7 +126,7 @@ def _summary_row(answer: Advice) -> SummaryRow:
             row,
             plan=f"GPU: {gpu_advice.projected_text(projected)}",
             # A recommended machine meets the limit even at the pessimistic end.
-            p95="not projected" if row.limit == NO_LIMIT else "within the limit",
+            p95="not projected" if row.limit == NO_LIMIT else "met",
             usd_per_month=interval(best.usd_per_month_low, best.usd_per_month_high),
             usd_per_million=interval(best.usd_per_million_low, best.usd_per_million_high),
             price=price_label(best),

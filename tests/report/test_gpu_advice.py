@@ -47,7 +47,7 @@ def test_a_recommended_gpu_is_the_answer_and_its_costs_are_an_interval():
     assert gpu_advice.PROJECTED in advice.verdict(made)
     assert "384 to 768 USD per month" in advice.verdict(made)
     (row,) = summary_rows([made])
-    assert (row.basis, row.usd_per_month, row.p95) == (gpu_advice.PROJECTED, "384 to 768", "within the limit")
+    assert (row.basis, row.usd_per_month, row.p95) == (gpu_advice.PROJECTED, "384 to 768", "met")
     assert row.changes == (gpu_advice.gpu_words(made, "requests"),)
     assert row.plan == "GPU: 1 to 2 x aws/g4dn.xlarge with a T4, or 1 other kind of GPU"
     found = " ".join(advice.findings(made))

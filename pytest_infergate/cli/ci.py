@@ -16,6 +16,7 @@ from pytest_infergate.core.domain.outcome import Session
 from pytest_infergate.errors import ConfigurationError, InfergateError, StorageError
 from pytest_infergate.git import repository_top
 from pytest_infergate.report import github, results_json
+from pytest_infergate.report.sanitize import plain
 
 # GitHub rejects the whole summary of a step that is larger.
 SUMMARY_LIMIT: Final = 2**20
@@ -95,7 +96,7 @@ def run_gate(request: GateRequest, environment: Mapping[str, str], folder: Path,
         raise
     _publish(outcome, environment, folder, arguments, echo)
     if outcome.lead:
-        echo(f"infergate: {outcome.lead}")
+        echo(f"infergate: {plain(outcome.lead)}")
     return outcome.code
 
 
@@ -119,7 +120,7 @@ def _against(request: GateRequest, environment: Mapping[str, str], folder: Path,
     """Return the revision to compare with, and fetch its history; ``None`` for the stored baseline."""
 
     def note(text: str) -> None:
-        echo(f"infergate: {text}")
+        echo(f"infergate: {plain(text)}")
 
     if request.against == "none" or (request.save and not request.against):
         note("comparing with the stored baseline")
@@ -204,7 +205,7 @@ def _publish(
             echo(line)
     for problem in problems:
         warning = github.command("warning", problem, title="infergate")
-        echo(warning if on_github else f"infergate: warning: {problem}")
+        echo(warning if on_github else f"infergate: warning: {plain(problem)}")
 
 
 def _commands(outcome: GateRun, folder: Path, arguments: Sequence[str]) -> Iterator[str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from pytest_infergate.cli.console import echo
 from pytest_infergate.cli.examples import examples
 from pytest_infergate.cli.exit_codes import ExitCode
 
@@ -81,7 +82,7 @@ def comment_command(files: tuple[Path, ...], repo: str, run_id: int, author: str
     from pytest_infergate.cli.github_comment import api_of, publish
 
     published = publish(files, run_id, api_of(repo, os.environ), author=author)
-    click.echo(published.text)
+    echo(published.text)
     return ExitCode.DONE if published.usable else ExitCode.USAGE
 
 
@@ -106,8 +107,8 @@ def init_command(*, yes: bool, counters_only: bool) -> None:
     from pytest_infergate.cli.init_command import plan_starter, preview, write_files
 
     plan = plan_starter(Path.cwd(), counters_only=counters_only)
-    click.echo(preview(plan))
+    echo(preview(plan))
     # The preview comes first, so that the user knows what the question is about.
     if plan.files and (yes or click.confirm("Write these files?", default=True)):
         for path in write_files(plan):
-            click.echo(f"wrote {path}")
+            echo(f"wrote {path}")

@@ -265,8 +265,10 @@ def merged_results(files: Iterable[Path]) -> Session:
         raise StorageError("there are no results files")
     try:
         return flat_session(merge_sessions(named))
-    except (ValueError, RecursionError) as error:
-        raise StorageError(f"the results cannot be merged: {error}") from None
+    except (ValueError, RecursionError):
+        raise StorageError(
+            "the results files cannot be merged. Hint: run infergate merge on them, which gives the reason"
+        ) from None
 
 
 def _content(path: Path, room: int) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -69,7 +70,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = _invoke(sys.argv[1:] if arguments is None else list(arguments))
         sys.stdout.flush()
     except click.ClickException as error:
-        error.show()
+        from pytest_infergate.report.sanitize import plain_lines
+
+        # The message may repeat names of files, which a pattern of the shell may have found.
+        shown = io.StringIO()
+        error.show(shown)
+        click.echo(plain_lines(shown.getvalue()), err=True, nl=False)
         code = ExitCode.USAGE
     except InfergateError as error:
         from pytest_infergate.report.sanitize import plain

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pytest_infergate.cli.console import echo
 from pytest_infergate.cli.examples import examples
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def list_command(accelerator: str | None, regions: tuple[str, ...], files: tuple
             instance.usd_per_hour,
         ),
     )
-    click.echo(price_table(ordered))
+    echo(price_table(ordered))
     old = instance_types.stale_price_note(selected, today(), "--prices")
     _show_notes((*notes, *(() if old is None else (old,))))
 
@@ -129,13 +130,14 @@ def _write_table(
     catalog: tuple[tuple[Instance, ...], tuple[Note, ...]], regions: Sequence[str], output: Path
 ) -> None:
     from pytest_infergate.core.domain.units import plural
+    from pytest_infergate.report.sanitize import plain
     from pytest_infergate.storage.prices import write_prices
 
     instances, notes = catalog
     selected = _selected(instances, None, regions)
     write_prices(output, selected)
     _show_notes(notes)
-    click.echo(f"wrote {output}: {plural(len(selected), 'instance')}", err=True)
+    echo(f"wrote {plain(str(output))}: {plural(len(selected), 'instance')}", err=True)
 
 
 def _selected(
@@ -154,4 +156,4 @@ def _show_notes(notes: Iterable[Note]) -> None:
     from pytest_infergate.report.sanitize import plain
 
     for note in notes:
-        click.echo(f"note: {plain(str(note))}", err=True)
+        echo(f"note: {plain(str(note))}", err=True)

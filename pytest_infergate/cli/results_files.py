@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from pytest_infergate.cli.console import echo
+
 if TYPE_CHECKING:
     from pytest_infergate.core.domain.outcome import Session
 
@@ -51,11 +53,10 @@ def keep_inputs(files: Iterable[Path], output: Path | None) -> None:
 def write_output(content: str, output: Path | None) -> None:
     """Write a file, or print the content without anything that a CI runner would take for a command."""
     if output is None:
-        from pytest_infergate.report.sanitize import without_commands
-
-        click.echo(without_commands(content), nl=not content.endswith("\n"))
+        echo(content)
         return
+    from pytest_infergate.report.sanitize import plain
     from pytest_infergate.storage.atomic import atomic_write
 
     atomic_write(output, content)
-    click.echo(f"wrote {output}", err=True)
+    echo(f"wrote {plain(str(output))}", err=True)

@@ -88,7 +88,9 @@ def _usage_errors() -> Iterator[None]:
     try:
         yield
     except InfergateError as error:
-        raise pytest.UsageError(str(error)) from None
+        from pytest_infergate.report.sanitize import plain_lines
+
+        raise pytest.UsageError(plain_lines(str(error))) from None
 
 
 @pytest.fixture

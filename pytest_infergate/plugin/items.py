@@ -12,6 +12,7 @@ import pytest
 
 from pytest_infergate.errors import CaseTimeoutError, InfergateError, NotMeasuredError
 from pytest_infergate.plugin.collection import case_of, parameter_of
+from pytest_infergate.report.sanitize import plain_lines
 
 if TYPE_CHECKING:
     from pytest_infergate.config.case_terms import CaseTerms
@@ -91,11 +92,11 @@ class ItemHooks:
         try:
             result = yield
         except InfeasibleError as error:
-            infeasible = str(error)
+            infeasible = plain_lines(str(error))
         except (NotMeasuredError, CaseTimeoutError):
             raise  # with its traceback, which shows the line to change
         except InfergateError as error:
-            wrong = str(error)
+            wrong = plain_lines(str(error))
         # Outside the handlers, or pytest would show each message twice, as an error during another one.
         infer = item.stash.get(INFER, None)
         if wrong is None:

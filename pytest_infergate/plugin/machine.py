@@ -11,6 +11,7 @@ from pytest_infergate.errors import InfergateError
 from pytest_infergate.measure.lock import MachineLock
 from pytest_infergate.plugin.collection import parameter_of
 from pytest_infergate.plugin.terminal import Terminal
+from pytest_infergate.report.sanitize import plain_lines
 
 
 class MachineHooks:
@@ -58,6 +59,6 @@ class MachineHooks:
             with self._held(alone=self._timing):
                 yield
         except InfergateError as error:
-            raise pytest.UsageError(str(error)) from None
+            raise pytest.UsageError(plain_lines(str(error))) from None
         finally:
             self.terminal.status("")

@@ -12,6 +12,7 @@ from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.outcome import Session
 from pytest_infergate.plugin.collection import parameter_of
 from pytest_infergate.report import text
+from pytest_infergate.report.sanitize import plain_lines
 
 if TYPE_CHECKING:
     from pytest_infergate.paired.interim_analysis import Progress
@@ -36,7 +37,7 @@ class Terminal:
         reporter = self._reporter()
         if reporter is not None:
             reporter.ensure_newline()
-            reporter.write_line(words)
+            reporter.write_line(plain_lines(words))
 
     def status(self, words: str) -> None:
         """Show words after the cursor, which keeps its place; an empty string erases them.
@@ -168,8 +169,9 @@ def write_summary(
     """Write the section of the terminal summary."""
     reporter.section("infergate", sep="=")
     width = reporter._tw.fullwidth  # noqa: SLF001 - there is no other way to know it
-    reporter.write_line(text.terminal_summary(session, width if reporter.isatty else max(width, LOG_WIDTH)))
+    summary = text.terminal_summary(session, width if reporter.isatty else max(width, LOG_WIDTH))
+    reporter.write_line(plain_lines(summary))
     for problem in problems:
-        reporter.write_line(f"ERROR: {problem}", red=True)
+        reporter.write_line(plain_lines(f"ERROR: {problem}"), red=True)
     for line in written:
-        reporter.write_line(line)
+        reporter.write_line(plain_lines(line))

@@ -17,7 +17,7 @@ from pytest_infergate.report import advice, advice_summary, wording
 from pytest_infergate.report.columns import CASE, VERDICT, case_columns, legend
 from pytest_infergate.report.markdown import CELL, block, code, cut, details, escaped, link, markdown_table
 from pytest_infergate.report.rows import Row, grouped_notes, paired_with_verdicts, row
-from pytest_infergate.report.sanitize import called, plain, shorten
+from pytest_infergate.report.sanitize import called, plain, shorten, without_commands
 from pytest_infergate.report.table import Column, shown_columns
 from pytest_infergate.report.wording import Message
 
@@ -118,7 +118,9 @@ def command(name: str, message: str, **properties: str) -> str:
         for key, value in properties.items()
         if value
     )
-    return f"::{name}{' ' if encoded else ''}{encoded}::{_data(cut(message, _MESSAGE))}"
+    rest = f"{name}{' ' if encoded else ''}{encoded}::{_data(cut(message, _MESSAGE))}"
+    # The older form of a command would be obeyed within this one.
+    return f"::{without_commands(rest)}"
 
 
 def _data(text: str) -> str:

@@ -17,6 +17,7 @@ from pytest_infergate.core.domain.units import round_significant
 from pytest_infergate.core.domain.upgrade_0_1 import upgraded
 from pytest_infergate.core.domain.values import SCHEMA_VERSION, Note, Struct
 from pytest_infergate.errors import StorageError
+from pytest_infergate.report.sanitize import without_commands
 
 SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 # Five thousand cases have about 15 MB. A limit keeps an untrusted file from filling the memory.
@@ -26,6 +27,8 @@ MAX_RESULTS_BYTES = 256 * 10**6
 MAX_INTEGER = 2**63 - 1
 _HINT = "Hint: write the file again with --infer-json"
 _LONG_NUMBER = re.compile(r"\d{19}")
+_PLACE = re.compile(r" - at `(\$[\w.\[\]]*)`$")
+_CONTENT = re.compile(r"(unknown field|enum value) .*", re.DOTALL)
 
 
 class _Header(msgspec.Struct):
@@ -66,7 +69,8 @@ def _builtins(session: Session) -> dict[str, Any]:
 def formatted_json(value: object) -> str:
     """Encode a value as JSON, with sorted keys and a newline at the end."""
     # Sorted keys and lines of their own make two files comparable with diff.
-    return msgspec.json.format(msgspec.json.encode(value, order="sorted"), indent=1).decode() + "\n"
+    text = msgspec.json.format(msgspec.json.encode(value, order="sorted"), indent=1).decode() + "\n"
+    return without_commands(text)
 
 
 def results_schema() -> str:
@@ -132,7 +136,7 @@ def parse_all(content: str | bytes, where: str) -> tuple[Session, ...]:
         _check_version(session.schema_version, where, f"$.sessions[{index}].schema_version")
     # Checking every number takes long, and few files contain a number of so many digits.
     for session in sessions if _LONG_NUMBER.search(text) else ():
-        _check_integers(msgspec.to_builtins(session), where, "$")
+        _check_integers(session, where, "$")
     return sessions
 
 
@@ -170,8 +174,11 @@ def _invalid(error: str, where: str) -> str:
 
     The message is the only place where msgspec names the field.
     """
-    text, _, path = error.partition(" - at `")
-    field = path.rstrip("`")
+    place = _PLACE.search(error)
+    field = place[1] if place else ""
+    # A file of a stranger must not put words into the log of a job, so what it contains is not repeated.
+    text = _CONTENT.sub(r"\1", error[: place.start()] if place else error)
+    text = text.replace("contains unknown", "contains an unknown")
     problem = f"{field or '$'}: {text[:1].lower()}{text[1:]}"
     return f"{where}: {'' if field else 'not a results file: '}{problem}. {_HINT}"
 
@@ -179,10 +186,13 @@ def _invalid(error: str, where: str) -> str:
 def _check_integers(value: object, where: str, path: str) -> None:
     if isinstance(value, int) and abs(value) > MAX_INTEGER:
         raise StorageError(f"{where}: {path}: an integer must be at most {MAX_INTEGER}. {_HINT}")
-    if isinstance(value, dict):
-        for key, item in value.items():
-            _check_integers(item, where, f"{path}.{key}")
-    elif isinstance(value, list | tuple):
+    if isinstance(value, Struct):
+        for name in value.__struct_fields__:
+            _check_integers(getattr(value, name), where, f"{path}.{name}")
+    elif isinstance(value, dict):
+        for item in value.values():
+            _check_integers(item, where, f"{path}[...]")
+    elif isinstance(value, tuple):
         for index, item in enumerate(value):
             _check_integers(item, where, f"{path}[{index}]")
 

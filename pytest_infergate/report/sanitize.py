@@ -13,27 +13,38 @@ _BOUNDARIES = ("/", "::")
 # A shorter rest of a name would not identify a test.
 _MIN_KEPT = 8
 """Number of characters that a name keeps at least if it is cut at a boundary."""
+# Runners obey ``::`` at the start of a line, after blanks too, and the older ``##[`` (``##vso[`` and
+# ``##teamcity[`` elsewhere) anywhere in a line.
+_COMMAND = re.compile(r"((?:^|\r)[^\S\r\n]*):(?=:)|(?<=#)#(?=\w*\[)", re.MULTILINE)
 
 
 def plain(text: str) -> str:
     """Escape characters that a terminal would interpret or a reader could not see.
 
     Newlines, escape sequences, marks that change the writing direction, zero-width characters and lone
-    surrogates become backslash escapes. Printable text is returned unchanged.
+    surrogates become backslash escapes, and so do workflow commands. Other text is returned unchanged.
     """
     # Almost every name is printable, and this check is fast.
-    if text.isprintable():
-        return text
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
-        for character in text
-    )
+    if not text.isprintable():
+        text = "".join(
+            character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+            for character in text
+        )
+    return without_commands(text)
+
+
+def plain_lines(text: str) -> str:
+    """Apply `plain` to each line of a text, and keep the line ends."""
+    return "\n".join(map(plain, text.split("\n")))
 
 
 def without_commands(text: str) -> str:
-    """Disable workflow commands of a CI runner: lines that begin with ``::``, indented or not."""
-    # A runner executes such a line wherever in the log it is, so a test name could forge an annotation.
-    return re.sub(r"^(\s*):(?=:)", r"\1\\x3a", text, flags=re.MULTILINE)
+    """Escape workflow commands of a CI runner, which obeys them wherever in a log they are.
+
+    JSON stays JSON with the same content, because the escape is one of JSON.
+    """
+    # Otherwise a name of a test could forge an annotation, or change the environment of later steps.
+    return _COMMAND.sub(lambda match: f"{match[1]}\\u003a" if match[1] is not None else "\\u0023", text)
 
 
 def shorten(name: str, width: int) -> str:

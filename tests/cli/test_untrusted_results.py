@@ -515,11 +515,18 @@ def test_a_name_of_a_million_characters_is_survived(tell, command):
     assert len(told.everything) < 100 * len(name)
 
 
-def test_what_is_said_of_a_file_holds_no_line_of_the_file(tell):
-    line = "\n::error::it is me\x1b[2J"
-    for change in (put("cases", 0, "outcome", line), put("cases", 0, line, 1)):
+def test_what_is_said_of_a_file_holds_no_word_of_the_file(tell):
+    line = "\n::error::it is me\x1b[2J ` - at `$.it is me`"
+    environment = ("environment", {"packages": {line: 2}})
+    for change in (
+        put("cases", 0, "outcome", line),
+        put("cases", 0, line, 1),
+        put(line, 1),
+        put(*environment),
+    ):
         told = tell("merge", changed(change))
         assert told.code == 4
+        assert "it is me" not in told.err
         assert not invisible(told.err)
         assert told.err.count("\n") == 1
 
@@ -538,6 +545,20 @@ def test_what_is_said_of_two_files_holds_no_line_of_them(tmp_path, capsys):
     out, err = capsys.readouterr()
     assert (done.value.code, out, err.count("\n")) == (4, "", 1)
     assert not invisible(err)
+
+
+@every_command
+def test_nothing_printed_has_a_command_of_the_older_form(tmp_path, monkeypatch, capsys, command):
+    # A runner obeys it anywhere in a line.
+    monkeypatch.chdir(tmp_path)
+    Path("results.json").write_text(named("x##[error]y##vso[task.x]"))
+    with pytest.raises(SystemExit):
+        main.main(
+            [*COMMANDS[command], "results.json", *(["-o", "/dev/stdout"] if command == "report" else [])]
+        )
+    out, err = capsys.readouterr()
+    assert out or command == "report"
+    assert not re.search(r"##\w*\[", out + err)
 
 
 def test_no_line_is_a_command_to_a_ci_service(tell):

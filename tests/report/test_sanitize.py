@@ -1,6 +1,9 @@
 from __future__ import annotations
 
-from pytest_infergate.report.sanitize import plain, shorten, within_test
+import json
+import re
+
+from pytest_infergate.report.sanitize import plain, plain_lines, shorten, within_test, without_commands
 
 
 def test_plain_spells_out_what_cannot_be_seen():
@@ -15,6 +18,46 @@ def test_plain_spells_out_what_cannot_be_seen():
         ("", ""),
     ):
         assert plain(text) == expected
+
+
+OBEYED = re.compile(r"(?m)(^|\r)\s*::|##\w*\[")
+"""What a runner takes for a command: at the start of a line, and of the older form anywhere in one."""
+COMMANDS = (
+    "::error::x",
+    " \t::add-mask::x",
+    "a\n::error::x",
+    "a\r::error::x",
+    "\n\n \n::error::x",
+    "##[error]x",
+    "a ##[command]x",
+    "###[error]x##[group]",
+    "##vso[task.setvariable]x",
+    "##teamcity[x]",
+    "a::b\n  :::x",
+)
+
+
+def test_no_form_of_a_workflow_command_remains():
+    for text in COMMANDS:
+        assert OBEYED.search(text), text
+        for clean in (plain, plain_lines, without_commands):
+            assert not OBEYED.search(clean(text)), (clean, text)
+
+
+def test_what_is_no_command_is_unchanged():
+    for text in ("tests/a.py::test_b[cpu]", "a:: b", "# [x] ## x[", ": :", "#[x]", "aten::add ##", ""):
+        assert plain(text) == plain_lines(text) == without_commands(text) == text
+
+
+def test_json_without_commands_says_the_same():
+    value = {text: [text, f"\\{text}", f'"{text}"'] for text in COMMANDS}
+    text = json.dumps(value, indent=1)
+    assert without_commands(text) != text
+    assert json.loads(without_commands(text)) == value
+
+
+def test_plain_lines_keeps_line_ends_only():
+    assert plain_lines("a\x1b\n\rb\n") == "a\\x1b\n\\rb\n"
 
 
 def test_plain_leaves_only_printable_text(sample):

@@ -43,11 +43,18 @@ def record(event: Event, side: Side, trial: Trial) -> None:
             trial.incoming_reports.append(event)
         case PhaseReported() if event.outcome != "passed":  # of the base, whose reports are not shown
             text = f"the test {event.outcome} on the base: {event.reason}"
-            lose_base(trial, Note(code=NoteCode.BASE_FAILED, text=text))
+            hint = AT_ONCE if event.when == "setup" else ""
+            lose_base(trial, Note(code=NoteCode.BASE_FAILED, text=text, hint=hint))
         case Done() if candidate:
             # A launch in which the test failed is not hidden by a later one.
             trial.reports = trial.reports if trial.failed else trial.incoming_reports
             trial.incoming_reports = []
+
+
+AT_ONCE = (
+    "the base and the candidate hold their fixtures at the same time, so that none may take a fixed port, file "
+    "or name: let the system choose the port"
+)
 
 
 def lose_base(trial: Trial, note: Note) -> None:

@@ -10,6 +10,7 @@ from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.outcome import Comparison, Judged, Outcome, Verdict
 from pytest_infergate.core.domain.values import Note
 from pytest_infergate.core.gate import counter_changes, decide, paired_times
+from pytest_infergate.paired.case_events import AT_ONCE
 from pytest_infergate.paired.selected_case import SelectedCase
 from pytest_infergate.paired.trial import Trial
 from pytest_infergate.runner.case_result import case_result
@@ -103,8 +104,9 @@ def _outcome(trial: Trial) -> tuple[Outcome, Note | None]:
     if any(report.outcome == "skipped" for report in trial.reports):
         return Outcome.SKIPPED, Note(code=NoteCode.SKIPPED, text="the test was skipped")
     if trial.failed:
-        text = "the test itself failed"
-        return Outcome.FAILED, Note(code=NoteCode.TEST_FAILED, text=text, hint="fix the test first")
+        in_setup = any(report.when == "setup" for report in trial.reports if report.outcome != "passed")
+        hint = f"fix the test first{f'; {AT_ONCE}' if in_setup else ''}"
+        return Outcome.FAILED, Note(code=NoteCode.TEST_FAILED, text="the test itself failed", hint=hint)
     if trial.invalid is not None:
         return Outcome.INVALID, trial.invalid
     # An interrupt ended the run before the first launch of this case.

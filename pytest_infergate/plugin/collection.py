@@ -114,6 +114,8 @@ class CollectedItems:
         self._selected: list[pytest.Item] = []
         self._axes: dict[str, list[Axes]] = {}
         self._unused: list[str] = []
+        self._invalid: list[str] = []
+        """Errors in markers of the module or class that is being collected."""
         self.inference: dict[str, pytest.Item] = {}
         """Inference tests that are left after selection, by node id."""
 
@@ -121,8 +123,11 @@ class CollectedItems:
     def pytest_make_collect_report(
         self, collector: pytest.Collector
     ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-        """Say how to import a module of the project that a file with inference tests does not find."""
+        """Fail with all invalid markers at once; say how to import a module that is not found."""
         report = yield
+        if self._invalid:
+            report.outcome, report.longrepr, report.result = "failed", "\n".join(self._invalid), []
+            self._invalid.clear()
         if report.failed and isinstance(collector, pytest.Module):
             found = re.search(r"ModuleNotFoundError: No module named '(\w+)", report.longreprtext)
             if found and b"infer" in collector.path.read_bytes():
@@ -142,17 +147,15 @@ class CollectedItems:
         """Give an inference test its cases, before the user's own parameters.
 
         A test that does not use `infer` is left alone: its marker may be that of another project. An invalid
-        marker is the collection error of its test.
+        marker is a collection error of its module or class.
         """
         if not _takes_infer(metafunc):
             return
-        invalid = None
         try:
             cases = self._parameters(metafunc.definition, metafunc.definition.nodeid)
         except ConfigurationError as error:
-            invalid = f"{metafunc.definition.nodeid}: {error}"
-        if invalid is not None:  # outside the handler, or pytest would show the caught error too
-            pytest.fail(invalid, pytrace=False)
+            self._invalid.append(f"{metafunc.definition.nodeid}: {error}")
+            return
         self._axes[metafunc.definition.nodeid] = [one.axes for one in cases.values()]
         metafunc.parametrize("infer", list(cases.values()), indirect=True, ids=list(cases), scope="function")
 

@@ -147,6 +147,13 @@ def test_a_case_that_was_not_measured_says_why(trial, ending):
     assert (result.outcome, result.reason.code) == (outcome, code)
 
 
+@pytest.mark.parametrize(("when", "hinted"), [("setup", True), ("call", False)])
+def test_a_fixture_that_fails_may_be_held_by_the_other_side(trial, when, hinted):
+    trial.reports = [report("failed", when)]
+    result, _ = judged(trial)
+    assert ("port" in result.reason.hint) is hinted
+
+
 def test_of_several_endings_the_first_one_counts(trial):
     for changes, outcome, _ in reversed(ENDINGS.values()):
         for name, value in changes.items():

@@ -291,6 +291,14 @@ def test_an_unusable_lock_is_exit_code_4(project, kind):
 
 # Tests that are not as they should be
 
+
+def test_all_invalid_markers_of_a_module_are_reported(project):
+    project.several({"a": "batchsizes=[1]", "b": "budget={'p95': 1}", "c": ""})
+    result = project.run()
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*::test_a: *batch_sizes*", "*::test_b: *p95_ms*"])
+
+
 MISUSE = """
     import pytest
 

@@ -91,6 +91,7 @@ def comment_command(files: tuple[Path, ...], repo: str, run_id: int, author: str
     epilog=examples(
         "infergate init",
         "infergate init --counters-only --yes",
+        "infergate init --install='pytest-infergate @ git+https://HOST/OWNER/pytest-infergate@COMMIT'",
     ),
 )
 @click.option("--yes", is_flag=True, help="Write without asking.")
@@ -99,14 +100,22 @@ def comment_command(files: tuple[Path, ...], repo: str, run_id: int, author: str
     is_flag=True,
     help="Set up the gate without a clock, which is the easiest to begin with.",
 )
-def init_command(*, yes: bool, counters_only: bool) -> None:
+@click.option(
+    "--install",
+    default="",
+    metavar="REQUIREMENT",
+    help="What the workflows install as infergate, for pip. [default: the requirement of the repository, or "
+    "the package or git commit from which this infergate was installed]",
+)
+def init_command(*, yes: bool, counters_only: bool, install: str) -> None:
     """Set up the gate in a repository.
 
-    Writes workflows for GitHub and a first test. Existing files are not changed.
+    Writes workflows for GitHub, and a first test if there is no inference test. Existing files are not
+    changed.
     """
     from pytest_infergate.cli.init_command import plan_starter, preview, write_files
 
-    plan = plan_starter(Path.cwd(), counters_only=counters_only)
+    plan = plan_starter(Path.cwd(), counters_only=counters_only, install=install)
     echo(preview(plan))
     # The preview comes first, so that the user knows what the question is about.
     if plan.files and (yes or click.confirm("Write these files?", default=True)):

@@ -5,13 +5,15 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import shlex
 from importlib.resources import files
 from pathlib import Path, PurePosixPath
 from typing import Final, NamedTuple
 
-from pytest_infergate import __version__
+from pytest_infergate.cli.install_source import install_source
+from pytest_infergate.config.toml import read_document
 from pytest_infergate.errors import ConfigurationError, StorageError
-from pytest_infergate.git import repository_top
+from pytest_infergate.git import repository_top, run_git
 from pytest_infergate.storage.atomic import unwritable
 
 WORKFLOWS: Final = PurePosixPath(".github/workflows")
@@ -19,6 +21,7 @@ _INSTALLED = "--editable . "
 """Part of the workflow: what is installed in addition to infergate."""
 _GATE = "infergate ci "
 _PINNED = re.compile(r"pytest-infergate==[\w.]+")
+_TAKES_INFER = re.compile(r"\bdef\s+\w+\s*\([^)]*\binfer\b")
 _FIRST_IMPORT = "from inference_example import"
 
 
@@ -36,14 +39,20 @@ class StarterPlan(NamedTuple):
     files: tuple[StarterFile, ...]
     existing: tuple[PurePosixPath, ...]
     """Files that exist and are not changed."""
-    snippet: str
-    """Settings to add to an existing ``pyproject.toml``; empty if the file is written."""
+    tests: tuple[PurePosixPath, ...] = ()
+    """Inference tests of the repository, which needs no first one."""
+    snippet: str = ""
+    """Settings to add to an existing ``pyproject.toml``; empty if the file is written, or not needed."""
+    installed: str = ""
+    """What the workflows install as infergate; empty if they exist."""
 
 
-def plan_starter(folder: Path, *, counters_only: bool = False) -> StarterPlan:
-    """Find the files that a repository lacks. Raises `ConfigurationError` outside of a git repository.
+def plan_starter(folder: Path, *, counters_only: bool = False, install: str = "") -> StarterPlan:
+    """Find the files that a repository lacks.
 
-    With `counters_only`, the workflow compares counters and no times.
+    With `counters_only`, the workflow compares counters and no times. `install` is what the workflows install
+    as infergate, instead of what is found. Raises `ConfigurationError` outside of a git repository, and if a
+    workflow could not install infergate.
     """
     top = repository_top(folder)
     if top is None:
@@ -51,36 +60,42 @@ def plan_starter(folder: Path, *, counters_only: bool = False) -> StarterPlan:
             f"{folder} is not inside a git repository, which the gate needs to compare commits. "
             "Hint: run `git init`, or change to a repository"
         )
+    present = _inference_tests(top)
     tests = "tests" if (top / "tests").is_dir() or not (top / "test").is_dir() else "test"
-    wanted = [
-        StarterFile(
-            WORKFLOWS / "infergate.yml",
-            _workflow(top, tests).replace(_GATE, f"{_GATE}--counters-only " if counters_only else _GATE),
-        ),
-        StarterFile(WORKFLOWS / "infergate-report.yml", _template("infergate-report.yml")),
-    ]
-    test = PurePosixPath(tests, "test_inference.py")
-    example = PurePosixPath(tests, "inference_example.py")
+    if present:  # pytest gets one argument, the folder of all of them
+        tests = os.path.commonpath([path.parent for path in present]) or "."
+    installed = ""
+    if not all(_exists(top, WORKFLOWS / name) for name in ("infergate.yml", "infergate-report.yml")):
+        installed = install_source(install, top)
+    wanted = _workflows(top, tests, installed, _GATE + "--counters-only " * counters_only)
+    first, snippet = ([], "") if present else _first_test(top, tests)
+    wanted += first
+    return StarterPlan(
+        top=top,
+        files=tuple(file for file in wanted if not _exists(top, file.path)),
+        existing=tuple(file.path for file in wanted if _exists(top, file.path)),
+        tests=present,
+        snippet=snippet,
+        installed=installed,
+    )
+
+
+def _first_test(top: Path, tests: str) -> tuple[list[StarterFile], str]:
+    """Return the files of a first test, and settings to add to those that the repository has."""
     written = _template("test_inference.txt")
     if (top / tests / "__init__.py").is_file():
         # pytest then imports the test as a module of a package, and does not add its folder to sys.path.
         written = written.replace(_FIRST_IMPORT, f"from {tests}.inference_example import")
-    if not (_exists(top, test) or _exists(top, example)):  # neither is useful without the other
-        wanted += [
-            StarterFile(test, written),
-            StarterFile(example, _template("inference_example.txt")),
-        ]
+    pair = [
+        StarterFile(PurePosixPath(tests, "test_inference.py"), written),
+        StarterFile(PurePosixPath(tests, "inference_example.py"), _template("inference_example.txt")),
+    ]
+    # Neither is useful without the other.
+    wanted = [file for file in pair if _exists(top, file.path)] or pair
     settings = _template("pyproject.txt").replace("tests/", f"{tests}/")
-    configured = any(_exists(top, name) for name in ("pyproject.toml", "setup.py", "setup.cfg"))
-    if not configured:
-        wanted.append(StarterFile(PurePosixPath("pyproject.toml"), settings))
-    existing = [name for name in (*(file.path for file in wanted), test, example) if _exists(top, name)]
-    return StarterPlan(
-        top=top,
-        files=tuple(file for file in wanted if not _exists(top, file.path)),
-        existing=tuple(dict.fromkeys(existing)),
-        snippet=settings if configured else "",
-    )
+    if any(_exists(top, name) for name in ("pyproject.toml", "setup.py", "setup.cfg")):
+        return wanted, settings
+    return [*wanted, StarterFile(PurePosixPath("pyproject.toml"), settings)], ""
 
 
 def preview(plan: StarterPlan) -> str:
@@ -96,8 +111,21 @@ def preview(plan: StarterPlan) -> str:
         blocks.append(
             "\n".join(["These files exist and are not changed:", *(f"  {path}" for path in plan.existing)])
         )
+    if plan.tests:
+        blocks.append(
+            "\n".join(
+                [
+                    "These inference tests exist, so no first test is needed:",
+                    *(f"  {path}" for path in plan.tests),
+                ]
+            )
+        )
     if plan.snippet:
         blocks.append(f"Optional settings for your pyproject.toml:\n\n{plan.snippet.rstrip()}")
+    if plan.installed:
+        blocks.append(
+            f"The workflows install infergate as {plan.installed}; --install=REQUIREMENT changes it."
+        )
     if plan.files:
         blocks.append(
             "Next steps: run `pytest --infer-devices=cpu`, commit the files on a branch, and open a pull "
@@ -134,20 +162,37 @@ def _exists(top: Path, name: str | PurePosixPath) -> bool:
     return os.path.lexists(top / name)
 
 
+def _inference_tests(top: Path) -> tuple[PurePosixPath, ...]:
+    """Return the test files of a repository that use the fixture `infer`, committed or not."""
+    listed = run_git(top, "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", "*.py").output
+    paths = (PurePosixPath(name) for name in sorted({*listed.split("\0")}))
+    tests = (path for path in paths if path.name.startswith("test_") or path.name.endswith("_test.py"))
+    return tuple(
+        path
+        for path in tests
+        if (top / path).is_file()
+        and _TAKES_INFER.search((top / path).read_text(encoding="utf-8", errors="replace"))
+    )
+
+
 def _template(name: str) -> str:
-    """Return a file of the package, with the version of infergate replaced by this one."""
-    text = (files("pytest_infergate") / "starter" / name).read_text(encoding="utf-8")
-    return _PINNED.sub(f"pytest-infergate=={__version__}", text)
+    return (files("pytest_infergate") / "starter" / name).read_text(encoding="utf-8")
 
 
-def _workflow(top: Path, tests: str) -> str:
-    """Return the workflow that measures, which installs the repository and its requirements."""
-    try:
-        project = (top / "pyproject.toml").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        project = ""
-    described = re.search(r"^\s*\[(project|build-system)\]", project, re.MULTILINE) is not None
-    wanted = "--editable . " if described or (top / "setup.py").is_file() else ""
-    wanted += "--requirement requirements.txt " if (top / "requirements.txt").is_file() else ""
+def _workflows(top: Path, tests: str, installed: str, gate: str) -> list[StarterFile]:
+    """Return the workflow that measures, which installs what the repository needs, and that of the report."""
+    described = not {"project", "build-system"}.isdisjoint(read_document(top / "pyproject.toml"))
+    needed = "--editable . " if described or (top / "setup.py").is_file() else ""
+    needed += "--requirement requirements.txt " if (top / "requirements.txt").is_file() else ""
+
+    def installing(name: str) -> str:
+        return _PINNED.sub(lambda _: installed, _template(name))
+
     # A repository without a package has nothing to install besides infergate.
-    return _template("infergate.yml").replace(_INSTALLED, wanted).replace("-- tests\n", f"-- {tests}\n")
+    measuring = installing("infergate.yml").replace(_INSTALLED, needed).replace(_GATE, gate)
+    return [
+        StarterFile(
+            WORKFLOWS / "infergate.yml", measuring.replace("-- tests\n", f"-- {shlex.quote(tests)}\n")
+        ),
+        StarterFile(WORKFLOWS / "infergate-report.yml", installing("infergate-report.yml")),
+    ]

@@ -76,7 +76,7 @@ class Pricing:
     """Shares off the list price by pattern over ``provider/name``."""
 
 
-def _document(path: Path) -> Mapping[str, Any]:
+def read_document(path: Path) -> Mapping[str, Any]:
     """Return the content of a TOML file; empty if it cannot be read, which pytest itself reports."""
     if sys.version_info >= (3, 11):
         import tomllib
@@ -92,14 +92,14 @@ def _document(path: Path) -> Mapping[str, Any]:
 
 def native_setting(path: Path, name: str) -> Any:
     """Return a setting of pytest as a TOML file has it: in the table of pytest 9, or in that of before."""
-    document = _document(path)
+    document = read_document(path)
     table = (document if path.name in ("pytest.toml", ".pytest.toml") else document["tool"])["pytest"]
     return table.get("ini_options", table)[name]
 
 
 def read_table(path: Path) -> Table:
     """Read `[tool.infergate]`. Raises `ConfigurationError` for an unknown key and a value of a wrong type."""
-    document = _document(path)
+    document = read_document(path)
     tool = document.get("tool", {})
     table = tool.get("infergate", {}) if isinstance(tool, Mapping) else {}
     if not isinstance(table, Mapping):

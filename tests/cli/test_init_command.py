@@ -1,12 +1,14 @@
 """The `init` command in real repositories."""
 
+import json
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import PurePosixPath
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import yaml
@@ -14,7 +16,7 @@ from ci_repositories import Remote, Service, alone, git, write
 from refusals import refused
 
 from pytest_infergate import __version__
-from pytest_infergate.cli import init_command, main
+from pytest_infergate.cli import init_command, install_source, main
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 
@@ -25,6 +27,14 @@ TEST, EXAMPLE = "tests/test_inference.py", "tests/inference_example.py"
 @pytest.fixture(autouse=True)
 def apart(tmp_path, monkeypatch):
     alone(monkeypatch, tmp_path)
+    installed(monkeypatch, None)
+
+
+def installed(monkeypatch, origin):
+    """Let this infergate be installed from a package index, or from what pip records as its origin."""
+    recorded = None if origin is None else json.dumps(origin)
+    distribution = SimpleNamespace(version=__version__, read_text=lambda _: recorded)
+    monkeypatch.setattr(install_source.metadata, "distribution", lambda _: distribution)
 
 
 @pytest.fixture
@@ -158,6 +168,127 @@ def test_the_workflow_installs_what_the_repository_needs(repository, run):
         assert yaml.safe_load((repository / WORKFLOW).read_text())["permissions"] == {"contents": "read"}
         for name in files(repository):
             (repository / name).unlink()
+
+
+GIT = "pytest-infergate @ git+https://host/o/infergate@0123abc"
+
+
+def both_install(repository):
+    """What the two workflows install as infergate."""
+    found = {
+        re.search(r"(?i)('pytest.infergate[^']*'|pytest.infergate\S*)", line)[1].strip("'")
+        for name in (WORKFLOW, REPORT)
+        for line in re.findall(r"run: python -m pip install .*", (repository / name).read_text())
+    }
+    assert len(found) == 1
+    return found.pop()
+
+
+@pytest.mark.parametrize(
+    ("there", "expected"),
+    [
+        ({"requirements.txt": f"torch\n{GIT}  # until it is released\n"}, GIT),
+        ({"requirements-dev.txt": "PyTest_InferGate[nvidia]>=0.2,<1\n"}, "PyTest_InferGate[nvidia]>=0.2,<1"),
+        ({"requirements/test.txt": "pytest-infergate~=0.1\n"}, "pytest-infergate~=0.1"),
+        ({"pyproject.toml": f"[dependency-groups]\ndev = [{{include-group = 'a'}}, '{GIT}']\n"}, GIT),
+        ({"pyproject.toml": f"[project.optional-dependencies]\ntest = ['{GIT}']\n"}, GIT),
+        ({"pyproject.toml": f"[project]\nname = 'pytest-infergate'\ndependencies = ['{GIT}']\n"}, GIT),
+        ({"pyproject.toml": "[project]\nname = 'pytest-infergate'\n"}, PIN),
+        ({"pyproject.toml": "not TOML"}, PIN),
+        ({"requirements.txt": "pytest-infergate-extras==3\n"}, PIN),
+        ({"requirements.txt": "pytest-infergate @ file:///home/me/clone\n"}, PIN),
+    ],
+)
+def test_the_requirement_of_the_repository_is_installed(repository, run, there, expected):
+    write(repository, there)
+    assert run(repository, "--yes")[0] == 0
+    assert both_install(repository).startswith(expected)
+    assert all(yaml.safe_load((repository / name).read_text()) for name in (WORKFLOW, REPORT))
+
+
+@pytest.mark.parametrize(
+    ("origin", "expected"),
+    [
+        (None, PIN),
+        ({"url": "https://host/o/infergate", "vcs_info": {"vcs": "git", "commit_id": "0123abc"}}, GIT),
+        (
+            {"url": "https://me:secret@host/o/infergate", "vcs_info": {"vcs": "git", "commit_id": "0123abc"},
+             "subdirectory": "py"},
+            f"{GIT}#subdirectory=py",
+        ),
+        ({"url": "https://host/infergate.whl", "archive_info": {}}, "pytest-infergate @ https://host/infergate.whl"),
+    ],
+)  # fmt: skip
+def test_otherwise_what_is_installed_here_is_installed_there(repository, run, monkeypatch, origin, expected):
+    installed(monkeypatch, origin)
+    _, out, _ = run(repository, "--yes")
+    assert both_install(repository) == expected
+    assert f"infergate as {shlex.quote(expected)}; --install" in out
+
+
+@pytest.mark.parametrize("origin", ["file:///home/me/clone", "file:///tmp/infergate-0.1.0-py3-none-any.whl"])
+def test_what_only_this_machine_has_is_refused_and_can_be_named(
+    repository, run, monkeypatch, snapshot, origin
+):
+    installed(monkeypatch, {"url": origin, "dir_info": {"editable": True}})
+    code, _, err = run(repository, "--yes")
+    assert (code, err, files(repository)) == (4, snapshot(name="refused"), [])
+    assert run(repository, "--yes", f"--install={GIT}")[0] == 0
+    assert both_install(repository) == GIT
+    assert run(repository)[0] == 0  # nothing is to be written
+
+
+def test_an_infergate_that_is_not_installed_is_refused(repository, run, monkeypatch):
+    def absent(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(install_source.metadata, "distribution", absent)
+    assert run(repository, "--yes")[0] == 4
+
+
+def test_a_requirement_that_would_break_the_workflow_is_refused(repository, run, snapshot):
+    asked = {name: ("--yes", f"--install={name}") for name in ("a\nb", "a # b", "a: b")}
+    assert refused(lambda *arguments: run(repository, *arguments), asked) == snapshot
+    assert files(repository) == []
+
+
+INFERENCE = "import pytest\n\n@pytest.mark.inference\ndef test_a(\n    model,\n    infer,\n): infer(model)\n"
+
+
+@pytest.mark.parametrize(
+    ("there", "folder"),
+    [
+        ({"tests/test_a.py": INFERENCE}, "tests"),
+        ({"tests/a/test_a.py": INFERENCE, "tests/b/b_test.py": INFERENCE, "tests/test_c.py": ""}, "tests"),
+        ({"pkg/a/tests/test_a.py": INFERENCE}, "pkg/a/tests"),
+        ({"test_a.py": INFERENCE, "tests/test_b.py": INFERENCE}, "."),
+        ({"my tests/test_a.py": INFERENCE}, "'my tests'"),
+    ],
+)
+def test_a_repository_with_inference_tests_gets_workflows_only(repository, run, there, folder):
+    write(repository, there)
+    git(repository, "add", next(iter(there)))  # committed or not
+    _, out, _ = run(repository, "--yes")
+    assert files(repository) == sorted([*there, WORKFLOW, REPORT])
+    assert f" -- {folder}\n" in (repository / WORKFLOW).read_text()
+    assert "pyproject.toml" not in out
+    assert all(f"  {name}\n" in out for name, text in there.items() if text)
+
+
+@pytest.mark.parametrize(
+    "there",
+    [
+        # A marker of another plugin, a fixture, a helper.
+        {"tests/test_a.py": "@pytest.mark.inference\ndef test_a(model): pass\n"},
+        {"tests/conftest.py": "def infer(model): pass\n"},
+        {"tests/helper.py": INFERENCE},
+        {".gitignore": "venv\n", "venv/test_a.py": INFERENCE},
+    ],
+)
+def test_other_tests_are_no_inference_tests(repository, run, there):
+    write(repository, there)
+    run(repository, "--yes")
+    assert {TEST, EXAMPLE} <= set(files(repository))
 
 
 def test_the_gate_may_begin_without_a_clock(repository, run):

@@ -74,9 +74,9 @@ def test_a_run_without_a_demand_ends_with_the_next_command(project):
 
 def test_where_nothing_could_be_advised_on_there_is_no_next_command(project):
     project.test("demand='20/s'")
-    assert "infergate advise" not in project.measure("--infer-json=r.json").stdout.str()
+    assert "to see where to run" not in project.measure("--infer-json=r.json").stdout.str()
     project.test(body="raise ValueError")
-    assert "infergate advise" not in project.measure("--infer-json=r.json").stdout.str()
+    assert "to see where to run" not in project.measure("--infer-json=r.json").stdout.str()
 
 
 def test_without_a_price_it_assumes_one(project, reported):

@@ -55,5 +55,5 @@ def test_a_summary_is_written(project, asked):
     assert result.ret == 0
     result.stdout.fnmatch_lines(["wrote *summary.md"])
     page = (project.path / "summary.md").read_text()
-    assert page.startswith("### ⚠️ nothing was decided\\: 1 case, 1 no\\-baseline\n\n")
+    assert page.startswith("### ⚠️ nothing was decided\\: 1 case, 1 without a baseline\n\n")
     assert "| `test_it.py::test_model[fake]` | no-baseline | 10.0 ms |" in page

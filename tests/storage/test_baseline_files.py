@@ -234,4 +234,5 @@ def test_processes_that_save_at_once_lose_nothing(folder):
     created = [point.created[8:10] for point in loaded.history(SESSION.cases[0].case)]
     assert created == [f"{day:02}" for day in range(9, 21)]
     assert merge_baselines(None, loaded) == loaded
-    assert sorted(path.name for path in folder.iterdir()) == [".gitignore", ".lock", f"{ID}.json"]
+    # Some versions of filelock remove the lock.
+    assert {path.name for path in folder.iterdir()} - {".lock"} == {".gitignore", f"{ID}.json"}

@@ -52,7 +52,7 @@ def record(event: Event, side: Side, trial: Trial) -> None:
 
 
 AT_ONCE = (
-    "the base and the candidate hold their fixtures at the same time, so that none may take a fixed port, file "
+    "the base and the candidate hold their fixtures at the same time, so none may take a fixed port, file "
     "or name: let the system choose the port"
 )
 

@@ -83,7 +83,8 @@ def unfinished_output_note(output: object) -> Note | None:
         text=f"the call {holds} a {type(found[0]).__name__} before its work was done",
         hint="pass infer a callable that makes a list of it"
         if isinstance(found[0], Iterator)
-        else "pass infer a callable that waits for the result, for instance with asyncio.run",
+        else "in a test that is an ordinary function, pass infer a callable that waits for the result: "
+        "lambda: asyncio.run(model(x))",
     )
 
 

@@ -395,7 +395,10 @@ def _headline(result: GateResult, wanted: int) -> str:
         notable = verdict.verdict in FAILING | {Verdict.SUSPECTED, Verdict.IMPROVED}
         if not (verdict.failed or notable) and is_decided(verdict):
             continue
-        group = "without a baseline" if verdict.verdict is Verdict.NO_BASELINE else str(verdict.verdict.value)
+        group = str(verdict.verdict.value)
+        if verdict.verdict is Verdict.NO_BASELINE:
+            paired = any(row.evidence == "paired" for row in verdict.comparisons)
+            group = f"without a {'base' if paired or verdict.against_base else 'baseline'}"
         if verdict.verdict is Verdict.INCOMPARABLE:
             rows = [row for row in verdict.comparisons if row.verdict is Verdict.INCOMPARABLE]
             group = ": ".join((group, *[row.note.text for row in rows if row.note][:1]))

@@ -10,6 +10,7 @@ import click
 
 from pytest_infergate.cli.console import echo
 from pytest_infergate.cli.examples import examples
+from pytest_infergate.cli.results_files import output_option
 
 if TYPE_CHECKING:
     from pytest_infergate.core.domain.instance_types import Instance
@@ -18,13 +19,7 @@ if TYPE_CHECKING:
 _REGIONS = click.option(
     "--region", "regions", multiple=True, metavar="NAME", help="Only this region; may be repeated."
 )
-_TABLE = click.option(
-    "-o",
-    "--output",
-    type=click.Path(dir_okay=False, path_type=Path),
-    required=True,
-    help="Price table to write, as CSV.",
-)
+_TABLE = output_option("Price table to write, as CSV.", required=True)
 
 
 @click.group(

@@ -8,7 +8,14 @@ import click
 
 from pytest_infergate.cli.examples import examples
 from pytest_infergate.cli.exit_codes import gate_exit_code
-from pytest_infergate.cli.results_files import FILES, OUTPUT, keep_inputs, read_sessions, write_output
+from pytest_infergate.cli.results_files import (
+    FILES,
+    OUTPUT,
+    keep_inputs,
+    output_option,
+    read_sessions,
+    write_output,
+)
 
 
 @click.command(
@@ -57,14 +64,7 @@ def gate_command(files: tuple[Path, ...]) -> int:
     ),
 )
 @FILES
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(dir_okay=False, path_type=Path),
-    default=Path("report.html"),
-    show_default=True,
-    help="File to write.",
-)
+@output_option("File to write.", default=Path("report.html"), show_default=True)
 def report_command(files: tuple[Path, ...], output: Path) -> None:
     """Write an HTML page with the results of one or more machines."""
     from pytest_infergate.core.gate.merge import flat_session

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
@@ -13,15 +13,30 @@ from pytest_infergate.cli.console import echo
 if TYPE_CHECKING:
     from pytest_infergate.core.domain.outcome import Session
 
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
 FILES: Final = click.argument(
     "files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path)
 )
-OUTPUT: Final = click.option(
-    "-o",
-    "--output",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="File to write instead of the terminal.",
-)
+STANDARD_OUTPUT: Final = Path("-")
+
+
+def output_option(text: str, **settings: Any) -> Callable[[_Command], _Command]:
+    """Return the option ``-o`` with a help text. It is refused, before any work, if its folder is missing."""
+
+    def check(_context: click.Context, _option: click.Parameter, path: Path | None) -> Path | None:
+        # A misspelt path would otherwise become a new folder.
+        if path is not None and not path.parent.is_dir():
+            raise click.UsageError(
+                f"-o must be in an existing folder, got {path}. Hint: create {path.parent}"
+            )
+        return path
+
+    kind = click.Path(dir_okay=False, path_type=Path)
+    return click.option("-o", "--output", type=kind, callback=check, help=text, **settings)
+
+
+OUTPUT: Final = output_option("File to write instead of the terminal.")
 
 
 def read_sessions(files: Iterable[Path]) -> tuple[Session, ...]:
@@ -52,7 +67,7 @@ def keep_inputs(files: Iterable[Path], output: Path | None) -> None:
 
 def write_output(content: str, output: Path | None) -> None:
     """Write a file, or print the content without anything that a CI runner would take for a command."""
-    if output is None:
+    if output in (None, STANDARD_OUTPUT):
         echo(content)
         return
     from pytest_infergate.report.sanitize import plain

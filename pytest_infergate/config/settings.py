@@ -182,7 +182,11 @@ def _located(values: Mapping[str, Any], rootdir: Path, invocation_dir: Path) -> 
         # An ini file may set these to nothing.
         "against": values["against"] or None,
         "against_python": values["against_python"] or None,
-        **{name: None if values[name] is None else invocation_dir / values[name] for name in outputs},
+        # A dash is the standard output.
+        **{
+            name: Path(path) if (path := values[name]) == "-" else path and invocation_dir / path
+            for name in outputs
+        },
     }
 
 

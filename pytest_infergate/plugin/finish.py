@@ -26,7 +26,7 @@ from pytest_infergate.plugin.terminal import write_summary
 from pytest_infergate.report import text
 from pytest_infergate.runner.case_report import ReportedCases
 from pytest_infergate.runner.run import InferenceRun
-from pytest_infergate.storage.atomic import atomic_write
+from pytest_infergate.storage.atomic import atomic_write, open_descriptor
 
 
 class KnownCases(NamedTuple):
@@ -87,6 +87,11 @@ class FinishHooks:
         )
         # With --last-failed, tests are left out while collecting: no module is known to be whole.
         whole = frozenset() if session.config.getoption("lf", False) else frozenset(collected.modules)
+        reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+        settings = self._run.settings
+        outputs = filter(None, (settings.json, settings.report, settings.markdown))
+        if reporter is not None and any(open_descriptor(path) is not None for path in outputs):
+            reporter.write_line("")  # an output on the terminal begins a line
         written, problems = write_outputs(self._run, self._session, whole)
         self._written = [*written, *reference.written]
         self._problems = [*problems, *reference.problems]

@@ -326,10 +326,11 @@ def _read(path: Path) -> dict[Case, CounterRecord]:
 
 
 def _write(path: Path, module: str, records: Mapping[Case, CounterRecord]) -> None:
-    if records:
-        atomic_write(path, encode_counters(module, records))
-        return
     try:
-        path.unlink()
+        if records:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            atomic_write(path, encode_counters(module, records))
+        else:
+            path.unlink()
     except OSError as error:
         raise unwritable(path, error) from error

@@ -80,7 +80,7 @@ def test_what_cannot_be_done_exits_with_4(capsys, monkeypatch, tmp_path, snapsho
 
 
 def test_a_catalogue_becomes_a_table(capsys, tmp_path):
-    catalogue, output = tmp_path / "aws.csv", tmp_path / "made" / "prices.csv"
+    catalogue, output = tmp_path / "aws.csv", tmp_path / "prices.csv"
     catalogue.write_text(
         "instance_name,location,price,cpu,memory,gpu_count,gpu_name,gpu_memory,spot\n"
         "g6.xlarge,us-east-1,0.8048,4,16,1,L4,24,False\n"

@@ -581,6 +581,29 @@ def test_no_line_is_a_command_to_a_ci_service(tell):
 # Files
 
 
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "gate"])
+def test_an_output_in_a_missing_folder_is_refused_before_any_work(tmp_path, monkeypatch, capsys, command):
+    monkeypatch.chdir(tmp_path)
+    Path("results.json").write_text("not read")
+    with pytest.raises(SystemExit) as done:
+        main.main([*COMMANDS[command], "results.json", "-o", "no/such/output"])
+    out, err = capsys.readouterr()
+    assert (done.value.code, out) == (4, "")
+    assert "no/such" in err
+    assert not Path("no").exists()
+
+
+def test_a_dash_is_the_standard_output(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("results.json").write_text(WHOLE)
+    for command in ("merge", "report", "advise"):
+        with pytest.raises(SystemExit):
+            main.main([*COMMANDS[command], "results.json", "-o", "-"])
+        out, err = capsys.readouterr()
+        assert (len(out) > 100, err) == (True, ""), command
+    assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
+
+
 def test_results_are_not_overwritten_with_what_is_made_of_them(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "results.json"

@@ -57,3 +57,13 @@ def test_a_summary_is_written(project, asked):
     page = (project.path / "summary.md").read_text()
     assert page.startswith("### ⚠️ nothing was decided\\: 1 case, 1 without a baseline\n\n")
     assert "| `test_it.py::test_model[fake]` | no-baseline | 10.0 ms |" in page
+
+
+def test_an_output_may_be_the_standard_output(project, capfd):
+    project.test()
+    result = project.measure("--infer-markdown=-", "--infer-json=/dev/stderr")
+    out, err = capfd.readouterr()
+    assert "### " in out
+    assert '"schema_version": 2' in err
+    assert result.ret == 0
+    assert not (project.path / "-").exists()

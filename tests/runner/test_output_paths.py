@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from pytest_infergate.config.settings import parse_settings
@@ -54,3 +56,11 @@ def test_a_link_to_an_output_is_that_output(check, tmp_path):
     (tmp_path / "sub" / "link").symlink_to(tmp_path / "sub" / "r.json")
     with pytest.raises(ConfigurationError, match="must differ from"):
         check(json="r.json", report="link")
+
+
+def test_a_dash_is_the_standard_output(check, tmp_path):
+    check(markdown="-", json="r.json")
+    settings = parse_settings(
+        {"markdown": "-"}, {}, rootdir=tmp_path, invocation_dir=tmp_path / "sub", kinds=("cpu",)
+    )
+    assert settings.markdown == Path("-")

@@ -2,6 +2,7 @@ import errno
 import os
 import re
 import stat
+import subprocess
 import sys
 from pathlib import Path
 
@@ -18,7 +19,7 @@ def names(folder):
 
 
 def test_writes_and_replaces(tmp_path):
-    path = tmp_path / "new" / "folder" / "report.html"
+    path = tmp_path / "report.html"
     atomic_write(path, "one\n")
     atomic_write(str(path), "größer\r\n")
     assert path.read_bytes() == "größer\r\n".encode()
@@ -85,6 +86,69 @@ def test_a_file_in_place_of_the_folder(tmp_path):
     path = tmp_path / "folder" / "report.html"
     with pytest.raises(StorageError, match=re.escape(str(path))):
         atomic_write(path, "text")
+
+
+def test_a_missing_folder_is_not_made(tmp_path):
+    with pytest.raises(StorageError, match="create the folder"):
+        atomic_write(tmp_path / "no" / "report.html", "text")
+    assert names(tmp_path) == []
+
+
+def test_old_unfinished_files_of_killed_writers_are_removed_and_nothing_else(tmp_path):
+    unfinished = ".infergate-0123456789ab.tmp"
+    others = ["report.tmp", ".infergate-0123.tmp", ".infergate-notes.tmp", ".infergate-0123456789AB.tmp"]
+    for name in (unfinished, *others):
+        (tmp_path / name).write_text("")
+    (tmp_path / ".infergate-00000000000a.tmp").mkdir()
+    young = ".infergate-00000000000b.tmp"
+    for path in tmp_path.iterdir():
+        os.utime(path, (0, 0))
+    (tmp_path / young).write_text("")
+    atomic_write(tmp_path / "a.json", "text")
+    assert names(tmp_path) == sorted([*others, ".infergate-00000000000a.tmp", young, "a.json"])
+
+
+@posix
+def test_an_old_link_in_place_of_an_unfinished_file_is_not_followed(tmp_path):
+    kept = tmp_path / "kept"
+    kept.write_text("text")
+    link = tmp_path / ".infergate-0123456789ab.tmp"
+    link.symlink_to(kept)
+    os.utime(link, (0, 0), follow_symlinks=False)
+    atomic_write(tmp_path / "a.json", "text")
+    assert names(tmp_path) == [link.name, "a.json", "kept"]
+
+
+@posix
+@pytest.mark.parametrize(
+    "name", ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", "log", "/dev/fd/3", "link"]
+)
+def test_an_output_that_is_open_already_is_written_to_and_not_replaced(tmp_path, name):
+    if name.startswith("/proc") and not Path("/proc/self/fd").is_dir():
+        pytest.skip("no /proc")
+    (tmp_path / "link").symlink_to("/dev/stdout")
+    program = (
+        "import os, sys; from pytest_infergate.storage.atomic import atomic_write; "
+        "os.dup2(1, 3); print('before'); atomic_write(sys.argv[1], 'text\\n'); print('after')"
+    )
+    path = tmp_path / "log"
+    with path.open("w") as log:
+        subprocess.run([sys.executable, "-c", program, name], stdout=log, cwd=tmp_path, check=True)
+    assert path.read_text() == "before\ntext\nafter\n"
+    assert names(tmp_path) == ["link", "log"]
+
+
+@posix
+def test_a_pipe_is_written_to_and_stays(tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        atomic_write(path, "text")
+        assert os.read(reader, 100) == b"text"
+    finally:
+        os.close(reader)
+    assert path.is_fifo()
 
 
 def test_a_name_that_is_too_long(tmp_path):

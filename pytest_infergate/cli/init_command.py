@@ -112,14 +112,8 @@ def preview(plan: StarterPlan) -> str:
             "\n".join(["These files exist and are not changed:", *(f"  {path}" for path in plan.existing)])
         )
     if plan.tests:
-        blocks.append(
-            "\n".join(
-                [
-                    "These inference tests exist, so no first test is needed:",
-                    *(f"  {path}" for path in plan.tests),
-                ]
-            )
-        )
+        there = ["These inference tests exist, so no first test is needed:", *map(str, plan.tests)]
+        blocks.append("\n  ".join(there))
     if plan.snippet:
         blocks.append(f"Optional settings for your pyproject.toml:\n\n{plan.snippet.rstrip()}")
     if plan.installed:

@@ -16,6 +16,8 @@ from pytest_infergate.git import without_credentials
 
 _NAME = "pytest-infergate"
 _REQUIREMENT = re.compile(r"pytest[-_.]infergate(?![\w.-])", re.IGNORECASE)
+_AFTER = re.compile(r"\s+(?:#|\\|--)")
+"""What ends a requirement in a line: a comment, hashes, or the end of the line before them."""
 _LOCAL = re.compile(r"\bfile:")
 # Either would end the command in the YAML of a workflow.
 _NOT_IN_YAML = re.compile(r"\n|: | #")
@@ -54,7 +56,7 @@ def _required(top: Path) -> Iterator[str]:
     lines = (path.read_text(encoding="utf-8", errors="replace").splitlines() for path in files)
     for line in chain(*groups, *lines):
         # A group may include another one, by a table.
-        text = line.partition(" #")[0].strip() if isinstance(line, str) else ""
+        text = _AFTER.split(line.strip(), maxsplit=1)[0] if isinstance(line, str) else ""
         if _REQUIREMENT.match(text) and not _LOCAL.search(text) and not _NOT_IN_YAML.search(text):
             yield text
 

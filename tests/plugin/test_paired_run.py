@@ -666,7 +666,7 @@ def test_a_case_that_the_base_lacks_passes_and_keeps_no_other_from_its_verdict(l
     for name in ("test_model[fake-1]", "test_named[fake-old]"):
         assert lacking.row(name)[4:] == ["3", "equivalent"]
     assert "about 5 launches" in lacking.text
-    assert re.search(r"^passed: 10 of 13 cases decided", lacking.text, re.MULTILINE)
+    assert re.search(r"^gate passed: 10 of 13 cases decided", lacking.text, re.MULTILINE)
 
 
 @pytest.mark.parametrize("name", ["many", "lacking"])

@@ -384,7 +384,7 @@ def _headline(result: GateResult, wanted: int) -> str:
     """Return one sentence with the result, the number of decided cases, and the notable groups."""
     outcome = "gate passed" if result.passed else "gate FAILED"
     if not result.verdicts:
-        return f"{outcome}: no inference case ran"
+        return f"{'nothing was decided' if result.passed else outcome}: no inference case ran"
     cases = units.plural(max(wanted, len(result.verdicts)), "case")
     parts = [f"{result.decided} of {cases} decided"]
     if result.nothing_decided:

@@ -8,6 +8,7 @@ import msgspec
 
 from pytest_infergate.core.domain.launch_times import Launch
 from pytest_infergate.core.domain.outcome import Against
+from pytest_infergate.core.domain.stats import MAX_SECONDS, MAX_SHARE, MIN_SECONDS
 from pytest_infergate.core.domain.upgrade_0_1 import upgraded
 from pytest_infergate.core.domain.values import Case, Struct
 from pytest_infergate.core.gate.launch_location import Spread
@@ -16,9 +17,6 @@ from pytest_infergate.errors import StorageError
 
 PAIRED_DATA_VERSION = 2
 MAX_DATA_BYTES = 256 * 1024**2
-# Bounds within which logarithms, sums and ratios of times stay finite, far beyond what a clock can measure.
-MIN_SECONDS, MAX_SECONDS = 1e-10, 86_400.0
-MAX_SHARE = 1e6
 _NEWER = "upgrade pytest-infergate"
 _AGAIN = "write the file again with --infer-paired-data"
 

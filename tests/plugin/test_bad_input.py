@@ -260,6 +260,20 @@ def test_an_unreadable_file_stops_the_run_and_is_left_alone(project, file):
     assert not (project.path / "ran").exists()
 
 
+@pytest.mark.parametrize("key", ["\x1b[31mred", "\ud800", "##[error]x", "\u202e", "x\n::error::y"])
+def test_an_unknown_key_of_a_file_is_shown_and_never_obeyed(project, key):
+    project.test()
+    project.record()
+    (path,) = (project.path / ".infergate" / "baselines").glob("*.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: 1}))
+    result = project.measure()
+    output = result.stdout.str() + result.stderr.str()
+    assert result.ret == 4
+    assert path.name in output
+    assert key not in output
+    assert "\n::error" not in output
+
+
 def test_a_full_disk_is_told_and_the_verdicts_are_not_lost(project, monkeypatch):
     project.test()
 

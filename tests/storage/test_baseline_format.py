@@ -141,12 +141,24 @@ UNREADABLE = {
     "time below zero": GOOD.replace("0.002", "-0.002", 1),
     "NaN": GOOD.replace("0.002", "NaN", 1),
     "a reference time of zero": GOOD.replace('"gemm": 0.001', '"gemm": 0', 1),
+    "next to no time": GOOD.replace("0.002", "5e-324", 1),
+    "time beyond all": GOOD.replace("0.002", "1.7976931348623157e308", 1),
+    "a reference time beyond all": GOOD.replace('"gemm": 0.001', '"gemm": 1e308', 1),
+    "contention beyond all": GOOD.replace('"count": 120', '"count": 120, "contention": 1e308', 1),
+    "page faults beyond all": GOOD.replace('"count": 120', '"count": 120, "page_faults": 1e308', 1),
+    "calls beyond all": GOOD.replace("120", "1" + "0" * 300, 1),
     "no calls": GOOD.replace("120", "0", 1),
     "contention below zero": GOOD.replace('"count": 120', '"count": 120, "contention": -0.1', 1),
     "contention that is NaN": GOOD.replace('"count": 120', '"count": 120, "contention": NaN', 1),
     "a figure of another file": GOOD.replace('"count": 120', '"count": 120, "peak_memory": 4096', 1),
     "no time": GOOD.replace("2026-01-01T00:00:00Z", "yesterday", 1),
     "no batch": GOOD.replace('"batch_size": 8', '"batch_size": 0', 1),
+    "half of a character for a CPU": GOOD.replace('"cpu_model": "', r'"cpu_model": "\ud800'),
+    "half of a character for a field": GOOD.replace('"cases"', r'"\ud800": 1, "cases"'),
+    "half of a character for a name": GOOD.replace('"hardware": {', r'"hardware": {"\ud800": 1, '),
+    "half of a character for a time": GOOD.replace("0.002", r'"\ud800"', 1),
+    "half of a character for a day": GOOD.replace("2026-01-01T00:00:00Z", r"\ud800", 1),
+    "a command for a field": GOOD.replace('"cases"', r'"\u001b[31m##[error]x": 1, "cases"'),
     "no cores": GOOD.replace('"cores": 4', '"cores": 0'),
     "newer": GOOD.replace('"schema_version": 2', '"schema_version": 3, "new": {}'),
     "version zero": GOOD.replace('"schema_version": 2', '"schema_version": 0'),
@@ -212,6 +224,8 @@ def test_the_published_schema_refuses_what_the_reader_refuses():
     assert validator.is_valid(json.loads(GOOD))
     for name in (
         *("unknown field", "zero time", "no calls", "a reference time of zero", "contention below zero"),
+        *("next to no time", "time beyond all", "a reference time beyond all", "contention beyond all"),
+        *("page faults beyond all", "calls beyond all"),
         *("no time", "newer", "version zero"),
     ):
         assert not validator.is_valid(json.loads(UNREADABLE[name])), name

@@ -16,6 +16,10 @@ CONFIDENCE = 0.99
 """One-sided confidence of every percentile bound that is shown or judged."""
 POWER = 0.9
 """Probability with which a slowdown of the smallest detectable effect is called regressed."""
+# Far beyond what a clock can measure. Within these bounds, logarithms, sums and ratios of times are finite.
+MIN_SECONDS, MAX_SECONDS = 1e-10, 86_400.0
+MAX_SHARE = 1e6
+"""Bound of a share or a ratio that a file may contain."""
 
 
 def quantile(ordered: Sequence[float], p: float) -> float:

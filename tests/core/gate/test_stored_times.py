@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_infergate.core.domain.outcome import Verdict
+from pytest_infergate.core.domain.stats import MAX_SECONDS, MAX_SHARE, MIN_SECONDS
 from pytest_infergate.core.gate import stored_times
 from pytest_infergate.core.gate.stored_times import compare_time
 
@@ -398,3 +399,18 @@ def test_incomparable_says_why(snapshot):
     assert (comparison.metric, comparison.evidence, comparison.candidate) == ("p50", "stored", 0.02)
     assert comparison.note.code == "incomparable"
     assert str(comparison.note) == snapshot
+
+
+def test_whatever_a_baseline_may_contain_gives_finite_figures():
+    times = (MIN_SECONDS, 0.01, MAX_SECONDS)
+    for p50, recorded, now, reference in product(times, times, times, times):
+        for contention, page_faults, sessions in product((None, MAX_SHARE), (None, 0.0, 1e15), (1, 3)):
+            fields = {"contention": contention, "page_faults": page_faults}
+            history = [
+                point(p50, day(number), reference_work={"a": recorded, "b": reference}, **fields)
+                for number in range(1, sessions + 1)
+            ]
+            candidate = measurement(0.01, reference_work={"a": now, "b": 0.01}, page_faults=5.0)
+            found = compare_time(history, candidate, 0.25)
+            figures = (found.baseline, found.effect, found.low, found.high, found.smallest_detectable)
+            assert all(figure is None or math.isfinite(figure) for figure in figures), (p50, recorded, fields)

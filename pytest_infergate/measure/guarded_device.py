@@ -22,6 +22,7 @@ from pytest_infergate.instruments.device import (
     Meter,
     Probes,
 )
+from pytest_infergate.measure.known_work import unwaited_note
 from pytest_infergate.measure.memory import error_text, is_out_of_memory
 
 PASSED_ON: Final = (CaseTimeoutError, pytest.exit.Exception)
@@ -101,6 +102,12 @@ class GuardedDevice:
         except Exception as error:  # noqa: BLE001 - as above
             return f"{self.name} does not work: {error_line(error)}"
         return None
+
+    @functools.cached_property
+    def unwaited(self) -> Note | None:
+        """A note if `synchronize` returns before work is done, found out once."""
+        what = f"checking that {self.name} is waited for"
+        return self._guard.attempt(lambda: unwaited_note(self._device), None, what)
 
     def notes(self) -> tuple[Note, ...]:
         """Return notes on the instruments that failed since the last query."""

@@ -20,6 +20,7 @@ _NO_COVERAGE = "disable it for inference tests; with pytest-cov, use --no-cov"
 # Winograd's algorithm needs a quarter of the counted operations, and narrow dtypes are faster than those of
 # the probes. A time without waiting is wrong by orders of magnitude.
 FASTER_THAN_PEAK: Final = 10
+_WAIT: Final = "check that the device is waited for: synchronize() must return only when all work is done"
 _FUTURES: Final = (
     ("concurrent.futures", "Future"),
     ("multiprocessing.pool", "AsyncResult"),
@@ -89,18 +90,47 @@ def unfinished_output_note(output: object) -> Note | None:
 
 
 def too_fast_note(measurement: Measurement, peaks: Peaks | None) -> Note | None:
-    """Return a note if calls took less time than their FLOPs need at the peak rates of the device."""
-    flops = measurement.counters.totals.get("flops")
-    if peaks is None or not peaks.flops or not flops or measurement.latency is None:
+    """Return a note if calls took less time than their kernels, or than their FLOPs at the device's peak."""
+    if measurement.latency is None:
         return None
-    seconds = measurement.latency.p50.value
+    seconds, flops = measurement.latency.p50.value, measurement.counters.totals.get("flops")
+    kernels = measurement.device_time
+    if kernels is not None and kernels > FASTER_THAN_PEAK * seconds:
+        return Note(
+            code=NoteCode.TOO_FAST,
+            text=f"a call took {units.seconds(seconds)}, and its kernels {units.seconds(kernels)}",
+            hint=_WAIT,
+        )
+    if peaks is None or not peaks.flops or not flops:
+        return None
     fastest = max(peaks.flops.values())
     if flops <= FASTER_THAN_PEAK * fastest * seconds:
         return None
     return Note(
         code=NoteCode.TOO_FAST,
         text=f"a call of {flops:.3g} FLOPs took {seconds:.3g} s, and the device reaches {fastest:.3g} FLOP/s",
-        hint="check that the device is waited for: synchronize() must return only when all work is done",
+        hint=_WAIT,
+    )
+
+
+def contradiction_note(measurement: Measurement) -> Note | None:
+    """Return a note if a part of a call took longer than calls as a whole.
+
+    The part is the time until it returns, or that of its kernels. Streams that overlap, and noise, make the
+    times of parts larger than the median: they are compared with the slowest of all calls.
+    """
+    if measurement.latency is None:
+        return None
+    slowest = measurement.latency.percentiles[-1]
+    parts = {"until it returned": measurement.enqueue, "in its kernels": measurement.device_time}
+    longer = [f"{units.seconds(part)} {name}" for name, part in parts.items() if part and part > slowest]
+    if not longer:
+        return None
+    return Note(
+        code=NoteCode.TIMES_DISAGREE,
+        text=f"a call took {' and '.join(longer)}, and the slowest call {units.seconds(slowest)} as a whole",
+        hint="kernels of several streams overlap, another process disturbed one of the passes, or "
+        "synchronize() does not wait",
     )
 
 

@@ -185,17 +185,24 @@ class InferenceRun:
             # The model may be part of a cycle. The next case needs its memory.
             gc.collect()
             device.release()
-        measurement, failed = subject.measurement, device.notes()
-        if measurement is not None and device.asynchronous and outcome is Outcome.MEASURED:
-            invalid = timing_guard.too_fast_note(measurement, peak_rates)
+        measurement = subject.measurement
+        timed = outcome is Outcome.MEASURED and not self.settings.counters_only
+        if measurement is not None and device.asynchronous and timed:
+            invalid = device.unwaited or timing_guard.too_fast_note(measurement, peak_rates)
             outcome = outcome if invalid is None else Outcome.INVALID
             subject = subject._replace(invalid=invalid)
+        failed = device.notes()
         if measurement is not None:
+            disagree = timing_guard.contradiction_note(measurement)
             concurrent = self.concurrent_runs.get(nodeid, ())
             measurement = msgspec.structs.replace(
                 measurement,
                 concurrent_runs=tuple(run for run in concurrent if isinstance(run, ConcurrentRun)),
-                notes=(*measurement.notes, *failed, *(n for n in concurrent if isinstance(n, Note))),
+                notes=tuple(
+                    note
+                    for note in (*measurement.notes, *failed, disagree, *concurrent)
+                    if isinstance(note, Note)
+                ),
             )
         # Without times there is no cost, and nothing that needs a price.
         budgets = {} if self.settings.counters_only else terms.budgets

@@ -89,7 +89,7 @@ class Serving:
         # The outputs that are compared are those of this call, from the same seed on both sides.
         output, _, cold_start, work, invalid = first_call(subject, call, device)
         self.first_returned()
-        if (invalid := invalid or timing_guard.tracer_note()) is not None:
+        if (invalid := invalid or timing_guard.tracer_note() or device.unwaited) is not None:
             self.channel.send(CaseInvalid(invalid))
             return MeasuredSubject(output, None, invalid=invalid)
         again = functools.partial(output_of_another_call, subject, call, device)

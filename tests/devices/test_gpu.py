@@ -29,6 +29,7 @@ if True:  # after the skip
     from pytest_infergate.measure import timing_guard
     from pytest_infergate.measure.case import Effort, Subject, measure
     from pytest_infergate.measure.invocation import Invocation
+    from pytest_infergate.measure.known_work import unwaited_note
     from pytest_infergate.measure.memory import is_out_of_memory
     from pytest_infergate.measure.output_checks import unsound_output_note
     from pytest_infergate.measure.placement import placed
@@ -120,6 +121,15 @@ def test_twice_the_work_takes_about_twice_the_time(device, product):
 
     shortest = [min(time_calls(call, device, 10)) for call in (product, twice)]
     assert 1.5 < shortest[1] / shortest[0] < 3
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_synchronisation_that_does_not_wait_is_noticed(device, kind, waits):
+    if not waits:
+        if kind not in FAST_KINDS:
+            pytest.skip("work on a CPU may be done when it is issued")
+        device.synchronize = lambda: None
+    assert (unwaited_note(device) is None) is waits
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)

@@ -6,7 +6,9 @@ import types
 
 import pytest
 
+from pytest_infergate.core.domain.measurement import Counters, Measurement, Peaks
 from pytest_infergate.measure import timing_guard
+from pytest_infergate.measure.passes import latency_of
 
 
 @pytest.fixture(autouse=True)
@@ -213,3 +215,48 @@ def test_counters_that_were_cleared_meanwhile_count_nothing(dynamo):
     compilations = timing_guard.GraphCounter()
     dynamo["unique_graphs"] = 0
     assert timing_guard.recompiled_note(0, compilations.since()) is None
+
+
+# Times that contradict each other or the work
+
+
+def timed_calls(slowest=0.012, **parts):
+    return Measurement(latency=latency_of((0.010, 0.010, slowest)), **parts)
+
+
+@pytest.mark.parametrize(
+    ("parts", "noted"),
+    [
+        ({}, False),
+        ({"enqueue": 0.001, "device_time": 0.009}, False),
+        ({"enqueue": 0.012}, False),
+        ({"enqueue": 0.0121}, True),
+        ({"device_time": 0.02}, True),
+    ],
+)
+def test_a_part_of_a_call_that_takes_longer_than_all_calls_is_a_contradiction(parts, noted):
+    note = timing_guard.contradiction_note(timed_calls(**parts))
+    assert (note is not None) is noted
+    assert note is None or note.code == "times-disagree"
+    assert timing_guard.contradiction_note(Measurement(**parts)) is None
+
+
+@pytest.mark.parametrize(
+    ("flops", "kernels", "peak", "invalid"),
+    [
+        (10**9, 0.009, 1e12, False),
+        (10**9, 0.09, 1e12, False),  # streams overlap
+        (10**9, 0.11, 1e12, True),
+        (None, 0.11, None, True),
+        (10**11, 0.009, 1e12, False),  # ten times the peak, as with Winograd's algorithm and narrow dtypes
+        (2 * 10**11, 0.009, 1e12, True),
+        (2 * 10**11, 0.009, None, False),
+    ],
+)
+def test_calls_that_are_faster_than_their_work_were_not_waited_for(flops, kernels, peak, invalid):
+    counters = Counters(totals={} if flops is None else {"flops": flops})
+    peaks = None if peak is None else Peaks(flops={"float32": peak}, bandwidth=1e11)
+    note = timing_guard.too_fast_note(timed_calls(device_time=kernels, counters=counters), peaks)
+    assert (note is not None) is invalid
+    assert note is None or note.code == "too-fast"
+    assert timing_guard.too_fast_note(Measurement(counters=counters), peaks) is None

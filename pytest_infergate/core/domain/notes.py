@@ -100,6 +100,7 @@ class NoteCode(str, Enum):
     TENSORS_KEPT = "tensors-kept"
     TEST_FAILED = "test-failed"
     THROTTLED = "throttled"
+    TIMES_DISAGREE = "times-disagree"
     TIME_LIMIT = "time-limit"
     TOO_FAST = "too-fast"
     TOO_MANY_INSTANCES = "too-many-instances"
@@ -375,12 +376,16 @@ MEANINGS: Mapping[NoteCode, NoteMeaning] = MappingProxyType(
         NoteCode.THROTTLED: NoteMeaning(
             "The clock of the accelerator was throttled.", "Run again once it has cooled down."
         ),
+        NoteCode.TIMES_DISAGREE: NoteMeaning(
+            "The kernels of a call, or the time until it returns, take longer than the whole call.",
+            "Look for overlapping streams, other processes, or a device that is not waited for.",
+        ),
         NoteCode.TIME_LIMIT: NoteMeaning(
             "The time limit ended the case before it was decided.",
             "Raise --infer-max-time or --infer-max-total.",
         ),
         NoteCode.TOO_FAST: NoteMeaning(
-            "The call took less time than its FLOPs need on this device, which is not waited for.",
+            "The call took less time than its work needs on this device, which is not waited for.",
             "Check the synchronisation of the device.",
         ),
         NoteCode.TOO_MANY_INSTANCES: NoteMeaning(

@@ -204,9 +204,10 @@ def _latency(parts: CaseParts) -> tuple[Figure, ...]:
         limits.append(f"{plain(check.budget.metric)} {limit}")
     return (
         Figure(f"{latency.count:,}"),
+        Figure(units.seconds(latency.p50.value), _bounds(latency.p50)),
         *(
-            Figure(units.seconds(percentile.value), _bounds(percentile))
-            for percentile in (latency.p50, latency.p95, latency.p99)
+            Figure(units.seconds(seen), _bounds(estimate) if seen else "")
+            for seen, estimate in ((latency.seen(95), latency.p95), (latency.seen(99), latency.p99))
         ),
         Figure(units.seconds(result.measurement.cold_start)),
         Figure(units.seconds(_expected(parts)), _recorded(parts)),
@@ -277,7 +278,8 @@ def _series(entry: CaseEntry, parts: CaseParts) -> Series:
     expected = _expected(parts)
     if expected is not None:
         marks.append(Mark(symbol="expected", seconds=expected))
-    marks.append(Mark(symbol="p95", seconds=latency.p95.value))
+    if (p95 := latency.seen(95)) is not None:
+        marks.append(Mark(symbol="p95", seconds=p95))
     marks.append(Mark(symbol="p50", seconds=latency.p50.value))
     return Series(
         label=picture_label(within_test(entry.row.case), entry.row.place),

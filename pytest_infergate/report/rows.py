@@ -179,7 +179,7 @@ def row(parts: CaseParts) -> Row:
         counted = measured.latency is None
         if measured.latency is not None:
             figures["p50"] = units.seconds(measured.latency.p50.value)
-            figures["p95"] = units.seconds(measured.latency.p95.value)
+            figures["p95"] = units.seconds(measured.latency.seen(95))
     spent = cost_and_energy(result)
     if verdict is not None:
         message = wording.explain(verdict, result)

@@ -28,6 +28,13 @@ class Latency(Struct, frozen=True, kw_only=True):
     percentiles: tuple[float, ...] = ()
     """The 0th to the 100th percentile: 101 values."""
 
+    def seen(self, percentile: int) -> float | None:
+        """Return a high percentile in seconds; ``None`` if so few calls have none that exceeds it.
+
+        The 95th needs 20 calls, the 99th 100.
+        """
+        return None if self.count * (100 - percentile) < 100 else getattr(self, f"p{percentile}").value  # noqa: PLR2004
+
 
 class Memory(Struct, frozen=True, kw_only=True):
     """Memory of one call, in bytes."""

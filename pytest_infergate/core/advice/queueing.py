@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from heapq import heapreplace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from pytest_infergate.core.advice.service_times import LAST_INTERVAL, PERCENTILES, Curve, ServiceTimes
+from pytest_infergate.core.advice.service_times import DrawnTimes, ServiceTimes, drawn_times
 from pytest_infergate.core.domain.advice_values import QueueLoad
 from pytest_infergate.core.domain.values import Struct
 
@@ -28,8 +28,6 @@ MIN_GROWTH_RATIO: Final = 1.5
 # Requests that follow each other wait for each other, so that single latencies say little about the error.
 ERROR_PARTS: Final = 20
 """Number of successive parts of a simulation whose p95 are compared for the error of the whole."""
-# Separates the random numbers of service times from those of arrivals with the same seed.
-_SERVICE: Final = 2
 Service = Callable[[int, int], float]
 """Seconds of a batch, by its number from 0 on and its size."""
 
@@ -71,15 +69,12 @@ class Timeline(NamedTuple):
         return np.repeat(self.finishes, self.sizes) - self.arrivals
 
 
-def schedule(  # noqa: C901, PLR0912 - one loop, which takes most of the time of an advice
-    moments: ArrayLike, service: Service, server: Server, alone: NDArray[np.float64] | None = None
-) -> Timeline:
+def schedule(moments: ArrayLike, service: Service | DrawnTimes, server: Server) -> Timeline:
     """Apply the rules of a server to arrivals.
 
     A batch starts as soon as a worker is free and either `max_batch` requests wait or the oldest has waited
     for `max_wait`. A worker that becomes free later takes all waiting requests at once, up to `max_batch`.
-    `alone` are the seconds of each request in a batch of its own; with them, `service` gets the number of the
-    first request of a batch instead of that of the batch.
+    Of drawn times, a batch takes that of its first request.
     Raises `ValueError` for arrivals that do not ascend and for negative service times.
     """
     import numpy as np
@@ -87,61 +82,110 @@ def schedule(  # noqa: C901, PLR0912 - one loop, which takes most of the time of
     times = np.asarray(moments, dtype=np.float64)
     if times.ndim != 1 or not times.size:
         raise ValueError(f"arrivals must be a sequence of at least one time, got shape {times.shape}")
-    if not np.isfinite(times).all() or (np.diff(times) < 0).any():
+    if not np.isfinite(times).all() or (times[1:] < times[:-1]).any():
         raise ValueError("arrivals must be finite and ascending")
-    if server.max_batch == server.workers == 1 and alone is not None:
+    if server.max_batch == server.workers == 1 and isinstance(service, DrawnTimes):
         # A request starts when it arrives or when the one before it ends: the recursion of Lindley, without a
         # loop.
+        alone = service.array(1)
         until = np.cumsum(alone)
         ended = until + np.maximum.accumulate(times - (until - alone))
         return Timeline(times, ended - alone, ended, np.ones(times.size, dtype=np.int64))
-    waiting: list[float] = times.tolist()
-    singles: list[float] | None = None if alone is None else alone.tolist()
-    count, max_batch, max_wait = len(waiting), server.max_batch, server.max_wait
-    # A heap of the moments at which workers become free; more workers than requests make no difference.
-    free = [waiting[0]] * min(server.workers, count)
-    one_worker = len(free) == 1
-    starts: list[float] = []
-    finishes: list[float] = []
-    ends: list[int] = []
-    first = number = 0
-    while first < count:
-        # The batch starts when it is full or the oldest request has waited long enough, but not before a
-        # worker is free.
-        start = free[0]
-        ready = waiting[first] + max_wait
-        last = first + max_batch
-        if last > count:
-            last = count
-        elif max_wait and waiting[last - 1] < ready:
-            ready = waiting[last - 1]
-        # A comparison takes half the time of `max`, in the loop that takes most of the time of an advice.
-        if ready > start:  # noqa: PLR1730
-            start = ready
-        after = first + 1
-        # Batches are mostly small, and a search takes longer than the next comparison.
-        if after < last and waiting[after] <= start:
-            after = bisect_right(waiting, start, after, last)
-        if singles is None:
-            finish = start + service(number, after - first)
-        elif after == first + 1:
-            # Most batches of a simulation, without a call.
-            finish = start + singles[first]
-        else:
-            finish = start + service(first, after - first)
-        if one_worker:
-            free[0] = finish
-        else:
-            heapreplace(free, finish)
-        starts.append(start)
-        finishes.append(finish)
-        ends.append(after)
-        first = after
-        number += 1
-    begun, done = np.array(starts), np.array(finishes)
+    due, behind = batches_in_time(times, server)
+    ends = None
+    if isinstance(service, DrawnTimes):
+        sizes = behind - np.arange(times.size)
+        ends = due + service.of_sizes(sizes) if sizes.max() <= service.at_once else None
+    found = batches_taken(times, (due, behind, ends), service, server)
+    firsts, after = np.array(found.firsts, dtype=np.int64), np.array(found.after, dtype=np.int64)
+    # Where no batch was recorded, each request is one of its own.
+    begun, done = due.copy(), due.copy() if ends is None else ends
+    begun[firsts], done[firsts] = found.starts, found.finishes
+    joined = np.zeros(times.size + 1, dtype=np.int64)
+    joined[firsts + 1] += 1
+    joined[after] -= 1
+    first = np.flatnonzero(np.cumsum(joined[:-1]) == 0)
+    begun, done = begun[first], done[first]
     if not (np.isfinite(done).all() and (done >= begun).all()):
         raise ValueError("service times must be 0 or more and finite")
-    return Timeline(times, begun, done, np.diff(np.array(ends), prepend=0))
+    return Timeline(times, begun, done, np.diff(first, append=times.size))
+
+
+def batches_in_time(
+    times: NDArray[np.float64], server: Server
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return when the batch of each request is due, if it is the first, and the number of the one behind it.
+
+    A batch starts when it is due unless all workers are busy.
+    """
+    import numpy as np
+
+    due, behind = times, np.arange(1, times.size + 1)
+    if server.max_wait:
+        due = times + server.max_wait
+        full = times[server.max_batch - 1 :]
+        due[: full.size] = np.minimum(due[: full.size], full)
+    if server.max_batch > 1 and (server.max_wait or (times[1:] == times[:-1]).any()):
+        waiting = np.searchsorted(times, due, side="right")
+        behind = np.minimum(waiting, behind + (server.max_batch - 1))
+    return due, behind
+
+
+class Taken(NamedTuple):
+    """The batches that are late or have several requests: first request, the one behind, start and finish."""
+
+    firsts: list[int]
+    after: list[int]
+    starts: list[float]
+    finishes: list[float]
+
+
+def batches_taken(
+    times: NDArray[np.float64],
+    in_time: tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64] | None],
+    service: Service | DrawnTimes,
+    server: Server,
+) -> Taken:
+    """Let workers take batches; `in_time` are `batches_in_time` and, where known, their finishes."""
+    waiting: list[float] = times.tolist()
+    due = waiting if in_time[0] is times else in_time[0].tolist()
+    behind, ends = in_time[1].tolist(), None if in_time[2] is None else in_time[2].tolist()
+    drawn, ask = (service, service.one) if isinstance(service, DrawnTimes) else (None, service)
+    at_once = 0 if drawn is None else drawn.at_once
+    count, max_batch = len(waiting), server.max_batch
+    # A heap of the moments at which workers become free; more workers than requests make no difference.
+    free = [waiting[0]] * min(server.workers, count)
+    firsts: list[int] = []
+    afters: list[int] = []
+    starts: list[float] = []
+    finishes: list[float] = []
+    first = 0
+    # This loop takes most of the time of an advice.
+    while first < count:
+        start = free[0]
+        after = first + 1
+        if due[first] >= start:
+            if ends is not None and behind[first] == after:
+                heapreplace(free, ends[first])
+                first = after
+                continue
+            start, after = due[first], behind[first]
+        # Batches are mostly small, and a search takes longer than the next comparison.
+        elif after < count and waiting[after] <= start:
+            after = bisect_right(waiting, start, after, min(first + max_batch, count))
+        size = after - first
+        if drawn is not None and size <= at_once:
+            finish = start + drawn[size][first]
+        else:
+            # Without drawn times, all batches before this one were recorded, so that their number is known.
+            finish = start + ask(len(firsts) if drawn is None else first, size)
+        heapreplace(free, finish)
+        firsts.append(first)
+        afters.append(after)
+        starts.append(start)
+        finishes.append(finish)
+        first = after
+    return Taken(firsts, afters, starts, finishes)
 
 
 def simulate(
@@ -163,14 +207,15 @@ def simulate(
     times = np.asarray(moments, dtype=np.float64)
     # Offered load is demand over the capacity of full batches, which is what more demand would fill.
     each = service.mean(server.max_batch) / server.max_batch
-    drawn = np.random.default_rng((seed, _SERVICE)).random(times.size)
-    timeline = schedule(times, by_request(service, drawn), server, service.curve(1).quantiles(drawn))
+    timeline = schedule(times, drawn_times(service, times.size, seed), server)
     span = float(times[-1] - times[0])
     return _load(
         timeline,
         server,
         offered=(times.size - 1) / span * each / server.workers if span > 0 else None,
-        interpolated=any(service.interpolated(size) for size in set(timeline.sizes.tolist())),
+        interpolated=any(
+            service.interpolated(size) for size in np.flatnonzero(np.bincount(timeline.sizes)).tolist()
+        ),
         deadline=deadline,
         warm_up=warm_up,
     )
@@ -201,33 +246,6 @@ def replay_queue(
         return recorded[number]
 
     return _load(schedule(moments, service, server), server, deadline=deadline, warm_up=warm_up)
-
-
-def by_request(service: ServiceTimes, drawn: NDArray[np.float64]) -> Service:
-    """Return service times by inverse transform of one uniform number for each request.
-
-    A batch takes the number of its first request, whatever the server and the demand are, so that these are
-    compared under equal luck.
-    """
-    shares: list[float] = drawn.tolist()
-    curves: dict[int, Curve] = {}
-
-    def seconds(first: int, size: int) -> float:
-        curve = curves.get(size)
-        if curve is None:
-            curve = curves[size] = service.curve(size)
-        # Written out instead of calling `Curve.quantile`: this runs for most batches of hundreds of
-        # simulations.
-        values, tail = curve
-        position = (PERCENTILES - 1) * shares[first]
-        below = int(position)
-        share = position - below
-        if below == LAST_INTERVAL:
-            share **= tail
-        low = values[below]
-        return low + share * (values[below + 1] - low)
-
-    return seconds
 
 
 def _load(

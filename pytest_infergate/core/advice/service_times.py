@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -22,6 +23,13 @@ BEND: Final = 0.005
 """Smallest share of the way from the 99th percentile to the maximum where the mean of the last line is."""
 LAST_INTERVAL: Final = PERCENTILES - 2
 """Index of the interval between the 99th percentile and the maximum."""
+# Rows of more sizes, or of more requests, would fill the memory with times that no batch takes.
+DRAWN_AT_ONCE: Final = 64
+"""Largest batch size whose times are drawn for all requests at once."""
+DRAWN_REQUESTS: Final = 50_000
+"""Number of requests up to which they are; of more requests, only the times of single ones."""
+# Separates the random numbers of service times from those of arrivals with the same seed.
+_SERVICE: Final = 2
 
 
 class Curve(NamedTuple):
@@ -140,6 +148,56 @@ class ServiceTimes(Struct, frozen=True, kw_only=True):
         ends = zip(self.percentiles[above - 1], self.percentiles[above], strict=True)
         mean = _between(self.means[above - 1], self.means[above], share) if self.means else None
         return _curve(tuple(_between(first, last, share) for first, last in ends), mean)
+
+
+class DrawnTimes(dict[int, list[float]]):
+    """Seconds of each request as the first of a batch, by the size of the batch: ``drawn[size][request]``.
+
+    One uniform number is drawn for each request, whatever the server and the demand are, so that these are
+    compared under equal luck.
+    """
+
+    def __init__(self, service: ServiceTimes, requests: int, seed: int) -> None:
+        import numpy as np
+
+        super().__init__()
+        self.at_once = DRAWN_AT_ONCE if requests <= DRAWN_REQUESTS else 1
+        self._service = service
+        self._shares = np.random.default_rng((seed, _SERVICE)).random(requests)
+        self._arrays: dict[int, NDArray[np.float64]] = {}
+        self._curves: dict[int, Curve] = {}
+
+    def __missing__(self, size: int) -> list[float]:
+        """Draw the times of a batch size that is used for the first time."""
+        self[size] = self.array(size).tolist()
+        return self[size]
+
+    def array(self, size: int) -> NDArray[np.float64]:
+        """Return the seconds of each request as the first of a batch of a size."""
+        if size not in self._arrays:
+            self._arrays[size] = self._service.curve(size).quantiles(self._shares)
+        return self._arrays[size]
+
+    def of_sizes(self, sizes: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the seconds of each request as the first of a batch of its own size, at most `at_once`."""
+        import numpy as np
+
+        found: NDArray[np.float64] = self.array(1).copy()
+        for size in range(2, int(sizes.max()) + 1):
+            np.copyto(found, self.array(size), where=sizes == size)
+        return found
+
+    def one(self, request: int, size: int) -> float:
+        """Return the seconds of one request as the first of a batch of a size, without drawing the others."""
+        if size not in self._curves:
+            self._curves[size] = self._service.curve(size)
+        return self._curves[size].quantile(float(self._shares[request]))
+
+
+@lru_cache(maxsize=4)
+def drawn_times(service: ServiceTimes, requests: int, seed: int) -> DrawnTimes:
+    """Draw the service times of so many requests, once for all simulations of these."""
+    return DrawnTimes(service, requests, seed)
 
 
 def _between(first: float, last: float, share: float) -> float:

@@ -45,6 +45,11 @@ REPEAT: Final = 4
 """Factor by which a repeated simulation is longer."""
 CLEAR: Final = 4.0
 """Standard errors between p95 and the limit from which on it is clear which of both is larger."""
+# The first requests find an empty queue, so that fewer of them are late than of those that follow.
+FIRST_REQUESTS: Final = 600
+"""Number of requests that are simulated first where it is doubtful that a limit is met."""
+HOPELESS: Final = 3.0
+"""Share of the first requests that are late, over the share that may be, from which on these decide."""
 EDGE_NOISE: Final = 1e-9
 """Relative error of a division that must not add an instance, or take a batch away."""
 
@@ -142,15 +147,10 @@ class Sizing(Struct, frozen=True, kw_only=True):
         It need not be small where the limit is clearly missed, or where p95 is not `shown` and it is clear
         that the limit is met.
         """
-        server = self.server(instances)
         target = _target(demand, self.limit, self.percentile)
-        # Requests that are under way at a time: a simulation of few more would end before any waits.
-        staying = self.service.mean(self.max_batch) + self.max_wait
-        places = min(server.workers * self.max_batch, demand.rate * staying)
-        count = max(self.requests, math.ceil(min(MIN_ROUNDS * places, MAX_REQUESTS)))
+        count = self._enough(demand, instances)
         while True:
-            moments = _moments(demand, count, self.seed)
-            load = simulate(moments, self.service, server, seed=self.seed, deadline=target.deadline)
+            load = self._simulated(demand, instances, count)
             if count >= ENOUGH_REQUESTS or (load.p95_error or 0.0) <= MAX_ERROR:
                 return load
             if target.deadline is not None and not (shown and target.met(load)) and target.clear(load):
@@ -159,10 +159,47 @@ class Sizing(Struct, frozen=True, kw_only=True):
 
     def serves(self, demand: Demand, instances: int) -> bool:
         """Return whether so many instances meet the limit and the utilisation."""
+        return self.overrun(demand, instances) <= 0
+
+    def overrun(
+        self, demand: Demand, instances: int, *, rough: bool = False, doubtful: bool = False
+    ) -> float:
+        """Return the logarithm of latency over the limit, above 0 only where so many instances are too few.
+
+        It is infinite where no simulation decides. A `rough` simulation is not repeated with more requests.
+        Where it is `doubtful` that the limit is met, the first requests decide if far too many of them are
+        late.
+        """
         target = _target(demand, self.limit, self.percentile)
         if instances < self.least(demand) or _too_slow(self.service, target, self.max_batch) is not None:
-            return False
-        return target.deadline is None or target.met(self.load(demand, instances, shown=False))
+            return math.inf
+        if target.deadline is None:
+            return -math.inf
+        count = self._enough(demand, instances)
+        load = None
+        # Streams are restarted, so that their first requests are not those of a longer simulation.
+        if doubtful and demand.period is None and count >= REPEAT * FIRST_REQUESTS:
+            first = self._simulated(demand, instances, FIRST_REQUESTS)
+            load = first if (first.missed or 0.0) > HOPELESS * (1 - target.share) else None
+        if load is None and rough:
+            load = self._simulated(demand, instances, count)
+        elif load is None:
+            load = self.load(demand, instances, shown=False)
+        over = math.log((load.p99 if target.share > 0.95 else load.p95) / target.deadline)  # noqa: PLR2004
+        return min(over, 0.0) if target.met(load) else max(over, EDGE_NOISE)
+
+    def _enough(self, demand: Demand, instances: int) -> int:
+        """Return the number of requests of a simulation that is not repeated."""
+        # Requests that are under way at a time: a simulation of few more would end before any waits.
+        staying = self.service.mean(self.max_batch) + self.max_wait
+        places = min(instances * self.workers_per_instance * self.max_batch, demand.rate * staying)
+        return max(self.requests, math.ceil(min(MIN_ROUNDS * places, MAX_REQUESTS)))
+
+    def _simulated(self, demand: Demand, instances: int, count: int) -> QueueLoad:
+        """Simulate so many requests."""
+        deadline = _target(demand, self.limit, self.percentile).deadline
+        moments = _moments(demand, count, self.seed)
+        return simulate(moments, self.service, self.server(instances), seed=self.seed, deadline=deadline)
 
 
 def size_for_limit(

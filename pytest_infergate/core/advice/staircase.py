@@ -14,10 +14,15 @@ from pytest_infergate.core.advice.planning import Question, at_demand, server_of
 from pytest_infergate.core.advice.priced_deployments import PricedDeployment
 from pytest_infergate.core.advice.sizing import EDGE_NOISE, MAX_INSTANCES, Sizing
 from pytest_infergate.core.domain import instance_types
-from pytest_infergate.core.domain.bisection import integer_between, last_that_holds
+from pytest_infergate.core.domain.bisection import integer_between, last_below, last_that_holds
 
 EDGE_PRECISION: Final = 1.003
 """Ratio of two demands between which the end of a step is located exactly enough."""
+# With many machines, latency rises so steeply that a longer simulation hardly moves the end of a step.
+EXACT: Final = 8
+"""Number of machines up to which simulations are repeated as for a plan if their p95 is uncertain."""
+CLOSE: Final = 0.003
+"""Relative difference of p95 and the limit at which, with more machines, the end of a step is located."""
 LOWEST_SHARE: Final = 1e-4
 """Share of the rate at the target utilisation below which no demand is looked for."""
 EVERY_STEP: Final = 200
@@ -118,11 +123,15 @@ class Staircase:
         best = self._simulated[fewer] if fewer else 0.0
         # Many machines mostly serve as much as several groups of few, and more.
         groups = utilised_rate(best / max(fewer, 1) * machines, self.question)
-        if groups > best and self._servers[0].serves(at_demand(self.question, groups).demand, machines):
-            best = groups
+        over: float | None = None
+        if groups > best:
+            over = self._servers[0].overrun(
+                at_demand(self.question, groups).demand, machines, rough=machines > EXACT
+            )
+            best, over = (groups, over) if over <= 0 else (best, None)
         for server in tuple(self._servers):
-            most = utilised_rate(server.rate_at(machines), self.question)
-            found = largest_rate(server, machines, self.question, best, most) if most > best else best
+            found = largest_rate(server, machines, self.question, best, over, quick=True)
+            over = None
             if found > best:
                 best = found
                 # It is likely to serve most with more machines as well; then the others take one look each.
@@ -167,40 +176,69 @@ def utilised_rate(rate: float, question: Question) -> float:
 
 
 def largest_rate(
-    server: Sizing, machines: int, question: Question, low: float, high: float | None = None
+    server: Sizing,
+    machines: int,
+    question: Question,
+    low: float,
+    over: float | None = None,
+    *,
+    quick: bool = False,
 ) -> float:
     """Return the largest demand that so many machines with such a server serve; `low` if none above it.
 
-    `low` is a demand that is known to be served, or 0. `high` is that of the target utilisation.
+    `low` is a demand that is known to be served, or 0. `over` is `Sizing.overrun` of this server there, if it
+    is known. A `quick` search interpolates, and simulates more than `EXACT` machines roughly.
     """
-    most = utilised_rate(server.rate_at(machines), question) if high is None else high
+    most = utilised_rate(server.rate_at(machines), question)
+    rough = quick and machines > EXACT
 
-    def serves(rate: float) -> bool:
-        return server.serves(at_demand(question, rate).demand, machines)
+    def overrun(rate: float, *, doubtful: bool = False) -> float:
+        asked = at_demand(question, rate).demand
+        return server.overrun(asked, machines, rough=rough, doubtful=doubtful and quick)
 
-    if most <= low or (low and not serves(next_rate(question, low))):
+    if most <= low:
         return low
-    if serves(most):
+    if low and over is None:
+        over = overrun(next_rate(question, low), doubtful=True)
+        if over > 0:
+            return low
+    beyond = overrun(most, doubtful=True)
+    if beyond <= 0:
         return most
-    return last_that_holds(serves, low, most, rates_between(question, LOWEST_SHARE * most))
+    lowest = LOWEST_SHARE * most
+    while not low and question.demand.pattern != "periodic":
+        if most <= lowest:
+            return 0.0
+        half = overrun(most / 2, doubtful=True)
+        if half <= 0:
+            low, over = most / 2, half
+        else:
+            most, beyond = most / 2, half
+    steps, rate_of = rates_between(question, low, most)
+    if quick:
+        ends = -math.inf if over is None else over, beyond
+        return rate_of(
+            last_below(lambda step: overrun(rate_of(step)), 0, steps, ends, CLOSE if rough else 0.0)
+        )
+    return rate_of(last_that_holds(lambda step: overrun(rate_of(step)) <= 0, 0, steps, integer_between))
+
+
+def rates_between(question: Question, low: float, high: float) -> tuple[int, Callable[[int], float]]:
+    """Return the number of steps between two rates, and a function from a step to its rate.
+
+    Steps are whole streams, or equal ratios of at most `EDGE_PRECISION`.
+    """
+    if question.demand.pattern == "periodic":
+        each = question.demand.rate / question.demand.streams
+        first = round(low / each)
+        return round(high / each) - first, lambda step: (first + step) * each
+    # A power of 2, so that each halving of a range ends at a step.
+    steps = 1 << math.ceil(math.log2(max(1.0, math.log(high / low) / math.log(EDGE_PRECISION))))
+    ratio = (high / low) ** (1 / steps)
+    return steps, lambda step: low * ratio**step
 
 
 def next_rate(question: Question, rate: float) -> float:
     """Return the next demand that is worth telling apart."""
     demand = question.demand
     return rate + demand.rate / demand.streams if demand.pattern == "periodic" else rate * EDGE_PRECISION
-
-
-def rates_between(question: Question, lowest: float) -> Callable[[float, float], float | None]:
-    """Return a function that halves a range of rates, down to `lowest`, until it is narrow enough."""
-    each = question.demand.rate / question.demand.streams
-
-    def middle(low: float, high: float) -> float | None:
-        if question.demand.pattern == "periodic":
-            streams = integer_between(round(low / each), round(high / each))
-            return None if streams is None else streams * each
-        if not low:
-            return high / 2 if high > lowest else None
-        return math.sqrt(low * high) if high / low > EDGE_PRECISION else None
-
-    return middle

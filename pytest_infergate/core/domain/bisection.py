@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Final, TypeVar
+
+SLOW: Final = 2
+"""Number of interpolated values after which the range must be half as wide."""
 
 _T = TypeVar("_T", int, float)
 
@@ -26,4 +30,31 @@ def last_that_holds(
             low = value
         else:
             high = value
+    return low
+
+
+def last_below(
+    value: Callable[[int], float], low: int, high: int, ends: tuple[float, float], close: float = 0.0
+) -> int:
+    """Return the last integer, from `low` on, at which a rising function is at most 0, by few evaluations.
+
+    `ends` are its values at `low`, at most 0, and at `high`, above 0. An integer whose value is at most 0 and
+    at least ``-close`` ends the search. The next one is interpolated, or the middle if that narrows the range
+    too little.
+    """
+    before, beyond = ends
+    slow = 0
+    while high - low > 1:
+        at = (low + high) // 2
+        if slow < SLOW and -math.inf < before < beyond < math.inf:
+            at = low + math.floor(-before / (beyond - before) * (high - low))
+            at = min(max(at, low + 1), high - 1)
+        found, width = value(at), high - low
+        if found > 0:
+            high, beyond = at, found
+        else:
+            low, before = at, found
+            if found >= -close:
+                break
+        slow = slow + 1 if high - low > width / 2 else 0
     return low

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pytest_infergate.core.advice import queueing, sizing
 from pytest_infergate.core.advice.demand import Backlog, Demand, arrivals
 from pytest_infergate.core.advice.queueing import Server, replay_queue, schedule, simulate
-from pytest_infergate.core.advice.service_times import Curve, ServiceTimes
+from pytest_infergate.core.advice.service_times import Curve, DrawnTimes, ServiceTimes
 from pytest_infergate.core.advice.sizing import Sizing, offline
 
 
@@ -330,27 +330,36 @@ def test_with_a_worker_for_each_request_no_request_waits_for_one(moments, second
     assert timeline(schedule(moments, lambda number, _: seconds[number], more)) == timeline(of)
 
 
-@given(traffic, st.lists(st.integers(1, 80).map(lambda value: value / 8), min_size=40, max_size=40))
-def test_one_worker_without_a_loop_is_the_same(moments, seconds):
-    server = Server(max_batch=1)
-    alone = np.array(seconds[: len(moments)])
-    quick = schedule(moments, lambda number, size: math.nan, server, alone)
-    assert timeline(quick) == timeline(schedule(moments, lambda number, _: seconds[number], server))
+VARIED = ServiceTimes(batch_sizes=(1, 3, 6), percentiles=(line(0.5, 4.5), line(1, 7), line(2, 11)))
 
 
-@given(traffic, durations, servers)
-def test_times_by_request_are_those_of_the_first_of_a_batch(moments, seconds, server):
-    asked = []
+def of_first_requests(drawn):
+    """Drawn times as a function of the number and the size of a batch, which starts behind the one before."""
+    first = 0
 
-    def several(first, size):
-        asked.append((first, size))
-        return seconds[first]
+    def seconds(_number, size):
+        nonlocal first
+        found, first = drawn.one(first, size), first + size
+        return found
 
-    of = schedule(moments, several, server, np.array(seconds[: len(moments)]))
-    first = (np.cumsum(of.sizes) - of.sizes).tolist()
-    assert (of.finishes - of.starts) == pytest.approx([seconds[number] for number in first])
-    # Those alone need no call.
-    assert asked == [pair for pair in zip(first, of.sizes.tolist(), strict=True) if pair[1] > 1]
+    return seconds
+
+
+@given(traffic, servers, st.integers(0, 20))
+def test_drawn_times_are_those_of_the_first_request_of_a_batch(moments, server, seed):
+    drawn = DrawnTimes(VARIED, len(moments), seed)
+    quick, plain = (schedule(moments, service, server) for service in (drawn, of_first_requests(drawn)))
+    assert quick.sizes.tolist() == plain.sizes.tolist()
+    assert quick.starts == pytest.approx(plain.starts)
+    assert quick.finishes == pytest.approx(plain.finishes)
+
+
+@given(traffic, servers)
+def test_large_batches_are_drawn_one_by_one(moments, server):
+    drawn, single = (DrawnTimes(VARIED, len(moments), 0) for _ in range(2))
+    single.at_once = 1
+    assert timeline(schedule(moments, drawn, server)) == timeline(schedule(moments, single, server))
+    assert set(single) <= {1}
 
 
 def test_the_error_of_p95_is_its_spread_over_seeds():
@@ -567,8 +576,7 @@ def test_equal_seeds_give_equal_figures():
 def test_service_times_do_not_follow_the_arrivals_of_their_seed():
     service = ServiceTimes(batch_sizes=(1,), percentiles=(line(1.0, 2.0),))
     moments = arrivals(Demand(rate=0.01), 20_000, seed=0)
-    load = np.random.default_rng((0, queueing._SERVICE)).random(20_000)
-    of = schedule(moments, queueing.by_request(service, load), Server(max_batch=1))
+    of = schedule(moments, DrawnTimes(service, 20_000, 0), Server(max_batch=1))
     drawn = (of.finishes - of.starts)[1:]
     assert abs(np.corrcoef(np.diff(moments), drawn)[0, 1]) < 0.03
     assert drawn.mean() == pytest.approx(1.5, rel=0.01)

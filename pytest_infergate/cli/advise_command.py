@@ -31,6 +31,9 @@ DEVICE_KINDS: Final = ("cpu", "cuda", "mps", "xpu")
 """Devices that may have a price although no result was measured on them."""
 
 
+MIN_LIMIT_MS: Final = 1e-6
+MAX_LIMIT_MS: Final = 1e12
+"""Bounds of a limit, beyond which no latency lies."""
 PROGRESS_SECONDS: Final = 2.0
 """Time after which a progress bar appears."""
 
@@ -144,14 +147,16 @@ def advice_content(sessions: Sequence[Session], form: str, options: AdviseOption
     from pytest_infergate.advising import advise
     from pytest_infergate.config.toml import pricing_of
     from pytest_infergate.core.advice.demand import Backlog
+    from pytest_infergate.core.domain.instance_types import MIN_UTILISATION
     from pytest_infergate.report import advice_pages
     from pytest_infergate.report.results_json import formatted_json
 
     configured, utilisation = pricing_of(Path.cwd()), options["utilisation"]
     # At a utilisation near 1, requests wait forever; the option only refuses what is impossible.
-    if utilisation is not None and not 0 < utilisation <= 1:
+    if utilisation is not None and not MIN_UTILISATION <= utilisation <= 1:
         raise ConfigurationError(
-            f"--utilisation must be greater than 0 and at most 1, got {utilisation:g}. Hint: try 0.6"
+            f"--utilisation must be at least {MIN_UTILISATION:g} and at most 1, got {utilisation:g}. "
+            "Hint: try 0.6"
         )
     pricing = dataclasses.replace(
         configured,
@@ -222,9 +227,10 @@ def _question(options: AdviseOptions, utilisation: float) -> Question | Backlog:
         raise ConfigurationError(
             "--demand and --items are mutually exclusive: use one for arrivals, the other for a backlog"
         )
-    if limit_ms is not None and not 0 < limit_ms < math.inf:
+    if limit_ms is not None and not MIN_LIMIT_MS <= limit_ms <= MAX_LIMIT_MS:
         raise ConfigurationError(
-            f"--p95-ms must be greater than 0 and finite, got {limit_ms:g}. Hint: write for example 100"
+            f"--p95-ms must be at least {MIN_LIMIT_MS:g} and at most {MAX_LIMIT_MS:g}, got {limit_ms:g}. "
+            "Hint: write for example 100"
         )
     if items is not None:
         return _backlog(items, options)
@@ -277,7 +283,7 @@ def _offers(sessions: Sequence[Session], options: AdviseOptions, pricing: Pricin
     """Price the measured deployments on the machines that the project and the command line specify."""
     from pytest_infergate.advising import advise
     from pytest_infergate.core.advice import deployments, priced_deployments
-    from pytest_infergate.core.domain.instance_types import MAX_USD_PER_HOUR
+    from pytest_infergate.core.domain.instance_types import MAX_USD_PER_HOUR, MIN_USD_PER_HOUR
     from pytest_infergate.runner.price_lookup import PriceList
 
     prices = PriceList(pricing) if options["region"] is None else PriceList(pricing, "--region")
@@ -292,9 +298,9 @@ def _offers(sessions: Sequence[Session], options: AdviseOptions, pricing: Pricin
             price = float(text)
         except ValueError:
             price = math.nan
-        if not 0 < price <= MAX_USD_PER_HOUR:
+        if not MIN_USD_PER_HOUR <= price <= MAX_USD_PER_HOUR:
             raise ConfigurationError(
-                f"--price must be a number of USD per hour greater than 0 and at most "
+                f"--price must be a number of USD per hour from {MIN_USD_PER_HOUR:f} to "
                 f"{MAX_USD_PER_HOUR:,.0f}, got {text!r}. Hint: write for example cpu=1.20"
             )
         own[machine] = advise.own_machine(machine, price)

@@ -12,7 +12,12 @@ import msgspec
 from msgspec import Meta
 
 from pytest_infergate.config.parse import check_kinds, parse_share
-from pytest_infergate.core.domain.instance_types import MAX_USD_PER_HOUR, UTILISATION
+from pytest_infergate.core.domain.instance_types import (
+    MAX_USD_PER_HOUR,
+    MIN_USD_PER_HOUR,
+    MIN_UTILISATION,
+    UTILISATION,
+)
 from pytest_infergate.core.domain.spelling import not_one_of
 from pytest_infergate.errors import ConfigurationError
 
@@ -57,7 +62,7 @@ _ALLOWED: Final = {
 class _OwnMachine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The price of a machine that is not rented: ``{ usd_per_hour = 1.2 }``."""
 
-    usd_per_hour: Annotated[float, Meta(gt=0, le=MAX_USD_PER_HOUR)]
+    usd_per_hour: Annotated[float, Meta(ge=MIN_USD_PER_HOUR, le=MAX_USD_PER_HOUR)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,10 +138,10 @@ def parse_pricing(table: Table, prices: str | None, rootdir: Path, kinds: Collec
         utilisation = parse_share(table.utilisation)
     except ValueError as error:
         raise ConfigurationError(f"{_TABLE}: utilisation: {error}") from None
-    if not 0 < utilisation <= 1:
+    if not MIN_UTILISATION <= utilisation <= 1:
         raise ConfigurationError(
-            f"{_TABLE}: utilisation must be greater than 0 and at most 1, got {table.utilisation!r}. "
-            "Hint: write for example 0.6"
+            f"{_TABLE}: utilisation must be at least {MIN_UTILISATION:g} and at most 1, "
+            f"got {table.utilisation!r}. Hint: write for example 0.6"
         )
     return Pricing(
         table=None if path is None else rootdir / path,
@@ -169,8 +174,9 @@ def _parse_instance(value: Any) -> str | float:
         machine = msgspec.convert(value, _Text | _OwnMachine)
     except msgspec.ValidationError:
         raise ValueError(
-            "a machine must be an instance, for example 'aws/c7i.xlarge', or a price greater than 0, for "
-            f"example {{ usd_per_hour = 1.2 }}, got {value!r}"
+            "a machine must be an instance, for example 'aws/c7i.xlarge', or a price of "
+            f"{MIN_USD_PER_HOUR:f} to {MAX_USD_PER_HOUR:,.0f}, for example {{ usd_per_hour = 1.2 }}, "
+            f"got {value!r}"
         ) from None
     return machine.usd_per_hour if isinstance(machine, _OwnMachine) else str(machine).strip()
 

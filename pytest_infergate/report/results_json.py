@@ -160,6 +160,7 @@ def _decoded(content: str | bytes, where: str) -> str:
 def _check_version(version: int | None, where: str, field: str = "$.schema_version") -> None:
     if version is None:
         raise StorageError(f"{where}: not a results file: {field} is missing. {_HINT}")
+    _check_integers(version, where, field)
     if version > SCHEMA_VERSION:
         raise StorageError(
             f"{where}: {field} must be at most {SCHEMA_VERSION}, got {version:.6g}: the file is from a newer "

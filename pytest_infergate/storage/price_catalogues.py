@@ -18,6 +18,7 @@ from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.values import Note, Struct
 from pytest_infergate.errors import StorageError
 from pytest_infergate.storage.prices import (
+    MAX_MEMORY_GIB,
     NUMBER,
     Key,
     check_currency,
@@ -233,14 +234,14 @@ def _offer(row: Mapping[str, str]) -> _Offer:
     if count is None or (count and not accelerator):
         raise _UnusableError(_NO_ACCELERATOR)
     if count:
-        memory = parse_amount(row.get("accelerator_memory_gib", ""))
+        memory = parse_amount(row.get("accelerator_memory_gib", ""), MAX_MEMORY_GIB)
         accelerator = hardware_names.completed_name(accelerator, memory, row["name"])
     instance = Instance(
         provider=row["provider"].lower(),
         region=row["region"],
         name=row["name"],
         vcpus=vcpus,
-        memory_gib=parse_amount(row.get("memory_gib", "")),
+        memory_gib=parse_amount(row.get("memory_gib", ""), MAX_MEMORY_GIB),
         accelerator=accelerator if count else None,
         accelerator_count=count,
         cpu_model=row.get("cpu_model") or None,

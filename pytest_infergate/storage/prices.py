@@ -6,6 +6,7 @@ import csv
 import io
 import math
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime, timezone
@@ -16,7 +17,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from pytest_infergate.core.domain import instance_types, units
-from pytest_infergate.core.domain.instance_types import MAX_USD_PER_HOUR, Instance
+from pytest_infergate.core.domain.instance_types import MAX_USD_PER_HOUR, MIN_USD_PER_HOUR, Instance
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.spelling import not_one_of
 from pytest_infergate.core.domain.values import Note
@@ -32,6 +33,9 @@ _PACKAGE_TABLE: Final = "the price table of infergate"
 _CURRENCY: Final = re.compile(r"(?:spot_)?([a-z]{3})_per_hour(?:_spot)?")
 # `float` accepts more than a price list should contain: "nan", "1_000" and digits of other scripts.
 NUMBER: Final = re.compile(r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+MIN_AMOUNT: Final = MIN_USD_PER_HOUR
+"""Smallest price or size of memory."""
+MAX_MEMORY_GIB: Final = 1e9
 Key = tuple[str, str, str]
 """Provider, region and name, which identify a price."""
 
@@ -167,10 +171,10 @@ def check_currency(header: Iterable[str], where: str) -> None:
             )
 
 
-def parse_amount(text: str) -> float | None:
-    """Parse a finite number greater than 0; ``None`` for any other text."""
+def parse_amount(text: str, most: float = sys.float_info.max) -> float | None:
+    """Parse a number from `MIN_AMOUNT` to `most`; ``None`` for any other text."""
     number = float(text) if NUMBER.fullmatch(text) else math.nan
-    return number if 0 < number < math.inf else None
+    return number if MIN_AMOUNT <= number <= most else None
 
 
 def parse_date(text: str) -> date | None:
@@ -223,15 +227,18 @@ class _Cell(NamedTuple):
 
 _NAME = _Cell(str, "filled in")
 _PRICE = _Cell(
-    lambda text: price if (price := parse_amount(text)) and price <= MAX_USD_PER_HOUR else None,
-    f"a price greater than 0 and at most {MAX_USD_PER_HOUR:,.0f}, for example 0.526",
+    lambda text: parse_amount(text, MAX_USD_PER_HOUR),
+    f"a price of {MIN_USD_PER_HOUR:f} to {MAX_USD_PER_HOUR:,.0f}, for example 0.526",
 )
 _CELLS: Final[Mapping[str, _Cell]] = {
     "provider": _NAME,
     "region": _NAME,
     "name": _NAME,
     "vcpus": _Cell(lambda text: _parse_count(text) or None, "a whole number from 1 to 999,999,999"),
-    "memory_gib": _Cell(parse_amount, "a number greater than 0"),
+    "memory_gib": _Cell(
+        lambda text: parse_amount(text, MAX_MEMORY_GIB),
+        f"a number of {MIN_AMOUNT:f} to {MAX_MEMORY_GIB:,.0f}",
+    ),
     "accelerator": _NAME,
     "accelerator_count": _Cell(_parse_count, "a whole number from 0 to 999,999,999"),
     "cpu_model": _NAME,

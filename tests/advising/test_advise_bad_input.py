@@ -1,5 +1,6 @@
 """`infergate advise` and input that cannot be right, or that is right and easily misread."""
 
+import itertools
 import json
 from datetime import date
 
@@ -90,14 +91,14 @@ def codes(answer):
 
 
 def test_prices_that_cannot_be_are_refused(run, cpu, write, tmp_path, snapshot):
-    prices = ("inf", "1e999", "0", "-0.0", "1.20EUR", "€1.20", "$1.20", "1,20", "free", "1e308")
+    prices = ("inf", "1e999", "0", "-0.0", "1.20EUR", "€1.20", "$1.20", "1,20", "free", "1e308", "5e-324")
     pairs = (*(f"cpu={price}" for price in prices), "cpu=", "=1.2", " = ", "=", "cqu=1")
     asked = {f"--price {pair!r}": (cpu, *ASKED, "--price", pair) for pair in pairs}
     tables = {
         "in euros": TABLE.replace("usd_per_hour", "eur_per_hour"),
         **{
             f"of {price}": TABLE.replace("0.2,", f"{price},")
-            for price in ("-0.2", "nan", "inf", "0", "1e300")
+            for price in ("-0.2", "nan", "inf", "0", "1e300", "5e-324")
         },
     }
     for index, (name, text) in enumerate(tables.items()):
@@ -134,8 +135,11 @@ def test_what_cannot_be_asked_is_answered_with_what_can(run, cpu, snapshot):
         (*two, "--p95-ms", "inf"),
         (*two, "--p95-ms", "-5"),
         (*two, "--p95-ms", "fast"),
+        (*two, "--p95-ms", "5e-324"),
+        (*two, "--p95-ms", "1e308"),
         (*two, "--utilisation", "nan"),
         (*two, "--utilisation", "0"),
+        (*two, "--utilisation", "5e-324"),
         (*two, "--min-instances", "0"),
         (*two, "--day", ",".join(["1"] * 23 + ["5e-324"])),
         ("--items", "1e30", "--deadline", "2h"),
@@ -147,6 +151,15 @@ def test_what_cannot_be_asked_is_answered_with_what_can(run, cpu, snapshot):
     ]
     asked = {" ".join(words): (cpu, *words, "--price", "cpu=0.1") for words in questions}
     assert refused(run, asked) == snapshot
+
+
+def test_the_extremes_that_can_be_asked_are_answered_with_finite_figures(run, cpu):
+    for limit, utilisation, price in itertools.product(("1e-6", "1e12"), ("0.001", "1"), ("1e-6", "1e6")):
+        for rate in ("1e-9/s", "2/s", "1e12/s"):
+            question = ("--demand", rate, "--p95-ms", limit, "--utilisation", utilisation)
+            code, out, _ = run(cpu, *question, "--price", f"cpu={price}", "--format", "json")
+            assert code == 0
+            json.loads(out, parse_constant=pytest.fail)
 
 
 def test_the_largest_backlog_has_figures_in_every_form(run, cpu):

@@ -146,6 +146,8 @@ UNREADABLE = {
     "deep": token("[" * 100_000 + "]" * 100_000),
     "half of a character": token(r'"\ud800"', "created"),
     "newer": changed(put("schema_version", SCHEMA_VERSION + 1)),
+    "a version beyond all": '{"schema_version": 1' + "0" * 300 + "}",
+    "a version far below zero": '{"schema_version": -1' + "0" * 300 + "}",
     "newer in a merged file": json.dumps({"schema_version": SCHEMA_VERSION + 1, "sessions": [document()]}),
     "no field of ours": changed(put("cases", 0, "colour", 1)),
     "sessions that are none": json.dumps({"schema_version": SCHEMA_VERSION, "sessions": None}),

@@ -56,12 +56,18 @@ def test_prices_of_machines(read, tmp_path):
 
 
 def test_prices_of_machines_have_bounds(read, tmp_path):
-    for price in ("0", "1000000.1", "inf"):
+    for price in ("0", "5e-324", "1000000.1", "inf"):
         table = read(f"tool.infergate.instances = {{ cpu = {{ usd_per_hour = {price} }} }}")
         with pytest.raises(ConfigurationError, match="'cpu': a machine must be"):
             pricing(table, tmp_path)
     table = read("tool.infergate.instances = { cpu = { usd_per_hour = 1e6 } }")
     assert pricing(table, tmp_path).instances == {"cpu": 1e6}
+
+
+def test_a_utilisation_has_bounds(read, tmp_path):
+    for share in ("0", "5e-324", "1.5"):
+        with pytest.raises(ConfigurationError, match="utilisation"):
+            pricing(read(f"tool.infergate.utilisation = {share}"), tmp_path)
 
 
 def test_a_wrong_value_beside_right_ones_is_named(read):

@@ -178,7 +178,23 @@ def test_a_file_that_is_no_table_is_refused(table, snapshot):
 
 
 def test_a_cell_that_cannot_be_is_refused(table, snapshot):
-    usd = ("nan", "inf", "-inf", "-1", "0", "0.0", "$0.2", "free", "1_0", "1e999", "1.2.3", "½", "1e7", "")
+    usd = (
+        "nan",
+        "inf",
+        "-inf",
+        "-1",
+        "0",
+        "0.0",
+        "$0.2",
+        "free",
+        "1_0",
+        "1e999",
+        "1.2.3",
+        "½",
+        "1e7",
+        "",
+        "5e-324",
+    )
     cells = [
         *(("0.1785", text) for text in usd),
         *((",4,", f",{text},") for text in ("", "1234567890", "0", "4.5", "-4", "٤")),
@@ -191,7 +207,7 @@ def test_a_cell_that_cannot_be_is_refused(table, snapshot):
 
 def test_an_optional_cell_that_cannot_be_is_refused(table, snapshot):
     header = HEADER + ",accelerator,accelerator_count,spot_usd_per_hour"
-    cells = (",,nan", ",,1e300", "L4,0,", ",2,", "L4,x,")
+    cells = (",,nan", ",,1e300", ",,1e10", ",,5e-324", "L4,0,", ",2,", "L4,x,")
     assert {each: refused(table(header, f"{ROW},{each}")) for each in cells} == snapshot
 
 

@@ -29,10 +29,13 @@ HOURS_PER_MONTH: Final = 730.0
 SECONDS_PER_HOUR: Final = 3600.0
 # No machine costs a million dollars an hour: such a cell is a typing error or another currency.
 MAX_USD_PER_HOUR: Final = 1e6
+# Less than a cent a year; a smaller price would make ratios of costs overflow.
+MIN_USD_PER_HOUR: Final = 1e-6
 # Requests wait in front of a busy machine: method.md recommends a utilisation of 60 % at most, because
 # predictions of latency were far too good where queues get long.
 UTILISATION: Final = 0.6
 """Default share of the capacity of a machine that is planned to be used."""
+MIN_UTILISATION: Final = 0.001
 MAX_PRICE_AGE_DAYS: Final = 90
 """Age in days from which on a price is shown with a warning."""
 # Prices of one accelerator differ with the rest of the machine, but rarely by more than this factor.

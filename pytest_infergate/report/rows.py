@@ -64,6 +64,8 @@ class Row(Struct, frozen=True, kw_only=True):
     throughput: str = units.UNKNOWN
     counted: bool = False
     """Whether counters were taken and no times."""
+    absent: bool = False
+    """Whether the device of the case is not there."""
     operators: str = units.UNKNOWN
     flops: str = units.UNKNOWN
     bytecodes: str = units.UNKNOWN
@@ -198,6 +200,9 @@ def row(parts: CaseParts) -> Row:
         estimated=spent.estimated,
         cost=spent.cost,
         counted=counted,
+        absent=result is not None
+        and result.reason is not None
+        and result.reason.code == NoteCode.DEVICE_ABSENT,
         budget_parts=() if verdict is None else budget_parts(verdict.budgets, result),
         time=None if verdict is None else _time_change(verdict.comparisons),
         message=message,
@@ -280,4 +285,8 @@ def _notes(result: CaseResult | None, verdict: CaseVerdict | None) -> Iterable[N
         for item in verdict.comparisons:
             if item.note is not None and not (alone and item.evidence == "exact"):
                 yield item.note
-        yield from (check.note for check in verdict.budgets if check.note is not None)
+        # A case without figures has one reason, however many budgets it has.
+        known = None if result is None or result.reason is None else result.reason.text
+        yield from (
+            check.note for check in verdict.budgets if check.note is not None and check.missing != known
+        )

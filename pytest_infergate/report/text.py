@@ -38,7 +38,10 @@ def terminal_summary(session: Session, width: int = WIDTH) -> str:
     # The outcome comes last, because a terminal shows the end of its output.
     blocks = (
         base_lines(session),
-        case_table(shown, width, paired=session.against is not None),
+        # A note lists the cases of absent devices, which would fill the table.
+        case_table(
+            [row for row in shown if not row.absent] or shown, width, paired=session.against is not None
+        ),
         flagged(shown, width),
         changes(session.gate, width),
         note_lines(grouped_notes(session), width),

@@ -122,6 +122,8 @@ def gate_lines(session: Session) -> list[str]:
     have = "has" if alone == "1 case" else "have"
     if session.against is not None:
         new = f"{alone} {have} nothing to compare with: the base does not have the test, or cannot run it."
+    elif session.gate.recording:
+        new = f"{alone} had no baseline before this run."
     else:
         new = (
             f"{alone} {have} no baseline yet, so nothing was compared with an earlier run: to record a "

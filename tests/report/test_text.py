@@ -19,7 +19,10 @@ from sessions import (
     unmet,
 )
 
-from pytest_infergate.core.domain.outcome import Outcome, Verdict
+from pytest_infergate.core.domain.notes import NoteCode
+from pytest_infergate.core.domain.outcome import Budget, Outcome, Verdict
+from pytest_infergate.core.domain.values import Note
+from pytest_infergate.core.gate.budgets import not_checked
 from pytest_infergate.report import rows, text
 
 LONG = "tests/" + "very_" * 40 + "deep/test_model.py::test_embedder"
@@ -211,3 +214,23 @@ def test_nothing_that_a_terminal_obeys_is_printed(sample):
         for width in (1, 20, 80, 200):
             printed = text.terminal_summary(session, width)
             assert all(line.isprintable() for line in printed.split("\n")), width
+
+
+def test_the_table_leaves_out_absent_devices_as_long_as_others_are_there(sample):
+    note = Note(code=NoteCode.DEVICE_ABSENT, text="no CUDA here")
+    fields = {"outcome": Outcome.SKIPPED, "hardware": None, "reason": note}
+    absent = sample.pair(sample.case("t.py::test_absent"), Verdict.NOT_MEASURED, result=fields)
+    shown = text.terminal_summary(sample.session([sample.pair(), absent]))
+    assert "test_embedder[cpu]  " in shown
+    assert "test_absent[cpu]  " not in shown
+    assert "t.py::test_absent[cpu]: no CUDA here" in shown
+    assert "test_absent[cpu]  " in text.terminal_summary(sample.session([absent]))
+
+
+def test_a_case_without_figures_has_one_reason_for_all_its_budgets(sample):
+    reason = Note(code=NoteCode.WORK_CHANGED, text="its work changes")
+    checks = [not_checked(Budget(metric=name, limit=1.0), reason.text, "") for name in ("p50_ms", "gflops")]
+    fields = {"outcome": Outcome.INVALID, "reason": reason, "measurement": None}
+    pair = sample.pair(verdict=Verdict.OVER_BUDGET, result=fields, budgets=tuple(checks))
+    [group] = rows.grouped_notes(sample.session([pair]))
+    assert group.note.text == reason.text

@@ -388,7 +388,12 @@ def test_cases_that_were_compared_with_nothing_are_counted_in_words(sample):
     assert nothing.startswith("2 cases have no baseline yet")
     assert "--infer-save" in nothing
     assert wording.gate_lines(sample.session(pairs[2:])) == []
-    (one,) = wording.gate_lines(sample.session([sample.pair(verdict=Verdict.NO_BASELINE)]))
+    session = sample.session([sample.pair(verdict=Verdict.NO_BASELINE)])
+    (recording,) = wording.gate_lines(
+        msgspec.structs.replace(session, gate=msgspec.structs.replace(session.gate, recording=True))
+    )
+    assert recording == "1 case had no baseline before this run."
+    (one,) = wording.gate_lines(session)
     assert one.startswith("1 case has no baseline yet")
     new = paired(sample, [judged(sample, "test_new", Verdict.NO_BASELINE, (uncompared(sample),))])
     (line,) = wording.gate_lines(new)

@@ -220,6 +220,8 @@ class GateResult(Struct, frozen=True, kw_only=True):
     """Tests without a case on the axes that the run requests."""
     blind: tuple[Case, ...] = ()
     """Undecided cases that could not have shown a slowdown of their tolerance, or an exceeded budget."""
+    recording: bool = False
+    """Whether the run records a baseline, so that it accepts regressions."""
 
     @property
     def nothing_decided(self) -> bool:

@@ -328,6 +328,7 @@ def gate_session(
         renamed=tuple(renamed_cases(missing, new)),
         deselected=deselected,
         blind=tuple(verdict.case for verdict in ordered if _blinding(verdict)),
+        recording=policy.saving,
     )
     return msgspec.structs.replace(result, headline=_headline(result, wanted))
 
@@ -356,6 +357,7 @@ def merge_gate_results(results: Sequence[GateResult], names: Sequence[str]) -> G
         renamed=tuple(pair for result in results for pair in result.renamed),
         deselected=tuple(dict.fromkeys(note for result in results for note in result.deselected)),
         blind=tuple(case for result in results for case in result.blind),
+        recording=any(result.recording for result in results),
     )
     return msgspec.structs.replace(merged, headline=_headline(merged, len(ordered)))
 
@@ -410,7 +412,9 @@ def _headline(result: GateResult, wanted: int) -> str:
         reasons = ", ".join(f"{why}: {number}" for why, number in causes.most_common())
         whose = "its" if causes.total() == 1 else "their"
         parts.append(f"{causes.total()} of {cases} could not have seen {whose} tolerance ({reasons})")
-    return f"{outcome}: {', '.join(parts)}"
+    accepted = any(verdict.verdict is Verdict.REGRESSED and not verdict.failed for verdict in result.verdicts)
+    more = " (a run that records a baseline accepts regressions)" if result.recording and accepted else ""
+    return f"{outcome}: {', '.join(parts)}{more}"
 
 
 def _blinding(verdict: CaseVerdict) -> str:

@@ -599,6 +599,15 @@ def test_a_run_that_saves_blames_the_budget_not_the_regression(snapshot):
     assert gate_session([verdict], SAVING).reasons == snapshot
 
 
+def test_a_run_that_saves_says_that_it_accepts_a_regression():
+    accepted = gate_session([EQUAL, row(Verdict.REGRESSED, of="b", failed=False)], SAVING)
+    assert accepted.recording
+    assert accepted.headline.endswith("1 regressed (a run that records a baseline accepts regressions)")
+    assert "accepts" not in gate_session([EQUAL], SAVING).headline
+    warned = gate_session([EQUAL, row(Verdict.REGRESSED, of="b", failed=False)], Policy(gate=GateMode.WARN))
+    assert "accepts" not in warned.headline
+
+
 def test_new_and_missing_cases_are_listed():
     old = [case("t.py::old")]
     outcome = gate_session([row(Verdict.NO_BASELINE, of="u.py::new")], POLICY, known=old, expected=old)

@@ -265,7 +265,7 @@ def _of_sheet(rate: float, sheet: float | None) -> str:
 def model_rows(session: Session | None) -> Section | None:
     """Return times, memory and the share of the peak arithmetic of each case."""
     rows: list[Sequence[object]] = []
-    for case in session.cases if session else ():
+    for case in sorted(session.cases if session else (), key=lambda case: case.case.order):
         one = case.measurement
         if one is None or one.latency is None:
             reason = case.reason.text if case.reason else "not measured"
@@ -405,13 +405,15 @@ def test_rows(tests: Sequence[GpuTest]) -> Section:
 
 
 def note_lines(sessions: Mapping[str, Session]) -> list[str]:
-    """Return the notes on cases, each text once with the number of its cases."""
-    counts: dict[str, int] = {}
+    """Return the notes on cases by their code: the number of cases, and the text of the first."""
+    texts: dict[str, list[str]] = {}
     for one in sessions.values():
         for case in one.cases:
             notes = case.measurement.notes if case.measurement else ()
             for note in (*notes, *filter(None, (case.reason,))):
-                counts[note.text] = counts.get(note.text, 0) + 1
-    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    lines = bullets(f"{units.plural(count, 'case')}: {text[:300]}" for text, count in ordered)
+                texts.setdefault(note.code, []).append(f"{name_of(case)}: {note.text}")
+    ordered = sorted(texts.items(), key=lambda item: (-len(item[1]), item[0]))
+    lines = bullets(
+        f"`{code}`, {units.plural(len(found), 'case')}, such as {found[0][:300]}" for code, found in ordered
+    )
     return ["## Notes", *lines] if lines else []

@@ -76,8 +76,6 @@ def results(folder, *arguments, devices="cpu,mojo"):
     """Run the tests; return the cases of the results on `mojo` by name of the test."""
     arguments = (f"--infer-devices={devices}", "--infer-max-time=15", "--infer-json=results.json", *arguments)
     status, text = process(folder, "pytest", "-p", "no:cacheprovider", *arguments)
-    if "contention must be at most" in text:
-        pytest.skip("other processes kept the machine too busy for a baseline")
     assert status == 0, text
     cases = json.loads((folder / "results.json").read_text())["cases"]
     return {case["nodeid"].partition("::")[2]: case for case in cases}
@@ -133,10 +131,13 @@ def test_both_devices_are_advised_on(folder, cases):
 
 
 def test_times_are_compared_with_the_baseline(folder, cases):
-    results(folder, "--infer-save")
+    results(folder, "--infer-save", "--infer-save-contended")
+    recorded = json.loads(next((folder / ".infergate" / "baselines").glob("*mojo*.json")).read_text())
+    assert len(recorded["cases"]) == len(ON_MOJO)
     results(folder)
     decided = verdicts(folder / "results.json")
     for name in ON_MOJO:
+        # On a busy machine, what is decided about the times is open; that they were compared is not.
         assert decided[name.removeprefix("test_")].verdict not in (
             "no-baseline",
             "invalid",

@@ -183,8 +183,9 @@ def steps(device: str, folder: Path, *, small: bool) -> list[Step]:
         path = folder / "paired.json"
         return [*measuring, "--infer-against=HEAD", f"--infer-max-total={total:.0f}", f"--infer-json={path}"]
 
-    rehearsal = ["-p", "mojo_device", "-W", "default"] if kind == "mojo" else []
-    gpu_tests = [*common, *rehearsal, "-m", "gpu", f"--junitxml={tests}", *GPU_TESTS]
+    rehearsal = ["-p", "mojo_device"] if kind == "mojo" else []
+    # A warning of an installation that is not ours is no failure here.
+    gpu_tests = [*common, *rehearsal, "-W", "default", "-m", "gpu", f"--junitxml={tests}", *GPU_TESTS]
     return [
         measured("eager", seconds=150, least=40),
         Step("gpu tests", lambda _: gpu_tests, ROOT, 90, 30, tests),

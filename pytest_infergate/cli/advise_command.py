@@ -155,8 +155,7 @@ def advice_content(sessions: Sequence[Session], form: str, options: AdviseOption
     # At a utilisation near 1, requests wait forever; the option only refuses what is impossible.
     if utilisation is not None and not MIN_UTILISATION <= utilisation <= 1:
         raise ConfigurationError(
-            f"--utilisation must be at least {MIN_UTILISATION:g} and at most 1, got {utilisation:g}. "
-            "Hint: try 0.6"
+            f"--utilisation must be {MIN_UTILISATION:g} to 1, got {utilisation:g}. Hint: try 0.6"
         )
     pricing = dataclasses.replace(
         configured,
@@ -229,8 +228,7 @@ def _question(options: AdviseOptions, utilisation: float) -> Question | Backlog:
         )
     if limit_ms is not None and not MIN_LIMIT_MS <= limit_ms <= MAX_LIMIT_MS:
         raise ConfigurationError(
-            f"--p95-ms must be at least {MIN_LIMIT_MS:g} and at most {MAX_LIMIT_MS:g}, got {limit_ms:g}. "
-            "Hint: write for example 100"
+            f"--p95-ms must be {MIN_LIMIT_MS:g} to {MAX_LIMIT_MS:g}, got {limit_ms:g}. Hint: try 100"
         )
     if items is not None:
         return _backlog(items, options)

@@ -32,8 +32,8 @@ class CaseDurations:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Add the time of one phase, which does not include the wait for the machine."""
         self._sums[report.nodeid] = self._sums.get(report.nodeid, 0.0) + report.duration
-        judged = getattr(report, "infergate", None)
-        if judged is not None and judged["result"]["outcome"] == Outcome.MEASURED.value:
+        case = getattr(report, "infergate", None)
+        if case is not None and case["outcome"] == Outcome.MEASURED.value:
             self._measured.add(report.nodeid)
 
     def pytest_sessionfinish(self) -> None:

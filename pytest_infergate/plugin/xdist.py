@@ -46,10 +46,10 @@ class WorkerHooks:
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Hand what was collected to the controller."""
-        from pytest_infergate.runner.case_report import as_builtins
+        from pytest_infergate.runner.case_report import portable_text
 
         output: dict[str, Any] = session.config.workeroutput  # type: ignore[attr-defined]
-        output["infergate"] = as_builtins(self._collected.found())
+        output["infergate"] = portable_text(self._collected.found())
 
 
 class ControllerHooks:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import math
 import re
 from collections.abc import Iterable, Iterator
@@ -27,6 +28,7 @@ MAX_RESULTS_BYTES = 256 * 10**6
 MAX_INTEGER = 2**63 - 1
 _HINT = "Hint: write the file again with --infer-json"
 _LONG_NUMBER = re.compile(r"\d{19}")
+_NOT_ASCII = re.compile(r"[^\n -~]")
 _PLACE = re.compile(r" - at `(\$[\w.\[\]]*)`$")
 _CONTENT = re.compile(r"(unknown field|enum value) .*", re.DOTALL)
 
@@ -70,6 +72,10 @@ def formatted_json(value: object) -> str:
     """Encode a value as JSON, with sorted keys and a newline at the end."""
     # Sorted keys and lines of their own make two files comparable with diff.
     text = msgspec.json.format(msgspec.json.encode(value, order="sorted"), indent=1).decode() + "\n"
+    # Other than ASCII ones, JSON leaves control characters and marks of the writing direction as they are.
+    text = _NOT_ASCII.sub(
+        lambda match: match[0] if match[0].isprintable() else json.dumps(match[0])[1:-1], text
+    )
     return without_commands(text)
 
 

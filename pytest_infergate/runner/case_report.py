@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,13 +25,16 @@ class CollectedCases(Struct, frozen=True, kw_only=True):
     deselected: tuple[Note, ...] = ()
 
 
-def as_builtins(value: Struct) -> dict[str, Any]:
-    """Convert a value to builtins, the only types that pytest-xdist serialises."""
-    return msgspec.to_builtins(value)  # type: ignore[no-any-return]
+def portable_text(value: Struct) -> str:
+    """Encode a value for pytest-xdist, which serialises text if UTF-8 can encode it.
+
+    Names of layers and messages of exceptions may contain anything, such as a lone surrogate.
+    """
+    return json.dumps(msgspec.to_builtins(value))
 
 
 def case_report(judged: Judged, location: tuple[str, int | None, str]) -> dict[str, Any]:
-    """Return a case for a test report, with the line of its test.
+    """Return a case for a test report, with the line of its test, and its outcome for those who need no more.
 
     `location` is that of pytest: the file with the body of the test, relative to the rootdir, and its line
     from 0.
@@ -39,7 +43,7 @@ def case_report(judged: Judged, location: tuple[str, int | None, str]) -> dict[s
     # The body of an inherited test may be in another file, in which an annotation of the line would be wrong.
     if line is not None and Path(path).as_posix() == judged.result.case.module:
         judged = msgspec.structs.replace(judged, result=msgspec.structs.replace(judged.result, line=line + 1))
-    return as_builtins(judged)
+    return {"outcome": judged.result.outcome.value, "judged": portable_text(judged)}
 
 
 class ReportedCases:
@@ -53,12 +57,12 @@ class ReportedCases:
 
     def add(self, data: Mapping[str, Any]) -> None:
         """Add the case of a report."""
-        judged = msgspec.convert(data, Judged)
+        judged = msgspec.convert(json.loads(data["judged"]), Judged, str_keys=True)
         self._cases[judged.result.nodeid] = judged
 
-    def add_collection(self, data: Mapping[str, Any]) -> None:
+    def add_collection(self, data: str) -> None:
         """Add the collection of a worker; all workers have the same."""
-        self.collected = msgspec.convert(data, CollectedCases)
+        self.collected = msgspec.convert(json.loads(data), CollectedCases)
 
     @property
     def results(self) -> tuple[CaseResult, ...]:

@@ -91,8 +91,8 @@ def test_phases_are_summed_up_and_a_worker_of_xdist_remembers_nothing():
     ]:
         durations = CaseDurations(config, settings)
         for nodeid, seconds, data in [
-            ("one", 4.0, None), ("one", 2.0, {"result": {"outcome": "measured"}}), ("one", 0.5, None),
-            ("skipped", 1.0, {"result": {"outcome": "skipped"}}), ("plain", 9.0, None),
+            ("one", 4.0, None), ("one", 2.0, {"outcome": "measured"}), ("one", 0.5, None),
+            ("skipped", 1.0, {"outcome": "skipped"}), ("plain", 9.0, None),
         ]:  # fmt: skip
             report = SimpleNamespace(nodeid=nodeid, duration=seconds, infergate=data)
             durations.pytest_runtest_logreport(report)

@@ -41,6 +41,8 @@ class Samples(NamedTuple):
     reference_work: dict[str, float]
     waited: float | None = None
     """Seconds for which threads waited for a core during the issued calls; ``None`` if that is unknown."""
+    seconds: float = 0.0
+    """Seconds of the whole sampling."""
 
 
 def sample(
@@ -92,7 +94,7 @@ def sample(
     medians = {name: median(times) for name, times in speeds.items()}
     known = [reading for reading in readings if reading is not None]
     waiting = sum(known[1::2]) - sum(known[::2]) if len(known) == len(readings) else None
-    return Samples(tuple(calls), issued, medians, waiting)
+    return Samples(tuple(calls), issued, medians, waiting, elapsed)
 
 
 def _precise(calls: list[float], min_calls: int) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from statistics import fmean, median
@@ -30,17 +32,24 @@ from pytest_infergate.measure.energy_window import EnergyReading, EnergyWorkload
 from pytest_infergate.measure.kept_tensors import KeptTensors
 from pytest_infergate.measure.passes import (
     MAX_PASS_CALLS,
+    PACED_SHARE,
     PASS_SECONDS,
     PASS_SHARE,
     STREAM_SHARE,
+    TAIL_CALLS,
     AsynchronousTimes,
     asynchronous_times,
+    call_order,
     calls_per_second,
     consumed,
     latency_of,
+    paced_ratio,
+    paced_seconds,
+    reference_workloads,
     stream_items,
     stream_seconds,
     stream_times,
+    tail_note,
     timed_call,
 )
 from pytest_infergate.measure.same_work import Observe, SameWork, Watch, first_call_notes, unequal_python
@@ -79,6 +88,10 @@ class Effort(NamedTuple):
     """Time limit of the case."""
     min_calls: int = 0
     """Calls that the percentiles of its budgets need."""
+    tail: bool = False
+    """Whether to sample the slowest hundredth of calls, and keep the order of calls."""
+    paced: bool = False
+    """Whether to measure paced calls, as those of a server at a low load."""
     repetitions: int = 1
     """How often the counters are taken; the first counts, the others show which of them vary."""
     energy: bool = False
@@ -89,6 +102,7 @@ class Effort(NamedTuple):
     """Ends a call that never returns."""
     first_returned: Callable[[], None] = lambda: None
     """Called after the first call."""
+    sleep: Callable[[float], None] = time.sleep
 
 
 class Subject(NamedTuple):
@@ -254,7 +268,7 @@ class _Course:
         if invalid is not None:
             return None, (), invalid
         sampling = self.sample(warmed, seconds, begun, stream=stream)
-        latency = latency_of(sampling.samples.calls)
+        latency = latency_of(sampling.samples.calls, tail=effort.tail)
         if stream and limit.allows(seconds, "further times of items"):
             spare = max(seconds, limit.left() - self.later(seconds, stream=False))
             max_seconds = min(effort.max_seconds, spare / STREAM_SHARE)
@@ -288,12 +302,13 @@ class _Course:
             first_call=taken,
             later_passes=later,
             energy=passes.energy.energy,
+            call_order=call_order(sampling.samples, passes.paced) if effort.tail else None,
             notes=(
                 *exact.notes,
                 *first_call_notes(cold_start, latency.p50.value, first=effort.first),
                 *cpu_contention.contention_notes(sampling.contention, taken.share, later.share),
                 *_notes(warmed, sampling, passes),
-                *filter(None, (limit.note(latency.mean),)),
+                *filter(None, (limit.note(latency.mean), tail_note(latency, asked=effort.tail))),
             ),
         )
         return measurement, sampling.samples.calls, invalid
@@ -326,6 +341,7 @@ class _Course:
         passes = 1 + 2 * (self.device.asynchronous + (self.subject.from_host is not None))
         calls = passes + stream + 1 + COUNTING_CALLS * (self.effort.repetitions > 1)
         items = stream_seconds(seconds, self.effort.min_calls, self.effort.max_seconds) if stream else 0.0
+        items += paced_seconds(seconds, PACED_SHARE * self.effort.max_seconds) if self.effort.paced else 0.0
         return calls * seconds + passes * min(PASS_SECONDS, PASS_SHARE * self.effort.max_seconds) + items
 
     def unequal_python_note(self, exact: CountedCall, seconds: float) -> Note | None:
@@ -345,7 +361,7 @@ class _Course:
         `begun` is the processor time before the first timed call.
         """
         subject, device, effort = self.subject, self.device, self.effort
-        reference_work = _reference_work(device)
+        reference_work = reference_workloads(device)
         faults, clocks = memory.page_faults(), device.cpu_times()
         if self.limit.allows(seconds, "sampling"):
             samples = sample(
@@ -355,7 +371,7 @@ class _Course:
                 expected=warmed.seconds / warmed.calls,
                 max_seconds=self.limit.left()
                 - min(self.later(seconds, stream=stream), self.limit.left() / 2),
-                min_calls=effort.min_calls,
+                min_calls=max(effort.min_calls, TAIL_CALLS if effort.tail else 0),
                 waited=lambda: (
                     None if clocks is None or clocks.waited is None else cpu_contention.waited_seconds()
                 ),
@@ -392,6 +408,11 @@ class _Course:
         throughput = subject.batch_size / max(latency.mean, 1e-9)
         if self.limit.allows(count * usual, "the throughput of calls back to back"):
             throughput = calls_per_second(self.call, device, count) * subject.batch_size
+        paced = None
+        if effort.paced:
+            rests = paced_seconds(usual, min(self.limit.left(), PACED_SHARE * effort.max_seconds))
+            if self.limit.allows(rests or math.inf, "paced calls"):
+                paced = paced_ratio(self.call, device, usual, rests, effort.sleep)
         workload = EnergyWorkload(self.call, latency, subject.batch_size, subject.threads)
         energy = measured_energy(workload, device, effort.max_seconds, requested=effort.energy)
         times = AsynchronousTimes()
@@ -402,7 +423,7 @@ class _Course:
             from_host = self.call.instead(subject.from_host)
             from_host()  # pins and allocates what the first copy needs
             host_to_host = median(time_calls(from_host, device, synchronised))
-        return _Passes(throughput, energy, times, host_to_host)
+        return _Passes(throughput, paced, energy, times, host_to_host)
 
 
 def count_case(
@@ -442,28 +463,13 @@ class _Sampling(NamedTuple):
     undisturbed: float | None
 
 
-def _reference_work(device: Device) -> Mapping[str, Callable[[], object]]:
-    """Return the reference workloads after one run of each; none if the model left no memory for them."""
-    try:
-        reference_work = device.reference_work()
-        for reference in reference_work.values():
-            reference()  # its first touch of memory is not timed
-        device.synchronize()
-    except Exception as error:
-        if not memory.is_out_of_memory(error):
-            raise
-    else:
-        return reference_work
-    # A case that fits into memory is measured, without correction by reference workloads.
-    device.release()
-    return {}
-
-
 class _Passes(NamedTuple):
     """Figures of the passes beside the sampling."""
 
     throughput: float
     """Items per second."""
+    paced: float | None
+    """Time of paced calls over that of calls back to back."""
     energy: EnergyReading
     times: AsynchronousTimes
     host_to_host: float | None

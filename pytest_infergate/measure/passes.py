@@ -6,13 +6,16 @@ from collections.abc import Callable, Iterator, Mapping
 from statistics import median
 from typing import Any, NamedTuple
 
-from pytest_infergate.core.domain.measurement import Latency, Stream
+from pytest_infergate.core.domain.measurement import CallOrder, Latency, Stream
 from pytest_infergate.core.domain.notes import NoteCode
-from pytest_infergate.core.domain.stats import mean, quantile, quantile_estimate
+from pytest_infergate.core.domain.stats import mean, quantile, quantile_estimate, samples_needed
+from pytest_infergate.core.domain.units import round_significant, time_option
 from pytest_infergate.core.domain.values import Note
 from pytest_infergate.instruments import tensors
 from pytest_infergate.instruments.device import Device
+from pytest_infergate.instruments.sampler import Samples
 from pytest_infergate.instruments.timed_calls import RepeatedCall, time_calls
+from pytest_infergate.measure.memory import is_out_of_memory
 
 # Length of a pass: several calls of most models, and short beside the sampling.
 PASS_SECONDS = 0.3
@@ -24,6 +27,38 @@ MAX_PASS_CALLS = 1000
 STREAM_SHARE = 0.3
 MIN_STREAM_CALLS = 3
 MAX_STREAM_CALLS = 1000
+# The fewest calls whose largest is an upper bound of p99: in fewer, a slow hundredth may be unseen.
+TAIL_CALLS = samples_needed(0.99)
+# Of a call in a case: a third of the limit is for the warm-up, and the passes follow.
+SECONDS_FOR_A_CALL = 2.0
+# Calls that are kept in their order, in runs that are long enough for slow phases of fast calls.
+MAX_ORDERED_CALLS = 4096
+ORDERED_RUNS = 8
+ORDERED_DIGITS = 4
+# Load of the machine in the pass of paced calls. A server at a low load rests between calls: caches are taken
+# by others and the clock frequency falls.
+PACED_LOAD = 0.3
+PACED_SECONDS = 1.5
+PACED_SHARE = 0.3
+# Paced calls and calls back to back take turns, because the speed of a shared machine changes in seconds.
+PACED_TURNS = 5
+
+
+def reference_workloads(device: Device) -> Mapping[str, Callable[[], object]]:
+    """Return the reference workloads after one run of each; none if the model left no memory for them."""
+    try:
+        workloads = device.reference_work()
+        for workload in workloads.values():
+            workload()  # its first touch of memory is not timed
+        device.synchronize()
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+    else:
+        return workloads
+    # A case that fits into memory is measured, without correction by reference workloads.
+    device.release()
+    return {}
 
 
 class AsynchronousTimes(NamedTuple):
@@ -41,8 +76,8 @@ class AsynchronousTimes(NamedTuple):
     """Whether no profiler can observe the device."""
 
 
-def latency_of(times: tuple[float, ...]) -> Latency:
-    """Summarise call times in seconds: mean, and percentiles with their bounds."""
+def latency_of(times: tuple[float, ...], *, tail: bool = False) -> Latency:
+    """Summarise call times in seconds: mean, and percentiles with their bounds, beyond p99 with `tail`."""
     ordered = sorted(times)
     return Latency(
         count=len(ordered),
@@ -52,7 +87,58 @@ def latency_of(times: tuple[float, ...]) -> Latency:
         p95=quantile_estimate(ordered, 0.95),
         p99=quantile_estimate(ordered, 0.99),
         percentiles=tuple(quantile(ordered, p / 100) for p in range(101)),
+        p995=quantile_estimate(ordered, 0.995) if tail else None,
+        p999=quantile_estimate(ordered, 0.999) if tail else None,
     )
+
+
+def tail_note(latency: Latency, *, asked: bool) -> Note | None:
+    """Return a note if the tail was asked for, and a slow hundredth of calls may be unseen."""
+    if not asked or latency.count >= TAIL_CALLS:
+        return None
+    seconds = SECONDS_FOR_A_CALL * TAIL_CALLS * latency.mean
+    return Note(
+        code=NoteCode.TAIL_UNSEEN,
+        text=f"the time limit allowed {latency.count} calls, and {TAIL_CALLS} are needed to see the slowest "
+        "hundredth: no p95 under load is promised",
+        hint=f"raise --infer-max-time or max_time to {time_option(seconds)} or more",
+    )
+
+
+def call_order(samples: Samples, paced: float | None) -> CallOrder:
+    """Return sampled calls in their order; of many, runs of successive ones at equal distances."""
+    calls, run = samples.calls, len(samples.calls)
+    if run > MAX_ORDERED_CALLS:
+        run = MAX_ORDERED_CALLS // ORDERED_RUNS
+        apart = (len(calls) - run) / (ORDERED_RUNS - 1)
+        starts = [round(number * apart) for number in range(ORDERED_RUNS)]
+        calls = tuple(call for start in starts for call in calls[start : start + run])
+    seconds = tuple(round_significant(call, ORDERED_DIGITS) for call in calls)
+    return CallOrder(seconds=seconds, run=run, span=samples.seconds, paced=paced)
+
+
+def paced_seconds(usual: float, left: float) -> float:
+    """Return how long the pass of paced calls takes; 0 if `left` seconds are not enough for it."""
+    least = PACED_TURNS * usual * (1 / PACED_LOAD + 1)
+    return 0.0 if left < least else max(least, min(PACED_SECONDS, left))
+
+
+def paced_ratio(
+    call: RepeatedCall, device: Device, usual: float, seconds: float, sleep: Callable[[float], None]
+) -> float:
+    """Return the median of calls at `PACED_LOAD` over that of calls back to back, measured in turns.
+
+    `usual` is the time of a call, and `seconds` that of the pass.
+    """
+    count = min(MAX_PASS_CALLS, max(1, int(seconds / (usual * (1 / PACED_LOAD + 1)) / PACED_TURNS + 1e-9)))
+    paced: list[float] = []
+    successive: list[float] = []
+    for _ in range(PACED_TURNS):
+        for _ in range(count):
+            sleep(usual * (1 / PACED_LOAD - 1))
+            paced += time_calls(call, device, 1)
+        successive += time_calls(call, device, count)
+    return median(paced) / max(median(successive), 1e-9)
 
 
 def calls_per_second(call: RepeatedCall, device: Device, count: int) -> float:

@@ -71,7 +71,7 @@ class StoredReference:
         self._durations = CaseDurations(config, run.settings)
         known = self._durations.known()
         self.expected: Mapping[str, float] = {
-            case.nodeid: known.get(case.nodeid, run.typical_seconds(case.terms.max_time)) for case in selected
+            case.nodeid: known.get(case.nodeid, run.typical_seconds(case.terms)) for case in selected
         }
         self._reported = reported
         self._selected = selected

@@ -31,6 +31,7 @@ from pytest_infergate.measure import memory, timing_guard
 from pytest_infergate.measure.case import Effort, MeasuredSubject, Watched, measure
 from pytest_infergate.measure.counters_only import count_only
 from pytest_infergate.measure.invocation import Invocation
+from pytest_infergate.measure.passes import PACED_SECONDS
 from pytest_infergate.runner.case_result import case_result
 from pytest_infergate.runner.open_devices import OpenDevices
 from pytest_infergate.runner.output_paths import check_output_paths
@@ -43,6 +44,8 @@ from pytest_infergate.storage.counter_files import CounterFiles
 # limit; without a clock there is none to wait for.
 TYPICAL_SECONDS = 3.0
 COUNTED_SECONDS = 1.0
+# A queue, and a budget on a high percentile, need the slow calls.
+TAIL_BUDGETS = frozenset({"p95_ms", "p99_ms"})
 # How often counters are taken before they are recorded; two could agree by chance.
 REPETITIONS = 3
 
@@ -131,9 +134,12 @@ class InferenceRun:
             if not self.settings.counters_only:
                 self.store.check_writable()
 
-    def typical_seconds(self, max_time: float) -> float:
-        """Return how long a case with a time limit of `max_time` seconds usually takes."""
-        return COUNTED_SECONDS if self.settings.counters_only else min(TYPICAL_SECONDS, max_time)
+    def typical_seconds(self, terms: CaseTerms) -> float:
+        """Return how long a case with such terms usually takes."""
+        if self.settings.counters_only:
+            return COUNTED_SECONDS
+        paced = PACED_SECONDS if terms.demand is not None else 0.0
+        return min(TYPICAL_SECONDS + paced, terms.max_time)
 
     def forecast(self, seconds: Collection[float], before: float = 0.0) -> str:
         """Return cases, devices and expected time as text: ``8 cases on cpu, about 40 s``.
@@ -222,7 +228,10 @@ class InferenceRun:
         """Return the time that is left for a case, and what its budgets need."""
         max_total = self.settings.max_total
         percentiles = (metrics.metric(name).percentile for name in terms.budgets)
+        demand = terms.demand is not None
         return Effort(
+            tail=demand or not TAIL_BUDGETS.isdisjoint(terms.budgets),
+            paced=demand,
             max_seconds=terms.max_time if max_total is None else min(terms.max_time, max_total - self._spent),
             min_calls=max(
                 (stats.samples_needed(max(p, 1 - p)) for p in percentiles if p is not None), default=0

@@ -2,10 +2,13 @@
 
 import pytest
 
+from pytest_infergate.core.domain.measurement import CallOrder
+from pytest_infergate.instruments.sampler import Samples
 from pytest_infergate.instruments.timed_calls import RepeatedCall
 from pytest_infergate.measure import passes
 from pytest_infergate.measure.passes import (
     asynchronous_times,
+    call_order,
     calls_per_second,
     consumed,
     latency_of,
@@ -147,6 +150,24 @@ def test_a_latency_is_the_same_in_any_order():
     assert latency == latency_of(tuple(sorted(times)))
     assert (latency.count, latency.mean, latency.p50.value) == (3, pytest.approx(0.2), 0.2)
     assert (latency.percentiles[0], latency.percentiles[100]) == (0.1, 0.3)
+
+
+def test_calls_keep_their_order_in_at_most_4096_values():
+    few = Samples((0.123456, 0.2, 0.1), 3, {}, seconds=0.5)
+    assert call_order(few, 1.1) == CallOrder(seconds=(0.1235, 0.2, 0.1), run=3, span=0.5, paced=1.1)
+    many = call_order(Samples(tuple(range(1, 10_001)), 10_000, {}), None)
+    assert (len(many.seconds), many.run) == (4096, 512)
+    runs = [many.seconds[start : start + 512] for start in range(0, 4096, 512)]
+    assert all(run == tuple(range(int(run[0]), int(run[0]) + 512)) for run in runs if run[0] < 9000)
+    assert [run[0] for run in runs] == [1.0, 1356.0, 2712.0, 4067.0, 5423.0, 6778.0, 8134.0, 9489.0]
+    assert many.seconds[-1] == 10_000
+
+
+def test_percentiles_beyond_p99_hold_a_rare_tail():
+    calls = tuple(0.240 if number % 300 == 0 else 0.020 for number in range(3000))
+    latency = latency_of(calls, tail=True)
+    assert (latency.p99.value, latency.p995.value, latency.p999.value) == (0.020, 0.020, 0.240)
+    assert latency_of(calls).p999 is None
 
 
 def test_the_value_of_a_generator_is_kept_with_its_items():

@@ -98,3 +98,57 @@ def test_a_slow_first_call_takes_nothing_from_the_others():
     assert run.measurement.cold_start == 40
     assert run.measurement.latency.count >= 20
     assert [note.code for note in run.measurement.notes] == ["first-call-long"]
+
+
+@pytest.mark.parametrize(("seconds", "calls"), [(0.001, 875), (0.005, 490), (0.1, 82)])
+def test_the_tail_is_sampled_within_the_limit(seconds, calls):
+    run = Slow(seconds).run(10, tail=True)
+    found = run.measurement
+    assert found.latency.count == calls
+    assert found.call_order.seconds == pytest.approx([seconds] * found.latency.count)
+    assert found.call_order.run == found.latency.count
+    assert found.latency.count * seconds <= found.call_order.span <= 10
+    assert found.latency.p995.value == pytest.approx(seconds)
+    codes = [note.code for note in found.notes]
+    assert codes == (["tail-unseen"] if seconds == 0.1 else [])
+
+
+def test_a_run_that_does_not_need_the_tail_pays_nothing():
+    plain = Slow(0.005).run(10)
+    assert plain.measurement.latency.count < 300
+    assert plain.measurement.call_order is None
+    assert plain.measurement.latency.p999 is None
+
+
+def paced(seconds, cap, **effort):
+    """Calls take 20 % longer after a rest."""
+    model = Slow(seconds)
+    rested = []
+
+    def sleep(rest):
+        rested.append(rest)
+        model.device.fake_clock.advance(rest)
+
+    def call():
+        model()
+        model.device.spend(0.2 * seconds if rested and rested[-1] else 0.0)
+        rested.append(0.0)
+
+    begin = model.device.fake_clock.now
+    run = measure(Subject(call), model.device, Effort(cap, tail=True, paced=True, sleep=sleep, **effort))
+    return run.measurement, [rest for rest in rested if rest], (model.device.fake_clock.now - begin) / 1e9
+
+
+@pytest.mark.parametrize("seconds", [0.0001, 0.010, 0.1])
+def test_calls_are_paced_as_at_a_low_load(seconds):
+    measured, rests, _ = paced(seconds, 10)
+    assert measured.call_order.paced == pytest.approx(1.2, rel=0.02)
+    assert rests == pytest.approx([seconds * (1 / 0.3 - 1)] * len(rests), rel=0.02)
+    assert sum(rests) + 1.3 * len(rests) * seconds <= max(1.5, 5 * seconds / 0.2)
+
+
+def test_a_demand_with_slow_calls_takes_no_longer_than_the_limit():
+    for seconds in (0.05, 0.12, 0.3, 2.0):
+        measured, rests, took = paced(seconds, 10)
+        assert took <= 10 + 3 * seconds
+        assert (measured.call_order.paced is not None) == bool(rests) == (seconds <= 0.12)

@@ -27,6 +27,11 @@ class Latency(Struct, frozen=True, kw_only=True):
     # Reports draw the distribution from them, and advice draws service times.
     percentiles: tuple[float, ...] = ()
     """The 0th to the 100th percentile: 101 values."""
+    # 101 percentiles cannot hold a tail of less than a hundredth of the calls.
+    p995: Estimate | None = None
+    """The 99.5th percentile; ``None`` unless the tail was asked for."""
+    p999: Estimate | None = None
+    """The 99.9th percentile; ``None`` unless the tail was asked for."""
 
     def seen(self, percentile: int) -> float | None:
         """Return a high percentile in seconds; ``None`` if so few calls have none that exceeds it.
@@ -111,6 +116,20 @@ class ConcurrentRun(Struct, frozen=True, kw_only=True):
     """The 0th to the 100th percentile of the seconds of a call, averaged over the workers: 101 values."""
     threads: int | None = None
     """Threads that torch used inside an operator in each worker."""
+
+
+class CallOrder(Struct, frozen=True, kw_only=True):
+    """Sampled calls in the order in which they were made, for the simulation of a server."""
+
+    seconds: tuple[float, ...]
+    """Of many calls, runs of successive ones at equal distances."""
+    run: int
+    """Number of successive calls of a run."""
+    span: float
+    """Seconds that the sampling took."""
+    paced: float | None = None
+    """Time of calls that are spaced as at 30 % load over that of calls back to back; ``None`` if it was not
+    measured."""
 
 
 class WarmUp(Struct, frozen=True, kw_only=True):
@@ -209,6 +228,8 @@ class Measurement(Struct, frozen=True, kw_only=True):
     """``None`` if there is neither a meter nor an estimate for the processor."""
     concurrent_runs: tuple[ConcurrentRun, ...] = ()
     """One for each number of workers that the user requests."""
+    # Only with a demand or a latency budget on p95 or p99, because it is as large as all other figures.
+    call_order: CallOrder | None = None
     notes: tuple[Note, ...] = ()
 
     @property

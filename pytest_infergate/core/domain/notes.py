@@ -96,6 +96,7 @@ class NoteCode(str, Enum):
     SPOT_DROPPED = "spot-dropped"
     STATE_ADVANCES = "state-advances"
     STORED_TIMING_IS_COARSE = "stored-timing-is-coarse"
+    TAIL_UNSEEN = "tail-unseen"
     TENSOR_NOT_COPIED = "tensor-not-copied"
     TENSORS_KEPT = "tensors-kept"
     TEST_FAILED = "test-failed"
@@ -363,6 +364,10 @@ MEANINGS: Mapping[NoteCode, NoteMeaning] = MappingProxyType(
         NoteCode.STORED_TIMING_IS_COARSE: NoteMeaning(
             "Stored baselines can only show large slowdowns on this machine.",
             "Compare with --infer-against=REV.",
+        ),
+        NoteCode.TAIL_UNSEEN: NoteMeaning(
+            "A slow hundredth of calls may be unseen in so few calls: no p95 under load is promised.",
+            "Raise --infer-max-time.",
         ),
         NoteCode.TENSOR_NOT_COPIED: NoteMeaning(
             "A tensor cannot be copied, so that what calls change in it is not restored.",

@@ -187,11 +187,12 @@ def steps(device: str, folder: Path, *, small: bool) -> list[Step]:
     # A warning of an installation that is not ours is no failure here.
     gpu_tests = [*common, *rehearsal, "-W", "default", "-m", "gpu", f"--junitxml={tests}", *GPU_TESTS]
     return [
-        measured("eager", seconds=150, least=40),
+        # In a rehearsal every step is to have its turn.
+        measured("eager", seconds=75 if small else 150, least=40),
         Step("gpu tests", lambda _: gpu_tests, ROOT, 90, 30, tests),
-        Step("paired run", compared, paired, 120, 60, folder / "paired.json"),
-        measured("energy", "--infer-energy", seconds=60, least=40),
-        measured("contexts", "--infer-workers=2", seconds=70, least=45),
+        Step("paired run", compared, paired, 100 if small else 120, 60, folder / "paired.json"),
+        measured("energy", "--infer-energy", seconds=45 if small else 60, least=40),
+        measured("contexts", "--infer-workers=2", seconds=50 if small else 70, least=45),
         measured("compiled", seconds=SECONDS, least=50),
     ]
 
@@ -220,6 +221,7 @@ def environment_of_steps(*, small: bool) -> dict[str, str]:
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
         "HF_HUB_OFFLINE": "1",
         "NO_COLOR": "1",
+        "COLUMNS": "300",  # for whole reasons in the summary
         "INFERGATE_GPU_CHECK_SMALL": "1" if small else "",
     }
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import math
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypedDict
 
@@ -36,6 +37,8 @@ MAX_LIMIT_MS: Final = 1e12
 """Bounds of a limit, beyond which no latency lies."""
 PROGRESS_SECONDS: Final = 2.0
 """Time after which a progress bar appears."""
+PROGRESS_TICK: Final = 0.5
+"""Seconds between two updates of the bar."""
 
 
 class AdviseOptions(TypedDict):
@@ -167,7 +170,7 @@ def advice_content(sessions: Sequence[Session], form: str, options: AdviseOption
     offers = _offers(sessions, options, pricing)
     advise.require_offers(offers)
     if not isinstance(question, Backlog):
-        with _progress(len(offers)) as finished:
+        with progress(len(offers)) as finished:
             if options["demand"] is None:
                 given = advise.tabulate_demands(offers, question, option="--prices", finished=finished)
             else:
@@ -186,23 +189,34 @@ def advice_content(sessions: Sequence[Session], form: str, options: AdviseOption
 
 
 @contextmanager
-def _progress(models: int) -> Iterator[Callable[[], None]]:
-    """Yield a function to call after each model. A bar appears if all models take long."""
-    begin, done = time.monotonic(), 0
-    with ExitStack() as stack:
-        bar = None
+def progress(models: int) -> Iterator[Callable[[], None]]:
+    """Yield a function to call after each model. If they take long, a bar shows seconds."""
+    begin, ended, done = time.monotonic(), threading.Event(), 0
 
-        def finished() -> None:
-            nonlocal bar, done
-            done += 1
-            if bar is not None:
-                bar.update(1)
-            elif done < models and time.monotonic() - begin > PROGRESS_SECONDS:
-                shown = click.progressbar(length=models, label="advising", file=sys.stderr)
-                bar = stack.enter_context(shown)
-                bar.update(done)
+    def finished() -> None:
+        nonlocal done
+        done += 1
 
+    def shown() -> None:
+        if ended.wait(PROGRESS_SECONDS):
+            return
+        with click.progressbar(
+            length=models, label="advising", file=sys.stderr, item_show_func=lambda seconds: seconds
+        ) as bar:
+            before, last = 0, False
+            # Seconds go on while one model takes long.
+            while not last:
+                last = ended.wait(PROGRESS_TICK)
+                bar.update(done - before, f"{time.monotonic() - begin:.0f} s")
+                before = done
+
+    thread = threading.Thread(target=shown, daemon=True)
+    thread.start()
+    try:
         yield finished
+    finally:
+        ended.set()
+        thread.join()
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import json
 import re
+import threading
 
 import pytest
 from refusals import refused
@@ -310,8 +311,10 @@ def test_what_an_answer_suggests_is_accepted_by_the_next_command(run, machines, 
     assert hints == []
 
 
-def test_a_bar_appears_where_it_takes_long(run, machines, monkeypatch):
-    bars = []
+@pytest.fixture
+def bars(monkeypatch):
+    """Steps and text of each update of a bar, and an event that is set by the first."""
+    updates, begun = [], threading.Event()
 
     class Bar:
         def __enter__(self):
@@ -320,19 +323,36 @@ def test_a_bar_appears_where_it_takes_long(run, machines, monkeypatch):
         def __exit__(self, *_):
             pass
 
-        def update(self, steps):
-            bars.append(steps)
+        def update(self, steps, text):
+            updates.append((steps, text))
+            begun.set()
 
-    monkeypatch.setattr(planning, "PLAN_REQUESTS", 20)
     monkeypatch.setattr(advise_command.click, "progressbar", lambda **_: Bar())
+    monkeypatch.setattr(advise_command, "PROGRESS_TICK", 0.001)
+    return updates, begun
+
+
+def test_a_bar_appears_where_it_takes_long(run, machines, monkeypatch, bars):
+    monkeypatch.setattr(planning, "PLAN_REQUESTS", 20)
+    monkeypatch.setattr(advise_command, "PROGRESS_SECONDS", 1000.0)
     several = session(*(measured(0.02, name=f"test_{name}") for name in "abc"))
     machines[0].write_text(results_json.render_results(several))
     asked = ("advise", machines[0], "--demand", "1/s")
     assert run(*asked)[0] == 0
-    assert bars == []
+    assert bars[0] == []
     monkeypatch.setattr(advise_command, "PROGRESS_SECONDS", -1.0)
     assert run(*asked)[0] == 0
-    assert bars == [1, 1, 1]
+    assert sum(steps for steps, _ in bars[0]) == 3
+
+
+def test_the_bar_moves_while_one_model_takes_long(monkeypatch, bars):
+    updates, begun = bars
+    monkeypatch.setattr(advise_command, "PROGRESS_SECONDS", -1.0)
+    with advise_command.progress(1) as finished:
+        assert begun.wait(60)
+        finished()
+    assert updates[0] == (0, "0 s")
+    assert sum(steps for steps, _ in updates) == 1
 
 
 def test_a_model_without_a_price_is_named_beside_a_backlog(run, machines, tmp_path, monkeypatch):

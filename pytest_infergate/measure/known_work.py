@@ -23,10 +23,10 @@ def unwaited_note(device: Device) -> Note | None:
 
     Takes some 50 ms, and memory for three matrices. Passes on what a device raises.
     """
-    import torch
-
     if device.torch_name is None or not device.asynchronous:
         return None
+    import torch
+
     side = 2048 if torch.device(device.torch_name).type in FAST_KINDS else 256
     # Products of this matrix with itself are finite, however many there are.
     matrix = torch.full((side, side), 1 / side, device=device.torch_name)

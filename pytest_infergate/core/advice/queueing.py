@@ -8,7 +8,13 @@ from collections.abc import Callable, Sequence
 from heapq import heapreplace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from pytest_infergate.core.advice.service_times import DrawnTimes, ServiceTimes, drawn_times
+from pytest_infergate.core.advice.service_times import (
+    DrawnTimes,
+    RecordedTimes,
+    ServiceTimes,
+    call_orders,
+    drawn_times,
+)
 from pytest_infergate.core.domain.advice_values import QueueLoad
 from pytest_infergate.core.domain.values import Struct
 
@@ -30,6 +36,8 @@ ERROR_PARTS: Final = 20
 """Number of successive parts of a simulation whose p95 are compared for the error of the whole."""
 Service = Callable[[int, int], float]
 """Seconds of a batch, by its number from 0 on and its size."""
+StartedService = Callable[[int, int, float], float]
+"""The same, which also depends on when the batch starts."""
 
 
 class Server(Struct, frozen=True, kw_only=True):
@@ -69,7 +77,7 @@ class Timeline(NamedTuple):
         return np.repeat(self.finishes, self.sizes) - self.arrivals
 
 
-def schedule(moments: ArrayLike, service: Service | DrawnTimes, server: Server) -> Timeline:
+def schedule(moments: ArrayLike, service: Service | DrawnTimes | RecordedTimes, server: Server) -> Timeline:
     """Apply the rules of a server to arrivals.
 
     A batch starts as soon as a worker is free and either `max_batch` requests wait or the oldest has waited
@@ -93,10 +101,17 @@ def schedule(moments: ArrayLike, service: Service | DrawnTimes, server: Server) 
         return Timeline(times, ended - alone, ended, np.ones(times.size, dtype=np.int64))
     due, behind = batches_in_time(times, server)
     ends = None
+    asked: StartedService | DrawnTimes
     if isinstance(service, DrawnTimes):
+        asked = service
         sizes = behind - np.arange(times.size)
         ends = due + service.of_sizes(sizes) if sizes.max() <= service.at_once else None
-    found = batches_taken(times, (due, behind, ends), service, server)
+    elif isinstance(service, RecordedTimes):
+        asked = service.next
+    else:
+        plain = service
+        asked = lambda number, size, _: plain(number, size)  # noqa: E731
+    found = batches_taken(times, (due, behind, ends), asked, server)
     firsts, after = np.array(found.firsts, dtype=np.int64), np.array(found.after, dtype=np.int64)
     # Where no batch was recorded, each request is one of its own.
     begun, done = due.copy(), due.copy() if ends is None else ends
@@ -143,7 +158,7 @@ class Taken(NamedTuple):
 def batches_taken(
     times: NDArray[np.float64],
     in_time: tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64] | None],
-    service: Service | DrawnTimes,
+    service: StartedService | DrawnTimes,
     server: Server,
 ) -> Taken:
     """Let workers take batches; `in_time` are `batches_in_time` and, where known, their finishes."""
@@ -174,11 +189,11 @@ def batches_taken(
         elif after < count and waiting[after] <= start:
             after = bisect_right(waiting, start, after, min(first + max_batch, count))
         size = after - first
+        # Without drawn times, all batches before this one were recorded, so that their number is known.
         if drawn is not None and size <= at_once:
             finish = start + drawn[size][first]
         else:
-            # Without drawn times, all batches before this one were recorded, so that their number is known.
-            finish = start + ask(len(firsts) if drawn is None else first, size)
+            finish = start + ask(len(firsts) if drawn is None else first, size, start)
         heapreplace(free, finish)
         firsts.append(first)
         afters.append(after)
@@ -194,20 +209,29 @@ def simulate(
     server: Server,
     *,
     seed: int,
+    slowdown: float = 1.0,
     deadline: float | None = None,
     warm_up: float = QUEUE_WARM_UP_SHARE,
 ) -> QueueLoad:
-    """Simulate a server with service times drawn from measured distributions.
+    """Simulate a server with measured service times: in recorded order, or else drawn independently.
 
-    `deadline` is in seconds, `warm_up` is the share of requests, from the first on, that latencies leave out.
+    `slowdown` multiplies service times, `deadline` is in seconds, and `warm_up` is the share of requests,
+    from the first on, that latencies leave out.
     Raises `ValueError` for a server with larger batches than were measured.
     """
     import numpy as np
 
     times = np.asarray(moments, dtype=np.float64)
     # Offered load is demand over the capacity of full batches, which is what more demand would fill.
-    each = service.mean(server.max_batch) / server.max_batch
-    timeline = schedule(times, drawn_times(service, times.size, seed), server)
+    each = slowdown * service.mean(server.max_batch) / server.max_batch
+    order = service.order_of(server.max_batch)
+    timeline = schedule(
+        times,
+        drawn_times(service, times.size, seed, slowdown)
+        if order is None
+        else RecordedTimes(call_orders(service, order), min(server.workers, times.size), seed, slowdown),
+        server,
+    )
     span = float(times[-1] - times[0])
     return _load(
         timeline,

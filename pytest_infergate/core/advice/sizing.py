@@ -78,6 +78,8 @@ class _Target(NamedTuple):
     def met(self, load: QueueLoad) -> bool:
         # So few may be late that the percentile, interpolated as it is, lies within the deadline.
         late = 0.0 if load.missed is None else load.missed * load.requests
+        if self.deadline is not None and load.offered is not None and load.offered >= 1:
+            return False  # the queue grows, however many requests the simulation has
         return late <= (1 - self.share) * (load.requests - 1) + EDGE_NOISE
 
     def clear(self, load: QueueLoad) -> bool:
@@ -105,6 +107,8 @@ class Sizing(Struct, frozen=True, kw_only=True):
     """Seconds within which requests must be answered; ``None`` without a limit."""
     percentile: float = 0.95
     """Share of the requests that must be."""
+    slowdown: float = 1.0
+    """Factor of service times by which calls may be slower than measured; the limit must be met with it."""
     max_batch: int
     max_wait: float
     workers_per_instance: int = 1
@@ -123,6 +127,8 @@ class Sizing(Struct, frozen=True, kw_only=True):
         _check_utilisation(self.utilisation)
         if self.requests < 1:
             raise ValueError(f"requests must be at least 1, got {self.requests}")
+        if not 1 <= self.slowdown < math.inf:
+            raise ValueError(f"slowdown must be at least 1 and finite, got {self.slowdown}")
 
     def server(self, instances: int) -> Server:
         """Return the server of so many instances."""
@@ -141,16 +147,18 @@ class Sizing(Struct, frozen=True, kw_only=True):
         # Workers that are always busy would never work off a queue.
         return least + 1 if busy * self.utilisation >= least * (1 - EDGE_NOISE) else least
 
-    def load(self, demand: Demand, instances: int, *, shown: bool = True) -> QueueLoad:
-        """Simulate so many instances until the error of p95 is small.
+    def load(
+        self, demand: Demand, instances: int, *, shown: bool = True, slowdown: float | None = None
+    ) -> QueueLoad:
+        """Simulate so many instances, with their `slowdown` unless another is given, until p95 is certain.
 
-        It need not be small where the limit is clearly missed, or where p95 is not `shown` and it is clear
+        It need not be certain where the limit is clearly missed, or where p95 is not `shown` and it is clear
         that the limit is met.
         """
         target = _target(demand, self.limit, self.percentile)
         count = self._enough(demand, instances)
         while True:
-            load = self._simulated(demand, instances, count)
+            load = self._simulated(demand, instances, count, slowdown)
             if count >= ENOUGH_REQUESTS or (load.p95_error or 0.0) <= MAX_ERROR:
                 return load
             if target.deadline is not None and not (shown and target.met(load)) and target.clear(load):
@@ -171,7 +179,7 @@ class Sizing(Struct, frozen=True, kw_only=True):
         late.
         """
         target = _target(demand, self.limit, self.percentile)
-        if instances < self.least(demand) or _too_slow(self.service, target, self.max_batch) is not None:
+        if instances < self.least(demand) or _too_slow(self, target) is not None:
             return math.inf
         if target.deadline is None:
             return -math.inf
@@ -195,11 +203,18 @@ class Sizing(Struct, frozen=True, kw_only=True):
         places = min(instances * self.workers_per_instance * self.max_batch, demand.rate * staying)
         return max(self.requests, math.ceil(min(MIN_ROUNDS * places, MAX_REQUESTS)))
 
-    def _simulated(self, demand: Demand, instances: int, count: int) -> QueueLoad:
+    def _simulated(
+        self, demand: Demand, instances: int, count: int, slowdown: float | None = None
+    ) -> QueueLoad:
         """Simulate so many requests."""
-        deadline = _target(demand, self.limit, self.percentile).deadline
-        moments = _moments(demand, count, self.seed)
-        return simulate(moments, self.service, self.server(instances), seed=self.seed, deadline=deadline)
+        return simulate(
+            _moments(demand, count, self.seed),
+            self.service,
+            self.server(instances),
+            seed=self.seed,
+            slowdown=self.slowdown if slowdown is None else slowdown,
+            deadline=_target(demand, self.limit, self.percentile).deadline,
+        )
 
 
 def size_for_limit(
@@ -215,7 +230,7 @@ def size_for_limit(
     least = max(asked.least(demand), min_instances)
     if least > max_instances:
         return _too_many(max_instances, "utilisation")
-    if (too_slow := _too_slow(asked.service, target, asked.max_batch)) is not None:
+    if (too_slow := _too_slow(asked, target)) is not None:
         return too_slow
     loads: dict[int, QueueLoad] = {}
 
@@ -228,10 +243,11 @@ def size_for_limit(
     return _search(enough, loads, target, least=least, unlimited=unlimited, most=max_instances)
 
 
-def _too_slow(service: ServiceTimes, target: _Target, max_batch: int) -> Needed | None:
+def _too_slow(asked: Sizing, target: _Target) -> Needed | None:
     """Return the answer if even the fastest calls miss the deadline without any waiting."""
-    sizes = {1, max_batch, *(size for size in service.batch_sizes if size <= max_batch)}
-    fastest = min(service.quantile(size, target.share) for size in sizes)
+    service, most = asked.service, asked.max_batch
+    sizes = {1, most, *(size for size in service.batch_sizes if size <= most)}
+    fastest = asked.slowdown * min(service.quantile(size, target.share) for size in sizes)
     if target.deadline is None or fastest <= target.deadline:
         return None
     text = f"{_percent(target.share)} of calls take up to {units.seconds(fastest)} without any waiting"

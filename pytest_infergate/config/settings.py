@@ -184,8 +184,8 @@ def _located(values: Mapping[str, Any], rootdir: Path, invocation_dir: Path) -> 
         "against_python": values["against_python"] or None,
         # A dash is the standard output.
         **{
-            name: Path(path) if (path := values[name]) == "-" else path and invocation_dir / path
-            for name in outputs
+            name: None if path is None else Path(path) if path == "-" else invocation_dir / path
+            for name, path in ((name, values[name]) for name in outputs)
         },
     }
 

@@ -63,7 +63,7 @@ def test_a_marker_of_another_project_changes_nothing(project, options):
         gate = json.loads((project.path / "r.json").read_text())["gate"]
         [note] = gate["deselected"]
         assert note["code"] == "unused-marker"
-        assert note["text"].startswith("6 tests ")
+        assert note["text"].startswith(("5 tests ", "6 tests "))  # pytest 8.0 gives doctests no markers
 
 
 LATE = """

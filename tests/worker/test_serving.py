@@ -167,7 +167,7 @@ def test_the_control_ends_at_once_where_its_work_fails_and_the_next_case_has_the
     assert not any(isinstance(event, SideMeasured) for event in channel.events)
     channel.commands[:] = [CountWork(), Finish()]
     run = serving.serve(Subject(lambda: device.spend(0.003)), guarded)
-    (note,) = run.measurement.notes
+    note = run.measurement.notes[0]  # without torch, another one is about the check of the device
     assert note.code == "instrument-failed"
     assert note.text.endswith("failed: RuntimeError: no kernel")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -10,11 +11,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pytest_infergate.config.marker import Marker
 from pytest_infergate.config.options import DEFAULT_MAX_TIME, DEFAULT_PAIRED_MAX_TIME
 from pytest_infergate.config.settings import Settings
+from pytest_infergate.core.domain.load_values import LOAD_BUDGETS, LOAD_LIMITS, LOAD_SECONDS
 
 if TYPE_CHECKING:
     from pytest_infergate.core.domain.advice_values import Demand
+    from pytest_infergate.core.domain.load_values import Load
 
 _T = TypeVar("_T")
+REQUESTS_FOR_A_BOUND = 2.0
+"""Requests that a bound of a percentile takes, over as many independent ones."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +43,24 @@ class CaseTerms:
     """Whether a paired run compares outputs at all."""
     grad_mode: str = "inference_mode"
     """Function of torch under which a module runs."""
+    load: Load | None = None
+    """Load under which the model is served besides, in the case of the largest batch size."""
+    load_seconds: float = LOAD_SECONDS
+    """Time for which requests arrive."""
+    served: bool = True
+    """Whether it is this case that is served under load."""
+
+    def unserved(self) -> CaseTerms:
+        """Return the terms of a case of another batch size than the one that is served under load."""
+        if self.load is None:
+            return self
+        budgets = {name: limit for name, limit in self.budgets.items() if name not in LOAD_BUDGETS}
+        return dataclasses.replace(self, served=False, budgets=budgets)
+
+    @property
+    def seconds_served(self) -> float:
+        """Time for which the case is served under load; 0 if it is not."""
+        return 0.0 if self.load is None or not self.served else self.load_seconds
 
 
 def case_terms(settings: Settings, marker: Marker, test: str) -> CaseTerms:
@@ -52,6 +75,8 @@ def case_terms(settings: Settings, marker: Marker, test: str) -> CaseTerms:
             return settings.command[name]  # type: ignore[no-any-return]
         return marked if marked is not None else settings.ini.get(name, default)
 
+    load = resolved("load", marker.load, None)
+    budgets = {**matching(settings.budgets, test), **(marker.budget or {})}
     # From the lowest to the highest precedence: later entries override earlier ones metric by metric.
     tolerances = (
         settings.ini.get("tolerance"),
@@ -60,7 +85,7 @@ def case_terms(settings: Settings, marker: Marker, test: str) -> CaseTerms:
         settings.command.get("tolerance"),
     )
     return CaseTerms(
-        budgets={**matching(settings.budgets, test), **(marker.budget or {})},
+        budgets=budgets,
         tolerance={metric: allowed for layer in tolerances for metric, allowed in (layer or {}).items()},
         # A gate on the command line applies to the run; only a marker sets one for a test.
         gate=None if marker.gate is None else resolved("gate", marker.gate, None),
@@ -72,7 +97,29 @@ def case_terms(settings: Settings, marker: Marker, test: str) -> CaseTerms:
         parity=None if marker.parity is False else marker.parity,
         compare_outputs=marker.parity is not False,
         grad_mode=marker.grad_mode or "inference_mode",
+        load=load,
+        load_seconds=min(
+            LOAD_SECONDS if load is None else seconds_under_load(load, budgets),
+            resolved("max_time", marker.max_time, LOAD_SECONDS),
+        ),
     )
+
+
+def seconds_under_load(load: Load, budgets: Mapping[str, float]) -> float:
+    """Return for how long requests should arrive: longer than usual if a budget needs more of them.
+
+    Infinite for a scenario whose rate is not known before, if a budget on a percentile has to be decided.
+    """
+    limits = [name for name in LOAD_LIMITS if name in budgets]
+    if not limits:
+        return LOAD_SECONDS
+    if load.rate is None:
+        return LOAD_SECONDS if load.scenario == "offline" else math.inf
+    from pytest_infergate.core.domain.metrics import METRICS
+    from pytest_infergate.core.domain.stats import samples_needed
+
+    needed = max(samples_needed(METRICS[name].percentile or 0.5) for name in limits)
+    return max(LOAD_SECONDS, REQUESTS_FOR_A_BOUND * needed / load.rate)
 
 
 def matching(table: Mapping[str, Mapping[str, Any]], test: str) -> dict[str, Any]:

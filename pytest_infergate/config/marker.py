@@ -15,6 +15,7 @@ from pytest_infergate.config.parse import (
     parse_demand_text,
     parse_devices,
     parse_dtypes,
+    parse_load_text,
     parse_seconds,
     parse_share,
     parse_tolerances,
@@ -24,6 +25,7 @@ from pytest_infergate.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from pytest_infergate.core.domain.advice_values import Demand
+    from pytest_infergate.core.domain.load_values import Load
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Marker:
     parity: float | Literal[False] | None = None
     """Tolerance of the outputs in a paired run; ``False`` does not compare them."""
     demand: Demand | None = None
+    load: Load | None = None
     grad_mode: Literal["inference_mode", "no_grad", "enable_grad"] | None = None
 
 
@@ -80,6 +83,7 @@ _MARKER: Mapping[str, Callable[[Any], Any]] = {
     "unit": _parse_unit,
     "parity": lambda value: False if value is False else parse_share(value),
     "demand": lambda value: parse_demand_text(str(value)),
+    "load": lambda value: parse_load_text(str(value)),
     "grad_mode": lambda value: one_of(value, GRAD_MODES, "grad_mode"),
 }
 

@@ -80,6 +80,8 @@ OPTIONS = (
     Option("lock", "lock the machine for each inference case (default), or measure beside other runs: off",
            "{machine,off}", default="machine"),
     Option("demand", "demand to be served: 50/s or 3/min; budgets of usd_per_month need it", "RATE"),
+    Option("load", "also serve the model under load: 50/s, single-stream, 8-stream or offline; needs "
+           "pytest-infergate[loadgen]", "LOAD"),
     Option("prices", "CSV table of prices, which take precedence over those of infergate", "FILE"),
     Option("energy", "also measure energy if NVML or RAPL can be read; some seconds more per case",
            default=False),

@@ -177,6 +177,13 @@ def parse_demand_text(text: str) -> Any:
     return parse_demand(text)
 
 
+def parse_load_text(text: str) -> Any:
+    """Parse ``50/s`` or another scenario into a `Load`."""
+    from pytest_infergate.config.load_text import parse_load
+
+    return parse_load(text)
+
+
 def parse_folder(text: str) -> str:
     """Parse a folder. Raises `ValueError` for an address with ``scheme://``."""
     # Only baselines have stores; counters are reviewed next to the code.

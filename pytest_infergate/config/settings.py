@@ -22,11 +22,13 @@ from pytest_infergate.config.parse import (
     parse_dtypes,
     parse_flag,
     parse_folder,
+    parse_load_text,
     parse_min_decided,
     parse_seconds,
     parse_tolerances,
 )
 from pytest_infergate.config.toml import Pricing, Table, by_pattern, parse_overlay, parse_pricing, read_table
+from pytest_infergate.core.domain.load_values import Load
 from pytest_infergate.errors import ConfigurationError
 
 PARSERS: Mapping[str, Callable[[str], Any]] = {
@@ -45,6 +47,7 @@ PARSERS: Mapping[str, Callable[[str], Any]] = {
     "xdist": parse_choice("lock", "refuse"),
     "lock": parse_choice("machine", "off"),
     "demand": parse_demand_text,
+    "load": parse_load_text,
 }
 """The parser of each option; not in `OPTIONS`, because most pytest sessions parse none."""
 
@@ -241,6 +244,8 @@ def _shown(value: Any) -> str:
         return ", ".join(f"{name}={part}" for name, part in shown.items())
     if isinstance(value, tuple):
         return ", ".join(map(str, value))
+    if isinstance(value, Load):
+        return value.text
     if not isinstance(value, (str, int, float)):
         from pytest_infergate.core.advice.demand import demand_text
 

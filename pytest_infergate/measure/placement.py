@@ -42,6 +42,8 @@ class Placed(NamedTuple):
     call: Callable[[], Any]
     from_host: Callable[[], Any] | None
     """The same call including copies of inputs and outputs; `None` if nothing is copied."""
+    served: Invocation
+    """The call as a server makes it, from inputs on the host to outputs there."""
     arguments: KeptArguments
     """What each call is given."""
     weights: Callable[[], dict[str, int] | None]
@@ -92,13 +94,17 @@ def placed(invocation: Invocation, device: str | None, dtype: str | None = None)
     ):
         _prepare(own, device, kind)
 
-        def from_host() -> Any:
-            return tensors.to_device(Invocation(entry, *tensors.to_device(on_host, device)).bound()(), "cpu")
+        def copied(*args: Any, **kwargs: Any) -> Any:
+            inputs = tensors.to_device((args, kwargs), device)
+            return tensors.to_device(Invocation(entry, *inputs).bound()(), "cpu")
 
+        from_host = Invocation(copied, *on_host)
+        on_cpu = torch.device(device).type == "cpu"
         with getattr(torch, grad_mode)(), paths_of(own):
             yield Placed(
                 on_device.bound(),
-                None if torch.device(device).type == "cpu" else from_host,
+                None if on_cpu else from_host.bound(),
+                on_device if on_cpu else from_host,
                 arguments,
                 *_weights(entry, on_device.args, on_device.kwargs),
                 moved=True,
@@ -121,6 +127,7 @@ def _unchanged(invocation: Invocation, arguments: KeptArguments) -> Placed:
     return Placed(
         invocation.bound(),
         None,
+        invocation,
         arguments,
         *_weights(target, invocation.args, invocation.kwargs),
         unsettled=scripted,

@@ -66,6 +66,13 @@ class Judge(NamedTuple):
                 hint="compare these parts in the test, or leave them out of the output",
             )
             verdict = msgspec.structs.replace(verdict, notes=(*verdict.notes, note))
+        if case.terms.load is not None and case.terms.served:
+            note = Note(
+                code=NoteCode.LOAD_NOT_MEASURED,
+                text="not measured under load: a paired run compares calls one by one",
+                hint="leave out --infer-against to measure under load",
+            )
+            verdict = msgspec.structs.replace(verdict, notes=(*verdict.notes, note))
         return Judged(result=measured, verdict=verdict)
 
     def _comparison(self, trial: Trial) -> Comparison | None:

@@ -21,6 +21,7 @@ class CaseDurations:
         max_time = {**settings.ini, **settings.command}.get("max_time", DEFAULT_MAX_TIME)
         kind = "counters" if settings.counters_only else f"times-{max_time:g}s{'-energy' * settings.energy}"
         kind += "-save" * settings.save + "-demand" * ("demand" in settings.command)
+        kind += "-load" * ("load" in settings.command)
         self._remembered = RememberedSeconds(getattr(config, "cache", None), f"seconds-{kind}")
         self._sums: dict[str, float] = {}
         self._measured: set[str] = set()

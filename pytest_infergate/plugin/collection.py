@@ -54,7 +54,11 @@ def parameters(
     terms = case_terms(settings, marker, test)
     further = filter(None, (axes_of_id(text, marker) for text in asked))
     found = {one.id: one for one in (*axes(marker, settings, devices), *further)}
-    return tuple(Parameter(one, terms) for one in found.values())
+    # The server forms batches of up to the largest size, from the items of that case.
+    largest = max(marker.batch_sizes or (1,))
+    return tuple(
+        Parameter(one, terms if one.batch_size == largest else terms.unserved()) for one in found.values()
+    )
 
 
 def located(config: pytest.Config, argument: str) -> tuple[str, str] | None:

@@ -10,6 +10,7 @@ import pytest
 
 from pytest_infergate.config.marker import Marker
 from pytest_infergate.config.settings import Settings
+from pytest_infergate.core.domain import units
 from pytest_infergate.instruments.device import DeviceKind
 from pytest_infergate.paired.selected_case import SelectedCase
 from pytest_infergate.plugin import xdist
@@ -85,7 +86,10 @@ class StoredReference:
             from pytest_infergate.paired.concurrency import expected_seconds
 
             before = expected_seconds(len(seconds), len(self._run.settings.workers))
-        return self._run.forecast(seconds, before)
+        loaded = sum(case.terms.seconds_served for case in self._selected)
+        if not loaded or self._run.settings.counters_only:
+            return self._run.forecast(seconds, before)
+        return f"{self._run.forecast(seconds, before)}, {units.duration(loaded)} of it under load"
 
     def hooks(self) -> tuple[object, ...]:
         """Return the hooks that end hanging calls, remember durations, and measure workers at once."""

@@ -9,7 +9,7 @@ import gc
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
-from functools import cached_property
+from functools import cached_property, partial
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -18,15 +18,18 @@ import msgspec
 from pytest_infergate.config.case_terms import CaseTerms
 from pytest_infergate.config.settings import Settings
 from pytest_infergate.core.domain import metrics, stats, units
+from pytest_infergate.core.domain.load_values import LOAD_LIMITS
 from pytest_infergate.core.domain.measurement import ConcurrentRun, Peaks
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.outcome import CaseResult, GateMode, Judged, Outcome, Policy, Price
 from pytest_infergate.core.domain.records import Baseline, CounterRecord
 from pytest_infergate.core.domain.values import Case, Environment, Note
 from pytest_infergate.core.gate import decide
+from pytest_infergate.errors import ConfigurationError
 from pytest_infergate.instruments.device import Device, DeviceKind
 from pytest_infergate.instruments.environment import software_environment
 from pytest_infergate.instruments.peak_rates import peaks
+from pytest_infergate.load.under_load import LoadPlan, loadgen_absence, measured_under_load
 from pytest_infergate.measure import memory, timing_guard
 from pytest_infergate.measure.case import Effort, MeasuredSubject, Watched, measure
 from pytest_infergate.measure.counters_only import count_only
@@ -129,6 +132,9 @@ class InferenceRun:
         if not self.settings.paired:
             _ = self.baselines, self.records
             self.prices.check()
+            absent = loadgen_absence() if "load" in self.settings.command else None
+            if absent is not None:
+                raise ConfigurationError(f"--infer-load: {absent.text}. Hint: {absent.hint}")
         if self.settings.save:
             self.counter_files.check_writable()
             if not self.settings.counters_only:
@@ -138,8 +144,8 @@ class InferenceRun:
         """Return how long a case with such terms usually takes."""
         if self.settings.counters_only:
             return COUNTED_SECONDS
-        paced = PACED_SECONDS if terms.demand is not None else 0.0
-        return min(TYPICAL_SECONDS + paced, terms.max_time)
+        paced = PACED_SECONDS if terms.demand is not None or terms.load is not None else 0.0
+        return min(TYPICAL_SECONDS + paced, terms.max_time) + terms.seconds_served
 
     def forecast(self, seconds: Collection[float], before: float = 0.0) -> str:
         """Return cases, devices and expected time as text: ``8 cases on cpu, about 40 s``.
@@ -183,7 +189,7 @@ class InferenceRun:
         device = self.devices.open(case.device)
         begin = time.monotonic()
         try:
-            outcome, subject = self._attempt(case, device, self._effort(terms), invocation)
+            outcome, subject = self._attempt(case, device, terms, invocation)
             peak_rates = self._peak_rates(case, device) if outcome is Outcome.MEASURED else None
         finally:
             self._spent += time.monotonic() - begin
@@ -228,7 +234,8 @@ class InferenceRun:
         """Return the time that is left for a case, and what its budgets need."""
         max_total = self.settings.max_total
         percentiles = (metrics.metric(name).percentile for name in terms.budgets)
-        demand = terms.demand is not None
+        # Both are compared with the simulation of a server, or answered by it.
+        demand = terms.demand is not None or terms.load is not None
         return Effort(
             tail=demand or not TAIL_BUDGETS.isdisjoint(terms.budgets),
             paced=demand,
@@ -246,13 +253,27 @@ class InferenceRun:
         )
 
     def _attempt(
-        self, case: Case, device: Device, effort: Effort, invocation: Invocation
+        self, case: Case, device: Device, terms: CaseTerms, invocation: Invocation
     ) -> tuple[Outcome, MeasuredSubject]:
         """Measure a case, or note that memory ran out."""
         try:
             with torch_threads(case.threads):
                 course = count_only if self.settings.counters_only else measure
-                subject = measure_invocation(case, device, effort, invocation, course)
+                arguments = case, device, self._effort(terms), invocation, course
+                if terms.load is None or not terms.served:
+                    subject = measure_invocation(*arguments)
+                else:
+                    limits = [limit for name, limit in terms.budgets.items() if name in LOAD_LIMITS]
+                    plan = LoadPlan(
+                        terms.load,
+                        terms.seconds_served,
+                        case.batch_size,
+                        device,
+                        min(limits) / 1e3 if limits else None,
+                        self.watched(terms.max_time),
+                    )
+                    served = partial(measured_under_load, plan)
+                    subject = measure_invocation(*arguments, further=served)
         except Exception as error:
             if not memory.is_out_of_memory(error):
                 raise

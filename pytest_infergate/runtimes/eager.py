@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from pytest_infergate.core.domain.measurement import Measurement
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.values import Case, Note
 from pytest_infergate.instruments import tensors
 from pytest_infergate.instruments.device import Device
+from pytest_infergate.instruments.timed_calls import Inputs
 from pytest_infergate.measure import memory, output_checks
 from pytest_infergate.measure.case import Effort, MeasuredSubject, Subject, measure
 from pytest_infergate.measure.invocation import Invocation
@@ -71,17 +73,31 @@ def prepared(case: Case, device: Device, invocation: Invocation) -> Iterator[tup
         )
 
 
+Further = Callable[[Invocation, Inputs | None, Measurement], Measurement]
+"""What is measured beside: of the call from inputs on the host, and what restores its inputs."""
+
+
 def measure_invocation(
-    case: Case, device: Device, effort: Effort, invocation: Invocation, course: Course = measure
+    case: Case,
+    device: Device,
+    effort: Effort,
+    invocation: Invocation,
+    course: Course = measure,
+    *,
+    further: Further = lambda _call, _inputs, measurement: measurement,
 ) -> MeasuredSubject:
-    """Take a case through `course`, with notes on what makes its figures doubtful or invalid."""
+    """Take a case through `course`, with notes on what makes its figures doubtful or invalid.
+
+    `further` follows if the figures are valid.
+    """
     # A suite without torch is measured without importing it.
     if "torch" not in sys.modules:
         plain = course(Subject(invocation.bound(), batch_size=case.batch_size), device, effort, ())
         last = plain.output if plain.last is None else plain.last
-        return plain._replace(
-            invalid=plain.invalid or output_checks.unsound_output_note(plain.output, last, None)
-        )
+        invalid = plain.invalid or output_checks.unsound_output_note(plain.output, last, None)
+        if plain.measurement is not None and invalid is None:
+            plain = plain._replace(measurement=further(invocation, None, plain.measurement))
+        return plain._replace(invalid=invalid)
 
     with prepared(case, device, invocation) as (subject, placed):
         before = (*placed.notes, *filter(None, (output_checks.torch_state_note(),)))
@@ -92,6 +108,8 @@ def measure_invocation(
             # The output of a module that was moved may be on another device, if the module moves it.
             device_name = None if placed.moved else device.torch_name
             invalid = output_checks.unsound_output_note(measured.output, last, device_name)
+        if measurement is not None and invalid is None:
+            measurement = further(placed.served, placed.arguments, measurement)
         wanted = invocation.grad_mode == "enable_grad"
         gradients = None if wanted else output_checks.gradients_note(measured.output)
         after = filter(None, (gradients, placed.arguments.changed_note()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from pytest_infergate.core.domain.load_values import Load
 from pytest_infergate.core.domain.values import Note, Struct
 
 
@@ -185,6 +186,52 @@ class Contention(Struct, frozen=True, kw_only=True):
     """Share of the time in which a thread of this process did not wait for a processor."""
 
 
+class LoadFigures(Struct, frozen=True, kw_only=True):
+    """A model served under load by a batching server in the test process. Latencies are in seconds.
+
+    A query is a request, or in the multi-stream scenario several that arrive together. Its latency lasts from
+    its arrival to its last answer.
+    """
+
+    load: Load
+    seconds: float
+    """From the first arrival to the last answer, and at least the time for which requests arrive."""
+    queries: int
+    """Queries that arrived."""
+    answered: int
+    """Queries that were answered. The latency of each other one is longer than the one that is known."""
+    requests: int
+    """Requests that were answered."""
+    p50: Estimate | None = None
+    """``None`` in the offline scenario, like all latencies. Bounds allow for slow phases of the test."""
+    p95: Estimate | None = None
+    p99: Estimate | None = None
+    limit: float | None = None
+    """Latency that a good answer keeps: the shorter limit of the budgets."""
+    within: int | None = None
+    """Queries that were answered within the limit."""
+    max_batch: int
+    """Requests of a batch at most."""
+    mean_batch: float
+    busy: float
+    """Share of the time in which the model ran."""
+    longest_queue: int
+    """Requests that waited at most when a batch was taken."""
+    contention: Contention = Contention()
+    predicted_p95: float | None = None
+    """As simulated at this rate from the times of calls; ``None`` if they do not allow it."""
+
+    @property
+    def rate(self) -> float:
+        """Requests per second that were answered."""
+        return self.requests / self.seconds
+
+    @property
+    def goodput(self) -> float | None:
+        """Queries per second that were answered within the limit; ``None`` without one."""
+        return None if self.within is None else self.within / self.seconds
+
+
 class Measurement(Struct, frozen=True, kw_only=True):
     """Everything measured of one case on one machine in one process launch. Times are in seconds."""
 
@@ -230,6 +277,8 @@ class Measurement(Struct, frozen=True, kw_only=True):
     """One for each number of workers that the user requests."""
     # Only with a demand or a latency budget on p95 or p99, because it is as large as all other figures.
     call_order: CallOrder | None = None
+    load: LoadFigures | None = None
+    """``None`` unless the model was served under load."""
     notes: tuple[Note, ...] = ()
 
     @property

@@ -67,6 +67,7 @@ _WEIGHTS = "a model whose weights can be found: a torch module, or a callable th
 _STREAM = "a call that returns a generator or iterator"
 _PRICE = "a price for the machine"
 _DEMAND = "a demand, and a price for the machine"
+_LOAD = 'a load at which latency is measured, such as load="50/s" in the marker'
 _ENERGY = "a readable energy meter: NVML for NVIDIA boards, RAPL for processors"
 
 METRICS: dict[str, Metric] = {
@@ -102,6 +103,14 @@ METRICS: dict[str, Metric] = {
                instance_types.usd_per_month(
                    price.usd_per_hour,
                    instance_types.instances_for_throughput(demand, throughput, price.utilisation))),
+        Metric("load_p95_ms", "p95 latency under load", lambda m: None if m.load is None else m.load.p95, 1e3,
+               units.seconds, timed=True, percentile=0.95, needs=_LOAD),
+        Metric("load_p99_ms", "p99 latency under load", lambda m: None if m.load is None else m.load.p99, 1e3,
+               units.seconds, timed=True, percentile=0.99, needs=_LOAD),
+        Metric("goodput_per_s", "goodput under load",
+               _exact(lambda m: None if m.load is None else m.load.goodput), 1,
+               lambda value: units.rate(value, "requests"), better="higher", timed=True,
+               needs=f"{_LOAD}, and a latency limit: a budget load_p95_ms or load_p99_ms"),
         Metric("joules_per_item", "energy per item",
                lambda m: None if m.energy is None else energy.per_item(m.energy), 1, units.joules,
                timed=True, needs=_ENERGY),

@@ -56,6 +56,10 @@ class NoteCode(str, Enum):
     LESS_WORK_OVERALL = "less-work-overall"
     LIMIT_UNMET = "limit-unmet"
     LIMIT_UNREACHABLE = "limit-unreachable"
+    LOAD_LATE = "load-late"
+    LOAD_NOT_BATCHED = "load-not-batched"
+    LOAD_NOT_MEASURED = "load-not-measured"
+    LOAD_SATURATED = "load-saturated"
     MAX_TOTAL = "max-total"
     MEMORY_REMAPPED = "memory-remapped"
     MEMORY_UNSEEN = "memory-unseen"
@@ -77,6 +81,7 @@ class NoteCode(str, Enum):
     OUT_OF_MEMORY = "out-of-memory"
     OUTPUTS_DIFFER = "outputs-differ"
     OUTPUTS_NOT_COMPARED = "outputs-not-compared"
+    P95_NOT_PROMISED = "p95-not-promised"
     PAGE_FAULTS = "page-faults"
     PRICES_ABSENT = "prices-absent"
     PRICES_CONTRADICTORY = "prices-contradictory"
@@ -262,6 +267,18 @@ MEANINGS: Mapping[NoteCode, NoteMeaning] = MappingProxyType(
         NoteCode.LIMIT_UNREACHABLE: NoteMeaning(
             "No number of instances meets the latency limit.", "Measure a faster machine, or allow more time."
         ),
+        NoteCode.LOAD_LATE: NoteMeaning(
+            "LoadGen sent requests late or noticed answers late: latencies under load are longer than shown.",
+            "Leave a core for LoadGen.",
+        ),
+        NoteCode.LOAD_NOT_BATCHED: NoteMeaning(
+            "Under load, each request is the whole input of the test, because it cannot be divided into items.",
+            "Pass infer tensors whose first dimension is the batch size.",
+        ),
+        NoteCode.LOAD_NOT_MEASURED: NoteMeaning("The model was not measured under load."),
+        NoteCode.LOAD_SATURATED: NoteMeaning(
+            "The load is more than the model serves in time.", "Lower the load, or raise the batch sizes."
+        ),
         NoteCode.MAX_TOTAL: NoteMeaning(
             "The total time limit was spent before this case.",
             "Raise --infer-max-total, or select fewer cases.",
@@ -320,6 +337,10 @@ MEANINGS: Mapping[NoteCode, NoteMeaning] = MappingProxyType(
         NoteCode.OUTPUTS_NOT_COMPARED: NoteMeaning(
             "A part of the output cannot be compared with that of the base, or differs from call to call.",
             "Compare that part in the test, or leave it out of the output.",
+        ),
+        NoteCode.P95_NOT_PROMISED: NoteMeaning(
+            "The p95 of a plan rests on too few calls to show the slowest hundredth, or their order is unknown.",
+            "Measure with --infer-demand.",
         ),
         NoteCode.PAGE_FAULTS: NoteMeaning("Memory for large activations is mapped again on each call."),
         NoteCode.PRICES_ABSENT: NoteMeaning("A provider's prices could not be fetched."),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from pytest_infergate.core.domain import metrics, stats, units
+from pytest_infergate.core.domain.load_values import LOAD_BUDGETS
 from pytest_infergate.core.domain.measurement import Contention, Estimate, Measurement
 from pytest_infergate.core.domain.metrics import Metric
 from pytest_infergate.core.domain.notes import NoteCode
@@ -22,6 +23,8 @@ _MEASURE = "measure on a machine that has one, or set gate_estimates = true in [
 _NOT_SAMPLED = frozenset({"throughput_per_s", "ttft_ms", "itl_p95_ms", "joules_per_item"})
 """Metrics of the passes after the sampling; costs are of the throughput."""
 _OF_WEIGHTS = frozenset({"weights_mb", "weight_bytes", "peak_memory_mb", "peak_memory_bytes"})
+_REASONS = {NoteCode.WEIGHTS_UNSEEN: _OF_WEIGHTS, NoteCode.LOAD_NOT_MEASURED: LOAD_BUDGETS}
+"""Codes of notes that say why metrics are missing."""
 _SET_DEMAND = 'set the demand with demand="50/s" in the marker, or with --infer-demand=50/s'
 _BUG = "report this as a bug"
 
@@ -52,13 +55,7 @@ def check_budget(  # noqa: PLR0911 - one return for each thing that may be missi
         return not_checked(budget, reason.text, reason.hint)
     estimate = metric.read(measurement) if metric.read is not None else None
     if estimate is None:
-        dropped = not measurement.counters.counted and not metric.timed
-        why = "there was no time to count it" if dropped else f"it needs {metric.needs}"
-        hint = "raise --infer-max-time, or max_time in the marker" if dropped else _PROVIDE
-        hidden = [note for note in measurement.notes if note.code == NoteCode.WEIGHTS_UNSEEN]
-        if hidden and metric.name in _OF_WEIGHTS:
-            why, hint = hidden[0].text, hidden[0].hint
-        return not_checked(budget, why, hint)
+        return not_checked(budget, *why_missing(metric, measurement))
     energy = measurement.energy if metric.name == "joules_per_item" else None
     if energy is not None and energy.estimated and not estimates:
         value = _in_budget_units(estimate, metric, 0.0)
@@ -73,16 +70,36 @@ def check_budget(  # noqa: PLR0911 - one return for each thing that may be missi
     if metric.percentile is None and estimate.high is None and not exceeded:
         return not_checked(budget, f"it needs {metric.needs}", _PROVIDE, value=value)
     if metric.percentile is not None and None in (estimate.low, estimate.high) and not exceeded:
-        needed = stats.samples_needed(max(metric.percentile, 1 - metric.percentile))
-        has = _samples(metric, measurement)
-        longer = SPARE_TIME * (measurement.time_limit or 0.0) * needed / max(1, has)
-        seconds = max(longer, TIME_FOR_A_CALL * needed * measurement.call_times.mean)
-        hint = f"raise --infer-max-time or max_time in the marker to {units.time_option(seconds)} or more"
-        if heavy(_taken(metric, measurement).share):
-            hint = f"{IDLE}, or {hint}"
-        why = f"it needs {needed} calls and has {has}"
-        return not_checked(budget, why, hint, value=value)
+        return not_checked(budget, *why_unbounded(metric, measurement), value=value)
     return _check_value(budget, metric, value, measurement)
+
+
+def why_missing(metric: Metric, measurement: Measurement) -> tuple[str, str]:
+    """Return why a figure was not measured, and a hint."""
+    for code, names in _REASONS.items():
+        known = [note for note in measurement.notes if note.code == code]
+        if known and metric.name in names:
+            return known[0].text, known[0].hint
+    if not measurement.counters.counted and not metric.timed:
+        return "there was no time to count it", "raise --infer-max-time, or max_time in the marker"
+    return f"it needs {metric.needs}", _PROVIDE
+
+
+def why_unbounded(metric: Metric, measurement: Measurement) -> tuple[str, str]:
+    """Return why a percentile has too few samples for its bounds, and a hint."""
+    needed = stats.samples_needed(max(metric.percentile or 0.5, 1 - (metric.percentile or 0.5)))
+    has = _samples(metric, measurement)
+    load = measurement.load if metric.name in LOAD_BUDGETS else None
+    limit = (measurement.time_limit or 0.0) if load is None else load.seconds
+    seconds = SPARE_TIME * limit * needed / max(1, has)
+    why = f"it needs {needed} calls and has {has}"
+    if load is None:
+        seconds = max(seconds, TIME_FOR_A_CALL * needed * measurement.call_times.mean)
+    else:  # it may have enough of them, in too few phases of the test
+        seconds = max(seconds, 2 * limit)
+        why = f"{units.plural(has, 'request')} under load give it no upper bound"
+    hint = f"raise --infer-max-time or max_time in the marker to {units.time_option(seconds)} or more"
+    return why, f"{IDLE}, or {hint}" if heavy(_taken(metric, measurement).share) else hint
 
 
 def _check_cost(
@@ -112,6 +129,8 @@ def _taken(metric: Metric, measurement: Measurement) -> Contention:
     """Return what other processes took while a metric was measured."""
     if metric.name == "cold_start_ms":
         return measurement.first_call
+    if metric.name in LOAD_BUDGETS:
+        return Contention() if measurement.load is None else measurement.load.contention
     if metric.dollars is None and metric.name not in _NOT_SAMPLED:
         return Contention(share=measurement.contention)
     later = measurement.later_passes
@@ -145,7 +164,8 @@ def _check_value(
         return BudgetCheck(budget=budget, verdict=None, value=value)
     if low is not None and low > limit:
         known = _least(metric, low, measurement) if least is None else least
-        if not heavy(share) or known > limit:
+        # In a queue, a small delay may grow beyond any factor.
+        if not heavy(share) or (known > limit and metric.name not in LOAD_BUDGETS):
             return BudgetCheck(budget=budget, verdict=Verdict.OVER_BUDGET, value=value)
     if heavy(share):
         note = Note(
@@ -206,6 +226,8 @@ def _in_budget_units(estimate: Estimate, metric: Metric, band: float) -> Estimat
 def _samples(metric: Metric, measurement: Measurement) -> int:
     """Return the number of samples behind a percentile."""
     latency = measurement.call_times
+    if measurement.load is not None and metric.name in LOAD_BUDGETS:
+        return measurement.load.queries
     if measurement.stream is not None and metric.name == "ttft_ms":
         latency = measurement.stream.first_item
     elif measurement.stream is not None and metric.name == "itl_p95_ms":

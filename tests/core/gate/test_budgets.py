@@ -7,7 +7,16 @@ import pytest
 from core_values import REFERENCE_WORK, counted, day, exact, latency, measurement, point
 
 from pytest_infergate.core.domain import launch_spread, metrics, units
-from pytest_infergate.core.domain.measurement import Contention, Counters, Energy, Estimate, Memory, Stream
+from pytest_infergate.core.domain.load_values import Load
+from pytest_infergate.core.domain.measurement import (
+    Contention,
+    Counters,
+    Energy,
+    Estimate,
+    LoadFigures,
+    Memory,
+    Stream,
+)
 from pytest_infergate.core.domain.outcome import Budget, Verdict
 from pytest_infergate.core.domain.values import Note
 from pytest_infergate.core.gate import budgets
@@ -41,6 +50,47 @@ def test_an_upper_limit_against_both_bounds():
             verdict,
         )
         assert (outcome.note is None) == (verdict is not Verdict.INCONCLUSIVE), (limit, verdict)
+
+
+def under_load(p95, *, share=0.0, **fields):
+    figures = LoadFigures(
+        load=Load(scenario="server", rate=50.0),
+        **{"seconds": 20.0, "queries": 1000, "answered": 1000, "requests": 1000, "p95": p95, "max_batch": 8,
+           "mean_batch": 1.5, "busy": 0.4, "longest_queue": 9, "contention": Contention(share=share)} | fields,
+    )  # fmt: skip
+    return measurement(load=figures)
+
+
+def test_limits_under_load():
+    measured = under_load(between(0.030, 0.032, 0.036), limit=0.034, within=950)
+    for metric, limit, verdict in [
+        ("load_p95_ms", 36.1, KEPT),
+        ("load_p95_ms", 34, Verdict.INCONCLUSIVE),
+        ("load_p95_ms", 29, Verdict.OVER_BUDGET),
+        ("goodput_per_s", 47.5, KEPT),
+        ("goodput_per_s", 47.6, Verdict.OVER_BUDGET),
+    ]:
+        assert check(metric, limit, measured).verdict is verdict, (metric, limit)
+
+
+def test_contention_under_load_decides_no_excess_that_it_may_explain():
+    measured = under_load(between(0.030, 0.032, 0.036), share=0.5, limit=0.01, within=10)
+    for metric, limit, verdict in [
+        ("load_p95_ms", 36.1, KEPT),
+        ("load_p95_ms", 29, Verdict.INCONCLUSIVE),
+        ("goodput_per_s", 47.6, Verdict.INCONCLUSIVE),
+    ]:
+        assert check(metric, limit, measured).verdict is verdict, (metric, limit)
+
+
+def test_too_few_requests_and_a_load_that_was_not_measured_decide_nothing():
+    few = check("load_p99_ms", 100, measurement(load=under_load(None, p99=Estimate(value=0.05)).load))
+    assert (few.verdict, few.value.value) == (Verdict.OVER_BUDGET, 50.0)
+    assert "1,000 requests" in few.missing
+    why = Note(code="load-not-measured", text="the server was away", hint="fetch it")
+    for name in ("load_p95_ms", "load_p99_ms", "goodput_per_s"):
+        assert check(name, 100, measurement(notes=(why,))).missing == "the server was away"
+    assert "latency limit" in check("goodput_per_s", 100, under_load(exact(0.1))).missing
 
 
 def test_a_lower_limit_on_throughput():

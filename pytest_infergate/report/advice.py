@@ -21,17 +21,18 @@ from pytest_infergate.core.domain.advice_values import (
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.values import Note
 from pytest_infergate.report import gpu_advice
-from pytest_infergate.report.amounts import interval, labelled, usd
+from pytest_infergate.report.amounts import labelled, usd
+from pytest_infergate.report.gpu_advice import amount, noun, sentence
 from pytest_infergate.report.plan_names import device_text, plan_text, price_label
 from pytest_infergate.report.sanitize import plain
 from pytest_infergate.report.table import Column
 
+SIMULATED: Final = (
+    "The p95 of a plan is simulated from measured calls, waiting included; that of a real server was a sixth "
+    "longer at 30 and 50 % load, and three times as long at 70 %."
+)
 ASSUMPTIONS: Final = (
-    "p95 includes the time that requests wait, which is simulated from the measured service times.",
-    (
-        "The p95 of a real server was a sixth longer than predicted at 30 and 50 % load, and three times as "
-        "long at 70 %: plan a margin."
-    ),
+    SIMULATED,
     (
         "A request is one item of a batch. Network time, pre-processing and post-processing are included "
         "only if the measured callable includes them."
@@ -39,7 +40,7 @@ ASSUMPTIONS: Final = (
     "Each machine serves one model. A fixed number of machines is paid for 730 hours per month.",
     (
         "“Used” is the share of the throughput with full batches at the demand. “Serves up to” keeps it "
-        "within the utilisation limit in parentheses, and p95 within its limit."
+        "within the utilisation limit, and p95 within its limit."
     ),
     "Plans for a demand use on-demand prices only, because spot machines can be reclaimed.",
     "Prices are those of the machines alone: storage, network egress, load balancers and taxes are excluded.",
@@ -59,8 +60,8 @@ PLAN_COLUMNS: Final[tuple[Column[Plan], ...]] = (
         "USD/month",
         lambda plan: labelled(units.dollars(plan.usd_per_month), price_label(plan)),
     ),
-    Column("with_spare", "with one spare machine", lambda plan: units.dollars(plan.usd_per_month_with_spare)),
-    Column("usd_per_million", "USD/million", lambda plan: units.dollars(plan.usd_per_million)),
+    Column("with_spare", "USD/month with a spare", lambda plan: units.dollars(plan.usd_per_month_with_spare)),
+    Column("usd_per_million", "USD/million items", lambda plan: units.dollars(plan.usd_per_million)),
     Column(
         "scaled",
         "USD/month scaled",
@@ -77,6 +78,11 @@ JOB_COLUMNS: Final[tuple[Column[Job], ...]] = (
     Column("usd", "USD", lambda job: labelled(units.dollars(job.usd), price_label(job))),
     Column("usd_on_spot", "USD on spot", lambda job: units.dollars(job.usd_on_spot)),
 )
+
+
+def assumptions(said: Collection[str] = ()) -> list[str]:
+    """Return the assumptions behind every answer, without the sentences that were `said`."""
+    return [line for line in ASSUMPTIONS if line not in said]
 
 
 MAX_CROSSINGS: Final = 3
@@ -174,14 +180,9 @@ def question(answer: Advice) -> str:
 
 def verdict(answer: Advice) -> str:
     """Return the recommendation as one sentence."""
-    winner, projected = answer.winner, answer.projections.recommended
-    if projected:
-        first = projected[0]
-        months = interval(first.usd_per_month_low, first.usd_per_month_high)
-        return (
-            f"Run it on a GPU ({gpu_advice.PROJECTED}, not measured): {gpu_advice.order(first)} for "
-            f"{labelled(f'{months} USD per month', price_label(first))}{gpu_advice.alternatives(projected)}."
-        )
+    winner, bound = answer.winner, answer.projections.bound
+    if bound is not None:
+        return gpu_advice.projected_verdict(answer, bound)
     unsure = answer.price_range
     if unsure is not None and price_decides(answer):
         ends = [usd(unsure.low), usd(unsure.high)]
@@ -193,7 +194,8 @@ def verdict(answer: Advice) -> str:
     if winner is None and answer.projections.undecided:
         return "No measured plan meets the limit; only a measurement on a GPU decides whether one does."
     if winner is None:
-        return "No plan meets the limit." if answer.binding is None else f"{_sentence(answer.binding.text)}."
+        text = "No plan meets the limit" if answer.binding is None else answer.binding.text
+        return f"{sentence(text)}."
     cost = labelled(f"{usd(winner.usd_per_month)} per month", price_label(winner))
     return f"Run it on {plan_text(winner)}: {cost}, {usd(winner.usd_per_million)} per million {noun(answer)}."
 
@@ -201,11 +203,6 @@ def verdict(answer: Advice) -> str:
 def _limited(answer: Advice) -> bool:
     """Return whether answers have a limit; frames must be answered before the next one."""
     return answer.limit is not None or answer.demand.pattern == "periodic"
-
-
-def noun(answer: Advice) -> str:
-    """Return what is counted: requests, or frames of streams."""
-    return "frames" if answer.demand.pattern == "periodic" else "requests"
 
 
 def findings(answer: Advice) -> list[str]:
@@ -218,13 +215,24 @@ def findings(answer: Advice) -> list[str]:
     if answer.projections.recommended:
         cost = labelled(f"{usd(winner.usd_per_month)} per month", price_label(winner))
         lines.append(f"The best measured plan is {plan_text(winner)}: {cost}.")
-    return [*lines, *_planned(answer, winner)]
+    return [*lines, *_planned(answer, winner), *filter(None, [limit_help(answer)])]
+
+
+def limit_help(answer: Advice) -> str:
+    """Return what it means to have no latency limit, and how to set one; empty if the answer has one."""
+    if answer.limit is not None or answer.demand.period is not None:
+        return ""
+    return (
+        "No latency limit: the cheapest plan is shown, however long requests wait. To have 95 % of them "
+        f"answered within 100 ms, for example: infergate advise results.json "
+        f"--demand {answer.demand.rate:g}/s --p95-ms 100."
+    )
 
 
 def _unserved(answer: Advice, binding: Note) -> Iterable[str]:
     """Yield why no measured plan will do, as far as the verdict does not say it."""
     if answer.projections.recommended or answer.projections.undecided:
-        yield f"{_sentence(binding.text)}.".replace("No plan", "No measured plan", 1)
+        yield f"{sentence(binding.text)}.".replace("No plan", "No measured plan", 1)
     else:
         yield f"Hint: {binding.hint}."
 
@@ -245,7 +253,7 @@ def _planned(answer: Advice, winner: Plan) -> list[str]:
         serves = "serves" if winner.instances == 1 else "serve"
         share = units.percent(answer.utilisation, signed=False, decimals=0)
         lines.append(
-            f"{winner.text} {serves} up to about {units.rate(answer.enough, noun(answer))} with at most "
+            f"{winner.text} {serves} up to about {amount(answer, answer.enough)} with at most "
             f"{share} of the capacity used, the utilisation limit."
         )
     # Deployments without a plan are named, so that they do not seem to be forgotten.
@@ -258,7 +266,8 @@ def _planned(answer: Advice, winner: Plan) -> list[str]:
     if winner.cold_start is not None:
         weights = winner.weights_bytes
         before = "" if weights is None else f" after its {units.bytes_(weights)} of weights are loaded"
-        lines.append(f"The first call in a new process takes {units.seconds(winner.cold_start)}{before}.")
+        first = units.seconds(winner.cold_start)
+        lines.append(f"The first call in a new process takes at least {first}{before}.")
     if winner.electricity is not None:
         lines.append(_electricity(winner.electricity))
     elif any(plan.electricity is not None for plan in answer.considered):
@@ -282,7 +291,7 @@ def _changes(answer: Advice, winner: Plan) -> Iterable[str]:
         until = high if end is None else units.rate(end, noun(answer))
         last, span = answer.crossings[-1], f"between {units.rate(low)} and" if low else "up to"
         yield (
-            f"{_sentence(span)} {until} {winner.deployment} costs least. The cheapest deployment changes "
+            f"{sentence(span)} {until} {winner.deployment} costs least. The cheapest deployment changes "
             f"{len(answer.crossings)} times up to {units.rate(last.rate)}; from there to {high} it is "
             f"{last.above}."
         )
@@ -291,7 +300,7 @@ def _changes(answer: Advice, winner: Plan) -> Iterable[str]:
         for crossing in answer.crossings:
             costs = "" if parts else " costs least"
             parts.append(f"up to {units.rate(crossing.rate, noun(answer))} {crossing.below}{costs}")
-        yield _sentence(", ".join(parts)) + f", from there to {high} {answer.crossings[-1].above}."
+        yield sentence(", ".join(parts)) + f", from there to {high} {answer.crossings[-1].above}."
     elif len(answer.deployments) > 1 and answer.costs:
         yield f"No other deployment costs less up to {high}."
     plan = answer.scaled_winner
@@ -323,14 +332,16 @@ def _speed(winner: Plan, answer: Advice) -> str:
     late = "later than the next frame" if answer.limit is None else "later than the limit"
     missed = f", {units.percent(load.missed, signed=False)} of frames {late}" if periodic else ""
     wait = "" if not winner.max_wait else f", which wait up to {units.seconds(winner.max_wait)} for requests"
+    batched = winner.max_batch > 1 and load.offered is not None
+    full = f", {_used(load)} if all batches were full" if batched else ""
     note = " Some service times are interpolated between measured batch sizes." if load.interpolated else ""
     if load.p95_error is not None and load.p95_error > MAX_ERROR:
         error = units.percent(load.p95_error, signed=False, decimals=0)
         note += f" The simulation of p95 has a standard error of {error}."
+    busy = f"busy {units.percent(load.utilisation, signed=False, decimals=0)} of the time{full}"
     return (
-        f"p95 {units.seconds(load.p95)}{limit}{missed}; batches of at most {winner.max_batch}{wait}; "
-        f"{_used(load)} of the capacity used, busy "
-        f"{units.percent(load.utilisation, signed=False, decimals=0)} of the time.{note}"
+        f"p95 {units.seconds(load.p95)}, simulated{limit}{missed}; batches of at most "
+        f"{winner.max_batch}{wait}; {busy}.{note}"
     )
 
 
@@ -359,7 +370,3 @@ def remarks(answer: Advice, excluded: Collection[str] = ()) -> list[str]:
     notes = sorted((*answer.actions, *answer.notes), key=lambda note: note.code != NoteCode.ASSUMED_PRICE)
     lines = dict.fromkeys(plain(str(note)) for note in notes)
     return [line for line in lines if line not in excluded]
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]

@@ -21,7 +21,8 @@ def advice_text(given: Recommendations) -> str:
     """Render every answer, why other models have none, and the assumptions."""
     # Answers of one run share most of their notes, which are shown once.
     common = advice.shared(given.answers)
-    blocks = []
+    blocks: list[str] = []
+    said: list[str] = []
     if given.tables:
         rows = step_tables.step_rows(given.tables)
         blocks += [
@@ -37,9 +38,11 @@ def advice_text(given: Recommendations) -> str:
     if given.answers[1:]:
         summary = advice_summary.summary_rows(given.answers)
         blocks += [
+            advice_summary.short_answer(given.answers, summary),
+            advice_summary.key(given.answers),
             text_table(shown_columns(advice_summary.SUMMARY_COLUMNS, summary), summary),
             text_list("when that changes", advice_summary.change_lines(summary)),
-            "\n".join(advice_summary.explanations(given.answers, summary)),
+            "\n".join(said := advice_summary.explanations(given.answers, summary)),
         ]
     elif given.answers and advice.projects(given):
         blocks.append(gpu_advice.LEGEND)
@@ -57,13 +60,15 @@ def advice_text(given: Recommendations) -> str:
         blocks.append(text_list("notes", advice.remarks(answer, common)))
     blocks.append(text_list("notes on all models", common))
     blocks.append(text_list("no advice for", advice.questions(given.unanswered)))
-    return "\n\n".join(filter(None, [*blocks, text_list("assumptions", advice.ASSUMPTIONS)]))
+    assumed = text_list("assumptions", advice.assumptions(said))
+    return "\n\n".join(filter(None, [*blocks, assumed]))
 
 
 def advice_markdown(given: Recommendations) -> str:
     """Render every answer below a heading of its own."""
     common = advice.shared(given.answers)
-    blocks = []
+    blocks: list[str] = []
+    said: list[str] = []
     if given.tables:
         rows = step_tables.step_rows(given.tables)
         blocks += [
@@ -78,8 +83,9 @@ def advice_markdown(given: Recommendations) -> str:
     if given.answers[1:]:
         summary = advice_summary.summary_rows(given.answers)
         wide = (*shown_columns(advice_summary.SUMMARY_COLUMNS, summary), advice_summary.CHANGES)
-        blocks.append(markdown_table(wide, summary))
-        blocks += map(escaped, advice_summary.explanations(given.answers, summary))
+        said = advice_summary.explanations(given.answers, summary)
+        above = (advice_summary.short_answer(given.answers, summary), advice_summary.key(given.answers))
+        blocks += [*map(escaped, above), markdown_table(wide, summary), *map(escaped, said)]
     elif given.answers and advice.projects(given):
         blocks.append(escaped(gpu_advice.LEGEND))
     for answer in given.answers:
@@ -97,7 +103,7 @@ def advice_markdown(given: Recommendations) -> str:
     missing = advice.questions(given.unanswered)
     for title, lines in (("Notes on all models", common), ("No advice for", missing)):
         blocks += [f"### {title}", _bullets(lines)] if lines else []
-    blocks += ["### Assumptions", _bullets(advice.ASSUMPTIONS)]
+    blocks += ["### Assumptions", _bullets(advice.assumptions(said))]
     return "\n\n".join(filter(None, blocks)) + "\n"
 
 

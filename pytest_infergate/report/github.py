@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from pytest_infergate.core.domain import units
-from pytest_infergate.core.domain.advice_values import Recommendations
 from pytest_infergate.core.domain.outcome import GateResult, Outcome, Session, Verdict
 from pytest_infergate.core.gate.decide import FAILING, SEVERITY
 from pytest_infergate.report import advice, advice_summary, wording
@@ -175,7 +174,7 @@ def markdown_summary(
     )
     sections = [
         PagePart("the table of changes", _changes(changed, rows)),
-        PagePart("where to run each model", _advice(session.advice, rows)),
+        PagePart("where to run each model", _advice(session, rows)),
         *(PagePart(name, details(name[:1].upper() + name[1:], text)) for name, text in folded if text),
     ]
     return _assembled(_head(session, artifact_url, lead), sections, limit)
@@ -342,19 +341,26 @@ def _all(every: Sequence[Row], limit: int, *, paired: bool) -> str:
     return f"{text}\n\n{mark}" if mark else text
 
 
-def _advice(given: Recommendations | None, limit: int) -> str:
+def _advice(session: Session, limit: int) -> str:
+    given = session.advice
     if given is None:
         return ""
     best = advice_summary.summary_rows(given.answers)
     columns = (*shown_columns(advice_summary.SUMMARY_COLUMNS, best), advice_summary.CHANGES)
     table = markdown_table(columns, best[:limit]) if best else ""
-    below = map(escaped, advice_summary.explanations(given.answers, best))
+    above = (advice_summary.short_answer(given.answers, best), advice_summary.key(given.answers))
+    silent = advice_summary.without_demand(session)
+    below = (
+        *advice_summary.explanations(given.answers, best, silent),
+        *advice_summary.limit_lines(given.answers),
+    )
     by_projection = _titled(
         "What projections decide", map(escaped, advice.decided_by_projection(given)[:limit])
     )
     assumed = _titled("Assumed prices", map(escaped, advice.assumed_prices(given.answers)))
     missing = _titled("No advice for", map(_sentence, advice.questions(given.unanswered)))
-    parts = (_with_rest(table, len(best) - limit, "model"), *below, by_projection, assumed, missing)
+    shown = _with_rest(table, len(best) - limit, "model")
+    parts = (*map(escaped, above), shown, *map(escaped, below), by_projection, assumed, missing)
     text = "\n\n".join(filter(None, parts))
     return f"### Where to run each model\n\n{text}" if text else ""
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
+from pytest_infergate.core.advice.projectable_work import REFUSED
 from pytest_infergate.core.advice.projected_plans import PROJECTED_DTYPE, PROJECTED_SIZES
+from pytest_infergate.core.advice.recommendation import answered_within
 from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.advice_values import (
     Advice,
@@ -15,6 +18,7 @@ from pytest_infergate.core.domain.advice_values import (
     ProjectionCheck,
     Projections,
 )
+from pytest_infergate.core.domain.hardware_names import with_article
 from pytest_infergate.report.amounts import interval, labelled, usd
 from pytest_infergate.report.plan_names import price_label
 from pytest_infergate.report.sanitize import plain
@@ -27,11 +31,16 @@ MEASURED: Final = "● measured"
 PROJECTED: Final = "◇ projected"
 UNDECIDED: Final = "? undecided"
 LEGEND: Final = (
-    f"{MEASURED}: on the machine that is named; {PROJECTED}: a range from the work of the model and the data "
-    f"sheet of the GPU, not measured; {UNDECIDED}: only a measurement decides."
+    f"{MEASURED}: calls on the machine that is named; {PROJECTED}: a range from the work of the model and "
+    f"the data sheet of the GPU; {UNDECIDED}: only a measurement decides."
 )
 """Meaning of the marks, shown where any result is not measured."""
 ONLY_MEASURED: Final = "measure a GPU to know"
+BEST: Final = "◇ enough, costs at most this"
+"""Mark of the machine whose pessimistic end costs least."""
+LESS: Final = "◇ enough, costs less if the price holds"
+"""Mark of a machine below this bound with an unverified price."""
+OPEN: Final = "? enough, may cost less"
 MACHINES_SHOWN: Final = 3
 """Number of machines that a sentence names; tables have all of them."""
 
@@ -47,12 +56,6 @@ def machine_count(plan: ProjectedPlan) -> str:
 
 PROJECTED_COLUMNS: Final[tuple[Column[ProjectedPlan], ...]] = (
     Column("machine", "machine", lambda plan: plain(f"◇ {plan.machine}"), left=True),
-    Column(
-        "decision",
-        "decision",
-        lambda plan: UNDECIDED if plan.decision == "undecided" else plan.decision,
-        left=True,
-    ),
     Column(
         "machines",
         "number",
@@ -93,7 +96,7 @@ CHECK_COLUMNS: Final[tuple[Column[ProjectionCheck], ...]] = (
 
 
 PROJECTED_TITLE: Final = (
-    f"{PROJECTED}, not measured: GPUs by price per hour, because a projection does not rank them; in "
+    f"{PROJECTED}, not measured: GPUs by price per hour; in "
     f"{PROJECTED_DTYPE} with batches of {PROJECTED_SIZES[0]} to {PROJECTED_SIZES[-1]}"
 )
 CHECKED_TITLE: Final = "● measured GPUs, and what would have been ◇ projected for a call"
@@ -103,15 +106,38 @@ def projected_tables(answer: Advice) -> Iterator[tuple[str, Sequence[Column[Any]
     """Yield the title, the columns and the rows of each table that is not empty."""
     projections, planned = answer.projections, answer.winner is not None
     if projections.plans:
+        first, *others = PROJECTED_COLUMNS
+        decided: Column[ProjectedPlan] = Column(
+            "decision", "decision", lambda plan: decision_text(plan, projections), left=True
+        )
         compared: Column[ProjectedPlan] = Column(
             "by_demand",
             "compared with measured machines",
             lambda plan: by_demand(plan, planned=planned),
             left=True,
+            # Machines that miss the limit cost nothing to compare with.
+            shown=lambda _: planned,
         )
-        yield PROJECTED_TITLE, (*PROJECTED_COLUMNS, compared), projections.plans
+        columns = shown_columns((first, decided, *others, compared), projections.plans)
+        yield PROJECTED_TITLE, columns, projections.plans
     if projections.checks:
         yield CHECKED_TITLE, shown_columns(CHECK_COLUMNS, projections.checks), projections.checks
+
+
+def decision_text(plan: ProjectedPlan, projections: Projections) -> str:
+    """Return what is decided about a projected machine, with its mark."""
+    if plan == projections.bound:
+        return BEST
+    if plan.decision == "ruled out":
+        return plan.decision
+    bound = projections.bound
+    if bound is not None and projections.dearer(plan):
+        return plain(f"dearer than {with_article(bound.accelerator)}")
+    if plan.decision == "undecided":
+        return UNDECIDED
+    # Only a price of a known day bounds the cost, if there is one.
+    ends = bound and bound.usd_per_month_high, plan.usd_per_month_high
+    return LESS if ends[0] and ends[1] and ends[1] < ends[0] else OPEN
 
 
 def by_demand(plan: ProjectedPlan, *, planned: bool) -> str:
@@ -138,27 +164,67 @@ def by_demand(plan: ProjectedPlan, *, planned: bool) -> str:
     return ", ".join(parts)
 
 
-def order(plan: ProjectedPlan) -> str:
-    """Return how many machines to order, the pessimistic end, and how many may do."""
-    low, high, name = plan.instances_low, plan.instances_high, f"{plan.machine} ({plan.dtype})"
-    if low is None or high is None or low == high:
-        return f"{machine_count(plan)} x {name}"
-    return f"at most {high:,} x {name}, at least {low:,},"
+def bound_text(bound: ProjectedPlan) -> str:
+    """Return the machines that are enough at the pessimistic end: ``1 x aws/g6e.xlarge with an L40S``."""
+    count = units.UNKNOWN if bound.instances_high is None else f"{bound.instances_high:,}"
+    return f"{count} x {bound.machine}"
 
 
-def alternatives(plans: Sequence[ProjectedPlan]) -> str:
-    """Return how many kinds of GPU are recommended besides the first; empty if there is none."""
-    others = len(plans) - 1
-    if not others:
+def projected_text(projections: Projections) -> str:
+    """Return the machines to plan with, and the kind of GPU that may cost less; empty if none is enough."""
+    bound, lowest = projections.bound, projections.lowest
+    if bound is None or lowest is None:
         return ""
-    return f", or one of {others} other kinds of GPU" if others > 1 else ", or one other kind of GPU"
+    most = f" ({units.dollars(bound.usd_per_month_high)})" if lowest != bound else ""
+    least = f" (from {units.dollars(lowest.usd_per_month_low)})"
+    less = f"; {with_article(lowest.accelerator)} may cost less{least}" if lowest != bound else ""
+    return f"{bound_text(bound)} {'is' if bound.instances_high == 1 else 'are'} enough{most}{less}"
 
 
-def projected_text(plans: Sequence[ProjectedPlan]) -> str:
-    """Return recommended machines in short, named by the one with the lowest price per hour."""
-    others = len(plans) - 1
-    more = f", or {units.plural(others, 'other kind')} of GPU" if others else ""
-    return f"{machine_count(plans[0])} x {plans[0].machine}{more}"
+def projected_costs(projections: Projections) -> tuple[float | None, float | None]:
+    """Return the least and the most that the machines to plan with cost in a month."""
+    bound, lowest = projections.bound, projections.lowest
+    if bound is None or lowest is None:
+        return None, None
+    return lowest.usd_per_month_low, bound.usd_per_month_high
+
+
+def bound_price(bound: ProjectedPlan) -> str:
+    """Return why the machine is named that bounds the cost."""
+    price = "an unverified price" if bound.unverified else "a verified price"
+    return f"the lowest pessimistic end with {price}"
+
+
+def projected_verdict(answer: Advice, bound: ProjectedPlan) -> str:
+    """Return the recommendation of a GPU that was not measured."""
+    low, high = projected_costs(answer.projections)
+    lowest = answer.projections.lowest or bound
+    gain = "cost less than this CPU" if answer.winner is not None else "meet the limit"
+    why = f"{sentence(cpu_too_slow(answer))}. " if answer.winner is None and cpu_too_slow(answer) else ""
+    less = "" if lowest == bound else f", from {units.dollars(low)} with {with_article(lowest.accelerator)}"
+    less += " if it is fast enough" if less else ""
+    return (
+        f"{why}A GPU is {PROJECTED} to {gain}: at most {interval(high, high)} USD per month with "
+        f"{bound_text(bound)} ({bound_price(bound)}){less}. Measure one before you buy."
+    )
+
+
+def cpu_too_slow(answer: Advice) -> str:
+    """Return by how much the measured machines miss the limit; empty if they do not."""
+    limit = answer.demand.period if answer.limit is None else answer.limit
+    if answer.nearest is None or limit is None:
+        return ""
+    taken = answered_within(answer.nearest, answer.limit)
+    if taken <= limit:
+        return ""
+    where = "this CPU" if answer.nearest.device == "cpu" else answer.nearest.instance
+    figures = f"{units.seconds(taken)} > {units.seconds(limit)}"
+    return f"not on {plain(where)}: {figures} (from {MEASURED} calls)"
+
+
+def sentence(text: str) -> str:
+    """Return a text that begins with a capital."""
+    return text[:1].upper() + text[1:]
 
 
 def basis(projections: Projections, *, planned: bool, open_price: bool = False) -> str:
@@ -175,40 +241,61 @@ def basis(projections: Projections, *, planned: bool, open_price: bool = False) 
     return f"{MEASURED}; GPU {UNDECIDED}" if projections.undecided else MEASURED
 
 
-def gpu_words(answer: Advice, noun: str) -> str:
-    """Return for which demands a GPU that was not measured is cheaper; empty if there is none to compare."""
+def noun(answer: Advice) -> str:
+    """Return what is counted: requests, or frames of streams."""
+    return "frames" if answer.demand.pattern == "periodic" else "requests"
+
+
+def amount(answer: Advice, rate: float) -> str:
+    """Return a demand in the unit in which the demand of an answer is stated: streams, or requests/s."""
+    demand = answer.demand
+    # A results file has five digits; a stream is served as a whole.
+    streams = math.floor(rate / demand.rate * demand.streams * (1 + 1e-4)) if demand.period else 0
+    return f"{units.plural(streams, 'stream')}" if streams else units.rate(rate, noun(answer))
+
+
+def gpu_changes(answer: Advice) -> Iterator[str]:
+    """Yield what makes another answer right where GPUs were not measured, the nearest demand first."""
     projections, limits = answer.projections, answer.price_limits
-    low = max((limits and limits.rate) or 0.0, projections.none_up_to or 0.0)
-    high = projections.some_above
-    none = f"no GPU is cheaper up to {units.rate(low, noun)}" if low else ""
-    if projections.recommended and not high:
-        why = (
-            "measured machines cost more at every demand"
-            if answer.plans
-            else "no measured machine meets the limit"
-        )
-        return f"never: {why} (a measured GPU narrows the range of the cost)"
-    if projections.plans and projections.none_up_to is None and not projections.recommended:
-        return f"{PROJECTED}: no GPU is cheaper at any demand"
-    if projections.plans:
-        parts = [none] if none else []
-        if high is None or high > low:
-            until = (
-                f"up to {units.rate(high, noun)}"
-                if high is not None
-                else "above that"
-                if none
-                else "at every demand"
-            )
-            parts.append(f"{until} {ONLY_MEASURED}")
-        parts += [] if high is None else ["above that a GPU is cheaper"]
-        return f"{PROJECTED}: {', '.join(parts)}"
+    priced = (limits and limits.rate) or 0.0
+    bound, high = projections.bound, projections.some_above
+    low = max(priced, projections.none_up_to or 0.0)
+    if bound is not None:
+        if limits is not None and limits.faster is not None:
+            yield f"this CPU, if a call becomes {times_faster(limits.faster)} times faster"
+        elif low and answer.winner is not None:
+            yield f"up to {amount(answer, low)} no GPU costs less"
+        yield "a measured GPU fixes number and cost"
+        if bound.rate_low and bound.instances_high:
+            served = amount(answer, bound.rate_low * bound.instances_high)
+            yield f"above {served} it may take more than {bound.instances_high:,} x {bound.accelerator}"
+        return
     measured = any(plan.device != "cpu" for plan in (*answer.plans, answer.nearest) if plan is not None)
-    if measured or limits is None:
-        return ""
-    if none:
-        return f"{none}, above that {ONLY_MEASURED}"
-    return f"{ONLY_MEASURED} whether one {'is cheaper' if answer.plans else 'meets the limit'}"
+    if not projections.plans and (measured or limits is None):
+        return
+    if projections.plans and projections.none_up_to is None:
+        yield f"{PROJECTED}: no GPU is cheaper at any demand"
+        return
+    if low:
+        # Prices decide without a projection, whatever a GPU can do.
+        why = "by prices alone" if priced == low else PROJECTED
+        why += ", that of this CPU assumed" if priced == low and limits and limits.assumed else ""
+        # Between what the plan serves and this demand, more machines of its kind are right.
+        more = "more such machines, as " if answer.enough and answer.enough < low else ""
+        yield f"up to {amount(answer, low)} {more}no GPU costs less ({why})"
+    if high is None or high > low:
+        until = f"up to {amount(answer, high)}" if high else "above that" if low else ""
+        goal = "" if low or high else " whether one costs less" if answer.plans else " whether one is enough"
+        yield f"{until} {ONLY_MEASURED}{goal}".strip()
+    if high is not None:
+        yield f"above {amount(answer, high)} a GPU costs less ({PROJECTED})"
+
+
+def times_faster(factor: float) -> str:
+    """Format a speed-up that is needed, rounded up so that it suffices."""
+    if factor >= HUNDRED:
+        return units.count(math.ceil(factor))
+    return f"{math.ceil(10 * factor * (1 - 1e-9)) / 10:.1f}"
 
 
 def confirmation(model: str, plans: Sequence[ProjectedPlan]) -> str:
@@ -237,11 +324,11 @@ def projected_sentences(
     if sure:
         one = len(sure) == count or len(sure) == 1
         effect = f"cost{'s' if one else ''} less than the best measured plan"
-        effect = effect if planned else f"meet{'s' if one else ''} the limit"
+        effect = effect if planned else f"{'is' if one else 'are'} enough"
         share = f"{len(sure)} of {units.plural(count, 'GPU')}" if len(sure) < count else every
         yield (
-            f"{PROJECTED}, not measured: {share} {effect}, even at the pessimistic end of the projection. To "
-            f"confirm it, {confirmation(model, sure)}."
+            f"{PROJECTED}, not measured: {share} {effect} even at the pessimistic end. To find the cheapest, "
+            f"{confirmation(model, projections.candidates)}."
         )
     elif open_:
         span = _span(projections.none_up_to or 0.0, projections.some_above, noun)
@@ -260,9 +347,12 @@ def projected_sentences(
             )
             text += f"{undecided}, a GPU costs less even at the pessimistic end"
         yield f"{text}."
+    test = shlex.quote(plain(model.partition("[")[0]))
     for note in projections.refusals:
-        # The text of the note begins with "not projected".
-        yield f"{'A GPU is' if count else 'GPUs are'} {note}."
+        reason = note.text.removeprefix(f"{REFUSED}: ")
+        # Without a hint, there is nothing that would make a projection possible.
+        know = note.hint or f"run pytest {test} --infer-devices=cuda on a machine with a GPU"
+        yield f"Unknown on {'another' if count else 'a'} GPU, because {reason}; to know, {know}."
     yield from check_sentences(projections.checks)
 
 
@@ -308,13 +398,9 @@ def price_sentences(limits: PriceLimits | None, noun: str = "requests", *, limit
             f"can be cheaper only if it serves more than {rate}{within}."
         )
     if limits.faster is not None:
-        factor = (
-            units.significant(limits.faster, 2) if limits.faster < HUNDRED else units.count(limits.faster)
-        )
         lines.append(
             f"To meet the limit on {limits.cpu}, a call must become at least "
-            f"{factor} times faster; otherwise only another machine can serve "
-            "this demand."
+            f"{times_faster(limits.faster)} times faster."
         )
     if limits.gpus and limits.gpu_rate is not None:
         each = "one such GPU machine is" if limits.gpus == 1 else f"{limits.gpus} such GPU machines are"

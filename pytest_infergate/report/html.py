@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from pytest_infergate.core.domain import metrics, units
 from pytest_infergate.core.domain.advice_values import Advice, Recommendations
@@ -32,6 +33,9 @@ from pytest_infergate.report.plan_names import plan_price
 from pytest_infergate.report.rows import grouped_notes, paired_with_verdicts
 from pytest_infergate.report.sanitize import called, plain
 from pytest_infergate.report.table import Column, shown_columns
+
+UNBROKEN: Final = re.compile(r"--[a-z][a-z-]+(?:[ =]\d[\w/.:]*)?|\d{4}-\d\d-\d\d")
+"""Options with a figure, and dates."""
 
 
 class Machine(NamedTuple):
@@ -108,6 +112,7 @@ def render_html(session: Session, *, settings: Mapping[str, str] | None = None, 
             machines=[Machine(hardware, count) for hardware, count in machines.most_common()],
             settings=sorted((settings or {}).items()),
             plain=plain,
+            kept=kept_together,
             geometry=latency_strips,
             box=BOX,
             bottlenecks=bottlenecks,
@@ -115,20 +120,20 @@ def render_html(session: Session, *, settings: Mapping[str, str] | None = None, 
                 entry.bottleneck for entry in bottlenecks if entry.bottleneck is not None
             ),
             leading=leading,
-            **_advice(session.advice or Recommendations(), session.gate, leading=leading),
+            **_advice(session, leading=leading),
         )
     )
 
 
-def _advice(given: Recommendations, gate: GateResult, *, leading: bool) -> dict[str, Any]:
+def _advice(session: Session, *, leading: bool) -> dict[str, Any]:
     """Return the variables of the template for advice."""
+    given, gate = session.advice or Recommendations(), session.gate
+    silent = advice_summary.without_demand(session)
     answers, common = given.answers, advice.shared(given.answers)
     questions = advice.questions(given.unanswered)
     summary = advice_summary.summary_rows(answers)
-    explanations = advice_summary.explanations(answers, summary)
+    explanations = advice_summary.explanations(answers, summary, silent)
     projects = advice.projects(given)
-    if projects and not answers:
-        explanations.append(gpu_advice.LEGEND)
     return {
         "advised": bool(answers or questions or given.tables),
         "advice_text": advice,
@@ -136,6 +141,9 @@ def _advice(given: Recommendations, gate: GateResult, *, leading: bool) -> dict[
         "tables": given.tables,
         "projects": projects,
         "explanations": explanations,
+        "key": gpu_advice.LEGEND if projects else "",
+        "short_answer": advice_summary.short_answer(answers, summary),
+        "assumptions": advice.assumptions(explanations),
         "step_tables": step_tables,
         "shown_columns": shown_columns,
         # The columns of plans mark the price of each.
@@ -158,6 +166,11 @@ def _advice(given: Recommendations, gate: GateResult, *, leading: bool) -> dict[
         "common": common,
         "questions": questions,
     }
+
+
+def kept_together(text: str) -> Markup:
+    """Escape a text, and keep the options and the dates in it on one line."""
+    return Markup(UNBROKEN.sub(r'<span class="k">\g<0></span>', str(escape(plain(text)))))  # noqa: S704 - escaped
 
 
 @functools.cache

@@ -6,16 +6,26 @@ from pytest_infergate.core.advice.deployments import deployment_text
 from pytest_infergate.core.advice.recommendation import Job
 from pytest_infergate.core.domain.advice_values import Plan, ProjectedPlan
 from pytest_infergate.report.amounts import usd
+from pytest_infergate.report.sanitize import plain
 
 
 def plan_text(plan: Plan) -> str:
     """Return a plan with its device, and with the machine that it is priced like if its price is assumed."""
     if not plan.assumed:
         return f"{plan.text} ({device_text(plan)})"
+    return f"{plan.instances} x {machine_at_hand(plan, device_text(plan))}, {priced_like(plan)}"
+
+
+def machine_at_hand(plan: Plan, device: str = "") -> str:
+    """Return the machine at hand, which is not in the price table: ``this machine (2-core AMD EPYC)``."""
+    return f"this machine ({', '.join(filter(None, (plan.instance, device)))})"
+
+
+def priced_like(plan: Plan) -> str:
+    """Return the machine whose price is assumed for the one at hand: ``priced like aws/c7a.large``."""
     # The source of a price of the table states its region: "aws/c7a.large in us-east-1".
     name, region, _ = plan.price.partition(" in ")
-    like = f"priced like {name}" if region else "assumed price"
-    return f"{plan.instances} x this {plan.instance} ({device_text(plan)}, {like})"
+    return f"priced like {name}" if region else "at an assumed price"
 
 
 def place(plan: Plan) -> str:
@@ -28,6 +38,13 @@ def price_label(plan: Plan | ProjectedPlan | Job) -> str:
     if not isinstance(plan, ProjectedPlan) and plan.assumed:
         return "assumed price"
     return "unverified price" if plan.unverified else ""
+
+
+def dated_label(plan: Plan | ProjectedPlan) -> str:
+    """Return what is uncertain about the price of a plan, with its day: ``assumed price of 2026-07-20``."""
+    _, _, day = plan.price.partition(" as of ")
+    label = price_label(plan)
+    return plain(f"{label} of {day}" if day and label else label)
 
 
 def device_text(plan: Plan | Job) -> str:

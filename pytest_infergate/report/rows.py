@@ -281,7 +281,7 @@ def _notes(result: CaseResult | None, verdict: CaseVerdict | None) -> Iterable[N
     if verdict is not None:
         yield from verdict.notes
         # Where a case has no baseline at all, that its counters have none either says nothing.
-        alone = wording.without_baseline(verdict)
+        alone = wording.uncompared(verdict)
         for item in verdict.comparisons:
             if item.note is not None and not (alone and item.evidence == "exact"):
                 yield item.note

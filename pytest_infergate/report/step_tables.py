@@ -32,15 +32,15 @@ class StepRow(Struct, frozen=True, kw_only=True):
     def text(self) -> str:
         """The plan in words."""
         if self.projections.recommended:
-            return gpu_advice.projected_text(self.projections.recommended)
+            return gpu_advice.projected_text(self.projections)
         return plan_text(self.plan) if self.plan else "none meets the limit"
 
     @property
     def month(self) -> str:
         """Cost of the plan, or its interval."""
-        for each in self.projections.recommended:
-            ends = interval(each.usd_per_month_low, each.usd_per_month_high)
-            return labelled(ends, price_label(each))
+        bound = self.projections.bound
+        if bound is not None:
+            return labelled(interval(*gpu_advice.projected_costs(self.projections)), price_label(bound))
         if self.plan is None:
             return units.UNKNOWN
         return labelled(units.dollars(self.plan.usd_per_month), price_label(self.plan))
@@ -62,7 +62,7 @@ STEP_COLUMNS: Final[tuple[Column[StepRow], ...]] = (
     Column("p95", "p95", lambda row: units.seconds(row.measured.load.p95 if row.measured else None)),
     Column(
         "usd_per_million",
-        "USD/million",
+        "USD/million requests",
         lambda row: units.dollars(row.measured.usd_per_million if row.measured else None),
     ),
 )

@@ -15,6 +15,7 @@ from pytest_infergate.core.gate.contention import IDLE, MAX_CONTENTION
 from pytest_infergate.core.gate.decide import FAILING
 from pytest_infergate.report import advice, advice_summary, wording
 from pytest_infergate.report.columns import CASE, COST, ENERGY, case_columns, legend
+from pytest_infergate.report.load_table import LOAD_COLUMNS, LOAD_TITLE, load_rows
 from pytest_infergate.report.rows import NoteGroup, Row, grouped_notes, rows
 from pytest_infergate.report.sanitize import called, plain, shorten
 from pytest_infergate.report.table import Column, shown_columns
@@ -28,6 +29,8 @@ NAMES_SHOWN: Final = 12
 """Maximum number of entries of a list of cases."""
 DISPENSABLE: Final = ("usd_per_million", "p95")
 """Columns that the table of advice loses on a narrow terminal: without the others, it answers nothing."""
+SPARE_LOAD: Final = ("busy", "batch", "goodput", "rate")
+"""Columns that the table of figures under load loses on a narrow terminal."""
 _INDENT = "  "
 _FLAGGED = FAILING | {Verdict.SUSPECTED, Verdict.INVALID}
 
@@ -42,10 +45,11 @@ def terminal_summary(session: Session, width: int = WIDTH) -> str:
         case_table(
             [row for row in shown if not row.absent] or shown, width, paired=session.against is not None
         ),
+        load_lines(session, width),
         flagged(shown, width),
         changes(session.gate, width),
         note_lines(grouped_notes(session), width),
-        advice_lines(session.advice, width),
+        advice_lines(session.advice, width, advice_summary.without_demand(session)),
         outcome(session),
     )
     return "\n\n".join(block for block in blocks if block)
@@ -110,6 +114,18 @@ def _fit_budgets(columns: Sequence[Column[Row]], shown: Sequence[Row], width: in
     return fitted
 
 
+def load_lines(session: Session, width: int = WIDTH) -> str:
+    """Render the figures under load, with the prediction beside the measurement; empty without any."""
+    served = load_rows((plain(result.nodeid), result) for result in session.cases)
+    if not served:
+        return ""
+    columns = shown_columns(LOAD_COLUMNS, served)
+    while columns[-1].key in SPARE_LOAD and room_for_names(columns, served, width) < MIN_NAME:
+        columns = columns[:-1]
+    table = text_table(columns, served[:ROWS_SHOWN], width)
+    return f"{LOAD_TITLE}:\n{table}"
+
+
 def flagged(shown: Iterable[Row], width: int = WIDTH) -> str:
     """List the cases that need attention although they do not fail the run, and those that improved."""
     # Cases that fail have a message of their own in the failures of pytest.
@@ -159,8 +175,11 @@ def note_lines(groups: Iterable[NoteGroup], width: int = WIDTH) -> str:
     return _counted_list("notes", lines)
 
 
-def advice_lines(given: Recommendations | None, width: int = WIDTH) -> str:
-    """Render the best plan of each model, and why other models have none; empty without advice."""
+def advice_lines(given: Recommendations | None, width: int = WIDTH, silent: Sequence[str] = ()) -> str:
+    """Render the best plan of each model, and why other models have none; empty without advice.
+
+    `silent` names the tests that state no demand.
+    """
     if given is None:
         return ""
     blocks = []
@@ -170,11 +189,15 @@ def advice_lines(given: Recommendations | None, width: int = WIDTH) -> str:
         while columns[-1].key in DISPENSABLE and room_for_names(columns, best, width) < MIN_NAME:
             columns = columns[:-1]
         table = text_table(columns, best[:ROWS_SHOWN], width)
-        blocks.append(f"where to run each model (this is advice, the gate does not depend on it):\n{table}")
+        legend = advice_summary.key(given.answers)
+        answer = advice_summary.short_answer(given.answers, best)
+        title = f"where to run each model (the gate does not depend on it):\n{answer}"
+        blocks.append("\n".join(filter(None, (title, legend, table))))
         if len(best) > ROWS_SHOWN:
             blocks.append(f"and {units.plural(len(best) - ROWS_SHOWN, 'more model')} (see --infer-report)")
         blocks.append(text_list("when that changes", advice_summary.change_lines(best), NAMES_SHOWN))
-        blocks += advice_summary.explanations(given.answers, best)
+        blocks += advice_summary.explanations(given.answers, best, silent)
+        blocks += advice_summary.limit_lines(given.answers)
         blocks.append(text_list("what projections decide", advice.decided_by_projection(given), NAMES_SHOWN))
         blocks.append(text_list("assumed prices", advice.assumed_prices(given.answers), NAMES_SHOWN))
     blocks.append(text_list("no advice for", advice.questions(given.unanswered), NAMES_SHOWN))

@@ -47,7 +47,8 @@ def test_each_model_with_a_demand_has_an_answer_of_its_own(project, reported):
     words = reported("--infer-gate=warn", passed=3)
     assert "20 requests/s, Poisson" in words
     assert "1 stream of 5 frames/s" in words
-    assert "test_none" not in words
+    assert "test_none states no demand" in words
+    assert "::test_none" not in words
     assert words.count("Run it on 1 x own fake (fake): 263 USD per month") == 2
 
 

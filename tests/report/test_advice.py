@@ -33,8 +33,9 @@ from pytest_infergate.report.advice_summary import (
     SUMMARY_COLUMNS,
     change_lines,
     explanations,
-    limit_help,
+    limit_lines,
     summary_rows,
+    without_demand,
 )
 from pytest_infergate.report.charts import line_charts
 from pytest_infergate.report.plan_names import plan_price
@@ -53,12 +54,14 @@ def test_no_plan_has_neither_a_runner_up_nor_a_table():
 
 
 def test_several_models_are_summed_up_first():
-    lines = advice_text(given(answer(), SMALL, unmet())).splitlines()
+    first, _, *lines = advice_text(given(answer(), SMALL, unmet())).splitlines()
+    assert first == "2 models on a CPU (● measured), 1 without a plan"
     # Nothing is projected.
     shown = [column.header for column in SUMMARY_COLUMNS if column.key != "basis"]
     assert re.split(r" {2,}", lines[0]) == shown
     assert re.split(r" {2,}", lines[2]) == [
-        "tests/test_a.py::test_model", "50 requests/s", "CPU: 2 x c7i.xlarge", "261", "limit 100 ms: 83.0 ms", "1.98",
+        "tests/test_a.py::test_model", "50 requests/s", "CPU: 2 x c7i.xlarge", "261", "limit 100 ms: 83.0 ms",
+        "1.98 (requests)",
     ]  # fmt: skip
     assert re.split(r" {2,}", lines[4])[1:] == [
         "50 requests/s", "none meets the limit", "-", "limit 100 ms: -", "-",
@@ -71,7 +74,7 @@ def test_the_models_are_added_up_where_each_has_a_plan():
         "sum", "", "", "521", "", "",
     ]  # fmt: skip
     assert "separate machines" in rows[-1].plan
-    assert any("separate machines" in line for line in explanations([answer(), SMALL], rows))
+    assert any("share a machine" in line for line in explanations([answer(), SMALL], rows))
     assert [row.total for row in summary_rows([answer(), SMALL, unmet()])] == [False] * 3
     assert not explanations([unmet()], summary_rows([unmet()]))
 
@@ -80,7 +83,7 @@ def test_the_demands_at_which_an_answer_changes_are_stated_with_their_unit():
     two = answer(enough=66.0, price_limits=LIMITS)
     several = summary_rows([two, SMALL, answer(costs=(), crossings=())])
     assert several[0].changes[:2] == (
-        "2 machines are enough up to 66.0 requests/s",
+        "2 machines are enough up to 66.0 requests/s, 1.3 times the demand",
         "above 141 requests/s g6.xlarge (cuda) costs less",
     )
     # The crossing is below the demand of this one.
@@ -89,7 +92,7 @@ def test_the_demands_at_which_an_answer_changes_are_stated_with_their_unit():
     assert summary_rows([unmet()])[0].changes == ("allow more time",)
     one = msgspec.structs.replace(two.winner, instances=1)
     (row,) = summary_rows([answer(enough=66.0, demand=Demand(rate=60.0, pattern="periodic"), plans=(one,))])
-    assert row.changes[0] == "one machine is enough up to 66.0 frames/s"
+    assert row.changes[0] == "one machine is enough up to 1 stream, 1.1 times the demand"
     assert change_lines([row]) == [f"{row.model}: {'; '.join(row.changes)}"]
 
 
@@ -102,9 +105,11 @@ def test_an_answer_without_a_limit_says_so_and_how_to_set_one():
         "no latency limit",
         "limit 33.3 ms (next frame)",
     ]
-    (line,) = [line for line in explanations([answer(), free], rows[:2]) if "--p95-ms" in line]
+    (line,) = limit_lines([answer(), free, free])
+    assert line.startswith(f"{free.model}: ")
     assert "--demand 2.5/s" in line
-    assert limit_help([answer(), cameras]) == ""
+    assert line.partition(": ")[2] in advice.findings(free)
+    assert limit_lines([answer(), cameras]) == []
     assert ", no latency limit" in advice.question(free)
     assert "33.3 ms" in advice.question(cameras)
 
@@ -125,7 +130,7 @@ def test_an_assumed_price_is_labelled_beside_every_figure():
     )
     assumed = answer(plans=(plan, *answer().plans[1:]), notes=(label,))
     (row,) = summary_rows([assumed])
-    assert (row.usd_per_month, row.price) == ("261", "assumed price")
+    assert (row.usd_per_month, row.price) == ("261", "assumed price of 2026-07-20")
     assert "(assumed price)" in advice.verdict(assumed)
     assert "assumed, as much as aws/c7i.large" in plan_price(plan)
     assert advice.remarks(assumed)[0] == str(label)
@@ -145,7 +150,7 @@ def test_what_prices_decide_is_said_with_its_figures():
     )
     assert "0.526 USD per hour, unverified price" in unverified
     cpu_only = answer(price_limits=LIMITS, plans=(answer().winner,))
-    assert summary_rows([cpu_only])[0].changes[-1].startswith("no GPU is cheaper up to 90.0 requests/s")
+    assert "up to 90.0 requests/s no GPU costs less (by prices alone)" in summary_rows([cpu_only])[0].changes
     (doubtful,) = gpu_advice.price_sentences(msgspec.structs.replace(LIMITS, assumed=True), limited=True)
     assert "assumed price" in doubtful
     assert "assumed" not in sentence
@@ -153,7 +158,7 @@ def test_what_prices_decide_is_said_with_its_figures():
     assert "70.0 requests/s" in gpu_advice.price_sentences(share, limited=False)[-1]
     unmet_limit = msgspec.structs.replace(LIMITS, rate=None, faster=3.21)
     (sentence,) = gpu_advice.price_sentences(unmet_limit, limited=True)
-    assert "3.2 times faster" in sentence
+    assert "3.3 times faster" in sentence
     dear = msgspec.structs.replace(LIMITS, machines=0, rate=None)
     (sentence,) = gpu_advice.price_sentences(dear, limited=True)
     assert "exclude no GPU" in sentence
@@ -293,6 +298,32 @@ def test_the_demand_that_was_asked_for_is_marked():
     demand, pareto = line_charts.charts(answer())
     assert "50/s" in demand.rule[1]
     assert "100 ms" in pareto.rule[1]
+
+
+def test_the_chart_of_streams_counts_frames():
+    assert line_charts.charts(answer())[0].across == "requests per second"
+    camera = answer(demand=Demand(rate=60.0, pattern="periodic", streams=2))
+    assert line_charts.charts(camera)[0].across == "frames per second"
+
+
+def test_tests_without_a_demand_are_named(sample):
+    session = sample.session([sample.pair()])
+    (silent,) = {case.case.test.rpartition("::")[2] for case in session.cases}
+    assert without_demand(session) == []
+    assert without_demand(advised(session, answer())) == [silent]
+    assert without_demand(advised(session, answer(model=session.cases[0].case.test))) == []
+    for page in (
+        html.render_html(advised(session, answer())),
+        terminal.terminal_summary(advised(session, answer())),
+    ):
+        assert f"{silent} states no demand" in page
+
+
+def test_a_sentence_said_above_is_no_assumption_below():
+    said = explanations([answer()], summary_rows([answer()]))
+    assert advice.SIMULATED in said
+    assert advice.SIMULATED in advice.assumptions()
+    assert advice.SIMULATED not in advice.assumptions(said)
 
 
 def test_batches_are_drawn_where_several_were_measured():

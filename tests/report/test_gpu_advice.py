@@ -5,11 +5,13 @@ from html import unescape
 
 import msgspec
 import pytest
-from sessions import advised, answer, given, unmet
+from sessions import advised, answer, given, plan, unmet
 
 from pytest_infergate.core.domain.advice_values import (
+    Demand,
     DemandStep,
     DemandTable,
+    PriceLimits,
     PriceRange,
     ProjectedPlan,
     ProjectionCheck,
@@ -19,7 +21,7 @@ from pytest_infergate.core.domain.advice_values import (
 from pytest_infergate.core.domain.values import Note
 from pytest_infergate.report import advice, github, gpu_advice, html, results_json, text
 from pytest_infergate.report.advice_pages import advice_markdown, advice_text
-from pytest_infergate.report.advice_summary import summary_rows
+from pytest_infergate.report.advice_summary import short_answer, summary_rows
 from pytest_infergate.report.plan_names import plan_text
 
 
@@ -38,6 +40,9 @@ def projecting(made, *plans, **fields):
     return msgspec.structs.replace(made, projections=Projections(plans=plans, **fields))
 
 
+PRICES = PriceLimits(
+    gpu="x", gpu_usd_per_hour=0.5, cpu="c7i", cpu_usd_per_hour=0.1, machines=5, rate=90.0, assumed=True
+)
 UNDECIDED = projected("undecided", recommended_above=700.0)
 L4 = projected("recommended", instance="gcp/g2", accelerator="L4", usd_per_hour=0.76)
 
@@ -45,15 +50,78 @@ L4 = projected("recommended", instance="gcp/g2", accelerator="L4", usd_per_hour=
 def test_a_recommended_gpu_is_the_answer_and_its_costs_are_an_interval():
     made = projecting(answer(), projected(), L4)
     assert gpu_advice.PROJECTED in advice.verdict(made)
-    assert "384 to 768 USD per month" in advice.verdict(made)
+    assert "at most 768 USD per month with 2 x aws/g4dn.xlarge with a T4" in advice.verdict(made)
     (row,) = summary_rows([made])
-    assert (row.basis, row.usd_per_month, row.p95) == (gpu_advice.PROJECTED, "384 to 768", "met")
-    assert row.changes == (gpu_advice.gpu_words(made, "requests"),)
-    assert row.plan == "GPU: 1 to 2 x aws/g4dn.xlarge with a T4, or 1 other kind of GPU"
+    assert (row.basis, row.usd_per_month, row.p95) == (
+        gpu_advice.PROJECTED,
+        "384 to 768",
+        "projected to be met",
+    )
+    assert row.changes == tuple(gpu_advice.gpu_changes(made))
+    assert row.plan == "GPU: 2 x aws/g4dn.xlarge with a T4 are enough"
     found = " ".join(advice.findings(made))
     assert "aws/g4dn.xlarge with a T4 or gcp/g2 with an L4: pytest tests/test_a.py::test_model " in found
     assert "--infer-devices=cuda --infer-dtypes=float16" in found
     assert "The best measured plan is 2 x c7i.xlarge" in found
+
+
+def test_the_cost_of_a_gpu_ends_at_the_lowest_pessimistic_end():
+    """The machine with the lowest price per hour may need many more."""
+    wide = projected(instances_high=8, usd_per_month_high=3072.0, recommended_above=0.0)
+    sure = projected(
+        instance="aws/g6e", accelerator="L40S", instances_high=1, usd_per_month_low=1359.0,
+        usd_per_month_high=1359.0, rate_low=300.0, recommended_above=0.0,
+    )  # fmt: skip
+    late = projected(accelerator="H100", usd_per_month_low=3000.0, usd_per_month_high=3000.0)
+    guess = projected(
+        accelerator="A100", unverified=True, usd_per_month_low=1015.0, usd_per_month_high=1015.0
+    )
+    nearest = plan(load=msgspec.structs.replace(plan().load, p95=0.15))
+    limits = PriceLimits(
+        gpu="x", gpu_usd_per_hour=0.5, cpu="c7i", cpu_usd_per_hour=0.1, machines=5, faster=1.41
+    )
+    found = msgspec.structs.replace(
+        projecting(unmet(), wide, guess, sure, late), nearest=nearest, price_limits=limits
+    )
+    (row,) = summary_rows([found])
+    assert row.usd_per_month == "384 to 1,359"
+    assert row.plan == "GPU: 1 x aws/g6e with an L40S is enough (1,359); a T4 may cost less (from 384)"
+    assert row.late == f"not on this CPU: 150 ms > 100 ms (from {gpu_advice.MEASURED} calls)"
+    assert row.changes == (
+        "this CPU, if a call becomes 1.5 times faster",
+        "a measured GPU fixes number and cost",
+        "above 300 requests/s it may take more than 1 x L40S",
+    )
+    verdict = advice.verdict(found)
+    assert verdict.startswith("Not on this CPU: 150 ms > 100 ms")
+    assert "at most 1,359 USD" in verdict
+    assert "from 384 with a T4 if it is fast enough" in verdict
+    assert summary_rows([answer(model="b"), found])[-1].usd_per_month == "645 to 1,620"
+    marks = [gpu_advice.decision_text(each, found.projections) for each in found.projections.plans]
+    assert marks == [gpu_advice.OPEN, gpu_advice.LESS, gpu_advice.BEST, "dearer than an L40S"]
+    asked = " ".join(advice.findings(found))
+    assert "one of aws/g6e with an L40S, aws/g4dn.xlarge with a T4" in asked
+    # A plan that is in time is not said to be late.
+    assert summary_rows([projecting(unmet(), wide)])[0].late == ""
+
+
+@pytest.mark.parametrize(
+    ("factor", "words"), [(1.8934, "1.9"), (1.91, "2.0"), (2.0, "2.0"), (99.96, "100.0"), (1234.5, "1,235")]
+)
+def test_a_speed_up_is_rounded_up(factor, words):
+    assert gpu_advice.times_faster(factor) == words
+
+
+def test_demands_are_in_streams_where_the_demand_is():
+    camera = answer(demand=Demand(rate=625.0, pattern="periodic", streams=20))
+    # The file has 20906 for 669 x 31.25.
+    assert [gpu_advice.amount(camera, rate) for rate in (20906.0, 20906.25, 31.25, 20.0)] == [
+        "669 streams",
+        "669 streams",
+        "1 stream",
+        "20.0 frames/s",
+    ]
+    assert gpu_advice.amount(answer(), 59.8) == "59.8 requests/s"
 
 
 def test_an_undecided_gpu_leaves_the_measured_plan_and_states_where_to_measure():
@@ -62,7 +130,7 @@ def test_an_undecided_gpu_leaves_the_measured_plan_and_states_where_to_measure()
     assert any("between 20.0 requests/s and 700 requests/s" in line for line in advice.findings(made))
     (row,) = summary_rows([made])
     assert row.basis == "● measured; GPU ? undecided"
-    assert "up to 700 requests/s measure a GPU" in row.changes[-1]
+    assert f"up to 700 requests/s {gpu_advice.ONLY_MEASURED}" in row.changes
 
 
 def test_without_a_measured_plan_an_undecided_gpu_is_not_promised():
@@ -108,8 +176,12 @@ CHECK = ProjectionCheck(
 
 def test_refusals_and_checks_are_sentences():
     note = Note(code="not-projected", text="not projected: recurrent layers run step by step")
-    (refused,) = gpu_advice.projected_sentences("t.py::m", Projections(refusals=(note,)), planned=True)
-    assert note.text in refused
+    (refused,) = gpu_advice.projected_sentences("t.py::m[1]", Projections(refusals=(note,)), planned=True)
+    assert "because recurrent layers run step by step" in refused
+    assert "pytest t.py::m --infer-devices=cuda" in refused
+    hinted = msgspec.structs.replace(note, hint="do that")
+    (refused,) = gpu_advice.projected_sentences("t.py::m", Projections(refusals=(hinted,)), planned=True)
+    assert refused.endswith("to know, do that.")
     (checked,) = gpu_advice.projected_sentences("t.py::m", Projections(checks=(CHECK,)), planned=True)
     assert "2.0 times" in checked
     assert "1 of 1" in checked
@@ -162,19 +234,39 @@ def test_the_column_of_gpus_says_for_which_demand_what_holds():
     ruled_out = projected("ruled out", ruled_out_to=60.0, recommended_above=80.0)
     for made, words in (
         (answer(price_limits=None), ""),
-        (projecting(unmet(), projected(recommended_above=0.0)), "never: no measured machine meets the limit"),
-        (projecting(answer(), projected(recommended_above=0.0)), "never: measured machines cost more"),
+        (
+            projecting(unmet(), projected(recommended_above=0.0)),
+            "a measured GPU fixes number and cost; above 60.0",
+        ),
+        (
+            projecting(answer(), projected()),
+            "up to 20.0 requests/s no GPU costs less; a measured GPU fixes number and cost; above 60.0",
+        ),
         (
             projecting(answer(), ruled_out),
-            f"◇ projected: no GPU is cheaper up to 60.0 requests/s, up to 80.0 requests/s {only}, above that",
+            (
+                f"up to 60.0 requests/s no GPU costs less (◇ projected); up to 80.0 requests/s {only}; "
+                "above 80.0 requests/s a GPU costs less (◇ projected)"
+            ),
         ),
         (
             projecting(answer(), projected("undecided", ruled_out_to=0.0, recommended_above=None)),
-            f"◇ projected: at every demand {only}",
+            f"{only} whether one costs less",
+        ),
+        (
+            projecting(unmet(), projected("undecided", ruled_out_to=0.0, recommended_above=None)),
+            f"{only} whether one is enough",
         ),
         (projecting(answer(), projected("ruled out", ruled_out_to=None)), "◇ projected: no GPU is cheaper"),
+        (
+            projecting(answer(enough=50.0, price_limits=PRICES), ruled_out),
+            (
+                "up to 90.0 requests/s more such machines, as no GPU costs less (by prices alone, that of this "
+                "CPU assumed)"
+            ),
+        ),
     ):
-        found = gpu_advice.gpu_words(made, "requests")
+        found = "; ".join(gpu_advice.gpu_changes(made))
         assert found.startswith(words), words
         assert bool(found) is bool(words)
 
@@ -216,15 +308,19 @@ def test_an_unverified_price_says_so_in_every_form(sample):
     page = html.render_html(advised(sample.session(), made))
     for shown in (advice_text(given(made)), advice_markdown(given(made)).replace("\\", ""), page):
         assert "0.526 (unverified price)" in shown
-    assert "(unverified price)" in advice.verdict(made)
-    assert summary_rows([made])[0].price == "unverified price"
+        assert summary_rows([made])[0].price == "unverified price"
+    assert "the lowest pessimistic end with an unverified price" in advice.verdict(made)
     measured = answer(plans=(msgspec.structs.replace(answer().winner, unverified=True),))
     assert "(unverified price)" in advice.verdict(measured)
-    assert "261 (unverified price)" in text.advice_lines(given(measured))
+    assert "261 (unverified price of 2026-07-20)" in text.advice_lines(given(measured))
 
 
 def test_a_plan_at_an_assumed_price_names_the_machine_with_this_price():
-    plan = msgspec.structs.replace(
-        answer().winner, assumed="as much as x", instance="2-core X", price="aws/c7a.large in us-east-1"
+    made = plan(
+        assumed="as much as x", instance="2-core X", price="aws/c7a.large in us-east-1, as of 2026-07-20"
     )
-    assert plan_text(plan) == "2 x this 2-core X (cpu, priced like aws/c7a.large)"
+    assert plan_text(made) == "2 x this machine (2-core X, cpu), priced like aws/c7a.large"
+    (row,) = summary_rows([answer(plans=(made,))])
+    assert row.plan == "CPU: 2 x this machine (2-core X), priced like aws/c7a.large"
+    assert row.price == "assumed price of 2026-07-20"
+    assert short_answer([answer(plans=(made,))], [row]).startswith("1 model on this CPU (● measured): 261")

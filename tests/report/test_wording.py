@@ -3,9 +3,18 @@ from __future__ import annotations
 import json
 
 import msgspec
-from sessions import NOT_DECIDED, differs, hostile_paired, judged, paired, time, uncompared
+from sessions import NOT_DECIDED, advised, answer, differs, hostile_paired, judged, paired, time, uncompared
 
-from pytest_infergate.core.domain.outcome import Against, Comparison, Outcome, Price, Verdict
+from pytest_infergate.core.domain.advice_values import Demand
+from pytest_infergate.core.domain.outcome import (
+    Against,
+    Budget,
+    BudgetCheck,
+    Comparison,
+    Outcome,
+    Price,
+    Verdict,
+)
 from pytest_infergate.report import text, wording
 from pytest_infergate.report.sanitize import plain
 
@@ -399,6 +408,21 @@ def test_cases_that_were_compared_with_nothing_are_counted_in_words(sample):
     (line,) = wording.gate_lines(new)
     assert "the base" in line
     assert "--infer-save" not in line
+
+
+def test_a_limit_of_a_demand_that_no_budget_checks_is_named(sample):
+    case = sample.case("t.py::test_a")
+    camera = answer(model="t.py::test_a", limit=None, demand=Demand(rate=30.0, pattern="periodic"))
+    free = answer(model="t.py::test_a", limit=None)
+    for metric, made, named in (
+        ("weights_mb", camera, True),
+        ("p95_ms", camera, False),
+        ("weights_mb", free, False),
+    ):
+        check = BudgetCheck(budget=Budget(metric=metric, limit=1.0), verdict=None)
+        pairs = [sample.pair(case, Verdict.NO_BASELINE, budgets=(check,))]
+        lines = wording.gate_lines(advised(sample.session(pairs), made))
+        assert any("test_a (33.3 ms)" in line for line in lines) is named, metric
 
 
 def test_cases_are_listed_as_new_only_beside_others(sample):

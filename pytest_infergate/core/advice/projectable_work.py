@@ -28,11 +28,12 @@ MAX_RESAMPLED: Final = 0.01
 """Share of the bytes in interpolating operators, which took 5 to 15 times the projected time on GPUs."""
 _REFUSED: Final = {
     # On the CPU, recurrent layers are taken apart; nothing else splits its gates in this way.
-    r"aten::(\w*(rnn|lstm|gru)\w*|unsafe_(split|chunk)\w*)|quantized::\w*lstm\w*": "recurrent "
-    "layers run step by step, and one operator is many kernels",
-    r"(quantized|quantized_decomposed)::.*|aten::\w*(int\d|int_mm|quant)\w*": "quantised products have "
-    "peaks and kernels of their own",
-    r"aten::\w*(sparse|_cslt|grouped_mm)\w*": "sparse products and mixtures of experts do a part of the work",
+    r"aten::(\w*(rnn|lstm|gru)\w*|unsafe_(split|chunk)\w*)|quantized::\w*lstm\w*": "its recurrent layers "
+    "(RNN, LSTM, GRU) run one step after another, which takes longer than the work alone",
+    r"(quantized|quantized_decomposed)::.*|aten::\w*(int\d|int_mm|quant)\w*": "its quantised products "
+    "run at a speed that is not known",
+    r"aten::\w*(sparse|_cslt|grouped_mm)\w*": "sparse products and mixtures of experts do only a part of the "
+    "counted work",
     r"aten::(nonzero\w*|masked_select|_?unique\w*|bincount)": "the work depends on the values of the input",
 }
 _RESAMPLING: Final = re.compile(r"aten::(upsample_\w*(linear|cubic)\w*|grid_sampler\w*)")
@@ -63,9 +64,16 @@ class ItemWork(Struct, frozen=True, kw_only=True):
         return self.weight_bytes + batch_size * self.activation_bytes
 
 
+REFUSED: Final = "not projected"
+"""Beginning of the text of every refusal; a reason follows."""
+ONE_SIZE: Final = "a call reads a part of the weights, and one batch size does not show how large a part"
+"""Reason for which a batch size is not projected from another one."""
+MORE_SIZES: Final = "give the marker batch_sizes=[1, 8]; --infer-counters-only is enough"
+
+
 def refusal(text: str, hint: str = "") -> Note:
     """Return a note on what is not projected."""
-    return Note(code=NoteCode.NOT_PROJECTED, text=f"not projected: {text}", hint=hint)
+    return Note(code=NoteCode.NOT_PROJECTED, text=f"{REFUSED}: {text}", hint=hint)
 
 
 def item_work(measured: Mapping[int, Measurement]) -> ItemWork | Note:
@@ -97,7 +105,7 @@ def item_work(measured: Mapping[int, Measurement]) -> ItemWork | Note:
         if any(abs(line - counted) > MAX_NONLINEARITY * counted for line, counted in expected):
             return refusal("FLOPs or bytes do not grow in proportion to the batch size")
     if growing <= 0 or fixed < 0 or flops <= 0:
-        hint = "measure a second batch size; --infer-counters-only is enough" if small == large else ""
+        hint = MORE_SIZES if small == large else ""
         return refusal("the counters of one item cannot be separated from those of the weights", hint)
     products = None
     if (begin := _product_bytes(first)) is not None and (end := _product_bytes(last)) is not None:
@@ -155,7 +163,7 @@ def unprojectable(measured: Measurement) -> Note | None:
         (bool(varying), f"the work differs from call to call: {varying}", ""),
         (NoteCode.WEIGHTS_UNSEEN in codes, "the weights are unknown",
          "keep weights in modules or objects of the callable"),
-        (quantised, "weights in int8 or less, or in float64, have peaks and kernels of their own", ""),
+        (quantised, "its weights are in int8 or less, or in float64, whose speed is not known", ""),
     )  # fmt: skip
     for applies, text, hint in reasons:
         if applies:
@@ -169,7 +177,7 @@ def unprojectable_operator(counters: Counters) -> Note | None:
     for row in counters.operators:
         for pattern, reason in _REFUSED.items():
             if re.fullmatch(pattern, row.operator):
-                return refusal(f"{reason} ({row.operator})")
+                return refusal(f"{reason} (found by {row.operator})")
         if row.operator == "aten::_local_scalar_dense":
             readbacks += row.calls * count_places(row.place)
         if _RESAMPLING.fullmatch(row.operator):

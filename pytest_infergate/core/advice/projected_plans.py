@@ -9,7 +9,14 @@ from typing import Final, NamedTuple
 from pytest_infergate.core.advice.deployments import judged_cases, model_name
 from pytest_infergate.core.advice.planning import Question, price_source
 from pytest_infergate.core.advice.priced_deployments import PricedDeployment
-from pytest_infergate.core.advice.projectable_work import NEEDED, ItemWork, item_work, refusal
+from pytest_infergate.core.advice.projectable_work import (
+    MORE_SIZES,
+    NEEDED,
+    ONE_SIZE,
+    ItemWork,
+    item_work,
+    refusal,
+)
 from pytest_infergate.core.advice.projected_choice import ProjectedChoice, choose, served_rates
 from pytest_infergate.core.advice.projection import AcceleratorSheet, Projected, project
 from pytest_infergate.core.advice.sizing import EDGE_NOISE, MAX_INSTANCES, MAX_PERIODIC_MISSES
@@ -114,8 +121,8 @@ def projections(
     if isinstance(work, ItemWork) and work.only_batch_size is not None:
         # The optimistic end would be that of this batch size alone, and rule out too much.
         work = refusal(
-            "weights are read in part, which one batch size cannot show",
-            "measure a second batch size; --infer-counters-only is enough",
+            ONE_SIZE,
+            MORE_SIZES,
         )
     if isinstance(work, Note):
         return (), Projections(refusals=(work,))

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Final, Literal, NamedTuple
 
-from pytest_infergate.core.advice.projectable_work import ItemWork, refusal
+from pytest_infergate.core.advice.projectable_work import MORE_SIZES, ONE_SIZE, ItemWork, refusal
 from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.values import Note, Struct
@@ -164,10 +164,7 @@ def project(
     batches, notes = [], []
     for size in sizes:
         if work.only_batch_size is not None and size != work.only_batch_size:
-            hint = "measure a second batch size; --infer-counters-only is enough"
-            notes.append(
-                refusal(f"weights are read in part, which one batch size cannot show ({size})", hint)
-            )
+            notes.append(refusal(ONE_SIZE, MORE_SIZES))
         elif work.memory(size) * scale > USABLE_MEMORY * sheet.memory:
             notes.append(refusal(f"batches of {size} do not fit into the memory of {sheet.name}"))
         else:

@@ -12,6 +12,7 @@ import msgspec
 
 from pytest_infergate.core.domain.hardware_names import with_article
 from pytest_infergate.core.domain.spelling import not_one_of
+from pytest_infergate.core.domain.stats import TAIL_CALLS
 from pytest_infergate.core.domain.values import Note, Struct
 
 PATTERNS: Final = ("poisson", "periodic")
@@ -72,6 +73,29 @@ class QueueLoad(Struct, frozen=True, kw_only=True):
     """Whether some batches had a size between two measured sizes."""
     stable: bool = True
     """Whether the queue stays bounded while requests arrive."""
+
+
+class Sampled(Struct, frozen=True, kw_only=True):
+    """What the service times of a plan rest on: the least of the batch sizes that its server uses."""
+
+    calls: int
+    """Fewest sampled calls of a batch size."""
+    seconds: float | None = None
+    """Shortest sampling of a batch size; ``None`` if it is unknown."""
+    ordered: bool = False
+    """Whether calls are simulated in recorded order; otherwise they are drawn independently of each other."""
+    paced: float | None = None
+    """Largest ratio of calls with rests, as at 30 % load, to calls back to back; ``None`` if not measured."""
+
+    @property
+    def tail_seen(self) -> bool:
+        """Whether the slowest hundredth of calls was seen."""
+        return self.calls >= TAIL_CALLS
+
+    @property
+    def promised(self) -> bool:
+        """Whether a p95 under load can be promised."""
+        return self.tail_seen and self.ordered
 
 
 class Scaled(Struct, frozen=True, kw_only=True):
@@ -143,8 +167,15 @@ class Plan(Struct, frozen=True, kw_only=True):
     electricity: Electricity | None = None
     """``None`` if the energy of a call or the idle power is unknown."""
     load: QueueLoad
+    """Load with calls as measured."""
+    slow_load: QueueLoad | None = None
+    """Load with calls as slow as another launch may make them; the limit is held against it."""
+    slowdown: float = 1.0
+    """Factor of the time of these calls: the launch band, multiplied by the ratio of paced calls above 1."""
+    sampled: Sampled | None = None
     cold_start: float | None = None
-    """Seconds of the first call in a process, with a batch of `max_batch`."""
+    """Seconds of the measured first call with the smallest batch; the first call in a new process takes at
+    least as long, because other cases may have run in the same process before."""
     weights_bytes: int | None = None
 
     @property
@@ -309,6 +340,38 @@ class Projections(Struct, frozen=True, kw_only=True):
         return tuple(plan for plan in self.plans if plan.decision == "undecided")
 
     @property
+    def bound(self) -> ProjectedPlan | None:
+        """The recommended machine whose pessimistic end costs least, an upper bound of the cost.
+
+        A price of a known day takes precedence. ``None`` if no machine is recommended. This is not a ranking:
+        another one may cost less.
+        """
+        return min(
+            self.recommended,
+            key=lambda plan: (plan.unverified, _unknown(plan.usd_per_month_high)),
+            default=None,
+        )
+
+    @property
+    def lowest(self) -> ProjectedPlan | None:
+        """The machine whose optimistic end costs least, unless it is ruled out."""
+        possible = (*self.recommended, *self.undecided)
+        return min(possible, key=lambda plan: _unknown(plan.usd_per_month_low), default=None)
+
+    @property
+    def candidates(self) -> tuple[ProjectedPlan, ...]:
+        """The machines that may cost least: the upper bound, the possibly cheapest one, then the others."""
+        ends = [plan for plan in (self.bound, self.lowest) if plan is not None]
+        others = (plan for plan in self.plans if plan.decision != "ruled out" and not self.dearer(plan))
+        return tuple(dict.fromkeys((*ends, *others)))
+
+    def dearer(self, plan: ProjectedPlan) -> bool:
+        """Return whether even the optimistic end of a machine costs more than the upper bound."""
+        return self.bound is not None and _unknown(plan.usd_per_month_low) > _unknown(
+            self.bound.usd_per_month_high
+        )
+
+    @property
     def none_up_to(self) -> float | None:
         """Requests per second up to which every one is ruled out; ``None`` without a limit."""
         return min((plan.ruled_out_to for plan in self.plans if plan.ruled_out_to is not None), default=None)
@@ -318,6 +381,11 @@ class Projections(Struct, frozen=True, kw_only=True):
         """Requests per second above which one is recommended; ``None`` if none is."""
         known = (plan.recommended_above for plan in self.plans if plan.recommended_above is not None)
         return min(known, default=None)
+
+
+def _unknown(usd: float | None) -> float:
+    """Return a cost that can be compared: an unknown one is above all others."""
+    return math.inf if usd is None else usd
 
 
 class PriceRange(Struct, frozen=True, kw_only=True):

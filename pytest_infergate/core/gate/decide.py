@@ -392,8 +392,11 @@ def _headline(result: GateResult, wanted: int) -> str:
     if result.nothing_decided:
         # Nothing speaks against the run, but nothing speaks for it either: "passed" would claim evidence.
         outcome, parts = "nothing was decided", [cases]
+    alone = all(map(without_baseline, result.verdicts)) and bool(result.decided)
+    if alone:
+        parts = [f"{result.decided} of {cases} within {'its budgets' if wanted == 1 else 'their budgets'}"]
     groups: Counter[str] = Counter()
-    for verdict in result.verdicts:
+    for verdict in () if alone else result.verdicts:
         notable = verdict.verdict in FAILING | {Verdict.SUSPECTED, Verdict.IMPROVED}
         if not (verdict.failed or notable) and is_decided(verdict):
             continue
@@ -414,7 +417,14 @@ def _headline(result: GateResult, wanted: int) -> str:
         parts.append(f"{causes.total()} of {cases} could not have seen {whose} tolerance ({reasons})")
     accepted = any(verdict.verdict is Verdict.REGRESSED and not verdict.failed for verdict in result.verdicts)
     more = " (a run that records a baseline accepts regressions)" if result.recording and accepted else ""
-    return f"{outcome}: {', '.join(parts)}{more}"
+    none = "; nothing was compared with an earlier run" if alone else ""
+    return f"{outcome}: {', '.join(parts)}{more}{none}"
+
+
+def without_baseline(verdict: CaseVerdict) -> bool:
+    """Return whether nothing of a case was compared with an earlier run; its budgets may be decided."""
+    paired = verdict.against_base or any(row.evidence == "paired" for row in verdict.comparisons)
+    return verdict.verdict is Verdict.NO_BASELINE and not paired
 
 
 def _blinding(verdict: CaseVerdict) -> str:

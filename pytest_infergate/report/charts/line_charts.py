@@ -97,7 +97,7 @@ def _demand(answer: Advice) -> Chart | None:
     return _chart(
         lines,
         title="Cost by demand",
-        across="requests per second",
+        across=f"{'requests' if answer.demand.period is None else 'frames'} per second",
         up="USD per month",
         formats=(_rate, units.tick),
         rule=(answer.demand.rate, "demand"),

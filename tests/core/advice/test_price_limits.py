@@ -100,6 +100,20 @@ def test_a_limit_that_no_number_of_machines_meets_says_how_much_faster_a_call_mu
     assert found.gpus is None
 
 
+def test_of_frames_99_per_cent_must_be_in_time_and_of_requests_95():
+    slow_calls = (0.02,) * 97 + (0.05,) * 4
+    slow = offer(0.2)
+    deployment = msgspec.structs.replace(
+        slow.deployment, service=ServiceTimes(batch_sizes=(1,), percentiles=(slow_calls,))
+    )
+    slow = msgspec.structs.replace(slow, deployment=deployment)
+    frames = Question(demand=Demand(rate=25.0, pattern="periodic"))
+    requests = Question(demand=Demand(rate=1.0), limit=0.04)
+    for question, factor in ((frames, 1.25), (requests, None)):
+        found = price_limits(question, [Staircase(slow, question)], (), (T4,))
+        assert found.faster == (factor and pytest.approx(factor))
+
+
 def test_streams_that_no_call_keeps_up_with_are_served_by_no_number_of_machines():
     """A call takes 200 ms, and the next frame arrives after 33 ms; one machine serves no whole stream."""
     demand = Demand(rate=240.0, pattern="periodic", streams=8)

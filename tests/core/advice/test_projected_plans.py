@@ -21,7 +21,7 @@ from pytest_infergate.core.advice.projected_plans import (
     projectable_works,
 )
 from pytest_infergate.core.advice.service_times import ServiceTimes
-from pytest_infergate.core.domain.advice_values import Demand
+from pytest_infergate.core.domain.advice_values import Demand, ProjectedPlan, Projections
 from pytest_infergate.core.domain.instance_types import Instance
 from pytest_infergate.core.domain.outcome import Policy, Session
 from pytest_infergate.core.domain.values import Environment, Hardware, Note
@@ -135,7 +135,7 @@ def test_what_is_not_projected_says_why():
     assert ask([cpu(0.2)], 10.0, offered=offer(work=reason)).projections.refusals == (reason,)
     part = msgspec.structs.replace(WORK, only_batch_size=1)
     (note,) = ask([cpu(0.2)], 10.0, offered=offer(work=part)).projections.refusals
-    assert "second batch size" in note.hint
+    assert "batch_sizes=[1, 8]" in note.hint
     heavy = msgspec.structs.replace(WORK, weight_bytes=1e12)
     (note,) = ask([cpu(0.2)], 10.0, offered=offer(work=heavy)).projections.refusals
     assert "T4" in note.text
@@ -145,6 +145,31 @@ def test_a_table_of_demands_decides_each():
     table = recommendation.demand_table(Question(demand=Demand(rate=1.0)), [cpu(0.02)], offer=offer())
     decisions = [step.projections.plans[0].decision for step in table.steps]
     assert decisions == ["ruled out", "ruled out", "ruled out", "ruled out", "recommended"]
+
+
+def machine(accelerator, low, high, decision="recommended", **fields):
+    known = {
+        "instance": "x", "accelerator": accelerator, "price": "x", "usd_per_hour": 1.0, "dtype": "float16",
+        "evidence": "published", "decision": decision, "usd_per_month_low": low, "usd_per_month_high": high,
+    }  # fmt: skip
+    return ProjectedPlan(**{**known, **fields})
+
+
+def test_the_lowest_pessimistic_end_bounds_the_cost_and_rules_out_what_is_dearer_for_certain():
+    cheap, sure, late = machine("T4", 384, 3072), machine("L40S", 1359, 1359), machine("H100", 3000, 3000)
+    doubtful, slow = machine("L4", 555, None, "undecided"), machine("K80", 50, 60, "ruled out")
+    found = Projections(plans=(cheap, doubtful, sure, late, slow))
+    assert (found.bound, found.lowest) == (sure, cheap)
+    assert [plan for plan in found.plans if found.dearer(plan)] == [late]
+    assert found.candidates == (sure, cheap, doubtful)
+    # Only a price of a known day is a bound, if there is one.
+    guess = machine("A100", 1015, 1015, unverified=True)
+    assert msgspec.structs.replace(found, plans=(guess, *found.plans)).bound == sure
+    assert Projections(plans=(guess, doubtful)).bound == guess
+    none = Projections(plans=(doubtful, slow))
+    assert (none.bound, none.lowest, none.candidates) == (None, doubtful, (doubtful,))
+    assert not none.dearer(doubtful)
+    assert Projections().candidates == ()
 
 
 @settings(max_examples=40, deadline=None)

@@ -24,7 +24,7 @@ from pytest_infergate.core.advice.deployments import Deployment
 from pytest_infergate.core.advice.planning import Question
 from pytest_infergate.core.advice.priced_deployments import PricedDeployment
 from pytest_infergate.core.advice.service_times import ServiceTimes
-from pytest_infergate.core.domain import instance_types
+from pytest_infergate.core.domain import instance_types, units
 from pytest_infergate.core.domain.instance_types import Instance
 from pytest_infergate.core.domain.measurement import ConcurrentRun, Energy, Memory
 from pytest_infergate.core.domain.outcome import Against, CaseVerdict, Policy, Session, Verdict
@@ -372,6 +372,17 @@ def test_a_limit_that_nothing_meets_names_the_nearest_plan():
     assert answer.binding.hint
 
 
+def test_the_nearest_plan_for_frames_states_the_time_of_99_per_cent_of_them():
+    tail = (0.040,) * 96 + (0.080,) * 5
+    service = ServiceTimes(batch_sizes=(1,), percentiles=(tail,))
+    camera = msgspec.structs.replace(SLOW, deployment=deployment(service))
+    asked = Question(demand=Demand(rate=240.0, pattern="periodic", streams=8))
+    answer = recommendation.advise(asked, (camera,))
+    p99 = recommendation.answered_within(answer.nearest, None)
+    assert p99 == answer.nearest.load.p99 > answer.nearest.load.p95
+    assert f"takes {units.seconds(p99)}" in answer.binding.text
+
+
 def test_smaller_batches_are_suggested_only_where_there_are_any():
     large = msgspec.structs.replace(FAST, deployment=deployment(times(b8=0.006), device="cuda", hardware=GPU))
     for made, size, smaller in (((SLOW, FAST), 1, False), ((large,), 8, True)):
@@ -441,10 +452,11 @@ def test_what_the_machines_of_the_best_plan_serve_is_narrowed():
     assert served.instances == answer.winner.instances < beyond.instances
 
 
-def test_the_first_call_is_that_of_the_batch_of_the_plan():
-    deployment = msgspec.structs.replace(SLOW.deployment, cold_starts=((1, 0.1), (8, 0.8)))
+def test_the_first_call_is_that_of_the_smallest_batch_because_later_cases_find_a_warm_process():
+    deployment = msgspec.structs.replace(SLOW.deployment, cold_starts=((8, 0.003), (1, 0.1)))
     answer = ask(made=(msgspec.structs.replace(SLOW, deployment=deployment),))
-    assert {(plan.max_batch, plan.cold_start) for plan in answer.considered} <= {(1, 0.1), (8, 0.8)}
+    assert {plan.max_batch for plan in answer.considered} == {1, 8}
+    assert {plan.cold_start for plan in answer.considered} == {0.1}
     assert {plan.cold_start for plan in ask().considered} == {None}
 
 

@@ -508,6 +508,25 @@ def test_a_headline_says_where_the_work_is_unchanged():
         assert headline == plain, verdict
 
 
+def test_without_a_baseline_the_headline_claims_no_comparison():
+    budget = BudgetCheck(budget=Budget(metric="p50_ms", limit=100), verdict=None)
+    within, free, compared = (
+        CaseVerdict(case=case(name), nodeid=name, verdict=found, failed=False, budgets=budgets)
+        for name, found, budgets in (
+            ("t.py::a", Verdict.NO_BASELINE, (budget,)),
+            ("t.py::b", Verdict.NO_BASELINE, ()),
+            ("t.py::c", Verdict.EQUIVALENT, ()),
+        )
+    )
+    ending = "within their budgets; nothing was compared with an earlier run"
+    assert gate_session([within, within], POLICY).headline == f"gate passed: 2 of 2 cases {ending}"
+    assert gate_session([within, free], POLICY).headline == f"gate passed: 1 of 2 cases {ending}"
+    # A case of a paired run without a base, or beside one that was compared, is counted as before.
+    based = replace(within, against_base=True)
+    assert "budgets" not in gate_session([based], POLICY).headline
+    assert gate_session([within, compared], POLICY).headline == "gate passed: 2 of 2 cases decided"
+
+
 def test_a_gate_that_measured_nothing_is_never_green(snapshot):
     reasons = []
     for verdicts, selected, passed in [

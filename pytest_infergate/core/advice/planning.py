@@ -120,7 +120,6 @@ def server_of(priced: PricedDeployment, question: Question, max_batch: int, max_
     return sizing.Sizing(
         service=priced.deployment.service,
         limit=question.limit,
-        slowdown=priced.deployment.slowdown,
         max_batch=max_batch,
         max_wait=max_wait,
         workers_per_instance=priced.deployment.workers,
@@ -149,9 +148,7 @@ def served_plan(
     if needed.instances is None or shown.instances is None or shown.load is None:
         return None
     spare = max(needed.instances + 1, shown.instances)
-    # Without a slowdown, both loads are the same simulation.
-    load = shown.load if asked.slowdown == 1 else asked.load(question.demand, shown.instances, slowdown=1.0)
-    return _plan(priced, question, (max_batch, max_wait), (shown.instances, spare), (load, shown.load))
+    return _plan(priced, question, (max_batch, max_wait), (shown.instances, spare), shown.load)
 
 
 def _plan(
@@ -159,15 +156,13 @@ def _plan(
     question: Question,
     server: tuple[int, float],
     counts: tuple[int, int],
-    loads: tuple[QueueLoad, QueueLoad],
+    load: QueueLoad,
 ) -> Plan:
     """Return a plan with its costs.
 
     `server` is the largest batch and the time that it waits to fill. `counts` are the instances without and
-    with a spare one, so that one machine may fail without breaking the limit. `loads` are those with calls as
-    measured, and as slow as another launch may make them.
+    with a spare one, so that one machine may fail without breaking the limit.
     """
-    load, slow_load = loads
     deployment, instance = priced.deployment, priced.instance
     max_batch, max_wait = server
     instances, with_spare = counts
@@ -194,9 +189,6 @@ def _plan(
         usd_per_month_with_spare=instance_types.usd_per_month(instance.price, with_spare),
         usd_per_million=month / (rate * question.mean_share * energy.MONTH_SECONDS) * 1e6,
         load=load,
-        slow_load=slow_load,
-        slowdown=deployment.slowdown,
-        sampled=deployment.sampled_up_to(max_batch),
         electricity=_electricity(deployment, load, rate, instances, question.grid),
         # A later case of the same process, with a larger batch, finds it warm.
         cold_start=min(deployment.cold_starts)[1] if deployment.cold_starts else None,

@@ -12,7 +12,6 @@ import msgspec
 
 from pytest_infergate.core.domain.hardware_names import with_article
 from pytest_infergate.core.domain.spelling import not_one_of
-from pytest_infergate.core.domain.stats import TAIL_CALLS
 from pytest_infergate.core.domain.values import Note, Struct
 
 PATTERNS: Final = ("poisson", "periodic")
@@ -73,29 +72,6 @@ class QueueLoad(Struct, frozen=True, kw_only=True):
     """Whether some batches had a size between two measured sizes."""
     stable: bool = True
     """Whether the queue stays bounded while requests arrive."""
-
-
-class Sampled(Struct, frozen=True, kw_only=True):
-    """What the service times of a plan rest on: the least of the batch sizes that its server uses."""
-
-    calls: int
-    """Fewest sampled calls of a batch size."""
-    seconds: float | None = None
-    """Shortest sampling of a batch size; ``None`` if it is unknown."""
-    ordered: bool = False
-    """Whether calls are simulated in recorded order; otherwise they are drawn independently of each other."""
-    paced: float | None = None
-    """Largest ratio of calls with rests, as at 30 % load, to calls back to back; ``None`` if not measured."""
-
-    @property
-    def tail_seen(self) -> bool:
-        """Whether the slowest hundredth of calls was seen."""
-        return self.calls >= TAIL_CALLS
-
-    @property
-    def promised(self) -> bool:
-        """Whether a p95 under load can be promised."""
-        return self.tail_seen and self.ordered
 
 
 class Scaled(Struct, frozen=True, kw_only=True):
@@ -167,12 +143,6 @@ class Plan(Struct, frozen=True, kw_only=True):
     electricity: Electricity | None = None
     """``None`` if the energy of a call or the idle power is unknown."""
     load: QueueLoad
-    """Load with calls as measured."""
-    slow_load: QueueLoad | None = None
-    """Load with calls as slow as another launch may make them; the limit is held against it."""
-    slowdown: float = 1.0
-    """Factor of the time of these calls: the launch band, multiplied by the ratio of paced calls above 1."""
-    sampled: Sampled | None = None
     cold_start: float | None = None
     """Seconds of the measured first call with the smallest batch; the first call in a new process takes at
     least as long, because other cases may have run in the same process before."""

@@ -46,7 +46,8 @@ def load_percentile(found: Answers, p: float) -> Estimate:
 
     The bounds are at least as wide as those of independent queries. If the share of queries beyond the
     percentile differs between successive parts of the test by more than chance, they are wider: the standard
-    error of that share is taken from the parts. There is no upper bound if a query was not answered.
+    error of that share is taken from the parts. The longest latency is the upper bound at most; there is none
+    if a query was not answered.
     """
     ordered = sorted(found.latencies)
     count = len(ordered)
@@ -65,7 +66,7 @@ def load_percentile(found: Answers, p: float) -> Estimate:
         low = min(low, ordered[max(0, math.floor((p - margin) * count) - 1)]) if p > margin else None
     if high is not None:
         rank = math.ceil((p + margin) * count)
-        high = max(high, ordered[rank]) if rank < count else None
+        high = max(high, ordered[min(rank, count - 1)])
     return Estimate(value=alone.value, low=low, high=high)
 
 

@@ -10,6 +10,7 @@ from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.outcome import Comparison, Judged, Outcome, Verdict
 from pytest_infergate.core.domain.values import Note
 from pytest_infergate.core.gate import counter_changes, decide, paired_times
+from pytest_infergate.load.under_load import not_measured
 from pytest_infergate.paired.case_events import AT_ONCE
 from pytest_infergate.paired.selected_case import SelectedCase
 from pytest_infergate.paired.trial import Trial
@@ -67,11 +68,7 @@ class Judge(NamedTuple):
             )
             verdict = msgspec.structs.replace(verdict, notes=(*verdict.notes, note))
         if case.terms.load is not None and case.terms.served:
-            note = Note(
-                code=NoteCode.LOAD_NOT_MEASURED,
-                text="not measured under load: a paired run compares calls one by one",
-                hint="leave out --infer-against to measure under load",
-            )
+            note = not_measured("a paired run compares calls one by one", "leave out --infer-against")
             verdict = msgspec.structs.replace(verdict, notes=(*verdict.notes, note))
         return Judged(result=measured, verdict=verdict)
 

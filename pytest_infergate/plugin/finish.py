@@ -16,6 +16,7 @@ import pytest
 from pytest_infergate import __version__
 from pytest_infergate.advising.advise import advise_run
 from pytest_infergate.config.settings import Settings
+from pytest_infergate.core.advice.load_prediction import with_predictions
 from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.outcome import Against, Session
 from pytest_infergate.core.domain.values import Case
@@ -135,7 +136,8 @@ def conclude(
         ),
         against=reference.against,
     )
-    # Simulated once, here, so that every report of the run shows the same advice.
+    # Simulated once, here, so that every report of the run shows the same figures.
+    session = with_predictions(session)
     demand = run.settings.command.get("demand")
     return msgspec.structs.replace(session, advice=advise_run(session, run.prices, demand))
 

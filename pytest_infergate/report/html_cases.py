@@ -8,7 +8,6 @@ from typing import Final, NamedTuple
 
 from pytest_infergate.core.advice.bottleneck import bottleneck
 from pytest_infergate.core.domain import metrics, units
-from pytest_infergate.core.domain.measurement import Estimate
 from pytest_infergate.core.domain.outcome import BudgetCheck, CaseResult, Session, Verdict
 from pytest_infergate.core.gate.decide import FAILING, SEVERITY
 from pytest_infergate.report import wording
@@ -16,6 +15,7 @@ from pytest_infergate.report.charts import latency_strips
 from pytest_infergate.report.charts.latency_strips import Mark, Picture, Series
 from pytest_infergate.report.charts.line_charts import CaseBottleneck
 from pytest_infergate.report.cost_and_energy import SPENDING_COLUMNS, bases, cost_and_energy
+from pytest_infergate.report.load_table import LoadTable, load_rows, load_table, shown_bounds
 from pytest_infergate.report.rows import CaseParts, Row, row
 from pytest_infergate.report.sanitize import ELLIPSIS, plain, shorten, within_test
 from pytest_infergate.report.table import shown_columns
@@ -91,6 +91,8 @@ class Group(NamedTuple):
     entries: tuple[CaseEntry, ...]
     picture: Picture | None
     spending: Spending | None
+    load: LoadTable | None
+    """Cases that were served under load."""
     opened: bool
     """Whether the page shows the section unfolded."""
 
@@ -153,6 +155,7 @@ def grouped_cases(parts: Iterable[CaseParts]) -> tuple[Group, ...]:
                 entries=tuple(entry for entry, _ in shown),
                 picture=latency_strips.picture(_series(entry, pair) for entry, pair in shown),
                 spending=_spending([(entry.label, pair.result) for entry, pair in shown]),
+                load=load_table(load_rows((entry.label, pair.result) for entry, pair in shown)),
                 opened=any(entry.row.failed for entry in entries),
             )
         )
@@ -204,23 +207,15 @@ def _latency(parts: CaseParts) -> tuple[Figure, ...]:
         limits.append(f"{plain(check.budget.metric)} {limit}")
     return (
         Figure(f"{latency.count:,}"),
-        Figure(units.seconds(latency.p50.value), _bounds(latency.p50)),
+        Figure(units.seconds(latency.p50.value), shown_bounds(latency.p50)),
         *(
-            Figure(units.seconds(seen), _bounds(estimate) if seen else "")
+            Figure(units.seconds(seen), shown_bounds(estimate) if seen else "")
             for seen, estimate in ((latency.seen(95), latency.p95), (latency.seen(99), latency.p99))
         ),
         Figure(units.seconds(result.measurement.cold_start)),
         Figure(units.seconds(_expected(parts)), _recorded(parts)),
         Figure(", ".join(limits) or units.UNKNOWN),
     )
-
-
-def _bounds(estimate: Estimate) -> str:
-    """Format the bounds of a time; empty if there are too few calls for them."""
-    low, high = units.seconds(estimate.low), units.seconds(estimate.high)
-    if estimate.low is None:
-        return "" if estimate.high is None else f"{high} or less"
-    return f"{low} or more" if estimate.high is None else f"{low} to {high}"
 
 
 def _checks(parts: CaseParts) -> tuple[BudgetCheck, ...]:

@@ -15,6 +15,7 @@ from pytest_infergate.core.gate.contention import IDLE, MAX_CONTENTION
 from pytest_infergate.core.gate.decide import FAILING
 from pytest_infergate.report import advice, advice_summary, wording
 from pytest_infergate.report.columns import CASE, COST, ENERGY, case_columns, legend
+from pytest_infergate.report.load_table import LOAD_COLUMNS, LOAD_TITLE, load_rows
 from pytest_infergate.report.rows import NoteGroup, Row, grouped_notes, rows
 from pytest_infergate.report.sanitize import called, plain, shorten
 from pytest_infergate.report.table import Column, shown_columns
@@ -28,6 +29,8 @@ NAMES_SHOWN: Final = 12
 """Maximum number of entries of a list of cases."""
 DISPENSABLE: Final = ("usd_per_million", "p95")
 """Columns that the table of advice loses on a narrow terminal: without the others, it answers nothing."""
+SPARE_LOAD: Final = ("busy", "batch", "goodput", "rate")
+"""Columns that the table of figures under load loses on a narrow terminal."""
 _INDENT = "  "
 _FLAGGED = FAILING | {Verdict.SUSPECTED, Verdict.INVALID}
 
@@ -42,6 +45,7 @@ def terminal_summary(session: Session, width: int = WIDTH) -> str:
         case_table(
             [row for row in shown if not row.absent] or shown, width, paired=session.against is not None
         ),
+        load_lines(session, width),
         flagged(shown, width),
         changes(session.gate, width),
         note_lines(grouped_notes(session), width),
@@ -108,6 +112,18 @@ def _fit_budgets(columns: Sequence[Column[Row]], shown: Sequence[Row], width: in
         if room_for_names(columns, fitted, width) >= max(MIN_NAME, width // 4):
             break
     return fitted
+
+
+def load_lines(session: Session, width: int = WIDTH) -> str:
+    """Render the figures under load, with the prediction beside the measurement; empty without any."""
+    served = load_rows((plain(result.nodeid), result) for result in session.cases)
+    if not served:
+        return ""
+    columns = shown_columns(LOAD_COLUMNS, served)
+    while columns[-1].key in SPARE_LOAD and room_for_names(columns, served, width) < MIN_NAME:
+        columns = columns[:-1]
+    table = text_table(columns, served[:ROWS_SHOWN], width)
+    return f"{LOAD_TITLE}:\n{table}"
 
 
 def flagged(shown: Iterable[Row], width: int = WIDTH) -> str:

@@ -224,12 +224,12 @@ class LoadFigures(Struct, frozen=True, kw_only=True):
     @property
     def rate(self) -> float:
         """Requests per second that were answered."""
-        return self.requests / self.seconds
+        return self.requests / self.seconds if self.seconds > 0 else 0.0
 
     @property
     def goodput(self) -> float | None:
         """Queries per second that were answered within the limit; ``None`` without one."""
-        return None if self.within is None else self.within / self.seconds
+        return None if self.within is None or self.seconds <= 0 else self.within / self.seconds
 
 
 class Measurement(Struct, frozen=True, kw_only=True):

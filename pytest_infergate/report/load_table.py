@@ -1,0 +1,119 @@
+"""Figures under load as text, with the prediction beside the measurement."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
+
+from pytest_infergate.core.domain import units
+from pytest_infergate.core.domain.measurement import Estimate, LoadFigures
+from pytest_infergate.core.domain.outcome import CaseResult
+from pytest_infergate.core.domain.values import Struct
+from pytest_infergate.report.table import Column, shown_columns
+
+
+class LoadRow(Struct, frozen=True, kw_only=True):
+    """One case that was served under load, as text."""
+
+    case: str
+    load: str
+    requests: str
+    """Answered ones, and those that were not."""
+    p50: str
+    p95: str
+    predicted: str
+    """The p95 that is simulated from the times of calls."""
+    p99: str
+    rate: str
+    goodput: str
+    """Answers within the limit, and their share of the requests."""
+    batch: str
+    """Mean and largest batch."""
+    busy: str
+    bounds: dict[str, str]
+    """Of the percentiles, by column."""
+
+
+class LoadTable(NamedTuple):
+    """The table of a page."""
+
+    title: str
+    headers: tuple[str, ...]
+    lines: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
+    """Label of each case, and its figures, each with its bounds."""
+
+
+LOAD_COLUMNS: Final[tuple[Column[LoadRow], ...]] = (
+    Column("case", "case", lambda row: row.case, left=True),
+    Column("load", "load", lambda row: row.load),
+    Column("requests", "answered", lambda row: row.requests),
+    Column("p50", "p50", lambda row: row.p50),
+    Column("p95", "p95", lambda row: row.p95),
+    Column("predicted", "predicted", lambda row: row.predicted, title="p95 predicted"),
+    Column("p99", "p99", lambda row: row.p99),
+    Column("rate", "rate", lambda row: row.rate),
+    Column(
+        "goodput",
+        "goodput",
+        lambda row: row.goodput,
+        shown=lambda rows: any(row.goodput != units.UNKNOWN for row in rows),
+    ),
+    Column("batch", "batch", lambda row: row.batch, title="Mean batch"),
+    Column("busy", "busy", lambda row: row.busy),
+)
+LOAD_TITLE: Final = "served under load by MLPerf LoadGen, latency from arrival to answer"
+
+
+def load_rows(cases: Iterable[tuple[str, CaseResult | None]]) -> list[LoadRow]:
+    """Format the cases that were served under load; each comes with its name."""
+    return [
+        load_row(name, result.measurement.load)
+        for name, result in cases
+        if result is not None and result.measurement is not None and result.measurement.load is not None
+    ]
+
+
+def load_row(name: str, load: LoadFigures) -> LoadRow:
+    """Format the figures of one case."""
+    good = units.UNKNOWN
+    if load.within is not None and load.queries > 0:
+        share = units.percent(load.within / load.queries, signed=False)
+        good = f"{units.rate(load.goodput)} ({share})"
+    left = load.queries - load.answered
+    percentiles = (load.p50, load.p95, load.p99)
+    p50, p95, p99 = (units.seconds(None if found is None else found.value) for found in percentiles)
+    return LoadRow(
+        case=name,
+        load=load.load.text,
+        requests=f"{load.answered:,}" + (f" of {load.queries:,}" if left else ""),
+        p50=p50,
+        p95=p95,
+        predicted=units.seconds(load.predicted_p95),
+        p99=p99,
+        rate=units.rate(load.rate),
+        goodput=good,
+        batch=f"{units.trimmed(load.mean_batch)} of {load.max_batch}",
+        busy=units.percent(load.busy, signed=False, decimals=0),
+        bounds=dict(zip(("p50", "p95", "p99"), map(shown_bounds, percentiles), strict=True)),
+    )
+
+
+def load_table(rows: Sequence[LoadRow]) -> LoadTable | None:
+    """Return the table of some cases; ``None`` if none was served under load."""
+    _, *columns = shown_columns(LOAD_COLUMNS, rows)
+    lines = [
+        (row.case, tuple((column.cell(row), row.bounds.get(column.key, "")) for column in columns))
+        for row in rows
+    ]
+    headers = ("case", *(column.page_header for column in columns))
+    return LoadTable(f"{LOAD_TITLE}, with 99 % bounds", headers, tuple(lines)) if lines else None
+
+
+def shown_bounds(estimate: Estimate | None) -> str:
+    """Format the bounds of a time; empty if there are too few calls for them."""
+    if estimate is None or (estimate.low is None and estimate.high is None):
+        return ""
+    low, high = units.seconds(estimate.low), units.seconds(estimate.high)
+    if estimate.low is None:
+        return f"{high} or less"
+    return f"{low} or more" if estimate.high is None else f"{low} to {high}"

@@ -1,0 +1,77 @@
+"""Figures under load in the terminal and on the page."""
+
+import msgspec
+
+from pytest_infergate.core.domain.load_values import Load
+from pytest_infergate.core.domain.measurement import Estimate, LoadFigures
+from pytest_infergate.report import text
+from pytest_infergate.report.html import render_html
+from pytest_infergate.report.load_table import load_row, load_table
+from pytest_infergate.report.results_json import parse_results, render_results
+
+LOAD = LoadFigures(
+    load=Load(scenario="server", rate=50.0), seconds=20.0, queries=1000, answered=1000, requests=1000,
+    p50=Estimate(value=0.011, low=0.010, high=0.012), p95=Estimate(value=0.030, low=0.028, high=0.033),
+    p99=Estimate(value=0.050, low=0.040), limit=0.04, within=970, max_batch=8, mean_batch=1.25, busy=0.4,
+    longest_queue=9, predicted_p95=0.025,
+)  # fmt: skip
+
+
+def served(sample, **fields):
+    """A session with one case that was served under load."""
+    result, verdict = sample.spending(sample.case(), None)
+    figures = msgspec.structs.replace(LOAD, **fields)
+    measured = msgspec.structs.replace(result.measurement, load=figures)
+    return sample.session([(msgspec.structs.replace(result, measurement=measured), verdict)])
+
+
+def test_prediction_and_measurement_are_side_by_side(sample):
+    head, _, line = text.load_lines(served(sample), 140).splitlines()[1:]
+    assert head.split() == [
+        "case", "load", "answered", "p50", "p95", "predicted", "p99", "rate", "goodput", "batch", "busy",
+    ]  # fmt: skip
+    shown = line.split("  ")
+    for figure in (
+        "50.0/s",
+        "11.0 ms",
+        "30.0 ms",
+        "25.0 ms",
+        "50.0 ms",
+        "48.5/s (97.0 %)",
+        "1.25 of 8",
+        "40 %",
+    ):
+        assert figure in line, shown
+
+
+def test_a_narrow_terminal_keeps_the_prediction(sample):
+    lines = text.load_lines(served(sample), width=70).splitlines()
+    assert "predicted" in lines[1]
+    assert "busy" not in lines[1]
+
+
+def test_a_run_without_load_says_nothing(sample):
+    assert text.load_lines(sample.session([sample.spending(sample.case(), None)])) == ""
+    assert load_table([]) is None
+
+
+def test_the_page_has_bounds(sample):
+    page = render_html(served(sample))
+    assert "<td>30.0 ms <small>28.0 ms to 33.0 ms</small></td><td>25.0 ms</td>" in page
+    assert "<td>50.0 ms <small>40.0 ms or more</small></td>" in page
+
+
+def test_results_files_keep_the_figures(sample):
+    session = served(sample)
+    again = parse_results(render_results(session), "r.json")
+    assert again.cases[0].measurement.load == session.cases[0].measurement.load
+
+
+def test_figures_of_a_foreign_file():
+    odd = msgspec.structs.replace(LOAD, seconds=0.0, queries=0, answered=-3, mean_batch=float("nan"))
+    row = load_row("x", odd)
+    assert (row.rate, row.goodput) == ("0/s", "-")
+
+
+def test_unanswered_requests_are_counted():
+    assert load_row("x", msgspec.structs.replace(LOAD, answered=400)).requests == "400 of 1,000"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Collection
 from pathlib import Path
+from typing import NamedTuple
 
 from pytest_infergate.core.domain.measurement import Contention
 from pytest_infergate.core.domain.notes import NoteCode
@@ -24,14 +26,14 @@ BUSY_CHILDREN = 0.1
 
 
 def cpu_times() -> CpuTimes | None:
-    """Read the processor time of the machine and of this process; ``None`` except on Linux."""
+    """Read the processor time of this process and of the cores it may use; ``None`` except on Linux."""
     try:
         text = _STAT.read_text(encoding="ascii", errors="replace")
         ticks = os.sysconf("SC_CLK_TCK")
     except (OSError, AttributeError, ValueError):
         return None
-    busy = busy_ticks(text)
-    if busy is None:
+    usable = core_ticks(text, os.sched_getaffinity(0))
+    if usable is None:
         return None
     for _ in range(_ATTEMPTS):
         ended, living, own = os.times(), descendant_ticks(os.getpid()), os.times()
@@ -39,10 +41,10 @@ def cpu_times() -> CpuTimes | None:
             break
     return CpuTimes(
         time.monotonic(),
-        busy / ticks,
+        usable.busy / ticks,
         sum(own[:4]) + living / ticks,
-        cores=sum(line[:3] == "cpu" and line[3:4].isdigit() for line in text.splitlines()),
-        stolen=int(text.split(maxsplit=9)[8]) / ticks,
+        cores=usable.cores,
+        stolen=usable.stolen / ticks,
         waited=waited_seconds(),
         children=sum(own[2:4]) + living / ticks,
     )
@@ -93,16 +95,32 @@ def _words(path: Path, after: bytes) -> list[bytes]:
     return text.rpartition(after)[2].split()
 
 
-def busy_ticks(stat: str) -> int | None:
-    """Sum all but idle and I/O wait time from the first line of ``/proc/stat``; `None` if it is malformed.
+class CoreTicks(NamedTuple):
+    """Processor time of some cores since the machine was started."""
 
-    Time stolen by the hypervisor is included, because the case could not use it either.
+    busy: int
+    stolen: int
+    """By the hypervisor; a part of `busy`, because the case could not use it either."""
+    cores: int
+
+
+def core_ticks(stat: str, allowed: Collection[int]) -> CoreTicks | None:
+    """Sum all but idle and I/O wait time of the allowed cores in ``/proc/stat``; `None` if it is malformed.
+
+    Other cores neither take time from a process that is pinned nor give it any.
     """
-    fields = stat.partition("\n")[0].split()
-    if len(fields) < 9 or fields[0] != "cpu":  # noqa: PLR2004 - up to steal, since Linux 2.6.11
-        return None
-    user, nice, system, _idle, _wait, irq, soft, steal = map(int, fields[1:9])
-    return user + nice + system + irq + soft + steal
+    busy = stolen = count = 0
+    for line in stat.splitlines():
+        name, *fields = line.split() or [""]
+        if not (name.startswith("cpu") and name[3:].isdigit() and int(name[3:]) in allowed):
+            continue
+        if len(fields) < 8:  # noqa: PLR2004 - up to steal, since Linux 2.6.11
+            return None
+        user, nice, system, _idle, _wait, irq, soft, steal = map(int, fields[:8])
+        busy += user + nice + system + irq + soft + steal
+        stolen += steal
+        count += 1
+    return CoreTicks(busy, stolen, count) if count else None
 
 
 def contention(before: CpuTimes | None, after: CpuTimes | None, threads: int) -> float | None:

@@ -25,6 +25,7 @@ _VIEWS: Final[tuple[Any, ...]] = tuple(
     for mapping in (dict, OrderedDict)
     for name in ("keys", "values", "items")
 )
+_BOUND: Final[tuple[Any, ...]] = (types.MethodType, types.BuiltinMethodType)
 _NUMBERS_AND_TEXT: Final[tuple[Any, ...]] = (int, float, complex, str, bytes)
 _WHOLE: Final[tuple[Any, ...]] = (
     type, enum.Enum, bytearray, memoryview, array.array, io.IOBase, weakref.ref, types.ModuleType,
@@ -243,7 +244,8 @@ class Graph:
         leaves = {id(leaf): leaf for leaf in self.leaves if type(leaf) not in ATOMS}
         new = {key: result for key, result in results.items() if result is not leaves[key]}
         if fresh:
-            new |= {key: copy.deepcopy(value) for key, (value, _) in self.nodes.items() if of_pandas(value)}
+            copied = (key for key, (value, _) in self.nodes.items() if copies_itself(value))
+            new |= {key: copy.deepcopy(self.nodes[key][0]) for key in copied}
         reached = list(new)
         if fresh:
             reached += [
@@ -264,7 +266,7 @@ class Graph:
             for child in (*held.items, *held.object_keys, *held.state.values(), *held.members.values()):
                 if type(child) not in ATOMS:
                     # A part that refers to what holds it has to refer to the copy.
-                    holders[id(child() if type(child) is weakref.ref else child)].append(key)
+                    holders[id(referred(child))].append(key)
         found: set[int] = set()
         while reached:
             key = reached.pop()
@@ -296,13 +298,26 @@ class Graph:
                 unmade -= kept
                 found -= kept
         for key, (value, held) in self.nodes.items():
-            if key in found and not of_pandas(value):
+            if key in found and not copies_itself(value):
                 fill(new[key], value, held, new)
 
 
 def of_pandas(value: Any) -> bool:
     """Return whether a value is one of pandas, which keeps what it holds in objects written in C."""
     return package_of(type(value)) == "pandas"
+
+
+def copies_itself(value: Any) -> bool:
+    """Return whether only the class of a value can copy it: tables of pandas and images of Pillow."""
+    image = sys.modules.get("PIL.Image")
+    return of_pandas(value) or (image is not None and isinstance(value, image.Image))
+
+
+def referred(value: Any) -> Any:
+    """Return what a weak reference refers to, the object of a bound method, and any other value itself."""
+    if type(value) is weakref.ref:
+        return value()
+    return value.__self__ if type(value) in _BOUND else value
 
 
 def _is_immutable(value: Any) -> bool:
@@ -414,6 +429,14 @@ def _set_attributes(target: Any, held: Parts, new: dict[int, Any]) -> None:
     def renewed(item: Any) -> Any:
         if type(item) is weakref.ref and id(item()) in new:
             return weakref.ref(new[id(item())])
+        # A sorted container keeps methods of its list.
+        if type(item) in _BOUND and id(item.__self__) in new:
+            owner = new[id(item.__self__)]
+            return (
+                types.MethodType(item.__func__, owner)
+                if hasattr(item, "__func__")
+                else getattr(owner, item.__name__)
+            )
         return new.get(id(item), item)
 
     if held.state:

@@ -61,10 +61,27 @@ def clone_tensors(value: Any) -> Any:
 
     def copied(leaf: Any) -> Any:
         if is_tensor(leaf):
-            return first_possible(leaf, loaded("torch").clone, copy.deepcopy, or_itself=True)
+            return with_gradient(leaf, loaded("torch").clone)
         return _copied_array(leaf)
 
     return Graph(value).rebuilt(copied, fresh=True)
+
+
+def gradient_of(tensor: torch.Tensor) -> torch.Tensor | None:
+    """Return the gradient that a tensor holds, which may be what a model computes, such as forces."""
+    with past_class():
+        return tensor.grad if tensor.is_leaf else None
+
+
+def with_gradient(tensor: torch.Tensor, way: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+    """Return a copy of a tensor with a copy of its gradient; the tensor itself if it cannot be copied."""
+    gradient = gradient_of(tensor)
+    if gradient is None:
+        return first_possible(tensor, way, copy.deepcopy, or_itself=True)
+    copied = first_possible(tensor, lambda each: way(each.detach()), copy.deepcopy, or_itself=True)
+    if copied is not tensor:
+        copied.grad = way(gradient.detach())
+    return copied
 
 
 def copy_to_cpu(value: Any) -> Any:
@@ -77,7 +94,7 @@ def copy_to_cpu(value: Any) -> Any:
     def copied(leaf: Any) -> Any:
         if not is_tensor(leaf):
             return _copied_array(leaf)
-        return first_possible(leaf, on_cpu, copy.deepcopy, or_itself=True)
+        return with_gradient(leaf, on_cpu)
 
     def on_cpu(tensor: torch.Tensor) -> torch.Tensor:
         plain = tensor.detach()

@@ -36,6 +36,8 @@ class _State(SavedState):
     def _save(self, value: Any, folded: bool) -> None:
         if isinstance(value, itertools.count):
             self.counts.append((value, repr(value)))
+        elif isinstance(value, itertools.cycle):
+            self.iterators.append(value)  # where it is cannot be seen
         elif isinstance(value, (types.FunctionType, types.MethodType)):
             if isinstance(value, types.FunctionType):
                 for name, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=True):

@@ -113,12 +113,14 @@ def held(*targets: object) -> Held:
     # Values are kept alive, because the id of a deleted object may be reused.
     seen: dict[object, Any] = {}
     floats: set[int] = set()
+    numpy = sys.modules.get("numpy")
+    numbers = (float,) if numpy is None else (float, numpy.floating)
     pending = deque(_Reference(target, _root(target)) for target in targets)
     while pending and len(seen) < MAX_SEARCHED:
         value, origin, names = pending.popleft()
         kind = type(value)
         key = _key(value, origin, names)
-        if kind is float:
+        if issubclass(kind, numbers):
             floats.add(id(value))
         if issubclass(kind, _LEAVES) or key in seen or (kind is bytes and len(value) < LARGE_BUFFER):
             continue
@@ -170,6 +172,8 @@ def _of_user(module: Any) -> bool:
 
 def _searched(kind: type) -> bool:
     """Return whether attributes of a class are searched."""
+    if issubclass(kind, (torch.optim.Optimizer, torch.utils.data.Dataset)):
+        return True  # what a model needs for itself: the state of an optimiser is as large as its weights
     # Some classes of extensions have no module.
     return _of_user(getattr(kind, "__module__", "builtins"))
 

@@ -199,7 +199,7 @@ class KeptArguments:
         # What is restored is not part of a call that is being counted.
         with _disable_current_modes():
             found = [part for part in self._state.parts if part.changed()]
-            for part in found:
+            for part in reversed(found):  # attributes of an object before its content
                 part.restore()
         known = {id(part) for part in self._changing}
         new = [part for part in found if id(part) not in known]
@@ -208,7 +208,7 @@ class KeptArguments:
 
     def renew(self) -> None:
         """Restore what calls were seen to change."""
-        for part in self._changing:
+        for part in reversed(self._changing):
             part.restore()
 
     def restore(self) -> None:

@@ -138,7 +138,7 @@ class SavedStateOf:
         self.write(self.state)
 
 
-def saved_state_of(value: Any) -> SavedStateOf | None:  # noqa: C901, PLR0911 - one for each kind
+def saved_state_of(value: Any) -> SavedStateOf | None:  # noqa: C901, PLR0911, PLR0912 - one for each kind
     """Return the state of a generator, file or array; ``None`` for other objects and read-only arrays."""
     methods = [
         (torch.Generator, "get_state", "set_state", torch.equal),
@@ -156,6 +156,11 @@ def saved_state_of(value: Any) -> SavedStateOf | None:  # noqa: C901, PLR0911 - 
             lambda kept: object.__setattr__(value, "_mgr", kept.copy(deep=True)._mgr),  # noqa: SLF001
             lambda now, then: now.equals(then) and now.axes[-1].equals(then.axes[-1]),
         )
+    image = sys.modules.get("PIL.Image")
+    if image is not None and isinstance(value, image.Image):
+        # Before it is loaded, an image is its attributes, among them the file.
+        loaded = getattr(value, "_im", None) is not None
+        return SavedStateOf(value, value.tobytes, lambda kept: _write_image(value, kept)) if loaded else None
     if isinstance(value, (bytearray, memoryview)):
         # In place: a view of the buffer, of NumPy for instance, forbids another length.
         view: Any = value
@@ -212,6 +217,11 @@ def cell_access(cell: types.CellType) -> tuple[Callable[[], Any], Callable[[Any]
             return None
 
     return read, lambda kept: setattr(cell, "cell_contents", kept)
+
+
+def _write_image(image: Any, kept: bytes) -> None:
+    with suppress(ValueError):  # it has another size until its attributes are restored
+        image.frombytes(kept)
 
 
 def _write_bytes(buffer: Any, kept: bytes) -> None:

@@ -20,6 +20,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from pytest_infergate.instruments.nested import ATOMS, Graph, Parts, as_array, is_tensor, loaded, parts
+from pytest_infergate.instruments.tensors import gradient_of
 
 MAX_VALUES: Final = 1_000_000
 """Values that an output may hold, those of tensors, arrays and lists of numbers or text not included."""
@@ -158,6 +159,9 @@ class Description:
             return _Content("nested tensor", children=_numbered(tensor.unbind()))
         kind = torch.Tensor if isinstance(tensor, torch.nn.Parameter) else type(tensor)
         children = {CLASS: kind, ".layout": tensor.layout} | _own(tensor)
+        gradient = gradient_of(tensor)
+        if gradient is not None:
+            children[".grad"] = gradient
         plain = tensor.detach()
         if type(plain) is not torch.Tensor:
             plain = plain.as_subclass(torch.Tensor)

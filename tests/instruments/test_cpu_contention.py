@@ -16,13 +16,21 @@ intr 5 0
 """
 
 
-def test_busy_is_all_but_idle_and_waiting_and_counts_stolen_time():
-    assert cpu_contention.busy_ticks(STAT) == 406410 + 505 + 53345 + 3 + 1297 + 25727
+@pytest.mark.parametrize(
+    ("allowed", "busy", "stolen", "count"),
+    [
+        ({0, 1}, 406410 + 505 + 53345 + 3 + 1297 + 25727, 25727, 2),
+        ({0}, 203205 + 250 + 26672 + 648 + 12863, 12863, 1),
+        ({1, 7}, 203205 + 255 + 26673 + 3 + 649 + 12864, 12864, 1),
+    ],
+)
+def test_busy_is_all_but_idle_and_waiting_of_the_allowed_cores(allowed, busy, stolen, count):
+    assert cpu_contention.core_ticks(STAT, allowed) == (busy, stolen, count)
 
 
-@pytest.mark.parametrize("text", ["", "cpu 1 2 3", "intr 1 2 3 4 5 6 7 8 9"])
+@pytest.mark.parametrize("text", ["", "cpu0 1 2 3", "intr 1 2 3 4 5 6 7 8 9", STAT.replace("cpu0", "cpu2")])
 def test_a_file_that_tells_nothing_is_no_answer(text):
-    assert cpu_contention.busy_ticks(text) is None
+    assert cpu_contention.core_ticks(text, {0}) is None
 
 
 def times(wall, machine, own, cores=2):

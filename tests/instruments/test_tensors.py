@@ -512,3 +512,46 @@ def test_a_table_of_pandas_is_copied_with_its_values():
     table["frame"] = 7
     table.loc[0, "more"] = 1
     assert copied.to_dict("list") == {"frame": [0, 0]}
+
+
+@pytest.mark.parametrize("copied", [tensors.clone_tensors, tensors.copy_to_cpu])
+def test_a_gradient_that_an_output_holds_is_copied(copied):
+    position = torch.ones(3, requires_grad=True)
+    (position**2).sum().backward()
+    found = copied({"position": position})["position"]
+    assert found.grad.tolist() == [2.0, 2.0, 2.0]
+    position.grad.zero_()
+    assert found.grad.tolist() == [2.0, 2.0, 2.0]
+    assert copied(torch.ones(2)).grad is None
+
+
+def test_a_copied_object_has_its_own_methods():
+    """Sorted containers keep the methods of their list as attributes."""
+    containers = pytest.importorskip("sortedcontainers")
+
+    class Log:
+        def __init__(self):
+            self.lines = ["a"]
+            self.write = self.lines.append
+            self.size = self.count
+
+        def count(self):
+            return len(self.lines)
+
+    timeline, log = containers.SortedDict({0.5: "x"}), Log()
+    first, second = tensors.clone_tensors([timeline, log])
+    timeline.clear()
+    log.write("b")
+    assert dict(first.items()) == {0.5: "x"}
+    assert (list(first.irange()), first.bisect_left(1000)) == ([0.5], 1)
+    second.write("c")
+    assert (second.lines, second.size(), log.lines) == (["a", "c"], 2, ["a", "b"])
+
+
+def test_an_image_is_copied_with_its_pixels():
+    image = pytest.importorskip("PIL.Image").new("RGB", (2, 2))
+    image.note = "kept"
+    found = tensors.clone_tensors({"image": image})["image"]
+    image.paste((255, 0, 0), (0, 0, 1, 1))
+    assert found.getpixel((0, 0)) == (0, 0, 0)
+    assert type(found) is type(image)

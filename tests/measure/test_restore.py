@@ -809,3 +809,24 @@ def test_a_buffer_that_others_look_at_is_restored_in_place():
         assert view.tolist() == [0, 0, 0, 0]
         view[:] = 4
     assert view.tolist() == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("change", ["paste", "thumbnail", "putpalette"])
+def test_an_image_among_the_arguments_is_the_same_in_each_call(change):
+    images = pytest.importorskip("PIL.Image")
+    image = images.new("L" if change == "putpalette" else "RGB", (4, 4))
+    before = (image.mode, image.size, image.tobytes())
+    with arguments_kept((image,)) as kept:
+        for _ in range(3):
+            kept.settle()
+            assert (image.mode, image.size, image.tobytes()) == before
+            if change == "paste":
+                image.paste((255, 0, 0), (0, 0), images.new("L", (4, 4), 128))
+            elif change == "thumbnail":
+                image.paste((255, 0, 0), (0, 0, 1, 1))
+                image.thumbnail((2, 2))
+            else:
+                image.putpalette(bytes(range(256)) * 3)
+        kept.settle()
+        assert kept.changed_note() is not None
+    assert (image.mode, image.size, image.tobytes()) == before

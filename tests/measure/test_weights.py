@@ -5,6 +5,7 @@ import warnings
 
 import pytest
 
+numpy = pytest.importorskip("numpy")
 torch = pytest.importorskip("torch")
 pytestmark = [
     pytest.mark.torch,
@@ -445,6 +446,8 @@ class Opaque(nn.Module):
         (bytes(1_000_000), "bytes"),
         ([{"a": (bytearray(1_000_000),)}], "bytearray"),
         ([number + 0.5 for number in range(50_000)], "float"),
+        (dict(enumerate(numpy.linspace(0, 1, 50_000))), "float"),
+        (list(numpy.linspace(0, 1, 50_000).astype("float32")), "float"),
         (bytes(1000), ""),
         ([number + 0.5 for number in range(1000)], ""),
         (list(range(50_000)), ""),
@@ -460,6 +463,20 @@ def test_memory_that_is_no_tensor_makes_the_weights_unknown_with_a_note(kept, na
     checked = check_budget(limit, taken, 0.0)
     assert (checked.note and checked.note.code) == ("budget-not-decided" if name else None)
     assert checked.missing == (notes[0].text if name else "")
+
+
+def test_the_state_of_an_optimiser_belongs_to_the_model_that_keeps_it():
+    model = Opaque(None)
+    model.held = torch.optim.Adam(model.layer.parameters())
+    model(torch.ones(1, 4)).sum().backward()
+    model.held.step()
+    state = model.held.state.values()
+    more = sum(part.nbytes for each in state for part in each.values())
+    assert more >= 160  # two moments of twenty weights
+    model.layer.zero_grad()
+    assert sum(sizes(model).values()) == 80 + more
+    model.held = torch.utils.data.TensorDataset(torch.zeros(1000))
+    assert sum(sizes(model).values()) == 80 + 4000
 
 
 def test_what_the_call_is_given_may_hide_memory():

@@ -568,3 +568,18 @@ def test_python_values_are_compared_without_torch_and_numpy(tmp_path):
         "assert not {'torch', 'numpy'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "kept")], check=True)
+
+
+@pytest.mark.torch
+def test_gradients_of_tensors_are_compared(compare):
+    torch = pytest.importorskip("torch")
+
+    def output(scale):
+        position = torch.ones(3, requires_grad=True)
+        (scale * position).sum().backward()
+        return {"position": position}
+
+    assert compare(output(1.0), output(1.0)).difference is None
+    assert ".grad" in compare(output(1.0), output(2.0)).difference
+    bare = {"position": torch.ones(3)}
+    assert ".grad" in compare(output(1.0), bare).difference

@@ -15,25 +15,16 @@ class Items:
     """The items of a batch: slices of each tensor and array whose first dimension is the batch size."""
 
     def __init__(self, invocation: Invocation, size: int) -> None:
-        self._invocation = invocation
-        self._graph = Graph((invocation.args, invocation.kwargs))
-        self._slices: dict[int, list[Any]] = {}
-        for leaf in self._graph.leaves:
-            if (is_tensor(leaf) or is_array(leaf)) and leaf.ndim and leaf.shape[0] == size:
-                self._slices[id(leaf)] = [leaf[item : item + 1] for item in range(size)]
+        self._target = invocation.target
+        self._args = [Sliced(value, size) for value in invocation.args]
+        self._kwargs = {name: Sliced(value, size) for name, value in invocation.kwargs.items()}
 
     def call(self, items: Sequence[int]) -> Any:
         """Call the model on some items, which may repeat, as one batch."""
-
-        def joined(leaf: Any) -> Any:
-            slices = self._slices.get(id(leaf))
-            if slices is None:
-                return leaf
-            parts = [slices[item] for item in items]
-            return loaded("torch").cat(parts) if is_tensor(leaf) else loaded("numpy").concatenate(parts)
-
-        args, kwargs = self._graph.rebuilt(joined)
-        return self._invocation.target(*args, **kwargs)
+        return self._target(
+            *[value.joined(items) for value in self._args],
+            **{name: value.joined(items) for name, value in self._kwargs.items()},
+        )
 
     def whole(self, sizes: Sequence[int]) -> str:
         """Return why the input is one request as a whole; empty if each item can be a request.
@@ -41,7 +32,7 @@ class Items:
         The model is called with each number of items, and must return as many. Memory that runs out is an
         error of the caller.
         """
-        if not self._slices:
+        if not any(value.slices for value in (*self._args, *self._kwargs.values())):
             return "its input has no tensor whose first dimension is the batch size"
         for size in sizes:
             try:
@@ -53,6 +44,40 @@ class Items:
             if not any(shape[:1] == (size,) for shape, _ in tensors.signature(output)):
                 return f"its output of a batch of {size} has no tensor of {size} items"
         return ""
+
+
+def divisible(leaf: Any) -> bool:
+    """Return whether a value is an array or a dense tensor, which has a first dimension to be sliced."""
+    if is_tensor(leaf):
+        return not leaf.is_nested and leaf.layout is loaded("torch").strided
+    return is_array(leaf)
+
+
+class Sliced:
+    """An argument, and the slices of the tensors and arrays in it."""
+
+    def __init__(self, value: Any, size: int) -> None:
+        self._value = value
+        self._graph = Graph(value)
+        self.slices = {
+            id(leaf): [leaf[item : item + 1] for item in range(size)]
+            for leaf in self._graph.leaves
+            if divisible(leaf) and leaf.shape[:1] == (size,)
+        }
+
+    def joined(self, items: Sequence[int]) -> Any:
+        """Return the argument with some items."""
+        if not self.slices:
+            return self._value
+        # Walking through a container takes longer than a small model.
+        if id(self._value) in self.slices:
+            return self._join(self._value, items)
+        return self._graph.rebuilt(lambda leaf: self._join(leaf, items) if id(leaf) in self.slices else leaf)
+
+    def _join(self, leaf: Any, items: Sequence[int]) -> Any:
+        slices = self.slices[id(leaf)]
+        parts = [slices[item] for item in items]
+        return loaded("torch").cat(parts) if is_tensor(leaf) else loaded("numpy").concatenate(parts)
 
 
 def batch_sizes_below(most: int) -> list[int]:

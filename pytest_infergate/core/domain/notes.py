@@ -272,7 +272,7 @@ MEANINGS: Mapping[NoteCode, NoteMeaning] = MappingProxyType(
             "Leave a core for LoadGen.",
         ),
         NoteCode.LOAD_NOT_BATCHED: NoteMeaning(
-            "Under load, each request is the whole input of the test, because it cannot be divided into items.",
+            "Under load, each request is the whole input of the test, which cannot be divided into items.",
             "Pass infer tensors whose first dimension is the batch size.",
         ),
         NoteCode.LOAD_NOT_MEASURED: NoteMeaning("The model was not measured under load."),
@@ -339,7 +339,7 @@ MEANINGS: Mapping[NoteCode, NoteMeaning] = MappingProxyType(
             "Compare that part in the test, or leave it out of the output.",
         ),
         NoteCode.P95_NOT_PROMISED: NoteMeaning(
-            "The p95 of a plan rests on too few calls to show the slowest hundredth, or their order is unknown.",
+            "Too few calls were sampled to show the slowest hundredth, or their order is unknown.",
             "Measure with --infer-demand.",
         ),
         NoteCode.PAGE_FAULTS: NoteMeaning("Memory for large activations is mapped again on each call."),

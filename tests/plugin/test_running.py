@@ -411,6 +411,7 @@ PASSIVE = {
     "xdist": "refuse",
     "lock": "off",
     "demand": "50/s",
+    "load": "50/s",
     "prices": "no.csv",
     "energy": "yes",
     "list": "yes",

@@ -87,6 +87,8 @@ def measured_under_load(
     elif measurement.stream is not None:
         why = "the model returns a stream, and its items have no single moment of an answer"
         notes = [not_measured(why, "leave out the load, or return the whole result")]
+    elif plan.seconds <= 0:
+        notes = [not_measured("--infer-max-total left no time", "raise it, or select fewer cases")]
     elif (absent := plan.absence()) is not None:
         notes = [absent]
     else:

@@ -9,7 +9,7 @@ import gc
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
-from functools import cached_property, partial
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -18,8 +18,8 @@ import msgspec
 from pytest_infergate.config.case_terms import CaseTerms
 from pytest_infergate.config.settings import Settings
 from pytest_infergate.core.domain import metrics, stats, units
-from pytest_infergate.core.domain.load_values import LOAD_LIMITS
-from pytest_infergate.core.domain.measurement import ConcurrentRun, Peaks
+from pytest_infergate.core.domain.load_values import LOAD_LIMITS, Load
+from pytest_infergate.core.domain.measurement import ConcurrentRun, Measurement, Peaks
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.outcome import CaseResult, GateMode, Judged, Outcome, Policy, Price
 from pytest_infergate.core.domain.records import Baseline, CounterRecord
@@ -29,6 +29,7 @@ from pytest_infergate.errors import ConfigurationError
 from pytest_infergate.instruments.device import Device, DeviceKind
 from pytest_infergate.instruments.environment import software_environment
 from pytest_infergate.instruments.peak_rates import peaks
+from pytest_infergate.instruments.timed_calls import Inputs
 from pytest_infergate.load.under_load import LoadPlan, loadgen_absence, measured_under_load
 from pytest_infergate.measure import memory, timing_guard
 from pytest_infergate.measure.case import Effort, MeasuredSubject, Watched, measure
@@ -39,7 +40,7 @@ from pytest_infergate.runner.case_result import case_result
 from pytest_infergate.runner.open_devices import OpenDevices
 from pytest_infergate.runner.output_paths import check_output_paths
 from pytest_infergate.runner.price_lookup import PriceList
-from pytest_infergate.runtimes.eager import measure_invocation, out_of_memory_note, torch_threads
+from pytest_infergate.runtimes.eager import Further, measure_invocation, out_of_memory_note, torch_threads
 from pytest_infergate.storage.baseline_store import Store, load_all
 from pytest_infergate.storage.counter_files import CounterFiles
 
@@ -260,26 +261,37 @@ class InferenceRun:
             with torch_threads(case.threads):
                 course = count_only if self.settings.counters_only else measure
                 arguments = case, device, self._effort(terms), invocation, course
-                if terms.load is None or not terms.served:
-                    subject = measure_invocation(*arguments)
+                if terms.seconds_served:
+                    subject = measure_invocation(*arguments, further=self.under_load(case, device, terms))
                 else:
-                    limits = [limit for name, limit in terms.budgets.items() if name in LOAD_LIMITS]
-                    plan = LoadPlan(
-                        terms.load,
-                        terms.seconds_served,
-                        case.batch_size,
-                        device,
-                        min(limits) / 1e3 if limits else None,
-                        self.watched(terms.max_time),
-                    )
-                    served = partial(measured_under_load, plan)
-                    subject = measure_invocation(*arguments, further=served)
+                    subject = measure_invocation(*arguments)
         except Exception as error:
             if not memory.is_out_of_memory(error):
                 raise
             # The exception, and the memory that its frames refer to, is released when this method returns.
             return Outcome.INFEASIBLE, MeasuredSubject(None, None, invalid=out_of_memory_note(error, case))
         return Outcome.MEASURED if subject.invalid is None else Outcome.INVALID, subject
+
+    def under_load(self, case: Case, device: Device, terms: CaseTerms) -> Further:
+        """Return what serves a case under the load of its terms, as long as there is time for it."""
+        begin = time.monotonic()
+        limits = [limit for name, limit in terms.budgets.items() if name in LOAD_LIMITS]
+
+        def serve(call: Invocation, inputs: Inputs | None, measurement: Measurement) -> Measurement:
+            seconds, max_total = terms.seconds_served, self.settings.max_total
+            if max_total is not None:
+                seconds = min(seconds, max_total - self._spent - (time.monotonic() - begin))
+            plan = LoadPlan(
+                terms.load or Load(scenario="offline"),
+                seconds,
+                case.batch_size,
+                device,
+                min(limits) / 1e3 if limits else None,
+                self.watched(terms.max_time),
+            )
+            return measured_under_load(plan, call, inputs, measurement)
+
+        return serve
 
     def _peak_rates(self, case: Case, device: Device) -> Peaks | None:
         """Return the peak rates of a device with the threads of a case, measured once."""

@@ -55,7 +55,11 @@ def test_an_input_without_the_batch_size_is_whole():
 
 
 def test_tensors_without_a_first_dimension_to_slice_are_whole():
-    odd = (torch.eye(3).to_sparse(), torch.nested.nested_tensor([torch.ones(2)] * 3, layout=torch.jagged), torch.tensor(3.0))
+    odd = (
+        torch.eye(3).to_sparse(),
+        torch.nested.nested_tensor([torch.ones(2)] * 3, layout=torch.jagged),
+        torch.tensor(3.0),
+    )
     assert "no tensor whose first" in Items(Invocation(lambda *x: x, odd), 3).whole([1])
 
 

@@ -116,6 +116,11 @@ def test_streams_and_counted_cases_are_not_served():
     assert bench.settings is None
 
 
+def test_without_time_nothing_is_served():
+    measured = Bench().measured(lambda: None, seconds=-1.0)
+    assert (measured.load, codes(measured)) == (None, [NoteCode.LOAD_NOT_MEASURED])
+
+
 def test_without_loadgen_a_note_names_the_extra(monkeypatch):
     monkeypatch.setattr(under_load.loadgen, "installed", lambda: False)
     measured = Bench().measured(lambda: None, absence=under_load.loadgen_absence)

@@ -84,6 +84,16 @@ def test_another_device_and_the_call_from_the_host():
     assert model.weight.device.type == "cpu"
 
 
+def test_a_server_calls_from_inputs_on_the_host():
+    with placed(Invocation(Asks(2, 2), (torch.ones(1, 2),)), "meta") as ready:
+        assert ready.served.args[0].device.type == "cpu"
+        output = ready.served.target(torch.ones(3, 2))
+        assert (output[0].shape, output[0].device.type) == ((3, 2), "meta")
+    with placed(Invocation(nn.Linear(2, 2), (torch.ones(1, 2),)), "cpu", "bfloat16") as ready:
+        assert ready.served.args[0].dtype == torch.bfloat16
+        assert ready.served.target(torch.cat([ready.served.args[0]] * 3)).shape == (3, 2)
+
+
 def test_a_model_with_a_call_of_its_own():
     class Model(nn.Module):
         def __call__(self, x):

@@ -80,6 +80,18 @@ def test_counters_only_measures_no_load(project):
     assert "under load" not in next(line for line in result.outlines if "case on fake" in line)
 
 
+def test_time_of_all_cases_limits_the_load(project, monkeypatch):
+    plans = []
+    monkeypatch.setattr(run, "measured_under_load", lambda plan, *given: plans.append(plan) or given[-1])
+    project.test(
+        "load='50/s', budget={'load_p99_ms': 10, 'load_p95_ms': 8}, batch_sizes=[1, 2]", "infer(model)"
+    )
+    project.measure("--infer-max-total=7")
+    (plan,) = plans
+    assert 1 < plan.seconds < 7
+    assert (plan.batch_size, plan.limit, plan.load.text) == (2, 0.008, "50/s")
+
+
 def test_a_run_that_does_not_measure_ignores_the_load(project):
     project.test("load='50/s'")
     project.run().assert_outcomes(passed=1)

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import msgspec
 import pytest
 
 from pytest_infergate.core.domain.values import Case
@@ -84,3 +85,23 @@ def test_copies_of_the_output_are_no_work_of_the_first_call(device):
     measured = measure_invocation(CASE, device, Effort(1), Invocation(call, (torch.ones(200, 2),)))
     assert measured.invalid is None
     assert len(measured.output) == 200
+
+
+def test_what_follows_gets_the_call_and_the_figures_of_a_valid_case(device):
+    def further(call, inputs, measurement):
+        seen.append((call.args, inputs, measurement.latency.p50.value))
+        return msgspec.structs.replace(measurement, throughput=7.0)
+
+    seen = []
+
+    def call(x):
+        device.spend(0.003)
+        return x
+
+    measured = measure_invocation(CASE, device, Effort(0.1), Invocation(call, (4,)), further=further)
+    assert measured.measurement.throughput == 7.0
+    ((args, _, p50),) = seen
+    assert (args, p50) == ((4,), pytest.approx(0.003))
+    invalid = Invocation(lambda _: device.spend(0.003) or float("nan"), (4,))
+    measure_invocation(CASE, device, Effort(0.1), invalid, further=further)
+    assert len(seen) == 1

@@ -30,8 +30,8 @@ class Traffic(Protocol):
     def answer(self, requests: Sequence[Request]) -> None:
         """Take the answers to requests."""
 
-    def own_p95(self) -> float | None:
-        """Return the 95th percentile of latency in seconds as the source has seen it; ``None`` if unknown."""
+    def own_percentile(self, percentile: int) -> float | None:
+        """Return a percentile of latency in seconds as the source has seen it; ``None`` if it is unknown."""
 
 
 class Batch(NamedTuple):

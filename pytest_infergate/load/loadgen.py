@@ -31,7 +31,6 @@ _CHILD: Final = Path(__file__).with_name("loadgen_child.py")
 _READ: Final = 1 << 16
 _SHORTEST_QUERY: Final = 1e-4
 """Seconds. LoadGen draws all queries before it starts, and more of them would only fill the memory."""
-_OWN_P95: Final = re.compile(r'"result_95\.00_percentile_latency_ns", "value": (\d+)')
 
 
 class LoadGenError(InfergateError):
@@ -105,10 +104,11 @@ class LoadGen:
         with suppress(BrokenPipeError):  # `receive` finds out why it ended
             os.write(self._answers, b"".join(ANSWER.pack(request.number) for request in requests))
 
-    def own_p95(self) -> float | None:
-        """Return the 95th percentile in seconds that LoadGen itself has logged; ``None`` before its end."""
+    def own_percentile(self, percentile: int) -> float | None:
+        """Return the 95th or 99th percentile in seconds that LoadGen has logged; ``None`` before its end."""
+        entry = rf'"result_{percentile}\.00_percentile_latency_ns", "value": (\d+)'
         with suppress(OSError):
-            found = _OWN_P95.search((self._folder / "mlperf_log_detail.txt").read_text(encoding="utf-8"))
+            found = re.search(entry, (self._folder / "mlperf_log_detail.txt").read_text(encoding="utf-8"))
             return None if found is None else int(found[1]) / 1e9
         return None
 

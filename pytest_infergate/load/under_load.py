@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Final, NamedTuple
 
@@ -12,7 +12,7 @@ import msgspec
 
 from pytest_infergate.core.domain import stats, units
 from pytest_infergate.core.domain.load_values import Load
-from pytest_infergate.core.domain.measurement import Contention, LoadFigures, Measurement
+from pytest_infergate.core.domain.measurement import Contention, Estimate, LoadFigures, Measurement
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.values import Note
 from pytest_infergate.core.gate.contention import IDLE, heavy
@@ -124,7 +124,7 @@ def served_figures(
         rate=(measurement.throughput or 1.0) / (size if whole else 1),
         limit=plan.limit,
     )
-    limits = Limits(1 if one else size, plan.seconds * (DRAIN if load.open else 1))
+    limits = Limits(1 if one else size, plan.seconds * (1 if load.scenario == "offline" else DRAIN))
     batches: list[Batch] = []
     clocks = plan.device.cpu_times()
     with (
@@ -134,7 +134,7 @@ def served_figures(
         plan.traffic(settings) as traffic,
     ):
         served = serve_requests(traffic, call, plan.clock, limits, batches)
-        own_p95 = traffic.own_p95()
+        own = {name: traffic.own_percentile(int(name[1:])) for name in ("p95", "p99")}
     taken = cpu_contention.during(clocks, plan.device.cpu_times(), measurement.threads or 1)
     figures = load_figures(
         load, served, plan.seconds, max_batch=limits.max_batch, limit=plan.limit, contention=taken
@@ -142,8 +142,23 @@ def served_figures(
     if figures is None:
         why = f"no request arrived within {units.duration(plan.seconds)} at {load.text}"
         return None, [not_measured(why, "raise the load, or --infer-max-time")]
-    notes = (whole_note(whole, size), saturated_note(figures), late_note(figures, own_p95), busy_note(taken))
-    return figures, [*filter(None, notes)]
+    notes = (
+        whole_note(whole, size),
+        saturated_note(figures),
+        late_note(figures, own["p95"]),
+        busy_note(taken),
+    )
+    return with_own(figures, own), [*filter(None, notes)]
+
+
+def with_own(figures: LoadFigures, own: Mapping[str, float | None]) -> LoadFigures:
+    """Raise upper bounds to the percentiles that LoadGen has seen, which counts from the planned moments."""
+    raised = {}
+    for name, seconds in own.items():
+        known: Estimate | None = getattr(figures, name)
+        if seconds is not None and known is not None and known.high is not None:
+            raised[name] = msgspec.structs.replace(known, high=max(known.high, seconds))
+    return msgspec.structs.replace(figures, **raised)
 
 
 @contextmanager

@@ -29,6 +29,8 @@ class LoadRow(Struct, frozen=True, kw_only=True):
     """Answers within the limit, and their share of the requests."""
     batch: str
     """Mean and largest batch."""
+    queue: str
+    """Longest queue."""
     busy: str
     bounds: dict[str, str]
     """Of the percentiles, by column."""
@@ -59,6 +61,7 @@ LOAD_COLUMNS: Final[tuple[Column[LoadRow], ...]] = (
         shown=lambda rows: any(row.goodput != units.UNKNOWN for row in rows),
     ),
     Column("batch", "batch", lambda row: row.batch, title="Mean batch"),
+    Column("queue", "queue", lambda row: row.queue, title="Longest queue"),
     Column("busy", "busy", lambda row: row.busy),
 )
 LOAD_TITLE: Final = "served under load by MLPerf LoadGen, latency from arrival to answer"
@@ -93,6 +96,7 @@ def load_row(name: str, load: LoadFigures) -> LoadRow:
         rate=units.rate(load.rate),
         goodput=good,
         batch=f"{units.trimmed(load.mean_batch)} of {load.max_batch}",
+        queue=f"{load.longest_queue:,}",
         busy=units.percent(load.busy, signed=False, decimals=0),
         bounds=dict(zip(("p50", "p95", "p99"), map(shown_bounds, percentiles), strict=True)),
     )

@@ -29,7 +29,7 @@ NAMES_SHOWN: Final = 12
 """Maximum number of entries of a list of cases."""
 DISPENSABLE: Final = ("usd_per_million", "p95")
 """Columns that the table of advice loses on a narrow terminal: without the others, it answers nothing."""
-SPARE_LOAD: Final = ("busy", "batch", "goodput", "rate")
+SPARE_LOAD: Final = ("busy", "queue", "batch", "goodput", "rate")
 """Columns that the table of figures under load loses on a narrow terminal."""
 _INDENT = "  "
 _FLAGGED = FAILING | {Verdict.SUSPECTED, Verdict.INVALID}

@@ -41,7 +41,7 @@ def load_test(load, seconds=0.5, *, call=0.001, max_batch=4, limit=5.0):
         served = serve_requests(
             traffic, lambda _: time.sleep(call), time.monotonic_ns, Limits(max_batch, limit), batches
         )
-        own = traffic.own_p95()
+        own = traffic.own_percentile(95)
     return load_figures(load, served, seconds, max_batch=max_batch), served, own
 
 

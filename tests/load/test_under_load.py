@@ -99,6 +99,15 @@ def test_requests_that_are_sent_late_are_noted():
     assert codes(bench.measured(bench.spend(0.05))) == []
 
 
+def test_upper_bounds_are_at_least_what_loadgen_has_seen():
+    bench = Bench([number / 30 for number in range(100)], p95=0.09)
+    load = bench.measured(bench.spend(0.01)).load
+    assert load.p95.value == pytest.approx(0.01)
+    assert load.p95.high == 0.09
+    bench = Bench([number / 30 for number in range(100)], p95=0.009)
+    assert bench.measured(bench.spend(0.01)).load.p95.high == pytest.approx(0.01)
+
+
 def test_no_request_is_no_figure():
     measured = Bench([]).measured(lambda: None)
     assert (measured.load, codes(measured)) == (None, [NoteCode.LOAD_NOT_MEASURED])

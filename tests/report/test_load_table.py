@@ -28,7 +28,7 @@ def served(sample, **fields):
 def test_prediction_and_measurement_are_side_by_side(sample):
     head, _, line = text.load_lines(served(sample), 140).splitlines()[1:]
     assert head.split() == [
-        "case", "load", "answered", "p50", "p95", "predicted", "p99", "rate", "goodput", "batch", "busy",
+        "case", "load", "answered", "p50", "p95", "predicted", "p99", "rate", "goodput", "batch", "queue", "busy",
     ]  # fmt: skip
     shown = line.split("  ")
     for figure in (

@@ -42,6 +42,7 @@ _OPAQUE = frozenset(
         "weakref",
         "_pytest",
         "pytest",
+        "pytest_infergate",
     )
 )
 _ATOMS = (

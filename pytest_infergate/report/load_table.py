@@ -64,6 +64,8 @@ LOAD_COLUMNS: Final[tuple[Column[LoadRow], ...]] = (
     Column("queue", "queue", lambda row: row.queue, title="Longest queue"),
     Column("busy", "busy", lambda row: row.busy),
 )
+FULL: Final = 100
+"""Per cent of all queries."""
 LOAD_TITLE: Final = "served under load by MLPerf LoadGen, latency from arrival to answer"
 
 
@@ -83,8 +85,12 @@ def load_row(name: str, load: LoadFigures) -> LoadRow:
         share = units.percent(load.within / load.queries, signed=False)
         good = f"{units.rate(load.goodput)} ({share})"
     left = load.queries - load.answered
-    percentiles = (load.p50, load.p95, load.p99)
-    p50, p95, p99 = (units.seconds(None if found is None else found.value) for found in percentiles)
+    percentiles = {50: load.p50, 95: load.p95, 99: load.p99}
+    # Of fewer queries, none exceeds the percentile.
+    p50, p95, p99 = (
+        units.seconds(None if found is None or load.queries * (100 - p) < FULL else found.value)
+        for p, found in percentiles.items()
+    )
     return LoadRow(
         case=name,
         load=load.load.text,
@@ -98,7 +104,7 @@ def load_row(name: str, load: LoadFigures) -> LoadRow:
         batch=f"{units.trimmed(load.mean_batch)} of {load.max_batch}",
         queue=f"{load.longest_queue:,}",
         busy=units.percent(load.busy, signed=False, decimals=0),
-        bounds=dict(zip(("p50", "p95", "p99"), map(shown_bounds, percentiles), strict=True)),
+        bounds=dict(zip(("p50", "p95", "p99"), map(shown_bounds, percentiles.values()), strict=True)),
     )
 
 

@@ -73,5 +73,12 @@ def test_figures_of_a_foreign_file():
     assert (row.rate, row.goodput) == ("0/s", "-")
 
 
+def test_percentiles_that_no_query_exceeds_are_not_shown():
+    shown = [load_row("x", msgspec.structs.replace(LOAD, queries=count)) for count in (1, 19, 20, 99, 100)]
+    assert [row.p50 for row in shown] == ["-", "11.0 ms", "11.0 ms", "11.0 ms", "11.0 ms"]
+    assert [row.p95 for row in shown] == ["-", "-", "30.0 ms", "30.0 ms", "30.0 ms"]
+    assert [row.p99 for row in shown] == ["-", "-", "-", "-", "50.0 ms"]
+
+
 def test_unanswered_requests_are_counted():
     assert load_row("x", msgspec.structs.replace(LOAD, answered=400)).requests == "400 of 1,000"

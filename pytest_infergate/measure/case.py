@@ -13,6 +13,7 @@ import msgspec
 
 from pytest_infergate.core.domain.measurement import Contention, Latency, Measurement, WarmUp
 from pytest_infergate.core.domain.notes import KEEP_MEMORY, NoteCode
+from pytest_infergate.core.domain.stats import TAIL_CALLS
 from pytest_infergate.core.domain.values import Note
 from pytest_infergate.instruments import cpu_contention, tensors
 from pytest_infergate.instruments.device import CpuTimes, Device, UsedMemory
@@ -36,7 +37,6 @@ from pytest_infergate.measure.passes import (
     PASS_SECONDS,
     PASS_SHARE,
     STREAM_SHARE,
-    TAIL_CALLS,
     AsynchronousTimes,
     asynchronous_times,
     call_order,

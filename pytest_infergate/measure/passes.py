@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from pytest_infergate.core.domain.measurement import CallOrder, Latency, Stream
 from pytest_infergate.core.domain.notes import NoteCode
-from pytest_infergate.core.domain.stats import mean, quantile, quantile_estimate, samples_needed
+from pytest_infergate.core.domain.stats import TAIL_CALLS, mean, quantile, quantile_estimate
 from pytest_infergate.core.domain.units import round_significant, time_option
 from pytest_infergate.core.domain.values import Note
 from pytest_infergate.instruments import tensors
@@ -27,8 +27,6 @@ MAX_PASS_CALLS = 1000
 STREAM_SHARE = 0.3
 MIN_STREAM_CALLS = 3
 MAX_STREAM_CALLS = 1000
-# The fewest calls whose largest is an upper bound of p99: in fewer, a slow hundredth may be unseen.
-TAIL_CALLS = samples_needed(0.99)
 # Of a call in a case: a third of the limit is for the warm-up, and the passes follow.
 SECONDS_FOR_A_CALL = 2.0
 # Calls that are kept in their order, in runs that are long enough for slow phases of fast calls.

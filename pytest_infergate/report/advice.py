@@ -23,6 +23,7 @@ from pytest_infergate.core.domain.values import Note
 from pytest_infergate.report import gpu_advice
 from pytest_infergate.report.amounts import labelled, usd
 from pytest_infergate.report.gpu_advice import amount, noun, sentence
+from pytest_infergate.report.latency_promises import p95_text, sampled_text
 from pytest_infergate.report.plan_names import device_text, plan_text, price_label
 from pytest_infergate.report.sanitize import plain
 from pytest_infergate.report.table import Column
@@ -53,7 +54,7 @@ PLAN_COLUMNS: Final[tuple[Column[Plan], ...]] = (
     Column("device", "device", lambda plan: plain(device_text(plan)), left=True),
     Column("batch", "batch", lambda plan: str(plan.max_batch)),
     Column("wait", "wait", lambda plan: units.seconds(plan.max_wait)),
-    Column("p95", "p95", lambda plan: units.seconds(plan.load.p95)),
+    Column("p95", "p95", p95_text),
     Column("used", "used", lambda plan: _used(plan.load)),
     Column(
         "usd_per_month",
@@ -340,8 +341,8 @@ def _speed(winner: Plan, answer: Advice) -> str:
         note += f" The simulation of p95 has a standard error of {error}."
     busy = f"busy {units.percent(load.utilisation, signed=False, decimals=0)} of the time{full}"
     return (
-        f"p95 {units.seconds(load.p95)}, simulated{limit}{missed}; batches of at most "
-        f"{winner.max_batch}{wait}; {busy}.{note}"
+        f"p95 {p95_text(winner)}, simulated{limit}{missed}; batches of at most "
+        f"{winner.max_batch}{wait}; {busy}.{note}{sampled_text(winner)}"
     )
 
 

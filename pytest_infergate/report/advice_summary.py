@@ -17,6 +17,7 @@ from pytest_infergate.core.domain.values import Struct
 from pytest_infergate.report import advice, gpu_advice
 from pytest_infergate.report.amounts import interval, labelled
 from pytest_infergate.report.gpu_advice import amount, noun
+from pytest_infergate.report.latency_promises import p95_text
 from pytest_infergate.report.plan_names import dated_label, device_text, machine_at_hand, place, priced_like
 from pytest_infergate.report.sanitize import plain
 from pytest_infergate.report.table import Column
@@ -139,7 +140,7 @@ def _summary_row(answer: Advice) -> SummaryRow:
             row,
             plan=f"{place(winner)}: {winner.instances} x {here}"
             + (f" ({device})" if device != winner.device else ""),
-            p95=units.seconds(winner.load.p95),
+            p95=p95_text(winner),
             usd_per_month=units.dollars(winner.usd_per_month),
             noun=noun(answer),
             usd_per_million=units.dollars(winner.usd_per_million),

@@ -10,6 +10,7 @@ from pytest_infergate.core.domain.advice_values import DemandTable, Plan, Projec
 from pytest_infergate.core.domain.values import Struct
 from pytest_infergate.report import gpu_advice
 from pytest_infergate.report.amounts import interval, labelled
+from pytest_infergate.report.latency_promises import p95_text
 from pytest_infergate.report.plan_names import plan_price, plan_text, price_label
 from pytest_infergate.report.sanitize import plain
 from pytest_infergate.report.table import Column
@@ -59,7 +60,7 @@ STEP_COLUMNS: Final[tuple[Column[StepRow], ...]] = (
     ),
     Column("usd_per_month", "USD/month", lambda row: row.month),
     Column("batch", "batch", lambda row: str(row.measured.max_batch) if row.measured else units.UNKNOWN),
-    Column("p95", "p95", lambda row: units.seconds(row.measured.load.p95 if row.measured else None)),
+    Column("p95", "p95", lambda row: p95_text(row.measured) if row.measured else units.UNKNOWN),
     Column(
         "usd_per_million",
         "USD/million requests",

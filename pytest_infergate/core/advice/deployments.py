@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
@@ -12,6 +13,7 @@ from pytest_infergate.core.domain import energy, launch_spread, units
 from pytest_infergate.core.domain.measurement import ConcurrentRun, Energy, Measurement
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.outcome import CaseResult, CaseVerdict, Outcome, Session, Verdict
+from pytest_infergate.core.domain.sampled import Sampled
 from pytest_infergate.core.domain.values import Case, Hardware, Note, Struct
 
 # Results files come from elsewhere and may contain anything. Within these bounds, far beyond what a clock or
@@ -19,6 +21,7 @@ from pytest_infergate.core.domain.values import Case, Hardware, Note, Struct
 MIN_CALL_SECONDS: Final = 1e-9
 MAX_CALL_SECONDS: Final = 1e7
 MAX_WATTS: Final = 1e9
+MAX_PACED: Final = 100.0
 UNUSABLE_VERDICTS: Final = {
     Verdict.MISMATCH: "its outputs differ from those of its base",
     Verdict.INVALID: "its measurement is invalid",
@@ -56,6 +59,8 @@ class Deployment(Struct, frozen=True, kw_only=True):
     service: ServiceTimes
     launch_band: float
     """Half-width, on the log scale, by which another process launch may be faster or slower as a whole."""
+    sampled: tuple[Sampled, ...] = ()
+    """What the service times of each batch size rest on; empty if it is unknown."""
     host_bytes: int | None = None
     """Peak host memory of all workers."""
     weights_bytes: int | None = None
@@ -70,6 +75,26 @@ class Deployment(Struct, frozen=True, kw_only=True):
     def text(self) -> str:
         """``cuda, float16, 2 workers of 1 thread``."""
         return deployment_text(self.device, self.runtime, self.dtype, self.threads, self.workers)
+
+    @property
+    def slowdown(self) -> float:
+        """Factor by which calls may be slower in another launch, and in a server that rests between them."""
+        return math.exp(self.launch_band) * max([1.0, *(each.paced or 1.0 for each in self.sampled)])
+
+    def sampled_up_to(self, batch: int) -> Sampled | None:
+        """Return what the service times of batches up to a size rest on."""
+        used = [
+            each for size, each in zip(self.service.batch_sizes, self.sampled, strict=False) if size <= batch
+        ]
+        if not used:
+            return None
+        seconds = [each.seconds for each in used if each.seconds is not None]
+        return Sampled(
+            calls=min(each.calls for each in used),
+            seconds=min(seconds) if len(seconds) == len(used) else None,
+            ordered=self.service.order_of(batch) == batch,
+            paced=max((each.paced for each in self.sampled if each.paced is not None), default=None),
+        )
 
 
 def deployment_text(device: str, runtime: str, dtype: str | None, threads: int | None, workers: int) -> str:
@@ -167,7 +192,7 @@ def _measurable(service: ServiceTimes) -> bool:
     """Return whether a clock can have measured such times."""
     return all(
         times[0] >= MIN_CALL_SECONDS and times[-1] <= MAX_CALL_SECONDS for times in service.percentiles
-    )
+    ) and all(MIN_CALL_SECONDS <= call <= MAX_CALL_SECONDS for calls in service.calls for call in calls)
 
 
 def _deployment(measured: Sequence[MeasuredCase]) -> Deployment:
@@ -198,6 +223,7 @@ def _deployment(measured: Sequence[MeasuredCase]) -> Deployment:
         launch_band=launch_spread.launch_band(
             (), virtual=any(entry.session.environment.virtual for entry in measured)
         ),
+        sampled=tuple(_sampled(entry.measurement) for entry in ordered),
         host_bytes=largest.memory.host_peak,
         weights_bytes=largest.memory.weights,
         cold_starts=tuple(
@@ -233,8 +259,22 @@ def _concurrent_deployments(alone: Deployment, measured: Sequence[MeasuredCase])
             # Several workers share the cores, so that each has fewer threads than one alone.
             threads = by_size[service.largest].threads or alone.threads
             yield msgspec.structs.replace(
-                alone, workers=workers, threads=threads, service=service, host_bytes=host, energies=()
+                alone,
+                workers=workers,
+                threads=threads,
+                service=service,
+                sampled=tuple(Sampled(calls=by_size[size].calls) for size in service.batch_sizes),
+                host_bytes=host,
+                energies=(),
             )
+
+
+def _sampled(measurement: Measurement) -> Sampled:
+    order, calls = measurement.call_order, measurement.call_times.count
+    if order is None:
+        return Sampled(calls=calls)
+    paced = order.paced if order.paced is not None and 1 / MAX_PACED <= order.paced <= MAX_PACED else None
+    return Sampled(calls=calls, seconds=order.span, ordered=bool(order.seconds), paced=paced)
 
 
 def _doubts(measured: Sequence[MeasuredCase]) -> Iterator[Note]:
@@ -268,4 +308,8 @@ def _service_times(by_size: Mapping[int, Measurement]) -> ServiceTimes:
             for copy, latency in zip(copies, latencies, strict=True)
         ),
         means=tuple(copy + latency.mean for copy, latency in zip(copies, latencies, strict=True)),
+        calls=tuple(
+            () if order is None else tuple(copy + time for time in order.seconds)
+            for copy, order in zip(copies, (by_size[size].call_order for size in sizes), strict=True)
+        ),
     )

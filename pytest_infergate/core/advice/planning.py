@@ -120,6 +120,7 @@ def server_of(priced: PricedDeployment, question: Question, max_batch: int, max_
     return sizing.Sizing(
         service=priced.deployment.service,
         limit=question.limit,
+        slowdown=priced.deployment.slowdown,
         max_batch=max_batch,
         max_wait=max_wait,
         workers_per_instance=priced.deployment.workers,
@@ -148,7 +149,9 @@ def served_plan(
     if needed.instances is None or shown.instances is None or shown.load is None:
         return None
     spare = max(needed.instances + 1, shown.instances)
-    return _plan(priced, question, (max_batch, max_wait), (shown.instances, spare), shown.load)
+    # Without a slowdown, both loads are the same simulation.
+    load = shown.load if asked.slowdown == 1 else asked.load(question.demand, shown.instances, slowdown=1.0)
+    return _plan(priced, question, (max_batch, max_wait), (shown.instances, spare), (load, shown.load))
 
 
 def _plan(
@@ -156,12 +159,12 @@ def _plan(
     question: Question,
     server: tuple[int, float],
     counts: tuple[int, int],
-    load: QueueLoad,
+    loads: tuple[QueueLoad, QueueLoad],
 ) -> Plan:
     """Return a plan with its costs.
 
     `server` is the largest batch and the time that it waits to fill. `counts` are the instances without and
-    with a spare one, so that one machine may fail without breaking the limit.
+    with a spare one, which may fail without breaking the limit. `loads` are as measured, and slow.
     """
     deployment, instance = priced.deployment, priced.instance
     max_batch, max_wait = server
@@ -188,8 +191,11 @@ def _plan(
         usd_per_month=month,
         usd_per_month_with_spare=instance_types.usd_per_month(instance.price, with_spare),
         usd_per_million=month / (rate * question.mean_share * energy.MONTH_SECONDS) * 1e6,
-        load=load,
-        electricity=_electricity(deployment, load, rate, instances, question.grid),
+        load=loads[0],
+        slow_load=loads[1],
+        slowdown=deployment.slowdown,
+        sampled=deployment.sampled_up_to(max_batch),
+        electricity=_electricity(deployment, loads[0], rate, instances, question.grid),
         # A later case of the same process, with a larger batch, finds it warm.
         cold_start=min(deployment.cold_starts)[1] if deployment.cold_starts else None,
         weights_bytes=deployment.weights_bytes,

@@ -86,7 +86,7 @@ def _faster(processors: Iterable[PricedDeployment], question: Question) -> float
     # Of frames 99 % must be answered before the next one, of requests 95 % within their limit.
     percentile = 95 if question.limit is not None else round(100 * (1 - MAX_PERIODIC_MISSES))
     fastest = min(
-        times[percentile]  # of 101
+        priced.deployment.slowdown * times[percentile]  # of 101
         for priced in processors
         for times in priced.deployment.service.percentiles
     )

@@ -92,19 +92,17 @@ def schedule(moments: ArrayLike, service: Service | DrawnTimes | RecordedTimes, 
         raise ValueError(f"arrivals must be a sequence of at least one time, got shape {times.shape}")
     if not np.isfinite(times).all() or (times[1:] < times[:-1]).any():
         raise ValueError("arrivals must be finite and ascending")
+    ends: NDArray[np.float64] | None = None
+    asked: StartedService | DrawnTimes
     if server.max_batch == server.workers == 1 and isinstance(service, DrawnTimes):
-        # A request starts when it arrives or when the one before it ends: the recursion of Lindley, without a
-        # loop.
+        # A request starts when it arrives or when the one before it ends: Lindley's recursion without a loop.
         alone = service.array(1)
         until = np.cumsum(alone)
         ended = until + np.maximum.accumulate(times - (until - alone))
         return Timeline(times, ended - alone, ended, np.ones(times.size, dtype=np.int64))
     due, behind = batches_in_time(times, server)
-    ends = None
-    asked: StartedService | DrawnTimes
     if isinstance(service, DrawnTimes):
-        asked = service
-        sizes = behind - np.arange(times.size)
+        asked, sizes = service, behind - np.arange(times.size)
         ends = due + service.of_sizes(sizes) if sizes.max() <= service.at_once else None
     elif isinstance(service, RecordedTimes):
         asked = service.next
@@ -166,8 +164,7 @@ def batches_taken(
     due = waiting if in_time[0] is times else in_time[0].tolist()
     behind, ends = in_time[1].tolist(), None if in_time[2] is None else in_time[2].tolist()
     drawn, ask = (service, service.one) if isinstance(service, DrawnTimes) else (None, service)
-    at_once = 0 if drawn is None else drawn.at_once
-    count, max_batch = len(waiting), server.max_batch
+    at_once, max_batch, count = 0 if drawn is None else drawn.at_once, server.max_batch, len(waiting)
     # A heap of the moments at which workers become free; more workers than requests make no difference.
     free = [waiting[0]] * min(server.workers, count)
     firsts: list[int] = []

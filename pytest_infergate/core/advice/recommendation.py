@@ -237,7 +237,8 @@ def answered_within(plan: Plan, limit: float | None) -> float:
 
     Without a `limit`, it is the next frame, before which 99 % of frames must be answered.
     """
-    return plan.load.p99 if limit is None else plan.load.p95
+    load = plan.slow_load or plan.load
+    return load.p99 if limit is None else load.p95
 
 
 def _binding(nearest: Plan | None, question: Question) -> Note:

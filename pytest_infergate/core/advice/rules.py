@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pytest_infergate.core.advice.priced_deployments import PricedDeployment, machine_key
 from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.notes import NoteCode
+from pytest_infergate.core.domain.stats import TAIL_CALLS
 from pytest_infergate.core.domain.values import Note
 
 
@@ -47,6 +48,19 @@ def answer_notes(candidates: Sequence[PricedDeployment]) -> Iterator[Note]:
     for priced in candidates:
         deployment = priced.deployment
         yield from deployment.doubts
+        rests = [deployment.sampled_up_to(size) for size in deployment.service.batch_sizes]
+        weak = [each for each in rests if each is not None and not each.promised]
+        if weak:
+            fewest = min(each.calls for each in weak)
+            calls = "" if fewest >= TAIL_CALLS else f"as few as {fewest} calls of a batch size were sampled"
+            order = "" if all(each.ordered for each in weak) else "the order of calls is not known"
+            why = " and ".join(filter(None, (calls, order)))
+            yield Note(
+                code=NoteCode.P95_NOT_PROMISED,
+                text=f"the p95 of {priced.text} is not promised: {why}",
+                hint=f"measure with --infer-demand=50/s, which takes {TAIL_CALLS} calls of each case, "
+                "and with a longer --infer-max-time if calls are slow",
+            )
         if deployment.dtype is not None:
             yield Note(
                 code=NoteCode.ACCURACY,

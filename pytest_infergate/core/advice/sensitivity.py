@@ -139,9 +139,8 @@ def _scaled_times(priced: PricedDeployment, *, slower: bool) -> PricedDeployment
     """Return a deployment whose calls are slower, or faster, by the spread between launches."""
     deployment = priced.deployment
     factor = math.exp(deployment.launch_band if slower else -deployment.launch_band)
-    service = msgspec.structs.replace(
-        deployment.service,
-        percentiles=tuple(tuple(factor * time for time in times) for times in deployment.service.percentiles),
-        means=tuple(factor * mean for mean in deployment.service.means),
+    # They are as slow, or as fast, as a launch makes them: no further slowdown is allowed for.
+    changed = msgspec.structs.replace(
+        deployment, service=deployment.service.scaled(factor), launch_band=0.0, sampled=()
     )
-    return msgspec.structs.replace(priced, deployment=msgspec.structs.replace(deployment, service=service))
+    return msgspec.structs.replace(priced, deployment=changed)

@@ -11,6 +11,7 @@ from typing import Final, Literal
 import msgspec
 
 from pytest_infergate.core.domain.hardware_names import with_article
+from pytest_infergate.core.domain.sampled import Sampled
 from pytest_infergate.core.domain.spelling import not_one_of
 from pytest_infergate.core.domain.values import Note, Struct
 
@@ -143,6 +144,11 @@ class Plan(Struct, frozen=True, kw_only=True):
     electricity: Electricity | None = None
     """``None`` if the energy of a call or the idle power is unknown."""
     load: QueueLoad
+    slow_load: QueueLoad | None = None
+    """Load with calls as slow as another launch may make them; the limit is held against it."""
+    slowdown: float = 1.0
+    """Factor of the time of these calls: the launch band, multiplied by the ratio of paced calls above 1."""
+    sampled: Sampled | None = None
     cold_start: float | None = None
     """Seconds of the measured first call with the smallest batch; the first call in a new process takes at
     least as long, because other cases may have run in the same process before."""

@@ -74,6 +74,10 @@ def _largest_rank_below(n: int, p: float, confidence: float) -> int | None:
     return last_that_holds(low_enough, 0, n, integer_between)
 
 
+TAIL_CALLS = samples_needed(0.99)
+"""The fewest calls whose largest is an upper bound of p99: in fewer, a slow hundredth may be unseen."""
+
+
 def student_quantile(p: float, degrees: float) -> float:
     """Return the p-quantile of Student's t distribution."""
     from scipy.special import stdtrit

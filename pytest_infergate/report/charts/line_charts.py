@@ -12,6 +12,7 @@ from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.advice_values import Advice
 from pytest_infergate.core.domain.values import Struct
 from pytest_infergate.report.charts.scale import BOX, LogScale, spanning
+from pytest_infergate.report.latency_promises import p95_text
 
 HEIGHT: Final = 220
 """Height of the plot in pixels."""
@@ -136,7 +137,7 @@ def _pareto(answer: Advice) -> Chart | None:
                 plan.text,
                 str(plan.max_batch),
                 units.seconds(plan.max_wait),
-                units.seconds(plan.load.p95),
+                p95_text(plan),
                 units.tick(plan.usd_per_month),
             )
             for plan in sorted(answer.considered, key=lambda plan: (plan.usd_per_month, plan.load.p95))

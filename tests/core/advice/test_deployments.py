@@ -1,12 +1,16 @@
 """Ways and offers: what a file from elsewhere may hold makes none, and several machines are told apart."""
 
+import math
+
 import msgspec
+import pytest
 from core_values import ENVIRONMENT, HARDWARE, OTHER_HARDWARE, case, latency, measurement, result
 
 from pytest_infergate.core.advice import deployments, priced_deployments
 from pytest_infergate.core.domain.instance_types import Instance
-from pytest_infergate.core.domain.measurement import ConcurrentRun, Energy, Measurement
+from pytest_infergate.core.domain.measurement import CallOrder, ConcurrentRun, Energy, Measurement
 from pytest_infergate.core.domain.outcome import Against, CaseVerdict, Outcome, Policy, Session, Verdict
+from pytest_infergate.core.domain.sampled import Sampled
 from pytest_infergate.core.domain.values import Hardware, Note
 from pytest_infergate.core.gate import decide
 
@@ -290,3 +294,46 @@ def test_workers_and_their_threads_are_named():
         (4, 1, "cpu, 4 workers of 1 thread"),
         (8, None, "cpu, 8 workers"),
     ]
+
+
+def ordered(size, seconds=(0.02, 0.03), paced=1.2, **fields):
+    """Calls with their order, of which 500 were sampled."""
+    order = CallOrder(seconds=seconds, run=len(seconds), span=3.0 + size, paced=paced)
+    times = msgspec.structs.replace(latency(0.02), percentiles=(0.02,) * 101, count=500)
+    return timed(size=size, latency=times, call_order=order, **fields)
+
+
+def test_a_deployment_knows_what_its_times_rest_on():
+    (way,) = ways(ordered(1), ordered(8, paced=1.3), timed(size=32))
+    assert way.service.calls == ((0.02, 0.03), (0.02, 0.03), ())
+    assert way.sampled_up_to(1) == Sampled(calls=500, seconds=4.0, ordered=True, paced=1.3)
+    assert way.sampled_up_to(8) == Sampled(calls=500, seconds=4.0, ordered=True, paced=1.3)
+    assert way.sampled_up_to(8).promised
+    weakest = way.sampled_up_to(32)
+    assert (weakest.calls, weakest.seconds, weakest.ordered) == (500, None, False)
+    assert not weakest.promised
+    assert way.slowdown == pytest.approx(1.3 * math.exp(way.launch_band))
+
+
+def test_calls_are_never_faster_in_a_slow_launch():
+    for paced in (None, 0.9, 0.0, -1.0, 1e9, float("inf"), float("nan")):
+        (way,) = ways(ordered(1, paced=paced))
+        assert way.slowdown == pytest.approx(math.exp(way.launch_band))
+
+
+def test_copies_to_a_device_are_part_of_each_call():
+    (way,) = ways(ordered(1, host_to_host=0.05))
+    shift = 0.05 - latency(0.02).p50.value
+    assert way.service.calls[0] == pytest.approx((0.02 + shift, 0.03 + shift))
+
+
+def test_calls_that_cannot_be_leave_a_case_out():
+    for wrong in (0.0, -1.0, 1e12, float("nan")):
+        assert ways(ordered(1, seconds=(0.02, wrong))) == ()
+
+
+def test_concurrent_workers_have_no_order():
+    run = ConcurrentRun(workers=2, throughput=80.0, calls=700, mean=0.025, percentiles=(0.025,) * 101)
+    _, both = ways(ordered(1, concurrent_runs=(run,)))
+    assert both.service.order_of(1) is None
+    assert both.sampled == (Sampled(calls=700),)

@@ -79,7 +79,7 @@ def leader(answer, rate):
         pytest.param("test_camera", 10, None, 400, marks=pytest.mark.nightly),
         pytest.param("test_query", 100, None, 400, marks=pytest.mark.nightly),
         pytest.param("test_query", 100, 0.05, 200, marks=pytest.mark.nightly),
-        pytest.param("test_query", 30, 0.022, 200, marks=pytest.mark.nightly),
+        pytest.param("test_query", 30, 0.034, 200, marks=pytest.mark.nightly),
         pytest.param("test_camera", 3, 0.25, 400, marks=pytest.mark.nightly),
     ],
 )
@@ -199,7 +199,9 @@ def test_machines_that_always_run_are_simulated():
     # Idle power of two more machines.
     watts = [plan.electricity.joules_per_item * 50 for plan in (one, three)]
     assert watts[1] - watts[0] == pytest.approx(40.0, rel=0.05)
-    assert three.load == planning.server_of(offer, asked(50), 1, 0.0).load(Demand(rate=50.0), 3)
+    server = planning.server_of(offer, asked(50), 1, 0.0)
+    assert three.slow_load == server.load(Demand(rate=50.0), 3)
+    assert three.load == server.load(Demand(rate=50.0), 3, slowdown=1.0)
 
 
 # Laws, on machines that are drawn
@@ -285,13 +287,14 @@ def simulated(monkeypatch):
 def test_an_advice_without_a_limit_simulates_each_server_once(simulated):
     offers = recorded("test_query")
     recommendation.advise(asked(10), offers)
-    assert len(simulated) == sum(len(each.deployment.service.batch_sizes) for each in offers)
-    assert sum(simulated) <= 100_000  # about 50 ms
+    # As measured, and as slow as another launch may make calls.
+    assert len(simulated) == 2 * sum(len(each.deployment.service.batch_sizes) for each in offers)
+    assert sum(simulated) <= 160_000  # about 80 ms
 
 
-@pytest.mark.parametrize(("rate", "most"), [(1, 800_000), (100, 2_600_000)])
+@pytest.mark.parametrize(("rate", "most"), [(1, 2_500_000), (100, 5_700_000)])
 def test_an_advice_with_a_limit_that_binds_simulates_few_requests(simulated, rate, most):
-    """Simulations take nearly all the time of an advice. Before, these were 885,000 and 3,089,387 requests."""
+    """Simulations take nearly all the time of an advice; calls that are slower come closer to the limit."""
     recommendation.advise(asked(rate, 0.05), recorded("test_query"))
     assert sum(simulated) <= most
 

@@ -1,5 +1,6 @@
 """From the state of a trial to an outcome, with a run that only names things."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import pytest
@@ -7,6 +8,7 @@ from core_values import counted, measurement
 
 from pytest_infergate.config.case_terms import CaseTerms
 from pytest_infergate.core.domain.launch_times import Launch
+from pytest_infergate.core.domain.load_values import Load
 from pytest_infergate.core.domain.measurement import Measurement
 from pytest_infergate.core.domain.outcome import Budget, Outcome, Policy, Verdict
 from pytest_infergate.core.domain.values import Case, Environment, Hardware, Note
@@ -30,14 +32,14 @@ def report(outcome, when="call"):
     return PhaseReported(when=when, outcome=outcome, serialised="")
 
 
-def judged(trial, control=None, accepted=None, *, counters_only=False):
+def judged(trial, control=None, accepted=None, *, counters_only=False, terms=TERMS):
     run = SimpleNamespace(
         devices=SimpleNamespace(open=lambda _: SimpleNamespace(hardware=lambda: HARDWARE)),
         policy=Policy(),
         environment=Environment(),
         settings=SimpleNamespace(counters_only=counters_only),
     )
-    case = SimpleNamespace(case=CASE, nodeid=trial.spec.nodeid, terms=TERMS)
+    case = SimpleNamespace(case=CASE, nodeid=trial.spec.nodeid, terms=terms)
     found = Judge(run, 1, control).judge(case, trial, accepted)
     return found.result, found.verdict
 
@@ -57,6 +59,12 @@ def test_equal_sides_are_equivalent_and_times_meet_no_budget(trial):
     assert (result.outcome, result.hardware, result.budgets) == (Outcome.MEASURED, HARDWARE, ())
     assert result.measurement is trial.measurements["candidate"]
     assert (verdict.verdict, verdict.failed) == (Verdict.EQUIVALENT, False)
+
+
+def test_a_load_is_left_out_with_a_note(trial):
+    loaded = dataclasses.replace(TERMS, load=Load(scenario="offline"))
+    assert "load-not-measured" in [note.code for note in judged(trial, terms=loaded)[1].notes]
+    assert judged(trial, terms=loaded.unserved())[1].notes == judged(trial)[1].notes
 
 
 def test_a_confirmed_slowdown_fails_and_may_be_accepted(trial):

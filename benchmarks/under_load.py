@@ -2,8 +2,8 @@
 
     pytest benchmarks/under_load.py --infer-devices=cpu --infer-threads=1 --infer-json=under_load.json
 
-The rates are about 30 and 60 % of what full batches of one thread serve on the two cores of docs/advice.md. A call
-that returns its input shows the overhead of the server and of LoadGen.
+At these rates, the model was busy for a quarter to nine tenths of the time on the machine of docs/advice.md. A
+call that returns its input shows what the server and LoadGen take.
 """
 
 from __future__ import annotations

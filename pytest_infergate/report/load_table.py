@@ -22,7 +22,7 @@ class LoadRow(Struct, frozen=True, kw_only=True):
     p50: str
     p95: str
     predicted: str
-    """The p95 that is simulated from the times of calls."""
+    """The p95 that is simulated from the times of calls: as measured, and as slow as in another launch."""
     p99: str
     rate: str
     goodput: str
@@ -97,7 +97,11 @@ def load_row(name: str, load: LoadFigures) -> LoadRow:
         requests=f"{load.answered:,}" + (f" of {load.queries:,}" if left else ""),
         p50=p50,
         p95=p95,
-        predicted=units.seconds(load.predicted_p95),
+        predicted=units.seconds(load.predicted_p95)
+        if load.predicted_p95 is None
+        else shown_bounds(
+            Estimate(value=load.predicted_p95, low=load.predicted_p95, high=load.predicted_slow_p95)
+        ),
         p99=p99,
         rate=units.rate(load.rate),
         goodput=good,

@@ -31,7 +31,11 @@ def with_predictions(session: Session) -> Session:
         for made in deployments([msgspec.structs.replace(session, cases=cases)]):
             own = made.model, made.device, made.runtime, made.dtype, made.threads, made.hardware
             if own == axes and made.workers == 1 and load.max_batch <= made.service.largest:
-                figures = msgspec.structs.replace(load, predicted_p95=predicted_p95(load, made))
+                figures = msgspec.structs.replace(
+                    load,
+                    predicted_p95=predicted_p95(load, made),
+                    predicted_slow_p95=predicted_p95(load, made, made.slowdown),
+                )
                 measurement = msgspec.structs.replace(measurement, load=figures)
                 found[index] = msgspec.structs.replace(result, measurement=measurement)
     if not found:
@@ -40,13 +44,16 @@ def with_predictions(session: Session) -> Session:
     return msgspec.structs.replace(session, cases=cases)
 
 
-def predicted_p95(load: LoadFigures, deployment: Deployment) -> float | None:
-    """Simulate a server at the rate of a load, with calls as long as measured; return its p95 in seconds.
+def predicted_p95(load: LoadFigures, deployment: Deployment, slowdown: float = 1.0) -> float | None:
+    """Simulate a server at the rate of a load; return its p95 in seconds.
 
-    ``None`` without a rate, and if the queue would grow without bound.
+    Calls take as long as measured, times `slowdown`. ``None`` without a rate, and if the queue would grow
+    without bound.
     """
     if load.load.rate is None:
         return None
     moments = arrivals(Demand(rate=load.load.rate), PREDICTED_REQUESTS, 0)
-    simulated = simulate(moments, deployment.service, Server(max_batch=load.max_batch), seed=0)
+    simulated = simulate(
+        moments, deployment.service, Server(max_batch=load.max_batch), seed=0, slowdown=slowdown
+    )
     return simulated.p95 if simulated.stable else None

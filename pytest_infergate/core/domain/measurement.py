@@ -220,6 +220,8 @@ class LoadFigures(Struct, frozen=True, kw_only=True):
     contention: Contention = Contention()
     predicted_p95: float | None = None
     """As simulated at this rate from the times of calls; ``None`` if they do not allow it."""
+    predicted_slow_p95: float | None = None
+    """The same with calls as slow as another launch may make them; ``None`` if the queue would not end."""
 
     @property
     def rate(self) -> float:

@@ -44,6 +44,19 @@ def test_constant_service_has_the_p95_of_an_m_d_1_queue():
     assert p95 == pytest.approx(0.02 * (1 + 1.97), rel=0.05)
 
 
+def test_calls_of_a_slower_launch_are_predicted_too():
+    """Launches of one machine differ by a few per cent, which is more than a server near saturation can take."""
+    session = Session(
+        tool_version="0.1.0", created="2026-07-01T12:00:00Z", environment=ENVIRONMENT,
+        cases=(timed(0.02, load=load(20.0)), timed(0.02, size=2, load=load(98.0, max_batch=2))),
+        gate=decide.gate_session((), Policy()),
+    )  # fmt: skip
+    one, two = (case.measurement.load for case in with_predictions(session).cases)
+    assert one.predicted_p95 < one.predicted_slow_p95
+    assert two.predicted_p95 is not None
+    assert two.predicted_slow_p95 is None
+
+
 def test_batches_use_the_times_of_all_sizes():
     results = timed(0.01), timed(0.02, size=8, load=load(150.0, max_batch=8))
     slow = timed(0.02), timed(0.04, size=8, load=load(150.0, max_batch=8))

@@ -2,8 +2,8 @@
 
     pytest benchmarks/under_load.py --infer-devices=cpu --infer-threads=1 --infer-json=under_load.json
 
-At these rates, the model was busy for a quarter to nine tenths of the time on the machine of docs/advice.md. A
-call that returns its input shows what the server and LoadGen take.
+At these rates, the models were busy for a quarter to nine tenths of the time on the machine of the docs.
+A call that returns its input shows what the server and LoadGen take.
 """
 
 from __future__ import annotations

@@ -85,6 +85,7 @@ def serve_requests(
     while coming or waiting:
         left = (end - clock()) / 1e9
         if left <= 0:
+            waiting.extend((traffic.receive(0.0) if coming else None) or ())  # during the last call
             break
         if coming:
             arrived = traffic.receive(0.0 if waiting else left)

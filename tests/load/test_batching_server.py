@@ -52,7 +52,7 @@ def test_the_server_follows_the_rules_of_the_simulation(gaps, fixed, each, max_b
 
 
 def test_a_server_that_is_behind_stops():
-    done, traffic = served(np.arange(100) * 0.1, lambda _: 1.0, max_batch=1, limit=12.0)
+    done, traffic = served(np.arange(100) * 0.12, lambda _: 1.0, max_batch=1, limit=12.0)
     assert len(done.batches) == 12
     assert [request.item for request in done.unanswered] == list(range(12, 100))
     assert traffic.answered == list(range(12))

@@ -5,20 +5,23 @@
 
 In the server, one thread runs a model of the examples on batches from a queue. Another thread sends requests
 at random moments, whether or not the earlier ones are answered. A session measures the service times by batch
-size. It then applies loads of 30, 50 and 70 % of what full batches would serve, for SECONDS each. Every
-arrival and every batch is appended to benchmarks/results/load_test.jsonl. Two results are scored:
+size, in their order, and calls with rests in between. It then applies loads of 30, 50 and 70 % of what full
+batches would serve, for SECONDS each. Every arrival and every batch is appended to
+benchmarks/results/load_test.jsonl. Two results are scored:
 
 - the replay applies the rules of the simulation to the arrivals and service times of the test itself; its p95
   should be within 5 %
 - the prediction uses the service times from before the test and newly drawn arrivals. It is printed with the
   interval in which another test of that length would measure the percentile, from a bootstrap over blocks of
-  requests
+  requests, and with p95 for calls as slow as another launch may make them. Tests before December 2026 have no
+  order of calls, so that their service times are drawn independently
 """
 
 from __future__ import annotations
 
 import gc
 import json
+import math
 import sys
 import threading
 import time
@@ -35,6 +38,9 @@ from pytest_infergate.core.advice.demand import arrivals
 from pytest_infergate.core.advice.queueing import Server, replay_queue, simulate
 from pytest_infergate.core.advice.service_times import PERCENTILES, ServiceTimes
 from pytest_infergate.core.domain.advice_values import Demand, QueueLoad
+from pytest_infergate.core.domain.launch_spread import launch_band
+from pytest_infergate.instruments.sampler import Samples
+from pytest_infergate.measure.passes import PACED_LOAD, PACED_SECONDS, PACED_TURNS, call_order
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "load_test.jsonl"
@@ -161,26 +167,47 @@ def send(server: BatchingServer, moments: Sequence[float], requests: Sequence[Te
     return float(np.percentile(np.array(server.arrivals) - begin - np.array(moments), 99))
 
 
-def service_times(model: Model, seconds: float) -> tuple[list[list[float]], list[float]]:
-    """Return percentiles and means by batch size, timed alternately; half of the time is warm-up."""
+def timed(model: Model, size: int, rest: float = 0.0) -> float:
+    """Return the seconds of one call after a rest."""
+    if rest:
+        time.sleep(rest)
+    begin = clock()
+    model.serve(model.requests[:size])
+    return clock() - begin
+
+
+def service_times(model: Model, seconds: float) -> tuple[list[list[float]], float]:
+    """Return calls by batch size, each size for a second in turn, and the ratio of paced calls to these.
+
+    A fifth of the time is warm-up.
+    """
     times: list[list[float]] = []
-    for _ in range(2):
+    for share in (0.2, 0.8):
         times = [[] for _ in model.batch_sizes]
-        until = clock() + seconds / 2
+        until = clock() + share * seconds
         while clock() < until:
             for taken, size in zip(times, model.batch_sizes, strict=True):
-                begin = clock()
-                model.serve(model.requests[:size])
-                taken.append(clock() - begin)
-    percentiles = [np.percentile(taken, range(PERCENTILES)).tolist() for taken in times]
-    return percentiles, [float(np.mean(taken)) for taken in times]
+                end = clock() + 1.0
+                while clock() < end:
+                    taken.append(timed(model, size))
+    ratios = []
+    for size, taken in zip(model.batch_sizes, times, strict=True):
+        usual = float(np.median(taken))
+        paced, successive = [], []
+        for _ in range(PACED_TURNS):
+            count = max(1, round(PACED_SECONDS / PACED_TURNS / usual / (1 / PACED_LOAD + 1)))
+            paced += [timed(model, size, usual * (1 / PACED_LOAD - 1)) for _ in range(count)]
+            successive += [timed(model, size) for _ in range(count)]
+        ratios.append(float(np.median(paced) / np.median(successive)))
+    return times, max(ratios)
 
 
 def session(name: str, seconds: float, seed: int) -> list[dict[str, Any]]:
     """Measure service times and run the load tests; return one record per test."""
     model = MODELS[name]()
     max_batch = model.batch_sizes[-1]
-    percentiles, means = service_times(model, seconds)
+    calls, paced = service_times(model, seconds)
+    means = [float(np.mean(taken)) for taken in calls]
     records = []
     for load in LOADS:
         rate = load * max_batch / means[-1]
@@ -205,7 +232,12 @@ def session(name: str, seconds: float, seed: int) -> list[dict[str, Any]]:
                 "threads": torch.get_num_threads(),
                 "late_p99_us": round(1e6 * late),
                 "batch_sizes": model.batch_sizes,
-                "percentiles": [[float(f"{value:.5g}") for value in row] for row in percentiles],
+                "percentiles": [
+                    [float(f"{value:.5g}") for value in np.percentile(taken, range(PERCENTILES))]
+                    for taken in calls
+                ],
+                "calls": [call_order(Samples(tuple(taken), len(taken), {}), None).seconds for taken in calls],
+                "paced": float(f"{paced:.4g}"),
                 "means": [float(f"{value:.5g}") for value in means],
                 "arrivals_us": [round(1e6 * (moment - begin)) for moment in server.arrivals],
                 "batches_us": [
@@ -287,12 +319,15 @@ def score(records: Iterable[dict[str, Any]]) -> None:
             batch_sizes=tuple(record["batch_sizes"]),
             percentiles=tuple(map(tuple, record["percentiles"])),
             means=tuple(record["means"]),
+            calls=tuple(map(tuple, record.get("calls", ()))),
         )
         latencies = measured(record)
         real = np.quantile(latencies, QUANTILES)
         again = figures(replay_queue(moments, as_recorded(record["batches_us"], service), server)) / real
         drawn = arrivals(Demand(rate=record["rate"]), DRAWN, record["seed"] + 1)
         expected = figures(simulate(drawn, service, server, seed=record["seed"]))
+        slowdown = math.exp(launch_band((), virtual=True)) * max(1.0, record.get("paced", 1.0))
+        slow = simulate(drawn, service, server, seed=record["seed"], slowdown=slowdown).p95 / real[1]
         low, high = bootstrap(latencies)
         replayed.append(again[1])
         predicted.append(expected[1] / real[1])
@@ -304,7 +339,8 @@ def score(records: Iterable[dict[str, Any]]) -> None:
             + "".join(f"{ratio:>6.2f}" for ratio in again)
             + " |"
             + "".join(f"{ratio:>6.2f}" for ratio in expected / real)
-            + f" | {1e3 * low[1]:>8.2f} to {1e3 * high[1]:.2f}, late {record['late_p99_us']} µs"
+            + f" | {1e3 * low[1]:>8.2f} to {1e3 * high[1]:.2f}, paced {record.get('paced', '?')}, "
+            f"slow {slow:.2f}, late {record['late_p99_us']} µs"
         )
     if replayed:
         right = sum(abs(ratio - 1) <= 0.05 for ratio in replayed)

@@ -29,8 +29,8 @@ from pytest_infergate.report.sanitize import plain
 from pytest_infergate.report.table import Column
 
 SIMULATED: Final = (
-    "The p95 of a plan is simulated from measured calls, waiting included; that of a real server was a sixth "
-    "longer at 30 and 50 % load, and three times as long at 70 %."
+    "The p95 of a plan is simulated from measured calls, waiting included; “slow” is with calls as slow as "
+    "another launch may make them, and a limit is held against that."
 )
 ASSUMPTIONS: Final = (
     SIMULATED,

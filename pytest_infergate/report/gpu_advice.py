@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from pytest_infergate.core.advice.projectable_work import REFUSED
 from pytest_infergate.core.advice.projected_plans import PROJECTED_DTYPE, PROJECTED_SIZES
-from pytest_infergate.core.advice.recommendation import answered_within
+from pytest_infergate.core.advice.recommendation import answered_within, times_text
 from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.advice_values import (
     Advice,
@@ -214,11 +214,10 @@ def cpu_too_slow(answer: Advice) -> str:
     limit = answer.demand.period if answer.limit is None else answer.limit
     if answer.nearest is None or limit is None:
         return ""
-    taken = answered_within(answer.nearest, answer.limit)
-    if taken <= limit:
+    if answered_within(answer.nearest, answer.limit) <= limit:
         return ""
     where = "this CPU" if answer.nearest.device == "cpu" else answer.nearest.instance
-    figures = f"{units.seconds(taken)} > {units.seconds(limit)}"
+    figures = f"{times_text(answer.nearest, answer.limit)} > {units.seconds(limit)}"
     return f"not on {plain(where)}: {figures} (from {MEASURED} calls)"
 
 

@@ -101,6 +101,10 @@ def test_the_cost_of_a_gpu_ends_at_the_lowest_pessimistic_end():
     assert marks == [gpu_advice.OPEN, gpu_advice.LESS, gpu_advice.BEST, "dearer than an L40S"]
     asked = " ".join(advice.findings(found))
     assert "one of aws/g6e with an L40S, aws/g4dn.xlarge with a T4" in asked
+    # A limit is held against slow calls; the measured ones are stated as well.
+    slow = msgspec.structs.replace(plan(), slow_load=nearest.load)
+    (row,) = summary_rows([msgspec.structs.replace(found, nearest=slow)])
+    assert row.late == f"not on this CPU: 83.0 ms, slow 150 ms > 100 ms (from {gpu_advice.MEASURED} calls)"
     # A plan that is in time is not said to be late.
     assert summary_rows([projecting(unmet(), wide)])[0].late == ""
 

@@ -382,7 +382,7 @@ def test_the_nearest_plan_for_frames_states_the_time_of_99_per_cent_of_them():
     answer = recommendation.advise(asked, (camera,))
     p99 = recommendation.answered_within(answer.nearest, None)
     assert p99 == answer.nearest.slow_load.p99 > answer.nearest.slow_load.p95
-    assert f"takes {units.seconds(p99)}" in answer.binding.text
+    assert f"slow {units.seconds(p99)}, simulated" in answer.binding.text
 
 
 def test_smaller_batches_are_suggested_only_where_there_are_any():

@@ -42,6 +42,7 @@ from pytest_infergate.measure.passes import (
     call_order,
     calls_per_second,
     consumed,
+    is_stream,
     latency_of,
     paced_ratio,
     paced_seconds,
@@ -209,7 +210,7 @@ def complete_call(call: RepeatedCall, device: Device) -> tuple[Any, bool, float]
     device.synchronize()
     begin = device.clock()
     output = call()
-    stream = isinstance(output, Iterator)
+    stream = is_stream(output)
     if stream:
         output = stream_items(output)
     device.synchronize()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator, Mapping
 from statistics import median
 from typing import Any, NamedTuple
@@ -197,6 +198,11 @@ class StreamItems(list[Any]):
     """The items of a generator that returned a value at its end."""
 
     returned: Any = None
+
+
+def is_stream(output: object) -> bool:
+    """Return whether an output is a generator or iterator; a file is not, although it yields its lines."""
+    return isinstance(output, Iterator) and not isinstance(output, io.IOBase)
 
 
 def stream_items(stream: Any) -> list[Any]:

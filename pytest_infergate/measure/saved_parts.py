@@ -7,6 +7,7 @@ import io
 import operator
 import random
 import sys
+import threading
 import types
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
@@ -161,6 +162,8 @@ def saved_state_of(value: Any) -> SavedStateOf | None:  # noqa: C901, PLR0911, P
         # Before it is loaded, an image is its attributes, among them the file.
         loaded = getattr(value, "_im", None) is not None
         return SavedStateOf(value, value.tobytes, lambda kept: _write_image(value, kept)) if loaded else None
+    if isinstance(value, threading.Event):
+        return SavedStateOf(value, value.is_set, lambda kept: value.set() if kept else value.clear())
     if isinstance(value, (bytearray, memoryview)):
         # In place: a view of the buffer, of NumPy for instance, forbids another length.
         view: Any = value

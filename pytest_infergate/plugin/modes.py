@@ -83,11 +83,11 @@ class Inactive:
         """Return ``None``: there is always a CPU."""
 
     def measure(self, case: Case, nodeid: str, terms: CaseTerms, invocation: Invocation) -> Result:  # noqa: ARG002
-        """Run the model once."""
+        """Run the model once, on the CPU, in the dtype and with the threads of the case."""
         from pytest_infergate.plugin.fixture import Result
         from pytest_infergate.runtimes.eager import run_once
 
-        return Result(run_once(invocation))
+        return Result(run_once(case, invocation))
 
     def failure(self, nodeid: str) -> None:
         """Return ``None``: nothing is judged."""

@@ -29,8 +29,8 @@ from pytest_infergate.report.sanitize import plain
 from pytest_infergate.report.table import Column
 
 SIMULATED: Final = (
-    "The p95 of a plan is simulated from measured calls, waiting included; “slow” is with calls as slow as "
-    "another launch may make them, and a limit is held against that."
+    "The p95 of a plan is simulated from measured calls, waiting included; “slow” allows for calls that "
+    "are slower in another process or at another moment, and a limit is held against it."
 )
 ASSUMPTIONS: Final = (
     SIMULATED,

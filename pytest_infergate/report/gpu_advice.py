@@ -178,7 +178,7 @@ def projected_text(projections: Projections) -> str:
     most = f" ({units.dollars(bound.usd_per_month_high)})" if lowest != bound else ""
     least = f" (from {units.dollars(lowest.usd_per_month_low)})"
     less = f"; {with_article(lowest.accelerator)} may cost less{least}" if lowest != bound else ""
-    return f"{bound_text(bound)} {'is' if bound.instances_high == 1 else 'are'} enough{most}{less}"
+    return f"{bound_text(bound)} should be enough{most}{less}"
 
 
 def projected_costs(projections: Projections) -> tuple[float | None, float | None]:
@@ -264,7 +264,7 @@ def gpu_changes(answer: Advice) -> Iterator[str]:
             yield f"this CPU, if a call becomes {times_faster(limits.faster)} times faster"
         elif low and answer.winner is not None:
             yield f"up to {amount(answer, low)} no GPU costs less"
-        yield "a measured GPU fixes number and cost"
+        yield "to settle number and cost, measure a GPU"
         if bound.rate_low and bound.instances_high:
             served = amount(answer, bound.rate_low * bound.instances_high)
             yield f"above {served} it may take more than {bound.instances_high:,} x {bound.accelerator}"
@@ -277,13 +277,13 @@ def gpu_changes(answer: Advice) -> Iterator[str]:
         return
     if low:
         # Prices decide without a projection, whatever a GPU can do.
-        why = "by prices alone" if priced == low else PROJECTED
-        why += ", that of this CPU assumed" if priced == low and limits and limits.assumed else ""
+        why = "from prices alone" if priced == low else PROJECTED
+        why += "; that of this CPU is assumed" if priced == low and limits and limits.assumed else ""
         # Between what the plan serves and this demand, more machines of its kind are right.
-        more = "more such machines, as " if answer.enough and answer.enough < low else ""
-        yield f"up to {amount(answer, low)} {more}no GPU costs less ({why})"
+        more = ": more such machines, because" if answer.enough and answer.enough < low else ""
+        yield f"up to {amount(answer, low)}{more} no GPU costs less ({why})"
     if high is None or high > low:
-        until = f"up to {amount(answer, high)}" if high else "above that" if low else ""
+        until = f"up to {amount(answer, high)}," if high else "above that," if low else ""
         goal = "" if low or high else " whether one costs less" if answer.plans else " whether one is enough"
         yield f"{until} {ONLY_MEASURED}{goal}".strip()
     if high is not None:

@@ -18,7 +18,7 @@ from pytest_infergate.instruments.timed_calls import Inputs
 from pytest_infergate.measure import memory, output_checks
 from pytest_infergate.measure.case import Effort, MeasuredSubject, Subject, measure
 from pytest_infergate.measure.invocation import Invocation
-from pytest_infergate.measure.passes import stream_items
+from pytest_infergate.measure.passes import is_stream, stream_items
 
 if TYPE_CHECKING:
     from pytest_infergate.measure.placement import Placed
@@ -122,7 +122,7 @@ def measure_invocation(
     return MeasuredSubject(output, measurement, measured.samples, invalid)
 
 
-def run_once(invocation: Invocation) -> Any:
+def run_once(case: Case, invocation: Invocation) -> Any:
     """Call the model once on the CPU and return its output, as in a run that does not measure."""
     if "torch" not in sys.modules:
         return _collected(invocation.bound()())
@@ -130,7 +130,11 @@ def run_once(invocation: Invocation) -> Any:
     from pytest_infergate.measure import placement
     from pytest_infergate.measure.gradient_use import gradient_use_refused
 
-    with placement.placed(invocation, "cpu") as placed, gradient_use_refused(disabled=placed.inference_mode):
+    with (
+        placement.placed(invocation, "cpu", case.dtype) as placed,
+        gradient_use_refused(disabled=placed.inference_mode),
+        torch_threads(case.threads),
+    ):
         # Copied before the arguments and buffers are restored, with which it may share memory.
         output = _collected(placed.call())
     return tensors.copy_to_cpu(output)
@@ -138,7 +142,7 @@ def run_once(invocation: Invocation) -> Any:
 
 def _collected(output: Any) -> Any:
     """Copy an output. A stream becomes the list of its items, each copied before the next one is made."""
-    if isinstance(output, Iterator):
+    if is_stream(output):
         return stream_items(output)
     return tensors.clone_tensors(output)
 

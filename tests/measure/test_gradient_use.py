@@ -8,9 +8,12 @@ if True:  # after the skip
     from torch import nn
     from torch.autograd import forward_ad
 
+    from pytest_infergate.core.domain.values import Case
     from pytest_infergate.measure.gradient_use import GradientUseError
     from pytest_infergate.measure.invocation import Invocation
     from pytest_infergate.runtimes.eager import run_once
+
+    CASE = Case(test="t.py::test_a", device="cpu")
 
 
 class Differentiates(nn.Module):
@@ -66,7 +69,7 @@ SILENT = {
 
 
 def run(how, mode="inference_mode"):
-    return run_once(Invocation(Differentiates(how), (torch.tensor([1.0, 2.0]),), {}, mode))
+    return run_once(CASE, Invocation(Differentiates(how), (torch.tensor([1.0, 2.0]),), {}, mode))
 
 
 @pytest.mark.parametrize("how", SILENT.values(), ids=SILENT)

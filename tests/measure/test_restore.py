@@ -6,6 +6,7 @@ import functools
 import io
 import itertools
 import random
+import threading
 import types
 from collections import OrderedDict, deque
 
@@ -830,3 +831,11 @@ def test_an_image_among_the_arguments_is_the_same_in_each_call(change):
         kept.settle()
         assert kept.changed_note() is not None
     assert (image.mode, image.size, image.tobytes()) == before
+
+
+def test_an_event_among_the_arguments_is_as_it_was():
+    event = threading.Event()
+    with arguments_kept({"decoded": event}) as kept:
+        event.set()
+        kept.settle()
+        assert not event.is_set()

@@ -150,7 +150,9 @@ def test_what_prices_decide_is_said_with_its_figures():
     )
     assert "0.526 USD per hour, unverified price" in unverified
     cpu_only = answer(price_limits=LIMITS, plans=(answer().winner,))
-    assert "up to 90.0 requests/s no GPU costs less (by prices alone)" in summary_rows([cpu_only])[0].changes
+    assert (
+        "up to 90.0 requests/s no GPU costs less (from prices alone)" in summary_rows([cpu_only])[0].changes
+    )
     (doubtful,) = gpu_advice.price_sentences(msgspec.structs.replace(LIMITS, assumed=True), limited=True)
     assert "assumed price" in doubtful
     assert "assumed" not in sentence

@@ -58,7 +58,7 @@ def test_a_recommended_gpu_is_the_answer_and_its_costs_are_an_interval():
         "projected to be met",
     )
     assert row.changes == tuple(gpu_advice.gpu_changes(made))
-    assert row.plan == "GPU: 2 x aws/g4dn.xlarge with a T4 are enough"
+    assert row.plan == "GPU: 2 x aws/g4dn.xlarge with a T4 should be enough"
     found = " ".join(advice.findings(made))
     assert "aws/g4dn.xlarge with a T4 or gcp/g2 with an L4: pytest tests/test_a.py::test_model " in found
     assert "--infer-devices=cuda --infer-dtypes=float16" in found
@@ -85,11 +85,11 @@ def test_the_cost_of_a_gpu_ends_at_the_lowest_pessimistic_end():
     )
     (row,) = summary_rows([found])
     assert row.usd_per_month == "384 to 1,359"
-    assert row.plan == "GPU: 1 x aws/g6e with an L40S is enough (1,359); a T4 may cost less (from 384)"
+    assert row.plan == "GPU: 1 x aws/g6e with an L40S should be enough (1,359); a T4 may cost less (from 384)"
     assert row.late == f"not on this CPU: 150 ms > 100 ms (from {gpu_advice.MEASURED} calls)"
     assert row.changes == (
         "this CPU, if a call becomes 1.5 times faster",
-        "a measured GPU fixes number and cost",
+        "to settle number and cost, measure a GPU",
         "above 300 requests/s it may take more than 1 x L40S",
     )
     verdict = advice.verdict(found)
@@ -134,7 +134,7 @@ def test_an_undecided_gpu_leaves_the_measured_plan_and_states_where_to_measure()
     assert any("between 20.0 requests/s and 700 requests/s" in line for line in advice.findings(made))
     (row,) = summary_rows([made])
     assert row.basis == "● measured; GPU ? undecided"
-    assert f"up to 700 requests/s {gpu_advice.ONLY_MEASURED}" in row.changes
+    assert f"up to 700 requests/s, {gpu_advice.ONLY_MEASURED}" in row.changes
 
 
 def test_without_a_measured_plan_an_undecided_gpu_is_not_promised():
@@ -240,16 +240,16 @@ def test_the_column_of_gpus_says_for_which_demand_what_holds():
         (answer(price_limits=None), ""),
         (
             projecting(unmet(), projected(recommended_above=0.0)),
-            "a measured GPU fixes number and cost; above 60.0",
+            "to settle number and cost, measure a GPU; above 60.0",
         ),
         (
             projecting(answer(), projected()),
-            "up to 20.0 requests/s no GPU costs less; a measured GPU fixes number and cost; above 60.0",
+            "up to 20.0 requests/s no GPU costs less; to settle number and cost, measure a GPU; above 60.0",
         ),
         (
             projecting(answer(), ruled_out),
             (
-                f"up to 60.0 requests/s no GPU costs less (◇ projected); up to 80.0 requests/s {only}; "
+                f"up to 60.0 requests/s no GPU costs less (◇ projected); up to 80.0 requests/s, {only}; "
                 "above 80.0 requests/s a GPU costs less (◇ projected)"
             ),
         ),
@@ -265,8 +265,8 @@ def test_the_column_of_gpus_says_for_which_demand_what_holds():
         (
             projecting(answer(enough=50.0, price_limits=PRICES), ruled_out),
             (
-                "up to 90.0 requests/s more such machines, as no GPU costs less (by prices alone, that of this "
-                "CPU assumed)"
+                "up to 90.0 requests/s: more such machines, because no GPU costs less (from prices alone; that "
+                "of this CPU is assumed)"
             ),
         ),
     ):

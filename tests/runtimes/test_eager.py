@@ -1,5 +1,6 @@
 """Outputs of plain callables, in a process that may have no torch."""
 
+import io
 import subprocess
 import sys
 
@@ -43,7 +44,7 @@ def streaming():
 
 def test_an_output_does_not_change_with_later_calls(device):
     results = []
-    once = run_once(reusing(results))
+    once = run_once(CASE, reusing(results))
     results.clear()
     assert once == [0.0]
     measured = measure_invocation(CASE, device, Effort(0.1), reusing(results, device))
@@ -52,7 +53,7 @@ def test_an_output_does_not_change_with_later_calls(device):
 
 
 def test_the_items_of_a_stream_are_those_that_were_yielded():
-    assert run_once(Invocation(streaming, (), {})) == [[0], [1], [2]]
+    assert run_once(CASE, Invocation(streaming, (), {})) == [[0], [1], [2]]
 
 
 def test_nan_is_seen_without_torch():
@@ -105,3 +106,27 @@ def test_what_follows_gets_the_call_and_the_figures_of_a_valid_case(device):
     invalid = Invocation(lambda _: device.spend(0.003) or float("nan"), (4,))
     measure_invocation(CASE, device, Effort(0.1), invalid, further=further)
     assert len(seen) == 1
+
+
+@pytest.mark.torch
+def test_a_plain_run_has_the_dtype_and_the_threads_of_its_case():
+    torch = pytest.importorskip("torch")
+    case = msgspec.structs.replace(CASE, dtype="bfloat16", threads=1)
+
+    class Net(torch.nn.Linear):
+        def forward(self, x):
+            return super().forward(x), torch.get_num_threads()
+
+    output, threads = run_once(case, Invocation(Net(4, 2), (torch.ones(1, 4),), {}))
+    assert (output.dtype, threads) == (torch.bfloat16, 1)
+
+
+def test_a_file_is_an_output_and_no_stream():
+    def speech():
+        file = io.BytesIO()
+        file.write(b"wave\n")
+        return file
+
+    assert run_once(CASE, Invocation(speech, (), {})).getvalue() == b"wave\n"
+    measured = measure_invocation(CASE, FakeDevice(), Effort(0.1), Invocation(speech, (), {}))
+    assert measured.output.getvalue() == b"wave\n"

@@ -11,7 +11,14 @@ from pytest_infergate.core.domain.metrics import Metric
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.outcome import Budget, BudgetCheck, Price, Verdict
 from pytest_infergate.core.domain.values import Note
-from pytest_infergate.core.gate.contention import FAR_BEYOND, IDLE, explained, heavy, typical_seconds
+from pytest_infergate.core.gate.contention import (
+    CONTENDED,
+    FAR_BEYOND,
+    IDLE,
+    explained,
+    heavy,
+    typical_seconds,
+)
 
 # A case spends about as much time on its warm-up and the reference workloads as on its own calls.
 TIME_FOR_A_CALL = 2.0
@@ -159,15 +166,18 @@ def _check_value(
         low, high = (None if bound is None else -bound for bound in (high, low))
         limit = -limit
     share = _taken(metric, measurement).share if metric.timed else None
+    # A few calls that had to wait lengthen a high percentile by any factor, however little was taken in all.
+    tail = metric.percentile is not None and metric.percentile > 0.5  # noqa: PLR2004 - the median
+    disturbed = heavy(share) or (tail and (share or 0.0) > CONTENDED)
     if high is not None and high <= limit:
         # Contention only adds time, so that a budget that is met under contention is met.
         return BudgetCheck(budget=budget, verdict=None, value=value)
     if low is not None and low > limit:
         known = _least(metric, low, measurement) if least is None else least
         # In a queue, a small delay may grow beyond any factor.
-        if not heavy(share) or (known > limit and metric.name not in LOAD_BUDGETS):
+        if not disturbed or (known > limit and metric.name not in LOAD_BUDGETS):
             return BudgetCheck(budget=budget, verdict=Verdict.OVER_BUDGET, value=value)
-    if heavy(share):
+    if disturbed:
         note = Note(
             code=NoteCode.CONTENDED_TIME,
             text=f"{metric.text} was measured while other processes took "

@@ -297,6 +297,13 @@ def test_under_contention_a_time_is_inconclusive_and_what_contention_cannot_chan
     assert check("p50_ms", 11, contended(0.26)).verdict is KEPT
 
 
+def test_a_high_percentile_is_inconclusive_at_less_contention_than_the_median():
+    tail = latency(0.010, 600, p99=Estimate(value=0.020, low=0.019, high=0.021))
+    for share, verdict in [(0.05, Verdict.OVER_BUDGET), (0.06, Verdict.INCONCLUSIVE)]:
+        assert check("p99_ms", 15, measurement(latency=tail, contention=share)).verdict is verdict, share
+    assert check("p99_ms", 22, measurement(latency=tail, contention=0.06)).verdict is KEPT
+
+
 def test_energy_under_contention_is_inconclusive():
     contended = msgspec.structs.replace(taken("rapl"), contention=0.5)
     assert check("joules_per_item", 0.1, contended).verdict is Verdict.INCONCLUSIVE

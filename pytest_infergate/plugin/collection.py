@@ -184,7 +184,9 @@ class CollectedItems:
         Raises `ConfigurationError` if a marker that was added after the cases were made is invalid.
         """
         self._selected = [item for item in items if parameter_of(item) is not None]
-        self._unused = [item.nodeid for item in items if parameter_of(item) is None and _marks(item)]
+        # A doctest has the markers of its module, but cannot use a fixture.
+        functions = [item for item in items if isinstance(item, pytest.Function)]
+        self._unused = [item.nodeid for item in functions if parameter_of(item) is None and _marks(item)]
         self.inference = {item.nodeid: item for item in self._selected}
         for item in self._selected:
             self._take_late_marks(item)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Mapping
 from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from pytest_infergate.errors import InfergateError, NotMeasuredError
 from pytest_infergate.measure.invocation import Invocation
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from pytest_infergate.runner.run import Measured
 
 _T = TypeVar("_T")
+__tracebackhide__ = True
+"""A traceback of pytest ends in the test or in its model, not in a frame of this file."""
+PARTS_SHOWN: Final = 3
+"""Number of elements of a container that a message names."""
 
 
 class LatencyFigures(NamedTuple):
@@ -204,7 +209,6 @@ class Infer:
         Raises what the model raises, `TypeError` for a model that is not callable, `InferTwiceError` at the
         second call in a test, and `InfeasibleError`, which skips the test, if memory runs out.
         """
-        __tracebackhide__ = True
         if self.called:
             raise InferTwiceError(
                 "infer must be called once in a test, got a second call. "
@@ -212,7 +216,10 @@ class Infer:
             )
         self.called = True
         if not callable(model):
-            raise TypeError(f"the model must be callable, got {model!r}. Hint: infer(model, *inputs)")
+            raise TypeError(
+                f"the model must be callable, got {_described(model)}. "
+                "Hint: infer(model, *inputs), where the model is a module, one of its methods, or a function"
+            )
         try:
             return self._measure(Invocation(model, args, kwargs, self.grad_mode))
         except BaseException as error:  # noqa: BLE001 - whatever the model raises
@@ -228,6 +235,18 @@ def result_of(measured: Measured) -> Result:
     return Result(
         measured.output, measured.judged.result.measurement, measured.samples, measured.judged.result.price
     )
+
+
+def _described(value: object) -> str:
+    """Name the class of a value and of its first elements; the text of a model or tensor would be long."""
+    if value is None or isinstance(value, (str, bytes, int, float)):
+        return reprlib.repr(value)
+    text = f"an object of class {type(value).__name__}"
+    if isinstance(value, (list, tuple, set, dict)) and value:
+        parts = [type(part).__name__ for part in value]
+        more = [f"{len(parts) - PARTS_SHOWN} more"] if len(parts) > PARTS_SHOWN else []
+        text += f" with {', '.join([*parts[:PARTS_SHOWN], *more])}"
+    return text
 
 
 def _without_ours(frames: TracebackType | None) -> TracebackType | None:

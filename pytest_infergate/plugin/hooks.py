@@ -24,11 +24,7 @@ if TYPE_CHECKING:
 
 MODE = pytest.StashKey[Mode]()
 COLLECTED = pytest.StashKey[CollectedItems]()
-MARKER = (
-    "inference(devices, dtypes, batch_sizes, threads, budget, tolerance, gate, max_time, unit, parity, "
-    "demand): "
-    "measure the model that the test gives to the infer fixture; see --help for --infer-devices"
-)
+MARKER = "measure the model that the test gives to the infer fixture; see --help for --infer-devices"
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
@@ -50,7 +46,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Choose the mode; invalid options end the run with exit code 4."""
-    config.addinivalue_line("markers", MARKER)
+    config.addinivalue_line("markers", f"inference({_marker_arguments(config)}): {MARKER}")
     with _usage_errors():
         mode = config.stash.get(CHOOSE_MODE, chosen_mode)(config)
     collected = CollectedItems(mode.parameters)
@@ -75,6 +71,17 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     with _usage_errors():
         collected.note_selected(session.items)
         _register(session.config, session.config.stash[MODE].collected(collected))
+
+
+def _marker_arguments(config: pytest.Config) -> str:
+    """Name the arguments of the marker for ``pytest --markers``; other runs do not show them."""
+    if not config.getoption("markers", False):
+        return "..."
+    from dataclasses import fields
+
+    from pytest_infergate.config.marker import Marker
+
+    return ", ".join(field.name for field in fields(Marker))
 
 
 def _register(config: pytest.Config, plugins: Iterable[object]) -> None:

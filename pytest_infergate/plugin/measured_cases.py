@@ -23,6 +23,10 @@ CAUGHT = (
     "infer raised an exception that the test caught, so nothing was measured. "
     "Hint: test the exception in a test without infer, which calls the model itself"
 )
+ABSENT_BUT_STRICT = (
+    "--infer-strict fails cases of an absent device: use --infer-devices=auto, which requests those that are "
+    "available, or leave out this device or --infer-strict"
+)
 
 
 class MeasuredCases:
@@ -38,7 +42,8 @@ class MeasuredCases:
         """Return that the device is absent or failed, or that the time for all cases is spent."""
         absence = self._run.devices.failure(case.device)
         if absence is not None:
-            reason: Note | None = Note(code=NoteCode.DEVICE_ABSENT, text=absence)
+            hint = ABSENT_BUT_STRICT if self._run.settings.strict else ""
+            reason: Note | None = Note(code=NoteCode.DEVICE_ABSENT, text=absence, hint=hint)
         else:  # a rerun repeats what was measured, which takes no time
             reason = None if nodeid in self._run.measured else self._run.out_of_time()
         if reason is None:

@@ -15,7 +15,7 @@ from pytest_infergate.core.gate.decide import FAILING, SEVERITY
 from pytest_infergate.report import advice, advice_summary, wording
 from pytest_infergate.report.columns import CASE, VERDICT, case_columns, legend
 from pytest_infergate.report.markdown import CELL, block, code, cut, details, escaped, link, markdown_table
-from pytest_infergate.report.rows import Row, grouped_notes, paired_with_verdicts, row
+from pytest_infergate.report.rows import Row, grouped_notes, paired_with_verdicts, row, without_cases
 from pytest_infergate.report.sanitize import called, plain, shorten, without_commands
 from pytest_infergate.report.table import Column, shown_columns
 from pytest_infergate.report.wording import Message
@@ -376,7 +376,7 @@ def _comings(gate: GateResult) -> str:
         _titled("New, not in the baseline", (shown(name(case)) for case in wording.new_cases(gate))),
         _titled("Missing, only in the baseline", (shown(name(case)) for case in gate.missing)),
         _titled("Probably renamed", pairs),
-        _titled("Deselected", (_sentence(str(note)) for note in gate.deselected)),
+        *(_titled(title, map(_sentence, names)) for title, names in without_cases(gate)),
     )
     return "\n\n".join(filter(None, blocks))
 

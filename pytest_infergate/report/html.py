@@ -30,7 +30,7 @@ from pytest_infergate.report.html_cases import (
     split_name,
 )
 from pytest_infergate.report.plan_names import plan_price
-from pytest_infergate.report.rows import grouped_notes, paired_with_verdicts
+from pytest_infergate.report.rows import grouped_notes, paired_with_verdicts, without_cases
 from pytest_infergate.report.sanitize import called, plain
 from pytest_infergate.report.table import Column, shown_columns
 
@@ -191,7 +191,7 @@ def _changes(gate: GateResult) -> list[tuple[str, list[str]]]:
         ("New, not in the baseline", [name(case) for case in wording.new_cases(gate)]),
         ("Missing, only in the baseline", [name(case) for case in gate.missing]),
         ("Probably renamed", [f"{name(old)} → {name(new)}" for old, new in gate.renamed]),
-        ("Deselected", [plain(str(note)) for note in gate.deselected]),
+        *without_cases(gate),
     ]
     return [(title, names) for title, names in lists if names]
 

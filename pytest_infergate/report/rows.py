@@ -14,6 +14,7 @@ from pytest_infergate.core.domain.outcome import (
     CaseResult,
     CaseVerdict,
     Comparison,
+    GateResult,
     Session,
     Verdict,
 )
@@ -252,6 +253,15 @@ def budget_parts(checks: Sequence[BudgetCheck], result: CaseResult | None = None
         return ("inconclusive", f"{name} {value}, limit {limit}{more}")
     outcome, sign = ("over", ">") if metric.better == "lower" else ("under", "<")
     return (outcome, f"{name} {value} {sign} {limit}{more}")
+
+
+def without_cases(gate: GateResult) -> list[tuple[str, list[str]]]:
+    """Return titled lists of the tests that have no case in this run; only those that are not empty."""
+    titles: dict[str, str] = {NoteCode.UNUSED_MARKER: "Notes on other tests"}
+    lists: dict[str, list[str]] = {}
+    for note in gate.deselected:
+        lists.setdefault(titles.get(note.code, "Deselected"), []).append(plain(str(note)))
+    return list(lists.items())
 
 
 def grouped_notes(session: Session) -> tuple[NoteGroup, ...]:

@@ -16,7 +16,7 @@ from pytest_infergate.core.gate.decide import FAILING
 from pytest_infergate.report import advice, advice_summary, wording
 from pytest_infergate.report.columns import CASE, COST, ENERGY, case_columns, legend
 from pytest_infergate.report.load_table import LOAD_COLUMNS, LOAD_TITLE, load_rows
-from pytest_infergate.report.rows import NoteGroup, Row, grouped_notes, rows
+from pytest_infergate.report.rows import NoteGroup, Row, grouped_notes, rows, without_cases
 from pytest_infergate.report.sanitize import called, plain, shorten
 from pytest_infergate.report.table import Column, shown_columns
 from pytest_infergate.report.text_table import MIN_NAME, room_for_names, text_list, text_table
@@ -157,7 +157,7 @@ def changes(gate: GateResult, width: int = WIDTH) -> str:
         ),
         _counted_list("missing, only in the baseline", [shorten(name(case), room) for case in gate.missing]),
         _counted_list("probably renamed", pairs),
-        _counted_list("deselected", [plain(str(note)) for note in gate.deselected]),
+        *(_counted_list(title.lower(), names) for title, names in without_cases(gate)),
     )
     return "\n".join(block for block in blocks if block)
 

@@ -530,3 +530,13 @@ def test_a_measuring_run_inside_a_measured_test_is_refused(project):
     )
     project.test(file="test_inner.py")
     project.measure("test_it.py").assert_outcomes(passed=1)
+
+
+def test_a_strict_run_says_that_an_absent_device_fails_it(project):
+    project.test()
+    hint = "--infer-strict fails cases of an absent device"
+    project.run("--infer-devices=fake,ghost", "-rs").stdout.no_fnmatch_line(f"*{hint}*")
+    result = project.run("--infer-devices=fake,ghost", "--infer-strict", "-rs")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines([f"SKIPPED*no ghost device found ({hint}*auto*)"])
+    result.stdout.fnmatch_lines([f"*test_model?ghost?: no ghost device found ({hint}*"])

@@ -70,7 +70,7 @@ def test_a_models_exception_keeps_its_chain_and_shows_no_frame_of_ours(model):
     assert chain(error) == chain(raised(model))
     hidden = [
         frame for frame, _ in traceback.walk_tb(error.__traceback__)
-        if frame.f_globals["__name__"].startswith("pytest_infergate.") and not frame.f_locals.get("__tracebackhide__")
+        if frame.f_globals["__name__"].startswith("pytest_infergate.") and not frame.f_globals.get("__tracebackhide__")
     ]  # fmt: skip
     assert hidden == []
 
@@ -101,4 +101,36 @@ def test_a_model_that_is_not_callable_is_named_without_our_frames(project):
     project.pytester.makepyfile("def test_model(infer): infer(3, 'x')")
     result = project.run()
     result.stdout.fnmatch_lines(["E*TypeError: the model must be callable, got 3*"])
+    result.stdout.no_fnmatch_line("*pytest_infergate/*")
+
+
+@pytest.mark.parametrize(
+    ("model", "named"),
+    [
+        ("[Long()] * 5", "an object of class list with Long, Long, Long, 2 more."),
+        ("{'a': Long()}", "an object of class dict with str."),
+        ("Long()", "an object of class Long."),
+        ("None", "None."),
+    ],
+)
+def test_what_is_given_instead_of_a_model_is_named_in_short(project, model, named):
+    project.pytester.makepyfile(
+        f"""
+        class Long:
+            def __repr__(self):
+                return "long " * 1000
+
+        def test_model(infer): infer({model})
+        """
+    )
+    result = project.run("--tb=short")
+    result.stdout.fnmatch_lines([f"E*TypeError: the model must be callable, got {named} Hint: infer(*"])
+
+
+def test_a_figure_that_was_not_measured_shows_the_line_of_the_test_only(project):
+    project.test(body="infer(model).latency.p50")
+    result = project.run()
+    result.stdout.fnmatch_lines(
+        [">*infer(model).latency.p50", "E*NotMeasuredError: this run did not measure*"]
+    )
     result.stdout.no_fnmatch_line("*pytest_infergate/*")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from pytest_infergate.core.domain.notes import NoteCode
@@ -70,7 +70,7 @@ def hints(
     # Without a regressed comparison, the baseline has a measurement and this run has none.
     elif verdict.verdict is Verdict.REGRESSED:
         yield "fix the case, or record a new baseline without it with --infer-save"
-    if wider := _wider_tolerances(regressed, () if result is None else result.tolerance):
+    if wider := _wider_tolerances(regressed, {} if result is None else result.tolerance):
         table = ", ".join(f'"{plain(metric)}": "{text}"' for metric, text in wider.items())
         yield f"allow it for this test: @pytest.mark.inference(tolerance={{{table}}})"
     if exceeded:
@@ -90,26 +90,36 @@ def hints(
         yield from _ways_to_pass(verdict, result)
 
 
-def _wider_tolerances(regressed: Sequence[Comparison], given: Collection[str]) -> dict[str, str]:
-    """Return tolerances that these metrics would meet, by name: the effect rounded up to 5 %.
+def _wider_tolerances(regressed: Sequence[Comparison], given: Mapping[str, float | None]) -> dict[str, str]:
+    """Return tolerances with which these metrics pass, by name; none if that of one would be too large.
 
-    One name covers all counters, except for the peak memory and those with a tolerance of their own.
+    They are rounded up to 5 %. One name covers all counters, except for the peak memory and those with a
+    tolerance of their own. The tolerances that are `given` are kept, because a marker replaces them.
     """
-    effects: dict[str, float] = {}
+    wider: dict[str, float | None] = {}
     for row in regressed:
         name = row.metric
+        if name == counter_changes.ALL_COUNTERS:
+            continue  # a reason without figures
         if row.metric == counter_changes.PEAK:
             name = "memory"
-        elif row.evidence == "exact" and row.metric not in given:
+        elif row.evidence == "exact" and row.effect is not None and row.metric not in given:
             name = counter_changes.ALL_COUNTERS
-        if row.effect is not None:
-            effects[name] = max(row.effect, effects.get(name, row.effect))
+        # Another launch of the same code may be slower than this one: its time is below the upper bound.
+        reach = row.effect if row.evidence == "exact" else row.high
+        if reach is None and row.evidence == "exact":
+            wider[name] = None  # no share of 0 allows anything
+        elif reach is None or not 0 <= reach <= MAX_SUGGESTED_TOLERANCE:
+            return {}  # a part of what is needed would leave the test failing
+        else:
+            wider[name] = max(reach, wider.get(name) or reach)
     # Rounding first keeps 15.000000000000002 % from being rounded up to 20 %.
-    return {
-        name: f"{5 * (math.floor(round(20 * effect, 6)) + 1)}%"
-        for name, effect in effects.items()
-        if 0 <= effect <= MAX_SUGGESTED_TOLERANCE
+    rounded = {
+        name: "off" if reach is None else f"{5 * (math.floor(round(20 * reach, 6)) + 1)}%"
+        for name, reach in wider.items()
     }
+    kept = {name: "off" if share is None else f"{100 * share:g}%" for name, share in given.items()}
+    return rounded and rounded | {name: text for name, text in kept.items() if name not in rounded}
 
 
 def _ways_to_pass(verdict: CaseVerdict, result: CaseResult | None) -> Iterator[str]:

@@ -134,6 +134,27 @@ def test_more_work_fails_the_test_and_names_operator_and_place(recorded, snapsho
     result.stdout.fnmatch_lines(["gate FAILED: 1 of 1 case decided, 1 regressed"])
 
 
+def test_the_tolerance_that_a_failure_offers_lets_it_pass(recorded):
+    """Of a time, of counters, and of a counter that was 0; also if a later launch is a little slower."""
+    recorded.change("DEVICE.allocations = 6")
+    clones(recorded, 3)
+    recorded.change("DEVICE.counters.totals['host_device_copies'] = 1")
+    recorded.takes(0.030)
+    given = "tolerance={'memory': '3%'}"
+    recorded.test(given)
+    (text,) = failures(recorded.measure()).values()
+    offered = re.search(r"@pytest\.mark\.inference\((tolerance=.*)\)", text)[1]
+    assert '"p50"' in offered
+    assert '"counters"' in offered
+    assert '"host_device_copies": "off"' in offered
+    assert '"memory": "3%"' in offered
+    recorded.test(offered)
+    recorded.takes(0.033)
+    assert recorded.failing() == []
+    clones(recorded, 9)
+    assert recorded.failing() == ["model"]
+
+
 def test_less_work_is_told_whatever_the_verdict(recorded):
     """So that it is recorded and cannot grow back unseen."""
     conftest = (recorded.path / "conftest.py").read_text()

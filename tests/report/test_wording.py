@@ -167,14 +167,15 @@ def offered(verdict, result=None):
     return [hint.partition("tolerance=")[2].rstrip(")") for hint in found if "tolerance=" in hint]
 
 
-def test_the_tolerance_offered_is_the_next_step_above_the_effect(sample):
+def test_the_tolerance_offered_is_the_next_step_above_the_bound(sample):
+    """Another launch of the same code may be slower than this one."""
     steps = {
         None: "", -0.1: "", 0.0: "5%", 0.049: "5%", 0.05: "10%", 0.303: "35%", 1.1: "115%", 10: "1005%", 11: "",
     }  # fmt: skip
-    for effect, expected in steps.items():
-        row = msgspec.structs.replace(sample.time(Verdict.REGRESSED), effect=effect)
+    for bound, expected in steps.items():
+        row = msgspec.structs.replace(sample.time(Verdict.REGRESSED), effect=0.0, high=bound)
         found = offered(sample.verdict(Verdict.REGRESSED, failed=True, comparisons=(row,)))
-        assert found == ([f'{{"p50": "{expected}"}}'] if expected else []), effect
+        assert found == ([f'{{"p50": "{expected}"}}'] if expected else []), bound
 
 
 def test_the_tolerance_offered_for_counters(sample):
@@ -184,9 +185,13 @@ def test_the_tolerance_offered_for_counters(sample):
         ([("operators", 100, 104), ("flops", 100, 131), ("views", 100, 112)], {"counters": "35%"}),
         ([("peak_memory_bytes", 100, 112)], {"memory": "15%"}),
         ([("operators", 100, 104), ("peak_memory_bytes", 100, 112)], {"counters": "5%", "memory": "15%"}),
-        ([("graph_breaks", 0, 1), ("operators", 100, 104)], {"counters": "5%"}),
-        ([("graph_breaks", 0, 1)], {}),
+        # No share of 0 allows anything.
+        ([("graph_breaks", 0, 1), ("operators", 100, 104)], {"graph_breaks": "off", "counters": "5%"}),
+        ([("graph_breaks", 0, 1)], {"graph_breaks": "off"}),
+        ([("peak_memory_bytes", 0, 2**21)], {"memory": "off"}),
+        # A part of what is needed leaves the test failing.
         ([("operators", 1, 100)], {}),
+        ([("operators", 1, 100), ("flops", 100, 104)], {}),
     ]
     for moved, expected in tables:
         rows = tuple(sample.counter(*each) for each in moved)
@@ -204,7 +209,11 @@ def test_the_tolerance_offered_is_the_one_that_applies(sample):
     judged = sample.verdict(Verdict.REGRESSED, failed=True, comparisons=rows)
     for given, expected in (
         ({}, '{"counters": "10%", "memory": "15%"}'),
-        ({"counters": 0.0, "p50": 0.1}, '{"counters": "10%", "memory": "15%"}'),
+        ({"counters": 0.0, "p50": 0.1}, '{"counters": "10%", "memory": "15%", "p50": "10%"}'),
+        (
+            {"views": 0.125, "bytecodes": None},
+            '{"counters": "10%", "memory": "15%", "views": "12.5%", "bytecodes": "off"}',
+        ),
         ({"operators": 0.01}, '{"counters": "10%", "operators": "5%", "memory": "15%"}'),
         ({"operators": 0.01, "flops": 0.0}, '{"flops": "10%", "operators": "5%", "memory": "15%"}'),
         ({"memory": 0.0}, '{"counters": "10%", "memory": "15%"}'),

@@ -69,20 +69,25 @@ class MachineLock:
         )
 
     @contextmanager
-    def held(self, how: Literal["alone", "shared"], waiting: Callable[[str], None]) -> Iterator[None]:
-        """Hold the lock; `waiting` is called with a message every few seconds until it is acquired."""
+    def held(self, how: Literal["alone", "shared"], waiting: Callable[[str], None]) -> Iterator[float]:
+        """Hold the lock; `waiting` is called with a message every few seconds until it is acquired.
+
+        The value of the context is the time that was waited in seconds; 0 without a message.
+        """
         from filelock import Timeout
 
         # Several processes of pytest-xdist share the lock, so that their ordinary tests still run in
         # parallel.
         acquire = self._lock.acquire_write if how == "alone" else self._lock.acquire_read
         begin = time.monotonic()
+        seconds = 0.0
         while True:
             try:
                 acquire(timeout=WAIT_SECONDS)
                 break
             except Timeout:
-                waited = units.duration(time.monotonic() - begin)
+                seconds = time.monotonic() - begin
+                waited = units.duration(seconds)
                 holder = lock_holders(self.path) or "another run"
                 waiting(
                     f"infergate: waited {waited} for {holder}, which measures on this machine; "
@@ -90,7 +95,7 @@ class MachineLock:
                 )
         os.environ[HELD_VARIABLE] = str(self.path)
         try:
-            yield
+            yield time.monotonic() - begin if seconds else 0.0
         finally:
             os.environ.pop(HELD_VARIABLE, None)
             self._lock.release()

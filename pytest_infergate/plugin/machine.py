@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from pytest_infergate.core.domain import units
 from pytest_infergate.errors import InfergateError
 from pytest_infergate.measure.lock import MachineLock
 from pytest_infergate.plugin.collection import parameter_of
@@ -26,6 +27,8 @@ class MachineHooks:
         self._timing = timing
         self._locking = locking
         self._made: MachineLock | None = None
+        self._waited = 0.0
+        """Seconds, of the waits that are long enough for a message."""
 
     def _lock(self) -> MachineLock:
         if self._made is None:
@@ -48,9 +51,17 @@ class MachineHooks:
         if not self._locking:
             yield
             return
-        with self._lock().held("alone" if alone else "shared", self.terminal.waiting):
+        with self._lock().held("alone" if alone else "shared", self.terminal.waiting) as seconds:
+            self._waited += seconds
             self.terminal.waited()
             yield
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Say how long all cases have waited: a line for each of them would hide the results."""
+        if self._waited:
+            terminalreporter.write_line(
+                f"waited {units.duration(self._waited)} in total for other runs that measure on this machine"
+            )
 
     @contextmanager
     def alone(self) -> Iterator[None]:

@@ -28,6 +28,7 @@ class Terminal:
         self._config = config
         self._status = ""
         self._waiting = False
+        self._waited_before = False
 
     def _reporter(self) -> pytest.TerminalReporter | None:
         return self._config.pluginmanager.get_plugin("terminalreporter")
@@ -57,12 +58,12 @@ class Terminal:
         reporter._tw._file.flush()  # noqa: SLF001
 
     def waiting(self, words: str) -> None:
-        """Show how long the run has waited: in a line of its own, then on a terminal behind the cursor."""
-        if self._waiting:
+        """Show how long a case has waited: once a run in a line of its own, then behind the cursor."""
+        if self._waited_before:
             self._show(words)
         else:
             self.line(words)
-        self._waiting = True
+        self._waiting = self._waited_before = True
 
     def waited(self) -> None:
         """Show the status again, if the run has waited."""

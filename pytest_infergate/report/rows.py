@@ -247,7 +247,7 @@ def budget_parts(checks: Sequence[BudgetCheck], result: CaseResult | None = None
     metric, name = wording.budget_metric(check.budget.metric), plain(check.budget.metric)
     if hints.not_decided(check):
         return ("not decided", name, wording.why_not_decided(check) + more)
-    value = wording.formatted(metric, None if check.value is None else check.value.value, result)
+    value = wording.budget_figure(check, metric, result)
     limit = wording.formatted(metric, check.budget.limit, result)
     if check.verdict is not Verdict.OVER_BUDGET:
         return ("inconclusive", f"{name} {value}, limit {limit}{more}")

@@ -197,6 +197,17 @@ def formatted(metric: Metric, value: float | None, result: CaseResult | None) ->
     return metric.shown(value)
 
 
+def budget_figure(check: BudgetCheck, metric: Metric, result: CaseResult | None) -> str:
+    """Format what was measured for a budget: its lower bound if there is no upper one, as of few calls.
+
+    A median is shown nevertheless. A high percentile of few calls is the slowest of them, whatever it is.
+    """
+    value = check.value
+    if value is None or value.high is not None or metric.percentile == 0.5:  # noqa: PLR2004 - the median
+        return formatted(metric, None if value is None else value.value, result)
+    return f"at least {formatted(metric, value.low, result)}" if value.low is not None else units.UNKNOWN
+
+
 def why_not_decided(check: BudgetCheck) -> str:
     """Return why a budget was not decided; files of version 0.1 only have it as part of the note."""
     return plain(check.missing or ("" if check.note is None else check.note.text))
@@ -272,7 +283,7 @@ def _budget_summary(check: BudgetCheck, result: CaseResult | None) -> str:
         return plain(check.note.text)
     metric = budget_metric(check.budget.metric)
     limit = formatted(metric, check.budget.limit, result)
-    figure = f"{metric.text} {formatted(metric, None if check.value is None else check.value.value, result)}"
+    figure = f"{metric.text} {budget_figure(check, metric, result)}"
     if check.verdict is Verdict.OVER_BUDGET:
         return f"{figure} is {'over' if metric.better == 'lower' else 'under'} its budget of {limit}"
     if check.verdict is None:
@@ -434,13 +445,14 @@ def _budget_section(check: BudgetCheck, result: CaseResult | None) -> MetricSect
     metric = budget_metric(check.budget.metric)
     bound = "at most" if metric.better == "lower" else "at least"
     reason = "" if check.note is None else plain(check.note.text)
+    measured = budget_figure(check, metric, result)
     outcome = "met" if check.verdict is None else check.verdict.value
     if not_decided(check):
         reason, outcome = why_not_decided(check), "over-budget (not decided)"
     elif check.verdict is Verdict.OVER_BUDGET and metric.better == "higher":
         outcome = "over-budget (under its limit)"
     figures = {
-        "measured": "" if check.value is None else formatted(metric, check.value.value, result),
+        "measured": "" if measured == units.UNKNOWN else measured,
         "allowed": f"{bound} {formatted(metric, check.budget.limit, result)}",
         "confidence": _bounds(check, metric, result),
         "price": _price(metric, result),

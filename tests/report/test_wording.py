@@ -6,6 +6,7 @@ import msgspec
 from sessions import NOT_DECIDED, advised, answer, differs, hostile_paired, judged, paired, time, uncompared
 
 from pytest_infergate.core.domain.advice_values import Demand
+from pytest_infergate.core.domain.measurement import Estimate
 from pytest_infergate.core.domain.outcome import (
     Against,
     Budget,
@@ -15,7 +16,7 @@ from pytest_infergate.core.domain.outcome import (
     Price,
     Verdict,
 )
-from pytest_infergate.report import text, wording
+from pytest_infergate.report import rows, text, wording
 from pytest_infergate.report.sanitize import plain
 
 COMMIT = "1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d"
@@ -219,6 +220,27 @@ def test_the_tolerance_offered_is_the_one_that_applies(sample):
         ({"memory": 0.0}, '{"counters": "10%", "memory": "15%"}'),
     ):
         assert offered(judged, sample.result(tolerance=given)) == [expected], given
+
+
+def test_a_high_percentile_of_few_calls_is_no_figure(sample):
+    """It is the slowest of them. What they show is a lower bound, if anything; a median is shown."""
+    over = Verdict.OVER_BUDGET
+    for metric, low, expected in (
+        ("p95_ms", None, ""),
+        ("p95_ms", 410.0, "at least 410 ms"),
+        ("p50_ms", None, "424 ms"),
+        ("bytecodes", 5000.0, "at least 5,000"),
+    ):
+        check = sample.check(metric, 40.0, over)
+        check = msgspec.structs.replace(check, value=Estimate(value=424.0, low=low, high=None))
+        judged = sample.verdict(over, failed=True, budgets=(check,))
+        message = wording.explain(judged)
+        shown = dict(message.sections[0].lines).get("measured", "")
+        assert shown == expected, metric
+        assert expected in message.title
+        assert ("424" in text.failure_message(judged)) is (metric == "p50_ms"), metric
+        (_, part) = rows.budget_parts((check,))
+        assert ("424" in part) is (metric == "p50_ms")
 
 
 def section(sample, *comparisons, verdict=Verdict.REGRESSED):

@@ -76,9 +76,12 @@ def check_budget(  # noqa: PLR0911 - one return for each thing that may be missi
     exceeded = value.low is not None and value.low > budget.limit
     if metric.percentile is None and estimate.high is None and not exceeded:
         return not_checked(budget, f"it needs {metric.needs}", _PROVIDE, value=value)
-    if metric.percentile is not None and None in (estimate.low, estimate.high) and not exceeded:
+    check = _check_value(budget, metric, value, measurement)
+    # So few calls decide that a budget is exceeded, or nothing: contention does not excuse the missing calls.
+    few = metric.percentile is not None and None in (estimate.low, estimate.high)
+    if few and check.verdict is not Verdict.OVER_BUDGET:
         return not_checked(budget, *why_unbounded(metric, measurement), value=value)
-    return _check_value(budget, metric, value, measurement)
+    return check
 
 
 def why_missing(metric: Metric, measurement: Measurement) -> tuple[str, str]:

@@ -200,6 +200,20 @@ def test_few_samples_can_still_break_a_budget():
     assert outcome.note is None
 
 
+def test_few_samples_are_not_decided_whatever_else_explains_them():
+    """One rule: too few calls break a budget for certain, or leave it undecided. Contention excuses nothing."""
+    for bound in (0.035, 0.045):  # below its limit, and above it
+        for share in (None, 0.06, 0.5):
+            few = latency(0.010, 20, p95=Estimate(value=0.05, low=bound))
+            outcome = check("p95_ms", 40, measurement(latency=few, contention=share))
+            certain = bound > 0.04 and share is None
+            assert outcome.verdict is Verdict.OVER_BUDGET, (bound, share)
+            assert (outcome.note is None) is certain, (bound, share)
+            if not certain:
+                assert outcome.note.code == "budget-not-decided"
+                assert numbers(outcome.note.text) == ["90", "20"]
+
+
 def test_few_samples_and_no_bound_at_all():
     few = latency(0.010, 3, p50=Estimate(value=0.010))
     assert numbers(check("p50_ms", 5, measurement(latency=few)).note.text) == ["7", "3"]

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from pytest_infergate.cli.command_line import PytestCommand
 from pytest_infergate.cli.console import echo
 from pytest_infergate.cli.examples import examples
 from pytest_infergate.cli.exit_codes import ExitCode
@@ -15,6 +16,7 @@ from pytest_infergate.cli.exit_codes import ExitCode
 
 @click.command(
     "ci",
+    cls=PytestCommand,
     epilog=examples(
         "infergate ci --devices=cpu -- tests",
         "infergate ci --counters-only -- tests",

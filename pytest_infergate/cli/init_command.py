@@ -45,6 +45,8 @@ class StarterPlan(NamedTuple):
     """Settings to add to an existing ``pyproject.toml``; empty if the file is written, or not needed."""
     installed: str = ""
     """What the workflows install as infergate; empty if they exist."""
+    counters_only: bool = False
+    """Whether the workflow compares counters and no times."""
 
 
 def plan_starter(folder: Path, *, counters_only: bool = False, install: str = "") -> StarterPlan:
@@ -77,6 +79,7 @@ def plan_starter(folder: Path, *, counters_only: bool = False, install: str = ""
         tests=present,
         snippet=snippet,
         installed=installed,
+        counters_only=counters_only,
     )
 
 
@@ -121,9 +124,14 @@ def preview(plan: StarterPlan) -> str:
             f"The workflows install infergate as {plan.installed}; --install=REQUIREMENT changes it."
         )
     if plan.files:
+        option = "--infer-devices=cpu"
+        clock = "To begin without a clock, let the workflow run `infergate ci --counters-only`."
+        if plan.counters_only:
+            option = "--infer-counters-only"
+            clock = "To compare times as well, remove --counters-only from the workflow."
         blocks.append(
-            "Next steps: run `pytest --infer-devices=cpu`, commit the files on a branch, and open a pull "
-            "request. To begin without a clock, let the workflow run `infergate ci --counters-only`. "
+            f"Next steps: run `pytest {option}`, commit the files on a branch, and open a pull "
+            f"request. {clock} "
             "Comments begin when the report workflow is on the default branch. "
             "Runs write results.json and report.html: add them to .gitignore."
         )

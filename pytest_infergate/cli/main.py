@@ -12,6 +12,7 @@ import click
 from pytest_infergate import __version__
 from pytest_infergate.cli.advise_command import advise_command
 from pytest_infergate.cli.ci_commands import ci_command, comment_command, init_command
+from pytest_infergate.cli.command_line import CommandGroup
 from pytest_infergate.cli.examples import examples
 from pytest_infergate.cli.exit_codes import ExitCode
 from pytest_infergate.cli.price_commands import prices_command
@@ -29,6 +30,7 @@ _COMPLETE = "_INFERGATE_COMPLETE"
 
 
 @click.group(
+    cls=CommandGroup,
     # Without this, click ends with 2 after the help, which means undecided here.
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},

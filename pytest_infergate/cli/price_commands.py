@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pytest_infergate.cli.command_line import CommandGroup
 from pytest_infergate.cli.console import echo
 from pytest_infergate.cli.examples import examples
 from pytest_infergate.cli.results_files import output_option
@@ -24,6 +25,7 @@ _TABLE = output_option("Price table to write, as CSV.", required=True)
 
 @click.group(
     "prices",
+    cls=CommandGroup,
     invoke_without_command=True,
     epilog=examples(
         "infergate prices list --accelerator L4",

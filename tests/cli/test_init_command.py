@@ -296,7 +296,9 @@ def test_other_tests_are_no_inference_tests(repository, run, there):
 
 
 def test_the_gate_may_begin_without_a_clock(repository, run):
-    run(repository, "--yes", "--counters-only")
+    _, out, _ = run(repository, "--yes", "--counters-only")
+    assert "run `pytest --infer-counters-only`" in out
+    assert "remove --counters-only" in out
     text = (repository / WORKFLOW).read_text()
     assert "run: infergate ci --counters-only --devices=cpu --report=report.html -- tests\n" in text
 

@@ -69,6 +69,12 @@ def test_a_group_alone_shows_its_help(capsys, group):
     assert run(capsys, *group) == run(capsys, *group, "--help")
 
 
+@pytest.mark.parametrize("names", [(), ("ci",), ("prices",), ("prices", "list")])
+def test_help_is_a_command(capsys, names):
+    assert run(capsys, "help", *names) == run(capsys, *names, "--help")
+    assert run(capsys, "prices", "help") == run(capsys, "prices", "--help")
+
+
 def test_examples_are_accepted(tmp_path, monkeypatch):
     """The arguments of each example of a help page are those of a command; nothing is run."""
     monkeypatch.chdir(tmp_path)
@@ -101,7 +107,15 @@ def test_the_schema_of_results(capsys):
 
 
 def test_usage_errors_exit_with_4(capsys, snapshot):
-    asked = by_arguments(["schma"], ["schema", "prices"], ["--verbose"], ["schema", "baseline", "more"])
+    asked = by_arguments(
+        ["schma"],
+        ["schema", "prices"],
+        ["--verbose"],
+        ["schema", "baseline", "more"],
+        ["prices", "lst"],
+        ["ci", "tests", "-k", "x"],
+        ["ci", "--devcies=cpu"],
+    )
     assert refused(lambda *arguments: run(capsys, *arguments), asked) == snapshot
 
 

@@ -6,7 +6,7 @@ This module must not import tabulate: the job that publishes a comment does not 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from pytest_infergate.core.domain import units
@@ -14,6 +14,7 @@ from pytest_infergate.core.domain.outcome import GateResult, Outcome, Session, V
 from pytest_infergate.core.gate.decide import FAILING, SEVERITY
 from pytest_infergate.report import advice, advice_summary, wording
 from pytest_infergate.report.columns import CASE, VERDICT, case_columns, legend
+from pytest_infergate.report.load_table import LOAD_COLUMNS, LOAD_TITLE, LoadRow, load_rows
 from pytest_infergate.report.markdown import CELL, block, code, cut, details, escaped, link, markdown_table
 from pytest_infergate.report.rows import Row, grouped_notes, paired_with_verdicts, row, without_cases
 from pytest_infergate.report.sanitize import called, plain, shorten, without_commands
@@ -174,6 +175,7 @@ def markdown_summary(
     )
     sections = [
         PagePart("the table of changes", _changes(changed, rows)),
+        PagePart("the figures under load", _under_load(session, rows)),
         PagePart("where to run each model", _advice(session, rows)),
         *(PagePart(name, details(name[:1].upper() + name[1:], text)) for name, text in folded if text),
     ]
@@ -339,6 +341,18 @@ def _all(every: Sequence[Row], limit: int, *, paired: bool) -> str:
     text = _with_rest(markdown_table(ordered, shown, _CELLS), len(every) - limit)
     mark = escaped(legend(columns, shown))
     return f"{text}\n\n{mark}" if mark else text
+
+
+def _under_load(session: Session, limit: int) -> str:
+    served = load_rows((result.nodeid, result) for result in session.cases)
+    if not served:
+        return ""
+    names: Mapping[str, Callable[[LoadRow], str]] = {
+        "case": lambda row: code(shorten(row.case, _NAME), cell=True)
+    }
+    table = markdown_table(shown_columns(LOAD_COLUMNS, served), served[:limit], names)
+    title = f"### Under load\n\n{escaped(LOAD_TITLE[0].upper() + LOAD_TITLE[1:])}"
+    return f"{title}:\n\n{_with_rest(table, len(served) - limit)}"
 
 
 def _advice(session: Session, limit: int) -> str:

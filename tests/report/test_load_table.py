@@ -4,7 +4,7 @@ import msgspec
 
 from pytest_infergate.core.domain.load_values import Load
 from pytest_infergate.core.domain.measurement import Estimate, LoadFigures
-from pytest_infergate.report import text
+from pytest_infergate.report import github, text
 from pytest_infergate.report.html import render_html
 from pytest_infergate.report.load_table import load_row, load_table
 from pytest_infergate.report.results_json import parse_results, render_results
@@ -59,6 +59,15 @@ def test_the_page_has_bounds(sample):
     page = render_html(served(sample))
     assert "<td>30.0 ms <small>28.0 ms to 33.0 ms</small></td><td>25.0 ms to 35.0 ms</td>" in page
     assert "<td>50.0 ms <small>40.0 ms or more</small></td>" in page
+
+
+def test_the_summary_and_the_comment_have_the_table(sample, snapshot):
+    session = served(sample)
+    page = github.markdown_summary(session)
+    section = page[page.index("### Under load") :].partition("\n\n<details>")[0]
+    assert section == snapshot
+    assert section in github.comment(session, (1, 1))
+    assert "Under load" not in github.markdown_summary(sample.session([sample.spending(sample.case(), None)]))
 
 
 def test_results_files_keep_the_figures(sample):

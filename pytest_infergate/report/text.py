@@ -19,7 +19,14 @@ from pytest_infergate.report.load_table import LOAD_COLUMNS, LOAD_TITLE, load_ro
 from pytest_infergate.report.rows import NoteGroup, Row, grouped_notes, rows, without_cases
 from pytest_infergate.report.sanitize import called, plain, shorten
 from pytest_infergate.report.table import Column, shown_columns
-from pytest_infergate.report.text_table import MIN_NAME, room_for_names, text_list, text_table
+from pytest_infergate.report.text_table import (
+    MIN_NAME,
+    room_for_names,
+    stacked_rows,
+    text_list,
+    text_table,
+    wrapped,
+)
 
 WIDTH: Final = 100
 # A longer table would push the outcome out of sight in the log of a CI job.
@@ -185,26 +192,37 @@ def advice_lines(given: Recommendations | None, width: int = WIDTH, silent: Sequ
     blocks = []
     if given.answers:
         best = advice_summary.summary_rows(given.answers)
-        columns = shown_columns(advice_summary.SUMMARY_COLUMNS, best)
-        while columns[-1].key in DISPENSABLE and room_for_names(columns, best, width) < MIN_NAME:
-            columns = columns[:-1]
-        table = text_table(columns, best[:ROWS_SHOWN], width)
-        legend = advice_summary.key(given.answers)
-        answer = advice_summary.short_answer(given.answers, best)
-        title = f"where to run each model (the gate does not depend on it):\n{answer}"
-        blocks.append("\n".join(filter(None, (title, legend, table))))
-        if len(best) > ROWS_SHOWN:
-            blocks.append(f"and {units.plural(len(best) - ROWS_SHOWN, 'more model')} (see --infer-report)")
-        blocks.append(text_list("when that changes", advice_summary.change_lines(best), NAMES_SHOWN))
+        lines = (advice_summary.short_answer(given.answers, best), advice_summary.key(given.answers))
+        blocks += ["where to run each model (the gate does not depend on it):", *lines]
+        blocks += _best_plans(best, width)
         blocks += advice_summary.explanations(given.answers, best, silent)
         blocks += advice_summary.limit_lines(given.answers)
-        blocks.append(text_list("what projections decide", advice.decided_by_projection(given), NAMES_SHOWN))
-        blocks.append(text_list("assumed prices", advice.assumed_prices(given.answers), NAMES_SHOWN))
-    blocks.append(text_list("no advice for", advice.questions(given.unanswered), NAMES_SHOWN))
+        blocks = [wrapped(block, width) if "\n" not in block else block for block in blocks]
+        lists = {
+            "what projections decide": advice.decided_by_projection(given),
+            "assumed prices": advice.assumed_prices(given.answers),
+        }
+        blocks += [text_list(title, entries, NAMES_SHOWN, width) for title, entries in lists.items()]
+    blocks.append(text_list("no advice for", advice.questions(given.unanswered), NAMES_SHOWN, width))
     return "\n".join(filter(None, blocks))
 
 
 def next_command(session: Session, results: str | None) -> str:
+def _best_plans(best: Sequence[advice_summary.SummaryRow], width: int) -> list[str]:
+    """Render the best plan of each model: as a table, or, where that is too wide, as blocks of lines."""
+    columns = shown_columns(advice_summary.SUMMARY_COLUMNS, best)
+    if len(best) <= NAMES_SHOWN and room_for_names(columns, best, width) < MIN_NAME:
+        return [stacked_rows((*columns, advice_summary.CHANGES), best, width)]
+    while columns[-1].key in DISPENSABLE and room_for_names(columns, best, width) < MIN_NAME:
+        columns = columns[:-1]
+    more = len(best) - ROWS_SHOWN
+    return [
+        text_table(columns, best[:ROWS_SHOWN], width),
+        f"and {units.plural(more, 'more model')} (see --infer-report)" if more > 0 else "",
+        text_list("when that changes", advice_summary.change_lines(best), NAMES_SHOWN, width),
+    ]
+
+
     """Return a line with the command that says where to run what was measured; empty if nothing can be.
 
     `results` is the path of the results file, if one is written.

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from collections.abc import Sequence
 from typing import TypeVar
 
 from tabulate import tabulate
 
+from pytest_infergate.core.domain import units
 from pytest_infergate.report.sanitize import shorten
 from pytest_infergate.report.table import Column
 
@@ -14,6 +17,9 @@ _T = TypeVar("_T")
 
 MIN_NAME = 16
 """Number of characters that names in the first column keep on a narrow terminal."""
+_WHOLE = re.compile(
+    r"(?:pytest|infergate \w+) \S+(?: --[\w-]+(?:=[^\s,;]+)?(?: \d[\w./:]*)?)+|\w+ = \{[^{}]*\}"
+)
 _GUTTER = 2
 """Number of spaces that tabulate puts between columns."""
 
@@ -45,14 +51,47 @@ def room_for_names(columns: Sequence[Column[_T]], rows: Sequence[_T], width: int
     return width - sum(longest + _GUTTER for longest in widths)
 
 
-def text_list(title: str, entries: Sequence[str], limit: int | None = None) -> str:
+def stacked_rows(columns: Sequence[Column[_T]], rows: Sequence[_T], width: int) -> str:
+    """Render each row as a block: the first cell, and below it a line for each other cell with its header."""
+    first, *others = columns
+    pad = max(len(column.header) for column in others) + _GUTTER
+    return "\n".join(
+        "\n".join(
+            [
+                wrapped(first.cell(row), width, "  "),
+                *(
+                    wrapped(f"  {column.header:<{pad}}{cell}", width, " " * (pad + 2))
+                    for column in others
+                    if (cell := column.cell(row)) not in ("", units.UNKNOWN)
+                ),
+            ]
+        )
+        for row in rows
+    )
+
+
+def wrapped(text: str, width: int, indent: str = "") -> str:
+    """Break a text into lines of at most `width` characters; lines after the first one have the `indent`.
+
+    Names, commands and settings stay whole, so that they can be copied.
+    """
+    kept = _WHOLE.sub(lambda match: match[0].replace(" ", "\xa0"), text)
+    lines = textwrap.wrap(
+        kept, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+    return "\n".join(lines).replace("\xa0", " ")
+
+
+def text_list(title: str, entries: Sequence[str], limit: int | None = None, width: int | None = None) -> str:
     """Render entries as indented lines below a title; empty without entries.
 
-    With a `limit`, the entries beyond it are only counted.
+    With a `limit`, the entries beyond it are only counted. With a `width`, long entries have several lines.
     """
     if not entries:
         return ""
-    lines = [f"{title}:", *(f"  {entry}" for entry in entries[:limit])]
+    shown = entries[:limit]
+    lines = [f"{title}:"]
+    lines += [f"  {entry}" if width is None else wrapped(f"  {entry}", width, "    ") for entry in shown]
     if limit is not None and len(entries) > limit:
         lines.append(f"  and {len(entries) - limit} more")
     return "\n".join(lines)

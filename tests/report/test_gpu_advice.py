@@ -201,7 +201,7 @@ def test_every_form_carries_the_mark_and_the_legend(sample, made, plan):
     pages = {
         "text": advice_text(found),
         "markdown": plain.sub(r"\1", advice_markdown(found)),
-        "terminal": text.advice_lines(found),
+        "terminal": " ".join(text.advice_lines(found).split()),
         "job": plain.sub(r"\1", github.markdown_summary(session)),
         "html": unescape(html.render_html(session)),
     }

@@ -24,6 +24,7 @@ from pytest_infergate.core.domain.outcome import Budget, Outcome, Verdict
 from pytest_infergate.core.domain.values import Note
 from pytest_infergate.core.gate.budgets import not_checked
 from pytest_infergate.report import advice_summary, rows, text
+from pytest_infergate.report.text_table import wrapped
 
 LONG = "tests/" + "very_" * 40 + "deep/test_model.py::test_embedder"
 
@@ -182,16 +183,19 @@ def test_only_a_paired_run_begins_with_what_it_is_compared_with(sample):
 
 
 def test_advice_of_a_run(snapshot):
-    """Columns give way to names, so that the table keeps its width."""
+    """A table that is too wide becomes blocks of lines, in which nothing is cut."""
     several = given(answer(), SMALL, unmet(), unanswered=ASKED)
     assert text.advice_lines(None) == ""
     assert text.advice_lines(several, 140) == snapshot(name="wide")
     assert text.advice_lines(several, 80) == snapshot(name="narrow")
     assert text.advice_lines(given(unanswered=ASKED)) == snapshot(name="without an answer")
     for width in (60, 80, 100, 140):
-        lines = text.advice_lines(given(answer(), SMALL), width).splitlines()
-        table = lines[1 : lines.index("when that changes:")]
-        assert max(map(len, table)) <= max(80, width)
+    words = text.advice_lines(several, 200).replace(":", "").split()
+        lines = text.advice_lines(several, width).splitlines()
+        assert max(map(len, lines)) <= width
+        assert "…" not in "".join(lines)
+        missing = set(words) - set("\n".join(lines).replace(":", "").split()) - {"changes"}
+        assert not [word for word in missing if word[0] not in "-…"]  # rules and shortened names
 
 
 def test_advice_comes_before_the_outcome(sample):
@@ -202,6 +206,19 @@ def test_advice_comes_before_the_outcome(sample):
 
 
 def test_many_models_are_cut_and_counted():
+def test_what_users_copy_is_not_broken():
+    command = "pytest tests/test_a.py::test_b --infer-devices=cuda --infer-json=gpu.json"
+    advise, setting = "infergate advise r.json --demand 3/s --p95-ms 100", "cpu = { x = 1 }"
+    assert wrapped(f"  to know, run {command}, or {advise} or {setting}", 16, "    ").splitlines() == [
+        "  to know, run",
+        f"    {command},",
+        "    or",
+        f"    {advise}",
+        "    or",
+        f"    {setting}",
+    ]
+
+
     many = given(*(answer(model=f"t.py::test_{index}") for index in range(text.ROWS_SHOWN + 2)))
     lines = text.advice_lines(many).splitlines()
     rest = lines[1 + 1 + 2 + text.ROWS_SHOWN]

@@ -233,21 +233,20 @@ def record_baseline(
     """Record times and counters of the cases that did not fail; return what was done and what was refused.
 
     Times that other processes disturbed are refused unless the options allow them; counters are exact anyway.
-
     A run that takes counters only leaves the times as they are.
     """
-    failed = {verdict.case for verdict in session.gate.verdicts if verdict.failed}
+    failed = {verdict.case: verdict.verdict.value for verdict in session.gate.verdicts if verdict.failed}
     sound = [result for result in session.cases if result.case not in failed]
     disturbed = [] if run.settings.save_contended else baseline.disturbed_results(sound)
     refused = {result.case for result in disturbed}
-    recorded = 0
+    recorded: set[Case] = set()
     for history in baseline.baselines_from_results(
         (result for result in sound if result.case not in refused),
         session.created,
         session.environment.packages,
     ).values():
         run.store.record(history)
-        recorded += len(history.cases)
+        recorded |= {entry.case for entry in history.cases}
     torch = session.environment.packages.get("torch")
     counted = [
         record
@@ -265,10 +264,12 @@ def record_baseline(
     changed = run.counter_files.record(counted, gone)
     what, target = "", run.settings.baseline
     if run.settings.counters_only:
-        what, target, recorded = "the counters of ", str(run.settings.counters), len(counted)
-    left_out = len(session.cases) - recorded - len(disturbed)
-    rest = f"; {units.plural(left_out, 'case')} left out, failed or not measured" if left_out else ""
-    done = [f"recorded {what}{units.plural(recorded, 'case')} into {target}{rest}"]
+        what, target = "the counters of ", str(run.settings.counters)
+        recorded = {record.case for record in counted}
+    # "Recorded 0 cases" would be read as a success.
+    done = [f"recorded {what}{units.plural(len(recorded), 'case')} into {target}"] if recorded else []
+    left_out = [result for result in session.cases if result.case not in recorded | refused]
+    done += text.unrecorded_lines(left_out, failed)
     if changed:
         done.append(f"rewrote {units.plural(changed, 'file')} of counters in {run.settings.counters}")
     return done, [text.refused_times(disturbed)] if disturbed else []

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.outcome import GateResult, Outcome, Session, Verdict
 from pytest_infergate.core.gate.decide import FAILING, SEVERITY
-from pytest_infergate.report import advice, advice_summary, wording
+from pytest_infergate.report import advice, advice_summary, gate_text, wording
 from pytest_infergate.report.columns import CASE, VERDICT, case_columns, legend
 from pytest_infergate.report.load_table import LOAD_COLUMNS, LOAD_TITLE, LoadRow, load_rows
 from pytest_infergate.report.markdown import CELL, block, code, cut, details, escaped, link, markdown_table
@@ -247,7 +247,7 @@ def _head(session: Session, artifact_url: str, lead: str) -> str:
     blocks = [f"### {mark} {_sentence(lead or gate.headline)}"]
     if lead:
         blocks.append(_sentence(gate.headline))
-    blocks.append(_bullets(map(_sentence, (*gate.reasons, *wording.gate_lines(session)))))
+    blocks.append(_bullets(map(_sentence, (*gate.reasons, *gate_text.gate_lines(session)))))
     if against is not None:
         effort = f"{units.plural(against.launches, 'launch')}, {units.duration(against.seconds)}"
         base = wording.described_base(against)
@@ -387,7 +387,7 @@ def _comings(gate: GateResult) -> str:
 
     pairs = [f"{shown(name(old))} is now {shown(name(new))}" for old, new in gate.renamed]
     blocks = (
-        _titled("New, not in the baseline", (shown(name(case)) for case in wording.new_cases(gate))),
+        _titled("New, compared with nothing", (shown(name(case)) for case in gate_text.new_cases(gate))),
         _titled("Missing, only in the baseline", (shown(name(case)) for case in gate.missing)),
         _titled("Probably renamed", pairs),
         *(_titled(title, map(_sentence, names)) for title, names in without_cases(gate)),

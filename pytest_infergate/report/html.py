@@ -17,7 +17,7 @@ from pytest_infergate.core.domain import metrics, units
 from pytest_infergate.core.domain.advice_values import Advice, Recommendations
 from pytest_infergate.core.domain.outcome import GateResult, Session, Verdict
 from pytest_infergate.core.domain.values import Hardware
-from pytest_infergate.report import advice, advice_summary, gpu_advice, step_tables, wording
+from pytest_infergate.report import advice, advice_summary, gate_text, gpu_advice, step_tables, wording
 from pytest_infergate.report.charts import latency_strips, line_charts
 from pytest_infergate.report.charts.line_charts import Chart
 from pytest_infergate.report.charts.scale import BOX
@@ -76,6 +76,7 @@ def render_html(session: Session, *, settings: Mapping[str, str] | None = None, 
     )
     machines = Counter(result.hardware for result in session.cases if result.hardware is not None)
     pictures = [group.picture for group in groups if group.picture is not None]
+    ungated = gate_text.ungated_limits(session)
     # The legend explains only the symbols that are used.
     symbols = {symbol for picture in pictures for strip in picture.strips for symbol, _ in strip.marks}
     return (
@@ -86,7 +87,8 @@ def render_html(session: Session, *, settings: Mapping[str, str] | None = None, 
             # The content policy allows this style sheet by its hash, and nothing else.
             style_hash="sha256-" + base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
             gate=session.gate,
-            checked=wording.gate_lines(session),
+            checked=[line for line in gate_text.gate_lines(session) if line not in ungated],
+            ungated=ungated,
             against=session.against,
             base="" if session.against is None else wording.described_base(session.against),
             compared_how="" if session.against is None else wording.compared_how(session.against),
@@ -188,7 +190,7 @@ def _jinja() -> Environment:
 def _changes(gate: GateResult) -> list[tuple[str, list[str]]]:
     name = called(gate)
     lists = [
-        ("New, not in the baseline", [name(case) for case in wording.new_cases(gate)]),
+        ("New, compared with nothing", [name(case) for case in gate_text.new_cases(gate)]),
         ("Missing, only in the baseline", [name(case) for case in gate.missing]),
         ("Probably renamed", [f"{name(old)} → {name(new)}" for old, new in gate.renamed]),
         *without_cases(gate),

@@ -19,7 +19,7 @@ from pytest_infergate.core.domain.outcome import (
     Verdict,
 )
 from pytest_infergate.core.domain.values import Case, Note, Struct
-from pytest_infergate.core.gate.decide import FAILING
+from pytest_infergate.core.gate.decide import FAILING, uncompared
 from pytest_infergate.report import hints, wording
 from pytest_infergate.report.cost_and_energy import cost_and_energy
 from pytest_infergate.report.sanitize import plain
@@ -204,7 +204,7 @@ def row(parts: CaseParts) -> Row:
         absent=result is not None
         and result.reason is not None
         and result.reason.code == NoteCode.DEVICE_ABSENT,
-        budget_parts=() if verdict is None else budget_parts(verdict.budgets, result),
+        budget_parts=() if verdict is None else budget_parts(verdict.budgets, result, verdict.unchecked),
         time=None if verdict is None else _time_change(verdict.comparisons),
         message=message,
         **figures,
@@ -233,15 +233,18 @@ def _time_change(comparisons: Sequence[Comparison]) -> TimeChange | None:
     )
 
 
-def budget_parts(checks: Sequence[BudgetCheck], result: CaseResult | None = None) -> tuple[str, ...]:
+def budget_parts(
+    checks: Sequence[BudgetCheck], result: CaseResult | None = None, unchecked: int = 0
+) -> tuple[str, ...]:
     """Summarise the budgets of a case: the most severe one that is not met, and the number of others.
 
-    The first part is the outcome: ``met``, ``over``, ``under``, ``inconclusive`` or ``not decided``.
+    The first part is the outcome: ``met``, ``over``, ``under``, ``inconclusive`` or ``not decided``. Budgets
+    that are `unchecked`, because the run takes no times, are counted if all others are met.
     """
     # A cell has room for one budget: the most severe one.
     unmet = sorted((check for check in checks if check.verdict is not None), key=hints.check_severity)
     if not unmet:
-        return ("met",) if checks else ()
+        return ("met",) * bool(checks) + (f"{unchecked} not checked",) * bool(unchecked)
     more = f" (and {len(unmet) - 1} more)" if len(unmet) > 1 else ""
     check = unmet[0]
     metric, name = wording.budget_metric(check.budget.metric), plain(check.budget.metric)
@@ -291,7 +294,7 @@ def _notes(result: CaseResult | None, verdict: CaseVerdict | None) -> Iterable[N
     if verdict is not None:
         yield from verdict.notes
         # Where a case has no baseline at all, that its counters have none either says nothing.
-        alone = wording.uncompared(verdict)
+        alone = uncompared(verdict)
         for item in verdict.comparisons:
             if item.note is not None and not (alone and item.evidence == "exact"):
                 yield item.note

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -10,10 +10,18 @@ import msgspec
 from pytest_infergate.core.advice.deployments import deployments
 from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.advice_values import Recommendations
-from pytest_infergate.core.domain.outcome import CaseResult, CaseVerdict, GateResult, Session, Verdict
+from pytest_infergate.core.domain.outcome import (
+    CaseResult,
+    CaseVerdict,
+    GateResult,
+    Outcome,
+    Session,
+    Verdict,
+)
+from pytest_infergate.core.domain.values import Case
 from pytest_infergate.core.gate.contention import IDLE, MAX_CONTENTION
 from pytest_infergate.core.gate.decide import FAILING
-from pytest_infergate.report import advice, advice_summary, wording
+from pytest_infergate.report import advice, advice_summary, gate_text, wording
 from pytest_infergate.report.columns import CASE, COST, ENERGY, case_columns, legend
 from pytest_infergate.report.load_table import LOAD_COLUMNS, LOAD_TITLE, load_rows
 from pytest_infergate.report.rows import NoteGroup, Row, grouped_notes, rows, without_cases
@@ -78,7 +86,7 @@ def base_lines(session: Session) -> str:
 
 def outcome(session: Session) -> str:
     """Render the headline, each reason why the run fails, and what was checked."""
-    details = [*map(plain, session.gate.reasons), *wording.gate_lines(session)]
+    details = [*map(plain, session.gate.reasons), *gate_text.gate_lines(session)]
     return "\n".join([plain(session.gate.headline), *(f"{_INDENT}{line}" for line in details)])
 
 
@@ -160,7 +168,7 @@ def changes(gate: GateResult, width: int = WIDTH) -> str:
     pairs = [f"{shorten(name(old), half)} -> {shorten(name(new), half)}" for old, new in gate.renamed]
     blocks = (
         _counted_list(
-            "new, not in the baseline", [shorten(name(case), room) for case in wording.new_cases(gate)]
+            "new, compared with nothing", [shorten(name(case), room) for case in gate_text.new_cases(gate)]
         ),
         _counted_list("missing, only in the baseline", [shorten(name(case), room) for case in gate.missing]),
         _counted_list("probably renamed", pairs),
@@ -207,7 +215,6 @@ def advice_lines(given: Recommendations | None, width: int = WIDTH, silent: Sequ
     return "\n".join(filter(None, blocks))
 
 
-def next_command(session: Session, results: str | None) -> str:
 def _best_plans(best: Sequence[advice_summary.SummaryRow], width: int) -> list[str]:
     """Render the best plan of each model: as a table, or, where that is too wide, as blocks of lines."""
     columns = shown_columns(advice_summary.SUMMARY_COLUMNS, best)
@@ -223,6 +230,7 @@ def _best_plans(best: Sequence[advice_summary.SummaryRow], width: int) -> list[s
     ]
 
 
+def next_command(session: Session, results: str | None) -> str:
     """Return a line with the command that says where to run what was measured; empty if nothing can be.
 
     `results` is the path of the results file, if one is written.
@@ -255,14 +263,35 @@ def refused_times(disturbed: Sequence[CaseResult]) -> str:
     """Explain why the times of some measured cases were not recorded."""
     shares = [result.measurement.contention or 0.0 for result in disturbed if result.measurement is not None]
     most, allowed = (units.percent(share, signed=False) for share in (max(shares), MAX_CONTENTION))
-    names = [plain(result.nodeid) for result in disturbed]
-    if len(names) > NAMES_SHOWN:
-        names[NAMES_SHOWN:] = [f"and {len(names) - NAMES_SHOWN} more"]
+    names = _named(result.nodeid for result in disturbed)
     return (
         f"the times of {units.plural(len(disturbed), 'case')} were not recorded: contention must be at most "
-        f"{allowed}, got up to {most} of the processor time taken by others ({', '.join(names)}). "
+        f"{allowed}, got up to {most} of the processor time taken by others ({names}). "
         f"Hint: {IDLE}, or record them nevertheless with --infer-save-contended"
     )
+
+
+def unrecorded_lines(left_out: Iterable[CaseResult], failed: Mapping[Case, str]) -> list[str]:
+    """Return a line for each reason why cases were not recorded, with their names.
+
+    `failed` contains the verdicts of cases that fail the run.
+    """
+    by_reason: dict[str, list[str]] = {}
+    for result in left_out:
+        measured = result.outcome is Outcome.MEASURED
+        why = failed.get(result.case, "nothing to record") if measured else result.outcome.value
+        by_reason.setdefault(why, []).append(result.nodeid)
+    return [
+        f"not recorded, {why}: {units.plural(len(names), 'case')} ({_named(names)})"
+        for why, names in by_reason.items()
+    ]
+
+
+def _named(nodeids: Iterable[str]) -> str:
+    """Join the first names of a list, and count the others."""
+    names = list(map(plain, nodeids))
+    more = [f"and {len(names) - NAMES_SHOWN} more"] if len(names) > NAMES_SHOWN else []
+    return ", ".join([*names[:NAMES_SHOWN], *more])
 
 
 def _counted_list(title: str, entries: Sequence[str]) -> str:

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Final
 
-from pytest_infergate.core.advice.deployments import model_name
 from pytest_infergate.core.domain import instance_types, metrics, units
 from pytest_infergate.core.domain.metrics import Metric
 from pytest_infergate.core.domain.outcome import (
@@ -15,14 +14,12 @@ from pytest_infergate.core.domain.outcome import (
     CaseResult,
     CaseVerdict,
     Comparison,
-    GateResult,
     Price,
-    Session,
     Verdict,
 )
-from pytest_infergate.core.domain.values import Case, Struct
+from pytest_infergate.core.domain.values import Struct
 from pytest_infergate.core.gate import counter_changes, stored_times
-from pytest_infergate.core.gate.decide import FAILING, SEVERITY, STRICTLY_FAILING, without_baseline
+from pytest_infergate.core.gate.decide import FAILING, SEVERITY, STRICTLY_FAILING
 from pytest_infergate.report.hints import check_severity, hints, not_decided, stated_reason
 from pytest_infergate.report.sanitize import plain
 
@@ -30,8 +27,6 @@ MAX_SUMMARIES: Final = 3
 """Maximum number of findings in a title; the others are counted."""
 CAUSES_SHOWN: Final = 5
 """Default number of causes; the others are counted."""
-LATENCY_BUDGETS: Final = frozenset({"p50_ms", "p95_ms", "p99_ms"})
-"""Budgets for the time of a call."""
 _COMPARED: Final = {"p50": "p50_ms"}
 """Metrics of comparisons that have a different name in a budget."""
 _RUN_LEVEL: Final = units.percent(stored_times.FALSE_ALARMS, signed=False)
@@ -103,59 +98,6 @@ def explain_result(result: CaseResult) -> Message:
 def compared_how(against: Against) -> str:
     """Return how a paired run compares."""
     return "by exact counters" if against.counters_only else "call by call"
-
-
-def uncompared(verdict: CaseVerdict) -> bool:
-    """Return whether nothing of a case was compared, because there is no baseline; budgets may be decided."""
-    rows = verdict.comparisons
-    return all(row.verdict is Verdict.NO_BASELINE for row in rows) and (
-        bool(rows) or verdict.verdict is Verdict.NO_BASELINE
-    )
-
-
-def gate_lines(session: Session) -> list[str]:
-    """Return what the gate checked: budgets, and cases that it compared with nothing."""
-    verdicts = session.gate.verdicts
-    lines = []
-    with_budget = [verdict for verdict in verdicts if verdict.budgets]
-    if with_budget:
-        met = sum(all(check.verdict is None for check in verdict.budgets) for verdict in with_budget)
-        # The headline of a run without a baseline says so already.
-        if all(map(without_baseline, verdicts)) and met == len(verdicts):
-            lines.append("Budgets are the limits that tests set for times, sizes, work or costs.")
-        else:
-            lines.append(f"{met} of {units.plural(len(with_budget), 'case')} with a budget are within it.")
-    alone = units.plural(sum(map(uncompared, verdicts)), "case")
-    have = "has" if alone == "1 case" else "have"
-    if session.against is not None:
-        new = f"{alone} {have} nothing to compare with: the base does not have the test, or cannot run it."
-    elif session.gate.recording:
-        new = f"{alone} had no baseline before this run."
-    else:
-        new = f"{alone} {have} no baseline yet: to record one, run the same tests once with --infer-save."
-    return [*lines, *([] if alone == "0 cases" else [new]), *ungated_limits(session)]
-
-
-def ungated_limits(session: Session) -> list[str]:
-    """Return which latency limits of a demand no budget checks: the gate passes if they are missed."""
-    budgets: dict[str, set[str]] = {}
-    for verdict in session.gate.verdicts:
-        checked = {check.budget.metric for check in verdict.budgets}
-        budgets.setdefault(model_name(verdict.case), set()).update(checked)
-    names = []
-    for answer in () if session.advice is None else session.advice.answers:
-        limit = answer.demand.period if answer.limit is None else answer.limit
-        if limit is not None and not budgets.get(answer.model, set()) & LATENCY_BUDGETS:
-            names.append(f"{plain(answer.model.rpartition('::')[2])} ({units.seconds(limit)})")
-    first, *others = dict.fromkeys(names) or [""]
-    more = f" and {len(others)} more" if others else ""
-    return [f"No budget checks the latency limit in the demand of {first}{more}."] if first else []
-
-
-def new_cases(gate: GateResult) -> tuple[Case, ...]:
-    """Return the cases to list as new: none if all of them are, because then there is no baseline at all."""
-    judged = {verdict.case for verdict in gate.verdicts if verdict.verdict is not Verdict.NOT_MEASURED}
-    return () if judged and judged <= set(gate.new) else gate.new
 
 
 def described_base(against: Against) -> str:

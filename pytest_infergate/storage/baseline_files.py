@@ -69,7 +69,7 @@ class FileStore:
                 atomic_write(path, text)
 
     def check_writable(self) -> None:
-        """Create the folder, lock it, and write and remove a file."""
+        """Lock the folder, and write and remove a file; a folder that is missing is not created."""
         check_writable(self.folder)
 
     def _path(self, hardware_class: str) -> Path:

@@ -90,6 +90,8 @@ class CounterFiles:
         for record in records:
             by_module.setdefault(record.case.module, []).append(record)
         changed = 0
+        if not by_module:
+            return changed  # a folder without a file would say that something was recorded
         with locked(self.folder):
             for module, new in sorted(by_module.items()):
                 path = self.folder / file_name(module)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,19 @@ LOCK_SECONDS = 60.0
 
 
 def check_writable(folder: Path) -> None:
-    """Create the folder, lock it, and write and remove a file. Raises `StorageError` if that fails."""
+    """Lock the folder, and write and remove a file in it. Raises `StorageError` if that fails.
+
+    A folder that is missing is not created, because the run may record nothing: a temporary one in its place
+    is tried out.
+    """
+    if not folder.exists():
+        place = next((parent for parent in folder.parents if parent.exists()), folder)
+        try:
+            with tempfile.TemporaryDirectory(prefix=".infergate-", dir=place) as temporary:
+                check_writable(Path(temporary))
+        except OSError as error:
+            raise unwritable(folder, error) from error
+        return
     with locked(folder):
         # Permissions alone are not enough: the disk may be full or mounted read-only.
         probe = folder / ".probe"

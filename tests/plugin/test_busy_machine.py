@@ -35,6 +35,9 @@ def test_a_disturbed_session_is_not_recorded(busy):
         ["*ERROR: the times of 1 case were not recorded:*25.0 %*50.0 %*test_model*--infer-save-contended*"]
     )
     assert sessions(busy) == []
+    # Nothing says that it was recorded, and no folder looks like it.
+    result.stdout.no_fnmatch_line("recorded *")
+    assert not (busy.path / ".infergate/baselines").exists()
     assert any((busy.path / ".infergate/counters").iterdir())
 
 

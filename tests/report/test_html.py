@@ -373,7 +373,7 @@ def test_new_missing_renamed_and_deselected_are_all_listed(sample):
     cases = [sample.case(f"t.py::test_{index}") for index in range(40)]
     page = html.render_html(
         sample.session(
-            new=tuple(cases[:30]),
+            [sample.pair(), *(sample.pair(case, Verdict.NO_BASELINE) for case in cases[:30])],
             missing=(cases[30],),
             renamed=((cases[31], cases[32]),),
             deselected=(sample.note("no axis"),),

@@ -136,8 +136,9 @@ def test_an_empty_session_is_its_outcome(sample):
 
 
 def test_lists_are_cut_and_count_the_rest(sample):
-    cases = tuple(sample.case(f"t.py::test_{index}") for index in range(24))
-    lines = text.changes(sample.session(new=cases).gate).splitlines()
+    cases = [sample.case(f"t.py::test_{index}") for index in range(24)]
+    new = [sample.pair(case, Verdict.NO_BASELINE) for case in cases]
+    lines = text.changes(sample.session([sample.pair(), *new]).gate).splitlines()
     assert lines[0].endswith("(24):")
     assert lines[1:-1] == [f"  {case.name}" for case in cases[: text.NAMES_SHOWN]]
     assert re.findall(r"\d+", lines[-1]) == ["12"]
@@ -189,8 +190,8 @@ def test_advice_of_a_run(snapshot):
     assert text.advice_lines(several, 140) == snapshot(name="wide")
     assert text.advice_lines(several, 80) == snapshot(name="narrow")
     assert text.advice_lines(given(unanswered=ASKED)) == snapshot(name="without an answer")
-    for width in (60, 80, 100, 140):
     words = text.advice_lines(several, 200).replace(":", "").split()
+    for width in (60, 80, 100, 140):
         lines = text.advice_lines(several, width).splitlines()
         assert max(map(len, lines)) <= width
         assert "…" not in "".join(lines)
@@ -205,7 +206,6 @@ def test_advice_comes_before_the_outcome(sample):
     assert blocks[-1].startswith(session.gate.headline)
 
 
-def test_many_models_are_cut_and_counted():
 def test_what_users_copy_is_not_broken():
     command = "pytest tests/test_a.py::test_b --infer-devices=cuda --infer-json=gpu.json"
     advise, setting = "infergate advise r.json --demand 3/s --p95-ms 100", "cpu = { x = 1 }"
@@ -219,6 +219,7 @@ def test_what_users_copy_is_not_broken():
     ]
 
 
+def test_many_models_are_cut_and_counted():
     many = given(*(answer(model=f"t.py::test_{index}") for index in range(text.ROWS_SHOWN + 2)))
     lines = text.advice_lines(many).splitlines()
     rest = lines[1 + 1 + 2 + text.ROWS_SHOWN]

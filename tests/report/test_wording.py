@@ -16,7 +16,7 @@ from pytest_infergate.core.domain.outcome import (
     Price,
     Verdict,
 )
-from pytest_infergate.report import rows, text, wording
+from pytest_infergate.report import gate_text, html, rows, text, wording
 from pytest_infergate.report.sanitize import plain
 
 COMMIT = "1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d"
@@ -423,20 +423,20 @@ def test_cases_that_were_compared_with_nothing_are_counted_in_words(sample):
         sample.pair(sample.case("t.py::test_c"), comparisons=(sample.time(), *alone)),
         sample.pair(sample.case("t.py::test_d")),
     ]  # fmt: skip
-    within, nothing = wording.gate_lines(sample.session(pairs))
+    within, nothing = gate_text.gate_lines(sample.session(pairs))
     assert within.startswith("1 of 2 cases with a budget")
     assert nothing.startswith("2 cases have no baseline yet")
     assert "--infer-save" in nothing
-    assert wording.gate_lines(sample.session(pairs[2:])) == []
+    assert gate_text.gate_lines(sample.session(pairs[2:])) == []
     session = sample.session([sample.pair(verdict=Verdict.NO_BASELINE)])
-    (recording,) = wording.gate_lines(
+    (recording,) = gate_text.gate_lines(
         msgspec.structs.replace(session, gate=msgspec.structs.replace(session.gate, recording=True))
     )
     assert recording == "1 case had no baseline before this run."
-    (one,) = wording.gate_lines(session)
+    (one,) = gate_text.gate_lines(session)
     assert one.startswith("1 case has no baseline yet")
     new = paired(sample, [judged(sample, "test_new", Verdict.NO_BASELINE, (uncompared(sample),))])
-    (line,) = wording.gate_lines(new)
+    (line,) = gate_text.gate_lines(new)
     assert "the base" in line
     assert "--infer-save" not in line
 
@@ -445,15 +445,20 @@ def test_a_limit_of_a_demand_that_no_budget_checks_is_named(sample):
     case = sample.case("t.py::test_a")
     camera = answer(model="t.py::test_a", limit=None, demand=Demand(rate=30.0, pattern="periodic"))
     free = answer(model="t.py::test_a", limit=None)
-    for metric, made, named in (
-        ("weights_mb", camera, True),
-        ("p95_ms", camera, False),
-        ("weights_mb", free, False),
+    for metric, allowed, made, named in (
+        ("weights_mb", 1.0, camera, True),
+        ("p95_ms", 1.0, camera, False),
+        ("load_p99_ms", 1e3 / 30, camera, False),
+        ("p95_ms", 34.0, camera, True),  # wider than the limit
+        ("weights_mb", 1.0, free, False),
     ):
-        check = BudgetCheck(budget=Budget(metric=metric, limit=1.0), verdict=None)
+        check = BudgetCheck(budget=Budget(metric=metric, limit=allowed), verdict=None)
         pairs = [sample.pair(case, Verdict.NO_BASELINE, budgets=(check,))]
-        lines = wording.gate_lines(advised(sample.session(pairs), made))
-        assert any("test_a (33.3 ms)" in line for line in lines) is named, metric
+        session = advised(sample.session(pairs), made)
+        assert any("test_a (33.3 ms)" in line for line in gate_text.gate_lines(session)) is named, metric
+        # It is marked on the page, below the outcome in green.
+        page = html.render_html(session).partition('<p class="below"><span class="warn">')[2]
+        assert ("test_a (33.3 ms)" in page.partition("</p>")[0]) is named, metric
 
 
 def test_cases_are_listed_as_new_only_beside_others(sample):
@@ -467,5 +472,5 @@ def test_cases_are_listed_as_new_only_beside_others(sample):
     beside, alone = (
         msgspec.structs.replace(gate, verdicts=tuple(shown)) for shown in (verdicts, verdicts[1:])
     )
-    assert wording.new_cases(beside) == (new,)
-    assert wording.new_cases(alone) == ()
+    assert gate_text.new_cases(beside) == (new,)
+    assert gate_text.new_cases(alone) == ()

@@ -164,6 +164,8 @@ class CaseVerdict(Struct, frozen=True, kw_only=True):
     comparisons: tuple[Comparison, ...] = ()
     budgets: tuple[BudgetCheck, ...] = ()
     notes: tuple[Note, ...] = ()
+    unchecked: int = 0
+    """Number of budgets that were not checked, because the run takes no times."""
     machine: str = ""
     """Id of the hardware class in merged results of several machines; else empty."""
     against_base: bool = False

@@ -78,8 +78,7 @@ def check_budget(  # noqa: PLR0911 - one return for each thing that may be missi
         return not_checked(budget, f"it needs {metric.needs}", _PROVIDE, value=value)
     check = _check_value(budget, metric, value, measurement)
     # So few calls decide that a budget is exceeded, or nothing: contention does not excuse the missing calls.
-    few = metric.percentile is not None and None in (estimate.low, estimate.high)
-    if few and check.verdict is not Verdict.OVER_BUDGET:
+    if metric.percentile and None in (value.low, value.high) and check.verdict is not Verdict.OVER_BUDGET:
         return not_checked(budget, *why_unbounded(metric, measurement), value=value)
     return check
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from fnmatch import fnmatchcase
 
 import msgspec
@@ -126,9 +127,10 @@ def _judge_counted(
         result, budgets=tuple(budget for budget in result.budgets if budget.metric not in timed)
     )
     checks = _check_budgets(counted, measurement, 0.0, policy)
-    return _conclude(
+    judged = _conclude(
         result, [], policy, comparisons=comparisons, checks=checks, notes=notes, accepted=accepted
     )
+    return msgspec.structs.replace(judged, unchecked=len(timed))
 
 
 def _check_budgets(
@@ -395,22 +397,15 @@ def _headline(result: GateResult, wanted: int) -> str:
     alone = all(map(without_baseline, result.verdicts)) and bool(result.decided)
     if alone:
         parts = [f"{result.decided} of {cases} within {'its budgets' if wanted == 1 else 'their budgets'}"]
-    groups: Counter[str] = Counter()
-    for verdict in () if alone else result.verdicts:
-        notable = verdict.verdict in FAILING | {Verdict.SUSPECTED, Verdict.IMPROVED}
-        if not (verdict.failed or notable) and is_decided(verdict):
-            continue
-        group = str(verdict.verdict.value)
-        if verdict.verdict is Verdict.NO_BASELINE:
-            paired = any(row.evidence == "paired" for row in verdict.comparisons)
-            group = f"without a {'base' if paired or verdict.against_base else 'baseline'}"
-        if verdict.verdict is Verdict.INCOMPARABLE:
-            rows = [row for row in verdict.comparisons if row.verdict is Verdict.INCOMPARABLE]
-            group = ": ".join((group, *[row.note.text for row in rows if row.note][:1]))
-        if verdict.verdict in UNDECIDED and exactly_equal(verdict):
-            group += " (exact counters unchanged)"
-        groups[group] += 1
-    parts += [f"{number} {group}" for group, number in groups.most_common()]
+    if not alone:
+        kinds = frozenset(verdict.verdict for verdict in result.verdicts if verdict.failed)
+        groups = Counter(filter(None, (_group(v, kinds, result) for v in result.verdicts)))
+        parts += [f"{number} {group}" for group, number in groups.most_common()]
+        # Sentences and lists below the headline count the same cases, whatever their verdicts are.
+        earlier = Counter(map(_earlier, uncompared_cases(result)))
+        parts += [f"{number} without a {what}" for what, number in earlier.items()]
+    if unchecked := sum(verdict.unchecked for verdict in result.verdicts):
+        parts.append(f"{units.plural(unchecked, 'budget')} not checked")
     if causes := Counter(why for verdict in result.verdicts if (why := _blinding(verdict))):
         reasons = ", ".join(f"{why}: {number}" for why, number in causes.most_common())
         whose = "its" if causes.total() == 1 else "their"
@@ -421,10 +416,53 @@ def _headline(result: GateResult, wanted: int) -> str:
     return f"{outcome}: {', '.join(parts)}{more}{none}"
 
 
+def _group(verdict: CaseVerdict, failing: AbstractSet[Verdict], result: GateResult) -> str:
+    """Return the group in which the headline counts a case; empty for a case that is not notable.
+
+    `failing` are the verdicts that fail the run; the reasons below the headline count their cases.
+    """
+    notable = verdict.verdict in FAILING | {Verdict.SUSPECTED, Verdict.IMPROVED}
+    if not (verdict.failed or notable) and is_decided(verdict):
+        return ""
+    group = str(verdict.verdict.value)
+    if verdict.verdict is Verdict.NO_BASELINE:
+        if uncompared(verdict):
+            return ""
+        group = f"without a time in the {_earlier(verdict)}"
+    if verdict.verdict is Verdict.INCOMPARABLE:
+        rows = [row for row in verdict.comparisons if row.verdict is Verdict.INCOMPARABLE]
+        group = ": ".join((group, *[row.note.text for row in rows if row.note][:1]))
+    if verdict.verdict in UNDECIDED and exactly_equal(verdict):
+        group += " (exact counters unchanged)"
+    if verdict.accepted:
+        group += " (accepted)"
+    elif verdict.verdict in FAILING | failing and not (verdict.failed or result.recording):
+        group += " (not failing the run)"
+    return group
+
+
+def _earlier(verdict: CaseVerdict) -> str:
+    """Return what a case is compared with."""
+    paired = verdict.against_base or any(row.evidence == "paired" for row in verdict.comparisons)
+    return "base" if paired else "baseline"
+
+
+def uncompared_cases(result: GateResult) -> tuple[CaseVerdict, ...]:
+    """Return the verdicts of cases that were compared with nothing; their budgets may be decided."""
+    return tuple(filter(uncompared, result.verdicts))
+
+
+def uncompared(verdict: CaseVerdict) -> bool:
+    """Return whether nothing of a case was compared, because there is no baseline; budgets may be decided."""
+    rows = verdict.comparisons
+    return all(row.verdict is Verdict.NO_BASELINE for row in rows) and (
+        bool(rows) or verdict.verdict is Verdict.NO_BASELINE
+    )
+
+
 def without_baseline(verdict: CaseVerdict) -> bool:
     """Return whether nothing of a case was compared with an earlier run; its budgets may be decided."""
-    paired = verdict.against_base or any(row.evidence == "paired" for row in verdict.comparisons)
-    return verdict.verdict is Verdict.NO_BASELINE and not paired
+    return verdict.verdict is Verdict.NO_BASELINE and _earlier(verdict) == "baseline"
 
 
 def _blinding(verdict: CaseVerdict) -> str:

@@ -499,10 +499,8 @@ def test_a_headline_says_where_the_work_is_unchanged():
         ((("weight_bytes", Verdict.EQUIVALENT, 5, 5),), False),
     ]
     for verdict, (counted_, unchanged) in product(undecided, found):
-        plain, headline = (
-            gate_session([exactly(verdict, *each)], POLICY).headline for each in ((), counted_)
-        )
-        assert (headline != plain) is unchanged, (verdict, counted_)
+        headline = gate_session([exactly(verdict, *counted_)], POLICY).headline
+        assert ("exact counters unchanged" in headline) is unchanged, (verdict, counted_)
     for verdict in (Verdict.REGRESSED, Verdict.IMPROVED):
         plain, headline = (gate_session([exactly(verdict, *each)], POLICY).headline for each in ((), (SAME,)))
         assert headline == plain, verdict
@@ -524,7 +522,29 @@ def test_without_a_baseline_the_headline_claims_no_comparison():
     # A case of a paired run without a base, or beside one that was compared, is counted as before.
     based = replace(within, against_base=True)
     assert "budgets" not in gate_session([based], POLICY).headline
-    assert gate_session([within, compared], POLICY).headline == "gate passed: 2 of 2 cases decided"
+    assert gate_session([within, compared], POLICY).headline == (
+        "gate passed: 2 of 2 cases decided, 1 without a baseline"
+    )
+
+
+def test_a_headline_and_its_reasons_count_the_same_cases():
+    """Those that do not fail the run are counted apart from those that do."""
+    red, strict, warned = (
+        CaseVerdict(case=case(f"t.py::{number}"), nodeid=f"t.py::{number}", verdict=verdict, failed=failed)
+        for number, (verdict, failed) in enumerate(
+            [(Verdict.REGRESSED, True), (Verdict.INCONCLUSIVE, True), (Verdict.REGRESSED, False)]
+        )
+    )
+    accepted = replace(warned, notes=(Note(code="accepted", text="accepted: larger"),))
+    result = gate_session([red, warned, warned, accepted, strict, replace(strict, failed=False)], POLICY)
+    assert result.reasons == ("1 case regressed", "1 case inconclusive")
+    assert result.headline.partition("decided, ")[2].split(", ") == [
+        "2 regressed (not failing the run)",
+        "1 regressed",
+        "1 regressed (accepted)",
+        "1 inconclusive",
+        "1 inconclusive (not failing the run)",
+    ]
 
 
 def test_a_gate_that_measured_nothing_is_never_green(snapshot):

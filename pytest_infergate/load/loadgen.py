@@ -92,7 +92,9 @@ class LoadGen:
             if self._process.wait() != 0:
                 self._log.seek(0)
                 lines = self._log.read().decode(errors="replace").strip().splitlines()
-                raise LoadGenError(lines[-1] if lines else f"it ended with code {self._process.returncode}")
+                code = self._process.returncode
+                ended = f"it was ended by signal {-code}" if code < 0 else f"it ended with code {code}"
+                raise LoadGenError(lines[-1] if lines else ended)
             return None
         data = self._kept + data
         whole = len(data) - len(data) % REQUEST.size

@@ -95,7 +95,9 @@ def measured_under_load(
         try:
             figures, notes = served_figures(plan, invocation, arguments, measurement)
         except LoadGenError as error:
-            notes = [not_measured(f"LoadGen failed: {error}", "run it again, or see its documentation")]
+            # What was served until then, see `described`.
+            why = "; ".join([f"LoadGen failed: {error}", *getattr(error, "__notes__", ())])
+            notes = [not_measured(why, "run it again, or see its documentation")]
     return msgspec.structs.replace(measurement, load=figures, notes=(*measurement.notes, *notes))
 
 

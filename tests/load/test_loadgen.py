@@ -120,6 +120,14 @@ def test_an_error_of_the_process_is_its_last_line(monkeypatch, tmp_path):
         load_test(Load(scenario="offline"))
 
 
+def test_a_process_that_is_killed_names_the_signal(monkeypatch, tmp_path):
+    broken = tmp_path / "broken.py"
+    broken.write_text("import os; os.kill(os.getpid(), 9)")
+    monkeypatch.setattr(loadgen, "_CHILD", broken)
+    with pytest.raises(LoadGenError, match="ended by signal 9"):
+        load_test(Load(scenario="offline"))
+
+
 def test_a_folder_that_cannot_be_written_is_an_error(monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(Path(os.devnull)))
     with pytest.raises(LoadGenError, match="logs cannot be written"), running({}):

@@ -148,6 +148,29 @@ def test_a_loadgen_that_fails_is_a_note():
     assert "no space left" in measured.notes[0].text
 
 
+def test_a_loadgen_that_ends_early_leaves_what_was_served():
+    bench = Bench((0.0, 0.1, 0.2, 0.3))
+
+    @contextmanager
+    def ending(settings):
+        with bench.running(settings) as traffic:
+            receive = traffic.receive
+
+            def receive_two(seconds):
+                if len(traffic.answered) == 2:
+                    raise LoadGenError("it was ended by signal 9")
+                return receive(seconds)
+
+            traffic.receive = receive_two
+            yield traffic
+
+    measured = bench.measured(bench.spend(0.01), traffic=ending)
+    assert measured.load is None
+    text = measured.notes[0].text
+    assert "it was ended by signal 9" in text
+    assert "after 110 ms and 2 answers" in text
+
+
 def test_a_model_that_fails_under_load_says_where():
     bench = Bench()
 

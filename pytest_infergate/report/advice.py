@@ -54,7 +54,7 @@ PLAN_COLUMNS: Final[tuple[Column[Plan], ...]] = (
     Column("device", "device", lambda plan: plain(device_text(plan)), left=True),
     Column("batch", "batch", lambda plan: str(plan.max_batch)),
     Column("wait", "wait", lambda plan: units.seconds(plan.max_wait)),
-    Column("p95", "p95", p95_text),
+    Column("p95", "p95, simulated", p95_text),
     Column("used", "used", lambda plan: _used(plan.load)),
     Column(
         "usd_per_month",

@@ -140,7 +140,7 @@ def _summary_row(answer: Advice) -> SummaryRow:
             row,
             plan=f"{place(winner)}: {winner.instances} x {here}"
             + (f" ({device})" if device != winner.device else ""),
-            p95=p95_text(winner),
+            p95=f"{p95_text(winner)}, simulated",
             usd_per_month=units.dollars(winner.usd_per_month),
             noun=noun(answer),
             usd_per_million=units.dollars(winner.usd_per_million),

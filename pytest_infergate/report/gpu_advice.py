@@ -171,13 +171,13 @@ def bound_text(bound: ProjectedPlan) -> str:
 
 
 def projected_text(projections: Projections) -> str:
-    """Return the machines to plan with, and the kind of GPU that may cost less; empty if none is enough."""
+    """Return the machines to plan with, and those that may cost less; empty if none is enough."""
     bound, lowest = projections.bound, projections.lowest
     if bound is None or lowest is None:
         return ""
     most = f" ({units.dollars(bound.usd_per_month_high)})" if lowest != bound else ""
     least = f" (from {units.dollars(lowest.usd_per_month_low)})"
-    less = f"; {with_article(lowest.accelerator)} may cost less{least}" if lowest != bound else ""
+    less = f"; {machine_count(lowest)} x {lowest.machine} may cost less{least}" if lowest != bound else ""
     return f"{bound_text(bound)} should be enough{most}{less}"
 
 
@@ -201,8 +201,10 @@ def projected_verdict(answer: Advice, bound: ProjectedPlan) -> str:
     lowest = answer.projections.lowest or bound
     gain = "cost less than this CPU" if answer.winner is not None else "meet the limit"
     why = f"{sentence(cpu_too_slow(answer))}. " if answer.winner is None and cpu_too_slow(answer) else ""
-    less = "" if lowest == bound else f", from {units.dollars(low)} with {with_article(lowest.accelerator)}"
-    less += " if it is fast enough" if less else ""
+    less = ""
+    if lowest != bound and lowest.instances_low is not None:
+        machines = f"{lowest.instances_low:,} x {lowest.machine}"
+        less = f", from {units.dollars(low)} with {machines} if it is fast enough"
     return (
         f"{why}A GPU is {PROJECTED} to {gain}: at most {interval(high, high)} USD per month with "
         f"{bound_text(bound)} ({bound_price(bound)}){less}. Measure one before you buy."
@@ -261,13 +263,13 @@ def gpu_changes(answer: Advice) -> Iterator[str]:
     low = max(priced, projections.none_up_to or 0.0)
     if bound is not None:
         if limits is not None and limits.faster is not None:
-            yield f"this CPU, if a call becomes {times_faster(limits.faster)} times faster"
+            yield f"this CPU, if a call becomes {times_faster(limits.faster)} times faster{_then(limits)}"
         elif low and answer.winner is not None:
             yield f"up to {amount(answer, low)} no GPU costs less"
         yield "to settle number and cost, measure a GPU"
         if bound.rate_low and bound.instances_high:
             served = amount(answer, bound.rate_low * bound.instances_high)
-            yield f"above {served} it may take more than {bound.instances_high:,} x {bound.accelerator}"
+            yield f"above {served} it may take more than {bound_text(bound)}"
         return
     measured = any(plan.device != "cpu" for plan in (*answer.plans, answer.nearest) if plan is not None)
     if not projections.plans and (measured or limits is None):
@@ -288,6 +290,12 @@ def gpu_changes(answer: Advice) -> Iterator[str]:
         yield f"{until} {ONLY_MEASURED}{goal}".strip()
     if high is not None:
         yield f"above {amount(answer, high)} a GPU costs less ({PROJECTED})"
+
+
+def _then(limits: PriceLimits) -> str:
+    """Return how many machines the demand takes once calls are fast enough; empty if it is not known."""
+    count = limits.faster_machines
+    return "" if count is None else f", and then on at least {units.plural(count, 'machine')}"
 
 
 def times_faster(factor: float) -> str:
@@ -399,7 +407,7 @@ def price_sentences(limits: PriceLimits | None, noun: str = "requests", *, limit
     if limits.faster is not None:
         lines.append(
             f"To meet the limit on {limits.cpu}, a call must become at least "
-            f"{times_faster(limits.faster)} times faster."
+            f"{times_faster(limits.faster)} times faster{_then(limits)}."
         )
     if limits.gpus and limits.gpu_rate is not None:
         each = "one such GPU machine is" if limits.gpus == 1 else f"{limits.gpus} such GPU machines are"

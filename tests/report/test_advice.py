@@ -60,7 +60,7 @@ def test_several_models_are_summed_up_first():
     shown = [column.header for column in SUMMARY_COLUMNS if column.key != "basis"]
     assert re.split(r" {2,}", lines[0]) == shown
     assert re.split(r" {2,}", lines[2]) == [
-        "tests/test_a.py::test_model", "50 requests/s", "CPU: 2 x c7i.xlarge", "261", "limit 100 ms: 83.0 ms",
+        "tests/test_a.py::test_model", "50 requests/s", "CPU: 2 x c7i.xlarge", "261", "limit 100 ms: 83.0 ms, simulated",
         "1.98 (requests)",
     ]  # fmt: skip
     assert re.split(r" {2,}", lines[4])[1:] == [

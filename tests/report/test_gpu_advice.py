@@ -78,24 +78,33 @@ def test_the_cost_of_a_gpu_ends_at_the_lowest_pessimistic_end():
     )
     nearest = plan(load=msgspec.structs.replace(plan().load, p95=0.15))
     limits = PriceLimits(
-        gpu="x", gpu_usd_per_hour=0.5, cpu="c7i", cpu_usd_per_hour=0.1, machines=5, faster=1.41
+        gpu="x",
+        gpu_usd_per_hour=0.5,
+        cpu="c7i",
+        cpu_usd_per_hour=0.1,
+        machines=5,
+        faster=1.41,
+        faster_machines=3,
     )
     found = msgspec.structs.replace(
         projecting(unmet(), wide, guess, sure, late), nearest=nearest, price_limits=limits
     )
     (row,) = summary_rows([found])
     assert row.usd_per_month == "384 to 1,359"
-    assert row.plan == "GPU: 1 x aws/g6e with an L40S should be enough (1,359); a T4 may cost less (from 384)"
+    assert row.plan == (
+        "GPU: 1 x aws/g6e with an L40S should be enough (1,359); "
+        "1 to 8 x aws/g4dn.xlarge with a T4 may cost less (from 384)"
+    )
     assert row.late == f"not on this CPU: 150 ms > 100 ms (from {gpu_advice.MEASURED} calls)"
     assert row.changes == (
-        "this CPU, if a call becomes 1.5 times faster",
+        "this CPU, if a call becomes 1.5 times faster, and then on at least 3 machines",
         "to settle number and cost, measure a GPU",
-        "above 300 requests/s it may take more than 1 x L40S",
+        "above 300 requests/s it may take more than 1 x aws/g6e with an L40S",
     )
     verdict = advice.verdict(found)
     assert verdict.startswith("Not on this CPU: 150 ms > 100 ms")
     assert "at most 1,359 USD" in verdict
-    assert "from 384 with a T4 if it is fast enough" in verdict
+    assert "from 384 with 1 x aws/g4dn.xlarge with a T4 if it is fast enough" in verdict
     assert summary_rows([answer(model="b"), found])[-1].usd_per_month == "645 to 1,620"
     marks = [gpu_advice.decision_text(each, found.projections) for each in found.projections.plans]
     assert marks == [gpu_advice.OPEN, gpu_advice.LESS, gpu_advice.BEST, "dearer than an L40S"]

@@ -10,7 +10,9 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from pytest_infergate.core.advice.planning import Question
+import msgspec
+
+from pytest_infergate.core.advice.planning import Question, server_of
 from pytest_infergate.core.advice.priced_deployments import PricedDeployment
 from pytest_infergate.core.advice.sizing import MAX_PERIODIC_MISSES
 from pytest_infergate.core.advice.staircase import Staircase
@@ -41,19 +43,17 @@ def price_limits(
     # At least this number of machines of any kind always runs.
     price = gpu.price * question.min_instances
     counts = [math.floor(price / priced.instance.price * (1 + _ROUNDING)) for priced in processors]
-    rates = [
-        (stairs.capacity(count) or None) if count else None
-        for stairs, count in zip(steps, counts, strict=True)
-    ]
-    best = max(range(len(processors)), key=lambda index: (rates[index] or 0.0, counts[index]))
-    cpu = processors[best]
-    names = {priced.text for priced in processors}
-    plan = next((plan for plan in plans if plan.deployment in names), None)
+    counted = zip(steps, counts, strict=True)
+    rates = [(stairs.capacity(count) or None) if count else None for stairs, count in counted]
+    ranked = zip(rates, counts, processors, strict=True)
+    rate, count, cpu = max(ranked, key=lambda one: (one[0] or 0.0, one[1]))
+    plan = next((plan for plan in plans if plan.deployment in {each.text for each in processors}), None)
     affordable = None
     if plan is not None:
         # The largest number of GPU machines that costs less than the plan, not as much.
         affordable = max(0, math.ceil(plan.instances * plan.usd_per_hour / gpu.price * (1 - _ROUNDING)) - 1)
         affordable = affordable if affordable >= question.min_instances else 0
+    faster, machines = (None, None) if plan is not None else _faster(processors, question)
     return PriceLimits(
         gpu=f"{gpu.full_name} with {_accelerators(gpu)}" if gpu.accelerator else gpu.name,
         gpu_usd_per_hour=gpu.price,
@@ -61,11 +61,12 @@ def price_limits(
         cpu=cpu.name,
         cpu_usd_per_hour=cpu.instance.price,
         assumed=bool(cpu.assumed),
-        machines=counts[best],
-        rate=rates[best],
+        machines=count,
+        rate=rate,
         gpus=affordable,
         gpu_rate=question.demand.rate / affordable if affordable else None,
-        faster=_faster(processors, question) if plan is None else None,
+        faster=faster,
+        faster_machines=machines,
     )
 
 
@@ -77,17 +78,27 @@ def _accelerators(gpu: Instance) -> str:
     )
 
 
-def _faster(processors: Iterable[PricedDeployment], question: Question) -> float | None:
+def _faster(
+    processors: Iterable[PricedDeployment], question: Question
+) -> tuple[float, int] | tuple[None, None]:
     """Return by which factor the slow calls of the fastest processor exceed the limit; ``None`` if none does.
 
-    A request takes at least one call. With enough machines it takes hardly more.
+    A request takes at least one call. With enough machines it takes hardly more. The second value is the
+    number of machines whose load is small enough once calls are as fast as that.
     """
     limit = question.limit if question.limit is not None else question.demand.period
     # Of frames 99 % must be answered before the next one, of requests 95 % within their limit.
     percentile = 95 if question.limit is not None else round(100 * (1 - MAX_PERIODIC_MISSES))
-    fastest = min(
-        priced.deployment.slowdown * times[percentile]  # of 101
+    calls = [
+        (priced.deployment.slowdown * times[percentile], size, priced)  # of 101
         for priced in processors
-        for times in priced.deployment.service.percentiles
-    )
-    return fastest / limit if limit is not None and 0 < limit < fastest else None
+        for size, times in zip(
+            priced.deployment.service.batch_sizes, priced.deployment.service.percentiles, strict=True
+        )
+    ]
+    fastest, size, priced = min(calls, key=lambda call: call[0])
+    if limit is None or not 0 < limit < fastest:
+        return None, None
+    sized = server_of(priced, question, size, 0.0)
+    scaled = msgspec.structs.replace(sized, service=sized.service.scaled(limit / fastest))
+    return fastest / limit, max(question.min_instances, scaled.least(question.demand))

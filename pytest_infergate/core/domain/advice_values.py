@@ -228,6 +228,8 @@ class PriceLimits(Struct, frozen=True, kw_only=True):
     """Requests per second that each of these must serve at the demand; ``None`` if no GPU can cost less."""
     faster: float | None = None
     """Least factor by which the fastest call must become faster to meet the limit; ``None`` if it does."""
+    faster_machines: int | None = None
+    """Least number of machines that then serve the demand, by their load alone."""
 
 
 ProjectedDecision = Literal["recommended", "ruled out", "undecided"]

@@ -101,6 +101,10 @@ def test_a_limit_that_no_number_of_machines_meets_says_how_much_faster_a_call_mu
     assert found.rate is None
     assert found.faster == pytest.approx(3.0 * BAND)
     assert found.gpus is None
+    # A call then takes 0.1 s / BAND: a machine serves 11 requests per second, of which 60 % are used.
+    assert found.faster_machines == 2
+    assert limits([offer(0.2, seconds=0.3)], limit=0.1, rate=100.0).faster_machines == 16
+    assert limits([offer(0.2, seconds=0.3)], limit=0.1, min_instances=4).faster_machines == 4
 
 
 def test_of_frames_99_per_cent_must_be_in_time_and_of_requests_95():

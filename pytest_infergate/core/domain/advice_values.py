@@ -1,7 +1,4 @@
-"""Advice as values: the demand, the plans that serve it, and how the best plan depends on assumptions.
-
-`core.advice` computes them. They are defined here because a session carries them to every report.
-"""
+"""Advice as values, which `core.advice` computes and a session carries to every report."""
 
 from __future__ import annotations
 

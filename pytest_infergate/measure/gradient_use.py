@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +12,7 @@ from unittest import mock
 import torch
 import torch.autograd.forward_ad
 import torch.autograd.functional
+from torch.utils._contextlib import context_decorator
 
 from pytest_infergate.errors import InfergateError
 
@@ -34,25 +36,24 @@ def gradient_use_refused(*, disabled: bool) -> Iterator[None]:
         yield
         return
     used: list[str] = []
-    switch = torch.set_grad_enabled.__init__
     preprocess = torch.autograd.functional._grad_preprocess  # noqa: SLF001 - all of its functions call it
 
     def watched(function: Callable[..., Any], name: str) -> Callable[..., Any]:
         def watch(*args: Any, **kwargs: Any) -> Any:
-            # torch enables gradients itself, for instance inside of torch.func.grad.
-            caller = sys._getframe(1).f_globals.get("__name__", "")  # noqa: SLF001 - as logging does
-            by_model = function is preprocess or caller.partition(".")[0] != "torch"
+            by_model = function is preprocess or not _called_by_torch(sys._getframe(1))  # noqa: SLF001 - as logging does
+            result = function(*args, **kwargs)
             # A model may leave inference mode by itself, and set_grad_enabled(False) asks for nothing.
-            asks = function is not switch or args[1:] == (True,) or kwargs.get("mode", False)
+            asks = all(getattr(context, "mode", True) for context in args[:1])
             if by_model and asks and torch.is_inference_mode_enabled():
                 used.append(name)
-            return function(*args, **kwargs)
+            return result
 
         return watch
 
     places = (
         (torch.enable_grad, "__enter__", "torch.enable_grad"),
         (torch.set_grad_enabled, "__init__", "torch.set_grad_enabled"),
+        (torch.set_grad_enabled, "__enter__", "torch.set_grad_enabled"),
         (torch.autograd.functional, "_grad_preprocess", "torch.autograd.functional"),
         (torch.autograd.forward_ad.dual_level, "__enter__", "torch.autograd.forward_ad"),
     )
@@ -77,3 +78,11 @@ def gradient_use_refused(*, disabled: bool) -> Iterator[None]:
             f"the model must not need gradients in inference mode, got a use of {used[0]}, "
             f"whose results are zeros or missing there. {_HINT}"
         )
+
+
+def _called_by_torch(frame: types.FrameType) -> bool:
+    """Return whether torch enables gradients itself, for instance inside of torch.func.grad."""
+    caller = frame.f_globals.get("__name__", "")
+    if caller == context_decorator.__module__:  # what is decorated may belong to the model
+        caller = getattr(frame.f_locals.get("func"), "__module__", None) or ""
+    return bool(caller.partition(".")[0] == "torch")

@@ -47,6 +47,26 @@ def set_inside(energy, x):
         return torch.autograd.grad(value, x)[0] if value.requires_grad else torch.zeros_like(x)
 
 
+def or_zeros(energy, x):
+    x = x.detach().clone().requires_grad_()
+    value = energy(x)
+    return torch.autograd.grad(value, x)[0] if value.requires_grad else torch.zeros_like(x)
+
+
+def or_zeros_stream(energy, x):
+    yield or_zeros(energy, x)
+
+
+decorated, set_by_decorator = torch.enable_grad()(or_zeros), torch.set_grad_enabled(True)(or_zeros)
+decorated_stream = torch.enable_grad()(or_zeros_stream)
+KEPT = torch.set_grad_enabled(True)
+
+
+def kept(energy, x):
+    with KEPT:
+        return or_zeros(energy, x)
+
+
 def left_by_itself(energy, x):
     with torch.inference_mode(False), torch.enable_grad():
         x = x.clone().requires_grad_()
@@ -65,6 +85,10 @@ SILENT = {
     "enabled inside": forces_or_zeros,
     "forward mode": tangent,
     "set inside": set_inside,
+    "decorated": decorated,
+    "set by a decorator": set_by_decorator,
+    "decorated stream": lambda f, x: next(decorated_stream(f, x)),
+    "a kept context": kept,
 }
 
 
@@ -89,6 +113,8 @@ def test_another_grad_mode_computes_them(mode):
     assert run(SILENT["hessian"], mode).tolist() == [[6, 0], [0, 12]]
     assert run(forces_or_zeros, mode).tolist() == [3, 12]
     assert run(tangent, mode).item() == 15
+    for how in (decorated, set_by_decorator, kept):
+        assert run(how, mode).tolist() == [3, 12]
 
 
 def test_a_model_that_expects_gradients_to_be_enabled():
@@ -105,5 +131,6 @@ def test_functions_that_are_right_under_inference_mode_are_not_refused(how):
 
 def test_a_model_that_leaves_inference_mode_by_itself_is_right():
     assert run(left_by_itself).tolist() == [3, 12]
+    assert run(torch.set_grad_enabled(False)(or_zeros)).tolist() == [0, 0]
     with torch.no_grad():
         assert run(lambda energy, x: energy(x) if torch.set_grad_enabled(False) else None) is not None

@@ -91,6 +91,8 @@ class Effort(NamedTuple):
     """Calls that the percentiles of its budgets need."""
     tail: bool = False
     """Whether to sample the slowest hundredth of calls, and keep the order of calls."""
+    limited: bool = False
+    """Whether the demand has a latency limit, which is promised if the slowest hundredth was seen."""
     paced: bool = False
     """Whether to measure paced calls, as those of a server at a low load."""
     repetitions: int = 1
@@ -309,7 +311,7 @@ class _Course:
                 *first_call_notes(cold_start, latency.p50.value, first=effort.first),
                 *cpu_contention.contention_notes(sampling.contention, taken.share, later.share),
                 *_notes(warmed, sampling, passes),
-                *filter(None, (limit.note(latency.mean), tail_note(latency, asked=effort.tail))),
+                *filter(None, (limit.note(latency.mean), tail_note(latency, limited=effort.limited))),
             ),
         )
         return measurement, sampling.samples.calls, invalid
@@ -494,6 +496,4 @@ def _notes(warmed: WarmUp, sampling: _Sampling, passes: _Passes) -> Iterator[Not
             hint="raise --infer-max-time, or find what keeps changing between calls",
         )
     if passes.times.unobserved:
-        yield Note(
-            code=NoteCode.DEVICE_TIME_UNSEEN, text="no profiler can observe the kernels of the device here"
-        )
+        yield Note(code=NoteCode.DEVICE_TIME_UNSEEN, text="no profiler can observe the device's kernels here")

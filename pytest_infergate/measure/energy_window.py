@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 from pytest_infergate.core.domain.energy import estimated
 from pytest_infergate.core.domain.measurement import Energy, Latency
 from pytest_infergate.core.domain.notes import NoteCode
+from pytest_infergate.core.domain.units import longer_limit
 from pytest_infergate.core.domain.values import Note
 from pytest_infergate.instruments.device import Device, DeviceState, Meter
 from pytest_infergate.instruments.timed_calls import RepeatedCall
@@ -66,7 +67,8 @@ def measured_energy(load: EnergyWorkload, device: Device, cap: float, *, request
             code=NoteCode.ENERGY_SKIPPED,
             text=f"energy was not measured: it takes {needed:.1f} s, more than {WINDOW_TIME_SHARE:.0%} of "
             f"the time limit of {cap:.3g} s for a case",
-            hint=f"raise the limit to {limit} s with --infer-max-time, or with max_time in the marker",
+            hint=longer_limit(limit),
+            max_time=limit,
         )
         return EnergyReading(_estimate(load, device), (note,))
     energy, states = _window(load, device, meter)

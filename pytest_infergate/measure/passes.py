@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from pytest_infergate.core.domain.measurement import CallOrder, Latency, Stream
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.stats import TAIL_CALLS, mean, quantile, quantile_estimate
-from pytest_infergate.core.domain.units import round_significant, time_option
+from pytest_infergate.core.domain.units import longer_limit, plural, round_significant
 from pytest_infergate.core.domain.values import Note
 from pytest_infergate.instruments import tensors
 from pytest_infergate.instruments.device import Device
@@ -91,16 +91,17 @@ def latency_of(times: tuple[float, ...], *, tail: bool = False) -> Latency:
     )
 
 
-def tail_note(latency: Latency, *, asked: bool) -> Note | None:
-    """Return a note if the tail was asked for, and a slow hundredth of calls may be unseen."""
-    if not asked or latency.count >= TAIL_CALLS:
+def tail_note(latency: Latency, *, limited: bool) -> Note | None:
+    """Return a note if a latency limit rests on the tail, and a slow hundredth of calls may be unseen."""
+    if not limited or latency.count >= TAIL_CALLS:
         return None
     seconds = SECONDS_FOR_A_CALL * TAIL_CALLS * latency.mean
     return Note(
         code=NoteCode.TAIL_UNSEEN,
-        text=f"the time limit allowed {latency.count} calls, and {TAIL_CALLS} are needed to see the slowest "
-        "hundredth: no p95 under load is promised",
-        hint=f"raise --infer-max-time or max_time to {time_option(seconds)} or more",
+        text=f"the time limit allowed {plural(latency.count, 'call')}, and {TAIL_CALLS} are needed to see "
+        "the slowest hundredth: no p95 under load is promised",
+        hint=longer_limit(seconds),
+        max_time=seconds,
     )
 
 

@@ -36,10 +36,11 @@ class TimeLimit:
         """Return a note on what was dropped, if anything; `call_seconds` is the time of a call."""
         if not self._dropped:
             return None
+        needed = max(2 * self.seconds, CALLS_NEEDED * call_seconds)
         return Note(
             code=NoteCode.TIME_LIMIT,
             text=f"the time limit of {self.seconds:.3g} s left no time for: "
             f"{', '.join(self._dropped)}; a call takes {units.seconds(call_seconds)}",
-            hint="raise --infer-max-time or max_time to "
-            f"{units.time_option(max(2 * self.seconds, CALLS_NEEDED * call_seconds))} or more",
+            hint=units.longer_limit(needed),
+            max_time=needed,
         )

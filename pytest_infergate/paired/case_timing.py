@@ -189,5 +189,6 @@ def _fits_time_limit(trial: Trial, warm: WarmedUp) -> bool:
         text=f"one call takes {units.seconds(warm.seconds)}: {launches} launches take "
         f"{units.duration(needed)}",
         hint=f"allow that with --infer-max-time={units.time_option(needed)}",
+        max_time=needed,
     )
     return False

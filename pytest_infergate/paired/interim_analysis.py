@@ -116,6 +116,7 @@ class InterimAnalysis:
                 code=NoteCode.TIME_LIMIT,
                 text=f"{units.plural(trial.launches, 'launch')} took the time of this case",
                 hint=f"--infer-max-time={units.time_option(needed)} would reach the next interim analysis",
+                max_time=needed,
             )
         if self._max_seconds is not None and spent >= self._max_seconds:
             limit = units.duration(self._max_seconds)

@@ -266,7 +266,6 @@ def record_baseline(
     if run.settings.counters_only:
         what, target = "the counters of ", str(run.settings.counters)
         recorded = {record.case for record in counted}
-    # "Recorded 0 cases" would be read as a success.
     done = [f"recorded {what}{units.plural(len(recorded), 'case')} into {target}"] if recorded else []
     left_out = [result for result in session.cases if result.case not in recorded | refused]
     done += text.unrecorded_lines(left_out, failed)

@@ -403,8 +403,9 @@ def _titled(title: str, lines: Iterable[str]) -> str:
 def _notes(session: Session) -> str:
     lines = []
     for group in grouped_notes(session):
-        single = len(group.nodeids) == 1
-        about = code(shorten(group.nodeids[0], _NAME)) if single else units.plural(len(group.nodeids), "case")
+        about, count = code(shorten(group.nodeids[0], _NAME)), len(group.nodeids)
+        if count > 1:
+            about = f"{units.plural(count, 'case')} ({about} and {count - 1:,} more)"
         lines.append(f"{about}: {_sentence(str(group.note))}")
     return _bullets(lines)
 

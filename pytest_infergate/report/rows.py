@@ -30,6 +30,19 @@ COUNTED_COLUMNS: Final = ("operators", "flops", "bytecodes")
 """Counters that the table shows in place of times, if a run takes no times."""
 
 
+ONE_CAUSE: Final = frozenset(
+    (
+        NoteCode.CPU_CONTENTION,
+        NoteCode.CONTENDED_TIME,
+        NoteCode.NOT_STEADY,
+        NoteCode.PAGE_FAULTS,
+        NoteCode.SPEED_CHANGED,
+        NoteCode.STORED_TIMING_IS_COARSE,
+    )
+)
+"""Codes of notes whose texts differ only in the figures of the case."""
+
+
 class TimeChange(Struct, frozen=True, kw_only=True):
     """The median call time of baseline and candidate, as text."""
 
@@ -268,38 +281,66 @@ def without_cases(gate: GateResult) -> list[tuple[str, list[str]]]:
 
 
 def grouped_notes(session: Session) -> tuple[NoteGroup, ...]:
-    """Group equal notes of a session: outputs that were not compared, then the notes of most cases."""
-    groups: dict[Note, dict[str, None]] = {}
+    """Group the notes of a session: outputs that were not compared, then the notes of most cases.
+
+    Equal notes are one group, and so are those of one cause, which differ only in the figures of the cases.
+    If several ask for more time, a group of its own states the limit that is enough for all of them.
+    """
+    groups: dict[Note | str, list[tuple[Note, str]]] = {}
     for parts in paired_with_verdicts(session):
-        for note in _notes(*parts):
-            groups.setdefault(note, {})[plain(parts.subject.nodeid)] = None
+        for note in dict.fromkeys(_notes(*parts)):
+            cause = note.code if note.max_time is not None or note.code in ONE_CAUSE else note
+            groups.setdefault(cause, []).append((note, plain(parts.subject.nodeid)))
+    short = [same for same in groups.values() if any(note.max_time is not None for note, _ in same)]
+    merged = [_merged(same, apart=bool(short[1:])) for same in groups.values()]
+    if short[1:]:
+        seconds = max(note.max_time or 0.0 for same in short for note, _ in same)
+        note = Note(code=NoteCode.TIME_LIMIT, text="these cases lack time", hint=units.longer_limit(seconds))
+        cases = dict.fromkeys(nodeid for same in short for _, nodeid in same)
+        merged.append(NoteGroup(note=note, nodeids=tuple(cases)))
     # A report may show the first notes only: what no verdict covers comes before them. The sort is stable, so
     # that notes of equally many cases stay in the order of the rows.
-    ordered = sorted(
-        groups.items(), key=lambda pair: (pair[0].code != NoteCode.OUTPUTS_NOT_COMPARED, -len(pair[1]))
-    )
     return tuple(
-        NoteGroup(
-            note=Note(code=plain(note.code), text=plain(note.text), hint=plain(note.hint)),
-            nodeids=tuple(nodeids),
+        sorted(
+            merged,
+            key=lambda group: (group.note.code != NoteCode.OUTPUTS_NOT_COMPARED, -len(group.nodeids)),
         )
-        for note, nodeids in ordered
+    )
+
+
+def _merged(same: Sequence[tuple[Note, str]], *, apart: bool) -> NoteGroup:
+    """Join notes of one cause: the text is that of the first, the hint that with the longest time limit.
+
+    With `apart`, the time limit is stated elsewhere.
+    """
+    notes = [note for note, _ in same]
+    longest = max(notes, key=lambda note: note.max_time or 0.0)
+    example = "" if all(note.text == notes[0].text for note in notes) else "for instance, "
+    return NoteGroup(
+        note=Note(
+            code=plain(notes[0].code),
+            text=example + plain(notes[0].text),
+            hint="" if apart and longest.max_time is not None else plain(longest.hint),
+        ),
+        nodeids=tuple(dict.fromkeys(nodeid for _, nodeid in same)),
     )
 
 
 def _notes(result: CaseResult | None, verdict: CaseVerdict | None) -> Iterable[Note]:
-    if result is not None:
-        yield from () if result.reason is None else (result.reason,)
-        yield from () if result.measurement is None else result.measurement.notes
-    if verdict is not None:
-        yield from verdict.notes
-        # Where a case has no baseline at all, that its counters have none either says nothing.
-        alone = uncompared(verdict)
-        for item in verdict.comparisons:
-            if item.note is not None and not (alone and item.evidence == "exact"):
-                yield item.note
-        # A case without figures has one reason, however many budgets it has.
-        known = None if result is None or result.reason is None else result.reason.text
-        yield from (
-            check.note for check in verdict.budgets if check.note is not None and check.missing != known
-        )
+    measured = () if result is None or result.measurement is None else result.measurement.notes
+    reason = None if result is None else result.reason
+    yield from () if reason is None else (reason,)
+    yield from measured
+    if verdict is None:
+        return
+    yield from verdict.notes
+    # Where a case has no baseline at all, that its counters have none either says nothing.
+    alone = uncompared(verdict)
+    judged = [item.note for item in verdict.comparisons if not (alone and item.evidence == "exact")]
+    # A case without figures has one reason, however many budgets it has.
+    known = None if reason is None else reason.text
+    judged += [check.note for check in verdict.budgets if check.missing != known]
+    # That other processes took time is one cause; the message of the case says what it hides.
+    contended = any(note.code == NoteCode.CPU_CONTENTION for note in measured)
+    hidden = NoteCode.CONTENDED_TIME if contended else None
+    yield from (note for note in judged if note is not None and note.code != hidden)

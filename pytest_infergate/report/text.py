@@ -42,6 +42,10 @@ ROWS_SHOWN: Final = 200
 """Maximum number of rows of the table; the HTML page has all rows."""
 NAMES_SHOWN: Final = 12
 """Maximum number of entries of a list of cases."""
+CASES_NAMED: Final = 2
+"""Number of cases that a note names; the others are counted."""
+MAX_NAME: Final = 400
+"""Number of characters of a name outside of tables, which is whole."""
 DISPENSABLE: Final = ("usd_per_million", "p95")
 """Columns that the table of advice loses on a narrow terminal: without the others, it answers nothing."""
 SPARE_LOAD: Final = ("busy", "queue", "batch", "goodput", "rate")
@@ -61,9 +65,9 @@ def terminal_summary(session: Session, width: int = WIDTH) -> str:
             [row for row in shown if not row.absent] or shown, width, paired=session.against is not None
         ),
         load_lines(session, width),
-        flagged(shown, width),
-        changes(session.gate, width),
-        note_lines(grouped_notes(session), width),
+        flagged(shown),
+        changes(session.gate),
+        note_lines(grouped_notes(session)),
         advice_lines(session.advice, width, advice_summary.without_demand(session)),
         outcome(session),
     )
@@ -141,7 +145,7 @@ def load_lines(session: Session, width: int = WIDTH) -> str:
     return f"{LOAD_TITLE}:\n{table}"
 
 
-def flagged(shown: Iterable[Row], width: int = WIDTH) -> str:
+def flagged(shown: Iterable[Row]) -> str:
     """List the cases that need attention although they do not fail the run, and those that improved."""
     # Cases that fail have a message of their own in the failures of pytest.
     passed = [row for row in shown if not row.failed]
@@ -150,43 +154,42 @@ def flagged(shown: Iterable[Row], width: int = WIDTH) -> str:
         "improved": [row for row in passed if row.verdict is Verdict.IMPROVED],
     }
     names = {
-        title: [
-            f"{shorten(row.nodeid, width - len(_INDENT))}{row.place}\n{_INDENT * 2}{row.message.title}"
-            for row in listed
-        ]
+        title: [f"{_whole(row.nodeid)}{row.place}\n{_INDENT * 2}{row.message.title}" for row in listed]
         for title, listed in lists.items()
     }
     return "\n\n".join(filter(None, (_counted_list(title, listed) for title, listed in names.items())))
 
 
-def changes(gate: GateResult, width: int = WIDTH) -> str:
+def changes(gate: GateResult) -> str:
     """List the cases that are new, missing, renamed or deselected."""
-    name = called(gate)
-    room = width - len(_INDENT)
-    # Both names of a renamed case must fit into one line.
-    half = (room - len(" -> ")) // 2
-    pairs = [f"{shorten(name(old), half)} -> {shorten(name(new), half)}" for old, new in gate.renamed]
+    named = called(gate)
+
+    def name(case: Case) -> str:
+        return _whole(named(case))
+
     blocks = (
-        _counted_list(
-            "new, compared with nothing", [shorten(name(case), room) for case in gate_text.new_cases(gate)]
-        ),
-        _counted_list("missing, only in the baseline", [shorten(name(case), room) for case in gate.missing]),
-        _counted_list("probably renamed", pairs),
+        _counted_list("new, compared with nothing", list(map(name, gate_text.new_cases(gate)))),
+        _counted_list("missing, only in the baseline", list(map(name, gate.missing))),
+        _counted_list("probably renamed", [f"{name(old)} -> {name(new)}" for old, new in gate.renamed]),
         *(_counted_list(title.lower(), names) for title, names in without_cases(gate)),
     )
     return "\n".join(block for block in blocks if block)
 
 
-def note_lines(groups: Iterable[NoteGroup], width: int = WIDTH) -> str:
-    """List each note once, with its case or the number of its cases."""
+def _whole(name: str) -> str:
+    """Return a name that can be copied into a command; only one that no command has is cut."""
+    return shorten(name, MAX_NAME)
+
+
+def note_lines(groups: Iterable[NoteGroup]) -> str:
+    """List each note once, with its first cases and the number of the others."""
     lines = []
     for group in groups:
-        about = (
-            shorten(group.nodeids[0], width // 2)
-            if len(group.nodeids) == 1
-            else units.plural(len(group.nodeids), "case")
+        count, first = len(group.nodeids), ", ".join(map(_whole, group.nodeids[:CASES_NAMED]))
+        more = f" and {count - CASES_NAMED:,} more" if count > CASES_NAMED else ""
+        lines.append(
+            f"{first}: {group.note}" if count == 1 else f"{count:,} cases ({first}{more}): {group.note}"
         )
-        lines.append(f"{about}: {group.note}")
     return _counted_list("notes", lines)
 
 

@@ -8,6 +8,7 @@ from typing import Final
 
 from pytest_infergate.core.domain import instance_types, metrics, units
 from pytest_infergate.core.domain.metrics import Metric
+from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.outcome import (
     Against,
     BudgetCheck,
@@ -17,7 +18,7 @@ from pytest_infergate.core.domain.outcome import (
     Price,
     Verdict,
 )
-from pytest_infergate.core.domain.values import Struct
+from pytest_infergate.core.domain.values import Note, Struct
 from pytest_infergate.core.gate import counter_changes, stored_times
 from pytest_infergate.core.gate.decide import FAILING, SEVERITY, STRICTLY_FAILING
 from pytest_infergate.report.hints import check_severity, hints, not_decided, stated_reason
@@ -210,6 +211,8 @@ def _comparison_summary(row: Comparison) -> str:
         recorded = recorded_median(row)
         beside = f" (recorded {recorded})" if recorded else ""
         text = f"{now}, expected {was}{beside}: {units.percent(row.effect)}{allowed}"
+        if row.note is not None and row.note.code == NoteCode.CONTENDED_TIME:
+            text += ", while other processes took processor time"
     return f"{metric.text} {text}"
 
 
@@ -317,8 +320,19 @@ def _time_section(
         if row.high is None and row.low is not None:
             figures["confidence"] = f"at least {low}{level}"
     figures |= {"smallest detectable": detectable, "exact counters": _work(exact), "note": note}
+    figures["contention"] = _contention(row.verdict, row.note, result)
     text = f"{metric.text}, call by call" if row.evidence == "paired" else metric.text
     return _section(text, row.verdict.value, figures)
+
+
+def _contention(verdict: Verdict | None, note: Note | None, result: CaseResult | None) -> str:
+    """Return what other processes took of an undecided case, unless its own note states that."""
+    said = note is not None and note.code == NoteCode.CONTENDED_TIME
+    measurement = None if result is None else result.measurement
+    if said or measurement is None or verdict not in (Verdict.INCONCLUSIVE, Verdict.SUSPECTED):
+        return ""
+    found = (each.text for each in measurement.notes if each.code == NoteCode.CPU_CONTENTION)
+    return plain(next(found, ""))
 
 
 def _work(exact: Sequence[Comparison]) -> str:
@@ -399,6 +413,7 @@ def _budget_section(check: BudgetCheck, result: CaseResult | None) -> MetricSect
         "confidence": _bounds(check, metric, result),
         "price": _price(metric, result),
         "reason": reason,
+        "contention": _contention(check.verdict if metric.timed else None, check.note, result),
     }
     return _section(f"budget {plain(check.budget.metric)}", outcome, figures)
 

@@ -242,6 +242,7 @@ class InferenceRun:
         demand = terms.demand is not None or terms.load is not None
         return Effort(
             tail=demand or not TAIL_BUDGETS.isdisjoint(terms.budgets),
+            limited=terms.demand is not None and terms.demand.period is not None,
             paced=demand,
             max_seconds=terms.max_time if max_total is None else min(terms.max_time, max_total - self._spent),
             min_calls=max(

@@ -102,7 +102,7 @@ def test_a_slow_first_call_takes_nothing_from_the_others():
 
 @pytest.mark.parametrize(("seconds", "calls"), [(0.001, 875), (0.005, 490), (0.1, 82)])
 def test_the_tail_is_sampled_within_the_limit(seconds, calls):
-    run = Slow(seconds).run(10, tail=True)
+    run = Slow(seconds).run(10, tail=True, limited=True)
     found = run.measurement
     assert found.latency.count == calls
     assert found.call_order.seconds == pytest.approx([seconds] * found.latency.count)
@@ -111,6 +111,10 @@ def test_the_tail_is_sampled_within_the_limit(seconds, calls):
     assert found.latency.p995.value == pytest.approx(seconds)
     codes = [note.code for note in found.notes]
     assert codes == (["tail-unseen"] if seconds == 0.1 else [])
+
+
+def test_without_a_latency_limit_an_unseen_tail_breaks_no_promise():
+    assert Slow(0.1).run(10, tail=True).measurement.notes == ()
 
 
 def test_a_run_that_does_not_need_the_tail_pays_nothing():

@@ -124,3 +124,11 @@ def test_advice_is_simulated_once_and_alike_in_every_report(project, monkeypatch
     ):
         assert "1 x own fake" in shown
         assert re.search(r"\b263\b", shown)
+
+
+def test_an_unseen_tail_is_noted_where_the_demand_has_a_limit(project):
+    """Frames have one; requests at random have none."""
+    project.takes(0.5)
+    project.several({"camera": "demand='1/s:periodic'", "random": "demand='1/s'"})
+    found = project.verdicts()
+    assert {name for name, one in found.items() if "tail-unseen" in one.codes} == {"camera"}

@@ -4,6 +4,7 @@ from sessions import MISSING, NOT_DECIDED, differs, judged, time, uncompared
 
 from pytest_infergate.core.domain.measurement import Counters, Estimate, Latency, Measurement, Memory, WarmUp
 from pytest_infergate.core.domain.outcome import Outcome, Verdict
+from pytest_infergate.core.domain.values import Note
 from pytest_infergate.report import columns, cost_and_energy, rows
 from pytest_infergate.report.rows import CaseParts, Row
 
@@ -179,6 +180,61 @@ def test_the_same_note_of_many_cases_is_one_group(sample):
     pairs.append(sample.pair(last, notes=(opaque,)))
     first = rows.NoteGroup(note=opaque, nodeids=(last.name,))
     assert rows.grouped_notes(sample.session(pairs)) == (first, *groups)
+
+
+def noted(sample, *notes):
+    """The groups of cases with these notes of their measurements."""
+    pairs = [
+        sample.pair(
+            sample.case(f"t.py::test_{number}"), result={"measurement": sample.measurement(notes=each)}
+        )
+        for number, each in enumerate(notes)
+    ]
+    return rows.grouped_notes(sample.session(pairs))
+
+
+def test_one_cause_of_many_cases_is_one_group(sample):
+    """Whatever the figures of the cases are; other notes with different texts stay apart."""
+    shares = [
+        (sample.note(f"others took {share} %", "use an idle machine", code="cpu-contention"),)
+        for share in (12, 30, 7)
+    ]
+    (group,) = noted(sample, *shares)
+    assert group.nodeids == tuple(f"t.py::test_{number}[cpu]" for number in range(3))
+    assert str(group.note) == "for instance, others took 12 % (use an idle machine)"
+    assert len(noted(sample, *((sample.note(f"reason {number}"),) for number in range(3)))) == 3
+
+
+def test_contention_of_a_case_is_noted_once(sample):
+    """The note of the verdict says what it hides, in the message of the case."""
+    taken = sample.note("others took 50 %", code="cpu-contention")
+    hides = sample.note("1 session can detect x4", code="contended-time")
+    for notes, codes in (((taken,), ["cpu-contention"]), ((), ["contended-time"])):
+        undecided = sample.pair(
+            verdict=Verdict.INCONCLUSIVE,
+            result={"measurement": sample.measurement(notes=notes)},
+            comparisons=(sample.time(Verdict.INCONCLUSIVE, note=hides),),
+        )
+        assert [group.note.code for group in rows.grouped_notes(sample.session([undecided]))] == codes
+
+
+def test_one_time_limit_serves_all_cases_that_lack_time(sample):
+    def lacks(code, seconds):
+        return Note(code=code, text=f"no time: {code}", hint=f"raise it to {seconds}s", max_time=seconds)
+
+    few = [lacks("time-limit", 20), lacks("time-limit", 80), lacks("time-limit", 40)]
+    (alone,) = noted(sample, *((note,) for note in few))
+    assert str(alone.note) == "no time: time-limit (raise it to 80s)"
+    several = noted(sample, (few[0], lacks("tail-unseen", 300)), *((note,) for note in few[1:]))
+    assert [(group.note.code, len(group.nodeids)) for group in several] == [
+        ("time-limit", 3),
+        ("time-limit", 3),
+        ("tail-unseen", 1),
+    ]
+    hints = [group.note.hint for group in several]
+    assert [hint for hint in hints if hint] == [
+        "raise --infer-max-time or max_time in the marker to 5min or more"
+    ]
 
 
 def test_hostile_names_are_spelt_out(sample):

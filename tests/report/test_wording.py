@@ -243,6 +243,29 @@ def test_a_high_percentile_of_few_calls_is_no_figure(sample):
         assert ("424" in part) is (metric == "p50_ms")
 
 
+def test_an_undecided_case_under_contention_says_so(sample):
+    """In its title or its block, whichever note has the reason why it is undecided."""
+    taken = sample.note("other processes took 12 %", code="cpu-contention")
+    measured = sample.result(measurement=sample.measurement(notes=(taken,)))
+    coarse, contended = (
+        sample.note("x", code=code) for code in ("stored-timing-is-coarse", "contended-time")
+    )
+    unsure = Verdict.INCONCLUSIVE
+    for verdict, note, told in (
+        (unsure, coarse, True),
+        (unsure, contended, False),
+        (Verdict.REGRESSED, None, False),
+    ):
+        row = sample.time(verdict, 0.5, note=note)
+        message = wording.explain(sample.verdict(verdict, failed=True, comparisons=(row,)), measured)
+        assert ("other processes took 12 %" in dict(message.sections[0].lines).values()) is told
+        assert ("other processes took processor time" in message.title) is (note is contended)
+        check = sample.check("p95_ms", 40.0, verdict, note=note)
+        message = wording.explain(sample.verdict(verdict, failed=True, budgets=(check,)), measured)
+        if message.sections:
+            assert ("other processes took 12 %" in dict(message.sections[0].lines).values()) is told
+
+
 def section(sample, *comparisons, verdict=Verdict.REGRESSED):
     """The first section of a case with these comparisons."""
     return wording.explain(sample.verdict(verdict, failed=True, comparisons=comparisons)).sections[0]

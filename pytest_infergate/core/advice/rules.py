@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pytest_infergate.core.advice.priced_deployments import PricedDeployment, machine_key
 from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.notes import NoteCode
+from pytest_infergate.core.domain.sampled import Sampled
 from pytest_infergate.core.domain.stats import TAIL_CALLS
 from pytest_infergate.core.domain.values import Note
 
@@ -45,22 +46,10 @@ def next_steps(candidates: Sequence[PricedDeployment]) -> Iterator[Note]:
 
 def answer_notes(candidates: Sequence[PricedDeployment]) -> Iterator[Note]:
     """Yield what the user must know about the deployments of an advice."""
+    yield from _not_promised(candidates)
     for priced in candidates:
         deployment = priced.deployment
         yield from deployment.doubts
-        rests = [deployment.sampled_up_to(size) for size in deployment.service.batch_sizes]
-        weak = [each for each in rests if each is not None and not each.promised]
-        if weak:
-            fewest = min(each.calls for each in weak)
-            calls = "" if fewest >= TAIL_CALLS else f"as few as {fewest} calls of a batch size were sampled"
-            order = "" if all(each.ordered for each in weak) else "the order of calls is not known"
-            why = " and ".join(filter(None, (calls, order)))
-            yield Note(
-                code=NoteCode.P95_NOT_PROMISED,
-                text=f"the p95 of {priced.text} is not promised: {why}",
-                hint=f"measure with --infer-demand=50/s, which takes {TAIL_CALLS} calls of each case, "
-                "and with a longer --infer-max-time if calls are slow",
-            )
         if deployment.dtype is not None:
             yield Note(
                 code=NoteCode.ACCURACY,
@@ -72,6 +61,33 @@ def answer_notes(candidates: Sequence[PricedDeployment]) -> Iterator[Note]:
                 text=f"{deployment.hardware.text} is assumed to be {priced.instance.full_name}, by its class",
                 hint=f"confirm it with --instance {deployment.device}={priced.instance.name}",
             )
+
+
+def _not_promised(candidates: Sequence[PricedDeployment]) -> Iterator[Note]:
+    """Yield one note on the deployments whose p95 is not promised.
+
+    It has no figures of a model, so that it is the same for all models with the same deployments.
+    """
+    weak: dict[str, list[Sampled]] = {}
+    for priced in candidates:
+        deployment = priced.deployment
+        rests = [deployment.sampled_up_to(size) for size in deployment.service.batch_sizes]
+        if found := [each for each in rests if each is not None and not each.promised]:
+            weak.setdefault(priced.text, []).extend(found)
+    if not weak:
+        return
+    every = [each for found in weak.values() for each in found]
+    few = f"fewer than {TAIL_CALLS} calls of a batch size were sampled"
+    calls = few if any(each.calls < TAIL_CALLS for each in every) else ""
+    order = "" if all(each.ordered for each in every) else "the order of calls is not known"
+    first, *others = weak
+    more = f" and {units.plural(len(others), 'other deployment')}" if others else ""
+    yield Note(
+        code=NoteCode.P95_NOT_PROMISED,
+        text=f"the p95 of {first}{more} is not promised: {' and '.join(filter(None, (calls, order)))}",
+        hint=f"measure with --infer-demand=50/s, which takes {TAIL_CALLS} calls of each case, "
+        "and with a longer --infer-max-time if calls are slow",
+    )
 
 
 def assumption_notes(candidates: Sequence[PricedDeployment]) -> Iterator[Note]:

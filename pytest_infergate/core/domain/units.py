@@ -118,6 +118,11 @@ def time_option(value: float) -> str:
     return f"{math.ceil(value)}s" if value < 90 else f"{math.ceil(value / 60)}min"  # noqa: PLR2004 - as above
 
 
+def longer_limit(value: float) -> str:
+    """Return the hint to raise the time limit of a case to so many seconds."""
+    return f"raise --infer-max-time or max_time in the marker to {time_option(value)} or more"
+
+
 def parse_duration(text: str) -> float:
     """Parse ``10``, ``10s``, ``2min``, ``1h`` or ``1d`` into seconds.
 

@@ -22,6 +22,8 @@ class Note(Struct, frozen=True, kw_only=True):
     code: str
     text: str
     hint: str = ""
+    max_time: float | None = None
+    """Time limit of a case, in seconds, that avoids what the note states; ``None`` if none is known to."""
 
     def __str__(self) -> str:
         return f"{self.text} ({self.hint})" if self.hint else self.text

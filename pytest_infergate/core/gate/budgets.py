@@ -94,21 +94,21 @@ def why_missing(metric: Metric, measurement: Measurement) -> tuple[str, str]:
     return f"it needs {metric.needs}", _PROVIDE
 
 
-def why_unbounded(metric: Metric, measurement: Measurement) -> tuple[str, str]:
-    """Return why a percentile has too few samples for its bounds, and a hint."""
+def why_unbounded(metric: Metric, measurement: Measurement) -> tuple[str, str, float]:
+    """Return why a percentile has too few samples for its bounds, a hint, and the time limit in it."""
     needed = stats.samples_needed(max(metric.percentile or 0.5, 1 - (metric.percentile or 0.5)))
     has = _samples(metric, measurement)
     load = measurement.load if metric.name in LOAD_BUDGETS else None
     limit = (measurement.time_limit or 0.0) if load is None else load.seconds
     seconds = SPARE_TIME * limit * needed / max(1, has)
-    why = f"it needs {needed} calls and has {has}"
+    why = f"it needs {units.plural(needed, 'call')} and has {has}"
     if load is None:
         seconds = max(seconds, TIME_FOR_A_CALL * needed * measurement.call_times.mean)
     else:  # it may have enough of them, in too few phases of the test
         seconds = max(seconds, 2 * limit)
         why = f"{units.plural(has, 'request')} under load give it no upper bound"
-    hint = f"raise --infer-max-time or max_time in the marker to {units.time_option(seconds)} or more"
-    return why, f"{IDLE}, or {hint}" if heavy(_taken(metric, measurement).share) else hint
+    hint = units.longer_limit(seconds)
+    return why, f"{IDLE}, or {hint}" if heavy(_taken(metric, measurement).share) else hint, seconds
 
 
 def _check_cost(
@@ -211,11 +211,12 @@ def _least(metric: Metric, low: float, measurement: Measurement) -> float:
     return known if typical is None else min(known, metric.in_unit(typical))
 
 
-def not_checked(budget: Budget, why: str, hint: str, value: Estimate | None = None) -> BudgetCheck:
+def not_checked(
+    budget: Budget, why: str, hint: str, max_time: float | None = None, *, value: Estimate | None = None
+) -> BudgetCheck:
     """Return the check of a budget that could not be evaluated: over budget (not decided)."""
-    note = Note(
-        code=NoteCode.BUDGET_NOT_DECIDED, text=f"budget {budget.metric} was not decided: {why}", hint=hint
-    )
+    text = f"budget {budget.metric} was not decided: {why}"
+    note = Note(code=NoteCode.BUDGET_NOT_DECIDED, text=text, hint=hint, max_time=max_time)
     return BudgetCheck(budget=budget, verdict=Verdict.OVER_BUDGET, value=value, note=note, missing=why)
 
 

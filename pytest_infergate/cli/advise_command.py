@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shutil
 import sys
 import threading
 import time
@@ -137,12 +138,15 @@ def advise_command(files: tuple[Path, ...], form: str, output: Path | None, **op
     from pytest_infergate.report.sanitize import without_commands
 
     keep_inputs(files, output)
-    content = advice_content(read_sessions(files), form, AdviseOptions(**options))  # type: ignore[typeddict-item]
+    # A file and a pipe have no width.
+    width = shutil.get_terminal_size().columns if output is None and sys.stdout.isatty() else None
+    asked = AdviseOptions(**options)  # type: ignore[typeddict-item]
+    content = advice_content(read_sessions(files), form, asked, width)
     write_output(without_commands(content) if form in ("text", "markdown") else content, output)
 
 
-def advice_content(sessions: Sequence[Session], form: str, options: AdviseOptions) -> str:
-    """Render the answer as ``text``, ``markdown``, ``json`` or ``html``.
+def advice_content(sessions: Sequence[Session], form: str, options: AdviseOptions, width: int | None) -> str:
+    """Render the answer as ``text``, ``markdown``, ``json`` or ``html``; text with lines of at most `width`.
 
     Raises `ConfigurationError` for an invalid question or one that these results cannot answer, and
     `StorageError` for a price table that cannot be read.
@@ -176,7 +180,7 @@ def advice_content(sessions: Sequence[Session], form: str, options: AdviseOption
             else:
                 questions = dict.fromkeys(offers, question)
                 given = advise.answer_questions(offers, questions, option="--prices", finished=finished)
-        return _rendered(given, sessions, form)
+        return _rendered(given, sessions, form, width)
     with _naming("--deadline"):
         jobs = advise.plan_backlogs(question, offers)
     notes, unanswered = advise.backlog_notes(offers), advise.unpriced_models(offers)
@@ -346,7 +350,7 @@ def _pairs(texts: Iterable[str], option: str, example: str) -> Iterator[tuple[st
         yield machine, value
 
 
-def _rendered(given: Recommendations, sessions: Sequence[Session], form: str) -> str:
+def _rendered(given: Recommendations, sessions: Sequence[Session], form: str, width: int | None) -> str:
     from pytest_infergate.report import advice_pages
     from pytest_infergate.report.advice import ASSUMPTIONS
     from pytest_infergate.report.results_json import formatted_json
@@ -369,4 +373,6 @@ def _rendered(given: Recommendations, sessions: Sequence[Session], form: str) ->
         # Advice of a stored run answers the question of that run, not this one.
         page = msgspec.structs.replace(flat_session(sessions), advice=given)
         return render_html(page, leading=True)
-    return advice_pages.advice_markdown(given) if form == "markdown" else advice_pages.advice_text(given)
+    if form == "markdown":
+        return advice_pages.advice_markdown(given)
+    return advice_pages.advice_text(given, width)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import Final
 
 from pytest_infergate.core.advice.demand import Backlog
 from pytest_infergate.core.advice.recommendation import Job
@@ -14,11 +16,15 @@ from pytest_infergate.report.markdown import code, escaped, markdown_table
 from pytest_infergate.report.plan_names import plan_price
 from pytest_infergate.report.sanitize import plain
 from pytest_infergate.report.table import shown_columns
-from pytest_infergate.report.text_table import text_list, text_table
+from pytest_infergate.report.text_table import fitted_table, text_list, text_table, wrapped
+
+TITLE: Final = "Where to run each model\n"
+NEXT: Final = "for one demand, with reasons and alternatives: add --demand, for example --demand 5/s"
 
 
-def advice_text(given: Recommendations) -> str:
-    """Render every answer, why other models have none, and the assumptions."""
+def advice_text(given: Recommendations, width: int | None = None) -> str:
+    """Render every answer, why other models have none, and the assumptions, in lines of at most `width`."""
+    listed = partial(text_list, width=width)
     # Answers of one run share most of their notes, which are shown once.
     common = advice.shared(given.answers)
     blocks: list[str] = []
@@ -26,42 +32,41 @@ def advice_text(given: Recommendations) -> str:
     if given.tables:
         rows = step_tables.step_rows(given.tables)
         blocks += [
-            f"Where to run each model\n  {step_tables.table_question(given.tables)}",
-            text_table(shown_columns(step_tables.STEP_COLUMNS, rows), rows),
-            gpu_advice.LEGEND if advice.projects(given) else "",
-            text_list("what projections decide", advice.decided_by_projection(given)),
-            text_list("what prices alone decide", advice.decided_by_price(given)),
-            text_list("prices", list(map(plain, step_tables.table_prices(given.tables)))),
-            text_list("notes", step_tables.table_remarks(given.tables)),
-            "for one demand, with reasons and alternatives: add --demand, for example --demand 5/s",
+            TITLE + wrapped(f"  {step_tables.table_question(given.tables)}", width, "  "),
+            fitted_table(shown_columns(step_tables.STEP_COLUMNS, rows), rows, width),
+            wrapped(gpu_advice.LEGEND, width) if advice.projects(given) else "",
+            listed("what projections decide", advice.decided_by_projection(given)),
+            listed("what prices alone decide", advice.decided_by_price(given)),
+            listed("prices", list(map(plain, step_tables.table_prices(given.tables)))),
+            listed("notes", step_tables.table_remarks(given.tables)),
+            wrapped(NEXT, width),
         ]
     if given.answers[1:]:
         summary = advice_summary.summary_rows(given.answers)
+        said = advice_summary.explanations(given.answers, summary)
         blocks += [
-            advice_summary.short_answer(given.answers, summary),
-            advice_summary.key(given.answers),
-            text_table(shown_columns(advice_summary.SUMMARY_COLUMNS, summary), summary),
-            text_list("when that changes", advice_summary.change_lines(summary)),
-            "\n".join(said := advice_summary.explanations(given.answers, summary)),
+            wrapped(advice_summary.short_answer(given.answers, summary), width),
+            wrapped(advice_summary.key(given.answers), width),
+            fitted_table(shown_columns(advice_summary.SUMMARY_COLUMNS, summary), summary, width),
+            listed("when that changes", advice_summary.change_lines(summary)),
+            "\n".join(wrapped(line, width) for line in said),
         ]
     elif given.answers and advice.projects(given):
-        blocks.append(gpu_advice.LEGEND)
+        blocks.append(wrapped(gpu_advice.LEGEND, width))
     for answer in given.answers:
         lines = [answer.model, advice.question(answer), advice.verdict(answer), *advice.findings(answer)]
-        blocks.append("\n  ".join(map(plain, lines)))
+        blocks.append("\n".join(wrapped(f"  {plain(line)}", width, "  ") for line in lines).lstrip())
         if answer.plans:
-            blocks.append(text_table(shown_columns(advice.PLAN_COLUMNS, answer.plans), answer.plans))
-            prices = dict.fromkeys(plain(plan_price(plan)) for plan in answer.plans)
-            blocks.append(text_list("prices", list(prices)))
+            blocks.append(fitted_table(shown_columns(advice.PLAN_COLUMNS, answer.plans), answer.plans, width))
+            blocks.append(listed("prices", list(dict.fromkeys(map(plain, map(plan_price, answer.plans))))))
         blocks += [
-            f"{title}\n{text_table(columns, shown)}"
+            f"{wrapped(title, width)}\n{fitted_table(columns, shown, width)}"
             for title, columns, shown in gpu_advice.projected_tables(answer)
         ]
-        blocks.append(text_list("notes", advice.remarks(answer, common)))
-    blocks.append(text_list("notes on all models", common))
-    blocks.append(text_list("no advice for", advice.questions(given.unanswered)))
-    assumed = text_list("assumptions", advice.assumptions(said))
-    return "\n\n".join(filter(None, [*blocks, assumed]))
+        blocks.append(listed("notes", advice.remarks(answer, common)))
+    blocks.append(listed("notes on all models", common))
+    blocks.append(listed("no advice for", advice.questions(given.unanswered)))
+    return "\n\n".join(filter(None, [*blocks, listed("assumptions", advice.assumptions(said))]))
 
 
 def advice_markdown(given: Recommendations) -> str:

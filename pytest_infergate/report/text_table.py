@@ -51,6 +51,15 @@ def room_for_names(columns: Sequence[Column[_T]], rows: Sequence[_T], width: int
     return width - sum(longest + _GUTTER for longest in widths)
 
 
+def fitted_table(columns: Sequence[Column[_T]], rows: Sequence[_T], width: int | None) -> str:
+    """Render rows as a table, or as blocks of lines where the table is wider than `width`."""
+    if width is not None and rows:
+        name = max(len(columns[0].cell(row)) for row in rows)
+        if room_for_names(columns, rows, width) < name:
+            return stacked_rows(columns, rows, width)
+    return text_table(columns, rows)
+
+
 def stacked_rows(columns: Sequence[Column[_T]], rows: Sequence[_T], width: int) -> str:
     """Render each row as a block: the first cell, and below it a line for each other cell with its header."""
     first, *others = columns
@@ -70,11 +79,13 @@ def stacked_rows(columns: Sequence[Column[_T]], rows: Sequence[_T], width: int) 
     )
 
 
-def wrapped(text: str, width: int, indent: str = "") -> str:
+def wrapped(text: str, width: int | None, indent: str = "") -> str:
     """Break a text into lines of at most `width` characters; lines after the first one have the `indent`.
 
-    Names, commands and settings stay whole, so that they can be copied.
+    Names, commands and settings stay whole, so that they can be copied. Without a width, it is one line.
     """
+    if width is None:
+        return text
     kept = _WHOLE.sub(lambda match: match[0].replace(" ", "\xa0"), text)
     lines = textwrap.wrap(
         kept, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
@@ -91,7 +102,7 @@ def text_list(title: str, entries: Sequence[str], limit: int | None = None, widt
         return ""
     shown = entries[:limit]
     lines = [f"{title}:"]
-    lines += [f"  {entry}" if width is None else wrapped(f"  {entry}", width, "    ") for entry in shown]
+    lines += [wrapped(f"  {entry}", width, "    ") for entry in shown]
     if limit is not None and len(entries) > limit:
         lines.append(f"  and {len(entries) - limit} more")
     return "\n".join(lines)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 import threading
 
 import pytest
@@ -309,6 +310,14 @@ def test_what_an_answer_suggests_is_accepted_by_the_next_command(run, machines, 
     assert len(prices) == 2
     _, hints = answered(machines[0], other, *(part for price in prices for part in ("--price", price)))
     assert hints == []
+
+
+def test_text_has_the_width_of_the_terminal_and_a_file_has_none(advise, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "70")
+    wide = advise("--demand", "2/s", form="text")
+    assert max(map(len, wide.splitlines())) > 100
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert max(map(len, advise("--demand", "2/s", form="text").splitlines())) <= 70
 
 
 @pytest.fixture

@@ -460,3 +460,13 @@ def test_a_real_answer_renders(sample, monkeypatch):
     )
     levels = [line.points for line in line_charts.charts(found)[0].lines]
     assert all(itertools.chain.from_iterable(levels))
+
+
+def test_a_narrow_terminal_shows_all_of_an_answer():
+    found = given(answer(), SMALL, unmet())
+    whole = advice_text(found)
+    for width in (60, 80, 100):
+        narrow = advice_text(found, width)
+        assert max(map(len, narrow.splitlines())) <= width
+        missing = set(whole.replace(":", "").split()) - set(narrow.replace(":", "").split())
+        assert {word.strip("-") for word in missing} <= {"", "model", "plan"}  # rules, headers of names

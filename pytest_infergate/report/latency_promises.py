@@ -37,6 +37,6 @@ def sampled_text(plan: Plan) -> str:
     slow = f"slow means calls {plan.slowdown:.2f} times as slow, as another launch may make them; "
     promise = "any limit is held against slow calls" if rests.promised else "no p95 is promised"
     return (
-        f" It rests on at least {rests.calls} calls back to back of each batch size{took}, {order}{tail}; "
-        f"{paced}; {slow if plan.slowdown > 1 else ''}{promise}."
+        f" It rests on at least {units.plural(rests.calls, 'call')} back to back of each batch size{took}, "
+        f"{order}{tail}; {paced}; {slow if plan.slowdown > 1 else ''}{promise}."
     )

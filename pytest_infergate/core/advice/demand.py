@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 from difflib import get_close_matches
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Literal
 
 from pytest_infergate.core.domain import units
@@ -156,14 +157,22 @@ def arrivals(demand: Demand, count: int, seed: int) -> NDArray[np.float64]:
 
     if count < 1:
         raise ValueError(f"arrivals must be at least 1, got {count}")
-    generator = np.random.default_rng((seed, _ARRIVALS))
     if demand.period is None:
         # One sequence for each seed that the rate only scales, so that demands are compared under equal luck.
-        return np.cumsum(generator.standard_exponential(count)) / demand.rate
+        return _random_arrivals(count, seed) / demand.rate
+    generator = np.random.default_rng((seed, _ARRIVALS))
     # Each stream starts at a random moment of the first period.
     phases = generator.random(demand.streams)
     frames = np.arange(math.ceil(count / demand.streams))
     return np.sort(np.add.outer(frames, phases), axis=None)[:count] * demand.period
+
+
+@lru_cache(maxsize=4)
+def _random_arrivals(count: int, seed: int) -> NDArray[np.float64]:
+    """Draw the arrivals at one request per second, once for all simulations."""
+    import numpy as np
+
+    return np.cumsum(np.random.default_rng((seed, _ARRIVALS)).standard_exponential(count))
 
 
 def _requests_per_second(rate: str, pattern: str, text: str) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -10,7 +11,13 @@ import msgspec
 
 from pytest_infergate.core.advice.planning import TIE, Question, at_demand, server_of
 from pytest_infergate.core.advice.priced_deployments import PricedDeployment
-from pytest_infergate.core.advice.staircase import Staircase, largest_rate, merged_steps
+from pytest_infergate.core.advice.staircase import (
+    Staircase,
+    largest_rate,
+    merged_steps,
+    rates_between,
+    utilised_rate,
+)
 from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.advice_values import (
     CostPoint,
@@ -20,6 +27,7 @@ from pytest_infergate.core.domain.advice_values import (
     PriceRange,
     Sensitivity,
 )
+from pytest_infergate.core.domain.bisection import last_near
 
 COST_DECADES: Final = 2.0
 """Decades around the demand, up and down, for which costs are computed."""
@@ -78,7 +86,19 @@ def headroom(winner: Plan, candidates: Sequence[PricedDeployment], question: Que
     """Return the largest demand that the machines of the best plan serve with its server."""
     priced = next(priced for priced in candidates if priced.text == winner.deployment)
     server = server_of(priced, question, winner.max_batch, winner.max_wait)
-    return largest_rate(server, winner.instances, question, question.demand.rate)
+    low = question.demand.rate
+    high = utilised_rate(server.rate_at(winner.instances), question)
+    if high <= low:
+        return low
+    steps, rate_of = rates_between(question, low, high)
+    near = largest_rate(server, winner.instances, question, low)
+
+    def serves(step: int) -> bool:
+        return server.serves(at_demand(question, rate_of(step)).demand, winner.instances)
+
+    # The end of a step is near; what the plan serves is decided as the plan itself was.
+    found = last_near(serves, bisect_right(range(steps), near, key=rate_of) - 1, 0, steps + 1)
+    return rate_of(found)
 
 
 def sensitivities(winner: Plan, candidates: Sequence[Staircase], question: Question) -> Iterator[Sensitivity]:

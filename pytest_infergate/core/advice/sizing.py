@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from pytest_infergate.core.advice.demand import Backlog, arrivals
-from pytest_infergate.core.advice.queueing import Server, simulate
+from pytest_infergate.core.advice.queueing import (
+    QUEUE_WARM_UP_SHARE,
+    Server,
+    late_requests,
+    measured_times,
+    simulate,
+)
 from pytest_infergate.core.advice.service_times import ServiceTimes
 from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.advice_values import Demand, QueueLoad
@@ -45,11 +52,11 @@ REPEAT: Final = 4
 """Factor by which a repeated simulation is longer."""
 CLEAR: Final = 4.0
 """Standard errors between p95 and the limit from which on it is clear which of both is larger."""
-# The first requests find an empty queue, so that fewer of them are late than of those that follow.
-FIRST_REQUESTS: Final = 600
-"""Number of requests that are simulated first where it is doubtful that a limit is met."""
-HOPELESS: Final = 3.0
-"""Share of the first requests that are late, over the share that may be, from which on these decide."""
+# There the share of late requests rises only as fast as demand, so that its error is one of demand.
+LOW_LOAD: Final = 0.2
+"""Offered load below which `Sizing.excess` repeats a simulation that is in doubt."""
+DOUBTFUL: Final = 0.25
+"""Absolute `Sizing.excess` below which it is: 4 standard errors of 225 late requests."""
 EDGE_NOISE: Final = 1e-9
 """Relative error of a division that must not add an instance, or take a batch away."""
 
@@ -76,11 +83,15 @@ class _Target(NamedTuple):
     text: str = ""
 
     def met(self, load: QueueLoad) -> bool:
-        # So few may be late that the percentile, interpolated as it is, lies within the deadline.
         late = 0.0 if load.missed is None else load.missed * load.requests
         if self.deadline is not None and load.offered is not None and load.offered >= 1:
             return False  # the queue grows, however many requests the simulation has
-        return late <= (1 - self.share) * (load.requests - 1) + EDGE_NOISE
+        return late <= self.most_late(load.requests)
+
+    def most_late(self, requests: int) -> float:
+        """Return how many requests may be late."""
+        # So few that the percentile, interpolated as it is, lies within the deadline.
+        return (1 - self.share) * (requests - 1) + EDGE_NOISE
 
     def clear(self, load: QueueLoad) -> bool:
         """Return whether p95 is so far from the deadline that a longer simulation would not cross it."""
@@ -140,6 +151,10 @@ class Sizing(Struct, frozen=True, kw_only=True):
         each = self.service.mean(self.max_batch) / self.max_batch / self.workers_per_instance
         return instances * self.utilisation / each
 
+    def stable_rate(self, instances: int) -> float:
+        """Return the requests per second at which so many instances never rest, with their `slowdown`."""
+        return self.rate_at(instances) / self.utilisation / self.slowdown
+
     def least(self, demand: Demand) -> int:
         """Return the fewest instances whose offered load is at most the utilisation and less than 1."""
         busy = demand.rate / self.rate_at(1)
@@ -167,34 +182,44 @@ class Sizing(Struct, frozen=True, kw_only=True):
 
     def serves(self, demand: Demand, instances: int) -> bool:
         """Return whether so many instances meet the limit and the utilisation."""
-        return self.overrun(demand, instances) <= 0
+        target = _target(demand, self.limit, self.percentile)
+        if instances < self.least(demand) or _too_slow(self, target) is not None:
+            return False
+        return target.deadline is None or target.met(self.load(demand, instances, shown=False))
 
-    def overrun(
-        self, demand: Demand, instances: int, *, rough: bool = False, doubtful: bool = False
-    ) -> float:
-        """Return the logarithm of latency over the limit, above 0 only where so many instances are too few.
+    def excess(self, demand: Demand, instances: int) -> float:
+        """Return the logarithm of the share of late requests over the share that may be late.
 
-        It is infinite where no simulation decides. A `rough` simulation is not repeated with more requests.
-        Where it is `doubtful` that the limit is met, the first requests decide if far too many of them are
-        late.
+        It is above 0 where so many instances are too few, and infinite where no simulation decides. The
+        simulation ends with the first request that is late once too often, so that this share is then an
+        estimate, and it is repeated with more requests only at low load.
         """
         target = _target(demand, self.limit, self.percentile)
         if instances < self.least(demand) or _too_slow(self, target) is not None:
             return math.inf
         if target.deadline is None:
             return -math.inf
+        # A queue that grows is long after enough requests, which the simulation need not have.
+        if demand.rate >= self.stable_rate(instances):
+            return math.inf
         count = self._enough(demand, instances)
-        load = None
-        # Streams are restarted, so that their first requests are not those of a longer simulation.
-        if doubtful and demand.period is None and count >= REPEAT * FIRST_REQUESTS:
-            first = self._simulated(demand, instances, FIRST_REQUESTS)
-            load = first if (first.missed or 0.0) > HOPELESS * (1 - target.share) else None
-        if load is None and rough:
-            load = self._simulated(demand, instances, count)
-        elif load is None:
-            load = self.load(demand, instances, shown=False)
-        over = math.log((load.p99 if target.share > 0.95 else load.p95) / target.deadline)  # noqa: PLR2004
-        return min(over, 0.0) if target.met(load) else max(over, EDGE_NOISE)
+        excess = self._counted(demand, instances, count, target)
+        low = demand.rate < LOW_LOAD * self.stable_rate(instances)
+        if low and abs(excess) < DOUBTFUL and count < ENOUGH_REQUESTS:
+            excess = self._counted(demand, instances, REPEAT * count, target)
+        return excess
+
+    def _counted(self, demand: Demand, instances: int, count: int, target: _Target) -> float:
+        """Return the `excess` of a simulation of so many requests."""
+        server = self.server(instances)
+        moments = _moments(demand, count, self.seed)
+        times = measured_times(self.service, server, moments.size, self.seed, self.slowdown)
+        most = target.most_late(moments.size - int(QUEUE_WARM_UP_SHARE * moments.size))
+        deadline = math.inf if target.deadline is None else target.deadline
+        found = late_requests(moments, times, server, deadline=deadline, most=math.floor(most))
+        if found.late <= most:
+            return min(0.0, math.log((found.late + 1) / (most + 1)))
+        return max(EDGE_NOISE, math.log(found.late / found.requests / (1 - target.share)))
 
     def _enough(self, demand: Demand, instances: int) -> int:
         """Return the number of requests of a simulation that is not repeated."""
@@ -245,13 +270,18 @@ def size_for_limit(
 
 def _too_slow(asked: Sizing, target: _Target) -> Needed | None:
     """Return the answer if even the fastest calls miss the deadline without any waiting."""
-    service, most = asked.service, asked.max_batch
-    sizes = {1, most, *(size for size in service.batch_sizes if size <= most)}
-    fastest = asked.slowdown * min(service.quantile(size, target.share) for size in sizes)
+    fastest = asked.slowdown * _fastest(asked.service, asked.max_batch, target.share)
     if target.deadline is None or fastest <= target.deadline:
         return None
     text = f"{_percent(target.share)} of calls take up to {units.seconds(fastest)} without any waiting"
     return target.unreachable(text, "measure a faster machine, or allow more time")
+
+
+@lru_cache(maxsize=64)
+def _fastest(service: ServiceTimes, max_batch: int, share: float) -> float:
+    """Return the time that a share of the calls of the fastest batch size stays below."""
+    sizes = {1, max_batch, *(size for size in service.batch_sizes if size <= max_batch)}
+    return min(service.quantile(size, share) for size in sizes)
 
 
 def _search(

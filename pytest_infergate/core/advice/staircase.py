@@ -18,11 +18,6 @@ from pytest_infergate.core.domain.bisection import integer_between, last_below, 
 
 EDGE_PRECISION: Final = 1.003
 """Ratio of two demands between which the end of a step is located exactly enough."""
-# With many machines, latency rises so steeply that a longer simulation hardly moves the end of a step.
-EXACT: Final = 8
-"""Number of machines up to which simulations are repeated as for a plan if their p95 is uncertain."""
-CLOSE: Final = 0.003
-"""Relative difference of p95 and the limit at which, with more machines, the end of a step is located."""
 LOWEST_SHARE: Final = 1e-4
 """Share of the rate at the target utilisation below which no demand is looked for."""
 EVERY_STEP: Final = 200
@@ -30,7 +25,7 @@ EVERY_STEP: Final = 200
 STRIDE: Final = 1.005
 """Ratio of the numbers of machines of two steps from there on."""
 # Many machines with one queue wait less than few, by a share that falls with the root of their number.
-SIMULATED: Final = (1, 2, 3, 4, 5, 6, 7, 8, 11, 16, 32, 64)
+SIMULATED: Final = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 17, 20, 24, 32, 45, 64)
 """Numbers of machines that are simulated; the capacity of others is interpolated between these."""
 
 
@@ -77,7 +72,7 @@ class Staircase:
         demand = self.question.demand
 
         def enough(machines: int) -> bool:
-            return any(server.serves(demand, machines) for server in self._servers)
+            return any(server.excess(demand, machines) <= 0 for server in self._servers)
 
         return self._fewest(demand.rate, enough)
 
@@ -125,12 +120,10 @@ class Staircase:
         groups = utilised_rate(best / max(fewer, 1) * machines, self.question)
         over: float | None = None
         if groups > best:
-            over = self._servers[0].overrun(
-                at_demand(self.question, groups).demand, machines, rough=machines > EXACT
-            )
+            over = self._servers[0].excess(at_demand(self.question, groups).demand, machines)
             best, over = (groups, over) if over <= 0 else (best, None)
         for server in tuple(self._servers):
-            found = largest_rate(server, machines, self.question, best, over, quick=True)
+            found = largest_rate(server, machines, self.question, best, over)
             over = None
             if found > best:
                 best = found
@@ -176,51 +169,41 @@ def utilised_rate(rate: float, question: Question) -> float:
 
 
 def largest_rate(
-    server: Sizing,
-    machines: int,
-    question: Question,
-    low: float,
-    over: float | None = None,
-    *,
-    quick: bool = False,
+    server: Sizing, machines: int, question: Question, low: float, over: float | None = None
 ) -> float:
     """Return the largest demand that so many machines with such a server serve; `low` if none above it.
 
-    `low` is a demand that is known to be served, or 0. `over` is `Sizing.overrun` of this server there, if it
-    is known. A `quick` search interpolates, and simulates more than `EXACT` machines roughly.
+    `low` is a demand that is known to be served, or 0. `over` is `Sizing.excess` of this server there, if it
+    is known.
     """
-    most = utilised_rate(server.rate_at(machines), question)
-    rough = quick and machines > EXACT
+    # Where machines never rest, no simulation would decide.
+    busiest = min(server.rate_at(machines), (1 - EDGE_NOISE) * server.stable_rate(machines))
+    most = utilised_rate(busiest, question)
 
-    def overrun(rate: float, *, doubtful: bool = False) -> float:
-        asked = at_demand(question, rate).demand
-        return server.overrun(asked, machines, rough=rough, doubtful=doubtful and quick)
+    def excess(rate: float) -> float:
+        return server.excess(at_demand(question, rate).demand, machines)
 
     if most <= low:
         return low
     if low and over is None:
-        over = overrun(next_rate(question, low), doubtful=True)
+        over = excess(next_rate(question, low))
         if over > 0:
             return low
-    beyond = overrun(most, doubtful=True)
+    beyond = excess(most)
     if beyond <= 0:
         return most
     lowest = LOWEST_SHARE * most
     while not low and question.demand.pattern != "periodic":
         if most <= lowest:
             return 0.0
-        half = overrun(most / 2, doubtful=True)
+        half = excess(most / 2)
         if half <= 0:
             low, over = most / 2, half
         else:
             most, beyond = most / 2, half
     steps, rate_of = rates_between(question, low, most)
-    if quick:
-        ends = -math.inf if over is None else over, beyond
-        return rate_of(
-            last_below(lambda step: overrun(rate_of(step)), 0, steps, ends, CLOSE if rough else 0.0)
-        )
-    return rate_of(last_that_holds(lambda step: overrun(rate_of(step)) <= 0, 0, steps, integer_between))
+    ends = -math.inf if over is None else over, beyond
+    return rate_of(last_below(lambda step: excess(rate_of(step)), 0, steps, ends))
 
 
 def rates_between(question: Question, low: float, high: float) -> tuple[int, Callable[[int], float]]:

@@ -33,6 +33,20 @@ def last_that_holds(
     return low
 
 
+def last_near(holds: Callable[[int], bool], near: int, low: int, high: int) -> int:
+    """Search like `last_that_holds`, with few evaluations if the last integer that holds is near `near`."""
+    stride, at = 1, min(max(near, low + 1), high - 1)
+    while high - low > 1:
+        if not low < at < high:
+            at = (low + high) // 2
+        if holds(at):
+            low, at = at, at + stride
+        else:
+            high, at = at, at - stride
+        stride *= 2
+    return low
+
+
 def last_below(
     value: Callable[[int], float], low: int, high: int, ends: tuple[float, float], close: float = 0.0
 ) -> int:

@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 
 from pytest_infergate.core.advice import queueing, sizing
 from pytest_infergate.core.advice.demand import Backlog, Demand, arrivals
-from pytest_infergate.core.advice.queueing import Server, replay_queue, schedule, simulate
+from pytest_infergate.core.advice.queueing import (
+    Server,
+    late_requests,
+    measured_times,
+    replay_queue,
+    schedule,
+    simulate,
+)
 from pytest_infergate.core.advice.service_times import Curve, DrawnTimes, ServiceTimes
 from pytest_infergate.core.advice.sizing import Sizing, offline
 
@@ -467,6 +474,37 @@ def test_several_workers_wait_as_erlang_says(load, count, workers):
 
 
 # Stability, batches, interpolation
+
+
+LATE_SERVERS = st.builds(
+    Server, max_batch=st.integers(1, 16), max_wait=st.sampled_from([0.0, 0.004]), workers=st.integers(1, 3)
+)
+
+
+@given(LATE_SERVERS, st.floats(0.2, 1.2), st.floats(0.012, 0.2), st.booleans(), st.booleans())
+def test_late_requests_are_those_of_a_simulation_that_records_all_batches(
+    server, load, deadline, ordered, periodic
+):
+    percentiles = line(0.005, 0.02), line(0.012, 0.03)
+    calls = tuple(tuple(np.random.default_rng(7).permutation(each).tolist()) for each in percentiles)
+    service = ServiceTimes(batch_sizes=(1, 16), percentiles=percentiles, calls=calls if ordered else ())
+    rate = load * server.workers * server.max_batch / service.mean(server.max_batch)
+    demand = Demand(rate=rate, pattern="periodic", streams=3) if periodic else Demand(rate=rate)
+    moments = arrivals(demand, 600, 3)
+    if periodic:  # requests of one moment share a batch without any wait
+        moments = np.repeat(moments[::2], 2)
+    full = simulate(moments, service, server, seed=3, slowdown=1.1, deadline=deadline)
+    late = round(full.missed * full.requests)
+
+    def counted(most):
+        times = measured_times(service, server, 600, 3, 1.1)
+        return late_requests(moments, times, server, deadline=deadline, most=most)
+
+    assert counted(late) == (late, full.requests)
+    if late:
+        ended = counted(late - 1)
+        assert ended.late == late
+        assert ended.requests <= full.requests
 
 
 def queued(rate, seed):

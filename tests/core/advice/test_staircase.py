@@ -90,18 +90,28 @@ def test_what_costs_least_is_what_a_brute_force_finds(monkeypatch, model, rate, 
     question = asked(rate, limit)
     answer = recommendation.advise(question, offers)
     stairs = {each.text: Staircase(each, question) for each in offers}
-    wrong = 0
-    for demand in np.geomspace(rate / 30, rate * 30, rates):
+    wrong = far = 0
+
+    def costs_of(demand):
         plans = [planning.best_plan(each, asked(demand, limit)) for each in offers]
-        costs = {plan.deployment: plan.usd_per_month for plan in plans if plan is not None}
+        return {plan.deployment: plan.usd_per_month for plan in plans if plan is not None}
+
+    def dearer(named, costs):
+        return costs[named] > min(costs.values()) * (1 + planning.TIE)
+
+    for demand in np.geomspace(rate / 30, rate * 30, rates):
+        costs = costs_of(demand)
         named = leader(answer, demand)
-        wrong += costs[named] > min(costs.values()) * (1 + planning.TIE)
+        if dearer(named, costs):
+            wrong += 1
+            far += all(dearer(named, costs_of(demand * factor)) for factor in (0.97, 1.03))
         if limit is None:
             for text, cost in costs.items():
                 assert stairs[text].usd_per_month(stairs[text].needed(demand)) == pytest.approx(cost), demand
-    # With a limit, the ends of steps are located to 0.3 %, and some are interpolated. With slow calls, machines
-    # are near saturation there, where p95 is uncertain.
-    assert wrong <= (0 if limit is None else max(1, 0.02 * rates))
+    # With a limit, the end of a step and a plan are two simulations of different length near saturation, so
+    # that the number of machines may differ at demands within their error of the end of a step.
+    assert wrong <= (0 if limit is None else max(1, 0.05 * rates))
+    assert far == 0
 
 
 def test_the_weights_are_those_of_the_dtype_that_the_model_has():
@@ -139,8 +149,10 @@ def test_a_limit_ends_steps_earlier_and_hardly_where_many_machines_share_a_queue
     server = planning.server_of(stairs.priced, question, 1, 0.0)
     for machines in (1, 2, 3, 5, 7):
         edge = stairs.capacity(machines)
-        assert server.serves(Demand(rate=edge / EDGE_PRECISION**4), machines), machines
-        assert not server.serves(Demand(rate=edge * EDGE_PRECISION**4), machines), machines
+        assert server.excess(Demand(rate=edge), machines) <= 0, machines
+        # A plan repeats simulations with more requests.
+        assert server.serves(Demand(rate=edge / 1.05), machines), machines
+        assert not server.serves(Demand(rate=edge * 1.05), machines), machines
 
 
 def test_steps_of_streams_are_whole_streams():
@@ -275,13 +287,19 @@ def test_a_loser_that_becomes_dearer_never_wins(offers, rate, factor):
 def simulated(monkeypatch):
     """The number of requests of each simulation."""
     sizes = []
-    run = sizing.simulate
+    run, count = sizing.simulate, sizing.late_requests
 
-    def counted(moments, *args, **kwargs):
+    def simulated(moments, *args, **kwargs):
         sizes.append(len(moments))
         return run(moments, *args, **kwargs)
 
-    monkeypatch.setattr(sizing, "simulate", counted)
+    def counted(*args, **kwargs):
+        found = count(*args, **kwargs)
+        sizes.append(found.requests)
+        return found
+
+    monkeypatch.setattr(sizing, "simulate", simulated)
+    monkeypatch.setattr(sizing, "late_requests", counted)
     return sizes
 
 
@@ -300,19 +318,18 @@ def test_an_advice_with_a_limit_that_binds_simulates_few_requests(simulated, rat
     assert sum(simulated) <= most
 
 
-def test_where_far_too_many_requests_are_late_only_the_first_are_simulated(simulated):
-    server = planning.server_of(priced({1: 0.010}), asked(1, 0.012), 1, 0.0)
-    clear, close = Demand(rate=90.0), Demand(rate=5.0)
-    known = msgspec.structs.replace(server, utilisation=1.0)
-    assert known.overrun(clear, 1, doubtful=True) > 0
-    assert simulated == [sizing.FIRST_REQUESTS]
-    simulated.clear()
-    assert known.overrun(close, 1, doubtful=True) == known.overrun(close, 1)
-    assert simulated[0] == sizing.FIRST_REQUESTS < simulated[1]
+def test_a_simulation_ends_with_the_first_request_that_is_late_once_too_often(simulated):
+    server = planning.server_of(priced({1: 0.010, 2: 0.014}), asked(1, 0.016), 2, 0.0)
+    known = msgspec.structs.replace(server, utilisation=1.0, requests=5_000)
+    counted = 4_500  # after the warm-up
+    assert known.excess(Demand(rate=5.0), 1) <= 0
+    assert known.excess(Demand(rate=90.0), 1) > 0
+    assert simulated[0] == counted
+    assert simulated[1] < 0.2 * counted
 
 
-def test_the_first_requests_alone_never_rule_out_what_a_long_simulation_accepts():
-    for offer in recorded("test_query"):
+def test_the_end_of_a_step_is_decided_as_by_the_simulation_that_records_all_batches():
+    for offer in recorded("test_query", ["two-cores"]):
         for limit in (0.03, 0.05, 0.1):
             question = asked(1, limit)
             for size in offer.deployment.service.batch_sizes:
@@ -320,8 +337,11 @@ def test_the_first_requests_alone_never_rule_out_what_a_long_simulation_accepts(
                     server = planning.server_of(offer, question, size, wait)
                     for share in (0.2, 0.5, 0.8, 1.0):
                         demand = Demand(rate=share * server.rate_at(2))
-                        quick = server.overrun(demand, 2, doubtful=True)
-                        assert (quick > 0) == (server.overrun(demand, 2) > 0), (offer.text, limit, size, wait)
+                        load = server._simulated(demand, 2, server._enough(demand, 2))
+                        served = load.missed * load.requests <= 0.05 * (load.requests - 1) + 1e-9
+                        excess = server.excess(demand, 2)
+                        # Without any waiting, calls alone may take longer than the limit.
+                        assert (excess <= 0) == (served and excess < math.inf), (limit, size, wait, share)
 
 
 def test_a_batch_of_100_000_is_not_simulated_where_it_never_fills(simulated):
@@ -329,7 +349,7 @@ def test_a_batch_of_100_000_is_not_simulated_where_it_never_fills(simulated):
     plan = recommendation.advise(asked(1.0, 10.0), [offer]).winner
     assert plan.load.p95 == pytest.approx(0.001)
     # Where its batches would fill, a round of requests is 100,000 of them.
-    assert sum(simulated) < 2_000_000
+    assert sum(simulated) < 2_500_000
     simulated.clear()
     recommendation.advise(asked(1e5, 10.0), [offer])
     assert sum(simulated) < 10_000_000

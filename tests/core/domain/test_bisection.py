@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_infergate.core.domain.bisection import integer_between, last_below, last_that_holds
+from pytest_infergate.core.domain.bisection import integer_between, last_below, last_near, last_that_holds
 
 
 @given(st.integers(-1000, 1000), st.integers(1, 2000), st.data())
@@ -23,7 +23,23 @@ def test_the_last_integer_that_holds_is_found_with_few_questions(low, width, dat
     assert all(low < value < low + width for value in asked)
 
 
+@given(st.integers(-1000, 1000), st.integers(1, 2000), st.data())
+def test_the_last_integer_is_found_with_fewer_questions_the_nearer_the_guess_is(low, width, data):
+    last = data.draw(st.integers(low, low + width - 1))
+    near = data.draw(st.integers(low, low + width))
+    asked = []
+
+    def holds(value):
+        asked.append(value)
+        return value <= last
+
+    assert last_near(holds, near, low, low + width) == last
+    assert len(asked) == len(set(asked)) <= 2 * abs(last - near).bit_length() + 2
+    assert all(low < value < low + width for value in asked)
+
+
 def test_adjacent_ends_ask_nothing():
+    assert last_near(lambda _: pytest.fail("asked"), 3, 3, 4) == 3
     assert last_that_holds(lambda _: pytest.fail("asked"), 3, 4, integer_between) == 3
 
 

@@ -164,7 +164,8 @@ def batches_taken(
     due = waiting if in_time[0] is times else in_time[0].tolist()
     behind, ends = in_time[1].tolist(), None if in_time[2] is None else in_time[2].tolist()
     drawn, ask = (service, service.one) if isinstance(service, DrawnTimes) else (None, service)
-    at_once, max_batch, count = 0 if drawn is None else drawn.at_once, server.max_batch, len(waiting)
+    at_once, count = 0 if drawn is None else drawn.at_once, len(waiting)
+    max_batch = min(server.max_batch, count)  # a result from elsewhere may have any
     # A heap of the moments at which workers become free; more workers than requests make no difference.
     free = [waiting[0]] * min(server.workers, count)
     firsts: list[int] = []
@@ -240,9 +241,10 @@ def late_requests(
         return Late(int((found > deadline).sum()), found.size)
     due, behind = (each.tolist() for each in batches_in_time(moments, server))
     # No request after the last one ever waits.
-    waiting: list[float] = [*moments.tolist(), *[math.inf] * server.max_batch]
+    max_batch = min(server.max_batch, count)
+    waiting: list[float] = [*moments.tolist(), *[math.inf] * max_batch]
     drawn, ask = (service, service.one) if isinstance(service, DrawnTimes) else (None, service.next)
-    at_once, max_batch = 0 if drawn is None else drawn.at_once, server.max_batch
+    at_once = 0 if drawn is None else drawn.at_once
     free = [waiting[0]] * min(server.workers, count)
     late = first = batches = 0
     # The rules are those of `batches_taken`.

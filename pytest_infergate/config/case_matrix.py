@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple, TypeVar
 
 from pytest_infergate.config.marker import Marker
-from pytest_infergate.config.parse import DTYPES
+from pytest_infergate.config.parse import DTYPES, OfferedRuntime
 from pytest_infergate.config.settings import Settings
 
 _T = TypeVar("_T")
@@ -19,6 +19,7 @@ class Axes(NamedTuple):
 
     id: str
     device: str = ""
+    runtime: str = "eager"
     dtype: str | None = None
     batch_size: int = 1
     threads: int | None = None
@@ -33,14 +34,21 @@ def axes(marker: Marker, settings: Settings, devices: tuple[str, ...]) -> list[A
     """
     # A plain test run needs one case of each test, as fast as possible.
     if not settings.measuring:
-        return list(
-            _cross(("cpu",), _first(marker.dtypes), _first(marker.batch_sizes), _first(marker.threads))
+        crossed = _cross(
+            ("cpu",),
+            _first(marker.runtimes),
+            _first(marker.dtypes),
+            _first(marker.batch_sizes),
+            _first(marker.threads),
         )
+        return [one._replace(runtime="eager") for one in crossed]
     both_devices = _narrowed(devices, marker.devices) or ()
+    runtimes = _narrowed(settings.runtimes, marker.runtimes)
     dtypes = _narrowed(settings.dtypes, marker.dtypes)
     threads = _narrowed(settings.threads, marker.threads)
     for name, both, requested, allowed in (
         ("devices", both_devices, devices, marker.devices),
+        ("runtimes", runtimes, settings.runtimes, marker.runtimes),
         ("dtypes", dtypes, settings.dtypes, marker.dtypes),
         ("threads", threads, settings.threads, marker.threads),
     ):
@@ -48,22 +56,32 @@ def axes(marker: Marker, settings: Settings, devices: tuple[str, ...]) -> list[A
         if both == ():
             reason = f"{name}: {_listed(requested)} requested, the marker allows {_listed(allowed)}"
             return [Axes("deselected", deselected=reason)]
-    return list(_cross(both_devices, dtypes, marker.batch_sizes, threads))
+    crossed = _cross(both_devices, runtimes, dtypes, marker.batch_sizes, threads)
+    return [one._replace(deselected=_unsupported(one, settings)) for one in crossed]
 
 
-_ID = re.compile(
-    rf"(?P<device>[a-z]\w*(?::\d+)?)(?:-(?P<dtype>{'|'.join(DTYPES)}))?(?:-b(?P<batch>\d+))?"
+def _unsupported(case: Axes, settings: Settings) -> str | None:
+    """Return why a runtime cannot be combined with a device and dtype."""
+    if case.runtime == "eager":
+        return None
+    return settings.offered[case.runtime.partition(":")[0]].unsupported(case.device, case.dtype)
+
+
+_ID = (
+    r"(?P<device>[a-z]\w*(?::\d+)?)(?:-(?P<runtime>{}))?(?:-(?P<dtype>{}))?(?:-b(?P<batch>\d+))?"
     r"(?:-t(?P<threads>\d+))?(?:-|$)"
 )
 
 
-def axes_of_id(text: str, marker: Marker) -> Axes | None:
+def axes_of_id(text: str, marker: Marker, offered: Mapping[str, OfferedRuntime]) -> Axes | None:
     """Return the axes of a case from the id that a run on any device printed, to run it on the CPU.
 
     `text` is what the brackets of a node id contain; the user's own parameters follow the axes. ``None`` if
     it is not the id of a case of a test with this marker.
     """
-    found = _ID.match(text)
+    names = [*offered, *(f"{name}:{mode}" for name, one in offered.items() for mode in one.modes)]
+    longest = sorted(map(re.escape, names), key=len, reverse=True)
+    found = re.match(_ID.format("|".join(longest), "|".join(DTYPES)), text)
     batch = None if found is None else found["batch"]
     # Without batch sizes, what looks like one is a parameter of the user.
     if found is None or (batch is None) is not (marker.batch_sizes is None):
@@ -71,27 +89,30 @@ def axes_of_id(text: str, marker: Marker) -> Axes | None:
     if batch is not None and int(batch) not in (marker.batch_sizes or ()):
         return None
     threads = None if found["threads"] is None else int(found["threads"])
-    return Axes(found[0].removesuffix("-"), "cpu", found["dtype"], int(batch or 1), threads)
+    return Axes(found[0].removesuffix("-"), "cpu", "eager", found["dtype"], int(batch or 1), threads)
 
 
 def _cross(
     devices: tuple[str, ...],
+    runtimes: tuple[str, ...] | None,
     dtypes: tuple[str, ...] | None,
     batch_sizes: tuple[int, ...] | None,
     threads: tuple[int, ...] | None,
 ) -> Iterator[Axes]:
-    for device, dtype, batch_size, count in itertools.product(
-        devices, dtypes or (None,), batch_sizes or (1,), threads or (None,)
+    for device, runtime, dtype, batch_size, count in itertools.product(
+        devices, runtimes or (None,), dtypes or (None,), batch_sizes or (1,), threads or (None,)
     ):
         # Axes that neither the marker nor an option sets are left out of the id.
         parts = [device]
+        if runtime is not None:
+            parts.append(runtime)
         if dtype is not None:
             parts.append(dtype)
         if batch_sizes is not None:
             parts.append(f"b{batch_size}")
         if count is not None:
             parts.append(f"t{count}")
-        yield Axes("-".join(parts), device, dtype, batch_size, count)
+        yield Axes("-".join(parts), device, runtime or "eager", dtype, batch_size, count)
 
 
 def _first(values: tuple[_T, ...] | None) -> tuple[_T, ...] | None:

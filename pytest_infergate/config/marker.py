@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Collection, Iterable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_infergate.config.options import GATES
 from pytest_infergate.config.parse import (
+    OfferedRuntime,
     check_kinds,
+    check_runtimes,
     one_of,
     parse_budgets,
     parse_counts,
@@ -16,6 +19,7 @@ from pytest_infergate.config.parse import (
     parse_devices,
     parse_dtypes,
     parse_load_text,
+    parse_runtimes,
     parse_seconds,
     parse_share,
     parse_tolerances,
@@ -33,6 +37,7 @@ class Marker:
     """The checked arguments of `@pytest.mark.inference`; ``None`` for those that are not given."""
 
     devices: tuple[str, ...] | None = None
+    runtimes: tuple[str, ...] | None = None
     dtypes: tuple[str, ...] | None = None
     batch_sizes: tuple[int, ...] | None = None
     threads: tuple[int, ...] | None = None
@@ -73,6 +78,7 @@ def _parse_unit(value: Any) -> str:
 _MARKER: Mapping[str, Callable[[Any], Any]] = {
     # Lists are parsed like the text of an option, so that a marker accepts what an option accepts.
     "devices": _several(parse_devices),
+    "runtimes": _several(parse_runtimes),
     "dtypes": _several(parse_dtypes),
     "batch_sizes": _several(parse_counts),
     "threads": _several(parse_counts),
@@ -89,13 +95,15 @@ _MARKER: Mapping[str, Callable[[Any], Any]] = {
 
 
 def parse_marker(
-    arguments: Iterable[tuple[tuple[Any, ...], Mapping[str, Any]]], kinds: Collection[str]
+    arguments: Iterable[tuple[tuple[Any, ...], Mapping[str, Any]]],
+    kinds: Collection[str],
+    offered: Mapping[str, OfferedRuntime] = MappingProxyType({}),
 ) -> Marker:
     """Check the arguments of the markers of a test, the closest marker first.
 
     The closest marker takes precedence for each argument, and for each metric of budgets and tolerances.
-    `kinds` are the registered kinds of devices. Raises `ConfigurationError` with the argument, what is
-    allowed and the nearest name.
+    `kinds` are the registered kinds of devices, `offered` the runtimes. Raises `ConfigurationError` with the
+    argument, what is allowed and the nearest name.
     """
     # Markers are read from the closest to the farthest, so that the first value of an argument counts.
     values: dict[str, Any] = {}
@@ -120,4 +128,5 @@ def parse_marker(
             else:
                 values.setdefault(name, parsed)
     check_kinds(values.get("devices", ()), kinds, "@pytest.mark.inference(devices=...): device")
+    check_runtimes(values.get("runtimes", ()), offered, "@pytest.mark.inference(runtimes=...):")
     return Marker(**values)

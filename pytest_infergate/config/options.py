@@ -42,6 +42,8 @@ class Option(NamedTuple):
 OPTIONS = (
     Option("devices", "measure on these devices, comma separated: cpu, cuda, cuda:1, xpu, mps, or auto for "
            "all that are available", "NAMES", asks=True, default=("cpu",)),
+    Option("runtimes", "execute the model with each of these: eager, compile, aoti, onnxruntime, openvino; a "
+           "mode follows a colon: compile:max-autotune", "NAMES", asks=True),
     Option("dtypes", "measure the model cast to each of these dtypes", "NAMES", asks=True),
     Option("threads", "measure with each of these intra-operator thread counts", "COUNTS",
            asks=True),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.spelling import did_you_mean, not_one_of
@@ -67,6 +67,34 @@ def check_kinds(devices: Iterable[str], known: Iterable[str], where: str) -> Non
         if kind not in kinds:
             hint = ". Hint: a GPU of NVIDIA or AMD is cuda" if kind == "gpu" else did_you_mean(kind, kinds)
             raise ConfigurationError(f"{where} must be one of {', '.join(kinds)}, got {device!r}{hint}")
+
+
+class OfferedRuntime(Protocol):
+    """What the axes need to know of a runtime."""
+
+    name: str
+    modes: tuple[str, ...]
+
+    def unsupported(self, device: str, dtype: str | None) -> str | None:
+        """Return why a device and dtype cannot be combined with it."""
+
+
+def parse_runtimes(text: str) -> tuple[str, ...]:
+    """Parse ``eager,compile:max-autotune``."""
+    return _words(text)
+
+
+def check_runtimes(names: Iterable[str], offered: Mapping[str, OfferedRuntime], where: str) -> None:
+    """Raise `ConfigurationError` for an unknown runtime or mode; `where` says where it is configured."""
+    for text in names:
+        name, colon, mode = text.partition(":")
+        if name not in offered:
+            raise ConfigurationError(f"{where} {not_one_of('runtime', name, sorted(offered))}")
+        if colon and mode not in offered[name].modes:
+            modes = offered[name].modes
+            if modes:
+                raise ConfigurationError(f"{where} {not_one_of(f'mode of {name}', mode, modes)}")
+            raise ConfigurationError(f"{where} {name} must have no mode, got {text!r}. Hint: write {name}")
 
 
 def parse_dtypes(text: str) -> tuple[str, ...]:

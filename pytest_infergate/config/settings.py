@@ -8,12 +8,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pytest_infergate.config.options import GATES, OPTIONS, Option
 from pytest_infergate.config.parse import (
+    OfferedRuntime,
     as_text,
     check_kinds,
+    check_runtimes,
     parse_budgets,
     parse_choice,
     parse_counts,
@@ -24,6 +27,7 @@ from pytest_infergate.config.parse import (
     parse_folder,
     parse_load_text,
     parse_min_decided,
+    parse_runtimes,
     parse_seconds,
     parse_tolerances,
 )
@@ -34,6 +38,7 @@ from pytest_infergate.errors import ConfigurationError
 PARSERS: Mapping[str, Callable[[str], Any]] = {
     **{option.name: parse_flag if option.metavar is None else str for option in OPTIONS},
     "devices": parse_devices,
+    "runtimes": parse_runtimes,
     "dtypes": parse_dtypes,
     "threads": parse_counts,
     "workers": parse_counts,
@@ -52,9 +57,8 @@ PARSERS: Mapping[str, Callable[[str], Any]] = {
 """The parser of each option; not in `OPTIONS`, because most pytest sessions parse none."""
 
 _AS_PARSED = (
-    "devices", "dtypes", "threads", "workers", "require", "counters_only", "save", "strict", "max_total",
-    "min_decided", "xdist", "lock", "list", "energy", "gate",
-    "save_contended",
+    "devices", "runtimes", "dtypes", "threads", "workers", "require", "counters_only", "save", "strict",
+    "max_total", "min_decided", "xdist", "lock", "list", "energy", "gate", "save_contended",
 )  # fmt: skip
 """Options whose parsed values are settings as they are."""
 
@@ -65,6 +69,8 @@ class Settings:
 
     measuring: bool
     devices: tuple[str, ...]
+    runtimes: tuple[str, ...] | None
+    """Each with its mode, if it has one: ``compile:max-autotune``."""
     dtypes: tuple[str, ...] | None
     threads: tuple[int, ...] | None
     workers: tuple[int, ...]
@@ -113,6 +119,8 @@ class Settings:
     """Effect of a failing verdict unless the marker sets another: ``fail``, ``warn`` or ``off``."""
     gate_estimates: bool
     """Whether an estimate of the energy decides a budget."""
+    offered: Mapping[str, OfferedRuntime]
+    """The registered runtimes, by name."""
 
     @property
     def paired(self) -> bool:
@@ -133,12 +141,13 @@ def parse_settings(
     rootdir: Path,
     invocation_dir: Path,
     kinds: Collection[str],
+    offered: Mapping[str, OfferedRuntime] = MappingProxyType({}),
 ) -> Settings:
     """Parse the options of a run.
 
     `command` has a text for each given option, ``True`` for a flag, ``None`` for an option that is not given;
     `ini` has texts, or values of TOML, which are empty if not given. `kinds` are the registered kinds of
-    devices. Raises `ConfigurationError` with the option and a hint.
+    devices, `offered` the runtimes. Raises `ConfigurationError` with the option and a hint.
     """
     on_command = _parsed(command, lambda option: option.flag)
     set_to = {name: value for name, value in ini.items() if value not in ("", [])}
@@ -148,6 +157,7 @@ def parse_settings(
     values = {option.name: given.get(option.name, option.default) for option in OPTIONS}
     check_kinds(values["devices"], {*kinds, "auto"}, "--infer-devices: device")
     check_kinds(values["require"], kinds, "--infer-require: device")
+    check_runtimes(values["runtimes"] or (), offered, "--infer-runtimes:")
     asked = any(option.asks and given.get(option.name) for option in OPTIONS)
     # Every option on the command line asks for a measurement. An ini file does so with some options only,
     # because it applies to every run of the project.
@@ -168,6 +178,7 @@ def parse_settings(
         setup=table.setup,
         pricing=parse_pricing(table, values["prices"], rootdir, kinds),
         gate_estimates=table.gate_estimates,
+        offered=offered,
         **_located(values, rootdir, invocation_dir),
         **{name: values[name] for name in _AS_PARSED},
     )

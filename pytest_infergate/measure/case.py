@@ -133,6 +133,8 @@ class Subject(NamedTuple):
     """Observes the work of a call; ``None`` if nothing can."""
     unrepeatable: Note | None = None
     """Why the call cannot be repeated, if that is known before."""
+    uncounted: Note | None = None
+    """Why the work of the call cannot be counted."""
 
 
 class MeasuredSubject(NamedTuple):
@@ -439,6 +441,8 @@ def count_case(
     brief: bool = False,
 ) -> CountedCall:
     """Count a call `repetitions` times, once the model does the same work in each call; see `count_call`."""
+    if subject.uncounted is not None:
+        return uncounted_call(subject.weights(), subject.uncounted)
     for _ in range(subject.settling):
         call()
     exact = count_call(

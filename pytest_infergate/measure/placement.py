@@ -44,6 +44,8 @@ class Placed(NamedTuple):
     """The same call including copies of inputs and outputs; `None` if nothing is copied."""
     served: Invocation
     """The call as a server makes it, from inputs on the host to outputs there."""
+    on_device: Invocation
+    """The target on the device, and its arguments there."""
     arguments: KeptArguments
     """What each call is given."""
     weights: Callable[[], dict[str, int] | None]
@@ -64,11 +66,17 @@ class Placed(NamedTuple):
 
 
 @contextmanager
-def placed(invocation: Invocation, device: str | None, dtype: str | None = None) -> Iterator[Placed]:
+def placed(
+    invocation: Invocation,
+    device: str | None,
+    dtype: str | None = None,
+    wrapped: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None,
+) -> Iterator[Placed]:
     """Prepare a module, or a bound method or partial of one, on a device, in eval mode and its grad mode.
 
     On exit the caller's module and arguments are restored (see `restore`). A plain callable is not changed:
-    nothing is moved and no mode is set; only its arguments are restored. Raises `NotAnInstanceError` for a
+    nothing is moved and no mode is set; only its arguments are restored. What `wrapped` returns for the
+    target on the device is called in place of it. Raises `NotAnInstanceError` for a
     class of modules, which each call would construct.
     """
     target, args, kwargs, grad_mode = invocation
@@ -79,8 +87,9 @@ def placed(invocation: Invocation, device: str | None, dtype: str | None = None)
         )
     module = module_of(target)
     if module is None or device is None:
+        called = invocation if wrapped is None else invocation._replace(target=wrapped(target))
         with arguments_kept(args, kwargs, _bound(target)) as arguments:
-            yield _unchanged(invocation, arguments)
+            yield _unchanged(invocation, called, arguments)
         return
     kind = None if dtype is None else getattr(torch, dtype)
     own = module if kind is None and _can_be_restored(module, device) else _copied(module)
@@ -93,18 +102,20 @@ def placed(invocation: Invocation, device: str | None, dtype: str | None = None)
         nullcontext() if own is not module else module_restored(module) as restored,
     ):
         _prepare(own, device, kind)
+        called = on_device if wrapped is None else on_device._replace(target=wrapped(entry))
 
         def copied(*args: Any, **kwargs: Any) -> Any:
             inputs = tensors.to_device((args, kwargs), device)
-            return tensors.to_device(Invocation(entry, *inputs).bound()(), "cpu")
+            return tensors.to_device(Invocation(called.target, *inputs).bound()(), "cpu")
 
         from_host = Invocation(copied, *on_host)
         on_cpu = torch.device(device).type == "cpu"
         with getattr(torch, grad_mode)(), paths_of(own):
             yield Placed(
-                on_device.bound(),
+                called.bound(),
                 None if on_cpu else from_host.bound(),
-                on_device if on_cpu else from_host,
+                called if on_cpu else from_host,
+                on_device,
                 arguments,
                 *_weights(entry, on_device.args, on_device.kwargs),
                 moved=True,
@@ -114,8 +125,8 @@ def placed(invocation: Invocation, device: str | None, dtype: str | None = None)
             )
 
 
-def _unchanged(invocation: Invocation, arguments: KeptArguments) -> Placed:
-    """Return the call of a plain callable, with a note if a module inside of it is in training mode."""
+def _unchanged(invocation: Invocation, called: Invocation, arguments: KeptArguments) -> Placed:
+    """Return `called` for a plain callable, with a note if a module inside of it is in training mode."""
     target = invocation.target
     found = held(target)
     scripted = isinstance(target, torch.jit.ScriptFunction) or any(map(_scripted, found.modules))
@@ -125,8 +136,9 @@ def _unchanged(invocation: Invocation, arguments: KeptArguments) -> Placed:
         hint = "call .eval() on it before measuring"
         notes = (Note(code=NoteCode.TRAINING_MODE, text=text, hint=hint), *notes)
     return Placed(
-        invocation.bound(),
+        called.bound(),
         None,
+        called,
         invocation,
         arguments,
         *_weights(target, invocation.args, invocation.kwargs),

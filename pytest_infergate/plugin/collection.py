@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from pytest_infergate.instruments.device import DeviceKind
     from pytest_infergate.paired.selected_case import SelectedCase
     from pytest_infergate.runner.case_report import CollectedCases
+    from pytest_infergate.runtimes.runtime import Runtime
 
 KINDS = pytest.StashKey["dict[str, DeviceKind]"]()
+RUNTIMES = pytest.StashKey["dict[str, Runtime]"]()
 
 
 class Parameter(NamedTuple):
@@ -52,7 +54,7 @@ def parameters(
     from pytest_infergate.config.case_terms import case_terms
 
     terms = case_terms(settings, marker, test)
-    further = filter(None, (axes_of_id(text, marker) for text in asked))
+    further = filter(None, (axes_of_id(text, marker, settings.offered) for text in asked))
     found = {one.id: one for one in (*axes(marker, settings, devices), *further)}
     # The server forms batches of up to the largest size, from the items of that case.
     largest = max(marker.batch_sizes or (1,))
@@ -143,7 +145,7 @@ class CollectedItems:
         from pytest_infergate.config.marker import parse_marker
 
         marks = _marks(node)
-        marker = parse_marker(marks, device_kinds(node.config))
+        marker = parse_marker(marks, device_kinds(node.config), offered_runtimes(node.config))
         return {one.axes.id: one._replace(marks=marks) for one in self._parametrised(marker, test)}
 
     @pytest.hookimpl(tryfirst=True)
@@ -270,6 +272,14 @@ def device_kinds(config: pytest.Config) -> dict[str, DeviceKind]:
     return config.stash[KINDS]
 
 
+def offered_runtimes(config: pytest.Config) -> dict[str, Runtime]:
+    """Return the runtimes that plugins and conftest files offer, by name."""
+    if RUNTIMES not in config.stash:
+        offers: list[list[Runtime]] = config.hook.pytest_infergate_runtimes(config=config)
+        config.stash[RUNTIMES] = {one.name: one for offer in reversed(offers) for one in offer}
+    return config.stash[RUNTIMES]
+
+
 def _takes_infer(metafunc: pytest.Metafunc) -> bool:
     """Whether a test takes this fixture, and not one of the user's own that has the same name."""
     if "infer" not in metafunc.fixturenames:
@@ -308,6 +318,7 @@ def case_of(item: pytest.Item, axes: Axes) -> Case:
         test=item.nodeid.removesuffix(f"[{whole}]"),
         params=whole.removeprefix(axes.id).removeprefix("-"),
         device=axes.device,
+        runtime=axes.runtime,
         dtype=axes.dtype,
         batch_size=axes.batch_size,
         threads=axes.threads,

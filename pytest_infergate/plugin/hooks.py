@@ -20,6 +20,7 @@ from pytest_infergate.plugin.modes import CHOOSE_MODE, Mode, chosen_mode
 if TYPE_CHECKING:
     from pytest_infergate.instruments.device import DeviceKind
     from pytest_infergate.plugin.fixture import Infer
+    from pytest_infergate.runtimes.runtime import Runtime
     from pytest_infergate.storage.baseline_store import Store
 
 MODE = pytest.StashKey[Mode]()
@@ -114,6 +115,16 @@ def pytest_infergate_devices() -> list[DeviceKind]:
     from pytest_infergate.devices.cpu import CpuKind
 
     return [CpuKind(), AcceleratorKind("cuda"), AcceleratorKind("xpu"), AcceleratorKind("mps")]
+
+
+def pytest_infergate_runtimes() -> list[Runtime]:
+    """Offer eager PyTorch, its compilers, ONNX Runtime and OpenVINO."""
+    from pytest_infergate.runtimes.inductor import AotInductorRuntime, CompileRuntime
+    from pytest_infergate.runtimes.onnx_runtime import OnnxRuntime
+    from pytest_infergate.runtimes.openvino_cpu import OpenVinoRuntime
+    from pytest_infergate.runtimes.runtime import EagerRuntime
+
+    return [EagerRuntime(), CompileRuntime(), AotInductorRuntime(), OnnxRuntime(), OpenVinoRuntime()]
 
 
 @pytest.hookimpl(trylast=True)

@@ -9,6 +9,7 @@ import pytest
 
 if TYPE_CHECKING:
     from pytest_infergate.instruments.device import DeviceKind
+    from pytest_infergate.runtimes.runtime import Runtime
     from pytest_infergate.storage.baseline_store import Store
 
 
@@ -18,6 +19,15 @@ def pytest_infergate_devices(config: pytest.Config) -> Sequence[DeviceKind]:  # 
 
     Called in every session before collection: name the kinds here and touch the hardware in
     `DeviceKind.open`. Implemented by plugins and by the initial ``conftest.py`` files.
+    """
+
+
+@pytest.hookspec
+def pytest_infergate_runtimes(config: pytest.Config) -> Sequence[Runtime]:  # type: ignore[empty-body]
+    """Return the runtimes to offer under ``--infer-runtimes``.
+
+    Called in every session with inference tests, before collection: import what executes models in the
+    methods of `Runtime`. Implemented by plugins and by the initial ``conftest.py`` files.
     """
 
 

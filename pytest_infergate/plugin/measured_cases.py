@@ -39,11 +39,14 @@ class MeasuredCases:
         self._skipped: dict[str, CaseResult] = {}
 
     def why_not(self, case: Case, nodeid: str, terms: CaseTerms) -> str | None:
-        """Return that the device is absent or failed, or that the time for all cases is spent."""
+        """Return that the device or the runtime is absent or failed, or that the time for all is spent."""
         absence = self._run.devices.failure(case.device)
+        without = self._run.runtime_absence(case.runtime)
         if absence is not None:
             hint = ABSENT_BUT_STRICT if self._run.settings.strict else ""
             reason: Note | None = Note(code=NoteCode.DEVICE_ABSENT, text=absence, hint=hint)
+        elif without is not None:
+            reason = Note(code=NoteCode.RUNTIME_ABSENT, text=without)
         else:  # a rerun repeats what was measured, which takes no time
             reason = None if nodeid in self._run.measured else self._run.out_of_time()
         if reason is None:

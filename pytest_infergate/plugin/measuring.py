@@ -15,7 +15,13 @@ from pytest_infergate.instruments.device import DeviceKind
 from pytest_infergate.paired.selected_case import SelectedCase
 from pytest_infergate.plugin import xdist
 from pytest_infergate.plugin.case_durations import CaseDurations
-from pytest_infergate.plugin.collection import CollectedItems, Parameter, ends_before_tests, parameters
+from pytest_infergate.plugin.collection import (
+    CollectedItems,
+    Parameter,
+    ends_before_tests,
+    offered_runtimes,
+    parameters,
+)
 from pytest_infergate.plugin.finish import FinishHooks, KnownCases, cases_on_record
 from pytest_infergate.plugin.hanging import HangingCalls
 from pytest_infergate.plugin.items import ItemHooks, SeededFixtures
@@ -148,7 +154,7 @@ class Measuring:
                 f"--infer-baseline: no plugin offers a store for {location}. "
                 "Hint: install the plugin of that store, or use a folder"
             )
-        return InferenceRun(self._settings, list(self._kinds.values()), store)
+        return InferenceRun(self._settings, list(self._kinds.values()), store, offered_runtimes(self._config))
 
     @cached_property
     def cases(self) -> MeasuredCases:

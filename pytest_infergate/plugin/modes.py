@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 
 from pytest_infergate.config.options import OPTIONS
-from pytest_infergate.plugin.collection import CollectedItems, Parameter, asked_ids, device_kinds, parameters
+from pytest_infergate.plugin.collection import (
+    CollectedItems,
+    Parameter,
+    asked_ids,
+    device_kinds,
+    offered_runtimes,
+    parameters,
+)
 
 if TYPE_CHECKING:
     from pytest_infergate.config.case_terms import CaseTerms
@@ -138,4 +145,5 @@ def read_settings(config: pytest.Config) -> Settings:
         rootdir=config.rootpath,
         invocation_dir=config.invocation_params.dir,
         kinds=device_kinds(config),
+        offered=offered_runtimes(config),
     )

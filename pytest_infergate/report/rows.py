@@ -216,7 +216,7 @@ def row(parts: CaseParts) -> Row:
         counted=counted,
         absent=result is not None
         and result.reason is not None
-        and result.reason.code == NoteCode.DEVICE_ABSENT,
+        and result.reason.code in (NoteCode.DEVICE_ABSENT, NoteCode.RUNTIME_ABSENT),
         budget_parts=() if verdict is None else budget_parts(verdict.budgets, result, verdict.unchecked),
         time=None if verdict is None else _time_change(verdict.comparisons),
         message=message,

@@ -41,6 +41,7 @@ from pytest_infergate.runner.open_devices import OpenDevices
 from pytest_infergate.runner.output_paths import check_output_paths
 from pytest_infergate.runner.price_lookup import PriceList
 from pytest_infergate.runtimes.eager import Further, measure_invocation, out_of_memory_note, torch_threads
+from pytest_infergate.runtimes.runtime import ConversionError, Runtime, not_converted_note
 from pytest_infergate.storage.baseline_store import Store, load_all
 from pytest_infergate.storage.counter_files import CounterFiles
 
@@ -71,8 +72,15 @@ class Measured(NamedTuple):
 class InferenceRun:
     """Measures and judges the cases of a run, with the settings, devices and records that they share."""
 
-    def __init__(self, settings: Settings, kinds: Sequence[DeviceKind], store: Store) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        kinds: Sequence[DeviceKind],
+        store: Store,
+        runtimes: Mapping[str, Runtime] = MappingProxyType({}),
+    ) -> None:
         self.settings = settings
+        self.runtimes = runtimes
         self.store = store
         self.counter_files = CounterFiles(settings.counters)
         self.devices = OpenDevices(settings.devices, kinds)
@@ -166,6 +174,11 @@ class InferenceRun:
             return None
         text = f"--infer-max-total of {units.duration(limit)} was spent before this case"
         return Note(code=NoteCode.MAX_TOTAL, text=text, hint="raise it, or select fewer cases")
+
+    def runtime_absence(self, runtime: str) -> str | None:
+        """Return why a runtime cannot be used here; ``None`` if it can."""
+        found = self.runtimes.get(runtime.partition(":")[0])
+        return None if found is None else found.absence_reason()
 
     def judge(self, result: CaseResult) -> Judged:
         """Judge one result under the policy of this run."""
@@ -265,10 +278,14 @@ class InferenceRun:
             with torch_threads(case.threads):
                 course = count_only if self.settings.counters_only else measure
                 arguments = case, device, self._effort(terms), invocation, course
+                runtime = self.runtimes.get(case.runtime.partition(":")[0])
                 if terms.seconds_served:
-                    subject = measure_invocation(*arguments, further=self.under_load(case, device, terms))
+                    further = self.under_load(case, device, terms)
+                    subject = measure_invocation(*arguments, further=further, runtime=runtime)
                 else:
-                    subject = measure_invocation(*arguments)
+                    subject = measure_invocation(*arguments, runtime=runtime)
+        except ConversionError as error:
+            return Outcome.INFEASIBLE, MeasuredSubject(None, None, invalid=not_converted_note(error, case))
         except Exception as error:
             if not memory.is_out_of_memory(error):
                 raise

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from pytest_infergate.core.domain.measurement import Measurement
+from pytest_infergate.core.domain.measurement import Conversion, Measurement
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.values import Case, Note
 from pytest_infergate.instruments import tensors
@@ -19,6 +20,7 @@ from pytest_infergate.measure import memory, output_checks
 from pytest_infergate.measure.case import Effort, MeasuredSubject, Subject, measure
 from pytest_infergate.measure.invocation import Invocation
 from pytest_infergate.measure.passes import is_stream, stream_items
+from pytest_infergate.runtimes.runtime import ExportingRuntime, Runtime, WrappingRuntime, mode_of
 
 if TYPE_CHECKING:
     from pytest_infergate.measure.placement import Placed
@@ -39,22 +41,44 @@ def out_of_memory_note(error: Exception, case: Case) -> Note:
     return Note(code=NoteCode.OUT_OF_MEMORY, text=text, hint="use a smaller batch or a larger device")
 
 
+class PreparedCase(NamedTuple):
+    """The call of a case, ready to be measured."""
+
+    subject: Subject
+    placed: Placed
+    conversion: Conversion | None = None
+
+
 @contextmanager
-def prepared(case: Case, device: Device, invocation: Invocation) -> Iterator[tuple[Subject, Placed]]:
-    """Prepare the model that a test passed to `infer`, and restore it on exit. Imports torch."""
+def prepared(
+    case: Case, device: Device, invocation: Invocation, runtime: Runtime | None = None
+) -> Iterator[PreparedCase]:
+    """Prepare the model that a test passed to `infer`, and restore it on exit. Imports torch.
+
+    Raises `ConversionError` if it cannot be converted for its runtime.
+    """
+    if isinstance(runtime, ExportingRuntime):
+        from pytest_infergate.runtimes.converted_call import converted
+
+        with converted(case, device, invocation, runtime) as made:
+            yield PreparedCase(*made)
+        return
     import torch
 
     from pytest_infergate.measure import placement
     from pytest_infergate.measure.gradient_use import gradient_use_refused
     from pytest_infergate.measure.observed_work import observed
 
-    with placement.placed(invocation, device.torch_name, case.dtype) as placed:
+    wrapped = None
+    if isinstance(runtime, WrappingRuntime):
+        wrapped = functools.partial(runtime.wrapped, mode=mode_of(case.runtime))
+    with placement.placed(invocation, device.torch_name, case.dtype, wrapped) as placed:
 
         def observe(call: Callable[[], Any], *, sizes: bool) -> tuple[Any, ObservedWork | None]:
             with gradient_use_refused(disabled=placed.inference_mode):
                 return observed(call, sizes=sizes)
 
-        yield (
+        yield PreparedCase(
             Subject(
                 call=placed.call,
                 from_host=placed.from_host,
@@ -85,13 +109,15 @@ def measure_invocation(
     course: Course = measure,
     *,
     further: Further = lambda _call, _inputs, measurement: measurement,
+    runtime: Runtime | None = None,
 ) -> MeasuredSubject:
     """Take a case through `course`, with notes on what makes its figures doubtful or invalid.
 
-    `further` follows if the figures are valid.
+    `further` follows if the figures are valid. Raises `ConversionError` if the model cannot be converted for
+    `runtime`.
     """
     # A suite without torch is measured without importing it.
-    if "torch" not in sys.modules:
+    if "torch" not in sys.modules and case.runtime == "eager":
         plain = course(Subject(invocation.bound(), batch_size=case.batch_size), device, effort, ())
         last = plain.output if plain.last is None else plain.last
         invalid = plain.invalid or output_checks.unsound_output_note(plain.output, last, None)
@@ -99,7 +125,7 @@ def measure_invocation(
             plain = plain._replace(measurement=further(invocation, None, plain.measurement))
         return plain._replace(invalid=invalid)
 
-    with prepared(case, device, invocation) as (subject, placed):
+    with prepared(case, device, invocation, runtime) as (subject, placed, conversion):
         before = (*placed.notes, *filter(None, (output_checks.torch_state_note(),)))
         measured = course(subject, device, effort, before)
         measurement, invalid = measured.measurement, measured.invalid
@@ -108,6 +134,8 @@ def measure_invocation(
             # The output of a module that was moved may be on another device, if the module moves it.
             device_name = None if placed.moved else device.torch_name
             invalid = output_checks.unsound_output_note(measured.output, last, device_name)
+        if measurement is not None:
+            measurement = msgspec.structs.replace(measurement, conversion=conversion)
         if measurement is not None and invalid is None:
             measurement = further(placed.served, placed.arguments, measurement)
         wanted = invocation.grad_mode == "enable_grad"

@@ -33,6 +33,7 @@ from pytest_infergate.plugin.collection import (
     CollectedItems,
     Parameter,
     device_kinds,
+    offered_runtimes,
     parameter_of,
     parameters,
 )
@@ -42,6 +43,7 @@ from pytest_infergate.plugin.modes import CHOOSE_MODE, Mode, read_settings
 from pytest_infergate.plugin.printed_output import PrintedOutput
 from pytest_infergate.runner.open_devices import OpenDevices
 from pytest_infergate.runtimes.eager import out_of_memory_note, prepared, torch_threads
+from pytest_infergate.runtimes.runtime import ConversionError, not_converted_note
 from pytest_infergate.worker.serving import Serving
 
 if TYPE_CHECKING:
@@ -195,6 +197,7 @@ class WorkerMode:
         self._config = config
         self._settings = settings
         self._devices = OpenDevices(settings.devices, device_kinds(config).values())
+        self._runtimes = offered_runtimes(config)
         self._serving = Serving(plugin.channel, plugin.renamed)
         self._printed = PrintedOutput(config)
         self._serving.first_returned = self._printed.first_returned
@@ -242,6 +245,8 @@ class WorkerMode:
         try:
             with torch_threads(case.threads), self._printed.of_first_call():
                 run = self._served(case, device, invocation)
+        except ConversionError as error:
+            reason = not_converted_note(error, case)
         except Exception as error:
             if not memory.is_out_of_memory(error):
                 raise
@@ -253,11 +258,12 @@ class WorkerMode:
         raise InfeasibleError(str(reason))
 
     def _served(self, case: Case, device: GuardedDevice, invocation: Invocation) -> MeasuredSubject:
-        if "torch" not in sys.modules:
+        if "torch" not in sys.modules and case.runtime == "eager":
             return self._serving.serve(Subject(invocation.bound(), batch_size=case.batch_size), device)
         from pytest_infergate.instruments import tensors
 
-        with prepared(case, device, invocation) as (subject, _):
+        runtime = self._runtimes.get(case.runtime.partition(":")[0])
+        with prepared(case, device, invocation, runtime) as (subject, _, _):
             run = self._serving.serve(subject, device)
         return run._replace(output=tensors.copy_to_cpu(run.output))
 

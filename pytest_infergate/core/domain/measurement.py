@@ -234,6 +234,21 @@ class LoadFigures(Struct, frozen=True, kw_only=True):
         return None if self.within is None or self.seconds <= 0 else self.within / self.seconds
 
 
+class Conversion(Struct, frozen=True, kw_only=True):
+    """What it took to convert a model for a runtime before its first call. Times are in seconds."""
+
+    export: float
+    """Time of torch.export."""
+    build: float
+    """Time in which the exported program became the files of the runtime, when they were made."""
+    load: float
+    """Time in which the runtime loaded the files."""
+    size: int
+    """Bytes of the files."""
+    cached: bool = False
+    """Whether files of an earlier run were used."""
+
+
 class Measurement(Struct, frozen=True, kw_only=True):
     """Everything measured of one case on one machine in one process launch. Times are in seconds."""
 
@@ -281,6 +296,8 @@ class Measurement(Struct, frozen=True, kw_only=True):
     call_order: CallOrder | None = None
     load: LoadFigures | None = None
     """``None`` unless the model was served under load."""
+    conversion: Conversion | None = None
+    """``None`` unless the runtime executes files that are made of the model."""
     notes: tuple[Note, ...] = ()
 
     @property

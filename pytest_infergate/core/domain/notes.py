@@ -69,6 +69,7 @@ class NoteCode(str, Enum):
     NO_COUNTERS = "no-counters"
     NO_KERNEL = "no-kernel"
     NO_TIMINGS = "no-timings"
+    NOT_CONVERTED = "not-converted"
     NOT_COUNTED = "not-counted"
     NOT_FINITE = "not-finite"
     NOT_PROJECTED = "not-projected"
@@ -93,6 +94,7 @@ class NoteCode(str, Enum):
     RANDOM_NUMBERS = "random-numbers"
     RECOMPILED = "recompiled"
     REGIMES_DIFFER = "regimes-differ"
+    RUNTIME_ABSENT = "runtime-absent"
     SHAPE_CHANGED = "shape-changed"
     SHORT_CALL = "short-call"
     SINGLE_WORKER = "single-worker"
@@ -303,6 +305,9 @@ MEANINGS: Mapping[NoteCode, NoteMeaning] = MappingProxyType(
             "Place the model and its inputs on the device of the case.",
         ),
         NoteCode.NO_TIMINGS: NoteMeaning("A process launch ended without a time of both sides."),
+        NoteCode.NOT_CONVERTED: NoteMeaning(
+            "The model cannot be converted for the runtime.", "The text has the reason of the exporter."
+        ),
         NoteCode.NOT_COUNTED: NoteMeaning("The counters could not be taken."),
         NoteCode.NOT_FINITE: NoteMeaning("A figure of the results is not finite and was left out."),
         NoteCode.NOT_PROJECTED: NoteMeaning(
@@ -364,6 +369,9 @@ MEANINGS: Mapping[NoteCode, NoteMeaning] = MappingProxyType(
         NoteCode.REGIMES_DIFFER: NoteMeaning(
             "A call takes another time in a paired worker than in a plain process, which shows no slowdown.",
             "Compare on one thread, or set the thread variables of the service.",
+        ),
+        NoteCode.RUNTIME_ABSENT: NoteMeaning(
+            "The runtime is not available.", "Install it, or leave it out of --infer-runtimes."
         ),
         NoteCode.SHAPE_CHANGED: NoteMeaning("The output changes its shape between calls."),
         NoteCode.SHORT_CALL: NoteMeaning(

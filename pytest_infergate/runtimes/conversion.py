@@ -1,0 +1,165 @@
+"""Files that a runtime made of a model: built in a process of its own, and kept for later runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from pytest_infergate.core.domain import units
+from pytest_infergate.runtimes.runtime import ConversionError, ExportingRuntime, Placing
+
+if TYPE_CHECKING:
+    from pytest_infergate.runtimes.exported_model import ExportedModel
+
+MAX_SECONDS: Final = 900.0
+"""Time limit of a conversion."""
+UNUSED_DAYS: Final = 30
+"""Days after which files that no run used are deleted."""
+RECORD: Final = "conversion.json"
+PROGRAM: Final = "program.pt2"
+
+
+class BuiltFiles(NamedTuple):
+    """The files of a converted model."""
+
+    folder: Path
+    seconds: float
+    """Time that the conversion took when it was made."""
+    size: int
+    """Bytes of the files."""
+    cached: bool
+    """Whether an earlier conversion was used."""
+
+
+class Conversions:
+    """A folder of conversions, by runtime and by a hash of all that determines the files."""
+
+    def __init__(self, root: Path, *, max_seconds: float = MAX_SECONDS) -> None:
+        self._root = root
+        self._max_seconds = max_seconds
+
+    def files(self, runtime: ExportingRuntime, model: ExportedModel, placing: Placing) -> BuiltFiles:
+        """Return the files of a model, which are made unless there are some.
+
+        Raises `ConversionError` with the reason in one line.
+        """
+        key = hashlib.blake2b(
+            repr((model.digest(), runtime.version(), tuple(placing))).encode(), digest_size=16
+        ).hexdigest()
+        folder = self._private_root() / f"{runtime.name}-{key}"
+        found = _recorded(folder)
+        if found is not None:
+            os.utime(folder)
+            return found
+        self._prune()
+        with tempfile.TemporaryDirectory(prefix=".building-", dir=self._root) as temporary:
+            built = Path(temporary) / "files"
+            built.mkdir()
+            begin = time.monotonic()
+            self._build(runtime, model, Path(temporary) / PROGRAM, built, placing)
+            seconds = time.monotonic() - begin
+            sizes = {path.relative_to(built).as_posix(): _described(path) for path in _files(built)}
+            if not sizes:
+                raise ConversionError(f"{runtime.name} wrote no files")
+            (built / RECORD).write_text(json.dumps({"seconds": seconds, "files": sizes}))
+            # Another run may have been faster; what it made is the same.
+            shutil.rmtree(folder, ignore_errors=True)
+            try:
+                built.rename(folder)
+            except OSError:
+                if _recorded(folder) is None:
+                    raise
+        return BuiltFiles(folder, seconds, sum(size for size, _ in sizes.values()), cached=False)
+
+    def _private_root(self) -> Path:
+        """Return the folder, which nobody else can write: files of some runtimes are machine code."""
+        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = self._root.stat()
+        if hasattr(os, "getuid") and (status.st_uid != os.getuid() or status.st_mode & 0o022):
+            raise ConversionError(
+                f"{self._root} must belong to this user, and nobody else may write to it. "
+                "Hint: chmod go-w it, or set INFERGATE_CACHE to another folder"
+            )
+        return self._root
+
+    def _prune(self) -> None:
+        oldest = time.time() - UNUSED_DAYS * 86400
+        for path in self._root.iterdir():
+            if path.stat().st_mtime < oldest:
+                shutil.rmtree(path, ignore_errors=True)
+
+    def _build(
+        self, runtime: ExportingRuntime, model: ExportedModel, program: Path, folder: Path, placing: Placing
+    ) -> None:
+        import torch
+
+        torch.export.save(model.program, program)
+        child = type(runtime)
+        # The child looks for modules where this process does.
+        paths = os.pathsep.join(path for path in sys.path if path)
+        command = [
+            *(sys.executable, "-m", "pytest_infergate.runtimes.conversion_child"),
+            *(child.__module__, child.__qualname__, str(program), str(folder), json.dumps(placing)),
+        ]
+        if find_spec(child.__module__) is None:
+            raise ConversionError(f"{child.__module__}.{child.__qualname__} must be importable")
+        with tempfile.TemporaryFile() as printed:
+            try:
+                done = subprocess.run(  # noqa: S603 - this interpreter, and arguments of our own
+                    command,
+                    env={**os.environ, "PYTHONPATH": paths},
+                    stdin=subprocess.DEVNULL,
+                    stdout=printed,
+                    stderr=printed,
+                    timeout=self._max_seconds,
+                    check=False,
+                )
+            except subprocess.TimeoutExpired:
+                raise ConversionError(
+                    f"{runtime.name} did not convert the model within {units.duration(self._max_seconds)}"
+                ) from None
+            if done.returncode:
+                printed.seek(0)
+                text = printed.read().decode(errors="replace")
+                raise ConversionError(f"{runtime.name}: {_reason(done.returncode, text)}")
+
+
+def _reason(code: int, printed: str) -> str:
+    """Return why a child failed, from what it printed: its last line, or the signal that ended it."""
+    lines = [line.strip() for line in printed.splitlines() if line.strip()]
+    if code < 0:
+        memory = ", as it is if memory runs out" if code == -9 else ""  # noqa: PLR2004 - SIGKILL
+        return f"the conversion was ended by signal {-code}{memory}"
+    return lines[-1][:400] if lines else f"the conversion ended with exit code {code}"
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != RECORD)
+
+
+def _described(path: Path) -> list[Any]:
+    content = path.read_bytes()
+    return [len(content), hashlib.blake2b(content, digest_size=16).hexdigest()]
+
+
+def _recorded(folder: Path) -> BuiltFiles | None:
+    """Return the files of a folder; ``None`` if there are none, or if they are not those that were made."""
+    try:
+        record: Mapping[str, Any] = json.loads((folder / RECORD).read_text())
+        sizes = {path.relative_to(folder).as_posix(): _described(path) for path in _files(folder)}
+        if not sizes or sizes != record["files"]:
+            return None
+        seconds = float(record["seconds"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return BuiltFiles(folder, seconds, sum(int(size) for size, _ in sizes.values()), cached=True)

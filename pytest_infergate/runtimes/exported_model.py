@@ -1,0 +1,165 @@
+"""A model as an exported program of flat tensors, which other runtimes can be given. Imports torch."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch.utils import _pytree as pytree
+
+from pytest_infergate.errors import InfergateError
+from pytest_infergate.instruments import tensors
+from pytest_infergate.measure.module_search import module_of
+from pytest_infergate.measure.passes import is_stream
+from pytest_infergate.runtimes.runtime import ConversionError
+
+_CONSTANTS = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device)
+"""Types of values that an exported program may hold in place of an input, or return without computing."""
+
+
+class ExportedModel(NamedTuple):
+    """A program, and what relates its flat tensors to the arguments and the output of the model."""
+
+    program: torch.export.ExportedProgram
+    inputs: tuple[int, ...]
+    """Which leaves of the arguments are inputs of the program; all others are constants of it."""
+    outputs: tuple[Any, ...]
+    """Leaves of the output; `_COMPUTED` where the program returns a tensor."""
+    structure: pytree.TreeSpec
+    """That of the output."""
+
+    def called_by(self, run: Callable[[Sequence[Any]], Sequence[Any]]) -> Callable[..., Any]:
+        """Return a function with the arguments and the output of the model, which calls `run`."""
+        inputs, outputs, structure = self.inputs, self.outputs, self.structure
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            leaves = pytree.tree_leaves((args, kwargs))
+            returned = iter(run([leaves[index] for index in inputs]))
+            return pytree.tree_unflatten(
+                [next(returned) if leaf is _COMPUTED else leaf for leaf in outputs], structure
+            )
+
+        return call
+
+    def digest(self) -> str:
+        """Return a hash of the program and its weights: equal programs compute the same."""
+        found = hashlib.blake2b(digest_size=16)
+        graph = self.program.graph_module
+        for part in graph.modules():
+            found.update(str(getattr(part, "code", "")).encode())
+        found.update(str(self.program.graph_signature).encode())
+        for node in graph.graph.nodes:
+            value = node.meta.get("val")
+            if node.op == "placeholder" and isinstance(value, torch.Tensor):
+                found.update(f"{node.name} {value.dtype} {tuple(value.shape)} {value.stride()}".encode())
+        for name, value in sorted({**self.program.state_dict, **self.program.constants}.items()):
+            found.update(name.encode())
+            found.update(_bytes(value) if isinstance(value, torch.Tensor) else repr(value).encode())
+        return found.hexdigest()
+
+    def weights(self) -> dict[str, int]:
+        """Return the bytes of the parameters and buffers of the program, by dtype."""
+        sizes: dict[str, int] = {}
+        held = [*self.program.state_dict.values(), *self.program.constants.values()]
+        for tensor in {id(value): value for value in held if isinstance(value, torch.Tensor)}.values():
+            name = str(tensor.dtype).removeprefix("torch.")
+            sizes[name] = sizes.get(name, 0) + tensor.untyped_storage().nbytes()
+        return sizes
+
+
+class _Computed:
+    """Stands for a tensor that the program returns."""
+
+
+_COMPUTED = _Computed()
+
+
+class _Flat(torch.nn.Module):
+    """A model that takes and returns flat tensors."""
+
+    outputs: Callable[[], list[Any]]
+    """Returns the leaves of the last output, and their structure."""
+
+    def __init__(self, target: Callable[..., Any], leaves: list[Any], spec: pytree.TreeSpec) -> None:
+        super().__init__()
+        self.model = module_of(target)
+        # Variables of a closure: as an attribute, a module would be registered twice, and export restores
+        # attributes that a call changes.
+        outputs: list[Any] = []
+
+        def call(inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+            given = iter(inputs)
+            filled = [next(given) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
+            args, kwargs = pytree.tree_unflatten(filled, spec)
+            output = target(*args, **kwargs)
+            if is_stream(output):
+                raise ConversionError("the model returns a stream, which an exported program cannot")
+            returned, structure = pytree.tree_flatten(output)
+            outputs[:] = returned, structure
+            return tuple(leaf for leaf in returned if isinstance(leaf, torch.Tensor))
+
+        self.call = call
+        self.outputs = lambda: outputs
+
+    def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Call the model, and keep the structure of what it returns."""
+        return self.call(inputs)
+
+
+def exported(target: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> ExportedModel:
+    """Export a call of a module, of a method of one, or of a partial of either.
+
+    The shapes are those of the arguments. Raises `ConversionError` with the reason in one line.
+    """
+    if module_of(target) is None:
+        raise ConversionError(
+            "only a module, or a method of one, can be exported: pass the module itself to infer"
+        )
+    leaves, spec = pytree.tree_flatten((args, kwargs))
+    _check(leaves, "arguments hold", "take")
+    inputs = tuple(index for index, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor))
+    if not inputs:
+        raise ConversionError("the call has no tensor among its arguments, so that all of it is constant")
+    flat = _Flat(target, leaves, spec)
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = torch.export.export(flat, tuple(leaves[index] for index in inputs), strict=False)
+    except InfergateError:
+        raise
+    except Exception as error:
+        raise ConversionError(f"torch.export failed: {first_line(error)}") from error
+    returned, structure = flat.outputs()
+    _check(returned, "output holds", "return")
+    if not any(isinstance(leaf, torch.Tensor) for leaf in returned):
+        raise ConversionError("the output holds no tensor, so that the program would return nothing")
+    signature = program.graph_signature
+    changed = [*signature.buffers_to_mutate.values(), *signature.user_inputs_to_mutate.values()]
+    if changed:
+        raise ConversionError(
+            f"the call changes {changed[0].removeprefix('model.')}, which converted models would not restore"
+        )
+    outputs = tuple(_COMPUTED if isinstance(leaf, torch.Tensor) else leaf for leaf in returned)
+    return ExportedModel(program, inputs, outputs, structure)
+
+
+def _check(leaves: list[Any], where: str, verb: str) -> None:
+    for leaf in leaves:
+        if not isinstance(leaf, (torch.Tensor, *_CONSTANTS)):
+            raise ConversionError(
+                f"the {where} an object of {type(leaf).__name__}, which an exported program cannot {verb}"
+            )
+
+
+def first_line(error: BaseException) -> str:
+    """Return the type of an error, and the first line of its text that says something."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip(" -=*#\n")]
+    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
+
+
+def _bytes(tensor: torch.Tensor) -> Any:
+    with tensors.past_class():
+        return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()

@@ -1,0 +1,104 @@
+"""ONNX Runtime: torch's exporter makes the model."""
+
+from __future__ import annotations
+
+import warnings
+from importlib.metadata import version as version_of
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_infergate.runtimes.runtime import ConversionError, Engine, Placing
+
+if TYPE_CHECKING:
+    import torch
+
+_MODEL = "model.onnx"
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+
+
+class OnnxRuntime:
+    """``onnxruntime``: sessions of ONNX Runtime with the provider of the device."""
+
+    name = "onnxruntime"
+    modes: tuple[str, ...] = ("tensorrt",)
+    own_precision: frozenset[str] = frozenset()
+
+    def absence_reason(self) -> str | None:
+        """Return which package is missing."""
+        for package in _PACKAGES:
+            if find_spec(package) is None:
+                return f"{package} is not installed. Hint: pip install 'pytest-infergate[onnx]'"
+        return None
+
+    def unsupported(self, device: str, dtype: str | None) -> str | None:
+        """Return that there is no provider for a device, or no bfloat16 on the CPU."""
+        kind = device.partition(":")[0]
+        if kind not in _PROVIDERS:
+            return f"infergate knows no provider of ONNX Runtime for {kind}"
+        if kind == "cpu" and dtype == "bfloat16":
+            return "ONNX Runtime has no kernels in bfloat16 for the CPU"
+        return None
+
+    def version(self) -> str:
+        """Return the versions of torch, the exporter and the runtime."""
+        import torch
+
+        return " ".join(
+            [f"torch {torch.__version__}", *(f"{package} {version_of(package)}" for package in _PACKAGES)]
+        )
+
+    def build(self, program: torch.export.ExportedProgram, folder: Path, placing: Placing) -> None:  # noqa: ARG002
+        """Export the model."""
+        import torch
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            made = torch.onnx.export(program, dynamo=True, verbose=False)
+        if made is None:
+            raise ConversionError("torch.onnx.export returned nothing")
+        made.save(folder / _MODEL, external_data=True)
+
+    def load(self, folder: Path, placing: Placing) -> Engine:
+        """Open a session. Raises `ConversionError` if the runtime refuses the model or lacks a provider."""
+        import onnxruntime
+        import torch
+
+        kind, _, index = placing.device.partition(":")
+        provider = "TensorrtExecutionProvider" if placing.mode == "tensorrt" else _PROVIDERS[kind]
+        if provider not in onnxruntime.get_available_providers():
+            raise ConversionError(
+                f"onnxruntime: this build has no {provider}. Hint: pip install onnxruntime-gpu"
+            )
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = placing.threads
+        options.log_severity_level = 3
+        settings: list[Any] = [(provider, {"device_id": int(index or 0)})] if kind != "cpu" else [provider]
+        try:
+            session = onnxruntime.InferenceSession(folder / _MODEL, options, providers=settings)
+        except Exception as error:
+            raise ConversionError(f"onnxruntime: {str(error).strip().splitlines()[0][:300]}") from error
+        if session.get_providers()[0] != provider:
+            raise ConversionError(f"onnxruntime: {provider} could not be used, and fell back to the CPU")
+        names = [value.name for value in session.get_inputs()]
+        outputs = [value.name for value in session.get_outputs()]
+        if kind == "cpu":
+
+            def run(inputs: Any) -> Any:
+                feed = {name: tensor.numpy() for name, tensor in zip(names, inputs, strict=True)}
+                return [torch.from_numpy(array) for array in session.run(outputs, feed)]
+
+            return Engine(run)
+
+        def run_bound(inputs: Any) -> Any:
+            binding = session.io_binding()
+            for name, tensor in zip(names, inputs, strict=True):
+                value = onnxruntime.OrtValue.from_dlpack(tensor.contiguous())
+                binding.bind_ortvalue_input(name, value)
+            for name in outputs:
+                binding.bind_output(name, kind, int(index or 0))
+            session.run_with_iobinding(binding)
+            return [torch.utils.dlpack.from_dlpack(value) for value in binding.get_outputs()]
+
+        return Engine(run_bound)

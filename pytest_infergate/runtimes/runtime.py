@@ -1,0 +1,115 @@
+"""The interface to runtimes: what executes a model in place of eager PyTorch.
+
+The Protocols of this module are public; `docs/extending.md` describes how a plugin adds a runtime.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+
+from pytest_infergate.core.domain.notes import NoteCode
+from pytest_infergate.core.domain.values import Case, Note
+from pytest_infergate.errors import InfergateError
+
+if TYPE_CHECKING:
+    import torch
+
+
+class ConversionError(InfergateError):
+    """A model cannot be converted for a runtime; the message is the reason in one line."""
+
+
+def not_converted_note(error: ConversionError, case: Case) -> Note:
+    """Return a note on a case whose model cannot be converted."""
+    return Note(code=NoteCode.NOT_CONVERTED, text=f"not converted for {case.runtime}: {error}")
+
+
+class Placing(NamedTuple):
+    """Where and how a runtime executes a model."""
+
+    device: str
+    """Device as torch names it: ``cpu``, ``cuda:1``."""
+    dtype: str | None = None
+    """Dtype of the case; ``None`` for that of the model."""
+    threads: int = 1
+    """Number of threads inside an operator."""
+    mode: str = ""
+    """One of `Runtime.modes`, or empty for its default."""
+
+
+class Runtime(Protocol):
+    """What executes models; registered through the hook `pytest_infergate_runtimes`.
+
+    A runtime has one of the methods of `WrappingRuntime` or `ExportingRuntime` as well. Making one must be
+    cheap: every session with inference tests does it.
+    """
+
+    name: str
+    """Name that users write under ``--infer-runtimes``."""
+    modes: tuple[str, ...]
+    """What users may write behind a colon: ``max-autotune`` in ``compile:max-autotune``."""
+
+    def absence_reason(self) -> str | None:
+        """Return why the runtime cannot be used here, with a hint; ``None`` if it can."""
+
+    def unsupported(self, device: str, dtype: str | None) -> str | None:
+        """Return why a device and dtype cannot be combined with it, in which no case is made."""
+
+
+class EagerRuntime:
+    """``eager``: PyTorch as it is."""
+
+    name = "eager"
+    modes: tuple[str, ...] = ()
+
+    def absence_reason(self) -> None:
+        """Return ``None``: it executes plain callables too, which need no torch."""
+
+    def unsupported(self, device: str, dtype: str | None) -> None:
+        """Return ``None``."""
+
+
+@runtime_checkable
+class WrappingRuntime(Runtime, Protocol):
+    """A runtime that calls the module in this process, on the device on which infergate places it."""
+
+    def wrapped(self, function: Callable[..., Any], mode: str) -> Callable[..., Any]:
+        """Return what is called in place of a module or of a method of one."""
+
+
+@runtime_checkable
+class ExportingRuntime(Runtime, Protocol):
+    """A runtime that executes files, which are made of an exported program.
+
+    Its class must be importable and take no arguments: `build` runs in a process of its own.
+    """
+
+    own_precision: frozenset[str]
+    """Dtypes that the runtime computes in by itself: the model and its inputs are not cast to them."""
+
+    def version(self) -> str:
+        """Return the versions of what makes and reads the files; files of others are made again."""
+
+    def build(self, program: torch.export.ExportedProgram, folder: Path, placing: Placing) -> None:
+        """Write the files of a program, whose inputs and outputs are flat tensors, into an empty folder.
+
+        The first line of an exception is the reason that the user reads.
+        """
+
+    def load(self, folder: Path, placing: Placing) -> Engine:
+        """Load the files. Raises `ConversionError` if the runtime cannot execute them."""
+
+
+class Engine(NamedTuple):
+    """A loaded model."""
+
+    run: Callable[[Sequence[Any]], Sequence[Any]]
+    """Returns the output tensors of input tensors, in the order of the exported program."""
+    notes: tuple[Note, ...] = ()
+
+
+def mode_of(runtime: str) -> str:
+    """Return the mode of a runtime as users write it: that of ``compile:max-autotune``; else empty."""
+    return runtime.partition(":")[2]

@@ -55,7 +55,7 @@ _ORDER = re.compile(r"<!-- run (\d{1,18})\.(\d{1,9}) -->")
 MEANINGS: Final = {
     Verdict.REGRESSED: "slower, larger or more work than before, beyond the tolerance and the noise",
     Verdict.OVER_BUDGET: "a budget of the test is exceeded, or could not be checked",
-    Verdict.MISMATCH: "the outputs of the model differ from those of the base",
+    Verdict.MISMATCH: "the outputs of the model are not those that are expected",
     Verdict.INVALID: "the measurement does not count, for the stated reason",
     Verdict.INFEASIBLE: "the case does not fit into memory",
     Verdict.SUSPECTED: "it looks slower, but the evidence is not sufficient",

@@ -194,6 +194,8 @@ def _comparison_summary(row: Comparison) -> str:
         return "" if row.note is None else plain(row.note.text)
     if row.evidence == "parity":
         return f"the outputs differ from those of the base{because}"
+    if row.evidence == "reference":
+        return f"the outputs differ from those of eager PyTorch on the CPU{because}"
     if row.evidence == "paired":
         text = f"was not compared{because}"
         if row.effect is not None:
@@ -248,7 +250,7 @@ def _comparison_sections(
         note = "" if row.note is None else plain(row.note.text)
         if row.metric == counter_changes.ALL_COUNTERS:
             yield _section("exact counters", row.verdict.value, {"reason": note})
-        elif row.evidence == "parity":
+        elif row.evidence in ("parity", "reference"):
             yield _section("outputs", row.verdict.value, {"difference": note})
         elif row not in exact:
             yield _time_section(row, exact, note, result)

@@ -40,7 +40,15 @@ from pytest_infergate.runner.case_result import case_result
 from pytest_infergate.runner.open_devices import OpenDevices
 from pytest_infergate.runner.output_paths import check_output_paths
 from pytest_infergate.runner.price_lookup import PriceList
-from pytest_infergate.runtimes.eager import Further, measure_invocation, out_of_memory_note, torch_threads
+from pytest_infergate.runtimes.eager import (
+    Further,
+    MeasuringPlan,
+    comparison_with_reference,
+    is_reference,
+    measure_invocation,
+    out_of_memory_note,
+    torch_threads,
+)
 from pytest_infergate.runtimes.runtime import ConversionError, Runtime, not_converted_note
 from pytest_infergate.storage.baseline_store import Store, load_all
 from pytest_infergate.storage.counter_files import CounterFiles
@@ -277,13 +285,14 @@ class InferenceRun:
         try:
             with torch_threads(case.threads):
                 course = count_only if self.settings.counters_only else measure
-                arguments = case, device, self._effort(terms), invocation, course
                 runtime = self.runtimes.get(case.runtime.partition(":")[0])
+                plan = MeasuringPlan(course, runtime)
                 if terms.seconds_served:
-                    further = self.under_load(case, device, terms)
-                    subject = measure_invocation(*arguments, further=further, runtime=runtime)
-                else:
-                    subject = measure_invocation(*arguments, runtime=runtime)
+                    plan = plan._replace(further=self.under_load(case, device, terms))
+                if terms.compare_outputs and not is_reference(case):
+                    compared = comparison_with_reference(case, invocation, terms.parity)
+                    plan = plan._replace(compared=compared)
+                subject = measure_invocation(case, device, self._effort(terms), invocation, plan)
         except ConversionError as error:
             return Outcome.INFEASIBLE, MeasuredSubject(None, None, invalid=not_converted_note(error, case))
         except Exception as error:

@@ -11,7 +11,7 @@ from pathlib import Path
 from pytest_infergate.runtimes.runtime import ExportingRuntime, Placing
 
 
-def main(module: str, name: str, program: str, folder: str, placing: str) -> None:
+def convert(module: str, name: str, program: str, folder: str, placing: str) -> None:
     """Build the files of a program; the last line that is printed says why it failed."""
     import torch
 
@@ -28,4 +28,4 @@ def main(module: str, name: str, program: str, folder: str, placing: str) -> Non
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    convert(*sys.argv[1:])

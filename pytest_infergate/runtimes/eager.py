@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
-from pytest_infergate.core.domain.measurement import Conversion, Measurement
+from pytest_infergate.core.domain.measurement import Measurement
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.values import Case, Note
 from pytest_infergate.instruments import tensors
@@ -18,18 +17,13 @@ from pytest_infergate.instruments.device import Device
 from pytest_infergate.instruments.timed_calls import Inputs
 from pytest_infergate.measure import memory, output_checks
 from pytest_infergate.measure.case import Effort, MeasuredSubject, Subject, measure
+from pytest_infergate.measure.guarded_device import error_line
 from pytest_infergate.measure.invocation import Invocation
 from pytest_infergate.measure.passes import is_stream, stream_items
-from pytest_infergate.runtimes.runtime import ExportingRuntime, Runtime, WrappingRuntime, mode_of
+from pytest_infergate.measure.seed import generator_states
+from pytest_infergate.runtimes.prepared_case import prepared
+from pytest_infergate.runtimes.runtime import Runtime
 
-if TYPE_CHECKING:
-    from pytest_infergate.measure.placement import Placed
-    from pytest_infergate.measure.same_work import ObservedWork
-
-
-# The profiling executor of TorchScript observes the first call and rewrites the graph in the second. Counted
-# before, such a model would have other counters than in its later calls.
-SETTLING_CALLS = 2
 Course = Callable[[Subject, Device, Effort, tuple[Note, ...]], MeasuredSubject]
 """What is done with a case after it is prepared: measuring, or counting only."""
 
@@ -41,64 +35,20 @@ def out_of_memory_note(error: Exception, case: Case) -> Note:
     return Note(code=NoteCode.OUT_OF_MEMORY, text=text, hint="use a smaller batch or a larger device")
 
 
-class PreparedCase(NamedTuple):
-    """The call of a case, ready to be measured."""
-
-    subject: Subject
-    placed: Placed
-    conversion: Conversion | None = None
-
-
-@contextmanager
-def prepared(
-    case: Case, device: Device, invocation: Invocation, runtime: Runtime | None = None
-) -> Iterator[PreparedCase]:
-    """Prepare the model that a test passed to `infer`, and restore it on exit. Imports torch.
-
-    Raises `ConversionError` if it cannot be converted for its runtime.
-    """
-    if isinstance(runtime, ExportingRuntime):
-        from pytest_infergate.runtimes.converted_call import converted
-
-        with converted(case, device, invocation, runtime) as made:
-            yield PreparedCase(*made)
-        return
-    import torch
-
-    from pytest_infergate.measure import placement
-    from pytest_infergate.measure.gradient_use import gradient_use_refused
-    from pytest_infergate.measure.observed_work import observed
-
-    wrapped = None
-    if isinstance(runtime, WrappingRuntime):
-        wrapped = functools.partial(runtime.wrapped, mode=mode_of(case.runtime))
-    with placement.placed(invocation, device.torch_name, case.dtype, wrapped) as placed:
-
-        def observe(call: Callable[[], Any], *, sizes: bool) -> tuple[Any, ObservedWork | None]:
-            with gradient_use_refused(disabled=placed.inference_mode):
-                return observed(call, sizes=sizes)
-
-        yield PreparedCase(
-            Subject(
-                call=placed.call,
-                from_host=placed.from_host,
-                batch_size=case.batch_size,
-                weights=placed.weights,
-                unfound=placed.unfound,
-                hidden=placed.hidden,
-                watch=placed.watch,
-                threads=torch.get_num_threads(),
-                settling=SETTLING_CALLS if placed.unsettled else 0,
-                arguments=placed.arguments,
-                unrepeatable=placed.arguments.consumed_note(),
-                observe=observe,
-            ),
-            placed,
-        )
-
-
 Further = Callable[[Invocation, Inputs | None, Measurement], Measurement]
 """What is measured beside: of the call from inputs on the host, and what restores its inputs."""
+Compared = Callable[[Any, Measurement], Measurement]
+"""Adds how the output differs from that of the reference."""
+
+
+class MeasuringPlan(NamedTuple):
+    """How a case is measured, and what follows if its figures are valid."""
+
+    course: Course = measure
+    runtime: Runtime | None = None
+    """What executes the model; ``None`` for eager PyTorch."""
+    further: Further = lambda _call, _inputs, measurement: measurement
+    compared: Compared = lambda _output, measurement: measurement
 
 
 def measure_invocation(
@@ -106,28 +56,25 @@ def measure_invocation(
     device: Device,
     effort: Effort,
     invocation: Invocation,
-    course: Course = measure,
-    *,
-    further: Further = lambda _call, _inputs, measurement: measurement,
-    runtime: Runtime | None = None,
+    plan: MeasuringPlan = MeasuringPlan(),  # noqa: B008 - never changed
 ) -> MeasuredSubject:
-    """Take a case through `course`, with notes on what makes its figures doubtful or invalid.
+    """Take a case through its course, with notes on what makes its figures doubtful or invalid.
 
-    `further` follows if the figures are valid. Raises `ConversionError` if the model cannot be converted for
-    `runtime`.
+    Raises `ConversionError` if the model cannot be
+    converted for its runtime.
     """
     # A suite without torch is measured without importing it.
     if "torch" not in sys.modules and case.runtime == "eager":
-        plain = course(Subject(invocation.bound(), batch_size=case.batch_size), device, effort, ())
+        plain = plan.course(Subject(invocation.bound(), batch_size=case.batch_size), device, effort, ())
         last = plain.output if plain.last is None else plain.last
         invalid = plain.invalid or output_checks.unsound_output_note(plain.output, last, None)
         if plain.measurement is not None and invalid is None:
-            plain = plain._replace(measurement=further(invocation, None, plain.measurement))
+            plain = plain._replace(measurement=plan.further(invocation, None, plain.measurement))
         return plain._replace(invalid=invalid)
 
-    with prepared(case, device, invocation, runtime) as (subject, placed, conversion):
+    with prepared(case, device, invocation, plan.runtime) as (subject, placed, conversion):
         before = (*placed.notes, *filter(None, (output_checks.torch_state_note(),)))
-        measured = course(subject, device, effort, before)
+        measured = plan.course(subject, device, effort, before)
         measurement, invalid = measured.measurement, measured.invalid
         if invalid is None:
             last = measured.output if measured.last is None else measured.last
@@ -137,7 +84,7 @@ def measure_invocation(
         if measurement is not None:
             measurement = msgspec.structs.replace(measurement, conversion=conversion)
         if measurement is not None and invalid is None:
-            measurement = further(placed.served, placed.arguments, measurement)
+            measurement = plan.further(placed.served, placed.arguments, measurement)
         wanted = invocation.grad_mode == "enable_grad"
         gradients = None if wanted else output_checks.gradients_note(measured.output)
         after = filter(None, (gradients, placed.arguments.changed_note()))
@@ -147,7 +94,44 @@ def measure_invocation(
         same = [tensor for tensor in tensors.tensors(output) if id(tensor) in returned]
         notes = (*measurement.notes, *after, *output_checks.uncopied_notes(same))
         measurement = msgspec.structs.replace(measurement, notes=notes)
+        if invalid is None:
+            measurement = plan.compared(output, measurement)
     return MeasuredSubject(output, measurement, measured.samples, invalid)
+
+
+def comparison_with_reference(case: Case, invocation: Invocation, tolerance: float | None) -> Compared:
+    """Return what compares an output with that of the reference, which it computes.
+
+    To be called before the case draws random numbers, so that the reference draws the same.
+    """
+    restore = generator_states()
+
+    def compared(output: Any, measurement: Measurement) -> Measurement:
+        from pytest_infergate.outputs.reference_parity import reference_parity
+
+        later = generator_states()
+        restore()
+        try:
+            reference = run_once(msgspec.structs.replace(case, device="cpu", dtype=None), invocation)
+        except Exception as error:  # noqa: BLE001 - a model may need its device, or more memory
+            note = Note(
+                code=NoteCode.OUTPUTS_NOT_COMPARED,
+                text=f"outputs were not compared with those of eager PyTorch on the CPU: {error_line(error)}",
+            )
+            return msgspec.structs.replace(measurement, notes=(*measurement.notes, note))
+        finally:
+            later()
+        parity = reference_parity(
+            reference, output, case.dtype, on_cpu=case.device == "cpu", tolerance=tolerance
+        )
+        return msgspec.structs.replace(measurement, parity=parity)
+
+    return compared
+
+
+def is_reference(case: Case) -> bool:
+    """Return whether outputs of other cases are compared with those of this case."""
+    return case.device == "cpu" and case.runtime == "eager" and case.dtype is None
 
 
 def run_once(case: Case, invocation: Invocation) -> Any:

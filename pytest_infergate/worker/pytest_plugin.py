@@ -42,7 +42,8 @@ from pytest_infergate.plugin.items import ItemHooks, SeededFixtures
 from pytest_infergate.plugin.modes import CHOOSE_MODE, Mode, read_settings
 from pytest_infergate.plugin.printed_output import PrintedOutput
 from pytest_infergate.runner.open_devices import OpenDevices
-from pytest_infergate.runtimes.eager import out_of_memory_note, prepared, torch_threads
+from pytest_infergate.runtimes.eager import out_of_memory_note, torch_threads
+from pytest_infergate.runtimes.prepared_case import prepared
 from pytest_infergate.runtimes.runtime import ConversionError, not_converted_note
 from pytest_infergate.worker.serving import Serving
 

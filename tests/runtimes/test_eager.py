@@ -11,7 +11,7 @@ from pytest_infergate.core.domain.values import Case
 from pytest_infergate.measure import timing_guard
 from pytest_infergate.measure.case import Effort
 from pytest_infergate.measure.invocation import Invocation
-from pytest_infergate.runtimes.eager import measure_invocation, run_once
+from pytest_infergate.runtimes.eager import MeasuringPlan, measure_invocation, run_once
 from pytest_infergate.testing import FakeDevice
 
 CASE = Case(test="t.py::test_a", device="fake")
@@ -99,12 +99,14 @@ def test_what_follows_gets_the_call_and_the_figures_of_a_valid_case(device):
         device.spend(0.003)
         return x
 
-    measured = measure_invocation(CASE, device, Effort(0.1), Invocation(call, (4,)), further=further)
+    measured = measure_invocation(
+        CASE, device, Effort(0.1), Invocation(call, (4,)), plan=MeasuringPlan(further=further)
+    )
     assert measured.measurement.throughput == 7.0
     ((args, _, p50),) = seen
     assert (args, p50) == ((4,), pytest.approx(0.003))
     invalid = Invocation(lambda _: device.spend(0.003) or float("nan"), (4,))
-    measure_invocation(CASE, device, Effort(0.1), invalid, further=further)
+    measure_invocation(CASE, device, Effort(0.1), invalid, plan=MeasuringPlan(further=further))
     assert len(seen) == 1
 
 

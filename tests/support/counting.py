@@ -11,7 +11,7 @@ from pytest_infergate.measure.case import Effort, Subject, measure
 from pytest_infergate.measure.invocation import Invocation
 from pytest_infergate.measure.placement import placed
 from pytest_infergate.runner.run import REPETITIONS
-from pytest_infergate.runtimes.eager import SETTLING_CALLS
+from pytest_infergate.runtimes.prepared_case import SETTLING_CALLS
 from pytest_infergate.testing import FakeDevice
 
 ONE_PASS = "cuda"

@@ -23,7 +23,7 @@ MAX_CALL_SECONDS: Final = 1e7
 MAX_WATTS: Final = 1e9
 MAX_PACED: Final = 100.0
 UNUSABLE_VERDICTS: Final = {
-    Verdict.MISMATCH: "its outputs differ from those of its base",
+    Verdict.MISMATCH: "its outputs are not those that are expected",
     Verdict.INVALID: "its measurement is invalid",
     Verdict.NOT_MEASURED: "it was not measured",
 }

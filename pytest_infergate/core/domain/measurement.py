@@ -249,6 +249,22 @@ class Conversion(Struct, frozen=True, kw_only=True):
     """Whether files of an earlier run were used."""
 
 
+class Parity(Struct, frozen=True, kw_only=True):
+    """The output of a case beside that of the reference: the same call, eager on the CPU."""
+
+    error: float | None = None
+    """Largest difference of two floating values as a share of the largest one of their tensor in the
+    reference; ``None`` without such values."""
+    cosine: float | None = None
+    """Cosine between all floating values of both sides."""
+    same_top: float | None = None
+    """Share of the rows of the first tensor with columns whose largest value is in the same column."""
+    difference: str | None = None
+    """How the output differs beyond its tolerance; ``None`` if it agrees."""
+    uncompared: tuple[str, ...] = ()
+    """Places of the output that were not compared."""
+
+
 class Measurement(Struct, frozen=True, kw_only=True):
     """Everything measured of one case on one machine in one process launch. Times are in seconds."""
 
@@ -296,6 +312,8 @@ class Measurement(Struct, frozen=True, kw_only=True):
     call_order: CallOrder | None = None
     load: LoadFigures | None = None
     """``None`` unless the model was served under load."""
+    parity: Parity | None = None
+    """``None`` for the reference itself, and where it was not compared."""
     conversion: Conversion | None = None
     """``None`` unless the runtime executes files that are made of the model."""
     notes: tuple[Note, ...] = ()

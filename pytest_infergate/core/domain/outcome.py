@@ -123,7 +123,8 @@ class Comparison(Struct, frozen=True, kw_only=True):
     metric: str
     verdict: Verdict
     evidence: str
-    """``stored`` or ``paired`` for times, ``exact`` for counters, ``parity`` for outputs."""
+    """``stored`` or ``paired`` for times, ``exact`` for counters, ``parity`` for outputs beside those of the
+    base, ``reference`` for outputs beside those of eager PyTorch on the CPU."""
     baseline: float | None = None
     """The value that is expected; for a stored time, the recorded one corrected for the machine's speed."""
     recorded: float | None = None

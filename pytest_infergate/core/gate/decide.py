@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from fnmatch import fnmatchcase
 
@@ -85,7 +85,10 @@ def judge(
     measurement = result.measurement
     if result.outcome is Outcome.MEASURED and measurement is not None:
         recorded = (records or {}).get(result.case)
-        exact = _compare_counters(recorded, result, policy, environment, recording=policy.saving)
+        exact = (
+            *_compare_counters(recorded, result, policy, environment, recording=policy.saving),
+            *_differing_outputs(measurement),
+        )
         if measurement.latency is None:
             return _judge_counted(result, measurement, policy, exact)
         given = result.tolerance.get("p50")
@@ -104,6 +107,18 @@ def judge(
     checks = tuple(budgets.not_checked(budget, why.text, why.hint) for budget in unchecked)
     notes = () if result.reason is None else (result.reason,)
     return _conclude(result, [verdict], policy, checks=checks, notes=notes)
+
+
+def _differing_outputs(measurement: Measurement) -> Iterator[Comparison]:
+    """Return a failing row if the output differs from that of the reference."""
+    if measurement.parity is None or measurement.parity.difference is None:
+        return
+    note = Note(
+        code=NoteCode.OUTPUTS_DIFFER,
+        text=measurement.parity.difference,
+        hint="if that is intended, set @pytest.mark.inference(parity=False), or a tolerance there",
+    )
+    yield Comparison(metric="outputs", verdict=Verdict.MISMATCH, evidence="reference", note=note)
 
 
 def _judge_counted(

@@ -20,8 +20,9 @@ from pathlib import PurePosixPath
 
 import pytest
 
+from pytest_infergate.outputs import output_description
 from pytest_infergate.paired.protocol import OutputCompared
-from pytest_infergate.worker import output_description, parity
+from pytest_infergate.worker import parity
 
 
 @pytest.fixture

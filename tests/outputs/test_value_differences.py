@@ -5,7 +5,7 @@ import struct
 
 import pytest
 
-from pytest_infergate.worker.value_differences import list_difference, number_difference, text_difference
+from pytest_infergate.outputs.value_differences import list_difference, number_difference, text_difference
 
 NAN, INF = math.nan, math.inf
 

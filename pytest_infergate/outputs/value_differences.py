@@ -7,7 +7,7 @@ import cmath
 import contextlib
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 from pytest_infergate.core.domain import units
@@ -25,6 +25,18 @@ SHOWN_CHARACTERS: Final = 40
 # Objects that are printed without a text of their own have another address in each process, and the tests of
 # both sides have folders of their own for temporary files.
 _OF_PROCESS: Final = re.compile(rb"\bat 0x[0-9a-fA-F]+|/own-(base|candidate)(?=/tests/)")
+
+
+class Sides(NamedTuple):
+    """How the two sides of a comparison are called in texts."""
+
+    old: str
+    new: str
+    precision: str | None = None
+    """The dtype in which one side computes, if floating values of both may have unequal dtypes."""
+
+
+PAIRED: Final = Sides("on the base", "now")
 
 
 class Tolerance(NamedTuple):
@@ -50,6 +62,15 @@ class Tolerance(NamedTuple):
         coarse = dtype in ("float16", "bfloat16") or dtype not in TOLERANCES
         return cls(0.0, share, dtype) if coarse else cls(share, share / 100, dtype)
 
+    @classmethod
+    def across(cls, dtypes: Iterable[str], share: float | None = None) -> Tolerance:
+        """Return the tolerance between the coarsest of some dtypes and a finer one.
+
+        Other kernels order sums otherwise in each layer, of which only the largest value shows the size.
+        """
+        coarsest = max(dtypes, key=lambda dtype: TOLERANCES.get(dtype, DEFAULT_TOLERANCE))
+        return cls(0.0, TOLERANCES.get(coarsest, DEFAULT_TOLERANCE) if share is None else share, coarsest)
+
     def __str__(self) -> str:
         if not self.of_value:
             return f"{self.of_largest:g} of the largest value in {self.dtype}"
@@ -57,7 +78,11 @@ class Tolerance(NamedTuple):
 
 
 def array_difference(
-    old: Any, new: Any, tolerance: float | None, dtypes: tuple[str, str] | None = None
+    old: Any,
+    new: Any,
+    tolerance: float | None,
+    dtypes: tuple[str, str] | None = None,
+    sides: Sides = PAIRED,
 ) -> str | None:
     """Describe how two tensors, or two arrays of numpy, differ; ``None`` if they do not.
 
@@ -66,19 +91,29 @@ def array_difference(
     """
     before, now = dtypes or (str(old.dtype).removeprefix("torch."), str(new.dtype).removeprefix("torch."))
     if old.shape != new.shape:
-        return f"shape {tuple(old.shape)} on the base, {tuple(new.shape)} now"
-    if before != now:
-        return f"{before} on the base, {now} now"
+        return f"shape {tuple(old.shape)} {sides.old}, {tuple(new.shape)} {sides.new}"
+    floating = is_floating(old)
+    if before != now and not (sides.precision and floating and is_floating(new)):
+        return f"{before} {sides.old}, {now} {sides.new}"
     count = math.prod(old.shape)
     if not count:
         return None
-    tensor, kind = is_tensor(old), getattr(old.dtype, "kind", "")
-    if (old.is_floating_point() or old.is_complex()) if tensor else kind in ("f", "c"):
+    if floating:
+        if sides.precision:
+            return floating_difference(old, new, Tolerance.across((before, now, sides.precision), tolerance))
         return floating_difference(old, new, Tolerance.of(before, tolerance))
+    kind = getattr(old.dtype, "kind", "")
     if kind in ("m", "M"):  # a date that is missing is unequal to itself
         old, new = old.view("int64"), new.view("int64")
     unequal = int(old.tobytes() != new.tobytes()) if kind == "V" else int((old != new).sum())
     return f"{unequal:,} of {count:,} values differ" if unequal else None
+
+
+def is_floating(values: Any) -> bool:
+    """Return whether a tensor or an array has floating or complex values."""
+    if is_tensor(values):
+        return bool(values.is_floating_point() or values.is_complex())
+    return getattr(values.dtype, "kind", "") in ("f", "c")
 
 
 def floating_difference(old: Any, new: Any, tolerance: Tolerance) -> str | None:
@@ -114,7 +149,7 @@ def floating_difference(old: Any, new: Any, tolerance: Tolerance) -> str | None:
 
 
 def number_difference(
-    old: Sequence[complex], new: Sequence[complex], tolerance: float | None
+    old: Sequence[complex], new: Sequence[complex], tolerance: float | None, sides: Sides = PAIRED
 ) -> tuple[int, str] | None:
     """Describe how numbers of Python differ by the rule for arrays, and the index of the first that does."""
     size = math.hypot if any(isinstance(value, complex) for value in old) else None
@@ -127,6 +162,8 @@ def number_difference(
         single = array.array("f", parts).tolist() == parts
         dtype = "float32" if single else "float64"
     allowed = Tolerance.of(dtype, tolerance)
+    if sides.precision:
+        allowed = Tolerance.across((dtype, sides.precision), tolerance)
     for index, (before, now) in enumerate(zip(old, new, strict=True)):
         if before == now or (cmath.isnan(before) and cmath.isnan(now)):
             continue
@@ -134,30 +171,30 @@ def number_difference(
         limit = allowed.of_largest * scale + (allowed.of_value * sizes[index] if allowed.of_value else 0.0)
         # NaN and infinities are not within a limit.
         if not math.hypot(apart.real, apart.imag) <= limit or not cmath.isfinite(before):
-            return index, f"{before} on the base, {now} now"
+            return index, f"{before} {sides.old}, {now} {sides.new}"
     return None
 
 
 def list_difference(
-    old: Sequence[Any], new: Sequence[Any], tolerance: float | None
+    old: Sequence[Any], new: Sequence[Any], tolerance: float | None, sides: Sides = PAIRED
 ) -> tuple[str, str] | None:
     """Describe how two lists of numbers or text differ, with the step to the first item that does."""
     if len(old) != len(new):
-        return f"{units.plural(len(old), 'item')} on the base, {len(new):,} now", ""
+        return f"{units.plural(len(old), 'item')} {sides.old}, {len(new):,} {sides.new}", ""
     if isinstance(old[0], (float, complex)):
-        found = number_difference(old, new, tolerance)
+        found = number_difference(old, new, tolerance, sides)
         return None if found is None else (found[1], f"[{found[0]}]")
     for index, (before, now) in enumerate(zip(old, new, strict=True)):
         if isinstance(before, bytes):
-            text = text_difference(before, now)
+            text = text_difference(before, now, sides)
         else:
-            text = None if before == now else f"{before} on the base, {now} now"
+            text = None if before == now else f"{before} {sides.old}, {now} {sides.new}"
         if text is not None:
             return text, f"[{index}]"
     return None
 
 
-def text_difference(old: bytes, new: bytes, *, binary: bool = False) -> str | None:
+def text_difference(old: bytes, new: bytes, sides: Sides = PAIRED, *, binary: bool = False) -> str | None:
     """Describe how two encoded texts differ.
 
     Addresses of objects in them, and folders of temporary files, are not compared.
@@ -165,11 +202,11 @@ def text_difference(old: bytes, new: bytes, *, binary: bool = False) -> str | No
     if old == new or _OF_PROCESS.sub(b"", old) == _OF_PROCESS.sub(b"", new):
         return None
     if binary:
-        return f"{len(old):,} bytes on the base, {len(new):,} now, which are not equal"
+        return f"{len(old):,} bytes {sides.old}, {len(new):,} {sides.new}, which are not equal"
     before, now = (text.decode(errors="surrogatepass") for text in (old, new))
     pairs = enumerate(zip(before, now, strict=False))
     first = next((index for index, (a, b) in pairs if a != b), min(len(before), len(now)))
     begin = 0 if max(len(before), len(now)) <= SHOWN_CHARACTERS else max(0, first - SHOWN_CHARACTERS // 4)
     shown = [ascii(text[begin : begin + SHOWN_CHARACTERS]) for text in (before, now)]
     place = f"from character {first} on: " if begin else ""
-    return f"{place}{shown[0]} on the base, {shown[1]} now"
+    return f"{place}{shown[0]} {sides.old}, {shown[1]} {sides.new}"

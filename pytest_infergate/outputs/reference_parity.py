@@ -1,0 +1,85 @@
+"""How an output differs from that of the reference: the same call, eager on the CPU."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any, Final
+
+from pytest_infergate.core.domain.measurement import Parity
+from pytest_infergate.instruments.nested import is_tensor, loaded
+from pytest_infergate.outputs.comparison import Comparer, difference_text, uncompared_places
+from pytest_infergate.outputs.output_description import Description
+from pytest_infergate.outputs.value_differences import Sides, is_floating
+
+# Convolutions of cuDNN round float32 to the ten bits of TF32 unless they are forbidden to, and products of
+# matrices do on request: as many as float16 has.
+_ACCELERATED: Final = {None: "float16", "float32": "float16"}
+
+
+def reference_parity(
+    reference: Any, output: Any, dtype: str | None, *, on_cpu: bool, tolerance: float | None = None
+) -> Parity:
+    """Compare an output with that of the reference.
+
+    `dtype` is that of the case. `tolerance` replaces the share of the largest value by which floating values
+    may differ in the coarsest dtype of both sides. All other values must be equal.
+    """
+    precision = dtype or "float64" if on_cpu else _ACCELERATED.get(dtype, dtype)
+    sides = Sides("in the reference", "here", precision)
+    compared = Comparer(Description.of(reference), Description.of(output), tolerance, sides)
+    pairs = [(old, new) for old, new in compared.compared if is_floating(old) and old.shape == new.shape]
+    return Parity(
+        error=max((_largest_error(old, new) for old, new in pairs), default=None),
+        cosine=_cosine(pairs),
+        same_top=next((_same_top(old, new) for old, new in pairs if _has_classes(old)), None),
+        difference=difference_text(compared.found),
+        uncompared=uncompared_places(compared.uncompared),
+    )
+
+
+def _wide(values: Any) -> Any:
+    """Return values as an array in double precision; of complex ones, the real and imaginary parts."""
+    numpy = loaded("numpy")
+    if is_tensor(values):
+        torch = loaded("torch")
+        parts = torch.view_as_real(values.resolve_conj()) if values.is_complex() else values
+        return parts.detach().to(torch.float64).cpu().numpy()
+    found = values.astype(numpy.promote_types(values.dtype, numpy.float64))
+    return numpy.stack([found.real, found.imag], axis=-1) if found.dtype.kind == "c" else found
+
+
+def _largest_error(old: Any, new: Any) -> float:
+    """Return the largest difference of two finite values as a share of the largest value of the reference."""
+    numpy = loaded("numpy")
+    before, now = _wide(old), _wide(new)
+    finite = numpy.isfinite(before) & numpy.isfinite(now)
+    if not finite.any():
+        return 0.0
+    with numpy.errstate(all="ignore"):
+        apart, scale = abs(before - now)[finite].max(), abs(before[finite]).max()
+        return float(apart / scale) if scale else float(apart > 0)
+
+
+def _cosine(pairs: list[tuple[Any, Any]]) -> float | None:
+    """Return the cosine between all finite values of both sides; ``None`` if one side has zeros only."""
+    numpy = loaded("numpy")
+    product = first = second = 0.0
+    with contextlib.nullcontext() if numpy is None else numpy.errstate(all="ignore"):
+        for old, new in pairs:
+            before, now = _wide(old), _wide(new)
+            finite = numpy.isfinite(before) & numpy.isfinite(now)
+            before, now = before[finite], now[finite]
+            product += float((before * now).sum())
+            first += float((before**2).sum())
+            second += float((now**2).sum())
+    size = (first * second) ** 0.5
+    return product / size if 0 < size < float("inf") else None
+
+
+def _has_classes(values: Any) -> bool:
+    return len(values.shape) > 1 and values.shape[-1] > 1
+
+
+def _same_top(old: Any, new: Any) -> float:
+    """Return the share of rows whose largest value is in the same column."""
+    return float((_wide(old).argmax(-1) == _wide(new).argmax(-1)).mean())

@@ -1,0 +1,79 @@
+"""The call of a case, ready to be measured: placed on its device, and wrapped or converted by its runtime."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pytest_infergate.core.domain.measurement import Conversion
+from pytest_infergate.core.domain.values import Case
+from pytest_infergate.instruments.device import Device
+from pytest_infergate.measure.case import Subject
+from pytest_infergate.measure.invocation import Invocation
+from pytest_infergate.runtimes.runtime import ExportingRuntime, Runtime, WrappingRuntime, mode_of
+
+if TYPE_CHECKING:
+    from pytest_infergate.measure.placement import Placed
+    from pytest_infergate.measure.same_work import ObservedWork
+
+# The profiling executor of TorchScript observes the first call and rewrites the graph in the second. Counted
+# before, such a model would have other counters than in its later calls.
+SETTLING_CALLS = 2
+
+
+class PreparedCase(NamedTuple):
+    """The call of a case, ready to be measured."""
+
+    subject: Subject
+    placed: Placed
+    conversion: Conversion | None = None
+
+
+@contextmanager
+def prepared(
+    case: Case, device: Device, invocation: Invocation, runtime: Runtime | None = None
+) -> Iterator[PreparedCase]:
+    """Prepare the model that a test passed to `infer`, and restore it on exit. Imports torch.
+
+    Raises `ConversionError` if it cannot be converted for its runtime.
+    """
+    if isinstance(runtime, ExportingRuntime):
+        from pytest_infergate.runtimes.converted_call import converted
+
+        with converted(case, device, invocation, runtime) as made:
+            yield PreparedCase(*made)
+        return
+    import torch
+
+    from pytest_infergate.measure import placement
+    from pytest_infergate.measure.gradient_use import gradient_use_refused
+    from pytest_infergate.measure.observed_work import observed
+
+    wrapped = None
+    if isinstance(runtime, WrappingRuntime):
+        wrapped = functools.partial(runtime.wrapped, mode=mode_of(case.runtime))
+    with placement.placed(invocation, device.torch_name, case.dtype, wrapped) as placed:
+
+        def observe(call: Callable[[], Any], *, sizes: bool) -> tuple[Any, ObservedWork | None]:
+            with gradient_use_refused(disabled=placed.inference_mode):
+                return observed(call, sizes=sizes)
+
+        yield PreparedCase(
+            Subject(
+                call=placed.call,
+                from_host=placed.from_host,
+                batch_size=case.batch_size,
+                weights=placed.weights,
+                unfound=placed.unfound,
+                hidden=placed.hidden,
+                watch=placed.watch,
+                threads=torch.get_num_threads(),
+                settling=SETTLING_CALLS if placed.unsettled else 0,
+                arguments=placed.arguments,
+                unrepeatable=placed.arguments.consumed_note(),
+                observe=observe,
+            ),
+            placed,
+        )

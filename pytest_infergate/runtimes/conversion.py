@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -19,6 +19,8 @@ from pytest_infergate.core.domain import units
 from pytest_infergate.runtimes.runtime import ConversionError, ExportingRuntime, Placing
 
 if TYPE_CHECKING:
+    import torch
+
     from pytest_infergate.runtimes.exported_model import ExportedModel
 
 MAX_SECONDS: Final = 900.0
@@ -27,6 +29,10 @@ UNUSED_DAYS: Final = 30
 """Days after which files that no run used are deleted."""
 RECORD: Final = "conversion.json"
 PROGRAM: Final = "program.pt2"
+
+
+Build = Callable[["ExportingRuntime", "torch.export.ExportedProgram", Path, Placing], None]
+"""Lets a runtime write the files of a program into a folder."""
 
 
 class BuiltFiles(NamedTuple):
@@ -44,9 +50,9 @@ class BuiltFiles(NamedTuple):
 class Conversions:
     """A folder of conversions, by runtime and by a hash of all that determines the files."""
 
-    def __init__(self, root: Path, *, max_seconds: float = MAX_SECONDS) -> None:
+    def __init__(self, root: Path, build: Build | None = None) -> None:
         self._root = root
-        self._max_seconds = max_seconds
+        self._build = build or build_in_child
 
     def files(self, runtime: ExportingRuntime, model: ExportedModel, placing: Placing) -> BuiltFiles:
         """Return the files of a model, which are made unless there are some.
@@ -66,7 +72,7 @@ class Conversions:
             built = Path(temporary) / "files"
             built.mkdir()
             begin = time.monotonic()
-            self._build(runtime, model, Path(temporary) / PROGRAM, built, placing)
+            self._build(runtime, model.program, built, placing)
             seconds = time.monotonic() - begin
             sizes = {path.relative_to(built).as_posix(): _described(path) for path in _files(built)}
             if not sizes:
@@ -98,40 +104,49 @@ class Conversions:
             if path.stat().st_mtime < oldest:
                 shutil.rmtree(path, ignore_errors=True)
 
-    def _build(
-        self, runtime: ExportingRuntime, model: ExportedModel, program: Path, folder: Path, placing: Placing
-    ) -> None:
-        import torch
 
-        torch.export.save(model.program, program)
-        child = type(runtime)
-        # The child looks for modules where this process does.
-        paths = os.pathsep.join(path for path in sys.path if path)
-        command = [
-            *(sys.executable, "-m", "pytest_infergate.runtimes.conversion_child"),
-            *(child.__module__, child.__qualname__, str(program), str(folder), json.dumps(placing)),
-        ]
-        if find_spec(child.__module__) is None:
-            raise ConversionError(f"{child.__module__}.{child.__qualname__} must be importable")
-        with tempfile.TemporaryFile() as printed:
-            try:
-                done = subprocess.run(  # noqa: S603 - this interpreter, and arguments of our own
-                    command,
-                    env={**os.environ, "PYTHONPATH": paths},
-                    stdin=subprocess.DEVNULL,
-                    stdout=printed,
-                    stderr=printed,
-                    timeout=self._max_seconds,
-                    check=False,
-                )
-            except subprocess.TimeoutExpired:
-                raise ConversionError(
-                    f"{runtime.name} did not convert the model within {units.duration(self._max_seconds)}"
-                ) from None
-            if done.returncode:
-                printed.seek(0)
-                text = printed.read().decode(errors="replace")
-                raise ConversionError(f"{runtime.name}: {_reason(done.returncode, text)}")
+def build_in_child(
+    runtime: ExportingRuntime,
+    program: torch.export.ExportedProgram,
+    folder: Path,
+    placing: Placing,
+    max_seconds: float = MAX_SECONDS,
+) -> None:
+    """Let a runtime build files in a process of its own, which may run out of memory or time.
+
+    Raises `ConversionError` with the last line that the process printed.
+    """
+    import torch
+
+    child = type(runtime)
+    if find_spec(child.__module__) is None:
+        raise ConversionError(f"{child.__module__}.{child.__qualname__} must be importable")
+    path = folder.with_name(PROGRAM)
+    torch.export.save(program, path)
+    command = [
+        *(sys.executable, "-m", "pytest_infergate.runtimes.conversion_child"),
+        *(child.__module__, child.__qualname__, str(path), str(folder), json.dumps(placing)),
+    ]
+    # The child looks for modules where this process does.
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    with tempfile.TemporaryFile() as printed:
+        try:
+            done = subprocess.run(  # noqa: S603 - this interpreter, and arguments of our own
+                command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=printed,
+                stderr=printed,
+                timeout=max_seconds,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            limit = units.duration(max_seconds)
+            raise ConversionError(f"{runtime.name} did not convert the model within {limit}") from None
+        if done.returncode:
+            printed.seek(0)
+            text = printed.read().decode(errors="replace")
+            raise ConversionError(f"{runtime.name}: {_reason(done.returncode, text)}")
 
 
 def _reason(code: int, printed: str) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -125,9 +127,9 @@ def exported(target: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str
         raise ConversionError("the call has no tensor among its arguments, so that all of it is constant")
     flat = _Flat(target, leaves, spec)
     try:
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with torch.no_grad(), _quiet_export():
             program = torch.export.export(flat, tuple(leaves[index] for index in inputs), strict=False)
+            changed = _changed(program)
     except InfergateError:
         raise
     except Exception as error:
@@ -136,14 +138,36 @@ def exported(target: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str
     _check(returned, "output holds", "return")
     if not any(isinstance(leaf, torch.Tensor) for leaf in returned):
         raise ConversionError("the output holds no tensor, so that the program would return nothing")
-    signature = program.graph_signature
-    changed = [*signature.buffers_to_mutate.values(), *signature.user_inputs_to_mutate.values()]
     if changed:
         raise ConversionError(
             f"the call changes {changed[0].removeprefix('model.')}, which converted models would not restore"
         )
     outputs = tuple(_COMPUTED if isinstance(leaf, torch.Tensor) else leaf for leaf in returned)
     return ExportedModel(program, inputs, outputs, structure)
+
+
+@contextmanager
+def _quiet_export() -> Iterator[None]:
+    """Keep warnings of torch about itself, and lines for its own tools, out of reports of tests."""
+    trace = logging.getLogger("torch.__trace")
+    propagate, trace.propagate = trace.propagate, False
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        trace.propagate = propagate
+
+
+def _changed(program: torch.export.ExportedProgram) -> list[str]:
+    """Return the names of buffers and inputs that a call changes."""
+    schemas = (getattr(node.target, "_schema", None) for node in program.graph.nodes)
+    # Most operators in place change tensors that the call has made. Only without them, the signature says
+    # which change others.
+    if not any(schema is not None and schema.is_mutable for schema in schemas):
+        return []
+    signature = program.run_decompositions({}).graph_signature
+    return [*signature.buffers_to_mutate.values(), *signature.user_inputs_to_mutate.values()]
 
 
 def _check(leaves: list[Any], where: str, verb: str) -> None:

@@ -77,7 +77,6 @@ MAX_RECOUNTED_BYTECODES = 200_000
 # some process launches and not in others made launches of identical code differ by 35 to 58 %.
 MANY_PAGE_FAULTS = 1000
 
-
 Watched = Callable[[Callable[[], int]], AbstractContextManager[None]]
 """A context in which calls are limited, made from what returns how many calls have returned."""
 
@@ -116,8 +115,7 @@ class Subject(NamedTuple):
     """The call including copies of inputs and outputs; ``None`` if nothing is copied."""
     batch_size: int = 1
     weights: Callable[[], Mapping[str, int] | None] = lambda: None
-    """Returns the bytes of the weights by dtype; ``None`` if they are unknown. To be called after the first
-    call, which may load them."""
+    """Returns the bytes of the weights by dtype, once a call may have loaded them; ``None`` if unknown."""
     unfound: Callable[[Sequence[UsedMemory]], int] = lambda _: 0
     """Returns how many bytes of used memory are neither weights nor arguments."""
     hidden: Callable[[], Note | None] = lambda: None
@@ -268,8 +266,8 @@ class _Course:
             # A slow model has spent much of the limit by now; most of the rest is for the sampling.
             warmed = warm_up(call, device, min(limit.left() / 3, WARM_UP_SHARE * effort.max_seconds))
         warm_up_graphs = graphs.since()
-        # Each graph of a compiled model keeps tensors.
-        invalid = None if self.compilation.counters() else kept.note(warmed.calls)
+        compiled = bool(self.compilation.counters())  # each graph keeps tensors
+        invalid = None if compiled else kept.note(warmed.calls)
         if invalid is not None:
             return None, (), invalid
         sampling = self.sample(warmed, seconds, begun, stream=stream)
@@ -310,7 +308,7 @@ class _Course:
             call_order=call_order(sampling.samples, passes.paced) if effort.tail else None,
             notes=(
                 *exact.notes,
-                *first_call_notes(cold_start, latency.p50.value, first=effort.first),
+                *(() if compiled else first_call_notes(cold_start, latency.p50.value, first=effort.first)),
                 *cpu_contention.contention_notes(sampling.contention, taken.share, later.share),
                 *_notes(warmed, sampling, passes),
                 *filter(None, (limit.note(latency.mean), tail_note(latency, limited=effort.limited))),
@@ -489,8 +487,7 @@ def _notes(warmed: WarmUp, sampling: _Sampling, passes: _Passes) -> Iterator[Not
     if faults is not None and faults >= MANY_PAGE_FAULTS:
         yield Note(
             code=NoteCode.PAGE_FAULTS,
-            text=f"{faults:,.0f} page faults per call: memory for large activations is mapped again "
-            "on each call",
+            text=f"{faults:,.0f} page faults per call: memory of large activations is mapped again each time",
             hint=f"in production, keep them mapped with {KEEP_MEMORY}",
         )
     if not warmed.steady and warmed.calls > 1:  # a warm-up without time is noted as such

@@ -44,12 +44,12 @@ from pytest_infergate.runtimes.eager import (
     Further,
     MeasuringPlan,
     comparison_with_reference,
-    is_reference,
+    has_reference,
     measure_invocation,
     out_of_memory_note,
     torch_threads,
 )
-from pytest_infergate.runtimes.runtime import ConversionError, Runtime, not_converted_note
+from pytest_infergate.runtimes.runtime import ConversionError, ExportingRuntime, Runtime, not_converted_note
 from pytest_infergate.storage.baseline_store import Store, load_all
 from pytest_infergate.storage.counter_files import CounterFiles
 
@@ -183,9 +183,13 @@ class InferenceRun:
         text = f"--infer-max-total of {units.duration(limit)} was spent before this case"
         return Note(code=NoteCode.MAX_TOTAL, text=text, hint="raise it, or select fewer cases")
 
-    def runtime_absence(self, runtime: str) -> str | None:
+    def runtime(self, name: str) -> Runtime | None:
+        """Return the runtime of a name with its mode; ``None`` if none is registered."""
+        return self.runtimes.get(name.partition(":")[0])
+
+    def runtime_absence(self, name: str) -> str | None:
         """Return why a runtime cannot be used here; ``None`` if it can."""
-        found = self.runtimes.get(runtime.partition(":")[0])
+        found = self.runtime(name)
         return None if found is None else found.absence_reason()
 
     def judge(self, result: CaseResult) -> Judged:
@@ -285,11 +289,10 @@ class InferenceRun:
         try:
             with torch_threads(case.threads):
                 course = count_only if self.settings.counters_only else measure
-                runtime = self.runtimes.get(case.runtime.partition(":")[0])
-                plan = MeasuringPlan(course, runtime)
+                plan = MeasuringPlan(course, self.runtime(case.runtime))
                 if terms.seconds_served:
                     plan = plan._replace(further=self.under_load(case, device, terms))
-                if terms.compare_outputs and not is_reference(case):
+                if terms.compare_outputs and has_reference(case, invocation):
                     compared = comparison_with_reference(case, invocation, terms.parity)
                     plan = plan._replace(compared=compared)
                 subject = measure_invocation(case, device, self._effort(terms), invocation, plan)
@@ -308,6 +311,13 @@ class InferenceRun:
         limits = [limit for name, limit in terms.budgets.items() if name in LOAD_LIMITS]
 
         def serve(call: Invocation, inputs: Inputs | None, measurement: Measurement) -> Measurement:
+            if isinstance(self.runtime(case.runtime), ExportingRuntime):
+                note = Note(
+                    code=NoteCode.LOAD_NOT_MEASURED,
+                    text=f"{case.runtime} was not measured under load: its model has one batch size, and a "
+                    "server forms batches of any size",
+                )
+                return msgspec.structs.replace(measurement, notes=(*measurement.notes, note))
             seconds, max_total = terms.seconds_served, self.settings.max_total
             if max_total is not None:
                 seconds = min(seconds, max_total - self._spent - (time.monotonic() - begin))

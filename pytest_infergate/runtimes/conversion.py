@@ -59,6 +59,8 @@ class Conversions:
 
         Raises `ConversionError` with the reason in one line.
         """
+        # The program has the dtype, unless the runtime computes in it by itself, from the same files.
+        placing = placing._replace(dtype=None)
         key = hashlib.blake2b(
             repr((model.digest(), runtime.version(), tuple(placing))).encode(), digest_size=16
         ).hexdigest()

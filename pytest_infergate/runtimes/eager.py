@@ -60,8 +60,7 @@ def measure_invocation(
 ) -> MeasuredSubject:
     """Take a case through its course, with notes on what makes its figures doubtful or invalid.
 
-    Raises `ConversionError` if the model cannot be
-    converted for its runtime.
+    Raises `ConversionError` if the model cannot be converted for its runtime.
     """
     # A suite without torch is measured without importing it.
     if "torch" not in sys.modules and case.runtime == "eager":
@@ -81,8 +80,6 @@ def measure_invocation(
             # The output of a module that was moved may be on another device, if the module moves it.
             device_name = None if placed.moved else device.torch_name
             invalid = output_checks.unsound_output_note(measured.output, last, device_name)
-        if measurement is not None:
-            measurement = msgspec.structs.replace(measurement, conversion=conversion)
         if measurement is not None and invalid is None:
             measurement = plan.further(placed.served, placed.arguments, measurement)
         wanted = invocation.grad_mode == "enable_grad"
@@ -93,7 +90,7 @@ def measure_invocation(
         returned = {id(tensor) for tensor in tensors.tensors(measured.output)}
         same = [tensor for tensor in tensors.tensors(output) if id(tensor) in returned]
         notes = (*measurement.notes, *after, *output_checks.uncopied_notes(same))
-        measurement = msgspec.structs.replace(measurement, notes=notes)
+        measurement = msgspec.structs.replace(measurement, conversion=conversion, notes=notes)
         if invalid is None:
             measurement = plan.compared(output, measurement)
     return MeasuredSubject(output, measurement, measured.samples, invalid)
@@ -129,9 +126,18 @@ def comparison_with_reference(case: Case, invocation: Invocation, tolerance: flo
     return compared
 
 
-def is_reference(case: Case) -> bool:
-    """Return whether outputs of other cases are compared with those of this case."""
-    return case.device == "cpu" and case.runtime == "eager" and case.dtype is None
+def has_reference(case: Case, invocation: Invocation) -> bool:
+    """Return whether a case has an output of another case to agree with.
+
+    A plain callable runs eagerly on the device and in the dtype that it chooses itself.
+    """
+    if case.runtime != "eager":
+        return True
+    if "torch" not in sys.modules or (case.device == "cpu" and case.dtype is None):
+        return False
+    from pytest_infergate.measure.module_search import module_of
+
+    return module_of(invocation.target) is not None
 
 
 def run_once(case: Case, invocation: Invocation) -> Any:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import shutil
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +44,9 @@ class CompileRuntime:
         """Return the compiled function."""
         import torch
 
+        with warnings.catch_warnings():  # of torch about itself, which may be errors of the user's suite
+            warnings.simplefilter("ignore")
+            importlib.import_module("torch._inductor.compile_fx")
         if isinstance(function, functools.partial):
             inner = self.wrapped(function.func, mode)
             return functools.partial(inner, *function.args, **function.keywords)

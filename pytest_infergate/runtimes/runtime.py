@@ -95,7 +95,8 @@ class ExportingRuntime(Runtime, Protocol):
     def build(self, program: torch.export.ExportedProgram, folder: Path, placing: Placing) -> None:
         """Write the files of a program, whose inputs and outputs are flat tensors, into an empty folder.
 
-        The first line of an exception is the reason that the user reads.
+        The dtype of `placing` is ``None``: the program has that of the case, unless it is one of
+        `own_precision`. The first line of an exception is the reason that the user reads.
         """
 
     def load(self, folder: Path, placing: Placing) -> Engine:

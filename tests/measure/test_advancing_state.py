@@ -123,7 +123,7 @@ def test_changes_between_two_calls_are_named(make, names):
 def run(course, model, x, seconds=5.0):
     device = FakeDevice()
     case = Case(test="t.py::test_a", device="cpu")
-    with prepared(case, device, Invocation(model.eval(), (x,), {}, "inference_mode")) as (subject, _):
+    with prepared(case, device, Invocation(model.eval(), (x,), {}, "inference_mode")) as (subject, _, _):
         slow = subject._replace(call=lambda: (device.spend(0.001), subject.call())[1])
         return course(slow, device, Effort(seconds))
 

@@ -408,6 +408,7 @@ def test_max_time_bounds_each_case_and_max_total_the_run(project, monkeypatch):
 
 ASKING = {
     "devices": "fake",
+    "runtimes": "eager",
     "dtypes": "float32",
     "threads": "1",
     "workers": "2",

@@ -151,7 +151,10 @@ def test_a_note_over_many_cases_is_printed_once(sample):
         rows.NoteGroup(note=other, nodeids=("t.py::test_one[cpu]",)),
     )
     lines = text.note_lines(groups).splitlines()[1:]
-    assert lines == ["  20 cases (t.py::test_0, t.py::test_1 and 18 more): hidden (unset it)", "  t.py::test_one[cpu]: faults"]
+    assert lines == [
+        "  20 cases (t.py::test_0, t.py::test_1 and 18 more): hidden (unset it)",
+        "  t.py::test_one[cpu]: faults",
+    ]
 
 
 def test_what_does_not_fail_and_deserves_a_look_is_named(sample):

@@ -49,11 +49,13 @@ def test_a_model_is_converted_once(conversions, model):
         first.size,
     )
     assert first.size == len("cpu")
+    # The program has the dtype.
+    assert conversions.files(StubRuntime(), model, CPU._replace(dtype="bfloat16")).cached
 
 
 @pytest.mark.parametrize(
     "changed",
-    [Placing("cpu", "bfloat16", 1), Placing("cpu", threads=2), Placing("cpu", threads=1, mode="fast")],
+    [Placing("cpu", threads=2), Placing("cpu", threads=1, mode="fast")],
 )
 def test_another_placing_is_another_conversion(conversions, model, changed):
     conversions.files(StubRuntime(), model, CPU)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pytest_infergate.config.marker import parse_marker
 from pytest_infergate.config.settings import parse_settings
 from pytest_infergate.errors import InfergateError
+from pytest_infergate.plugin.hooks import pytest_infergate_runtimes
 from pytest_infergate.runner.run import InferenceRun
 from pytest_infergate.storage.baseline_files import FileStore
 from pytest_infergate.testing import FakeDevice, FakeKind
 
+RUNTIMES = {one.name: one for one in pytest_infergate_runtimes()}
 KINDS = {
     "fake": FakeKind(FakeDevice("fake")),
     "ghost": FakeKind(kind="ghost", reason="no ghost device found"),
@@ -21,7 +23,12 @@ def parsed(folder, command=None, ini=None, table=""):
     """What the command line, the ini file and `[tool.infergate]` of a project mean."""
     (folder / "pyproject.toml").write_text(table, encoding="utf-8")
     return parse_settings(
-        command or {}, ini or {}, rootdir=folder, invocation_dir=folder / "sub", kinds=KINDS
+        command or {},
+        ini or {},
+        rootdir=folder,
+        invocation_dir=folder / "sub",
+        kinds=KINDS,
+        offered=RUNTIMES,
     )
 
 
@@ -54,7 +61,7 @@ def arguments(text):
 
 def of_marker(text):
     """The checked arguments of one marker."""
-    return parse_marker([arguments(text)], KINDS)
+    return parse_marker([arguments(text)], KINDS, RUNTIMES)
 
 
 def listed(messages, folder):

@@ -15,7 +15,7 @@ from core_values import (
 )
 from msgspec.structs import replace
 
-from pytest_infergate.core.domain.measurement import Estimate, Measurement
+from pytest_infergate.core.domain.measurement import Estimate, Measurement, Parity
 from pytest_infergate.core.domain.outcome import (
     Budget,
     BudgetCheck,
@@ -113,6 +113,16 @@ def test_measured_and_bigger():
     verdict = judged(result(measurement=measurement(counters=BIGGER)), before=on_record(), records=RECORDED)
     assert rows(verdict)["peak_memory_bytes"] is Verdict.REGRESSED
     assert verdict.failed
+
+
+def test_an_output_unlike_that_of_the_reference_fails_and_cannot_be_recorded():
+    wrong = measurement(parity=Parity(error=0.3, difference="output: values differ by up to 3"))
+    for policy in (POLICY, Policy(saving=True)):
+        verdict = judged(result(measurement=wrong), before=on_record(), policy=policy)
+        assert rows(verdict)["outputs"] is Verdict.MISMATCH
+        assert (verdict.verdict, verdict.failed) == (Verdict.MISMATCH, True)
+    near = measurement(parity=Parity(error=1e-7, cosine=1.0))
+    assert "outputs" not in rows(judged(result(measurement=near), before=on_record()))
 
 
 def test_one_operation_more_fails():

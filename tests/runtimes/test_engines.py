@@ -1,0 +1,111 @@
+"""Real engines: what they return agrees with eager PyTorch, and what they cannot do has a reason."""
+
+import functools
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.torch
+
+if True:  # after the skip
+    from torch import nn
+
+    from pytest_infergate.core.domain.values import Case
+    from pytest_infergate.devices.cpu import CpuKind
+    from pytest_infergate.measure.invocation import Invocation
+    from pytest_infergate.plugin.hooks import pytest_infergate_runtimes
+    from pytest_infergate.runtimes.prepared_case import prepared
+    from pytest_infergate.runtimes.runtime import ConversionError
+
+RUNTIMES = {one.name: one for one in pytest_infergate_runtimes()}
+CPU = CpuKind().open("cpu")
+
+
+class Classifier(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(8, 16), nn.GELU(), nn.Linear(16, 4))
+
+    def forward(self, batch):
+        logits = self.layers(batch["x"])
+        return {"logits": logits, "best": logits.argmax(-1)}
+
+
+@functools.cache
+def model():
+    torch.manual_seed(0)
+    return Classifier()
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("INFERGATE_CACHE", str(folder))
+        yield folder
+
+
+def run(name, dtype=None, rows=3):
+    """The output of a runtime, and what its conversion took."""
+    runtime = RUNTIMES[name]
+    if (absence := runtime.absence_reason()) is not None:
+        pytest.skip(absence)
+    case = Case(test="t.py::test_a", device="cpu", runtime=name, dtype=dtype, batch_size=rows)
+    x = torch.linspace(-1, 1, 8 * rows).reshape(rows, 8)
+    with prepared(case, CPU, Invocation(model(), ({"x": x},)), runtime) as (subject, _, conversion):
+        return subject.call(), conversion, subject
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_a_runtime_agrees_with_eager_pytorch(cache, name):
+    expected = run("eager")[0]
+    output, conversion, subject = run(name)
+    torch.testing.assert_close(output["logits"], expected["logits"], rtol=1e-4, atol=1e-5)
+    assert output["best"].tolist() == expected["best"].tolist()
+    if conversion is not None:
+        assert not conversion.cached
+        assert run(name)[1].cached
+        assert conversion.size > 0
+        assert subject.weights() == {"float32": 4 * (8 * 16 + 16 + 16 * 4 + 4)}
+        # Its operators are not those of torch: zero would pass for a count.
+        assert subject.uncounted.code == "not-counted"
+
+
+def test_openvino_computes_in_the_precision_of_the_case(cache):
+    expected = run("eager")[0]["logits"]
+    single = run("openvino", "float32")[0]["logits"]
+    torch.testing.assert_close(single, expected, rtol=1e-4, atol=1e-5)
+    try:
+        half = run("openvino", "bfloat16")[0]["logits"]
+    except ConversionError as refused:
+        pytest.skip(str(refused))  # a processor without bfloat16
+    assert half.dtype is torch.float32
+    assert 1e-4 < (half - expected).abs().max() < 5e-2
+
+
+@pytest.mark.parametrize(
+    ("name", "device", "dtype", "reason"),
+    [
+        ("onnxruntime", "cpu", "bfloat16", "no kernels in bfloat16"),
+        ("onnxruntime", "mps", None, "no provider of ONNX Runtime for mps"),
+        ("openvino", "cuda:1", None, "on the CPU only"),
+        ("openvino", "cpu", "float64", "no precision hint for float64"),
+        ("aoti", "mps", None, "makes no code for mps"),
+    ],
+)
+def test_combinations_that_no_case_is_made_of_have_a_reason(name, device, dtype, reason):
+    assert reason in RUNTIMES[name].unsupported(device, dtype)
+
+
+def test_other_combinations_have_a_case():
+    assert [RUNTIMES[name].unsupported("cpu", None) for name in RUNTIMES] == [None] * len(RUNTIMES)
+    assert RUNTIMES["compile"].unsupported("mps", "float16") is None
+
+
+def test_a_package_that_is_missing_is_named_with_its_extra(monkeypatch):
+    monkeypatch.setattr("pytest_infergate.runtimes.onnx_runtime.find_spec", lambda _: None)
+    monkeypatch.setattr("pytest_infergate.runtimes.openvino_cpu.find_spec", lambda _: None)
+    monkeypatch.setattr("pytest_infergate.runtimes.inductor.shutil.which", lambda _: None)
+    assert "pip install 'pytest-infergate[onnx]'" in RUNTIMES["onnxruntime"].absence_reason()
+    assert "pip install 'pytest-infergate[openvino]'" in RUNTIMES["openvino"].absence_reason()
+    assert RUNTIMES["aoti"].absence_reason() == RUNTIMES["compile"].absence_reason() != None  # noqa: E711

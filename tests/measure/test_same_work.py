@@ -16,8 +16,8 @@ def working(*works, settling=False):
     works = list(works)
 
     def observe(call, *, sizes):
-        operators, flops = works.pop(0) if len(works) > 1 else works[0]
-        return call(), ObservedWork(operators, flops // 10, flops if sizes else None)
+        operators, flops, *products = works.pop(0) if len(works) > 1 else works[0]
+        return call(), ObservedWork(operators, *(products or [10]), flops if sizes else None)
 
     work = SameWork(observe, settling=settling)
     call = RepeatedCall(lambda: "output")
@@ -26,17 +26,16 @@ def working(*works, settling=False):
 
 
 FIRST = (100, 1000)
-"""Operators and FLOPs of a first call."""
+"""Operators and FLOPs of a first call, which has ten products."""
 
 
 @pytest.mark.parametrize(
     ("second", "changed"),
     [
         (FIRST, False),
-        ((100, 910), False),
-        ((100, 900), True),
-        ((100, 1100), False),
-        ((100, 1110), True),
+        ((100, 1000, 9), True),  # one product may be larger than all others
+        ((100, 1000, 11), False),
+        ((100, 1000, 12), True),
         ((50, 1000), False),  # the first call may have filled tables
         ((49, 1000), True),
         ((110, 1000), False),
@@ -55,7 +54,16 @@ def test_the_second_call_does_the_work_of_the_first(second, changed):
 
 
 @pytest.mark.parametrize(
-    ("later", "changed"), [((50, 1000), True), ((91, 1000), False), ((100, 1000), False)]
+    ("later", "changed"),
+    [
+        ((50, 1000), True),
+        ((91, 1000), False),
+        ((100, 910), False),
+        ((100, 900), True),
+        ((100, 1100), False),
+        ((100, 1110), True),
+        ((100, 1000, 9), True),
+    ],
 )
 def test_later_calls_have_no_tables_to_fill(later, changed):
     work, call = working(FIRST, FIRST, later)

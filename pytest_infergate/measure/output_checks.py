@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.values import Note
 from pytest_infergate.instruments import tensors
 from pytest_infergate.instruments.nested import loaded
+
+_FIRST_THREADS: Final[dict[str, int]] = {}
+"""The number of threads of torch in the first case of the process that does not set them."""
 
 
 def unsound_output_note(first: Any, last: Any, device: str | None) -> Note | None:
@@ -58,11 +62,22 @@ def _text(signature: tuple[tuple[tuple[int, ...], str], ...]) -> str:
     return ", ".join(f"{dtype}{list(shape)}" for shape, dtype in signature) or "no tensor or array"
 
 
-def torch_state_note() -> Note | None:
-    """Return a note on global settings of torch that differ from their defaults; `None` if none do."""
+def torch_state_note(threads: int | None = None) -> Note | None:
+    """Return a note on global settings of torch that differ from their defaults; `None` if none do.
+
+    `threads` are those that the case sets. Without them, they must be as many as in the first case.
+    """
     torch = loaded("torch")
     if torch is None:
         return None
+    now = torch.get_num_threads()
+    first = now if threads is not None else _FIRST_THREADS.setdefault("torch", now)
+    smallest, precision = sys.float_info.min, torch.get_float32_matmul_precision()
+    cuda, cudnn, onednn = torch.backends.cuda, torch.backends.cudnn, torch.backends.mkldnn
+    attention = (
+        cuda.flash_sdp_enabled(), cuda.mem_efficient_sdp_enabled(), cuda.math_sdp_enabled(),
+        cuda.cudnn_sdp_enabled(),
+    )  # fmt: skip
     # A test that does not restore such a setting changes the operators of all models after it.
     settings = {
         f"default dtype {torch.get_default_dtype()}": torch.get_default_dtype() is not torch.float32,
@@ -70,7 +85,17 @@ def torch_state_note() -> Note | None:
         "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
         "autocast": torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled(),
         "fast paths of attention disabled": not torch.backends.mha.get_fastpath_enabled(),
-        "oneDNN disabled": torch.backends.mkldnn.is_available() and not torch.backends.mkldnn.enabled,
+        "kernels of attention disabled": not all(attention),
+        "oneDNN disabled": onednn.is_available() and not onednn.enabled,
+        "oneDNN deterministic": onednn.deterministic,
+        "cuDNN disabled": not cudnn.enabled,
+        "cuDNN benchmark": cudnn.benchmark,
+        "cuDNN deterministic": cudnn.deterministic,
+        "cuDNN without TF32": not cudnn.allow_tf32,
+        f"precision of float32 products {precision}": precision != "highest",
+        "subnormal numbers are flushed to zero": smallest / 2 == 0,
+        "detection of anomalies": torch.is_anomaly_enabled(),
+        f"{now} threads instead of {first}": now != first,
     }
     changed = [name for name, differs in settings.items() if differs]
     if not changed:
@@ -79,6 +104,19 @@ def torch_state_note() -> Note | None:
         code=NoteCode.TORCH_STATE,
         text=f"torch global state was changed: {', '.join(changed)}",
         hint="if another test changed it, restore it there: the case runs other operators than alone",
+    )
+
+
+def threads_note(before: int | None) -> Note | None:
+    """Return a note if the call has set another number of threads than `before`, the one of the case."""
+    torch = loaded("torch")
+    now = before if torch is None else torch.get_num_threads()
+    if before is None or now == before:
+        return None
+    return Note(
+        code=NoteCode.TORCH_STATE,
+        text=f"the call sets the number of threads of torch to {now}, of {before}: later calls run on {now}",
+        hint="set it once before the tests, or by threads= in the marker",
     )
 
 

@@ -72,7 +72,7 @@ def measure_invocation(
         return plain._replace(invalid=invalid)
 
     with prepared(case, device, invocation, plan.runtime) as (subject, placed, conversion):
-        before = (*placed.notes, *filter(None, (output_checks.torch_state_note(),)))
+        before = (*placed.notes, *filter(None, (output_checks.torch_state_note(case.threads),)))
         measured = plan.course(subject, device, effort, before)
         measurement, invalid = measured.measurement, measured.invalid
         if invalid is None:
@@ -84,7 +84,8 @@ def measure_invocation(
             measurement = plan.further(placed.served, placed.arguments, measurement)
         wanted = invocation.grad_mode == "enable_grad"
         gradients = None if wanted else output_checks.gradients_note(measured.output)
-        after = filter(None, (gradients, placed.arguments.changed_note()))
+        threads = output_checks.threads_note(subject.threads)
+        after = filter(None, (gradients, placed.arguments.changed_note(), threads))
     output = tensors.copy_to_cpu(measured.output)
     if measurement is not None:
         returned = {id(tensor) for tensor in tensors.tensors(measured.output)}
@@ -167,15 +168,20 @@ def _collected(output: Any) -> Any:
 
 @contextmanager
 def torch_threads(count: int | None) -> Iterator[None]:
-    """Set the number of threads of torch's operators until exit; ``None`` leaves it unchanged."""
-    if count is None or "torch" not in sys.modules:
+    """Set the number of threads of torch's operators until exit; ``None`` leaves it unchanged.
+
+    On exit, it is as before, also if a call has changed it.
+    """
+    if "torch" not in sys.modules:
         yield
         return
     import torch
 
     before = torch.get_num_threads()
-    torch.set_num_threads(count)
+    if count is not None:
+        torch.set_num_threads(count)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        if torch.get_num_threads() != before:
+            torch.set_num_threads(before)

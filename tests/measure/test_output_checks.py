@@ -81,18 +81,49 @@ def test_gradients_are_noted():
     assert gradients_note(None) is None
 
 
-def test_torch_as_it_starts_is_not_unusual():
+@pytest.fixture
+def threads(monkeypatch):
+    """The threads of torch; this process has measured no case."""
+    monkeypatch.setattr(output_checks, "_FIRST_THREADS", {})
+    before = torch.get_num_threads()
+    yield before
+    torch.set_num_threads(before)
+
+
+def test_torch_as_it_starts_is_not_unusual(threads):
     assert output_checks.torch_state_note() is None
 
 
+def test_other_threads_than_in_the_first_case_are_noted(threads):
+    assert output_checks.torch_state_note(threads) is None
+    assert output_checks.torch_state_note() is None
+    torch.set_num_threads(threads + 1)
+    assert f"{threads + 1} threads instead of {threads}" in output_checks.torch_state_note().text
+    assert output_checks.torch_state_note(threads + 1) is None
+    assert output_checks.threads_note(threads).code == "torch-state"
+    assert output_checks.threads_note(threads + 1) is None
+
+
 @pytest.fixture
-def restored():
+def restored(threads):
     yield
     torch.set_default_dtype(torch.float32)
     torch.set_default_device(None)
     torch.use_deterministic_algorithms(False)
     torch.backends.mha.set_fastpath_enabled(True)
     torch.backends.mkldnn.enabled = True
+    torch.backends.mkldnn.deterministic = False
+    for name, value in {
+        "enabled": True,
+        "benchmark": False,
+        "deterministic": False,
+        "allow_tf32": True,
+    }.items():
+        setattr(torch.backends.cudnn, name, value)
+    torch.backends.cuda.enable_math_sdp(True)
+    torch.set_float32_matmul_precision("highest")
+    torch.set_flush_denormal(False)
+    torch.autograd.set_detect_anomaly(False)
     assert output_checks.torch_state_note() is None
 
 
@@ -104,8 +135,32 @@ def restored():
         lambda: torch.use_deterministic_algorithms(True),
         lambda: torch.backends.mha.set_fastpath_enabled(False),
         lambda: setattr(torch.backends.mkldnn, "enabled", False),
+        lambda: setattr(torch.backends.mkldnn, "deterministic", True),
+        lambda: setattr(torch.backends.cudnn, "enabled", False),
+        lambda: setattr(torch.backends.cudnn, "benchmark", True),
+        lambda: setattr(torch.backends.cudnn, "deterministic", True),
+        lambda: setattr(torch.backends.cudnn, "allow_tf32", False),
+        lambda: torch.backends.cuda.enable_math_sdp(False),
+        lambda: torch.set_float32_matmul_precision("medium"),
+        lambda: torch.set_flush_denormal(True),
+        lambda: torch.autograd.set_detect_anomaly(True),
     ],
-    ids=["dtype", "device", "deterministic", "attention", "mkldnn"],
+    ids=[
+        "dtype",
+        "device",
+        "deterministic",
+        "attention",
+        "mkldnn",
+        "mkldnn deterministic",
+        "cudnn",
+        "benchmark",
+        "cudnn deterministic",
+        "tf32",
+        "sdpa",
+        "precision",
+        "subnormal",
+        "anomaly",
+    ],
 )
 def test_what_another_test_left_in_torch_is_said(restored, snapshot, set_):
     set_()

@@ -11,7 +11,7 @@ from pytest_infergate.core.domain.values import Case
 from pytest_infergate.measure import timing_guard
 from pytest_infergate.measure.case import Effort
 from pytest_infergate.measure.invocation import Invocation
-from pytest_infergate.runtimes.eager import MeasuringPlan, measure_invocation, run_once
+from pytest_infergate.runtimes.eager import MeasuringPlan, measure_invocation, run_once, torch_threads
 from pytest_infergate.testing import FakeDevice
 
 CASE = Case(test="t.py::test_a", device="fake")
@@ -121,6 +121,25 @@ def test_a_plain_run_has_the_dtype_and_the_threads_of_its_case():
 
     output, threads = run_once(case, Invocation(Net(4, 2), (torch.ones(1, 4),), {}))
     assert (output.dtype, threads) == (torch.bfloat16, 1)
+
+
+@pytest.mark.torch
+def test_threads_that_a_model_sets_are_noted_and_restored(device):
+    torch = pytest.importorskip("torch")
+    before = torch.get_num_threads()
+
+    class Detector(torch.nn.Linear):
+        def forward(self, x):
+            torch.set_num_threads(before + 1)
+            return super().forward(x)
+
+    invocation = Invocation(Detector(4, 2), (torch.ones(1, 4),), {})
+    with torch_threads(None):
+        measured = measure_invocation(CASE, device, Effort(0.1), invocation)
+    assert "torch-state" in [note.code for note in measured.measurement.notes]
+    assert torch.get_num_threads() == before
+    run_once(CASE, invocation)
+    assert torch.get_num_threads() == before
 
 
 def test_a_file_is_an_output_and_no_stream():

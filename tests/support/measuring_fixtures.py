@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from pytest_infergate.measure import timing_guard
+from pytest_infergate.measure import output_checks, timing_guard
 
 
 @pytest.fixture(autouse=True)
@@ -20,6 +20,7 @@ def collections(monkeypatch):
 def undisturbed(monkeypatch):
     """What is counted takes no longer than it must: one thread, no tracer that would end it."""
     monkeypatch.setattr(timing_guard, "tracer_note", lambda: None)
+    monkeypatch.setattr(output_checks, "_FIRST_THREADS", {})
     torch = sys.modules["torch"]
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

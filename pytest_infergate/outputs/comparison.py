@@ -11,6 +11,7 @@ from pytest_infergate.core.domain import units
 from pytest_infergate.instruments.nested import loaded
 from pytest_infergate.outputs.output_description import CLASS, FACTORY, FIELDS, OPAQUE, Described, Description
 from pytest_infergate.outputs.value_differences import (
+    MIN_ROWS,
     PAIRED,
     Sides,
     array_difference,
@@ -30,7 +31,6 @@ class Difference(NamedTuple):
     text: str
     step: str = ""
     """To the item, if the value is a list of numbers or text."""
-    tensor: bool = False
 
 
 class Comparer:
@@ -72,14 +72,16 @@ class Comparer:
                 return []
             self.found[place] = Difference(f"{_label(old)} {sides.old}, {_label(new)} {sides.new}")
             return []
-        difference = self._difference(old, new)
+        first, second = table_of_rows(self._before, old), table_of_rows(self._now, new)
+        table = first is not None and second is not None
+        difference = self._table_difference(first, second) if table else self._difference(old, new)
         if difference is not None:
             self.found[place] = difference
         elif old.kind == "mapping" and old.value[1] and new.value[1]:
             before, now = ([step for step in node.steps if step.startswith("[")] for node in (old, new))
             if before != now and sorted(before) == sorted(now):
                 self.found[place] = Difference("the keys have another order")
-        earlier, later = matching_steps(old, new)
+        earlier, later = ({}, {}) if table else matching_steps(old, new)
         computed = computed_on_one_side(old, new)
         for step in {**earlier, **later}:
             if step in computed:
@@ -88,6 +90,10 @@ class Comparer:
             elif step not in earlier or step not in later:
                 self.compare_missing(old, place, step, earlier.get(step))
         return [(earlier[step], later[step], f"{place}{step}") for step in earlier if step in later]
+
+    def _table_difference(self, old: Any, new: Any) -> Difference | None:
+        text = array_difference(old, new, self._tolerance, sides=self._sides)
+        return None if text is None else Difference(text)
 
     def compare_missing(self, old: Described, place: str, step: str, index: int | None) -> None:
         """Compare what only one side has; `index` is that of the value on the base, if it is there."""
@@ -126,7 +132,25 @@ class Comparer:
             text, step = found or (None, "")
         elif before != now and old.kind != "mapping":  # the keys of a mapping are compared
             text = f"{_label(old)} {sides.old}, {_label(new)} {sides.new}"
-        return None if text is None else Difference(text, step, old.kind == "tensor")
+        return None if text is None else Difference(text, step)
+
+
+def table_of_rows(side: Description, node: Described) -> Any:
+    """Return a sequence of lists of numbers as an array, whose columns may have scales of their own.
+
+    ``None`` for anything else, and for too few rows to know their scales.
+    """
+    rows = [side.nodes[index] for index in node.children] if node.kind == "sequence" else []
+    numbers = [row.value for row in rows if row.kind == "list of float" and not row.steps]
+    if len(numbers) < max(MIN_ROWS, len(node.children)) or len({len(row) for row in numbers}) > 1:
+        return None
+    import numpy as np
+
+    with np.errstate(all="ignore"):
+        table = np.array(numbers)
+        single = table.astype(np.float32)
+        # Numbers that single precision holds exactly were computed in it.
+        return single if np.array_equal(single, table, equal_nan=True) else table
 
 
 def matching_steps(old: Described, new: Described) -> tuple[dict[str, int], dict[str, int]]:

@@ -18,8 +18,18 @@ TOLERANCES: Final = {
     "bfloat16": 5e-2, "float96": 1e-7, "float128": 1e-7, "complex192": 1e-7, "complex256": 1e-7,
 }  # fmt: skip
 """By dtype, the largest difference as a share of a value; see `Tolerance`."""
+_SINGLE: Final = ("float32", "complex64")
 DEFAULT_TOLERANCE: Final = 0.1
 """Of the other floating dtypes, which have eight bits or fewer."""
+# A last axis of a few columns, such as x, y and a score, may hold quantities of several scales: a column of
+# far smaller values than the largest has a tolerance of its own, and one for the rounding of the largest.
+MAX_COLUMNS: Final = 32
+MIN_ROWS: Final = 4
+SMALL_COLUMN: Final = 0.01
+ROUNDING: Final = 0.1
+"""Share of the tolerance of the largest value that a column of small values has."""
+# Above, every number of the dtype is a whole one.
+_FRACTIONS_BELOW: Final = {"float32": 2.0**22, "float64": 2.0**51}
 SHOWN_CHARACTERS: Final = 40
 """Of a text, from shortly before the first difference."""
 # Objects that are printed without a text of their own have another address in each process, and the tests of
@@ -53,14 +63,16 @@ class Tolerance(NamedTuple):
         """Return the tolerance of a dtype, or a share of the largest value that the user has set instead.
 
         A small value may be the difference of large ones, whose rounding another order of summation changes.
-        In half precision, only the largest value shows how much. In single and double precision, a hundredth
-        of the share is enough for that, and a tensor may hold values of several scales, as boxes with scores.
+        In half precision, only the largest value shows how much. In single precision, a hundredth of the
+        share is enough for that, and in double precision far less; a tensor may hold values of several
+        scales, as boxes with scores, or a time in seconds since 1970 with a forecast.
         """
         if share is not None:
             return cls(0.0, share, dtype)
         share = TOLERANCES.get(dtype, DEFAULT_TOLERANCE)
-        coarse = dtype in ("float16", "bfloat16") or dtype not in TOLERANCES
-        return cls(0.0, share, dtype) if coarse else cls(share, share / 100, dtype)
+        if dtype in ("float16", "bfloat16") or dtype not in TOLERANCES:
+            return cls(0.0, share, dtype)
+        return cls(share, share / 100 if dtype in _SINGLE else share / 10_000, dtype)
 
     @classmethod
     def across(cls, dtypes: Iterable[str], share: float | None = None) -> Tolerance:
@@ -137,15 +149,53 @@ def floating_difference(old: Any, new: Any, tolerance: Tolerance) -> str | None:
     with contextlib.nullcontext() if numpy is None else numpy.errstate(all="ignore"):
         sizes, apart = abs(before[finite]), abs(before[finite] - now[finite])
         scale = float(sizes.max())
+        scales = column_scales(abs(before), finite, scale) if tolerance.of_value else scale
         # An output of zeros must stay one: its scale tolerates nothing.
-        beyond = apart > tolerance.of_value * sizes + tolerance.of_largest * scale
+        beyond = apart > tolerance.of_value * sizes + tolerance.of_largest * scales
         if not bool(beyond.any()):
-            return None
+            whole = tolerance.of_value and whole_numbers(before[finite], now[finite], tolerance.dtype)
+            differ = int((apart > 0).sum()) if whole else 0
+            return f"{differ:,} of {count:,} whole numbers differ" if differ else None
         largest = float(apart[beyond].max())
         size = float(sizes[beyond][int(apart[beyond].argmax())]) if tolerance.of_value else scale
     of = "the value there" if tolerance.of_value else "the largest value"
     share = f", {largest / size:.1%} of {of}" if size else ", where the base is 0"
-    return f"values differ by up to {largest:.3g}{share}; allowed is {tolerance}"
+    columns = "" if isinstance(scales, float) else " in its column"
+    return f"values differ by up to {largest:.3g}{share}; allowed is {tolerance}{columns}"
+
+
+def whole_numbers(before: Any, now: Any, dtype: str) -> bool:
+    """Return whether floating values are numbers of things, such as identifiers, which are equal or not."""
+    below = _FRACTIONS_BELOW.get(dtype)
+    if below is None:
+        return False
+    return all(
+        bool((values == values.round()).all()) and 1 < float(abs(values).max()) < below
+        for values in (before, now)
+    )
+
+
+def column_scales(sizes: Any, finite: Any, scale: float) -> Any:
+    """Return the size of which a share is tolerated, for each finite value of an array with absolute values.
+
+    It is the largest value, and less in columns that hold far smaller ones.
+    """
+    shape = tuple(sizes.shape)
+    columns = shape[-1] if len(shape) > 1 else 0
+    if not 1 < columns <= MAX_COLUMNS or math.prod(shape[:-1]) < MIN_ROWS:
+        return scale
+    rows = sizes.reshape(-1, columns)
+    known = finite.reshape(-1, columns)
+    own = [float(rows[:, column][known[:, column]].max()) if bool(known[:, column].any()) else 0.0
+           for column in range(columns)]  # fmt: skip
+    small = [each < SMALL_COLUMN * scale for each in own]
+    if not any(small):
+        return scale
+    scales = sizes * 0 + scale
+    for column, each in enumerate(own):
+        if small[column]:
+            scales[..., column] = each + ROUNDING * scale
+    return scales[finite]
 
 
 def number_difference(

@@ -282,7 +282,7 @@ def test_values_of_numpy(compare, name):
 
 def test_tolerances_of_numpy_are_those_of_its_dtypes(compare):
     numpy = pytest.importorskip("numpy")
-    for dtype, allowed in {"f8": 1e-9, "c16": 1e-9, "g": 1e-9, "f4": 1e-5, "c8": 1e-5, "f2": 1e-2}.items():
+    for dtype, allowed in {"f8": 1e-11, "c16": 1e-11, "g": 1e-11, "f4": 1e-5, "c8": 1e-5, "f2": 1e-2}.items():
         base = numpy.array([1, 0], dtype)
         assert compare(base, numpy.array([1, allowed * 0.8], dtype)) == OutputCompared(None), dtype
         assert compare(base, numpy.array([1, allowed * 1.25], dtype)).difference is not None, dtype

@@ -35,9 +35,12 @@ def test_numbers_computed_in_single_precision_have_its_tolerance():
 
 
 def test_numbers_of_one_list_may_be_of_several_scales():
-    # The limit is 1e-7 of 1.1 and 1e-9 of 1000.1.
-    assert number_difference([1000.1, 1.1], [1000.1, 1.100001], None) is None
-    assert number_difference([1000.1, 1.1], [1000.1, 1.100002], None) == (1, "1.1 on the base, 1.100002 now")
+    # The limit is 1e-7 of 1.1 and 1e-11 of 1000.1.
+    assert number_difference([1000.1, 1.1], [1000.1, 1.1000001], None) is None
+    assert number_difference([1000.1, 1.1], [1000.1, 1.1000002], None) == (
+        1,
+        "1.1 on the base, 1.1000002 now",
+    )
     assert number_difference([4096.0, 0.75], [4096.0, 0.25], None)[0] == 1
     assert number_difference([4096.0, 0.75], [4099.0, 0.75], None) is None
     assert number_difference([4096.0, 0.75], [4096.0, 0.25], 1e-3) is None

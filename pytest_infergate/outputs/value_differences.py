@@ -22,12 +22,10 @@ _SINGLE: Final = ("float32", "complex64")
 DEFAULT_TOLERANCE: Final = 0.1
 """Of the other floating dtypes, which have eight bits or fewer."""
 # A last axis of a few columns, such as x, y and a score, may hold quantities of several scales: a column of
-# far smaller values than the largest has a tolerance of its own, and one for the rounding of the largest.
+# far smaller values than the largest has a tolerance of its own.
 MAX_COLUMNS: Final = 32
 MIN_ROWS: Final = 4
 SMALL_COLUMN: Final = 0.01
-ROUNDING: Final = 0.1
-"""Share of the tolerance of the largest value that a column of small values has."""
 # Above, every number of the dtype is a whole one.
 _FRACTIONS_BELOW: Final = {"float32": 2.0**22, "float64": 2.0**51}
 SHOWN_CHARACTERS: Final = 40
@@ -55,8 +53,10 @@ class Tolerance(NamedTuple):
     of_value: float
     """Share of each value."""
     of_largest: float
-    """Share of the largest value of the tensor, array or list, which is added."""
+    """Share of the largest value of the tensor, array, list or column, which is added."""
     dtype: str
+    rounding: float | None = None
+    """What a column of small values has of the tolerance of the largest one; ``None``: columns are alike."""
 
     @classmethod
     def of(cls, dtype: str, share: float | None = None) -> Tolerance:
@@ -72,7 +72,7 @@ class Tolerance(NamedTuple):
         share = TOLERANCES.get(dtype, DEFAULT_TOLERANCE)
         if dtype in ("float16", "bfloat16") or dtype not in TOLERANCES:
             return cls(0.0, share, dtype)
-        return cls(share, share / 100 if dtype in _SINGLE else share / 10_000, dtype)
+        return cls(share, share / 100 if dtype in _SINGLE else share / 10_000, dtype, 0.1)
 
     @classmethod
     def across(cls, dtypes: Iterable[str], share: float | None = None) -> Tolerance:
@@ -81,7 +81,9 @@ class Tolerance(NamedTuple):
         Other kernels order sums otherwise in each layer, of which only the largest value shows the size.
         """
         coarsest = max(dtypes, key=lambda dtype: TOLERANCES.get(dtype, DEFAULT_TOLERANCE))
-        return cls(0.0, TOLERANCES.get(coarsest, DEFAULT_TOLERANCE) if share is None else share, coarsest)
+        if share is not None:
+            return cls(0.0, share, coarsest)
+        return cls(0.0, TOLERANCES.get(coarsest, DEFAULT_TOLERANCE), coarsest, 0.001)
 
     def __str__(self) -> str:
         if not self.of_value:
@@ -149,7 +151,7 @@ def floating_difference(old: Any, new: Any, tolerance: Tolerance) -> str | None:
     with contextlib.nullcontext() if numpy is None else numpy.errstate(all="ignore"):
         sizes, apart = abs(before[finite]), abs(before[finite] - now[finite])
         scale = float(sizes.max())
-        scales = column_scales(abs(before), finite, scale) if tolerance.of_value else scale
+        scales = column_scales(abs(before), finite, scale, tolerance.rounding)
         # An output of zeros must stay one: its scale tolerates nothing.
         beyond = apart > tolerance.of_value * sizes + tolerance.of_largest * scales
         if not bool(beyond.any()):
@@ -175,14 +177,15 @@ def whole_numbers(before: Any, now: Any, dtype: str) -> bool:
     )
 
 
-def column_scales(sizes: Any, finite: Any, scale: float) -> Any:
+def column_scales(sizes: Any, finite: Any, scale: float, rounding: float | None) -> Any:
     """Return the size of which a share is tolerated, for each finite value of an array with absolute values.
 
-    It is the largest value, and less in columns that hold far smaller ones.
+    It is the largest value, and in a column of far smaller ones the largest of these, with the share
+    `rounding` of the largest of all.
     """
     shape = tuple(sizes.shape)
     columns = shape[-1] if len(shape) > 1 else 0
-    if not 1 < columns <= MAX_COLUMNS or math.prod(shape[:-1]) < MIN_ROWS:
+    if rounding is None or not 1 < columns <= MAX_COLUMNS or math.prod(shape[:-1]) < MIN_ROWS:
         return scale
     rows = sizes.reshape(-1, columns)
     known = finite.reshape(-1, columns)
@@ -194,7 +197,7 @@ def column_scales(sizes: Any, finite: Any, scale: float) -> Any:
     scales = sizes * 0 + scale
     for column, each in enumerate(own):
         if small[column]:
-            scales[..., column] = each + ROUNDING * scale
+            scales[..., column] = each + rounding * scale
     return scales[finite]
 
 

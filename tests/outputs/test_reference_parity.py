@@ -41,6 +41,16 @@ def test_the_tolerance_is_that_of_the_coarsest_dtype(dtype, on_cpu, allowed):
         assert (found.difference is None) is agrees, share
 
 
+def test_scores_beside_pixels_have_a_tolerance_of_their_own():
+    boxes = array(*((3840, 2160, 0.03 + 0.001 * row) for row in range(4)))
+    near, far = boxes.copy(), boxes.copy()
+    near[0, 2] += 0.003
+    far[0, 2] += 0.005
+    assert parity(boxes, near).difference is None
+    assert parity(boxes, far).difference.endswith("0.001 of the largest value in float32 in its column")
+    assert parity(boxes, far, tolerance=0.001).difference is None
+
+
 def test_a_tolerance_of_the_user_replaces_it():
     assert parity(array(1.0), array(1.2), tolerance=0.3).difference is None
     assert parity(array(1.0), array(1.2), "bfloat16", tolerance=0.1).difference is not None

@@ -8,10 +8,10 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
-from pytest_infergate.core.domain.measurement import Contention
+from pytest_infergate.core.domain.measurement import CONTENDED, Contention
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.values import Note
-from pytest_infergate.core.gate.contention import CONTENDED, IDLE, MAX_CONTENTION
+from pytest_infergate.core.gate.contention import IDLE, MAX_CONTENTION
 from pytest_infergate.instruments.device import CpuTimes
 
 _STAT = Path("/proc/stat")

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from pytest_infergate.core.domain.load_values import Load
 from pytest_infergate.core.domain.values import Note, Struct
+
+CONTENDED: Final = 0.05
+"""Share of a case's processor time that others take from which on the spread between launches is taken to be
+wider, and times of different runtimes are not compared."""
 
 
 class Estimate(Struct, frozen=True, kw_only=True):

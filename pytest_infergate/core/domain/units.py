@@ -33,6 +33,13 @@ def trimmed(value: float, digits: int = 3) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
+def power(value: float | None) -> str:
+    """Format a small ratio with two digits and its power of ten: ``3.7e-07``."""
+    if value is None or not math.isfinite(value):
+        return UNKNOWN
+    return f"{value:.1e}" if value else "0"
+
+
 def dollars(value: float | None) -> str:
     """Format an amount without its unit: three significant digits, ``12.0``, or whole dollars, ``1,234``."""
     if value is None or abs(value) < _THOUSAND:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from pytest_infergate.core.domain import stats
+from pytest_infergate.core.domain.measurement import CONTENDED
 from pytest_infergate.core.domain.outcome import CaseResult, Outcome
 from pytest_infergate.core.domain.records import Baseline, BaselineCase, BaselinePoint
 from pytest_infergate.core.domain.units import round_significant
 from pytest_infergate.core.domain.values import Case, Hardware
-from pytest_infergate.core.gate.contention import CONTENDED, heavy
+from pytest_infergate.core.gate.contention import heavy
 
 # The smallest detectable slowdown drops with the number of sessions: at a spread of 2.7 % between sessions,
 # from 82 % with 6 to 19 % with 12 (docs/method.md).

@@ -6,13 +6,12 @@ import math
 
 from pytest_infergate.core.domain import metrics, stats, units
 from pytest_infergate.core.domain.load_values import LOAD_BUDGETS
-from pytest_infergate.core.domain.measurement import Contention, Estimate, Measurement
+from pytest_infergate.core.domain.measurement import CONTENDED, Contention, Estimate, Measurement
 from pytest_infergate.core.domain.metrics import Metric
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.outcome import Budget, BudgetCheck, Price, Verdict
 from pytest_infergate.core.domain.values import Note
 from pytest_infergate.core.gate.contention import (
-    CONTENDED,
     FAR_BEYOND,
     IDLE,
     explained,

@@ -7,8 +7,6 @@ from typing import Final
 
 from pytest_infergate.core.domain.measurement import Measurement
 
-CONTENDED: Final = 0.05
-"""Share of a case's processor time from which on the spread between launches is taken to be wider."""
 # One busy process on two cores takes a third of a case on two threads, and raised the p95 of a transformer
 # layer from 7 to 96 ms. Reference workloads do not correct that: they slow down by other factors.
 MAX_CONTENTION: Final = 0.25

@@ -11,13 +11,12 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from pytest_infergate.core.domain import stats, units
-from pytest_infergate.core.domain.measurement import Measurement
+from pytest_infergate.core.domain.measurement import CONTENDED, Measurement
 from pytest_infergate.core.domain.notes import KEEP_MEMORY, NoteCode
 from pytest_infergate.core.domain.outcome import Comparison, Verdict
 from pytest_infergate.core.domain.records import BaselinePoint
 from pytest_infergate.core.domain.values import Note
 from pytest_infergate.core.gate.contention import (
-    CONTENDED,
     FAR_BEYOND,
     IDLE,
     explained,

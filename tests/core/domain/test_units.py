@@ -195,3 +195,8 @@ def test_round_significant():
     assert {value: units.round_significant(value) for value in rounded.values()} == {
         value: value for value in rounded.values()
     }
+
+
+def test_errors_have_two_digits_and_a_power_of_ten():
+    shown = [units.power(value) for value in (3.7e-07, 0.008, 1.0, 0.0, None, float("nan"), float("inf"))]
+    assert shown == ["3.7e-07", "8.0e-03", "1.0e+00", "0", "-", "-", "-"]

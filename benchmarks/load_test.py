@@ -1,6 +1,6 @@
 """Compare a real batching server under random load with the simulation of `core/advice/queueing.py`.
 
-    python benchmarks/load_test.py measure embedder|voice SECONDS SESSIONS
+    python benchmarks/load_test.py measure embedder|video|voice SECONDS SESSIONS
     python benchmarks/load_test.py score
 
 In the server, one thread runs a model of the examples on batches from a queue. Another thread sends requests
@@ -100,7 +100,20 @@ def voice() -> Model:
     return Model(serve, list(frames(POOL)), (1, 4, 16), max_wait=0.002)
 
 
-MODELS = {"embedder": embedder, "voice": voice}
+def video() -> Model:
+    """Return the classifier of frames of video."""
+    from infergate_examples.video import frames, load_frame_classifier
+
+    model = load_frame_classifier()
+
+    @torch.inference_mode()
+    def serve(batch: Sequence[Tensor]) -> object:
+        return model(torch.stack(tuple(batch)))
+
+    return Model(serve, list(frames(POOL)), (1, 2, 4), max_wait=0.020)
+
+
+MODELS = {"embedder": embedder, "video": video, "voice": voice}
 
 
 class BatchingServer:
@@ -352,7 +365,7 @@ def score(records: Iterable[dict[str, Any]]) -> None:
 def main() -> None:
     """Measure, or score."""
     match sys.argv[1:]:
-        case ["measure", ("embedder" | "voice") as name, seconds, sessions]:
+        case ["measure", ("embedder" | "video" | "voice") as name, seconds, sessions]:
             measure(name, float(seconds), int(sessions))
         case ["score"]:
             score(json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines())

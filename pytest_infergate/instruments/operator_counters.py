@@ -28,7 +28,7 @@ from pytest_infergate.core.domain.values import Note
 from pytest_infergate.instruments import flops
 from pytest_infergate.instruments.device import DeviceCounters, UsedMemory
 from pytest_infergate.instruments.other_threads import operators_of_other_threads
-from pytest_infergate.instruments.tensors import size_bytes
+from pytest_infergate.instruments.tensors import size_bytes, sparse_parts
 
 _COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd  # noqa: SLF001
 # Operators that read no more of their first argument than they write: an embedding does not read its whole
@@ -69,7 +69,6 @@ _READS_VALUES = frozenset(
 _ALSO_VIEWS = frozenset(("aten::_unsafe_view", "aten::_reshape_alias", "aten::lift_fresh"))
 # Operators of TorchScript that the dispatcher does not see, and groups of operators that are one kernel.
 _FUSED = re.compile(r"(prim|tensorexpr)::(mkldnn\w*|MKLDNN\w*|\w*(Fusion|TensorExpr|Static)\w*|Group)")
-_COMPRESSED = (torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)
 _TOTALS = (
     "flops", "operators", "views", "bytes_read", "bytes_written", "host_device_copies", "dtype_casts",
 )  # fmt: skip
@@ -197,12 +196,7 @@ class _Memory:
             # Others have no storage, or no address.
             if not isinstance(tensor, FakeTensor):
                 with suppress(NotImplementedError, RuntimeError):
-                    values = tensor
-                    if tensor.layout is torch.sparse_coo:
-                        values = tensor._values()  # noqa: SLF001 - values() requires a coalesced tensor
-                    elif tensor.layout in _COMPRESSED:
-                        values = tensor.values()
-                    storage = values.untyped_storage()
+                    storage = (*sparse_parts(tensor)[-1:], tensor)[0].untyped_storage()
                     if start := storage.data_ptr():
                         yield (tensor.device, start), storage
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import copy
 import io
+import operator
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -201,10 +202,11 @@ def signature(value: Any) -> tuple[tuple[tuple[int, ...], str], ...]:
 def count_nan(value: Any) -> tuple[int, int]:
     """Return how many floating and complex values are NaN, and how many there are.
 
-    They are elements of tensors and arrays, and numbers of Python.
+    They are elements of tensors, arrays, buffers and tables, and numbers of Python.
     """
     nan = total = 0
-    for leaf in Graph(value).leaves:
+    graph = Graph(value)
+    for leaf in [*graph.leaves, *_columns(graph)]:
         if is_tensor(leaf):
             tensors_nan, numbers = _nan_of(leaf)
             nan, total = nan + tensors_nan, total + numbers
@@ -213,10 +215,29 @@ def count_nan(value: Any) -> tuple[int, int]:
                 if column.dtype.kind in "fc":
                     nan += int(loaded("numpy").isnan(column).sum())
                     total += column.size
+        elif isinstance(leaf, (array.array, memoryview)):
+            view: Any = memoryview(leaf)
+            if view.format in ("f", "d") and view.c_contiguous and view.nbytes:
+                flat = view.cast("B").cast(view.format)
+                nan, total = nan + sum(map(operator.ne, flat, flat)), total + len(flat)
         elif isinstance(leaf, (float, complex)):
             nan += leaf != leaf  # noqa: PLR0124 - NaN alone is unequal to itself
             total += 1
     return nan, total
+
+
+def _columns(graph: Graph) -> Iterator[Any]:
+    """Yield the columns of floating and complex values of the tables of pandas, as arrays."""
+    pandas: Any = sys.modules.get("pandas")
+    for value, _ in graph.nodes.values() if pandas is not None else ():
+        if isinstance(value, (pandas.DataFrame, pandas.Series)):
+            for column in (
+                [value] if isinstance(value, pandas.Series) else [item for _, item in value.items()]
+            ):
+                # Columns of some types have missing values beside NaN, which asarray would make NaN.
+                missing = getattr(column.dtype, "na_value", None) is pandas.NA
+                if not missing and getattr(column.dtype, "kind", "") in ("f", "c"):
+                    yield loaded("numpy").asarray(column)
 
 
 def _nan_of(tensor: torch.Tensor) -> tuple[int, int]:
@@ -236,16 +257,28 @@ def _values(tensor: torch.Tensor) -> torch.Tensor:
     """Return the values of a nested or sparse tensor, which do support arithmetic."""
     if tensor.is_nested:
         return tensor.values()
-    if tensor.layout is loaded("torch").sparse_coo:
-        return tensor._values()  # noqa: SLF001 - values() requires a coalesced tensor
-    return tensor
+    if tensor.layout is loaded("torch")._mkldnn:  # noqa: SLF001 - has no public name
+        return tensor.to_dense()
+    parts = sparse_parts(tensor)
+    return parts[-1] if parts else tensor
+
+
+def sparse_parts(tensor: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Return the indices of a sparse tensor and, as the last, its values; nothing for other tensors."""
+    torch = loaded("torch")
+    if tensor.layout is torch.sparse_coo:
+        return tensor._indices(), tensor._values()  # noqa: SLF001 - values() requires a coalesced tensor
+    if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
+        return tensor.crow_indices(), tensor.col_indices(), tensor.values()
+    if tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
+        return tensor.ccol_indices(), tensor.row_indices(), tensor.values()
+    return ()
 
 
 def size_bytes(tensor: torch.Tensor) -> int:
     """Return the bytes of a tensor; for a sparse one, those of its values and indices."""
-    if tensor.layout is loaded("torch").sparse_coo:
-        return tensor._values().nbytes + tensor._indices().nbytes  # noqa: SLF001 - see above
-    return tensor.nbytes
+    parts = sparse_parts(tensor)
+    return sum(part.nbytes for part in parts) if parts else tensor.nbytes
 
 
 def devices_of(value: Any) -> frozenset[torch.device]:

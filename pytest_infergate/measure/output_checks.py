@@ -18,8 +18,8 @@ _FIRST_THREADS: Final[dict[str, int]] = {}
 def unsound_output_note(first: Any, last: Any, device: str | None) -> Note | None:
     """Return why the first and last result of a case make its times invalid; `None` if they are sound.
 
-    Checked are the device of the tensors (unless `device` is ``None``), NaN in tensors, arrays and numbers,
-    and shapes of tensors and arrays that change between calls.
+    Checked are the device of the tensors (unless `device` is ``None``), NaN in tensors, arrays, tables and
+    numbers, and shapes of tensors and arrays that change between calls.
     """
     torch = loaded("torch")
     if device is not None and torch is not None:
@@ -32,13 +32,14 @@ def unsound_output_note(first: Any, last: Any, device: str | None) -> Note | Non
                 hint="pass infer the module itself, or move model and inputs to infer.device inside the "
                 "callable",
             )
-    nan, total = tensors.count_nan(first)
-    if nan:
-        return Note(
-            code=NoteCode.NAN_OUTPUT,
-            text=f"the output contains NaN: {nan} of {total} values",
-            hint="check inputs and dtype: NaN can be much faster or slower to compute than real values",
-        )
+    for output, which in ((first, "output"), (last, "output of a later call")):
+        nan, total = (0, 0) if output is first and which != "output" else tensors.count_nan(output)
+        if nan:
+            return Note(
+                code=NoteCode.NAN_OUTPUT,
+                text=f"the {which} contains NaN: {nan} of {total} values",
+                hint="check inputs and dtype: NaN can be much faster or slower to compute than real values",
+            )
     before, after = tensors.signature(first), tensors.signature(last)
     if before != after:
         return Note(

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.values import Note
 from pytest_infergate.instruments.device import UsedMemory
-from pytest_infergate.instruments.tensors import past_class
+from pytest_infergate.instruments.tensors import past_class, sparse_parts
 from pytest_infergate.measure.module_search import Held
 
 _NOTHING = Held()
@@ -140,12 +140,8 @@ def _parts(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
         names, _ = tensor.__tensor_flatten__()
         for name in names:
             yield from _parts(getattr(tensor, name))
-    elif tensor.layout is torch.sparse_coo:
-        yield from (tensor._indices(), tensor._values())  # noqa: SLF001 - values() requires a coalesced tensor
-    elif tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
-        yield from (tensor.crow_indices(), tensor.col_indices(), tensor.values())
-    elif tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
-        yield from (tensor.ccol_indices(), tensor.row_indices(), tensor.values())
+    elif parts := sparse_parts(tensor):
+        yield from parts
     else:
         yield tensor
         if tensor.is_quantized and "channel" in str(tensor.qscheme()):

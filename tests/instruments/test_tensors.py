@@ -1,5 +1,6 @@
 import copy
 import dataclasses
+from array import array
 from collections import OrderedDict, UserDict, defaultdict
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -309,8 +310,8 @@ def test_records_and_views_of_them_are_copied():
     before = {name: numpy.asarray(value).tolist() for name, value in output.items()}
     before = {name: copy.deepcopy(value) for name, value in before.items()}
     state["words"][0].append("later")
-    for array in (state, numbers):
-        array["label"] = 7
+    for held in (state, numbers):
+        held["label"] = 7
     for copied in copies:
         assert {name: numpy.asarray(value).tolist() for name, value in copied.items()} == before
         assert [type(value) for value in copied.values()] == [type(value) for value in output.values()]
@@ -482,6 +483,33 @@ def test_nan_is_counted_in_floating_and_complex_tensors():
     )
     assert found == (2, 4)
     assert tensors.count_nan(torch.ones(2, device="meta")) == (0, 0)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("layout", ["coo", "csr", "csc", "bsr", "bsc", "mkldnn"])
+def test_nan_is_counted_and_bytes_are_those_of_the_values_in_any_layout(layout):
+    dense = torch.zeros(64, 64)
+    dense[0, 0] = float("nan")
+    block = {"blocksize": (1, 1)} if layout.startswith("b") else {}
+    way = {"mkldnn": "to_mkldnn", "coo": "to_sparse"}.get(layout, f"to_sparse_{layout}")
+    tensor = getattr(dense, way)(**block)
+    assert tensors.count_nan([tensor])[0] == 1
+    if layout != "mkldnn":
+        indices = 2 * 8 if layout == "coo" else 65 * 8 + 8
+        assert tensors.size_bytes(tensor) == 4 + indices
+
+
+def test_nan_is_counted_in_tables_and_buffers():
+    numpy, pandas = pytest.importorskip("numpy"), pytest.importorskip("pandas")
+    nan = float("nan")
+    table = pandas.DataFrame({"name": ["a", None], "score": [nan, 1.0], "count": [1, 2]})
+    assert tensors.count_nan({"table": table}) == (1, 2)
+    assert tensors.count_nan(table["score"]) == (1, 2)
+    assert tensors.count_nan(pandas.Series([1.5, None], dtype="Float64")) == (0, 0)
+    for kind in "fd":
+        assert tensors.count_nan(array(kind, [nan, 1, nan])) == (2, 3)
+    assert tensors.count_nan(array("i", [1])) == (0, 0)
+    assert tensors.count_nan(memoryview(numpy.full((2, 2), nan))) == (4, 4)
 
 
 def test_signature_is_shape_and_dtype():

@@ -39,6 +39,12 @@ def test_nan_is_counted():
     assert words(torch.tensor([float("inf")])) is None
 
 
+def test_nan_of_later_calls_is_found():
+    code, text = words(torch.ones(2), torch.tensor([1.0, float("nan")]))
+    assert (code, "later" in text) == ("nan-output", True)
+    assert "later" not in words(torch.tensor([float("nan")]))[1]
+
+
 class Answer:
     def __init__(self, held):
         self.held = held

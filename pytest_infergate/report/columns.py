@@ -46,6 +46,12 @@ COLUMNS: Final[tuple[Column[Row], ...]] = (
     Column("p50", "p50", lambda row: row.p50, shown=_timed),
     Column("p95", "p95", lambda row: row.p95, shown=_timed),
     Column("throughput", "throughput", lambda row: row.throughput, label="rate", shown=_timed),
+    Column(
+        "error",
+        "error",
+        lambda row: row.error,
+        shown=lambda rows: any(row.error != units.UNKNOWN for row in rows),
+    ),
     Column("operators", "operators", lambda row: row.operators, shown=_counted),
     Column("flops", "FLOPs", lambda row: row.flops, shown=_counted),
     Column("bytecodes", "bytecodes", lambda row: row.bytecodes, shown=_counted),

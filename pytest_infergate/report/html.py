@@ -31,6 +31,7 @@ from pytest_infergate.report.html_cases import (
 )
 from pytest_infergate.report.plan_names import plan_price
 from pytest_infergate.report.rows import grouped_notes, paired_with_verdicts, without_cases
+from pytest_infergate.report.runtime_tables import runtimes_by_test
 from pytest_infergate.report.sanitize import called, plain
 from pytest_infergate.report.table import Column, shown_columns
 
@@ -104,6 +105,7 @@ def render_html(session: Session, *, settings: Mapping[str, str] | None = None, 
             mark=legend(columns, shown),
             failed=[entry for entry in ordered if entry.row.failed],
             groups=groups,
+            runtimes=runtimes_by_test(session),
             legend=symbols,
             counters=metrics.COUNTERS,
             changed_counters=changed_counters(session, ordered),

@@ -58,3 +58,11 @@ def _figures(measurement: Measurement) -> Iterable[tuple[str, str]]:
         estimate = None if metric.read is None else metric.read(measurement)
         if estimate is not None and math.isfinite(estimate.value):
             yield name, units.trimmed(metric.in_unit(estimate.value), _DIGITS)
+    if measurement.parity is not None:
+        for name in ("error", "cosine", "same_top"):
+            value = getattr(measurement.parity, name)
+            if value is not None and math.isfinite(value):
+                yield name, units.trimmed(value, _DIGITS)
+    made = measurement.conversion
+    if made is not None and math.isfinite(made.export + made.build + made.load):
+        yield "conversion_s", units.trimmed(made.export + made.build + made.load, _DIGITS)

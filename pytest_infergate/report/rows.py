@@ -76,6 +76,8 @@ class Row(Struct, frozen=True, kw_only=True):
     p50: str = units.UNKNOWN
     p95: str = units.UNKNOWN
     throughput: str = units.UNKNOWN
+    error: str = units.UNKNOWN
+    """Largest difference from the output of eager PyTorch on the CPU, as a share of the largest value."""
     counted: bool = False
     """Whether counters were taken and no times."""
     absent: bool = False
@@ -192,6 +194,8 @@ def row(parts: CaseParts) -> Row:
             "peak_memory": units.bytes_(measured.memory.peak),
             **{name: COUNTERS[name].show(measured.counters.totals.get(name)) for name in COUNTED_COLUMNS},
         }
+        if measured.parity is not None:
+            figures["error"] = units.power(measured.parity.error)
         counted = measured.latency is None
         if measured.latency is not None:
             figures["p50"] = units.seconds(measured.latency.p50.value)

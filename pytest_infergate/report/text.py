@@ -25,6 +25,7 @@ from pytest_infergate.report import advice, advice_summary, gate_text, wording
 from pytest_infergate.report.columns import CASE, COST, ENERGY, case_columns, legend
 from pytest_infergate.report.load_table import LOAD_COLUMNS, LOAD_TITLE, load_rows
 from pytest_infergate.report.rows import NoteGroup, Row, grouped_notes, rows, without_cases
+from pytest_infergate.report.runtime_tables import runtime_lines
 from pytest_infergate.report.sanitize import called, plain, shorten
 from pytest_infergate.report.table import Column, shown_columns
 from pytest_infergate.report.text_table import (
@@ -65,6 +66,7 @@ def terminal_summary(session: Session, width: int = WIDTH) -> str:
             [row for row in shown if not row.absent] or shown, width, paired=session.against is not None
         ),
         load_lines(session, width),
+        text_list("runtimes", runtime_lines(session), ROWS_SHOWN, width),
         flagged(shown),
         changes(session.gate),
         note_lines(grouped_notes(session)),

@@ -21,6 +21,7 @@ from sessions import (
     given,
     plan,
     unmet,
+    with_runtimes,
 )
 
 from pytest_infergate.core.advice.demand import Backlog
@@ -31,7 +32,7 @@ from pytest_infergate.core.domain.values import Note
 from pytest_infergate.report import github, html, junit, price_table, text
 from pytest_infergate.report.advice_pages import advice_markdown, advice_text, backlog_text
 
-KINDS = {"stored": every_stored_kind, "paired": every_paired_kind}
+KINDS = {"stored": every_stored_kind, "paired": every_paired_kind, "runtimes": with_runtimes}
 
 
 @pytest.fixture(params=KINDS)

@@ -13,7 +13,7 @@ from pytest_infergate.core.domain.advice_values import (
     Sensitivity,
     Sweep,
 )
-from pytest_infergate.core.domain.measurement import Counters, Peaks
+from pytest_infergate.core.domain.measurement import Conversion, Counters, Parity, Peaks
 from pytest_infergate.core.domain.outcome import Against, Comparison, Outcome, Verdict
 from pytest_infergate.core.domain.values import Hardware, Note
 from pytest_infergate.report import html
@@ -65,6 +65,51 @@ def expensive(sample):
             sample.spending(cases[1], sample.energy(0.0984, batch_size=8)),
             sample.pair(cases[2]),
         ]
+    )
+
+
+def with_runtimes(sample):
+    """Tests with several runtimes and dtypes: one is the fastest, one differs, one is disturbed, one was loaded."""
+    made = Conversion(export=1.25, build=8.5, load=0.0525, size=91_000_000)
+    cached = Conversion(export=1.25, build=6.0, load=0.03, size=45_500_000, cached=True)
+    exact, close, lossy = (
+        Parity(error=error, cosine=cosine, same_top=same)
+        for error, cosine, same in ((0.0, 1.0, 1.0), (3.7e-07, 1.0, 1.0), (8e-03, 0.99991, 0.96875))
+    )
+    far = Parity(
+        error=0.4, cosine=0.7, same_top=0.5, difference="the output: differs by 0.4 of the largest value"
+    )
+    breaks = Counters(totals={"graph_breaks": 3})
+    figures = {
+        ("eager", "float32"): (0.0195, {"parity": exact}),
+        ("eager", "bfloat16"): (0.030, {"parity": lossy, "contention": 0.41}),
+        ("compile", "float32"): (0.025, {"parity": close, "counters": breaks}),
+        ("onnxruntime", "float32"): (0.00505, {"parity": close, "conversion": made}),
+        ("openvino", "float32"): (0.001, {"parity": far, "conversion": cached}),
+        ("openvino", "bfloat16"): (0.005, {"parity": lossy, "conversion": cached}),
+    }
+    pairs = [
+        sample.pair(
+            sample.case("tests/test_text.py::test_minilm", runtime=runtime, dtype=dtype, batch_size=size),
+            Verdict.MISMATCH if fields["parity"] is far else Verdict.NO_BASELINE,
+            {"measurement": sample.measurement(p50 * size, 0.01, **fields)},
+            failed=fields["parity"] is far,
+            comparisons=(differs(sample, evidence="reference"),) if fields["parity"] is far else (),
+        )
+        for size in (1, 8)
+        for (runtime, dtype), (p50, fields) in figures.items()
+        if size == 1 or dtype == "float32"
+    ]  # fmt: skip
+    alone = sample.case("tests/test_text.py::test_alone", runtime="onnxruntime")
+    pairs.append(
+        sample.pair(alone, result={"measurement": sample.measurement(parity=close, conversion=made)})
+    )
+    pairs.append(sample.pair(sample.case("tests/test_text.py::test_plain")))
+    return sample.session(
+        pairs,
+        passed=False,
+        headline="FAILED: 2 of 11 cases decided, 2 mismatch",
+        reasons=("2 cases mismatched",),
     )
 
 
@@ -165,10 +210,12 @@ def uncompared(sample, verdict=Verdict.NO_BASELINE, reason="the base has no test
     return Comparison(metric="p50", verdict=verdict, evidence="paired", tolerance=0.02, note=note, **fields)
 
 
-def differs(sample, words="the output: shape (1, 4) on the base, (1, 5) now", hint="say so"):
-    """Outputs that are not those of the base."""
+def differs(
+    sample, words="the output: shape (1, 4) on the base, (1, 5) now", hint="say so", evidence="parity"
+):
+    """Outputs that are not those of the base, or of the reference."""
     return Comparison(
-        metric="outputs", verdict=Verdict.MISMATCH, evidence="parity", note=sample.note(words, hint)
+        metric="outputs", verdict=Verdict.MISMATCH, evidence=evidence, note=sample.note(words, hint)
     )
 
 
@@ -370,6 +417,7 @@ def every_page(sample):
         "many": sample.many(20),
         "expensive": expensive(sample),
         "stored": every_stored_kind(sample),
+        "runtimes": with_runtimes(sample),
         "paired": every_paired_kind(sample),
         "paired hostile": hostile_paired(sample),
         "paired empty": paired(sample, []),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import msgspec
 
 from pytest_infergate.core.advice.bottleneck import Bottleneck
+from pytest_infergate.core.advice.runtime_choice import RuntimeChoice
 from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.advice_values import Advice
 from pytest_infergate.core.domain.values import Struct
@@ -26,6 +28,10 @@ MAX_POINTS: Final = 400
 _MIN_FIGURE: Final = 1e-100
 _MAX_FIGURE: Final = 1e100
 """Figures beyond these limits, which only a foreign file can contain, are not drawn."""
+_MAX_DECADES: Final = 6
+"""Maximum number of ticks of the axis of errors, without zero."""
+_MARKS: Final = {"best": "fastest that agrees", "apart": "output differs"}
+"""Meanings of the symbols over points."""
 _ROOM: Final = 0.04
 """Share of an axis that stays empty at its end, and for the vertical axis also at its beginning."""
 _LABELS: Final = 0.12
@@ -41,6 +47,10 @@ class Line(Struct, frozen=True, kw_only=True):
     """Whether its points are connected."""
     bare: bool = False
     """Whether its points are drawn without a marker."""
+    style: int | None = None
+    """Number of its style; ``None``: that of its position among the lines."""
+    hollow: bool = False
+    """Whether its markers are outlines, which tells lines of one style apart."""
 
 
 class DrawnLine(Struct, frozen=True, kw_only=True):
@@ -52,6 +62,7 @@ class DrawnLine(Struct, frozen=True, kw_only=True):
     """Path in the stretched box; empty if points are not connected."""
     points: tuple[tuple[str, str], ...]
     """Percentage of the width, and pixels from the top."""
+    hollow: bool = False
 
 
 class Chart(Struct, frozen=True, kw_only=True):
@@ -73,10 +84,18 @@ class Chart(Struct, frozen=True, kw_only=True):
     headers: tuple[str, ...]
     cells: tuple[tuple[str, ...], ...]
     """The same figures as a table."""
+    marks: tuple[tuple[str, str, str], ...] = ()
+    """Symbols over points: the name, percentage of the width, and pixels from the top."""
     left_out: int = 0
     """Number of rows that are neither in the chart nor in the table."""
     foot: int = HEIGHT
     height: int = HEIGHT + FOOT
+
+    @property
+    def keys(self) -> tuple[tuple[str, str], ...]:
+        """Names and meanings of the symbols over points."""
+        used = {symbol for symbol, *_ in self.marks}
+        return tuple((symbol, text) for symbol, text in _MARKS.items() if symbol in used)
 
 
 def charts(answer: Advice) -> tuple[Chart, ...]:
@@ -229,6 +248,52 @@ def roofline(cases: Iterable[CaseBottleneck]) -> Chart | None:
     )
 
 
+def error_by_time(names: Sequence[str], choice: RuntimeChoice) -> Chart | None:
+    """Draw the error of each runtime and dtype by the time of a call; only of times that count.
+
+    `names` are those of the cases. A runtime has one style, and its further dtypes are hollow.
+    """
+    drawn = [one for one in choice.cases if not one.unranked and one.error is not None]
+    errors = [one.error for one in drawn if one.error and _placeable(one.error)]
+    # Zero has no place on a logarithmic scale: it is drawn below all others.
+    first, last = (
+        (math.floor(math.log10(min(errors))), math.ceil(math.log10(max(errors)))) if errors else (-7, -6)
+    )
+    lowest, step = 10.0 ** (first - 1), max(1, math.ceil((last - first) / _MAX_DECADES))
+    runtimes = list(dict.fromkeys(one.case.runtime for one in choice.cases))
+    marks = [("apart", one.seconds, one.error or lowest) for one in drawn if one.differs]
+    if choice.fastest in drawn and choice.fastest is not None:
+        marks.append(("best", choice.fastest.seconds, choice.fastest.error or lowest))
+    return _chart(
+        [
+            Line(
+                label=names[choice.cases.index(one)],
+                points=((one.seconds, one.error or lowest),),
+                joined=False,
+                style=runtimes.index(one.case.runtime),
+                hollow=one.case.dtype != choice.cases[0].case.dtype,
+            )
+            for one in drawn
+        ],
+        title="Error by time",
+        across="median time of a call",
+        up="error as a share of the largest value",
+        formats=(units.seconds, lambda value: "0" if value == lowest else f"{value:.0e}"),
+        levels=[lowest, *(10.0**power for power in range(first, last + 1, step))],
+        marks=marks,
+        headers=("Case", "p50", "Error", "Agrees and ranked"),
+        cells=[
+            (
+                name,
+                units.seconds(one.seconds),
+                units.power(one.error),
+                "no: the output differs" if one.differs else f"no: {one.unranked}" if one.unranked else "yes",
+            )
+            for name, one in zip(names, choice.cases, strict=True)
+        ],
+    )  # fmt: skip
+
+
 def _chart(  # noqa: PLR0913 - a chart has this many parts
     lines: Sequence[Line],
     *,
@@ -240,34 +305,36 @@ def _chart(  # noqa: PLR0913 - a chart has this many parts
     cells: Sequence[tuple[str, ...]],
     rule: tuple[float, str] | None = None,
     places: Sequence[float] = (),
+    levels: Sequence[float] = (),
+    marks: Sequence[tuple[str, float, float]] = (),
 ) -> Chart | None:
     """Draw lines on axes that contain all of their points; ``None`` with less than two points.
 
-    `formats` format the ticks of both axes. `places` replace the round ticks of the horizontal axis.
+    `formats` format the ticks of both axes. `places` replace the round ticks of the horizontal axis, and
+    `levels` those of the vertical one, which contains all of them. `marks` are symbols over points.
     """
     # Results files may contain any figure: zero, a negative one, or one beyond all axes.
     lines = [
         msgspec.structs.replace(line, points=tuple(point for point in line.points if _placeable(*point)))
         for line in lines
     ]
-    # Axes contain all lines, so that none is cut off.
     points = [point for line in lines for point in line.points]
     # A single point shows nothing that its figures in a table do not.
     if len(set(points)) < 2:  # noqa: PLR2004
         return None
-    if rule is not None and not _placeable(rule[0]):
-        rule = None
-    places = tuple(filter(_placeable, places))
-    marked = [] if rule is None else [rule[0]]
-    x = _axis([point[0] for point in points] + marked, _LABELS)
-    y = _axis([point[1] for point in points])
+    rule = rule if rule is not None and _placeable(rule[0]) else None
+    x = _axis([*(point[0] for point in points), *(() if rule is None else rule[:1])], _LABELS)
+    y = _axis([*(point[1] for point in points), *levels])
     return Chart(
         title=title,
         across=across,
         up=up,
         lines=tuple(_drawn(line, index, x, y) for index, line in enumerate(lines) if line.points),
-        columns=tuple((_percentage(x, tick), formats[0](tick)) for tick in places or x.ticks),
-        rows=tuple((_pixels(y, tick), formats[1](tick)) for tick in y.ticks),
+        columns=tuple(
+            (_percentage(x, tick), formats[0](tick)) for tick in tuple(filter(_placeable, places)) or x.ticks
+        ),
+        rows=tuple((_pixels(y, tick), formats[1](tick)) for tick in levels or y.ticks),
+        marks=tuple((symbol, _percentage(x, a), _pixels(y, b)) for symbol, a, b in marks if _placeable(a, b)),
         rule=None if rule is None else (_percentage(x, rule[0]), f"{rule[1]} {formats[0](rule[0])}"),
         rule_left=rule is not None and x.share(rule[0]) > 0.5,  # noqa: PLR2004 - the middle
         headers=tuple(headers),
@@ -290,7 +357,8 @@ def _drawn(line: Line, index: int, x: LogScale, y: LogScale) -> DrawnLine:
     path = " ".join(f"{BOX * x.share(a):.0f},{_pixels(y, b)}" for a, b in points) if line.joined else ""
     return DrawnLine(
         label=line.label,
-        style=index % STYLES,
+        style=(index if line.style is None else line.style) % STYLES,
+        hollow=line.hollow,
         path=path,
         # Without markers, a line is a limit and not a series of measurements.
         points=() if line.bare else tuple((_percentage(x, a), _pixels(y, b)) for a, b in points),

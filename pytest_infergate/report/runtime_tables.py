@@ -1,0 +1,208 @@
+"""The runtimes and dtypes of a test as text: errors beside times, conversions, the fastest one."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, NamedTuple
+
+import msgspec
+
+from pytest_infergate.core.advice.runtime_choice import RuntimeCase, RuntimeChoice, runtime_choices
+from pytest_infergate.core.domain import units
+from pytest_infergate.core.domain.measurement import Conversion, Measurement, Parity
+from pytest_infergate.core.domain.outcome import CaseResult, Session
+from pytest_infergate.core.domain.values import Case
+from pytest_infergate.report.charts.line_charts import Chart, error_by_time
+from pytest_infergate.report.sanitize import plain, within_test
+from pytest_infergate.report.table import Column, shown_columns
+
+
+class RuntimeRow(NamedTuple):
+    """One case whose output was compared, or whose model was converted."""
+
+    label: str
+    measured: Measurement
+
+
+class DrawnChoice(NamedTuple):
+    """One choice on a page."""
+
+    title: str
+    """The axes that its cases share; empty if a test has a single choice."""
+    sentences: Sequence[str]
+    chart: Chart | None
+
+
+class TestRuntimes(NamedTuple):
+    """The runtimes of one test on a page."""
+
+    choices: Sequence[DrawnChoice]
+    columns: Sequence[Column[RuntimeRow]]
+    rows: Sequence[RuntimeRow]
+
+
+def _of_parity(
+    key: str, header: str, cell: Callable[[Parity], str], *, title: str = "", left: bool = False
+) -> Column[RuntimeRow]:
+    """Column of a figure of `Parity`."""
+
+    def shown(row: RuntimeRow) -> str:
+        return units.UNKNOWN if row.measured.parity is None else cell(row.measured.parity)
+
+    return Column(key, header, shown, left=left, title=title, shown=lambda rows: _any(rows, shown))
+
+
+def _of_conversion(key: str, header: str, cell: Callable[[Conversion], str]) -> Column[RuntimeRow]:
+    """Column of a figure of `Conversion`."""
+
+    def shown(row: RuntimeRow) -> str:
+        return units.UNKNOWN if row.measured.conversion is None else cell(row.measured.conversion)
+
+    return Column(key, header, shown, shown=lambda rows: _any(rows, shown))
+
+
+def _any(rows: Sequence[RuntimeRow], cell: Callable[[RuntimeRow], str]) -> bool:
+    return any(cell(row) != units.UNKNOWN for row in rows)
+
+
+def _share(value: float | None) -> str:
+    return units.percent(value, signed=False)
+
+
+def _cosine(parity: Parity) -> str:
+    return units.UNKNOWN if parity.cosine is None else f"{parity.cosine:.6f}"
+
+
+RUNTIME_COLUMNS: Final[tuple[Column[RuntimeRow], ...]] = (
+    Column("case", "case", lambda row: row.label, left=True),
+    Column(
+        "p50",
+        "p50",
+        lambda row: units.seconds(None if row.measured.latency is None else row.measured.latency.p50.value),
+        shown=lambda rows: any(row.measured.latency is not None for row in rows),
+    ),
+    _of_parity("error", "error", lambda parity: units.power(parity.error)),
+    _of_parity("cosine", "cosine", _cosine),
+    _of_parity("same_top", "same top class", lambda parity: _share(parity.same_top)),
+    _of_parity(
+        "agrees", "output", lambda parity: "agrees" if parity.difference is None else "differs", left=True
+    ),
+    _of_conversion("export", "export", lambda made: units.seconds(made.export)),
+    _of_conversion(
+        "build", "build", lambda made: f"{units.seconds(made.build)}{' (cached)' if made.cached else ''}"
+    ),
+    _of_conversion("load", "load", lambda made: units.seconds(made.load)),
+    _of_conversion("size", "size", lambda made: units.bytes_(made.size)),
+)
+
+
+def runtime_rows(cases: Iterable[tuple[str, CaseResult | None]]) -> list[RuntimeRow]:
+    """Return a row for each case with an error or a conversion, and for the eager cases beside them."""
+    rows = [
+        RuntimeRow(label, result.measurement)
+        for label, result in cases
+        if result is not None and result.measurement is not None
+    ]
+    known = any(row.measured.parity is not None or row.measured.conversion is not None for row in rows)
+    return rows if known else []
+
+
+def runtimes_by_test(session: Session) -> dict[str, TestRuntimes]:
+    """Return what a page shows of runtimes, by test; only tests with an error or a conversion."""
+    by_test: dict[str, list[CaseResult]] = defaultdict(list)
+    for result in session.cases:
+        by_test[result.case.test].append(result)
+    place = _places(session)
+    found = {}
+    for test, results in by_test.items():
+        rows = runtime_rows(
+            (
+                within_test(result.case) + place("" if result.hardware is None else result.hardware.id),
+                result,
+            )
+            for result in sorted(results, key=lambda result: result.case.order)
+        )
+        if rows:
+            drawn = choices(msgspec.structs.replace(session, cases=tuple(results)))
+            found[test] = TestRuntimes(
+                choices=[
+                    DrawnChoice(
+                        title=(shared_axes(one) + place(one.machine)) if drawn[1:] else "",
+                        sentences=choice_sentences(one),
+                        chart=error_by_time([runtime_name(each.case) for each in one.cases], one),
+                    )
+                    for one in drawn
+                ],
+                columns=shown_columns(RUNTIME_COLUMNS, rows),
+                rows=rows,
+            )
+    return found
+
+
+def runtime_name(case: Case) -> str:
+    """Return the axes that a choice is about: ``openvino bfloat16``."""
+    return plain(case.runtime if case.dtype is None else f"{case.runtime} {case.dtype}")
+
+
+def shared_axes(choice: RuntimeChoice) -> str:
+    """Return the axes that all cases of a choice share: ``cpu-b8``."""
+    return within_test(msgspec.structs.replace(choice.cases[0].case, runtime="eager", dtype=None))
+
+
+def choices(session: Session) -> tuple[RuntimeChoice, ...]:
+    """Return the choices of a session; none in a paired run, whose settings are those of no service."""
+    return runtime_choices(session.cases) if session.against is None else ()
+
+
+def choice_sentences(choice: RuntimeChoice) -> list[str]:
+    """State the fastest case that agrees, why others are slower than eager, and what was not ranked."""
+    lines = []
+    best, eager = choice.fastest, choice.eager
+    if best is not None:
+        text = f"fastest that agrees: {runtime_name(best.case)}"
+        if choice.speedup is not None and eager is not None:
+            factor = units.significant(choice.speedup, 2)
+            text += f", {factor} times as fast as {runtime_name(eager.case)}"
+        if best.error is not None:
+            text += f"; error {units.power(best.error)}"
+        if choice.alike:
+            text += f"; as fast within the bounds: {_names(choice.alike)}"
+        lines.append(text)
+    elif len(ranked := [one for one in choice.cases if not one.unranked]) > 1 and all(
+        one.differs for one in ranked
+    ):
+        lines.append("no case whose time counts agrees with eager PyTorch on the CPU")
+    lines += [
+        f"why {runtime_name(one.case)} is slower than eager: {plain(one.why_slower)}"
+        for one in choice.cases
+        if one.why_slower
+    ]
+    if differing := [one for one in choice.cases if one.differs]:
+        lines.append(f"not considered (the output differs): {_names(differing)}")
+    unranked: dict[str, list[RuntimeCase]] = defaultdict(list)
+    for one in choice.cases:
+        if one.unranked and not one.differs:
+            unranked[one.unranked].append(one)
+    lines += [f"not ranked ({why}): {_names(cases)}" for why, cases in unranked.items()]
+    return lines
+
+
+def runtime_lines(session: Session) -> list[str]:
+    """State for each test, device and batch size which runtime is the fastest, and why others are not."""
+    place = _places(session)
+    return [
+        f"{plain(one.cases[0].case.test)}[{shared_axes(one)}]{place(one.machine)}: {sentence}"
+        for one in choices(session)
+        for sentence in choice_sentences(one)
+    ]
+
+
+def _places(session: Session) -> Callable[[str], str]:
+    """Return a function that names a machine by the id of its class; empty in a session of one machine."""
+    found = {result.hardware.id: result.hardware for result in session.cases if result.hardware is not None}
+    return lambda machine: f" on {plain(found[machine].text)}" if machine in found and len(found) > 1 else ""
+
+
+def _names(cases: Iterable[RuntimeCase]) -> str:
+    return ", ".join(runtime_name(one.case) for one in cases)

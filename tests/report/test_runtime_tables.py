@@ -112,6 +112,18 @@ def test_equal_outputs_are_drawn(sample):
     assert [symbol for symbol, *_ in drawn.marks] == ["best"]
 
 
+def test_one_reason_of_many_cases_is_one_sentence(sample):
+    cases = tuple(
+        msgspec.structs.replace(
+            one, measurement=msgspec.structs.replace(one.measurement, contention=0.1 + index / 50)
+        )
+        for index, one in enumerate(with_runtimes(sample).cases[:6])
+    )
+    lines = runtime_tables.runtime_lines(msgspec.structs.replace(with_runtimes(sample), cases=cases))
+    assert [line.count("float32") + line.count("bfloat16") for line in lines if "not ranked" in line] == [5]
+    assert len(lines) == 2  # and the one that differs
+
+
 def test_names_of_a_merged_session_state_the_machine(sample):
     session = with_runtimes(sample)
     other = tuple(

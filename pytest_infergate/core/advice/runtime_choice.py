@@ -119,16 +119,16 @@ def _runtime_case(case: Case, measured: Measurement) -> RuntimeCase:
     reference = parity is None and (case.device, case.runtime, case.dtype) == ("cpu", "eager", None)
     error = 0.0 if reference else None if parity is None else parity.error
     unranked = ""
+    # The share is in the notes of the case; without it, one sentence serves all disturbed cases.
     if taken is not None and not taken <= CONTENDED:
-        unranked = (
-            f"other processes took {units.percent(taken, signed=False, decimals=0)} of its processor time"
-        )
+        limit = units.percent(CONTENDED, signed=False, decimals=0)
+        unranked = f"other processes took more than {limit} of the processor time"
     elif median.low is None or median.high is None:
-        unranked = "it has too few calls"
+        unranked = "too few calls for bounds of the median"
     elif not reference and (parity is None or (error is None and parity.uncompared)):
-        unranked = "its output was not compared"
+        unranked = "the output was not compared"
     elif error is not None and not math.isfinite(error):
-        unranked = "its error is unknown"
+        unranked = "the error is unknown"
     return RuntimeCase(
         case=case,
         seconds=median.value,

@@ -88,6 +88,7 @@ class Serving:
         compilation = Compilation()
         # The outputs that are compared are those of this call, from the same seed on both sides.
         output, _, cold_start, work, invalid = first_call(subject, call, device)
+        output = subject.structured(output)
         self.first_returned()
         if (invalid := invalid or timing_guard.tracer_note() or device.unwaited) is not None:
             self.channel.send(CaseInvalid(invalid))
@@ -162,7 +163,7 @@ def output_of_another_call(subject: Subject, call: RepeatedCall, device: Device)
     """Call again, and return the result even if timed calls consume it."""
     timed, call.call = call.call, subject.call
     try:
-        return complete_call(call, device)[0]
+        return subject.structured(complete_call(call, device)[0])
     finally:
         call.call = timed
 

@@ -133,6 +133,8 @@ class Subject(NamedTuple):
     """Why the call cannot be repeated, if that is known before."""
     uncounted: Note | None = None
     """Why the work of the call cannot be counted."""
+    structured: Callable[[Any], Any] = lambda output: output
+    """Makes the output of the model of what the call returns, which is not part of the work."""
 
 
 class MeasuredSubject(NamedTuple):

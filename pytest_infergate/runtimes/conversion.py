@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -29,6 +30,7 @@ UNUSED_DAYS: Final = 30
 """Days after which files that no run used are deleted."""
 RECORD: Final = "conversion.json"
 PROGRAM: Final = "program.pt2"
+UNFINISHED: Final = ".building-"
 
 
 Build = Callable[["ExportingRuntime", "torch.export.ExportedProgram", Path, Placing], None]
@@ -59,6 +61,15 @@ class Conversions:
 
         Raises `ConversionError` with the reason in one line.
         """
+        try:
+            return self._kept_or_built(runtime, model, placing)
+        except OSError as error:
+            raise ConversionError(
+                f"converted models cannot be kept in {self._root}: {type(error).__name__}: {error.strerror}. "
+                "Hint: set INFERGATE_CACHE to another folder"
+            ) from error
+
+    def _kept_or_built(self, runtime: ExportingRuntime, model: ExportedModel, placing: Placing) -> BuiltFiles:
         # The program has the dtype, unless the runtime computes in it by itself, from the same files.
         placing = placing._replace(dtype=None)
         key = hashlib.blake2b(
@@ -70,7 +81,7 @@ class Conversions:
             os.utime(folder)
             return found
         self._prune()
-        with tempfile.TemporaryDirectory(prefix=".building-", dir=self._root) as temporary:
+        with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=self._root) as temporary:
             built = Path(temporary) / "files"
             built.mkdir()
             begin = time.monotonic()
@@ -78,7 +89,7 @@ class Conversions:
             seconds = time.monotonic() - begin
             sizes = {path.relative_to(built).as_posix(): _described(path) for path in _files(built)}
             if not sizes:
-                raise ConversionError(f"{runtime.name} wrote no files")
+                raise ConversionError("the runtime wrote no files")
             (built / RECORD).write_text(json.dumps({"seconds": seconds, "files": sizes}))
             # Another run may have been faster; what it made is the same.
             shutil.rmtree(folder, ignore_errors=True)
@@ -103,8 +114,10 @@ class Conversions:
     def _prune(self) -> None:
         oldest = time.time() - UNUSED_DAYS * 86400
         for path in self._root.iterdir():
-            if path.stat().st_mtime < oldest:
-                shutil.rmtree(path, ignore_errors=True)
+            ours = path.name.startswith(UNFINISHED) or (path / RECORD).exists()
+            with suppress(FileNotFoundError):  # another run may have removed it
+                if ours and path.stat().st_mtime < oldest:
+                    shutil.rmtree(path, ignore_errors=True)
 
 
 def build_in_child(
@@ -144,11 +157,11 @@ def build_in_child(
             )
         except subprocess.TimeoutExpired:
             limit = units.duration(max_seconds)
-            raise ConversionError(f"{runtime.name} did not convert the model within {limit}") from None
+            raise ConversionError(f"the conversion did not end within {limit}") from None
         if done.returncode:
             printed.seek(0)
             text = printed.read().decode(errors="replace")
-            raise ConversionError(f"{runtime.name}: {_reason(done.returncode, text)}")
+            raise ConversionError(_reason(done.returncode, text))
 
 
 def _reason(code: int, printed: str) -> str:

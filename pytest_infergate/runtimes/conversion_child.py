@@ -20,7 +20,8 @@ def convert(module: str, name: str, program: str, folder: str, placing: str) -> 
     try:
         runtime: ExportingRuntime = getattr(import_module(module), name)()
         loaded = torch.export.load(program)
-        runtime.build(loaded, Path(folder), Placing(*json.loads(placing)))
+        with torch.no_grad():  # as it was exported: operators of attention depend on it
+            runtime.build(loaded, Path(folder), Placing(*json.loads(placing)))
     except Exception as error:  # noqa: BLE001 - exporters raise anything
         sys.stderr.write(f"\n{first_line(error)}\n")
         sys.stderr.flush()

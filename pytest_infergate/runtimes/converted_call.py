@@ -9,34 +9,41 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from torch.utils import _pytree as pytree
 
 from pytest_infergate.core.domain.measurement import Conversion
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.values import Case, Note
+from pytest_infergate.errors import CaseTimeoutError
 from pytest_infergate.instruments.device import Device
 from pytest_infergate.measure import placement
-from pytest_infergate.measure.case import Subject
+from pytest_infergate.measure.case import Subject, Watched
 from pytest_infergate.measure.invocation import Invocation
 from pytest_infergate.runtimes.conversion import Conversions
-from pytest_infergate.runtimes.exported_model import exported
-from pytest_infergate.runtimes.runtime import ExportingRuntime, Placing, mode_of
+from pytest_infergate.runtimes.exported_model import exported, first_line
+from pytest_infergate.runtimes.runtime import ConversionError, ExportingRuntime, Placing, mode_of
 
 
 def conversions_folder() -> Path:
     """Return where converted models are kept: ``INFERGATE_CACHE``, or below the cache folder of the user."""
     own = os.environ.get("INFERGATE_CACHE")
     if own:
-        return Path(own) / "conversions"
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "infergate" / "conversions"
+        return Path(own).absolute() / "conversions"
+    try:
+        caches = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    except RuntimeError:
+        raise ConversionError("this user has no home folder. Hint: set INFERGATE_CACHE to a folder") from None
+    return caches / "infergate" / "conversions"
 
 
 @contextmanager
 def converted(
-    case: Case, device: Device, invocation: Invocation, runtime: ExportingRuntime
+    case: Case, device: Device, invocation: Invocation, runtime: ExportingRuntime, watched: Watched
 ) -> Iterator[tuple[Subject, placement.Placed, Conversion]]:
     """Convert a model, or load what an earlier run made of it; the caller's model and arguments are restored.
 
-    Raises `ConversionError` with the reason in one line.
+    `watched` limits the time of what runs in this process. Raises `ConversionError` with the reason in one
+    line.
     """
     name = device.torch_name or "cpu"
     threads = torch.get_num_threads()
@@ -45,11 +52,13 @@ def converted(
     begin = time.monotonic()
     with placement.placed(invocation, name, dtype) as placed:
         target, args, kwargs, _ = placed.on_device
-        model = exported(target, args, kwargs)
+        with _limited(watched, "torch.export"):
+            model = exported(target, args, kwargs)
     export = time.monotonic() - begin
     files = Conversions(conversions_folder()).files(runtime, model, placing)
     begin = time.monotonic()
-    engine = runtime.load(files.folder, placing)
+    with _limited(watched, "loading the converted model"):
+        engine = runtime.load(files.folder, placing)
     conversion = Conversion(
         export=export,
         build=files.seconds,
@@ -57,13 +66,10 @@ def converted(
         size=files.size,
         cached=files.cached,
     )
-    call = Invocation(model.called_by(engine.run), args, kwargs)
+    # Engines read the memory of inputs, which tensors that require gradients refuse.
+    args, kwargs = pytree.tree_map_only(torch.Tensor, torch.Tensor.detach, (args, kwargs))
+    call = Invocation(model.called_by(engine.run, args, kwargs), args, kwargs)
     weights = model.weights()
-    uncounted = Note(
-        code=NoteCode.NOT_COUNTED,
-        text=f"operators, FLOPs and memory of {runtime.name} cannot be counted",
-        hint="the eager case of the same test is gated by its counters",
-    )
     with placement.placed(call, None) as ready:
         subject = Subject(
             call=ready.call,
@@ -72,6 +78,27 @@ def converted(
             threads=threads,
             arguments=ready.arguments,
             unrepeatable=ready.arguments.consumed_note(),
-            uncounted=uncounted,
+            uncounted=_uncounted_note(runtime),
+            structured=model.structured,
         )
         yield subject, ready._replace(notes=engine.notes), conversion
+
+
+def _uncounted_note(runtime: ExportingRuntime) -> Note:
+    text = f"operators, FLOPs and memory of {runtime.name} cannot be counted"
+    hint = "the eager case of the same test is gated by its counters"
+    return Note(code=NoteCode.NOT_COUNTED, text=text, hint=hint)
+
+
+@contextmanager
+def _limited(watched: Watched, what: str) -> Iterator[None]:
+    """Limit the time of a step, whose failure is the reason for which the model is not converted."""
+    try:
+        with watched(lambda: 0):
+            yield
+    except ConversionError:
+        raise
+    except CaseTimeoutError:
+        raise ConversionError(f"{what} did not return") from None
+    except Exception as error:
+        raise ConversionError(f"{what} failed: {first_line(error)}") from error

@@ -71,7 +71,8 @@ def measure_invocation(
             plain = plain._replace(measurement=plan.further(invocation, None, plain.measurement))
         return plain._replace(invalid=invalid)
 
-    with prepared(case, device, invocation, plan.runtime) as (subject, placed, conversion):
+    watched = effort.watched
+    with prepared(case, device, invocation, plan.runtime, watched) as (subject, placed, conversion):
         before = (*placed.notes, *filter(None, (output_checks.torch_state_note(case.threads),)))
         measured = plan.course(subject, device, effort, before)
         measurement, invalid = measured.measurement, measured.invalid
@@ -86,7 +87,7 @@ def measure_invocation(
         gradients = None if wanted else output_checks.gradients_note(measured.output)
         threads = output_checks.threads_note(subject.threads)
         after = filter(None, (gradients, placed.arguments.changed_note(), threads))
-    output = tensors.copy_to_cpu(measured.output)
+    output = subject.structured(tensors.copy_to_cpu(measured.output))
     if measurement is not None:
         returned = {id(tensor) for tensor in tensors.tensors(measured.output)}
         same = [tensor for tensor in tensors.tensors(output) if id(tensor) in returned]

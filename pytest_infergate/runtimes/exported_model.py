@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import importlib
 import logging
+import re
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 import torch
@@ -21,6 +25,12 @@ from pytest_infergate.runtimes.runtime import ConversionError
 _CONSTANTS = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device)
 """Types of values that an exported program may hold in place of an input, or return without computing."""
 
+_HINTS = {
+    "GuardOnDataDependentSymNode": "torch.where or torch.cond in place of branches that depend on values",
+    "DynamicOutputShapeException": "operators whose output has a shape that does not depend on values",
+}
+"""What can be changed in a model, by the class of torch's error."""
+
 
 class ExportedModel(NamedTuple):
     """A program, and what relates its flat tensors to the arguments and the output of the model."""
@@ -33,18 +43,37 @@ class ExportedModel(NamedTuple):
     structure: pytree.TreeSpec
     """That of the output."""
 
-    def called_by(self, run: Callable[[Sequence[Any]], Sequence[Any]]) -> Callable[..., Any]:
-        """Return a function with the arguments and the output of the model, which calls `run`."""
-        inputs, outputs, structure = self.inputs, self.outputs, self.structure
+    def called_by(
+        self, run: Callable[[Sequence[Any]], Sequence[Any]], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Callable[..., Sequence[Any]]:
+        """Return a function with arguments such as these, which returns the flat tensors that `run` returns.
 
-        def call(*args: Any, **kwargs: Any) -> Any:
-            leaves = pytree.tree_leaves((args, kwargs))
-            returned = iter(run([leaves[index] for index in inputs]))
-            return pytree.tree_unflatten(
-                [next(returned) if leaf is _COMPUTED else leaf for leaf in outputs], structure
-            )
+        Raises `ConversionError` if `run` raises: the reason is that of the runtime.
+        """
+        inputs = self.inputs
+        given = (*args, *kwargs.values())
+        # The structure of arguments is not part of what a runtime does, and takes longer than a tiny model.
+        flat = len(given) == len(inputs) and all(isinstance(value, torch.Tensor) for value in given)
+
+        def call(*args: Any, **kwargs: Any) -> Sequence[Any]:
+            if flat:
+                taken: Sequence[Any] = (*args, *kwargs.values())
+            else:
+                leaves = pytree.tree_leaves((args, kwargs))
+                taken = [leaves[index] for index in inputs]
+            try:
+                return run(taken)
+            except Exception as error:
+                raise ConversionError(f"the call failed: {first_line(error)}") from error
 
         return call
+
+    def structured(self, returned: Sequence[Any]) -> Any:
+        """Return the output of the model, of the flat tensors of a call."""
+        computed = iter(returned)
+        return pytree.tree_unflatten(
+            [next(computed) if leaf is _COMPUTED else leaf for leaf in self.outputs], self.structure
+        )
 
     def digest(self) -> str:
         """Return a hash of the program and its weights: equal programs compute the same."""
@@ -120,6 +149,7 @@ def exported(target: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str
         raise ConversionError(
             "only a module, or a method of one, can be exported: pass the module itself to infer"
         )
+    _register_caches()
     leaves, spec = pytree.tree_flatten((args, kwargs))
     _check(leaves, "arguments hold", "take")
     inputs = tuple(index for index, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor))
@@ -133,7 +163,9 @@ def exported(target: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str
     except InfergateError:
         raise
     except Exception as error:
-        raise ConversionError(f"torch.export failed: {first_line(error)}") from error
+        hint = _HINTS.get(type(error).__name__)
+        hint = "" if hint is None else f". Hint: {hint}"
+        raise ConversionError(f"torch.export failed: {first_line(error)}{hint}") from error
     returned, structure = flat.outputs()
     _check(returned, "output holds", "return")
     if not any(isinstance(leaf, torch.Tensor) for leaf in returned):
@@ -170,17 +202,37 @@ def _changed(program: torch.export.ExportedProgram) -> list[str]:
     return [*signature.buffers_to_mutate.values(), *signature.user_inputs_to_mutate.values()]
 
 
+def _register_caches() -> None:
+    """Let torch see the tensors in the cache of keys and values that models of transformers return."""
+    if "transformers.cache_utils" in sys.modules:
+        # Of an optional package, whose versions differ. Without it, the object is named as any other.
+        with suppress(Exception):
+            executorch = importlib.import_module("transformers.integrations.executorch")
+            executorch.register_dynamic_cache_export_support()
+
+
 def _check(leaves: list[Any], where: str, verb: str) -> None:
     for leaf in leaves:
         if not isinstance(leaf, (torch.Tensor, *_CONSTANTS)):
+            kind = type(leaf)
+            if kind.__module__ == "transformers.cache_utils":
+                hint = "pass use_cache=False"
+            elif dataclasses.is_dataclass(kind):
+                hint = f"torch.export.register_dataclass({kind.__name__})"
+            else:
+                hint = "use tensors, numbers, tuples, lists and dicts"
             raise ConversionError(
-                f"the {where} an object of {type(leaf).__name__}, which an exported program cannot {verb}"
+                f"the {where} an object of {kind.__name__}, which an exported program cannot {verb}. "
+                f"Hint: {hint}"
             )
 
 
 def first_line(error: BaseException) -> str:
-    """Return the type of an error, and the first line of its text that says something."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip(" -=*#\n")]
+    """Return the type of the error at the root, and the first line of its text that says something."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    lines = [line.strip() for line in text.splitlines() if line.strip(" -=*#\n")]
     return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_infergate.runtimes.runtime import ConversionError, Engine, Placing
+from pytest_infergate.runtimes.runtime import Engine, Placing
 
 if TYPE_CHECKING:
     import torch
@@ -87,10 +87,7 @@ class AotInductorRuntime:
         """Load the package."""
         import torch
 
-        try:
-            model = torch._inductor.aoti_load_package(str(folder / _PACKAGE))  # noqa: SLF001
-        except RuntimeError as error:
-            raise ConversionError(f"aoti: the package cannot be loaded: {error}") from error
+        model = torch._inductor.aoti_load_package(str(folder / _PACKAGE))  # noqa: SLF001
 
         def run(inputs: Any) -> Any:
             returned = model(*inputs)

@@ -69,18 +69,15 @@ class OnnxRuntime:
         provider = "TensorrtExecutionProvider" if placing.mode == "tensorrt" else _PROVIDERS[kind]
         if provider not in onnxruntime.get_available_providers():
             raise ConversionError(
-                f"onnxruntime: this build has no {provider}. Hint: pip install onnxruntime-gpu"
+                f"this build of ONNX Runtime has no {provider}. Hint: pip install onnxruntime-gpu"
             )
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = placing.threads
         options.log_severity_level = 3
         settings: list[Any] = [(provider, {"device_id": int(index or 0)})] if kind != "cpu" else [provider]
-        try:
-            session = onnxruntime.InferenceSession(folder / _MODEL, options, providers=settings)
-        except Exception as error:
-            raise ConversionError(f"onnxruntime: {str(error).strip().splitlines()[0][:300]}") from error
+        session = onnxruntime.InferenceSession(folder / _MODEL, options, providers=settings)
         if session.get_providers()[0] != provider:
-            raise ConversionError(f"onnxruntime: {provider} could not be used, and fell back to the CPU")
+            raise ConversionError(f"{provider} could not be used, and fell back to the CPU")
         names = [value.name for value in session.get_inputs()]
         outputs = [value.name for value in session.get_outputs()]
         if kind == "cpu":

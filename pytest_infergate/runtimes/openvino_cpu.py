@@ -66,7 +66,7 @@ class OpenVinoRuntime:
         )
         actual = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
         if actual != hint:
-            raise ConversionError(f"openvino: this processor computes in {actual} where {hint} was requested")
+            raise ConversionError(f"this processor computes in {actual} where {hint} was requested")
         request = compiled.create_infer_request()
         indices = range(len(compiled.inputs))
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_infergate.core.domain.measurement import Conversion
 from pytest_infergate.core.domain.values import Case
 from pytest_infergate.instruments.device import Device
-from pytest_infergate.measure.case import Subject
+from pytest_infergate.measure.case import Subject, Watched
 from pytest_infergate.measure.invocation import Invocation
 from pytest_infergate.runtimes.runtime import ExportingRuntime, Runtime, WrappingRuntime, mode_of
 
@@ -33,16 +33,22 @@ class PreparedCase(NamedTuple):
 
 @contextmanager
 def prepared(
-    case: Case, device: Device, invocation: Invocation, runtime: Runtime | None = None
+    case: Case,
+    device: Device,
+    invocation: Invocation,
+    runtime: Runtime | None = None,
+    watched: Watched = lambda _: nullcontext(),
 ) -> Iterator[PreparedCase]:
     """Prepare the model that a test passed to `infer`, and restore it on exit. Imports torch.
+
+    `watched` limits the time of what converts it in this process.
 
     Raises `ConversionError` if it cannot be converted for its runtime.
     """
     if isinstance(runtime, ExportingRuntime):
         from pytest_infergate.runtimes.converted_call import converted
 
-        with converted(case, device, invocation, runtime) as made:
+        with converted(case, device, invocation, runtime, watched) as made:
             yield PreparedCase(*made)
         return
     import torch

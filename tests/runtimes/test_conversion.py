@@ -13,7 +13,14 @@ pytestmark = pytest.mark.torch
 if True:  # after the skip
     from torch import nn
 
-    from pytest_infergate.runtimes.conversion import RECORD, UNUSED_DAYS, Conversions, build_in_child
+    from pytest_infergate.runtimes.conversion import (
+        RECORD,
+        UNFINISHED,
+        UNUSED_DAYS,
+        Conversions,
+        build_in_child,
+    )
+    from pytest_infergate.runtimes.converted_call import conversions_folder
     from pytest_infergate.runtimes.exported_model import exported
     from pytest_infergate.runtimes.runtime import ConversionError, ExportingRuntime, Placing
     from tests.support.stub_runtime import StubRuntime
@@ -95,7 +102,7 @@ def test_damaged_files_are_made_again(conversions, model, damage):
 
 
 def test_a_failed_conversion_leaves_nothing(conversions, tmp_path, model):
-    for mode, reason in [("nothing", "stub wrote no files"), ("raise", "no kernel")]:
+    for mode, reason in [("nothing", "the runtime wrote no files"), ("raise", "no kernel")]:
         with pytest.raises((ConversionError, ValueError), match=reason):
             conversions.files(StubRuntime(), model, Placing("cpu", threads=1, mode=mode))
         assert list((tmp_path / "conversions").iterdir()) == []
@@ -104,9 +111,9 @@ def test_a_failed_conversion_leaves_nothing(conversions, tmp_path, model):
 @pytest.mark.parametrize(
     ("mode", "seconds", "reason"),
     [
-        ("raise", 60, "stub: ValueError: no kernel for this operator"),
-        ("kill", 60, "stub: the conversion was ended by signal 9, as it is if memory runs out"),
-        ("hang", 1, "stub did not convert the model within 1 s"),
+        ("raise", 60, "ValueError: no kernel for this operator"),
+        ("kill", 60, "the conversion was ended by signal 9, as it is if memory runs out"),
+        ("hang", 1, "the conversion did not end within 1 s"),
     ],
 )
 def test_a_child_that_fails_or_hangs_has_a_reason(tmp_path, model, mode, seconds, reason):
@@ -120,10 +127,15 @@ def test_a_child_that_fails_or_hangs_has_a_reason(tmp_path, model, mode, seconds
 def test_files_that_no_run_used_for_long_are_deleted(conversions, tmp_path, model):
     old = conversions.files(StubRuntime(), model, CPU).folder
     long_ago = time.time() - (UNUSED_DAYS + 1) * 86400
-    os.utime(old, (long_ago, long_ago))
+    unfinished, foreign = (tmp_path / "conversions" / name for name in (UNFINISHED, "thesis"))
+    unfinished.mkdir()
+    foreign.mkdir()
+    for path in (old, unfinished, foreign):
+        os.utime(path, (long_ago, long_ago))
     conversions.files(StubRuntime(), model, Placing("cpu", threads=2))
     assert not old.exists()
-    assert len(list((tmp_path / "conversions").iterdir())) == 1
+    assert not unfinished.exists()
+    assert foreign.exists()
 
 
 def test_a_folder_that_others_may_write_to_is_refused(conversions, tmp_path, model):
@@ -131,3 +143,21 @@ def test_a_folder_that_others_may_write_to_is_refused(conversions, tmp_path, mod
     (tmp_path / "conversions").chmod(0o777)
     with pytest.raises(ConversionError, match="nobody else may write to it"):
         conversions.files(StubRuntime(), model, CPU)
+
+
+@pytest.mark.parametrize("below", ["file", "file/deeper"])
+def test_a_folder_that_cannot_be_made_has_a_reason(tmp_path, model, below):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConversionError, match=r"cannot be kept in .* Hint: set INFERGATE_CACHE"):
+        Conversions(tmp_path / below, build_here).files(StubRuntime(), model, CPU)
+
+
+def test_a_user_without_a_home_folder_has_a_reason(monkeypatch):
+    def homeless(_):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("INFERGATE_CACHE", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "expanduser", homeless)
+    with pytest.raises(ConversionError, match="Hint: set INFERGATE_CACHE"):
+        conversions_folder()

@@ -1,5 +1,6 @@
 """Real engines: what they return agrees with eager PyTorch, and what they cannot do has a reason."""
 
+import contextlib
 import functools
 
 import pytest
@@ -12,10 +13,13 @@ if True:  # after the skip
 
     from pytest_infergate.core.domain.values import Case
     from pytest_infergate.devices.cpu import CpuKind
+    from pytest_infergate.errors import CaseTimeoutError
     from pytest_infergate.measure.invocation import Invocation
     from pytest_infergate.plugin.hooks import pytest_infergate_runtimes
+    from pytest_infergate.runtimes import conversion
     from pytest_infergate.runtimes.prepared_case import prepared
     from pytest_infergate.runtimes.runtime import ConversionError
+    from tests.support.stub_runtime import StubRuntime
 
 RUNTIMES = {one.name: one for one in pytest_infergate_runtimes()}
 CPU = CpuKind().open("cpu")
@@ -53,7 +57,7 @@ def run(name, dtype=None, rows=3):
     case = Case(test="t.py::test_a", device="cpu", runtime=name, dtype=dtype, batch_size=rows)
     x = torch.linspace(-1, 1, 8 * rows).reshape(rows, 8)
     with prepared(case, CPU, Invocation(model(), ({"x": x},)), runtime) as (subject, _, conversion):
-        return subject.call(), conversion, subject
+        return subject.structured(subject.call()), conversion, subject
 
 
 @pytest.mark.parametrize("name", RUNTIMES)
@@ -109,3 +113,57 @@ def test_a_package_that_is_missing_is_named_with_its_extra(monkeypatch):
     assert "pip install 'pytest-infergate[onnx]'" in RUNTIMES["onnxruntime"].absence_reason()
     assert "pip install 'pytest-infergate[openvino]'" in RUNTIMES["openvino"].absence_reason()
     assert RUNTIMES["aoti"].absence_reason() == RUNTIMES["compile"].absence_reason() != None  # noqa: E711
+
+
+def test_an_export_that_never_returns_has_a_reason(cache, monkeypatch):
+    class Hanging(nn.Module):
+        def forward(self, x):
+            raise CaseTimeoutError
+
+    def limited(passed):
+        used.append(passed())
+        return contextlib.nullcontext()
+
+    used = []
+    case = Case(test="t.py::test_a", device="cpu", runtime="openvino")
+    call = Invocation(Hanging(), (torch.ones(1),))
+    with (
+        pytest.raises(ConversionError, match=r"^torch\.export did not return$"),
+        prepared(case, CPU, call, RUNTIMES["openvino"], limited),
+    ):
+        pass
+    assert used == [0]
+
+
+def test_an_engine_that_cannot_be_loaded_has_a_reason(cache, monkeypatch):
+    class Broken(StubRuntime):
+        def load(self, folder, placing):
+            raise ImportError("libcudart.so.12: cannot open shared object file\nand more")
+
+    monkeypatch.setattr(conversion, "build_in_child", StubRuntime.build)
+    case = Case(test="t.py::test_a", device="cpu", runtime="stub")
+    with (
+        pytest.raises(ConversionError, match=r"^loading the converted model failed: ImportError: libcudart"),
+        prepared(case, CPU, Invocation(nn.Linear(1, 1), (torch.ones(1, 1),)), Broken()),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_inputs_of_any_layout_and_kind(cache, name):
+    class Masked(nn.Module):
+        def forward(self, x, mask, shift, scale=1.0):
+            return {"kept": torch.where(mask, x + shift, 0.0) * scale, "any": mask.any(), "none": None}
+
+    runtime = RUNTIMES[name]
+    if (absence := runtime.absence_reason()) is not None:
+        pytest.skip(absence)
+    x = torch.arange(12.0).reshape(3, 4).T.requires_grad_()
+    mask = x.detach() > 4
+    call = Invocation(Masked(), (x, mask), {"scale": 2.0, "shift": torch.tensor(3)})
+    case = Case(test="t.py::test_a", device="cpu", runtime=name)
+    with prepared(case, CPU, call, runtime) as (subject, _, _):
+        output = subject.structured(subject.call())
+    expected = Masked()(x, mask, torch.tensor(3), 2.0)
+    torch.testing.assert_close(output["kept"], expected["kept"].detach())
+    assert (output["any"].item(), output["none"]) == (True, None)

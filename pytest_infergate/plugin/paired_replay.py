@@ -23,7 +23,7 @@ from pytest_infergate.runner.run import InferenceRun
 
 
 class PairedReference:
-    """Compare the cases of a run with other code, or with another interpreter, on this machine."""
+    """Compare the cases of a run with other code, interpreter or runtime, on this machine."""
 
     def __init__(
         self,
@@ -90,13 +90,24 @@ class PairedReference:
             raise KeyboardInterrupt
 
     @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_protocol(self, item: pytest.Item) -> object:
+    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> object:
         """Replay an item that workers have run, before any plugin runs it, or runs it again."""
         if self._outcomes is None or item.nodeid not in self._outcomes.judged:
             return None
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
         for report in replayed_reports(self._outcomes, item.nodeid, item.config):
             item.ihook.pytest_runtest_logreport(report=report)
+        # An ordinary test before this item left the fixtures of its module to it.
+        runner: Any = item.config.pluginmanager.get_plugin("runner")
+        ended = pytest.CallInfo.from_call(
+            lambda: runner.pytest_runtest_teardown(item, nextitem),
+            "teardown",
+            reraise=(KeyboardInterrupt, pytest.exit.Exception),
+        )
+        if ended.excinfo is not None:
+            # Not by its hook: some plugins expect there what they do in the protocol that this one replaces.
+            ending = pytest.TestReport.from_item_and_call(item, ended)
+            item.ihook.pytest_runtest_logreport(report=ending)
         item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
         return True
 

@@ -882,6 +882,54 @@ def test_an_interpreter_needs_no_revision(paired):
     )
 
 
+RUNTIMES = """
+
+    class Runtime:
+        modes = ()
+
+        def __init__(self, name, factor, output=None):
+            self.name, self.factor, self.output = name, factor, output
+
+        def absence_reason(self):
+            return "absent is not installed" if self.name == "absent" else None
+
+        def unsupported(self, device, dtype):
+            return None
+
+        def wrapped(self, function, mode):
+            def call(spend):
+                function(lambda seconds: spend(seconds * self.factor))
+                return self.output
+
+            return call
+
+
+    def pytest_infergate_runtimes(config):
+        return [Runtime("half", 0.5), Runtime("wrong", 1.0, output=1), Runtime("absent", 1.0)]
+"""
+
+
+@pytest.mark.torch
+def test_runtimes_of_the_same_code_are_compared_without_git(paired):
+    paired.repository.write("conftest.py", CONFTEST + RUNTIMES)
+    runtimes = ("--infer-runtimes=eager,half,wrong,absent", "--infer-against-runtime=eager")
+    result = paired.run(*runtimes, ONE_LAUNCH, "-rs")
+    assert result.ret == 1, result.stdout.str()
+    result.stdout.fnmatch_lines(
+        [
+            "outputs: mismatch",
+            "*NoneType in eager, int 1 in wrong*",
+            "SKIPPED*absent is not installed",
+            "compared with eager, call by call: 1 launch*",
+            "*test_model[[]fake-wrong[]]*10.0 ms*10.0 ms*+0.0 %*mismatch",
+            "*test_model[[]fake-half[]]*10.0 ms*5.00 ms*-50.0 %*inconclusive",
+            "*the outputs differ from those of eager*",
+        ]
+    )
+    refused = paired.refused("--infer-runtimes=half", "--infer-against-runtime=absent")
+    assert "--infer-against-runtime: absent is not installed" in refused
+
+
 # Runs that end early
 
 
@@ -978,6 +1026,32 @@ def test_counters_without_times_take_one_launch(paired):
     decided = verdicts(paired.repository.path / "r.json")["model"]
     assert (decided.verdict, decided.failed) == ("regressed", True)
     assert "Infergate-Accept: test_model[fake]" in result.stdout.str()
+
+
+AROUND = f"""
+import os
+import pytest
+
+@pytest.fixture(scope="module", autouse=True)
+def resource():
+    yield
+    if os.path.exists("fails") and "{FOLDER_VARIABLE}" not in os.environ:
+        raise OSError("cannot be closed")
+
+def test_before():
+    pass
+"""
+
+
+def test_a_replayed_case_ends_the_fixtures_that_an_ordinary_test_left_to_it(paired):
+    paired.repository.write("tests/test_it.py", AROUND + textwrap.dedent(TEST))
+    paired.repository.write("tests/test_later.py", "def test_after(): pass\n")
+    paired.repository.commit()
+    paired.run("--infer-counters-only").assert_outcomes(passed=3)
+    paired.repository.write("fails", "")
+    result = paired.run("--infer-counters-only")
+    result.assert_outcomes(passed=3, errors=1)
+    result.stdout.fnmatch_lines(["*OSError: cannot be closed*"])
 
 
 # Instruments that fail

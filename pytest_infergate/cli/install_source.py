@@ -21,12 +21,15 @@ _AFTER = re.compile(r"\s+(?:#|\\|--)")
 _LOCAL = re.compile(r"\bfile:")
 # Either would end the command in the YAML of a workflow.
 _NOT_IN_YAML = re.compile(r"\n|: | #")
+# The documentation has these in place of an address.
+_PLACEHOLDERS = re.compile(r"\b(?:HOST|OWNER|COMMIT)\b")
 
 
 def install_source(asked: str, top: Path) -> str:
     """Return the requirement, quoted for a shell: `asked`, that of the repository, or this installation.
 
-    Raises `ConfigurationError` if none of them can be installed elsewhere.
+    Raises `ConfigurationError` if none of them can be installed elsewhere, and for placeholders of the
+    documentation.
     """
     if asked and _NOT_IN_YAML.search(asked):
         raise ConfigurationError(
@@ -39,6 +42,11 @@ def install_source(asked: str, top: Path) -> str:
             "the workflows must install infergate from a place that a CI service can reach, and this one was "
             f"installed from a folder or file. Hint: add {_NAME} to the requirements of the repository, or "
             f"name what pip installs: --install='{_NAME} @ git+https://HOST/OWNER/{_NAME}@COMMIT'"
+        )
+    if left := _PLACEHOLDERS.findall(found):
+        raise ConfigurationError(
+            f"the workflows must install infergate from an address that exists, got {found!r}. "
+            f"Hint: replace {', '.join(dict.fromkeys(left))}, which the documentation has in its place"
         )
     return shlex.quote(found)
 

@@ -256,6 +256,17 @@ def test_a_requirement_that_would_break_the_workflow_is_refused(repository, run,
     assert files(repository) == []
 
 
+def test_placeholders_of_the_documentation_are_refused(repository, run, snapshot):
+    shown = "pytest-infergate @ git+https://HOST/OWNER/pytest-infergate@COMMIT"
+    half = shown.replace("HOST/OWNER", "host/commit")
+    asked = {name: ("--yes", f"--install={name}") for name in (shown, half)}
+    write(repository, {"requirements.txt": f"{shown}\n"})
+    asked["requirements.txt"] = ("--yes",)
+    assert refused(lambda *arguments: run(repository, *arguments), asked) == snapshot
+    assert not (repository / ".github").exists()
+    assert run(repository, "--yes", f"--install={half.replace('@COMMIT', '')}")[0] == 0
+
+
 INFERENCE = "import pytest\n\n@pytest.mark.inference\ndef test_a(\n    model,\n    infer,\n): infer(model)\n"
 
 

@@ -157,7 +157,7 @@ def parse_tolerances(value: str | float | Mapping[str, Any]) -> Mapping[str, flo
         # TOML and markers have False, the command line has the word.
         off = tolerance is False or (isinstance(tolerance, str) and tolerance.strip() == "off")
         if one_of(name, known, "tolerance") == "p50" and off:
-            hint = "gate=False in the marker reports without failing"
+            hint = 'gate="warn" in the marker reports without failing'
             raise ValueError(f"p50 must have a tolerance, got {tolerance!r}. Hint: {hint}")
         tolerances[name] = None if off else parse_share(tolerance)
     return tolerances

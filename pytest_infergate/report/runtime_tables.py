@@ -159,8 +159,12 @@ def choice_sentences(choice: RuntimeChoice) -> list[str]:
     """State the fastest case that agrees, why others are slower than eager, and what was not ranked."""
     lines = []
     best, eager = choice.fastest, choice.eager
+    ranked = [one for one in choice.cases if not one.unranked]
+    doubtful = [one for one in choice.cases if one.unranked and not one.differs]
     if best is not None:
-        text = f"fastest that agrees: {runtime_name(best.case)}"
+        # A case that is not ranked may be faster than all others on an idle machine.
+        among = f", of {len(ranked)} ranked cases" if doubtful else ""
+        text = f"fastest that agrees{among}: {runtime_name(best.case)}"
         if choice.speedup is not None and eager is not None:
             factor = units.significant(choice.speedup, 2)
             text += f", {factor} times as fast as {runtime_name(eager.case)}"
@@ -169,9 +173,11 @@ def choice_sentences(choice: RuntimeChoice) -> list[str]:
         if choice.alike:
             text += f"; as fast within the bounds: {_names(choice.alike)}"
         lines.append(text)
-    elif len(ranked := [one for one in choice.cases if not one.unranked]) > 1 and all(
-        one.differs for one in ranked
-    ):
+    elif choice.quicker:
+        lines.append(
+            f"no fastest case is named: {_names(choice.quicker)} took less time, without being ranked"
+        )
+    elif len(ranked) > 1 and all(one.differs for one in ranked):
         lines.append("no case whose time counts agrees with eager PyTorch on the CPU")
     lines += [
         f"why {runtime_name(one.case)} is slower than eager: {plain(one.why_slower)}"
@@ -181,9 +187,8 @@ def choice_sentences(choice: RuntimeChoice) -> list[str]:
     if differing := [one for one in choice.cases if one.differs]:
         lines.append(f"not considered (the output differs): {_names(differing)}")
     unranked: dict[str, list[RuntimeCase]] = defaultdict(list)
-    for one in choice.cases:
-        if one.unranked and not one.differs:
-            unranked[one.unranked].append(one)
+    for one in doubtful:
+        unranked[one.unranked].append(one)
     lines += [f"not ranked ({why}): {_names(cases)}" for why, cases in unranked.items()]
     return lines
 

@@ -59,6 +59,8 @@ class RuntimeChoice(Struct, frozen=True, kw_only=True):
     """The fastest case that agrees with the reference; ``None`` if there is nothing to choose from."""
     eager: RuntimeCase | None = None
     """The case of eager PyTorch with which others are compared; ``None`` if none is ranked."""
+    quicker: tuple[RuntimeCase, ...] = ()
+    """Cases that are not ranked and took less time than the fastest ranked one, so that none is named."""
     alike: tuple[RuntimeCase, ...] = ()
     """Cases that agree as well, and whose times cannot be told from that of the fastest one."""
 
@@ -105,11 +107,16 @@ def _choice(machine: str, group: Sequence[tuple[CaseResult, Measurement]]) -> Ru
     # One case alone is not a choice, unless all others compute something else.
     ranked = [one for one in cases if not one.unranked]
     fastest = agreeing[0] if agreeing and len(ranked) > 1 else None
+    # What disturbs a case makes it slower: one that took less time nevertheless is the faster one.
+    doubtful = [one for one in cases if one.unranked and not one.differs]
+    quicker = tuple(one for one in doubtful if fastest is not None and one.seconds < fastest.seconds)
+    fastest = None if quicker else fastest
     return RuntimeChoice(
         cases=tuple(cases),
         machine=machine,
         fastest=fastest,
         eager=min(eager, key=lambda one: one.case.dtype not in _PLAIN_DTYPES, default=None),
+        quicker=quicker,
         alike=() if fastest is None else tuple(one for one in agreeing[1:] if one.low <= fastest.high),
     )
 

@@ -100,6 +100,14 @@ def test_a_figure_of_a_foreign_file_does_not_end_the_page(sample, error):
     assert text.terminal_summary(session)
 
 
+def test_zero_has_a_line_only_where_an_error_is_zero(sample):
+    session = with_runtimes(sample)
+    cases = tuple(one for one in session.cases if one.measurement.parity and one.measurement.parity.error)
+    drawn = chart_of(msgspec.structs.replace(session, cases=cases))
+    assert drawn.lines
+    assert [label for _, label in drawn.rows if label == "0"] == []
+
+
 def test_equal_outputs_are_drawn(sample):
     session = with_runtimes(sample)
     same = Parity(error=0.0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import msgspec
@@ -52,7 +52,7 @@ class RuntimeChoice(Struct, frozen=True, kw_only=True):
     """The runtimes and dtypes of one model on one device, with one batch size and number of threads."""
 
     cases: tuple[RuntimeCase, ...]
-    """In the order of the results."""
+    """Eager first, then by the name of the runtime; its usual dtype first."""
     machine: str = ""
     """Id of the hardware class."""
     fastest: RuntimeCase | None = None
@@ -92,7 +92,8 @@ def runtime_choices(results: Iterable[CaseResult]) -> tuple[RuntimeChoice, ...]:
     )
 
 
-def _choice(machine: str, group: Sequence[tuple[CaseResult, Measurement]]) -> RuntimeChoice:
+def _choice(machine: str, group: list[tuple[CaseResult, Measurement]]) -> RuntimeChoice:
+    group.sort(key=lambda pair: _order(pair[0].case))
     cases = [_runtime_case(result.case, measured) for result, measured in group]
     eager = [one for one in cases if one.case.runtime == "eager" and not one.unranked]
     measurements = [measured for _, measured in group]
@@ -115,10 +116,14 @@ def _choice(machine: str, group: Sequence[tuple[CaseResult, Measurement]]) -> Ru
         cases=tuple(cases),
         machine=machine,
         fastest=fastest,
-        eager=min(eager, key=lambda one: one.case.dtype not in _PLAIN_DTYPES, default=None),
+        eager=eager[0] if eager else None,
         quicker=quicker,
         alike=() if fastest is None else tuple(one for one in agreeing[1:] if one.low <= fastest.high),
     )
+
+
+def _order(case: Case) -> tuple[bool, str, bool, str]:
+    return case.runtime != "eager", case.runtime, case.dtype not in _PLAIN_DTYPES, case.dtype or ""
 
 
 def _runtime_case(case: Case, measured: Measurement) -> RuntimeCase:

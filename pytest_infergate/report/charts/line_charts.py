@@ -279,7 +279,10 @@ def error_by_time(names: Sequence[str], choice: RuntimeChoice) -> Chart | None:
         across="median time of a call",
         up="error as a share of the largest value",
         formats=(units.seconds, lambda value: "0" if value == lowest else f"{value:.0e}"),
-        levels=[lowest, *(10.0**power for power in range(first, last + 1, step))],
+        levels=[
+            *([] if len(errors) == len(drawn) else [lowest]),
+            *(10.0**power for power in range(first, last + 1, step)),
+        ],
         marks=marks,
         headers=("Case", "p50", "Error", "Agrees and ranked"),
         cells=[

@@ -123,6 +123,18 @@ def test_the_factor_is_that_of_eager_in_its_usual_dtype():
     assert choice.speedup == pytest.approx(2.0)
 
 
+def test_cases_are_in_one_order_whatever_that_of_the_results_is():
+    dtypes = ("bfloat16", "float16", "float32")
+    results = [timed(runtime, 0.01, dtype) for runtime in ("compile", "aoti", "eager") for dtype in dtypes]
+    expected = [
+        (runtime, dtype)
+        for runtime in ("eager", "aoti", "compile")
+        for dtype in ("float32", "bfloat16", "float16")
+    ]
+    assert [name(one) for one in only(*results).cases] == expected
+    assert [name(one) for one in only(*reversed(results)).cases] == expected
+
+
 def test_machines_devices_and_batches_are_choices_of_their_own():
     other = Hardware(cpu_model="other", cores=2)
     results = [

@@ -179,9 +179,12 @@ def _within(test: str, scope: Sequence[str]) -> bool:
 
 
 def _scope(session: pytest.Session) -> list[str]:
-    """Arguments of the run relative to the rootdir, as node ids begin; empty where one lies outside."""
+    """Arguments of the run relative to the rootdir, as node ids begin; empty where one lies outside.
+
+    The id of a case is that of no test: pytest refuses it if it does not exist, so that nothing is missing.
+    """
     places = [located(session.config, argument) for argument in session.config.args]
-    scope = ["::".join(filter(None, (place[0], place[1].partition("[")[0]))) for place in places if place]
+    scope = ["::".join(filter(None, place)) for place in places if place]
     return scope if all(places) else []
 
 

@@ -253,6 +253,21 @@ def test_a_run_of_one_file_misses_nothing_elsewhere(project):
     assert "missing" not in project.measure("-k", "test_it").stdout.str()
 
 
+def test_a_run_of_one_case_misses_no_other(project):
+    """Neither when it is strict nor when it records, which would take the other case out of the counters."""
+    project.test("batch_sizes=[1, 2]")
+    project.test(file="test_other.py")
+    project.record()
+    one = "test_it.py::test_model[fake-b1]"
+    assert "missing" not in project.measure("--infer-strict", one).stdout.str()
+    before = (project.path / ".infergate/counters/test_it.py.txt").read_text()
+    project.record(one)
+    assert (project.path / ".infergate/counters/test_it.py.txt").read_text() == before
+    (project.path / "test_other.py").write_text("")
+    output = project.measure("--infer-strict", one, "test_other.py").stdout
+    output.fnmatch_lines(["*1 case of the baseline missing from this run (strict)"])
+
+
 # Recorded
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from pytest_infergate import __version__
 from pytest_infergate.core.domain.outcome import CaseResult, CaseVerdict, Outcome, Policy, Session
 from pytest_infergate.core.domain.values import Environment, Note
@@ -34,7 +36,9 @@ def _judged(case: PairedCaseData, data: PairedData, policy: Policy, control: Not
         control=control,
     )
     time = paired_times.checked_in_plain(time, case.confirm, case.plain, case.plan)
-    # Counters and outputs are not recorded, so both sides have the same empty result.
+    # Counters and outputs are not recorded, so both sides have the same empty result, but for the runtime.
     result = CaseResult(case=case.case, nodeid=case.nodeid, outcome=Outcome.MEASURED)
     accepted = decide.accepted_note(case.case, case.nodeid, data.against.accepted)
-    return decide.judge_paired(result, result, time, policy, Environment(), accepted=accepted)
+    of_base = msgspec.structs.replace(case.case, runtime=data.against.runtime or case.case.runtime)
+    base = msgspec.structs.replace(result, case=of_base)
+    return decide.judge_paired(result, base, time, policy, Environment(), accepted=accepted)

@@ -61,10 +61,17 @@ def axes(marker: Marker, settings: Settings, devices: tuple[str, ...]) -> list[A
 
 
 def _unsupported(case: Axes, settings: Settings) -> str | None:
-    """Return why a runtime cannot be combined with a device and dtype."""
-    if case.runtime == "eager":
-        return None
-    return settings.offered[case.runtime.partition(":")[0]].unsupported(case.device, case.dtype)
+    """Return why a case has nothing to compare, or a runtime cannot be combined with its device and dtype."""
+    base = settings.against_runtime
+    if case.runtime == base:
+        hint = "" if settings.runtimes else ". Hint: name others with --infer-runtimes"
+        return f"{base} is what other runtimes are compared with{hint}"
+    for runtime in (case.runtime, base or "eager"):
+        if runtime != "eager":
+            found = settings.offered[runtime.partition(":")[0]].unsupported(case.device, case.dtype)
+            if found is not None:
+                return found
+    return None
 
 
 _ID = (

@@ -53,6 +53,8 @@ OPTIONS = (
            "machine; auto for the upstream branch", "REV", asks=True),
     Option("against_python", "interpreter of the base: other versions of torch, or an earlier install",
            "PATH", asks=True),
+    Option("against_runtime", "compare the other runtimes of the same code call by call with this one: "
+           "eager", "NAME", asks=True),
     Option("paired_data", "write all timings of a paired run here, for `infergate replay`", "FILE"),
     Option("require", "devices that must be available; without them the run stops with exit code 4",
            "NAMES", asks=True, default=()),

@@ -98,6 +98,8 @@ class Settings:
     against: str | None
     """Revision to compare with."""
     against_python: str | None
+    against_runtime: str | None
+    """Runtime to compare the others with."""
     paired_data: Path | None
     list: bool
     command: Mapping[str, Any]
@@ -124,8 +126,8 @@ class Settings:
 
     @property
     def paired(self) -> bool:
-        """Whether the run is compared with other code or another interpreter block by block."""
-        return self.against is not None or self.against_python is not None
+        """Whether the run is compared with other code, interpreter or runtime block by block."""
+        return not (self.against is self.against_python is self.against_runtime is None)
 
     @property
     def given(self) -> dict[str, str]:
@@ -158,6 +160,8 @@ def parse_settings(
     check_kinds(values["devices"], {*kinds, "auto"}, "--infer-devices: device")
     check_kinds(values["require"], kinds, "--infer-require: device")
     check_runtimes(values["runtimes"] or (), offered, "--infer-runtimes:")
+    if values["against_runtime"]:
+        check_runtimes((values["against_runtime"],), offered, "--infer-against-runtime:")
     asked = any(option.asks and given.get(option.name) for option in OPTIONS)
     # Every option on the command line asks for a measurement. An ini file does so with some options only,
     # because it applies to every run of the project.
@@ -196,6 +200,7 @@ def _located(values: Mapping[str, Any], rootdir: Path, invocation_dir: Path) -> 
         # An ini file may set these to nothing.
         "against": values["against"] or None,
         "against_python": values["against_python"] or None,
+        "against_runtime": values["against_runtime"] or None,
         # A dash is the standard output.
         **{
             name: None if path is None else Path(path) if path == "-" else invocation_dir / path
@@ -207,6 +212,7 @@ def _located(values: Mapping[str, Any], rootdir: Path, invocation_dir: Path) -> 
 _EXAMPLES = {
     "against": "main",
     "against_python": "old/bin/python",
+    "against_runtime": "eager",
     "baseline": ".infergate/baselines",
     "counters": ".infergate/counters",
     "prices": "prices.csv",
@@ -215,7 +221,7 @@ _EXAMPLES = {
 
 
 def _check_combination(given: Mapping[str, Any], on_command: Mapping[str, Any]) -> None:
-    """Raise `ConfigurationError` for empty options, and for options that exclude or need a paired run."""
+    """Raise `ConfigurationError` for empty options, and for options that exclude or need others."""
     # An unset variable in a CI script gives an empty text, and would disable the gate without a word.
     for name, example in _EXAMPLES.items():
         if name in on_command and not on_command[name]:
@@ -224,17 +230,7 @@ def _check_combination(given: Mapping[str, Any], on_command: Mapping[str, Any]) 
                 f"{option} must not be empty, which an unset variable may cause. Hint: write for example "
                 f"{option}={example}, or leave it out"
             )
-    paired = given.get("against") or given.get("against_python")
-    if paired and given.get("save"):
-        raise ConfigurationError(
-            "--infer-save cannot be combined with a paired run, whose times are valid for its workers only. "
-            "Hint: leave out --infer-save, or --infer-against (-o infer_against= if the ini file sets it)"
-        )
-    if paired and given.get("workers"):
-        raise ConfigurationError(
-            "--infer-workers cannot be combined with a paired run, which measures no concurrent workers. "
-            "Hint: leave one of them out"
-        )
+    _check_paired(given)
     for name in ("workers", "energy", "paired_data"):
         if given.get("counters_only") and given.get(name):
             option = "--infer-" + name.replace("_", "-")
@@ -244,6 +240,36 @@ def _check_combination(given: Mapping[str, Any], on_command: Mapping[str, Any]) 
             )
     if on_command.get("save_contended") and not given.get("save"):
         raise ConfigurationError("--infer-save-contended requires --infer-save. Hint: add --infer-save")
+
+
+def _check_paired(given: Mapping[str, Any]) -> None:
+    """Raise `ConfigurationError` for options that exclude or need a paired run."""
+    base = given.get("against_runtime")
+    paired = [name for name in ("against", "against_python", "against_runtime") if given.get(name)]
+    if paired and given.get("save"):
+        option = "--infer-" + paired[0].replace("_", "-")
+        raise ConfigurationError(
+            "--infer-save cannot be combined with a paired run, whose times are valid for its workers only. "
+            f"Hint: leave out --infer-save, or {option} (-o infer_{paired[0]}= if the ini file sets it)"
+        )
+    for name in ("against", "against_python", "counters_only"):
+        if base and given.get(name):
+            option = "--infer-" + name.replace("_", "-")
+            raise ConfigurationError(
+                f"--infer-against-runtime cannot be combined with {option}, because it compares the times of "
+                f"runtimes for the same code. Hint: leave one of them out (-o infer_{name}= if the ini file "
+                "sets it)"
+            )
+    if base and given.get("runtimes") == (base,):
+        raise ConfigurationError(
+            f"--infer-runtimes must name another runtime than --infer-against-runtime, got {base} for both. "
+            "Hint: write for example --infer-runtimes=compile,onnxruntime --infer-against-runtime=eager"
+        )
+    if paired and given.get("workers"):
+        raise ConfigurationError(
+            "--infer-workers cannot be combined with a paired run, which measures no concurrent workers. "
+            "Hint: leave one of them out"
+        )
     if given.get("paired_data") and not paired:
         raise ConfigurationError("--infer-paired-data requires a paired run. Hint: add --infer-against=REV")
 

@@ -24,8 +24,7 @@ def reference_parity(
     `dtype` is that of the case. `tolerance` replaces the share of the largest value by which floating values
     may differ in the coarsest dtype of both sides. All other values must be equal.
     """
-    precision = dtype or "float64" if on_cpu else _ACCELERATED.get(dtype, dtype)
-    sides = Sides("in the reference", "here", precision)
+    sides = Sides("in the reference", "here", computed_in(dtype, on_cpu=on_cpu))
     compared = Comparer(Description.of(reference), Description.of(output), tolerance, sides)
     pairs = [(old, new) for old, new in compared.compared if is_floating(old) and old.shape == new.shape]
     return Parity(
@@ -35,6 +34,11 @@ def reference_parity(
         difference=difference_text(compared.found),
         uncompared=uncompared_places(compared.uncompared),
     )
+
+
+def computed_in(dtype: str | None, *, on_cpu: bool) -> str | None:
+    """Return the coarsest dtype in which any runtime computes a case of this dtype."""
+    return dtype or "float64" if on_cpu else _ACCELERATED.get(dtype, dtype)
 
 
 def _wide(values: Any) -> Any:

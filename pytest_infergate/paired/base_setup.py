@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class BaseSetup:
-    """What the candidate is compared with: another revision, another interpreter, or both."""
+    """What the candidate is compared with: another revision, interpreter or runtime."""
 
     def __init__(self, run: InferenceRun, config: pytest.Config) -> None:
         settings = run.settings
@@ -52,6 +52,10 @@ class BaseSetup:
                     "give a Python interpreter"
                 )
             self.python = found
+        self.runtime = settings.against_runtime
+        absence = None if self.runtime is None else run.runtime_absence(self.runtime)
+        if absence is not None:
+            raise ConfigurationError(f"--infer-against-runtime: {absence}")
 
     @property
     def other_python(self) -> bool:
@@ -60,7 +64,7 @@ class BaseSetup:
 
     @property
     def top(self) -> Path:
-        """Top folder of the candidate: of the repository, or the rootdir if only interpreters differ."""
+        """Top folder of the candidate: of the repository, or the rootdir if both sides run its code."""
         return (self._config.rootpath if self.revision is None else self.revision.top).resolve()
 
     def against(self) -> Against:
@@ -69,6 +73,7 @@ class BaseSetup:
             revision=None if self.revision is None else self.revision.name,
             commit=None if self.revision is None else self.revision.commit,
             python=self.python if self.other_python else None,
+            runtime=self.runtime,
         )
 
     def lacks(self, path: Path) -> bool:
@@ -155,6 +160,7 @@ class BaseSetup:
                 arguments=arguments,
                 remap=remap,
                 own_folder=str(own_folder),
+                runtime=None if candidate else self.runtime,
                 sys_path=collect.sys_path if candidate or not self.other_python else None,
             ),
         )

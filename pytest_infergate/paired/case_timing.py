@@ -143,7 +143,7 @@ class CaseTimer:
         if side == "base":
             ask(worker, KeepOutput(str(self._output)), OutputKept)
         else:
-            command = CompareOutput(str(self._output), trial.spec.output_tolerance)
+            command = CompareOutput(str(self._output), trial.spec.output_tolerance, trial.spec.sides)
             compared = ask(worker, command, OutputCompared)
             trial.output_difference, trial.uncompared_outputs = compared.difference, compared.uncompared
 

@@ -6,9 +6,10 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 import pytest
@@ -18,6 +19,8 @@ from pytest_infergate.core.domain.outcome import Against, Judged
 from pytest_infergate.core.domain.values import Case
 from pytest_infergate.core.gate import decide, paired_times
 from pytest_infergate.errors import InfergateError
+from pytest_infergate.outputs.reference_parity import computed_in
+from pytest_infergate.outputs.value_differences import PAIRED, Sides
 from pytest_infergate.paired.base_setup import BaseSetup, case_modules, overlay_files
 from pytest_infergate.paired.expected_time import ExpectedTime
 from pytest_infergate.paired.interim_analysis import Progress
@@ -26,7 +29,7 @@ from pytest_infergate.paired.run_folder import run_folder
 from pytest_infergate.paired.selected_case import SelectedCase
 from pytest_infergate.paired.trial import TrialSpec
 from pytest_infergate.paired.verdicts import Judge
-from pytest_infergate.paired.worker_process import WorkerProcess
+from pytest_infergate.paired.worker_process import MALLOC, THREADS, WorkerProcess
 from pytest_infergate.paired.worktree import accepted_trailers
 from pytest_infergate.report import wording
 from pytest_infergate.storage.atomic import atomic_write
@@ -34,6 +37,10 @@ from pytest_infergate.storage.paired_data import PairedCaseData, PairedData, enc
 
 if TYPE_CHECKING:
     from pytest_infergate.runner.run import InferenceRun
+
+
+OPENMP_RUNTIMES: Final = ("eager", "compile", "aoti")
+"""Runtimes whose threads are those of OpenMP, which workers bind to cores."""
 
 
 class PairedOutcomes(NamedTuple):
@@ -98,12 +105,13 @@ def run_paired(
     overlaid = overlay_files(cases, config, base_setup)
     accepted = {} if base_setup.revision is None else accepted_trailers(base_setup.revision)
     modules = case_modules(cases, config, base_setup)
+    variables = worker_variables({base_setup.runtime or "eager", *(case.case.runtime for case in cases)})
     with run_folder() as folder, interruptible(), base_setup.ready(overlaid, folder, modules) as specs:
         found = run_launches(
             lambda role, seed, *, plain=False: WorkerProcess(
-                specs[role]._replace(variables={}) if plain else specs[role], seed
+                specs[role]._replace(variables={} if plain else variables), seed
             ),
-            [trial_spec(case) for case in cases],
+            [trial_spec(case, run.settings.against_runtime) for case in cases],
             LaunchTerms(
                 folder,
                 run.settings.max_total,
@@ -123,6 +131,13 @@ def run_paired(
         counters_only=run.settings.counters_only,
     )
     return paired_outcomes(run, cases, found, against)
+
+
+def worker_variables(runtimes: AbstractSet[str]) -> Mapping[str, str]:
+    """Return the environment variables of workers in which these runtimes execute models."""
+    # Threads that an engine starts itself would all stay on the core to which OpenMP binds the main thread.
+    own_threads = any(name.partition(":")[0] not in OPENMP_RUNTIMES for name in runtimes)
+    return MALLOC if own_threads else {**THREADS, **MALLOC}
 
 
 def paired_outcomes(
@@ -180,9 +195,13 @@ def write_paired_data(
     return (f"wrote {path}",), ()
 
 
-def trial_spec(case: SelectedCase) -> TrialSpec:
-    """What is decided about a case, and by which terms."""
+def trial_spec(case: SelectedCase, base_runtime: str | None = None) -> TrialSpec:
+    """What is decided about a case, and by which terms; with the runtime of the base, if it has another."""
     tolerance = case.terms.tolerance.get("p50")
+    sides = PAIRED
+    if base_runtime is not None:
+        precision = computed_in(case.case.dtype, on_cpu=case.case.device == "cpu")
+        sides = Sides(f"in {base_runtime}", f"in {case.case.runtime}", precision)
     return TrialSpec(
         nodeid=case.nodeid,
         terms=paired_times.PairedTerms()
@@ -191,4 +210,5 @@ def trial_spec(case: SelectedCase) -> TrialSpec:
         max_seconds=case.terms.max_time,
         output_tolerance=case.terms.parity,
         compare_outputs=case.terms.compare_outputs,
+        sides=sides,
     )

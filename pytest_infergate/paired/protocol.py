@@ -16,9 +16,10 @@ from pytest_infergate.core.domain.launch_times import GpuState
 from pytest_infergate.core.domain.measurement import Measurement
 from pytest_infergate.core.domain.values import Note, Struct
 from pytest_infergate.errors import InfergateError
+from pytest_infergate.outputs.value_differences import PAIRED, Sides
 from pytest_infergate.paired.source_tree import LoadedModules
 
-PROTOCOL_VERSION: Final = 3
+PROTOCOL_VERSION: Final = 4
 """Incremented when a message changes its form or meaning; both processes must have the same."""
 
 
@@ -57,6 +58,8 @@ class CollectCases(_Command, frozen=True, kw_only=True):
     """Entries of the run's ``sys.path`` inside of the project."""
     modules: tuple[str, ...] = ()
     """Test files to collect, relative to the rootdir; empty collects what the arguments name."""
+    runtime: str | None = None
+    """What executes every case in place of its own runtime, without a change of its id."""
 
 
 class RunCase(_Command, frozen=True):
@@ -87,6 +90,7 @@ class CompareOutput(_Command, frozen=True):
     path: str
     tolerance: float | None
     """Share of the largest value; ``None`` is that of the dtype."""
+    sides: Sides = PAIRED
 
 
 class RunWarmUp(_Command, frozen=True):

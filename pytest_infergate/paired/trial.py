@@ -11,6 +11,7 @@ from pytest_infergate.core.domain.values import Note
 from pytest_infergate.core.gate import paired_times
 from pytest_infergate.core.gate.launch_location import Spread
 from pytest_infergate.core.gate.paired_times import PairedTerms, Stage
+from pytest_infergate.outputs.value_differences import PAIRED, Sides
 from pytest_infergate.paired.alternation import SamplingPlan
 from pytest_infergate.paired.protocol import CasesCollected, PhaseReported
 from pytest_infergate.paired.worker_handle import Side
@@ -26,6 +27,8 @@ class TrialSpec(NamedTuple):
     output_tolerance: float | None = None
     """Share by which its output may differ from the base's; ``None`` is that of the dtype."""
     compare_outputs: bool = True
+    sides: Sides = PAIRED
+    """How both sides are called where their outputs differ, and in which precision they may."""
 
 
 class Trial:

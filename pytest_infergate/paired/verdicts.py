@@ -41,8 +41,10 @@ class Judge(NamedTuple):
         if not self.run.settings.counters_only:
             # Threads wait differently in paired workers: their times meet no budget.
             measured = msgspec.structs.replace(measured, budgets=())
+        runtime = self.run.settings.against_runtime or case.case.runtime
+        of_base = msgspec.structs.replace(case.case, runtime=runtime)
         base = msgspec.structs.replace(
-            measured, outcome=Outcome.MEASURED, measurement=trial.measurements.get("base"), reason=None
+            measured, case=of_base, outcome=Outcome.MEASURED, measurement=trial.measurements.get("base")
         )
         mismatch = None
         if trial.output_difference is not None:

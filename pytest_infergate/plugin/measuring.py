@@ -185,7 +185,11 @@ class Measuring:
         if collected.inference and not only_shows:
             collected.refuse_shared_ids()
             self._check(len(collected.inference), machine)
-        present = collected.present(run.devices.absence_reason)
+        present = [
+            case
+            for case in collected.present(run.devices.absence_reason)
+            if run.runtime_absence(case.case.runtime) is None
+        ]
         reference = self._reference(run, reported, present, machine, config)
         progress = CaseProgress(machine.terminal, collected.inference, reference.forecast, reference.expected)
         hooks = [ItemHooks(self.cases), progress]

@@ -44,6 +44,9 @@ def stated_reason(verdict: CaseVerdict, result: CaseResult | None) -> Note | Non
     return verdict.notes[0] if verdict.notes and not judged else None
 
 
+LEAVE_OUT: Final = "leave this runtime out: @pytest.mark.inference(runtimes=[...]) with the others"
+
+
 def hints(
     verdict: CaseVerdict,
     comparisons: Sequence[Comparison],
@@ -64,7 +67,8 @@ def hints(
         # The pattern of a trailer ends at the first space; "?" matches any character.
         pattern = plain(verdict.nodeid.rpartition("::")[2]).replace(" ", "?")
         trailer = f"Infergate-Accept: {pattern} REASON"
-        yield f"if the change is intended, add a trailer to a commit message: {trailer}"
+        accept = f"if the change is intended, add a trailer to a commit message: {trailer}"
+        yield accept if changed[0].base_runtime is None else LEAVE_OUT
     elif regressed:
         yield "if the change is intended, record it with --infer-save"
     # Without a regressed comparison, the baseline has a measurement and this run has none.

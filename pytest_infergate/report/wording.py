@@ -108,8 +108,7 @@ def described_base(against: Against) -> str:
         # Seven digits are what git shows, and are sufficient to find the commit.
         commit = "" if against.commit is None else f" (merge base {plain(against.commit[:7])})"
         parts.append(f"{plain(against.revision)}{commit}")
-    if against.python is not None:
-        parts.append(plain(against.python))
+    parts += [plain(name) for name in (against.python, against.runtime) if name is not None]
     return " with ".join(parts)
 
 
@@ -193,14 +192,14 @@ def _comparison_summary(row: Comparison) -> str:
     if row.metric == counter_changes.ALL_COUNTERS:
         return "" if row.note is None else plain(row.note.text)
     if row.evidence == "parity":
-        return f"the outputs differ from those of the base{because}"
+        return f"the outputs differ from those of {plain(row.base_runtime or 'the base')}{because}"
     if row.evidence == "reference":
         return f"the outputs differ from those of eager PyTorch on the CPU{because}"
     if row.evidence == "paired":
         text = f"was not compared{because}"
         if row.effect is not None:
             why = because if row.verdict is Verdict.INVALID else ""
-            text = f"{now}, {was} on the base: {units.percent(row.effect)}{allowed}{why}"
+            text = f"{now}, {was} {_of_base(row)}: {units.percent(row.effect)}{allowed}{why}"
     elif row.verdict is Verdict.NO_BASELINE:
         text = f"{now} has no baseline"
     elif row.verdict is Verdict.INCOMPARABLE:
@@ -216,6 +215,10 @@ def _comparison_summary(row: Comparison) -> str:
         if row.note is not None and row.note.code == NoteCode.CONTENDED_TIME:
             text += ", while other processes took processor time"
     return f"{metric.text} {text}"
+
+
+def _of_base(row: Comparison) -> str:
+    return "on the base" if row.base_runtime is None else f"in {plain(row.base_runtime)}"
 
 
 def recorded_median(row: Comparison) -> str:
@@ -295,7 +298,7 @@ def _time_section(
         launches = f", {units.plural(row.sessions, 'launch')} of each side" if row.sessions else ""
         figures = {
             "now": metric.show(row.candidate) if row.candidate is not None else "",
-            "on the base": f"{metric.show(row.baseline)}{launches}" if row.baseline is not None else "",
+            _of_base(row): f"{metric.show(row.baseline)}{launches}" if row.baseline is not None else "",
             "change": change,
             "confidence": f"99 % interval {low} to {high}" if bounded else "",
         }

@@ -44,7 +44,7 @@ def serve(descriptor: int) -> None:
         sys.path[:] = source_tree.remap(sys.path, source, target)
         source_tree.remap_finders(source, target)
         source_tree.remap_variables(os.environ, source, target)
-    plugin = WorkerPlugin(channel, source, target, collect.modules)
+    plugin = WorkerPlugin(channel, source, target, collect.modules, collect.runtime)
     own = [f"--basetemp={collect.own_folder}/tests"]
     if collect.cache:
         own += ["-o", f"cache_dir={collect.own_folder}/cache"]

@@ -7,6 +7,7 @@ from typing import Any
 
 from pytest_infergate.outputs.comparison import Comparer, difference_text, uncompared_places
 from pytest_infergate.outputs.output_description import Description
+from pytest_infergate.outputs.value_differences import PAIRED, Sides
 from pytest_infergate.paired.protocol import OutputCompared
 
 
@@ -21,15 +22,18 @@ def compare(
     tolerance: float | None = None,
     repeat: Callable[[], Any] | None = None,
     renamed: tuple[str, str] | None = None,
+    *,
+    sides: Sides = PAIRED,
 ) -> OutputCompared:
     """Compare an output with the base's in a file.
 
     `tolerance` replaces that of the dtype. Integers, booleans and text must be equal. `repeat` makes the same
     call again: values that differ between the two calls, such as times, are not compared.
-    `renamed` is the top folder of the base and that of the candidate, which texts may contain.
+    `renamed` is the top folder of the base and that of the candidate, which texts may contain;
+    `sides` says what they are.
     """
     now = Description.of(output)
-    compared = Comparer(Description.read(path, renamed), now, tolerance)
+    compared = Comparer(Description.read(path, renamed), now, tolerance, sides)
     found, uncompared = compared.found, compared.uncompared
     if found and repeat is not None:
         # Also of tensors: a generator of random numbers that the model makes has no seed of infergate.

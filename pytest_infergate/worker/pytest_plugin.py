@@ -82,8 +82,17 @@ KEPT_CHARACTERS = 1_000_000
 class WorkerPlugin:
     """The plugin that makes a session of pytest the worker of one side."""
 
-    def __init__(self, channel: WorkerChannel, source: Path, target: Path, modules: Sequence[str]) -> None:
+    def __init__(
+        self,
+        channel: WorkerChannel,
+        source: Path,
+        target: Path,
+        modules: Sequence[str],
+        runtime: str | None = None,
+    ) -> None:
         self.channel = channel
+        self.runtime = runtime
+        """What executes every case in place of its own runtime."""
         self.served = False
         self._source = source
         self._target = target
@@ -209,8 +218,12 @@ class WorkerMode:
         return self
 
     def parameters(self, marker: Marker, test: str) -> Sequence[Parameter]:
-        """Return the cases that the parent has."""
-        return parameters(marker, test, self._settings, self._devices.names)
+        """Return the cases that the parent has, with the runtime of this side."""
+        found = parameters(marker, test, self._settings, self._devices.names)
+        runtime = self._plugin.runtime
+        if runtime is None:
+            return found
+        return [one._replace(axes=one.axes._replace(runtime=runtime)) for one in found]
 
     def start(self) -> Sequence[object]:
         """Return nothing: the parent has checked everything."""

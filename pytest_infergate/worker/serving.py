@@ -114,9 +114,9 @@ class Serving:
                     case KeepOutput():
                         parity.keep(output, command.path)
                         self.channel.send(OutputKept())
-                    case CompareOutput():
+                    case CompareOutput(path, tolerance, sides):
                         self.channel.send(
-                            parity.compare(output, command.path, command.tolerance, again, self._renamed)
+                            parity.compare(output, path, tolerance, again, self._renamed, sides=sides)
                         )
                     case CallConcurrently():
                         self.channel.send(blocks.call_concurrently(command.seconds, subject))

@@ -13,6 +13,7 @@ from pytest_infergate.core.domain.values import Case
 from pytest_infergate.core.gate.launch_location import Spread
 from pytest_infergate.core.gate.paired_times import PairedTerms
 from pytest_infergate.report import text
+from pytest_infergate.report.wording import explain
 from pytest_infergate.storage.atomic import atomic_write
 from pytest_infergate.storage.paired_data import (
     PAIRED_DATA_VERSION,
@@ -76,6 +77,19 @@ def test_a_regressed_case_fails(replay):
     code, out, err = replay(EQUIVALENT, REGRESSED)
     assert (code, err) == (1, "")
     assert re.search(r"test_slow\[cpu\] +10.0 ms +10.5 ms +\+5.0.?%.* 5 +regressed\n", out)
+
+
+def test_another_runtime_is_named_in_place_of_the_base():
+    compiled = msgspec.structs.replace(
+        REGRESSED, case=msgspec.structs.replace(REGRESSED.case, runtime="compile")
+    )
+    data = PairedData(against=Against(runtime="eager", launches=10), cases=(compiled,))
+    [verdict] = decide_again(data).gate.verdicts
+    explained = str(msgspec.to_builtins(explain(verdict)))
+    assert "10.5 ms, 10.0 ms in eager: +5.0 %" in explained
+    assert "runtimes=[...]" in explained
+    assert "base" not in explained
+    assert "Infergate-Accept" not in explained
 
 
 def test_the_table_is_that_of_the_run(replay):

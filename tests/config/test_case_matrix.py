@@ -38,6 +38,26 @@ def test_what_a_runtime_does_not_support_is_deselected_with_its_reason(tmp_path)
     }
 
 
+def test_other_runtimes_are_cases_where_they_and_the_base_support_dtype_and_device(tmp_path):
+    run = {"dtypes": "float32,bfloat16", "against_runtime": "onnxruntime"}
+    made = cases(tmp_path, Marker(), runtimes="eager,onnxruntime", **run)
+    unsupported = "ONNX Runtime has no kernels in bfloat16 for the CPU"
+    base = "onnxruntime is what other runtimes are compared with"
+    assert {one.id: one.deselected for one in made} == {
+        "cpu-eager-float32": None,
+        "cpu-eager-bfloat16": unsupported,
+        "cpu-onnxruntime-float32": base,
+        "cpu-onnxruntime-bfloat16": base,
+    }
+    [alone] = cases(tmp_path, Marker(), against_runtime="eager")
+    assert alone.deselected.startswith("eager is what other runtimes are compared with. Hint: ")
+    other = Marker(runtimes=("compile",))
+    assert ids(tmp_path, other, against_runtime="eager") == ["cpu-compile"]
+    assert ids(tmp_path, Marker(), runtimes="compile", against_runtime="compile:max-autotune") == [
+        "cpu-compile"
+    ]
+
+
 def test_a_plain_run_is_eager_under_the_id_of_the_first_runtime(tmp_path):
     marker = Marker(runtimes=("compile", "eager"), batch_sizes=(1, 8))
     settings = dataclasses.replace(parsed(tmp_path), measuring=False)

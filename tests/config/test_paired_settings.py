@@ -24,15 +24,17 @@ def parse(tmp_path):
 # Options
 
 
-@pytest.mark.parametrize("name", ["against", "against_python"])
-def test_a_base_enables_measuring_wherever_it_is_named(parse, name):
-    found = parse({name: "there"})
-    assert (found.measuring, found.paired, getattr(found, name)) == (True, True, "there")
-    assert found.command == {name: "there"}
-    found = parse(ini={name: "there"})
-    assert (found.measuring, found.paired, getattr(found, name)) == (True, True, "there")
-    assert (found.command, found.ini) == ({}, {name: "there"})
-    assert parse({name: "there"}, {"save": "no"}).paired
+@pytest.mark.parametrize(
+    ("name", "there"), {"against": "v1", "against_python": "there", "against_runtime": "eager"}.items()
+)
+def test_a_base_enables_measuring_wherever_it_is_named(parse, name, there):
+    found = parse({name: there})
+    assert (found.measuring, found.paired, getattr(found, name)) == (True, True, there)
+    assert found.command == {name: there}
+    found = parse(ini={name: there})
+    assert (found.measuring, found.paired, getattr(found, name)) == (True, True, there)
+    assert (found.command, found.ini) == ({}, {name: there})
+    assert parse({name: there}, {"save": "no"}).paired
 
 
 def test_the_command_line_wins_over_the_ini_file(parse):

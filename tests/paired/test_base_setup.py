@@ -6,8 +6,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from inputs import RUNTIMES
 
 from pytest_infergate.config.settings import parse_settings
+from pytest_infergate.core.domain.outcome import Against
 from pytest_infergate.errors import ConfigurationError
 from pytest_infergate.paired.base_setup import BaseSetup, case_modules, overlay_files
 from pytest_infergate.paired.protocol import ModulesListed
@@ -42,13 +44,14 @@ def config_of(top, *arguments, folder=None):
     )
 
 
-def base_of(top, *arguments, command=None, table="", **places):
+def base_of(top, *arguments, command=None, table="", absence=None, **places):
     """What a run of a project is compared with: its last commit, unless `command` says otherwise."""
     (top / "pyproject.toml").write_text(table, encoding="utf-8")
     settings = parse_settings(
-        command or {"against": "HEAD"}, {}, rootdir=top, invocation_dir=top, kinds=("cpu",)
+        command or {"against": "HEAD"}, {}, rootdir=top, invocation_dir=top, kinds=("cpu",), offered=RUNTIMES
     )
-    return BaseSetup(SimpleNamespace(settings=settings), config_of(top, *arguments, **places))
+    run = SimpleNamespace(settings=settings, runtime_absence=lambda _: absence)
+    return BaseSetup(run, config_of(top, *arguments, **places))
 
 
 def cases(*paths):
@@ -89,6 +92,22 @@ def test_another_interpreter_keeps_its_path_and_shares_the_tree(top, tmp_path):
             assert not specs[role].collect.remap
         assert specs["candidate"].collect.sys_path is not None
     assert (base.against().revision, base.against().python) == (None, sys.executable)
+
+
+def test_another_runtime_is_executed_by_the_base_in_the_same_tree(top, tmp_path):
+    base = base_of(top, "-q", command={"against_runtime": "eager"})
+    with base.ready([], tmp_path) as specs:
+        assert {role: spec.collect.runtime for role, spec in specs.items()} == {
+            "base": "eager", "candidate": None, "control": "eager",
+        }  # fmt: skip
+        assert {spec.folder for spec in specs.values()} == {top}
+        assert {spec.python for spec in specs.values()} == {sys.executable}
+    assert base.against() == Against(runtime="eager")
+
+
+def test_a_runtime_that_is_absent_is_an_error_before_anything_runs(top):
+    with pytest.raises(ConfigurationError, match="--infer-against-runtime: openvino is not installed"):
+        base_of(top, command={"against_runtime": "eager"}, absence="openvino is not installed")
 
 
 def test_a_project_that_is_called_through_a_link_is_collected_once(top, tmp_path):

@@ -3,6 +3,7 @@
 import signal
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from pytest_infergate.config.case_terms import case_terms
@@ -11,10 +12,12 @@ from pytest_infergate.config.settings import parse_settings
 from pytest_infergate.core.domain.launch_times import Launch
 from pytest_infergate.core.domain.outcome import Against
 from pytest_infergate.core.domain.values import Case
-from pytest_infergate.paired.compare_run import interruptible, trial_spec, write_paired_data
+from pytest_infergate.outputs.value_differences import PAIRED
+from pytest_infergate.paired.compare_run import interruptible, trial_spec, worker_variables, write_paired_data
 from pytest_infergate.paired.launches import LaunchesResult
 from pytest_infergate.paired.selected_case import SelectedCase
 from pytest_infergate.paired.trial import Trial
+from pytest_infergate.paired.worker_process import MALLOC, THREADS
 from pytest_infergate.storage.paired_data import read_paired_data
 
 CASE = Case(test="t.py::test_a", device="cpu")
@@ -38,6 +41,20 @@ def test_parity_reaches_the_launches(tmp_path, parity, tolerance, compared):
     """0 asks for equal outputs, which is not what the dtype allows."""
     found = trial_spec(selected(tmp_path, Marker(parity=parity)))
     assert (found.output_tolerance, found.compare_outputs) == (tolerance, compared)
+
+
+def test_outputs_of_runtimes_are_compared_in_the_precision_of_the_coarser_one(tmp_path):
+    case = selected(tmp_path)
+    assert trial_spec(case).sides is PAIRED
+    compiled = msgspec.structs.replace(CASE, runtime="compile")
+    assert trial_spec(case._replace(case=compiled), "eager").sides == ("in eager", "in compile", "float64")
+    on_gpu = msgspec.structs.replace(compiled, device="cuda", dtype="float32")  # where TF32 is as coarse
+    assert trial_spec(case._replace(case=on_gpu), "eager").sides.precision == "float16"
+
+
+def test_threads_are_bound_to_cores_only_if_all_of_them_are_those_of_openmp():
+    assert worker_variables({"eager", "compile:max-autotune"}) == {**THREADS, **MALLOC}
+    assert worker_variables({"eager", "onnxruntime"}) == MALLOC
 
 
 def test_tolerance_and_time_reach_the_launches(tmp_path):

@@ -12,6 +12,7 @@ from pytest_infergate.core.domain.values import Note
 from pytest_infergate.core.gate import paired_times
 from pytest_infergate.core.gate.paired_times import PairedTerms, Stage
 from pytest_infergate.errors import ConfigurationError
+from pytest_infergate.outputs.value_differences import Sides
 from pytest_infergate.paired.alternation import MIN_PAIRS
 from pytest_infergate.paired.launches import LaunchTerms, run_launches
 from pytest_infergate.paired.protocol import (
@@ -580,13 +581,15 @@ def test_each_case_comes_with_the_one_that_follows(world):
 
 
 def test_outputs_that_differ_are_noted(world):
-    world.case(candidate={"difference": "values differ", "uncompared": ("a lock",)}, output_tolerance=0.5)
+    sides = Sides("in eager", "in compile", "float64")
+    differs = {"difference": "values differ", "uncompared": ("a lock",)}
+    world.case(candidate=differs, output_tolerance=0.5, sides=sides)
     trial = world.alone()
     assert trial.output_difference == "values differ"
     assert trial.uncompared_outputs == ("a lock",)
     assert trial.launches == FIRST
     (command,) = [found for worker in world.workers for found in case_commands(worker, CompareOutput)]
-    assert command == CompareOutput(str(world.folder / "output"), 0.5)
+    assert command == CompareOutput(str(world.folder / "output"), 0.5, sides)
 
 
 def test_outputs_need_not_be_compared(world):

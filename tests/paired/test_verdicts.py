@@ -32,12 +32,12 @@ def report(outcome, when="call"):
     return PhaseReported(when=when, outcome=outcome, serialised="")
 
 
-def judged(trial, control=None, accepted=None, *, counters_only=False, terms=TERMS):
+def judged(trial, control=None, accepted=None, *, counters_only=False, terms=TERMS, against_runtime=None):
     run = SimpleNamespace(
         devices=SimpleNamespace(open=lambda _: SimpleNamespace(hardware=lambda: HARDWARE)),
         policy=Policy(),
         environment=Environment(),
-        settings=SimpleNamespace(counters_only=counters_only),
+        settings=SimpleNamespace(counters_only=counters_only, against_runtime=against_runtime),
     )
     case = SimpleNamespace(case=CASE, nodeid=trial.spec.nodeid, terms=terms)
     found = Judge(run, 1, control).judge(case, trial, accepted)

@@ -63,6 +63,13 @@ OPTIONS = """
 --infer-against-python=
 --infer-save --infer-against=main
 --infer-save --infer-against-python=python
+--infer-against-runtime=
+--infer-against-runtime=onnx
+--infer-save --infer-against-runtime=eager
+--infer-against=main --infer-against-runtime=eager
+--infer-against-python=python --infer-against-runtime=eager
+--infer-counters-only --infer-against-runtime=eager
+--infer-runtimes=eager --infer-against-runtime=eager
 --infer-workers=2 --infer-against=main
 --infer-paired-data=t.json
 --infer-paired-data=t.json --infer-devices=fake

@@ -22,6 +22,7 @@ from inner_results import verdicts
 from pytest_infergate.cli import main
 from pytest_infergate.paired import compare_run
 from pytest_infergate.paired.run_folder import FOLDER_PREFIX, FOLDER_VARIABLE, run_folder
+from pytest_infergate.storage.paired_data import read_paired_data
 
 pytestmark = pytest.mark.slow
 
@@ -913,19 +914,25 @@ RUNTIMES = """
 def test_runtimes_of_the_same_code_are_compared_without_git(paired):
     paired.repository.write("conftest.py", CONFTEST + RUNTIMES)
     runtimes = ("--infer-runtimes=eager,half,wrong,absent", "--infer-against-runtime=eager")
-    result = paired.run(*runtimes, ONE_LAUNCH, "-rs")
+    result = paired.run(*runtimes, ONE_LAUNCH, "-rs", "--infer-paired-data=times.json")
     assert result.ret == 1, result.stdout.str()
     result.stdout.fnmatch_lines(
         [
-            "outputs: mismatch",
-            "*NoneType in eager, int 1 in wrong*",
-            "SKIPPED*absent is not installed",
+            "mismatch: the outputs differ from those of eager: the output: None in eager, int 1 in wrong",
             "compared with eager, call by call: 1 launch*",
-            "*test_model[[]fake-wrong[]]*10.0 ms*10.0 ms*+0.0 %*mismatch",
-            "*test_model[[]fake-half[]]*10.0 ms*5.00 ms*-50.0 %*inconclusive",
-            "*the outputs differ from those of eager*",
+            "*test_model[[]fake-wrong[]]*mismatch",
+            "*test_model[[]fake-half[]]*inconclusive",
+            "SKIPPED*absent is not installed",
         ]
     )
+    times = {
+        case.case.runtime: case.screen[0]
+        for case in read_paired_data(paired.pytester.path / "times.json").cases
+    }
+    assert {runtime: (set(launch.base), set(launch.candidate)) for runtime, launch in times.items()} == {
+        "half": ({0.010}, {0.005}),
+        "wrong": ({0.010}, {0.010}),
+    }
     refused = paired.refused("--infer-runtimes=half", "--infer-against-runtime=absent")
     assert "--infer-against-runtime: absent is not installed" in refused
 

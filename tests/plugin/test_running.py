@@ -429,6 +429,7 @@ ASKING = {
     "workers": "2",
     "against": "main",
     "against_python": "python",
+    "against_runtime": "eager",
     "require": "fake",
     "save": "yes",
     "counters_only": "yes",

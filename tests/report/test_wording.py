@@ -410,6 +410,7 @@ def test_what_a_paired_run_is_compared_with():
         ({"revision": "main", "commit": COMMIT}, "main (merge base 1a2b3c4)"),
         ({"revision": "main"}, "main"),
         ({"python": "/opt/old/bin/python"}, "/opt/old/bin/python"),
+        ({"runtime": "compile:max-autotune"}, "compile:max-autotune"),
         ({"revision": "v1", "commit": COMMIT, "python": "/old"}, "v1 (merge base 1a2b3c4) with /old"),
         (
             {"revision": "a\nb\x1b", "commit": "\x07" * 8},

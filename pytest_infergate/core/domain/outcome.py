@@ -138,6 +138,8 @@ class Comparison(Struct, frozen=True, kw_only=True):
     smallest_detectable: float | None = None
     sessions: int = 0
     note: Note | None = None
+    base_runtime: str | None = None
+    """Runtime of the base in a paired run that compares runtimes."""
     causes: tuple[Cause, ...] = ()
     """Operators that changed an exact counter, the largest share first."""
 
@@ -242,6 +244,8 @@ class Against(Struct, frozen=True, kw_only=True):
     """Merge base of the revision and the checked out commit."""
     python: str | None = None
     """Interpreter of the base, if it is not that of the candidate."""
+    runtime: str | None = None
+    """Runtime that executes the cases on the base, if they are compared with those of another one."""
     launches: int = 0
     seconds: float = 0.0
     counters_only: bool = False

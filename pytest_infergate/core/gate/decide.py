@@ -195,14 +195,16 @@ def judge_paired(
 
     `time` is ``None`` for a case that was not measured or not timed. `mismatch` describes outputs that differ
     between the sides, `accepted` is the note of a commit that accepts the case whatever its verdict is.
+    Counters of different runtimes are not compared.
     Absolute times of paired workers are not compared with budgets.
     """
     measurement = result.measurement
+    base_runtime = base.case.runtime if base.case.runtime != result.case.runtime else None
     counted = measurement is not None and (time is None or time.evidence == "exact")
     if result.outcome is Outcome.MEASURED and (time is not None or counted):
         comparisons = [] if time is None else [time]
         before = counter_changes.counter_record(base, environment.packages.get("torch"))
-        if before is not None:
+        if before is not None and base_runtime is None:
             rows = _compare_counters(before, result, policy, environment, recording=True)
             improved = time is not None and time.verdict is Verdict.IMPROVED
             faster = -time.effect if improved and time is not None and time.effect is not None else 0.0
@@ -211,12 +213,14 @@ def judge_paired(
             comparisons.append(
                 Comparison(metric="outputs", verdict=Verdict.MISMATCH, evidence="parity", note=mismatch)
             )
+        if base_runtime is not None:
+            comparisons = [msgspec.structs.replace(row, base_runtime=base_runtime) for row in comparisons]
         if measurement is not None and counted:
             judged = _judge_counted(result, measurement, policy, tuple(comparisons), accepted)
             return msgspec.structs.replace(judged, against_base=True)
         notes = () if measurement is None else measurement.notes
         return _conclude(result, [], policy, comparisons=tuple(comparisons), notes=notes, accepted=accepted)
-    measured = base.outcome is Outcome.MEASURED and base.measurement is not None
+    measured = base.outcome is Outcome.MEASURED and base.measurement is not None and base_runtime is None
     verdict = _unmeasured(result, measured_before=measured)
     notes = () if result.reason is None else (result.reason,)
     return _conclude(result, [verdict], policy, notes=notes, accepted=accepted)
@@ -329,9 +333,7 @@ def gate_session(
     decided = sum(map(is_decided, ordered))
     # Workers of pytest-xdist may be lost with their cases; the selection still counts these.
     wanted = len(ordered) if selected is None else selected
-    reasons = _reasons(ordered, decided, policy, wanted)
-    if interrupted:
-        reasons.append("the run was interrupted")
+    reasons = _reasons(ordered, decided, policy, wanted, interrupted=interrupted)
     if policy.strict and policy.gate is GateMode.FAIL and not policy.saving and missing:
         reasons.append(f"{units.plural(len(missing), 'case')} of the baseline missing from this run (strict)")
     result = GateResult(
@@ -347,7 +349,7 @@ def gate_session(
         blind=tuple(verdict.case for verdict in ordered if _blinding(verdict)),
         recording=policy.saving,
     )
-    return msgspec.structs.replace(result, headline=_headline(result, wanted))
+    return msgspec.structs.replace(result, headline=_headline(result, wanted, interrupted=interrupted))
 
 
 def merge_gate_results(results: Sequence[GateResult], names: Sequence[str]) -> GateResult:
@@ -379,13 +381,20 @@ def merge_gate_results(results: Sequence[GateResult], names: Sequence[str]) -> G
     return msgspec.structs.replace(merged, headline=_headline(merged, len(ordered)))
 
 
-def _reasons(ordered: Sequence[CaseVerdict], decided: int, policy: Policy, wanted: int) -> list[str]:
-    """Return the reasons for which a run fails that lie in its verdicts, and in those that are missing."""
+def _reasons(
+    ordered: Sequence[CaseVerdict], decided: int, policy: Policy, wanted: int, *, interrupted: bool
+) -> list[str]:
+    """Return the reasons for which a run fails that lie in its verdicts, and in those that are missing.
+
+    Verdicts are missing from an interrupted run because it ended early, which is its first reason.
+    """
     failed = Counter(verdict.verdict for verdict in ordered if verdict.failed)
     reasons = [
         f"{units.plural(failed[verdict], 'case')} {verdict.value}"
         for verdict in sorted(failed, key=SEVERITY.__getitem__)
     ]
+    if interrupted:
+        return ["the run was interrupted", *reasons]
     if policy.gate is not GateMode.FAIL:
         return reasons
     if wanted and all(v.verdict in (Verdict.NOT_MEASURED, Verdict.INVALID) for v in ordered):
@@ -399,10 +408,12 @@ def _reasons(ordered: Sequence[CaseVerdict], decided: int, policy: Policy, wante
     return reasons
 
 
-def _headline(result: GateResult, wanted: int) -> str:
+def _headline(result: GateResult, wanted: int, *, interrupted: bool = False) -> str:
     """Return one sentence with the result, the number of decided cases, and the notable groups."""
     outcome = "gate passed" if result.passed else "gate FAILED"
-    if not result.verdicts:
+    if interrupted:
+        outcome = "interrupted, gate FAILED" if result.reasons[1:] else "interrupted"
+    if not result.verdicts and not (interrupted and wanted):
         return f"{'nothing was decided' if result.passed else outcome}: no inference case ran"
     cases = units.plural(max(wanted, len(result.verdicts)), "case")
     parts = [f"{result.decided} of {cases} decided"]

@@ -53,6 +53,25 @@ def rows(verdict):
 SAME = dict.fromkeys(FIGURES, Verdict.EQUIVALENT)
 
 
+# Runtimes
+
+
+def test_counters_of_different_runtimes_are_not_compared_and_rows_name_that_of_the_base():
+    more = side(operators=99, of=case(runtime="compile"))
+    found = judged(more, side(), timed(Verdict.IMPROVED), mismatch=MISMATCH)
+    assert rows(found) == {"p50": Verdict.IMPROVED, "outputs": Verdict.MISMATCH}
+    assert {row.base_runtime for row in found.comparisons} == {"eager"}
+    same = judged(more, side(of=case(runtime="compile")))
+    assert rows(same)["operators"] is Verdict.REGRESSED
+    assert {row.base_runtime for row in same.comparisons} == {None}
+
+
+def test_a_model_that_only_the_base_can_execute_is_infeasible():
+    lost = side(Outcome.INFEASIBLE, of=case(runtime="compile"), reason=REASON)
+    assert judged(lost, side()).verdict is Verdict.INFEASIBLE
+    assert judged(lost, side(of=case(runtime="compile"))).verdict is Verdict.REGRESSED
+
+
 # Time
 
 

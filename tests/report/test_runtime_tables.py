@@ -70,10 +70,11 @@ def test_the_chart_marks_the_fastest_and_what_differs(sample):
     assert set(places) == {
         "eager float32", "compile float32", "onnxruntime float32", "openvino float32", "openvino bfloat16",
     }  # fmt: skip
-    assert {symbol: place for symbol, *place in drawn.marks} == {
-        "apart": list(places["openvino float32"]),
-        "best": list(places["openvino bfloat16"]),
+    assert {line.label: line.mark for line in drawn.lines if line.mark} == {
+        "openvino float32": "apart",
+        "openvino bfloat16": "best",
     }
+    assert [symbol for symbol, _ in drawn.keys] == ["best", "apart"]
     assert len(drawn.cells) == 6
     styles = {line.label: (line.style, line.hollow) for line in drawn.lines}
     assert styles["openvino float32"] == (3, False)
@@ -117,7 +118,7 @@ def test_equal_outputs_are_drawn(sample):
     )
     drawn = chart_of(msgspec.structs.replace(session, cases=cases))
     assert len({line.points[0][1] for line in drawn.lines}) == 1
-    assert [symbol for symbol, *_ in drawn.marks] == ["best"]
+    assert [line.mark for line in drawn.lines if line.mark] == ["best"]
 
 
 def test_one_reason_of_many_cases_is_one_sentence(sample):

@@ -51,6 +51,8 @@ class Line(Struct, frozen=True, kw_only=True):
     """Number of its style; ``None``: that of its position among the lines."""
     hollow: bool = False
     """Whether its markers are outlines, which tells lines of one style apart."""
+    mark: str = ""
+    """Name of a symbol over its points: one of `_MARKS`."""
 
 
 class DrawnLine(Struct, frozen=True, kw_only=True):
@@ -63,6 +65,7 @@ class DrawnLine(Struct, frozen=True, kw_only=True):
     points: tuple[tuple[str, str], ...]
     """Percentage of the width, and pixels from the top."""
     hollow: bool = False
+    mark: str = ""
 
 
 class Chart(Struct, frozen=True, kw_only=True):
@@ -84,8 +87,6 @@ class Chart(Struct, frozen=True, kw_only=True):
     headers: tuple[str, ...]
     cells: tuple[tuple[str, ...], ...]
     """The same figures as a table."""
-    marks: tuple[tuple[str, str, str], ...] = ()
-    """Symbols over points: the name, percentage of the width, and pixels from the top."""
     left_out: int = 0
     """Number of rows that are neither in the chart nor in the table."""
     foot: int = HEIGHT
@@ -94,7 +95,7 @@ class Chart(Struct, frozen=True, kw_only=True):
     @property
     def keys(self) -> tuple[tuple[str, str], ...]:
         """Names and meanings of the symbols over points."""
-        used = {symbol for symbol, *_ in self.marks}
+        used = {line.mark for line in self.lines}
         return tuple((symbol, text) for symbol, text in _MARKS.items() if symbol in used)
 
 
@@ -261,9 +262,6 @@ def error_by_time(names: Sequence[str], choice: RuntimeChoice) -> Chart | None:
     )
     lowest, step = 10.0 ** (first - 1), max(1, math.ceil((last - first) / _MAX_DECADES))
     runtimes = list(dict.fromkeys(one.case.runtime for one in choice.cases))
-    marks = [("apart", one.seconds, one.error or lowest) for one in drawn if one.differs]
-    if choice.fastest in drawn and choice.fastest is not None:
-        marks.append(("best", choice.fastest.seconds, choice.fastest.error or lowest))
     return _chart(
         [
             Line(
@@ -272,6 +270,7 @@ def error_by_time(names: Sequence[str], choice: RuntimeChoice) -> Chart | None:
                 joined=False,
                 style=runtimes.index(one.case.runtime),
                 hollow=one.case.dtype != choice.cases[0].case.dtype,
+                mark="apart" if one.differs else "best" if one is choice.fastest else "",
             )
             for one in drawn
         ],
@@ -283,7 +282,6 @@ def error_by_time(names: Sequence[str], choice: RuntimeChoice) -> Chart | None:
             *([] if len(errors) == len(drawn) else [lowest]),
             *(10.0**power for power in range(first, last + 1, step)),
         ],
-        marks=marks,
         headers=("Case", "p50", "Error", "Agrees and ranked"),
         cells=[
             (
@@ -309,12 +307,11 @@ def _chart(  # noqa: PLR0913 - a chart has this many parts
     rule: tuple[float, str] | None = None,
     places: Sequence[float] = (),
     levels: Sequence[float] = (),
-    marks: Sequence[tuple[str, float, float]] = (),
 ) -> Chart | None:
     """Draw lines on axes that contain all of their points; ``None`` with less than two points.
 
     `formats` format the ticks of both axes. `places` replace the round ticks of the horizontal axis, and
-    `levels` those of the vertical one, which contains all of them. `marks` are symbols over points.
+    `levels` those of the vertical one, which contains all of them.
     """
     # Results files may contain any figure: zero, a negative one, or one beyond all axes.
     lines = [
@@ -337,7 +334,6 @@ def _chart(  # noqa: PLR0913 - a chart has this many parts
             (_percentage(x, tick), formats[0](tick)) for tick in tuple(filter(_placeable, places)) or x.ticks
         ),
         rows=tuple((_pixels(y, tick), formats[1](tick)) for tick in levels or y.ticks),
-        marks=tuple((symbol, _percentage(x, a), _pixels(y, b)) for symbol, a, b in marks if _placeable(a, b)),
         rule=None if rule is None else (_percentage(x, rule[0]), f"{rule[1]} {formats[0](rule[0])}"),
         rule_left=rule is not None and x.share(rule[0]) > 0.5,  # noqa: PLR2004 - the middle
         headers=tuple(headers),
@@ -362,6 +358,7 @@ def _drawn(line: Line, index: int, x: LogScale, y: LogScale) -> DrawnLine:
         label=line.label,
         style=(index if line.style is None else line.style) % STYLES,
         hollow=line.hollow,
+        mark=line.mark,
         path=path,
         # Without markers, a line is a limit and not a series of measurements.
         points=() if line.bare else tuple((_percentage(x, a), _pixels(y, b)) for a, b in points),

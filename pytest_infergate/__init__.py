@@ -36,6 +36,12 @@ if TYPE_CHECKING:
     from pytest_infergate.plugin.fixture import Infer as Infer
     from pytest_infergate.plugin.fixture import LatencyFigures as LatencyFigures
     from pytest_infergate.plugin.fixture import Result as Result
+    from pytest_infergate.runtimes.runtime import ConversionError as ConversionError
+    from pytest_infergate.runtimes.runtime import Engine as Engine
+    from pytest_infergate.runtimes.runtime import ExportingRuntime as ExportingRuntime
+    from pytest_infergate.runtimes.runtime import Placing as Placing
+    from pytest_infergate.runtimes.runtime import Runtime as Runtime
+    from pytest_infergate.runtimes.runtime import WrappingRuntime as WrappingRuntime
     from pytest_infergate.storage.baseline_store import Store as Store
 
 __version__ = "0.1.0"
@@ -53,6 +59,9 @@ _HOMES = {
         "DeviceState", "DeviceWork", "Meter", "Probe", "Probes",
     ),
     "plugin.fixture": ("Infer", "LatencyFigures", "Result"),
+    "runtimes.runtime": (
+        "ConversionError", "Engine", "ExportingRuntime", "Placing", "Runtime", "WrappingRuntime",
+    ),
     "storage.baseline_store": ("Store",),
 }  # fmt: skip
 _MODULES = {name: f"{__name__}.{module}" for module, names in _HOMES.items() for name in names}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib.metadata import version as version_of
 from importlib.util import find_spec
 from pathlib import Path
@@ -43,10 +44,25 @@ class OpenVinoRuntime:
         return f"torch {torch.__version__} openvino {version_of('openvino')}"
 
     def build(self, program: torch.export.ExportedProgram, folder: Path, placing: Placing) -> None:  # noqa: ARG002
-        """Convert the program."""
+        """Convert the program. Raises `ConversionError` with the operators that cannot be converted."""
         import openvino
+        import torch
 
-        openvino.save_model(openvino.convert_model(program), folder / _MODEL, compress_to_fp16=False)
+        # torch leaves out empty vectors, such as caches that hold no token yet; OpenVINO refuses them.
+        for node in program.graph.nodes:
+            if node.target is torch.ops.aten.cat.default:
+                parts, *others = node.args
+                node.args = ([part for part in parts if part.meta["val"].shape != (0,)] or parts, *others)
+        program.graph_module.recompile()
+        try:
+            converted = openvino.convert_model(program)
+        except Exception as error:
+            # Its first line names a file of OpenVINO.
+            named = re.search(r"Conversion is failed for: (.*)", str(error))
+            if named is None:
+                raise
+            raise ConversionError(f"OpenVINO has no conversion for {named[1]}") from None
+        openvino.save_model(converted, folder / _MODEL, compress_to_fp16=False)
 
     def load(self, folder: Path, placing: Placing) -> Engine:
         """Compile the model. Raises `ConversionError` if the processor cannot compute in the precision."""

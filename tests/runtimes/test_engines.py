@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+from importlib.util import find_spec
 
 import pytest
 
@@ -17,8 +18,9 @@ if True:  # after the skip
     from pytest_infergate.measure.invocation import Invocation
     from pytest_infergate.plugin.hooks import pytest_infergate_runtimes
     from pytest_infergate.runtimes import conversion
+    from pytest_infergate.runtimes.exported_model import exported
     from pytest_infergate.runtimes.prepared_case import prepared
-    from pytest_infergate.runtimes.runtime import ConversionError
+    from pytest_infergate.runtimes.runtime import ConversionError, Placing
     from tests.support.stub_runtime import StubRuntime
 
 RUNTIMES = {one.name: one for one in pytest_infergate_runtimes()}
@@ -167,3 +169,26 @@ def test_inputs_of_any_layout_and_kind(cache, name):
     expected = Masked()(x, mask, torch.tensor(3), 2.0)
     torch.testing.assert_close(output["kept"], expected["kept"].detach())
     assert (output["any"].item(), output["none"]) == (True, None)
+
+
+class Growing(nn.Module):
+    """Appends to an empty vector, as the first token does to the cache of a decoder."""
+
+    def forward(self, x):
+        return torch.cat([torch.tensor([]), x], dim=-2), torch.cat([x, x], dim=0)
+
+
+class Spectral(nn.Module):
+    def forward(self, x):
+        return torch.linalg.svdvals(x)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of torch, about its own use
+@pytest.mark.skipif(find_spec("openvino") is None, reason="needs openvino")
+def test_openvino_converts_empty_vectors_or_names_operators(tmp_path):
+    runtime, x = RUNTIMES["openvino"], torch.ones(2, 3)
+    runtime.build(exported(Growing(), (x,), {}).program, tmp_path, Placing("cpu"))
+    run = runtime.load(tmp_path, Placing("cpu")).run
+    assert [tuple(part.shape) for part in run([x])] == [(2, 3), (4, 3)]
+    with pytest.raises(ConversionError, match=r"^OpenVINO has no conversion for .*svd"):
+        runtime.build(exported(Spectral(), (x,), {}).program, tmp_path, Placing("cpu"))

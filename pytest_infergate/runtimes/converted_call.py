@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -94,7 +95,9 @@ def _uncounted_note(runtime: ExportingRuntime) -> Note:
 def _limited(watched: Watched, what: str) -> Iterator[None]:
     """Limit the time of a step, whose failure is the reason for which the model is not converted."""
     try:
-        with watched(lambda: 0):
+        # Of packages about themselves; a suite may make errors of warnings.
+        with watched(lambda: 0), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             yield
     except ConversionError:
         raise

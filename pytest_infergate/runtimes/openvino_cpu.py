@@ -58,7 +58,9 @@ class OpenVinoRuntime:
             converted = openvino.convert_model(program)
         except Exception as error:
             # Its first line names a file of OpenVINO.
-            named = re.search(r"Conversion is failed for: (.*)", str(error))
+            named = re.search(
+                r"(?:Conversion is failed for|No conversion rule found for operations): (.*)", str(error)
+            )
             if named is None:
                 raise
             raise ConversionError(f"OpenVINO has no conversion for {named[1]}") from None

@@ -23,9 +23,9 @@ def test_the_documented_runtime_works(tmp_path, monkeypatch):
         (tmp_path / name).write_text(content)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("INFERGATE_CACHE", str(tmp_path / "cache"))
-    runtime = importlib.import_module("script_runtime").ScriptRuntime()
+    runtime = importlib.import_module("program_runtime").ProgramRuntime()
     model, x = torch.nn.Linear(4, 2).eval(), torch.ones(3, 4)
-    case = Case(test="t.py::test_a", device="cpu", runtime="torchscript")
+    case = Case(test="t.py::test_a", device="cpu", runtime="exported")
     with prepared(case, CpuKind().open("cpu"), Invocation(model, (x,)), runtime) as (subject, _, conversion):
         output = subject.structured(subject.call())
     torch.testing.assert_close(output, model(x))

@@ -41,13 +41,12 @@ from pytest_infergate.measure.passes import (
     asynchronous_times,
     call_order,
     calls_per_second,
+    complete_call,
     consumed,
-    is_stream,
     latency_of,
     paced_ratio,
     paced_seconds,
     reference_workloads,
-    stream_items,
     stream_seconds,
     stream_times,
     tail_note,
@@ -204,21 +203,6 @@ def first_call(subject: Subject, call: RepeatedCall, device: Device) -> FirstCal
     # Later calls may overwrite its memory, and its arguments are restored. The copy is no work of the call.
     copied = output if stream else tensors.clone_tensors(output)
     return FirstCall(copied, stream, seconds, work, invalid)
-
-
-def complete_call(call: RepeatedCall, device: Device) -> tuple[Any, bool, float]:
-    """Call once; return the result, whether it was a stream, and the seconds until it was complete.
-
-    The result of a stream is the list of its items.
-    """
-    device.synchronize()
-    begin = device.clock()
-    output = call()
-    stream = is_stream(output)
-    if stream:
-        output = stream_items(output)
-    device.synchronize()
-    return output, stream, (device.clock() - begin) / 1e9
 
 
 class _Course:

@@ -300,6 +300,21 @@ def stream_times(
     return times.stream()
 
 
+def complete_call(call: RepeatedCall, device: Device) -> tuple[Any, bool, float]:
+    """Call once; return the result, whether it was a stream, and the seconds until it was complete.
+
+    The result of a stream is the list of its items.
+    """
+    device.synchronize()
+    begin = device.clock()
+    output = call()
+    stream = is_stream(output)
+    if stream:
+        output = stream_items(output)
+    device.synchronize()
+    return output, stream, (device.clock() - begin) / 1e9
+
+
 def timed_call(
     call: RepeatedCall, items_of: Callable[[], Any] | None, device: Device
 ) -> tuple[float, Stream | None]:

@@ -167,8 +167,7 @@ def _plan(
     with a spare one, which may fail without breaking the limit. `loads` are as measured, and slow.
     """
     deployment, instance = priced.deployment, priced.instance
-    max_batch, max_wait = server
-    instances, with_spare = counts
+    (max_batch, max_wait), (instances, with_spare) = server, counts
     month = instance_types.usd_per_month(instance.price, instances)
     rate = question.demand.rate
     return Plan(

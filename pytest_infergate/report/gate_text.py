@@ -9,7 +9,7 @@ from pytest_infergate.core.advice.deployments import model_name
 from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.outcome import GateResult, Session, Verdict
 from pytest_infergate.core.domain.values import Case
-from pytest_infergate.core.gate.decide import uncompared_cases, without_baseline
+from pytest_infergate.core.gate.compared_cases import uncompared_cases, without_baseline
 from pytest_infergate.report.sanitize import plain
 
 LATENCY_BUDGETS: Final = frozenset({"p50_ms", "p90_ms", "p95_ms", "p99_ms", "load_p95_ms", "load_p99_ms"})

@@ -19,7 +19,8 @@ from pytest_infergate.core.domain.outcome import (
     Verdict,
 )
 from pytest_infergate.core.domain.values import Case, Note, Struct
-from pytest_infergate.core.gate.decide import FAILING, uncompared
+from pytest_infergate.core.gate.compared_cases import uncompared
+from pytest_infergate.core.gate.decide import FAILING
 from pytest_infergate.report import hints, wording
 from pytest_infergate.report.cost_and_energy import cost_and_energy
 from pytest_infergate.report.sanitize import plain

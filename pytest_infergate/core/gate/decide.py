@@ -26,6 +26,13 @@ from pytest_infergate.core.domain.outcome import (
 from pytest_infergate.core.domain.records import Baseline, CounterRecord
 from pytest_infergate.core.domain.values import Case, Environment, Note
 from pytest_infergate.core.gate import budgets, counter_changes, stored_times
+from pytest_infergate.core.gate.compared_cases import (
+    earlier_run,
+    exactly_equal,
+    uncompared,
+    uncompared_cases,
+    without_baseline,
+)
 from pytest_infergate.core.gate.renames import renamed_cases
 
 SEVERITY = {verdict: rank for rank, verdict in enumerate(Verdict)}
@@ -428,7 +435,7 @@ def _headline(result: GateResult, wanted: int, *, interrupted: bool = False) -> 
         groups = Counter(filter(None, (_group(v, kinds, result) for v in result.verdicts)))
         parts += [f"{number} {group}" for group, number in groups.most_common()]
         # Sentences and lists below the headline count the same cases, whatever their verdicts are.
-        earlier = Counter(map(_earlier, uncompared_cases(result)))
+        earlier = Counter(map(earlier_run, uncompared_cases(result)))
         parts += [f"{number} without a {what}" for what, number in earlier.items()]
     if unchecked := sum(verdict.unchecked for verdict in result.verdicts):
         parts.append(f"{units.plural(unchecked, 'budget')} not checked")
@@ -454,7 +461,7 @@ def _group(verdict: CaseVerdict, failing: AbstractSet[Verdict], result: GateResu
     if verdict.verdict is Verdict.NO_BASELINE:
         if uncompared(verdict):
             return ""
-        group = f"without a time in the {_earlier(verdict)}"
+        group = f"without a time in the {earlier_run(verdict)}"
     if verdict.verdict is Verdict.INCOMPARABLE:
         rows = [row for row in verdict.comparisons if row.verdict is Verdict.INCOMPARABLE]
         group = ": ".join((group, *[row.note.text for row in rows if row.note][:1]))
@@ -467,30 +474,6 @@ def _group(verdict: CaseVerdict, failing: AbstractSet[Verdict], result: GateResu
     return group
 
 
-def _earlier(verdict: CaseVerdict) -> str:
-    """Return what a case is compared with."""
-    paired = verdict.against_base or any(row.evidence == "paired" for row in verdict.comparisons)
-    return "base" if paired else "baseline"
-
-
-def uncompared_cases(result: GateResult) -> tuple[CaseVerdict, ...]:
-    """Return the verdicts of cases that were compared with nothing; their budgets may be decided."""
-    return tuple(filter(uncompared, result.verdicts))
-
-
-def uncompared(verdict: CaseVerdict) -> bool:
-    """Return whether nothing of a case was compared, because there is no baseline; budgets may be decided."""
-    rows = verdict.comparisons
-    return all(row.verdict is Verdict.NO_BASELINE for row in rows) and (
-        bool(rows) or verdict.verdict is Verdict.NO_BASELINE
-    )
-
-
-def without_baseline(verdict: CaseVerdict) -> bool:
-    """Return whether nothing of a case was compared with an earlier run; its budgets may be decided."""
-    return verdict.verdict is Verdict.NO_BASELINE and _earlier(verdict) == "baseline"
-
-
 def _blinding(verdict: CaseVerdict) -> str:
     """Return why an undecided case could not have shown a slowdown of its tolerance; empty if it could."""
     for row in verdict.comparisons:
@@ -500,10 +483,3 @@ def _blinding(verdict: CaseVerdict) -> str:
             return _BLINDED.get(row.note.code, "the spread of few sessions")
     exceeded = (check.note for check in verdict.budgets if check.verdict is Verdict.INCONCLUSIVE)
     return next((_BLINDED[note.code] for note in exceeded if note and note.code in _BLINDED), "")
-
-
-def exactly_equal(verdict: CaseVerdict) -> bool:
-    """Return whether exact counters were compared, besides the size of the weights, and none changed."""
-    exact = [row for row in verdict.comparisons if row.evidence == "exact"]
-    work = [row for row in exact if not row.metric.startswith("weight")]
-    return bool(work) and all(row.candidate is not None and row.candidate == row.baseline for row in exact)

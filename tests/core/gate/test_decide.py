@@ -581,6 +581,17 @@ def test_a_gate_that_measured_nothing_is_never_green(snapshot):
     assert reasons == snapshot
 
 
+def test_an_interrupted_run_says_so_first_and_faults_no_case_that_it_did_not_reach(snapshot):
+    shown = {}
+    for verdicts, selected in [([], 0), ([], 3), ([NOT_MEASURED], 3), ([EQUAL], 3), ([RED, EQUAL], 3)]:
+        for policy in (POLICY, Policy(min_decided=1.0)):
+            outcome = gate_session(verdicts, policy, selected=selected, interrupted=True)
+            assert not outcome.passed
+            run = f"{[verdict.verdict.value for verdict in verdicts]} of {selected}"
+            assert shown.setdefault(run, (outcome.headline, *outcome.reasons))[1:] == outcome.reasons
+    assert shown == snapshot
+
+
 def test_a_gate_that_only_warns_needs_no_measurement():
     for mode in [GateMode.WARN, GateMode.OFF]:
         assert gate_session([NOT_MEASURED], Policy(gate=mode, min_decided=1.0), selected=5).passed, mode

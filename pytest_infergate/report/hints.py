@@ -97,8 +97,8 @@ def hints(
 def _wider_tolerances(regressed: Sequence[Comparison], given: Mapping[str, float | None]) -> dict[str, str]:
     """Return tolerances with which these metrics pass, by name; none if that of one would be too large.
 
-    They are rounded up to 5 %. One name covers all counters, except for the peak memory and those with a
-    tolerance of their own. The tolerances that are `given` are kept, because a marker replaces them.
+    They are rounded up to 5 %. Each counter has its own, so that no other may grow. The tolerances that are
+    `given` are kept, because a marker replaces them.
     """
     wider: dict[str, float | None] = {}
     for row in regressed:
@@ -107,8 +107,6 @@ def _wider_tolerances(regressed: Sequence[Comparison], given: Mapping[str, float
             continue  # a reason without figures
         if row.metric == counter_changes.PEAK:
             name = "memory"
-        elif row.evidence == "exact" and row.effect is not None and row.metric not in given:
-            name = counter_changes.ALL_COUNTERS
         # Another launch of the same code may be slower than this one: its time is below the upper bound.
         reach = row.effect if row.evidence == "exact" else row.high
         if reach is None and row.evidence == "exact":

@@ -103,12 +103,10 @@ class FinishHooks:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Show the outcome."""
         if self._session is not None:
-            results = self._run.settings.json
-            folder = terminalreporter.config.invocation_params.dir
-            path = None if results is None else shlex.quote(os.path.relpath(results, folder))
+            path = _results_argument(self._run.settings)
             command = text.next_command(self._session, path)
             lines = [*self._written, *filter(None, [command])]
-            write_summary(terminalreporter, self._session, self._problems, lines)
+            write_summary(terminalreporter, self._session, self._problems, lines, path)
 
 
 def conclude(
@@ -213,6 +211,11 @@ def write_outputs(
     return done, problems
 
 
+def _results_argument(settings: Settings) -> str | None:
+    """Return the results file as an argument of a shell; ``None`` if none is written."""
+    return None if settings.json is None else shlex.quote(os.path.relpath(settings.json))
+
+
 def rendered_reports(settings: Settings, session: Session) -> Iterator[tuple[Path, str]]:
     """Render each report that the options request, with the path of its file."""
     # Imported here, because most runs write no report.
@@ -227,7 +230,10 @@ def rendered_reports(settings: Settings, session: Session) -> Iterator[tuple[Pat
     if settings.markdown is not None:
         from pytest_infergate.report.github import markdown_summary
 
-        yield settings.markdown, markdown_summary(session)
+        yield (
+            settings.markdown,
+            markdown_summary(session, results=_results_argument(settings) or "results.json"),
+        )
 
 
 def record_baseline(

@@ -165,12 +165,17 @@ class CaseListing:
 
 
 def write_summary(
-    reporter: pytest.TerminalReporter, session: Session, problems: Iterable[str], written: Iterable[str]
+    reporter: pytest.TerminalReporter,
+    session: Session,
+    problems: Iterable[str],
+    written: Iterable[str],
+    results: str | None = None,
 ) -> None:
     """Write the section of the terminal summary."""
     reporter.section("infergate", sep="=")
     width = reporter._tw.fullwidth  # noqa: SLF001 - there is no other way to know it
-    summary = text.terminal_summary(session, width if reporter.isatty else max(width, LOG_WIDTH))
+    width = width if reporter.isatty else max(width, LOG_WIDTH)
+    summary = text.terminal_summary(session, width, results or "results.json")
     reporter.write_line(plain_lines(summary))
     for problem in problems:
         reporter.write_line(plain_lines(f"ERROR: {problem}"), red=True)

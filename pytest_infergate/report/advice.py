@@ -219,13 +219,16 @@ def findings(answer: Advice) -> list[str]:
     return [*lines, *_planned(answer, winner), *filter(None, [limit_help(answer)])]
 
 
-def limit_help(answer: Advice) -> str:
-    """Return what it means to have no latency limit, and how to set one; empty if the answer has one."""
+def limit_help(answer: Advice, results: str = "results.json") -> str:
+    """Return what it means to have no latency limit, and how to set one; empty if the answer has one.
+
+    `results` is the results file as an argument of a shell.
+    """
     if answer.limit is not None or answer.demand.period is not None:
         return ""
     return (
         "No latency limit: the cheapest plan is shown, however long requests wait. To have 95 % of them "
-        f"answered within 100 ms, for example: infergate advise results.json "
+        f"answered within 100 ms, for example: infergate advise {results} "
         f"--demand {answer.demand.rate:g}/s --p95-ms 100."
     )
 

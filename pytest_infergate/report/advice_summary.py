@@ -236,9 +236,10 @@ def explanations(
     return [plain(line) for line in lines if line and (priced or line not in (SEPARATE, f"{COSTS}."))]
 
 
-def limit_lines(answers: Iterable[Advice]) -> list[str]:
+def limit_lines(answers: Iterable[Advice], results: str = "results.json") -> list[str]:
     """Return how to set a latency limit, for the first model without one."""
-    return [plain(f"{each.model}: {text}") for each in answers if (text := advice.limit_help(each))][:1]
+    texts = ((each.model, advice.limit_help(each, results)) for each in answers)
+    return [plain(f"{model}: {text}") for model, text in texts if text][:1]
 
 
 def without_demand(session: Session) -> list[str]:

@@ -144,8 +144,9 @@ def markdown_summary(
     lead: str = "",
     limit: int = SUMMARY_BYTES,
     rows: int = ROWS,
+    results: str = "results.json",
 ) -> str:
-    """Render a session as Markdown in at most `limit` bytes.
+    """Render a session as Markdown in at most `limit` bytes; commands in it name the file `results`.
 
     `lead` is a problem of the run that is not one of a case; it becomes the heading. Sections that do not
     fit are left out and named.
@@ -176,7 +177,7 @@ def markdown_summary(
     sections = [
         PagePart("the table of changes", _changes(changed, rows)),
         PagePart("the figures under load", _under_load(session, rows)),
-        PagePart("where to run each model", _advice(session, rows)),
+        PagePart("where to run each model", _advice(session, rows, results)),
         *(PagePart(name, details(name[:1].upper() + name[1:], text)) for name, text in folded if text),
     ]
     return _assembled(_head(session, artifact_url, lead), sections, limit)
@@ -355,7 +356,7 @@ def _under_load(session: Session, limit: int) -> str:
     return f"{title}:\n\n{_with_rest(table, len(served) - limit)}"
 
 
-def _advice(session: Session, limit: int) -> str:
+def _advice(session: Session, limit: int, results: str) -> str:
     given = session.advice
     if given is None:
         return ""
@@ -366,7 +367,7 @@ def _advice(session: Session, limit: int) -> str:
     silent = advice_summary.without_demand(session)
     below = (
         *advice_summary.explanations(given.answers, best, silent),
-        *advice_summary.limit_lines(given.answers),
+        *advice_summary.limit_lines(given.answers, results),
     )
     by_projection = _titled(
         "What projections decide", map(escaped, advice.decided_by_projection(given)[:limit])

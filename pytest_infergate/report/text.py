@@ -55,8 +55,11 @@ _INDENT = "  "
 _FLAGGED = FAILING | {Verdict.SUSPECTED, Verdict.INVALID}
 
 
-def terminal_summary(session: Session, width: int = WIDTH) -> str:
-    """Render the section of the terminal: blocks separated by an empty line, without a final newline."""
+def terminal_summary(session: Session, width: int = WIDTH, results: str = "results.json") -> str:
+    """Render the section of the terminal: blocks separated by an empty line, without a final newline.
+
+    `results` is the results file that commands in it name.
+    """
     shown = rows(session)
     # The outcome comes last, because a terminal shows the end of its output.
     blocks = (
@@ -70,7 +73,7 @@ def terminal_summary(session: Session, width: int = WIDTH) -> str:
         flagged(shown),
         changes(session.gate),
         note_lines(grouped_notes(session)),
-        advice_lines(session.advice, width, advice_summary.without_demand(session)),
+        advice_lines(session.advice, width, advice_summary.without_demand(session), results),
         outcome(session),
     )
     return "\n\n".join(block for block in blocks if block)
@@ -195,7 +198,12 @@ def note_lines(groups: Iterable[NoteGroup]) -> str:
     return _counted_list("notes", lines)
 
 
-def advice_lines(given: Recommendations | None, width: int = WIDTH, silent: Sequence[str] = ()) -> str:
+def advice_lines(
+    given: Recommendations | None,
+    width: int = WIDTH,
+    silent: Sequence[str] = (),
+    results: str = "results.json",
+) -> str:
     """Render the best plan of each model, and why other models have none; empty without advice.
 
     `silent` names the tests that state no demand.
@@ -209,7 +217,7 @@ def advice_lines(given: Recommendations | None, width: int = WIDTH, silent: Sequ
         blocks += ["where to run each model (the gate does not depend on it):", *lines]
         blocks += _best_plans(best, width)
         blocks += advice_summary.explanations(given.answers, best, silent)
-        blocks += advice_summary.limit_lines(given.answers)
+        blocks += advice_summary.limit_lines(given.answers, results)
         blocks = [wrapped(block, width) if "\n" not in block else block for block in blocks]
         lists = {
             "what projections decide": advice.decided_by_projection(given),

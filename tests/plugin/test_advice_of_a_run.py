@@ -73,6 +73,15 @@ def test_a_run_without_a_demand_ends_with_the_next_command(project):
     assert "--infer-demand=5/s" in project.measure().stdout.str()
 
 
+def test_commands_name_the_results_file_that_was_written(project):
+    project.test("demand='20/s'")
+    (project.path / "out").mkdir()
+    shown = project.measure("--infer-json=out/r.json", "--infer-markdown=s.md").stdout.str()
+    for text in (shown, (project.path / "s.md").read_text()):
+        assert "infergate advise out/r.json --demand 20/s" in text.replace("\\", "")
+        assert "results.json" not in text
+
+
 def test_where_nothing_could_be_advised_on_there_is_no_next_command(project):
     project.test("demand='20/s'")
     assert "to see where to run" not in project.measure("--infer-json=r.json").stdout.str()

@@ -192,7 +192,8 @@ def saved_state_of(value: Any) -> SavedStateOf | None:  # noqa: C901, PLR0911, P
             )
     for kind, read, write, equal in methods:
         if isinstance(value, kind):
-            with suppress(OSError, ValueError):  # a pipe has no position
+            # A pipe has no position, and a generator of the system no state.
+            with suppress(OSError, ValueError, NotImplementedError):
                 return SavedStateOf(value, getattr(value, read), getattr(value, write), equal)
     return None
 

@@ -1,5 +1,7 @@
 """What is saved of single tensors that torch or their class refuses to copy."""
 
+import random
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -14,7 +16,7 @@ if True:  # after the skip
     from torch import nn
 
     from pytest_infergate.measure.restore import SavedState, arguments_kept, module_restored
-    from pytest_infergate.measure.saved_parts import saved_content
+    from pytest_infergate.measure.saved_parts import saved_content, saved_state_of
 
 
 def memory(tensor):
@@ -76,3 +78,8 @@ def test_a_class_whose_copies_cannot_be_written_is_not_saved():
         assert [each is tensor for each in kept.unsaved] == [True]
         tensor.inner.add_(1)
     assert tensor.inner.tolist() == [0, 0]
+
+
+def test_a_generator_of_the_system_has_no_state():
+    assert saved_state_of(random.SystemRandom()) is None
+    assert saved_state_of(random.Random(1)).changed() is False

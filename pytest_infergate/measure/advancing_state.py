@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import itertools
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 
 from pytest_infergate.instruments.nested import ATOMS, as_array
-from pytest_infergate.instruments.tensors import past_class, size_bytes
+from pytest_infergate.instruments.tensors import clone_tensors, past_class, size_bytes
 from pytest_infergate.measure.restore import SavedState
+from pytest_infergate.measure.same_work import PARAMETER
 from pytest_infergate.measure.saved_parts import SavedAttributes, SavedItems, cell_access, equal_tensors
 
 # Larger buffers and arrays are not copied to be compared.
@@ -21,10 +22,14 @@ _DEPTH = 8
 
 
 class _State(SavedState):
-    """What is compared, without parameters: no call of inference changes them."""
+    """What is compared. Of parameters, only the number of their changes in place is."""
 
     def __init__(self, roots: Any) -> None:
         self.counts: list[tuple[Any, str]] = []
+        self.versions: list[tuple[torch.Tensor, int, str]] = []
+        """Tensors that are not copied: how often each was changed in place, and its name if it is known."""
+        self.scripted: list[tuple[torch.jit.ScriptModule, str, Any]] = []
+        """Attributes of TorchScript, by name, with their values."""
         self.names: dict[int, str] = {}
         """What refers to an object, by its id: variables of functions, attributes and keys."""
         super().__init__(roots, modules=True)
@@ -43,25 +48,57 @@ class _State(SavedState):
                 for name, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=True):
                     self.names |= {id(cell): name, id(cell_access(cell)[0]()): name}
             self._save_function(value)
-        elif not isinstance(value, torch.nn.Parameter):
+        elif isinstance(value, torch.jit.ScriptModule):
+            self._save_scripted(value)
+        elif isinstance(value, torch.nn.Parameter):
+            self._save_version(value, "")
+        else:
             with past_class():
                 size = size_bytes(value) if isinstance(value, torch.Tensor) else getattr(value, "nbytes", 0)
             if size <= LARGEST_BUFFER:
                 super()._save(value, folded)
 
+    def _save_version(self, tensor: torch.Tensor, name: str) -> None:
+        if not tensor.is_inference():  # which has none
+            self.versions.append((tensor, tensor._version, name))  # noqa: SLF001 - has no public name
+
+    def _save_scripted(self, module: torch.jit.ScriptModule) -> None:
+        """Save what the code of a module of TorchScript reads and sets, whose objects are those of C++."""
+        self._pending += [(part, False) for part in module.children()]
+        for name, tensor in module.named_buffers(recurse=False):
+            self._save_version(tensor, name)
+        for name, tensor in module.named_parameters(recurse=False):
+            self._save_version(tensor, f"{PARAMETER} {name}")
+        graphs = [module._c._get_method(name).graph for name in module._c._method_names()]  # noqa: SLF001 - the only way
+        for name in sorted({name for graph in graphs for name in _attributes_in(graph)}):
+            value = getattr(module, name, None)
+            if isinstance(value, (bool, int, float, str, list, tuple, dict)):
+                self.scripted.append((module, name, clone_tensors(value)))
+            elif isinstance(value, torch.Tensor):
+                # One that is replaced is another object of C++ with its own count.
+                self.scripted.append((module, name, value))
+
 
 def watch(*roots: object) -> Callable[[], tuple[str, ...]]:
     """Save the state of modules and callables; what is returned names what changed since.
 
-    Seen are buffers, attributes of modules and of the objects that they hold, and what functions close over.
-    Parameters, globals, attributes of classes and buffers above 64 MiB are not. A new object of equal value
-    is no change.
+    Seen are buffers, attributes of modules and of the objects that they hold, what functions close over, and
+    parameters that are changed in place. Globals, attributes of classes, changes of parameters through
+    ``.data`` and buffers above 64 MiB are not. A new object of equal value is no change.
     """
     saved = _State(roots)
 
     def advanced() -> tuple[str, ...]:
         found = {type(each).__name__ for each in saved.iterators}
         found |= {saved.names.get(id(each), "count") for each, text in saved.counts if repr(each) != text}
+        found |= {
+            name or f"{PARAMETER} {saved.names.get(id(tensor), 'without a name')}"
+            for tensor, version, name in saved.versions
+            if tensor._version != version  # noqa: SLF001 - see above
+        }
+        found |= {
+            name for module, name, value in saved.scripted if not _alike(value, getattr(module, name, None))
+        }
         for part in saved.parts:
             if not part.changed():
                 continue
@@ -77,6 +114,16 @@ def watch(*roots: object) -> Callable[[], tuple[str, ...]]:
         return tuple(sorted(found))
 
     return advanced
+
+
+def _attributes_in(graph: Any) -> Iterator[str]:
+    """Yield the names of attributes that a graph of TorchScript reads or sets, those of blocks included."""
+    pending = list(graph.nodes())
+    while pending:
+        node = pending.pop()
+        pending += (inner for block in node.blocks() for inner in block.nodes())
+        if node.kind() in ("prim::GetAttr", "prim::SetAttr"):
+            yield node.s("name")
 
 
 def _entries(part: SavedAttributes | SavedItems) -> dict[Any, Any]:

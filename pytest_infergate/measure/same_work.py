@@ -13,7 +13,7 @@ from pytest_infergate.core.domain.values import Note
 from pytest_infergate.instruments.timed_calls import RepeatedCall
 from pytest_infergate.measure.counting import CountedCall
 from pytest_infergate.measure.time_limit import TimeLimit
-from pytest_infergate.measure.torch_compile import Compilation
+from pytest_infergate.measure.torch_compile import Compilation, graph_count
 
 # Largest factor between the work of two calls. Tables of positions or masks that the first call fills for
 # later ones take no products, but may take as many operators as all the rest. A product that it keeps may be
@@ -33,6 +33,8 @@ MAX_SIZED_OPERATORS = 20_000
 # is decoded every two seconds does other work in each 100th call.
 STATE_CALLS = 128
 PERIOD = "measure a whole period as one call, for instance a loop over the chunks of a stream"
+PARAMETER = "parameter"
+"""Begins the name of state that is not restored after a case."""
 
 
 Watch = Callable[[], Callable[[], tuple[str, ...]]]
@@ -90,10 +92,12 @@ def first_call_notes(first_seconds: float, usual_seconds: float, *, first: bool)
 def state_note(names: tuple[str, ...], calls: int) -> Note:
     """Return a note on state that changes with every call, of which `calls` did the same work."""
     listed = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")  # noqa: PLR2004
+    kept = any(name.startswith(PARAMETER) for name in names)
     return Note(
         code=NoteCode.STATE_ADVANCES,
         text=f"each call changes the state of the model ({listed}): {units.plural(calls, 'call')} in "
-        "succession did the same work, and work of rarer calls is not in the figures",
+        "succession did the same work, and work of rarer calls is not in the figures"
+        + ("; values of parameters are not restored after the case" if kept else ""),
         hint=f"if there is such work, {PERIOD}",
     )
 
@@ -156,16 +160,19 @@ class SameWork:
             )
             return exact, invalid
         advanced = None if self._watch is None or not limit.seconds else self._watch()
-        note = self.again(call)
-        if compilation.counters():
-            # The operators of a compiled model are those that it was traced from.
-            return exact, None
+        note, compiled = self.again(call), bool(compilation.counters())
+        if compiled:
+            # The operators of a first call are those that the model was traced from.
+            note = None
         names = () if advanced is None or note is not None else advanced()
         if not names:
             return exact, note
         calls = 1
         while note is None and calls < STATE_CALLS and limit.left():
+            graphs = graph_count()
             note = self.again(call, advance=False)
+            if compiled and graph_count() != graphs:
+                note = None
             calls += 1
         if note is not None:
             return exact, msgspec.structs.replace(note, hint=f"each call changes {names[0]}: {PERIOD}")

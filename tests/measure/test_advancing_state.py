@@ -6,16 +6,24 @@ import pytest
 
 torch = pytest.importorskip("torch")
 numpy = pytest.importorskip("numpy")
-pytestmark = pytest.mark.torch
+# torch has deprecated TorchScript.
+pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
 if True:  # after the skip
     from torch import nn
 
+    from pytest_infergate.core.domain.measurement import Counters
     from pytest_infergate.core.domain.values import Case
+    from pytest_infergate.instruments.device import DeviceMemory
+    from pytest_infergate.instruments.timed_calls import RepeatedCall
+    from pytest_infergate.measure import same_work
     from pytest_infergate.measure.advancing_state import watch
     from pytest_infergate.measure.case import Effort, measure
     from pytest_infergate.measure.counters_only import count_only
+    from pytest_infergate.measure.counting import CountedCall
     from pytest_infergate.measure.invocation import Invocation
+    from pytest_infergate.measure.same_work import ObservedWork, SameWork
+    from pytest_infergate.measure.time_limit import TimeLimit
     from pytest_infergate.runtimes.eager import prepared
     from pytest_infergate.testing import FakeDevice
 
@@ -71,6 +79,41 @@ class Periodic(nn.Module):
         return self.layer(self.layer(x)) if next(self.full) else self.layer(x)
 
 
+class Adapting(nn.Module):
+    """Keeps what it learns in parameters."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(8), requires_grad=False)
+        self.unchanged = nn.Linear(8, 8)
+
+    def forward(self, x):
+        self.scale.mul_(0.5)
+        return self.unchanged(x) * self.scale
+
+
+class Scripted(nn.Module):
+    """State that TorchScript holds in objects of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.filled = 0
+        self.hop = 16
+        self.lengths = torch.jit.Attribute([0], list[int])
+        self.register_buffer("ring", torch.zeros(16, 8))
+        self.register_buffer("table", torch.ones(8))
+        self.front, self.encoder = nn.Linear(8, 4), nn.Sequential(nn.Linear(128, 64), nn.BatchNorm1d(64))
+
+    def forward(self, x):
+        self.ring[self.filled % self.hop] = x[0]
+        self.filled += 1
+        self.lengths.append(x.size(0))
+        speech = self.front(x * self.table)
+        if self.filled % self.hop == 0:
+            speech = speech + self.encoder(self.ring.view(1, 128))[:, :4]
+        return speech
+
+
 def closure():
     history = []
     step = 0
@@ -108,6 +151,10 @@ def rolled():
         (closure, ("history", "step")),
         (rolled, ("ring",)),
         (Periodic, ("cycle",)),
+        (Adapting, ("parameter scale",)),
+        (lambda: torch.jit.script(Adapting()), ("parameter scale",)),
+        (lambda: torch.jit.script(Scripted().eval()), ("filled", "lengths", "ring")),
+        (lambda: torch.jit.trace(nn.BatchNorm1d(8).eval(), torch.ones(3, 8)), ()),
     ],
 )
 def test_changes_between_two_calls_are_named(make, names):
@@ -140,6 +187,50 @@ def test_work_of_each_nth_call_makes_a_case_invalid(course, hop):
 @pytest.mark.parametrize("course", [measure, count_only])
 def test_work_that_an_iterator_chooses_makes_a_case_invalid(course):
     assert run(course, Periodic(), torch.ones(3, 8)).invalid.code == "work-changed"
+
+
+@pytest.mark.parametrize("course", [measure, count_only])
+def test_work_of_each_nth_call_is_seen_in_torchscript(course):
+    module = torch.jit.script(Scripted().eval())
+    with torch.no_grad():
+        for _ in range(32):  # both ways are optimised
+            module(torch.ones(3, 8))
+    outcome = run(course, module, torch.ones(3, 8))
+    assert outcome.invalid.code == "work-changed"
+
+
+def test_parameters_that_a_call_changes_are_noted_as_not_restored():
+    outcome = run(count_only, Adapting(), torch.ones(3, 8))
+    [note] = [note for note in outcome.measurement.notes if note.code == "state-advances"]
+    assert "parameter scale" in note.text
+    assert "not restored" in note.text
+
+
+@pytest.mark.parametrize("graphs", [0, 1])
+def test_other_work_of_a_compiled_model_is_of_its_compilation_or_of_its_state(monkeypatch, graphs):
+    works, made = iter([10, 10, 10, 10, 99]), [0]
+    monkeypatch.setattr(same_work, "STATE_CALLS", 4)
+    monkeypatch.setattr(same_work, "graph_count", lambda: made[0])
+
+    def observe(call, *, sizes):
+        operators = next(works)
+        made[0] += graphs * (operators == 99)
+        return call(), ObservedWork(operators, 1, None)
+
+    class Compiled:
+        def counters(self):
+            return {"graphs": 1}
+
+    work = SameWork(observe, lambda: lambda: ("filled",))
+    call = RepeatedCall(lambda: "output")
+    work.first_call(call)
+    exact = CountedCall(Counters(), DeviceMemory(), ())
+    counted, invalid = work.check(exact, call, Compiled(), TimeLimit(FakeDevice().clock, 1.0))
+    if graphs:
+        assert invalid is None
+        assert [note.code for note in counted.notes] == ["state-advances"]
+    else:
+        assert invalid.code == "work-changed"
 
 
 @pytest.mark.parametrize("course", [measure, count_only])

@@ -30,6 +30,12 @@ _COMPILED = Note(
     text="torch.compile is active in the model or in a part of it: the counters are those of the compiler; "
     "operators, FLOPs and bytes are not counted",
 )
+_NO_WORK = Note(
+    code=NoteCode.NO_WORK,
+    text="the call runs no operator of torch, although the model has weights: if it reads an earlier result, "
+    "from a file for instance, all figures and the output are of this reading",
+    hint="empty its cache in the callable, or give it a new folder in each test",
+)
 
 
 # The allocator of an accelerator is one for all threads.
@@ -103,7 +109,9 @@ def count_call(  # noqa: C901 - one branch for each thing that may not be counte
         rounds.append((operators, allocated, python))
         totals.append(counts)
     operators, allocated, python = rounds[0]
+    idle = (_NO_WORK,) if weights and operators.totals.get("operators") == 0 else ()
     differing = varying_counters(totals)
+    found = (*operators.notes, *unseen, *idle, allocated.note, python.note, varying_note(differing))
     return CountedCall(
         counters=Counters(
             totals=totals[0],
@@ -116,11 +124,7 @@ def count_call(  # noqa: C901 - one branch for each thing that may not be counte
             counted=not brief,
         ),
         memory=allocated,
-        notes=tuple(
-            note
-            for note in (*operators.notes, *unseen, allocated.note, python.note, varying_note(differing))
-            if note
-        ),
+        notes=tuple(filter(None, found)),
     )
 
 

@@ -54,6 +54,17 @@ def test_a_plain_callable_has_no_weights(device):
     assert taken.counters.totals["peak_memory_bytes"] == 1_000_000
 
 
+@pytest.mark.parametrize(
+    ("operators", "weights", "noted"),
+    [(0, {"float32": 4}, True), (1, {"float32": 4}, False), (0, None, False), (None, {"float32": 4}, False)],
+)
+def test_a_model_with_weights_whose_call_runs_no_operator_is_noted(device, operators, weights, noted):
+    totals = {} if operators is None else {"operators": operators}
+    device.counters = DeviceCounters(totals)
+    counted = take(device, weights=weights)
+    assert ("no-work" in [note.code for note in counted.notes]) is noted
+
+
 def test_used_memory_that_is_not_found_makes_the_weights_unknown(device):
     def weights_of(size, *counts):
         rounds = iter(counts)

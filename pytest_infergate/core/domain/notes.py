@@ -69,6 +69,7 @@ class NoteCode(str, Enum):
     NO_COUNTERS = "no-counters"
     NO_KERNEL = "no-kernel"
     NO_TIMINGS = "no-timings"
+    NO_WORK = "no-work"
     NOT_CONVERTED = "not-converted"
     NOT_COUNTED = "not-counted"
     NOT_FINITE = "not-finite"
@@ -307,6 +308,10 @@ MEANINGS: Mapping[NoteCode, NoteMeaning] = MappingProxyType(
         NoteCode.NO_TIMINGS: NoteMeaning("A process launch ended without a time of both sides."),
         NoteCode.NOT_CONVERTED: NoteMeaning(
             "The model cannot be converted for the runtime.", "The text has the reason of the exporter."
+        ),
+        NoteCode.NO_WORK: NoteMeaning(
+            "The call of a model with weights runs no operator of torch: it may read an earlier result.",
+            "Empty its cache in the callable, or give it a new folder in each test.",
         ),
         NoteCode.NOT_COUNTED: NoteMeaning("The counters could not be taken."),
         NoteCode.NOT_FINITE: NoteMeaning("A figure of the results is not finite and was left out."),

@@ -59,8 +59,9 @@ class _State(SavedState):
                 super()._save(value, folded)
 
     def _save_version(self, tensor: torch.Tensor, name: str) -> None:
-        if not tensor.is_inference():  # which has none
-            self.versions.append((tensor, tensor._version, name))  # noqa: SLF001 - has no public name
+        with past_class():
+            if not tensor.is_inference():  # which has none
+                self.versions.append((tensor, tensor._version, name))  # noqa: SLF001 - has no public name
 
     def _save_scripted(self, module: torch.jit.ScriptModule) -> None:
         """Save what the code of a module of TorchScript reads and sets, whose objects are those of C++."""
@@ -91,11 +92,12 @@ def watch(*roots: object) -> Callable[[], tuple[str, ...]]:
     def advanced() -> tuple[str, ...]:
         found = {type(each).__name__ for each in saved.iterators}
         found |= {saved.names.get(id(each), "count") for each, text in saved.counts if repr(each) != text}
-        found |= {
-            name or f"{PARAMETER} {saved.names.get(id(tensor), 'without a name')}"
-            for tensor, version, name in saved.versions
-            if tensor._version != version  # noqa: SLF001 - see above
-        }
+        with past_class():
+            found |= {
+                name or f"{PARAMETER} {saved.names.get(id(tensor), 'without a name')}"
+                for tensor, version, name in saved.versions
+                if tensor._version != version  # noqa: SLF001 - see above
+            }
         found |= {
             name for module, name, value in saved.scripted if not _alike(value, getattr(module, name, None))
         }

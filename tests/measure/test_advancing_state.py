@@ -199,6 +199,14 @@ def test_work_of_each_nth_call_is_seen_in_torchscript(course):
     assert outcome.invalid.code == "work-changed"
 
 
+def test_parameters_that_refuse_to_be_read_are_watched():
+    lazy = nn.ModuleList([nn.Linear(8, 8), nn.LazyLinear(8)])
+    advanced = watch(lazy)
+    with torch.no_grad():
+        lazy[0].bias.add_(1)
+    assert advanced() == ("parameter bias",)
+
+
 def test_parameters_that_a_call_changes_are_noted_as_not_restored():
     outcome = run(count_only, Adapting(), torch.ones(3, 8))
     [note] = [note for note in outcome.measurement.notes if note.code == "state-advances"]

@@ -7,6 +7,8 @@ import textwrap
 import pytest
 from inner_results import verdicts
 
+from pytest_infergate.measure import output_checks
+
 pytest_plugins = ["pytester"]
 
 CONFTEST = """
@@ -178,3 +180,9 @@ def inner_runs(tmp_path, monkeypatch, software):
 @pytest.fixture
 def project(pytester, inner_runs):
     return Project(pytester)
+
+
+@pytest.fixture(autouse=True)
+def first_case_of_a_process(monkeypatch):
+    """Each test is a process of its own to what remembers the threads of the first case."""
+    monkeypatch.setattr(output_checks, "_FIRST_THREADS", {})

@@ -230,7 +230,6 @@ def _check_combination(given: Mapping[str, Any], on_command: Mapping[str, Any]) 
                 f"{option} must not be empty, which an unset variable may cause. Hint: write for example "
                 f"{option}={example}, or leave it out"
             )
-    _check_paired(given)
     for name in ("workers", "energy", "paired_data"):
         if given.get("counters_only") and given.get(name):
             option = "--infer-" + name.replace("_", "-")
@@ -238,6 +237,7 @@ def _check_combination(given: Mapping[str, Any], on_command: Mapping[str, Any]) 
                 f"{option} cannot be combined with --infer-counters-only, which takes no times. "
                 f"Hint: leave one of them out (-o infer_{name}= if the ini file sets it)"
             )
+    _check_paired(given)
     if on_command.get("save_contended") and not given.get("save"):
         raise ConfigurationError("--infer-save-contended requires --infer-save. Hint: add --infer-save")
 

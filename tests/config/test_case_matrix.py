@@ -3,10 +3,10 @@
 import dataclasses
 
 import pytest
+from inputs import RUNTIMES, parsed
 
 from pytest_infergate.config.case_matrix import axes, axes_of_id
 from pytest_infergate.config.marker import Marker
-from tests.support.inputs import RUNTIMES, parsed
 
 
 def cases(folder, marker, **options):

@@ -145,7 +145,7 @@ def test_the_tolerance_that_a_failure_offers_lets_it_pass(recorded):
     (text,) = failures(recorded.measure()).values()
     offered = re.search(r"@pytest\.mark\.inference\((tolerance=.*)\)", text)[1]
     assert '"p50"' in offered
-    assert '"counters"' in offered
+    assert '"operators"' in offered
     assert '"host_device_copies": "off"' in offered
     assert '"memory": "3%"' in offered
     recorded.test(offered)

@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
 
 if True:  # after the skip
+    from stub_runtime import StubRuntime
     from torch import nn
 
     from pytest_infergate.runtimes.conversion import (
@@ -23,7 +24,6 @@ if True:  # after the skip
     from pytest_infergate.runtimes.converted_call import conversions_folder
     from pytest_infergate.runtimes.exported_model import exported
     from pytest_infergate.runtimes.runtime import ConversionError, ExportingRuntime, Placing
-    from tests.support.stub_runtime import StubRuntime
 
 CPU = Placing("cpu", threads=1)
 

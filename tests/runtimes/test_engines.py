@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
 
 if True:  # after the skip
+    from stub_runtime import StubRuntime
     from torch import nn
 
     from pytest_infergate.core.domain.values import Case
@@ -21,7 +22,6 @@ if True:  # after the skip
     from pytest_infergate.runtimes.exported_model import exported
     from pytest_infergate.runtimes.prepared_case import prepared
     from pytest_infergate.runtimes.runtime import ConversionError, Placing
-    from tests.support.stub_runtime import StubRuntime
 
 RUNTIMES = {one.name: one for one in pytest_infergate_runtimes()}
 CPU = CpuKind().open("cpu")

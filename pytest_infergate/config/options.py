@@ -17,6 +17,12 @@ DEFAULT_PAIRED_MAX_TIME = 180.0
 """Seconds that the timed blocks of one case may take over all process launches of a paired run."""
 
 
+def flag_of(name: str) -> str:
+    """Return the name of an option on the command line: ``--infer-max-time``."""
+    # The prefix avoids conflicts with options of pytest and of other plugins.
+    return f"--infer-{name.replace('_', '-')}"
+
+
 class Option(NamedTuple):
     """A command line option, and the ini value of the same name with underscores."""
 
@@ -30,8 +36,7 @@ class Option(NamedTuple):
     @property
     def flag(self) -> str:
         """The option on the command line: ``--infer-max-time``."""
-        # The prefix avoids conflicts with options of pytest and of other plugins.
-        return f"--infer-{self.name.replace('_', '-')}"
+        return flag_of(self.name)
 
     @property
     def ini(self) -> str:

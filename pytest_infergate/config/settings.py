@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from pytest_infergate.config.options import GATES, OPTIONS, Option
+from pytest_infergate.config.options import GATES, OPTIONS, Option, flag_of
 from pytest_infergate.config.parse import (
     OfferedRuntime,
     as_text,
@@ -127,7 +127,8 @@ class Settings:
     @property
     def paired(self) -> bool:
         """Whether the run is compared with other code, interpreter or runtime block by block."""
-        return not (self.against is self.against_python is self.against_runtime is None)
+        bases = self.against, self.against_python, self.against_runtime
+        return any(base is not None for base in bases)
 
     @property
     def given(self) -> dict[str, str]:
@@ -225,14 +226,14 @@ def _check_combination(given: Mapping[str, Any], on_command: Mapping[str, Any]) 
     # An unset variable in a CI script gives an empty text, and would disable the gate without a word.
     for name, example in _EXAMPLES.items():
         if name in on_command and not on_command[name]:
-            option = "--infer-" + name.replace("_", "-")
+            option = flag_of(name)
             raise ConfigurationError(
                 f"{option} must not be empty, which an unset variable may cause. Hint: write for example "
                 f"{option}={example}, or leave it out"
             )
     for name in ("workers", "energy", "paired_data"):
         if given.get("counters_only") and given.get(name):
-            option = "--infer-" + name.replace("_", "-")
+            option = flag_of(name)
             raise ConfigurationError(
                 f"{option} cannot be combined with --infer-counters-only, which takes no times. "
                 f"Hint: leave one of them out (-o infer_{name}= if the ini file sets it)"
@@ -247,14 +248,14 @@ def _check_paired(given: Mapping[str, Any]) -> None:
     base = given.get("against_runtime")
     paired = [name for name in ("against", "against_python", "against_runtime") if given.get(name)]
     if paired and given.get("save"):
-        option = "--infer-" + paired[0].replace("_", "-")
+        option = flag_of(paired[0])
         raise ConfigurationError(
             "--infer-save cannot be combined with a paired run, whose times are valid for its workers only. "
             f"Hint: leave out --infer-save, or {option} (-o infer_{paired[0]}= if the ini file sets it)"
         )
     for name in ("against", "against_python", "counters_only"):
         if base and given.get(name):
-            option = "--infer-" + name.replace("_", "-")
+            option = flag_of(name)
             raise ConfigurationError(
                 f"--infer-against-runtime cannot be combined with {option}, because it compares the times of "
                 f"runtimes for the same code. Hint: leave one of them out (-o infer_{name}= if the ini file "

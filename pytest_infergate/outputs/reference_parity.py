@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
 
 from pytest_infergate.core.domain.measurement import Parity
 from pytest_infergate.instruments.nested import is_tensor, loaded
@@ -27,9 +27,10 @@ def reference_parity(
     sides = Sides("in the reference", "here", computed_in(dtype, on_cpu=on_cpu))
     compared = Comparer(Description.of(reference), Description.of(output), tolerance, sides)
     pairs = [(old, new) for old, new in compared.compared if is_floating(old) and old.shape == new.shape]
+    distances = [_distance(old, new) for old, new in pairs]
     return Parity(
-        error=max((_largest_error(old, new) for old, new in pairs), default=None),
-        cosine=_cosine(pairs),
+        error=max((each.error for each in distances), default=None),
+        cosine=_cosine(distances),
         same_top=next((_same_top(old, new) for old, new in pairs if _has_classes(old)), None),
         difference=difference_text(compared.found),
         uncompared=uncompared_places(compared.uncompared),
@@ -52,32 +53,35 @@ def _wide(values: Any) -> Any:
     return numpy.stack([found.real, found.imag], axis=-1) if found.dtype.kind == "c" else found
 
 
-def _largest_error(old: Any, new: Any) -> float:
-    """Return the largest difference of two finite values as a share of the largest value of the reference."""
+class _Distance(NamedTuple):
+    """How far two tensors or arrays are apart in their finite values."""
+
+    error: float
+    """Largest difference as a share of the largest value of the reference."""
+    product: float
+    """Sum of the products of both sides; the other sums are those of the squares of each."""
+    reference: float
+    here: float
+
+
+def _distance(old: Any, new: Any) -> _Distance:
     numpy = loaded("numpy")
     before, now = _wide(old), _wide(new)
     finite = numpy.isfinite(before) & numpy.isfinite(now)
-    if not finite.any():
-        return 0.0
+    before, now = before[finite], now[finite]
+    if not before.size:
+        return _Distance(0.0, 0.0, 0.0, 0.0)
     with numpy.errstate(all="ignore"):
-        apart, scale = abs(before - now)[finite].max(), abs(before[finite]).max()
-        return float(apart / scale) if scale else float(apart > 0)
+        apart, scale = abs(before - now).max(), abs(before).max()
+        error = float(apart / scale) if scale else float(apart > 0)
+        sums = (before * now).sum(), (before**2).sum(), (now**2).sum()
+    return _Distance(error, *map(float, sums))
 
 
-def _cosine(pairs: list[tuple[Any, Any]]) -> float | None:
+def _cosine(distances: Sequence[_Distance]) -> float | None:
     """Return the cosine between all finite values of both sides; ``None`` if one side has zeros only."""
-    numpy = loaded("numpy")
-    product = first = second = 0.0
-    with contextlib.nullcontext() if numpy is None else numpy.errstate(all="ignore"):
-        for old, new in pairs:
-            before, now = _wide(old), _wide(new)
-            finite = numpy.isfinite(before) & numpy.isfinite(now)
-            before, now = before[finite], now[finite]
-            product += float((before * now).sum())
-            first += float((before**2).sum())
-            second += float((now**2).sum())
-    size = (first * second) ** 0.5
-    return product / size if 0 < size < float("inf") else None
+    size = (sum(each.reference for each in distances) * sum(each.here for each in distances)) ** 0.5
+    return sum(each.product for each in distances) / size if 0 < size < float("inf") else None
 
 
 def _has_classes(values: Any) -> bool:

@@ -17,6 +17,7 @@ from pytest_infergate.core.domain.outcome import (
 )
 from pytest_infergate.core.domain.values import Note
 from pytest_infergate.core.gate import counter_changes
+from pytest_infergate.core.gate.compared_cases import earlier_run
 from pytest_infergate.core.gate.decide import FAILING, SEVERITY
 from pytest_infergate.report.sanitize import plain
 
@@ -63,7 +64,7 @@ def hints(
     regressed = [row for row in comparisons if row.verdict is Verdict.REGRESSED]
     exceeded = [check for check in checks if check.verdict is Verdict.OVER_BUDGET and not not_decided(check)]
     changed = regressed or [row for row in comparisons if row.verdict is Verdict.MISMATCH]
-    if changed and (verdict.against_base or any(row.evidence == "paired" for row in verdict.comparisons)):
+    if changed and earlier_run(verdict) == "base":
         # The pattern of a trailer ends at the first space; "?" matches any character.
         pattern = plain(verdict.nodeid.rpartition("::")[2]).replace(" ", "?")
         trailer = f"Infergate-Accept: {pattern} REASON"

@@ -22,8 +22,9 @@ from pytest_infergate.core.advice.planning import PLAN_REQUESTS
 from pytest_infergate.core.advice.service_times import ServiceTimes
 from pytest_infergate.core.advice.sizing import Sizing
 from pytest_infergate.core.domain.advice_values import Demand
+from pytest_infergate.core.domain.call_times import latency_of
 from pytest_infergate.instruments.sampler import Samples
-from pytest_infergate.measure.passes import call_order, latency_of
+from pytest_infergate.measure.passes import call_order
 
 REQUESTS: Final = 200_000
 LOADS: Final = (0.3, 0.5, 0.7)

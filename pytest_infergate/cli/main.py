@@ -15,6 +15,12 @@ from pytest_infergate.cli.ci_commands import ci_command, comment_command, init_c
 from pytest_infergate.cli.command_line import CommandGroup
 from pytest_infergate.cli.examples import examples
 from pytest_infergate.cli.exit_codes import ExitCode
+from pytest_infergate.cli.file_commands import (
+    compare_command,
+    export_command,
+    import_results_command,
+    show_command,
+)
 from pytest_infergate.cli.price_commands import prices_command
 from pytest_infergate.cli.results_commands import (
     gate_command,
@@ -55,13 +61,17 @@ for _command in (
     advise_command,
     ci_command,
     comment_command,
+    compare_command,
+    export_command,
     gate_command,
+    import_results_command,
     init_command,
     merge_command,
     prices_command,
     replay_command,
     report_command,
     schema_command,
+    show_command,
 ):
     infergate.add_command(_command)
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from pytest_infergate.core.domain.call_times import latency_of
 from pytest_infergate.core.domain.measurement import Contention, Latency, Measurement, WarmUp
 from pytest_infergate.core.domain.notes import KEEP_MEMORY, NoteCode
 from pytest_infergate.core.domain.stats import TAIL_CALLS
@@ -43,7 +44,6 @@ from pytest_infergate.measure.passes import (
     calls_per_second,
     complete_call,
     consumed,
-    latency_of,
     paced_ratio,
     paced_seconds,
     reference_workloads,

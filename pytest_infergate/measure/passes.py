@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator, Mapping
 from statistics import median
 from typing import Any, NamedTuple
 
+from pytest_infergate.core.domain.call_times import latency_of
 from pytest_infergate.core.domain.measurement import CallOrder, Latency, Stream
 from pytest_infergate.core.domain.notes import NoteCode
-from pytest_infergate.core.domain.stats import TAIL_CALLS, mean, quantile, quantile_estimate
+from pytest_infergate.core.domain.stats import TAIL_CALLS
 from pytest_infergate.core.domain.units import longer_limit, plural, round_significant
 from pytest_infergate.core.domain.values import Note
 from pytest_infergate.instruments import tensors
@@ -73,22 +74,6 @@ class AsynchronousTimes(NamedTuple):
     """Why the case is invalid."""
     unobserved: bool = False
     """Whether no profiler can observe the device."""
-
-
-def latency_of(times: tuple[float, ...], *, tail: bool = False) -> Latency:
-    """Summarise call times in seconds: mean, and percentiles with their bounds, beyond p99 with `tail`."""
-    ordered = sorted(times)
-    return Latency(
-        count=len(ordered),
-        mean=mean(ordered),
-        p50=quantile_estimate(ordered, 0.50),
-        p90=quantile_estimate(ordered, 0.90),
-        p95=quantile_estimate(ordered, 0.95),
-        p99=quantile_estimate(ordered, 0.99),
-        percentiles=tuple(quantile(ordered, p / 100) for p in range(101)),
-        p995=quantile_estimate(ordered, 0.995) if tail else None,
-        p999=quantile_estimate(ordered, 0.999) if tail else None,
-    )
 
 
 def tail_note(latency: Latency, *, limited: bool) -> Note | None:

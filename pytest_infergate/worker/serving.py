@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from statistics import mean, median
 from typing import Any, Final
 
+from pytest_infergate.core.domain.call_times import latency_of
 from pytest_infergate.core.domain.launch_times import GpuState
 from pytest_infergate.core.domain.measurement import Counters, Measurement, Memory, WarmUp
 from pytest_infergate.core.domain.values import Note
@@ -25,7 +26,7 @@ from pytest_infergate.measure.case import (
 from pytest_infergate.measure.counting import CountedCall, case_memory
 from pytest_infergate.measure.guarded_device import GuardedDevice
 from pytest_infergate.measure.kept_tensors import KeptTensors
-from pytest_infergate.measure.passes import complete_call, latency_of
+from pytest_infergate.measure.passes import complete_call
 from pytest_infergate.measure.seed import SameNumbers
 from pytest_infergate.measure.time_limit import TimeLimit
 from pytest_infergate.measure.torch_compile import Compilation

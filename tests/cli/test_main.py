@@ -78,7 +78,19 @@ def test_help_is_a_command(capsys, names):
 def test_examples_are_accepted(tmp_path, monkeypatch):
     """The arguments of each example of a help page are those of a command; nothing is run."""
     monkeypatch.chdir(tmp_path)
-    for name in ("results.json", "cpu.json", "gpu.json", "paired.jsonl", "offers.csv", "prices.csv"):
+    for name in (
+        "results.json",
+        "cpu.json",
+        "gpu.json",
+        "paired.jsonl",
+        "offers.csv",
+        "prices.csv",
+        "before.json",
+        "after.json",
+        "monday.json",
+        "tuesday.json",
+        "benchmark.json",
+    ):
         (tmp_path / name).touch()
     for names, command in commands():
         lines = re.findall(r"\$ infergate (.*)", command.epilog)
@@ -206,7 +218,10 @@ def test_completion_answers_each_shell(capsys, monkeypatch, shell):
 
 def test_every_command_has_the_name_that_the_reference_has():
     """Whatever click makes of the names of functions, which differs between its versions."""
-    listed = {"advise", "ci", "comment", "gate", "init", "merge", "prices", "replay", "report", "schema"}
+    listed = {
+        "advise", "ci", "comment", "compare", "export", "gate", "import", "init", "merge", "prices", "replay", "report",
+        "schema", "show",
+    }  # fmt: skip
     assert set(main.infergate.commands) == listed
     assert set(main.infergate.commands["prices"].commands) == {"list", "import", "refresh"}
     assert all(name == command.name for name, command in main.infergate.commands.items())

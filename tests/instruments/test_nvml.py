@@ -286,11 +286,11 @@ def test_the_meter_of_a_real_board_moves_with_its_work():
     pytest.importorskip("pynvml")
     if not torch.cuda.is_available() or torch.version.hip is not None:
         pytest.skip("torch sees no board of NVIDIA")
+    from pytest_infergate.core.domain.call_times import latency_of
     from pytest_infergate.core.domain.energy import watts
     from pytest_infergate.devices.accelerator import AcceleratorKind
     from pytest_infergate.instruments.peak_rates import peaks
     from pytest_infergate.instruments.timed_calls import time_calls
-    from pytest_infergate.measure.case import latency_of
     from pytest_infergate.measure.energy_window import EnergyWorkload, measured_energy
 
     device = AcceleratorKind("cuda").open("cuda")

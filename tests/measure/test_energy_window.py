@@ -4,12 +4,13 @@ import math
 
 import pytest
 
+from pytest_infergate.core.domain.call_times import latency_of
 from pytest_infergate.core.domain.measurement import Energy
 from pytest_infergate.core.domain.values import Hardware
 from pytest_infergate.instruments.device import DeviceState, Meter
 from pytest_infergate.instruments.timed_calls import RepeatedCall
 from pytest_infergate.measure import energy_window, timing_guard
-from pytest_infergate.measure.case import Effort, Subject, latency_of, measure
+from pytest_infergate.measure.case import Effort, Subject, measure
 from pytest_infergate.measure.energy_window import EnergyWorkload, measured_energy, seconds_needed
 from pytest_infergate.testing import FakeDevice, FakeMeter
 

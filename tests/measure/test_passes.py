@@ -2,6 +2,7 @@
 
 import pytest
 
+from pytest_infergate.core.domain.call_times import latency_of
 from pytest_infergate.core.domain.measurement import CallOrder
 from pytest_infergate.instruments.sampler import Samples
 from pytest_infergate.instruments.timed_calls import RepeatedCall
@@ -11,7 +12,6 @@ from pytest_infergate.measure.passes import (
     call_order,
     calls_per_second,
     consumed,
-    latency_of,
     stream_items,
     stream_times,
     timed_call,

@@ -6,9 +6,9 @@ import types
 
 import pytest
 
+from pytest_infergate.core.domain.call_times import latency_of
 from pytest_infergate.core.domain.measurement import Counters, Measurement, Peaks
 from pytest_infergate.measure import timing_guard
-from pytest_infergate.measure.passes import latency_of
 
 
 @pytest.fixture(autouse=True)

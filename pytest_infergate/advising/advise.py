@@ -43,19 +43,26 @@ class ModelOffers(NamedTuple):
 
 
 def advise_run(session: Session, prices: PriceList, demand: Demand | None) -> Recommendations | None:
-    """Advise on each model of a run that has a demand; ``None`` if no model has one.
+    """Advise on each model of a run that has a demand, see `advise_demands`.
+
+    A paired run gets no advice, because its times are only valid for its own workers.
+    """
+    return None if session.against is not None else advise_demands([session], prices, demand)
+
+
+def advise_demands(
+    sessions: Sequence[Session], prices: PriceList, demand: Demand | None = None
+) -> Recommendations | None:
+    """Advise on each model that has a demand, over all machines; ``None`` if no model has one.
 
     `demand` applies to every model; without it each model has the demand of its own test. There is no
-    latency limit, because a budget for p95 applies to a single caller. A paired run gets no advice, because
-    its times are only valid for its own workers.
+    latency limit, because a budget for p95 applies to a single caller.
 
     Raises `StorageError` for a price table that cannot be read, and `ConfigurationError` for an instance type
     that is not in the table.
     """
-    if session.against is not None:
-        return None
     questions = {}
-    for result in session.cases:
+    for result in (result for session in sessions for result in session.cases):
         asked = demand
         if asked is None and result.demand and result.streams is None:
             asked = Demand(rate=result.demand)
@@ -68,7 +75,7 @@ def advise_run(session: Session, prices: PriceList, demand: Demand | None) -> Re
         return None
     # The price table is only read if a question needs it.
     known = prices.instances
-    offers = price_models([session], known, configured_machines(prices.pricing.instances, known))
+    offers = price_models(sessions, known, configured_machines(prices.pricing.instances, known))
     given = answer_questions(offers, questions)
     return given if given.answers or given.unanswered else None
 

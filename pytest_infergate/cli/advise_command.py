@@ -192,6 +192,30 @@ def advice_content(sessions: Sequence[Session], form: str, options: AdviseOption
     return advice_pages.backlogs_text(question, jobs, notes, unanswered)
 
 
+def advice_by_default(sessions: Sequence[Session]) -> Recommendations:
+    """Answer for the demands of the tests, or if no test has one, with a table of several.
+
+    Raises `ConfigurationError` if the sessions contain nothing to advise on, and `StorageError` for a price
+    table that cannot be read.
+    """
+    from pytest_infergate.advising import advise
+    from pytest_infergate.config.toml import pricing_of
+    from pytest_infergate.core.advice.planning import Question
+    from pytest_infergate.core.domain.advice_values import Demand
+    from pytest_infergate.runner.price_lookup import PriceList
+
+    pricing = pricing_of(Path.cwd())
+    prices = PriceList(pricing)
+    given = advise.advise_demands(sessions, prices)
+    if given is not None:
+        return given
+    known = prices.instances
+    offers = advise.price_models(sessions, known, advise.configured_machines(pricing.instances, known))
+    advise.require_offers(offers)
+    question = Question(demand=Demand(rate=1.0), utilisation=pricing.utilisation)
+    return advise.tabulate_demands(offers, question, option="--prices")
+
+
 @contextmanager
 def progress(models: int) -> Iterator[Callable[[], None]]:
     """Yield a function to call after each model. If they take long, a bar shows seconds."""

@@ -13,6 +13,7 @@ from pytest_infergate.cli import git_base
 from pytest_infergate.cli.exit_codes import ExitCode
 from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.outcome import Session
+from pytest_infergate.core.domain.pytest_endings import pytest_ending
 from pytest_infergate.errors import ConfigurationError, InfergateError, StorageError
 from pytest_infergate.git import repository_top
 from pytest_infergate.report import github, results_json
@@ -30,13 +31,6 @@ _RESERVED: Final = {
     "--infer-against": "--against",
 }
 """Options of pytest that this command sets, with the option of this command that replaces them."""
-_ENDINGS: Final = {
-    1: "a test failed",
-    2: "interrupted",
-    3: "internal error of pytest",
-    ExitCode.USAGE: "usage error, see its output",
-    5: "no test was collected",
-}
 
 Echo = Callable[[str], None]
 """Function that prints a line."""
@@ -172,7 +166,7 @@ def _signature(path: Path) -> tuple[int, int] | None:
 
 def _outcome(code: int, path: Path, before: tuple[int, int] | None) -> GateRun:
     """Combine the exit code of pytest with the results that pytest wrote."""
-    ending = f"pytest ended with exit code {code}{f' ({_ENDINGS[code]})' if code in _ENDINGS else ''}"
+    ending = pytest_ending(code)
     # Results of an earlier run, which remain if this run failed, must not count as those of this run.
     if _signature(path) in (None, before):
         return GateRun(code or 1, lead=f"{ending} and wrote no results to {path.name}")

@@ -21,6 +21,7 @@ from pytest_infergate.cli.file_commands import (
     import_results_command,
     show_command,
 )
+from pytest_infergate.cli.fleet_commands import fleet_command
 from pytest_infergate.cli.price_commands import prices_command
 from pytest_infergate.cli.results_commands import (
     gate_command,
@@ -63,6 +64,7 @@ for _command in (
     comment_command,
     compare_command,
     export_command,
+    fleet_command,
     gate_command,
     import_results_command,
     init_command,

@@ -1,0 +1,1 @@
+"""One pytest process a machine class, started by whatever owns the machines."""

@@ -258,6 +258,8 @@ def checked_terms(machine: MachineClass, user: str, allowed: Mapping[str, tuple[
     terms = machine.terms.get(user, {})
     where = f"class {machine.name}: {user}"
     for key, value in terms.items():
+        if not allowed:
+            raise ConfigurationError(f"{where} takes no terms, got {key!r}")
         if key not in allowed:
             raise ConfigurationError(f"{where}: {not_one_of('key', key, allowed)}")
         kind, text = allowed[key]

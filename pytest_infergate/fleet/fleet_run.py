@@ -116,12 +116,23 @@ class FleetController:
         if not self._active:
             return
         self._echo(f"ending {units.plural(len(self._active), 'job')} ...")
-        for active in self._active:
-            self._write(active, failure=INTERRUPTED)
-            self._withdraw(active.attempt)
         for name, group in self._by_launcher().items():
-            self._launchers[name].cancel({active.handle: active.attempt for active in group})
+            with self._warned(f"jobs of {name} may still run"):
+                self._launchers[name].cancel({active.handle: active.attempt for active in group})
+        for active in self._active:
+            # The disk may be full, which is no reason to leave a job running.
+            with self._warned(f"{active.job.name}: its end was not recorded"):
+                self._withdraw(active.attempt)
+                self._write(active, failure=INTERRUPTED)
         self._active = []
+
+    @contextmanager
+    def _warned(self, what: str) -> Iterator[None]:
+        """Say what an error prevents, and go on."""
+        try:
+            yield
+        except InfergateError as error:
+            self._echo(f"{what}: {error}")
 
     def _status(self, job: FleetJob) -> JobStatus:
         return job_status(job, job.folder.record())

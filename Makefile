@@ -47,7 +47,7 @@ help: ## list the targets
 		printf '  make %-16s %s\n' "$$name" "$$words"; done
 	@echo '  variables  PYTHON=$(PYTHON) DEVICES=$(DEVICES) WORKERS=$(WORKERS) PYTEST_ARGS= BENCH_ARGS= MUTANTS_ARGS='
 
-demo: $(VENV)/.installed-$(VERSION) ## measure three real models, write report.html and results.json
+demo: $(VENV)/.installed-$(VERSION) ## measure four models, write report.html and results.json
 	$(PY) -m pytest examples/ --infer-devices=$(DEVICES) --infer-report=report.html --infer-json=results.json $(PYTEST_ARGS)
 
 test: $(VENV)/.installed-$(VERSION) ## run the test suite, and the examples without measuring

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pytest_infergate.instruments.device import Meter as Meter
     from pytest_infergate.instruments.device import Probe as Probe
     from pytest_infergate.instruments.device import Probes as Probes
+    from pytest_infergate.measure.tokens import TokenCounts as TokenCounts
     from pytest_infergate.plugin.fixture import Infer as Infer
     from pytest_infergate.plugin.fixture import LatencyFigures as LatencyFigures
     from pytest_infergate.plugin.fixture import Result as Result
@@ -58,6 +59,7 @@ _HOMES = {
         "CpuTimes", "Device", "DeviceAbsentError", "DeviceCounters", "DeviceKind", "DeviceMemory",
         "DeviceState", "DeviceWork", "Meter", "Probe", "Probes",
     ),
+    "measure.tokens": ("TokenCounts",),
     "plugin.fixture": ("Infer", "LatencyFigures", "Result"),
     "runtimes.runtime": (
         "ConversionError", "Engine", "ExportingRuntime", "Placing", "Runtime", "WrappingRuntime",

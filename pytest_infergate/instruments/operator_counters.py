@@ -93,10 +93,13 @@ def counters(call: Callable[[], object], device: str) -> DeviceCounters:
         totals["host_device_copies"] += sum(trips.calls.values())
         work += trips.work()
     used = tuple(dispatched.memory.used.values())
-    text = ""
+    text = hint = ""
     if others:
         text = (
             f"another thread runs {_listed(others)}, and operators are only counted in the thread of the call"
+        )
+        hint = (
+            "run the model in the thread of the call; generate of transformers takes streamer=infer.streamer"
         )
     elif undispatched:
         text = f"TorchScript runs {_listed(undispatched)} without torch's dispatcher"
@@ -104,7 +107,8 @@ def counters(call: Callable[[], object], device: str) -> DeviceCounters:
         text = "no operator of torch was observed: the work is done outside torch, or in another process"
     if text:
         # Counts of a part would pass for those of the whole.
-        note = Note(code=NoteCode.OPERATORS_UNSEEN, text=f"operators, FLOPs and bytes are unknown: {text}")
+        text = f"operators, FLOPs and bytes are unknown: {text}"
+        note = Note(code=NoteCode.OPERATORS_UNSEEN, text=text, hint=hint)
         return DeviceCounters(notes=(note,), other_threads=bool(others), used=used)
     notes = []
     if dispatched.uncovered:

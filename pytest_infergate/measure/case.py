@@ -16,7 +16,7 @@ from pytest_infergate.core.domain.measurement import Contention, Latency, Measur
 from pytest_infergate.core.domain.notes import KEEP_MEMORY, NoteCode
 from pytest_infergate.core.domain.stats import TAIL_CALLS
 from pytest_infergate.core.domain.values import Note
-from pytest_infergate.instruments import cpu_contention, tensors
+from pytest_infergate.instruments import cpu_contention
 from pytest_infergate.instruments.device import CpuTimes, Device, UsedMemory
 from pytest_infergate.instruments.python_work import count_python
 from pytest_infergate.instruments.sampler import Samples, quiet_collector, sample
@@ -31,30 +31,34 @@ from pytest_infergate.measure.counting import (
     with_recount,
 )
 from pytest_infergate.measure.energy_window import EnergyReading, EnergyWorkload, measured_energy
+from pytest_infergate.measure.first_call import first_call
+from pytest_infergate.measure.item_streams import (
+    STREAM_SHARE,
+    Emit,
+    ItemTimes,
+    stream_seconds,
+    stream_times,
+    timed_call,
+)
 from pytest_infergate.measure.kept_tensors import KeptTensors
 from pytest_infergate.measure.passes import (
     MAX_PASS_CALLS,
     PACED_SHARE,
     PASS_SECONDS,
     PASS_SHARE,
-    STREAM_SHARE,
     AsynchronousTimes,
     asynchronous_times,
     call_order,
     calls_per_second,
-    complete_call,
-    consumed,
     paced_ratio,
     paced_seconds,
     reference_workloads,
-    stream_seconds,
-    stream_times,
     tail_note,
-    timed_call,
 )
 from pytest_infergate.measure.same_work import Observe, SameWork, Watch, first_call_notes, unequal_python
 from pytest_infergate.measure.seed import SameNumbers
 from pytest_infergate.measure.time_limit import TimeLimit
+from pytest_infergate.measure.tokens import TokenStreamer
 from pytest_infergate.measure.torch_compile import Compilation
 from pytest_infergate.measure.warmup import warm_up
 
@@ -134,6 +138,10 @@ class Subject(NamedTuple):
     """Why the work of the call cannot be counted."""
     structured: Callable[[Any], Any] = lambda output: output
     """Makes the output of the model of what the call returns, which is not part of the work."""
+    streamer: TokenStreamer | None = None
+    """What the call may put its items into."""
+    prompt: int | None = None
+    """Tokens in the prompts of a call, if they are known before."""
 
 
 class MeasuredSubject(NamedTuple):
@@ -168,41 +176,15 @@ def measure(
         invalid = first.invalid or timing_guard.tracer_note()
         if invalid is not None:
             return MeasuredSubject(first.output, None, invalid=invalid)
-        if first.stream:
+        if first.emit is not None:
             subject = subject._replace(from_host=None)
         with quiet_collector():
             course = _Course(subject, call, device, effort, work=first.work, compilation=compilation)
-            measurement, samples, invalid = course.run(first.seconds, taken, stream=first.stream)
+            measurement, samples, invalid = course.run(first.seconds, taken, first.emit)
     if measurement is not None:
         later = filter(None, (numbers.finish(),))
         measurement = msgspec.structs.replace(measurement, notes=(*notes, *measurement.notes, *later))
     return MeasuredSubject(first.output, measurement, samples, invalid, first.work.last)
-
-
-class FirstCall(NamedTuple):
-    """The first call of a case."""
-
-    output: Any
-    """A copy of what it returned; of a stream, a list of copies of the items."""
-    stream: bool
-    seconds: float
-    """Until the result was complete."""
-    work: SameWork
-    """Compares later calls with it."""
-    invalid: Note | None
-    """Why the call cannot be measured."""
-
-
-def first_call(subject: Subject, call: RepeatedCall, device: Device) -> FirstCall:
-    """Call once. If the call returns a stream, `call` is made one that consumes it."""
-    work = SameWork(subject.observe, subject.watch, settling=bool(subject.settling))
-    output, stream, seconds = work.first_call(lambda: complete_call(call, device))
-    if stream:
-        call.call = consumed(subject.call)
-    invalid = subject.unrepeatable or timing_guard.unfinished_output_note(output)
-    # Later calls may overwrite its memory, and its arguments are restored. The copy is no work of the call.
-    copied = output if stream else tensors.clone_tensors(output)
-    return FirstCall(copied, stream, seconds, work, invalid)
 
 
 class _Course:
@@ -227,18 +209,19 @@ class _Course:
         self.limit = TimeLimit(device.clock, effort.max_seconds)
 
     def run(
-        self, cold_start: float, taken: Contention, *, stream: bool
+        self, cold_start: float, taken: Contention, emit: Emit | None
     ) -> tuple[Measurement | None, tuple[float, ...], Note | None]:
         """Return the figures, the sampled calls, and why the figures do not count.
 
-        `taken` is the contention during the first call.
+        `taken` is the contention during the first call. `emit` makes a call of a stream.
         """
+        stream = emit is not None
         effort, device, call, limit = self.effort, self.device, self.call, self.limit
         first_peak = memory.host_peak()
         graphs = timing_guard.GraphCounter()
         begun = device.cpu_times()
         # There may be no time left for another call that times the items of a stream.
-        seconds, items = timed_call(call, self.subject.call if stream else None, device)
+        seconds, items = timed_call(call, self.item_times(emit), device)
         # Counters come before the timing, because the number of calls until here is always the same: a model
         # with state is counted in the same state in each run.
         exact = self.count(seconds)
@@ -258,10 +241,11 @@ class _Course:
             return None, (), invalid
         sampling = self.sample(warmed, seconds, begun, stream=stream)
         latency = latency_of(sampling.samples.calls, tail=effort.tail)
-        if stream and limit.allows(seconds, "further times of items"):
+        times = self.item_times(emit)
+        if times is not None and limit.allows(seconds, "further times of items"):
             spare = max(seconds, limit.left() - self.later(seconds, stream=False))
             max_seconds = min(effort.max_seconds, spare / STREAM_SHARE)
-            items = stream_times(call, self.subject.call, device, effort.min_calls, max_seconds)
+            items = stream_times(call, times, device, effort.min_calls, max_seconds)
         passes = self.passes(latency)
         later = cpu_contention.during(sampling.ended, device.cpu_times(), self.subject.threads or 1)
         if effort.repetitions > 1 and limit.allows(COUNTING_CALLS * seconds, "the second count"):
@@ -301,6 +285,12 @@ class _Course:
             ),
         )
         return measurement, sampling.samples.calls, invalid
+
+    def item_times(self, emit: Emit | None) -> ItemTimes | None:
+        """Return what times the items of a stream; ``None`` for other calls."""
+        if emit is None:
+            return None
+        return ItemTimes(emit, self.device, self.subject.batch_size, self.subject.prompt)
 
     def count(self, seconds: float) -> CountedCall:
         """Count calls of `seconds` seconds as often as the effort and the time limit say."""

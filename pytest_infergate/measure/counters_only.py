@@ -15,9 +15,9 @@ from pytest_infergate.measure.case import (
     MeasuredSubject,
     Subject,
     count_case,
-    first_call,
 )
 from pytest_infergate.measure.counting import case_memory, with_device_work
+from pytest_infergate.measure.first_call import first_call
 from pytest_infergate.measure.passes import AsynchronousTimes, asynchronous_times
 from pytest_infergate.measure.seed import SameNumbers
 from pytest_infergate.measure.time_limit import TimeLimit

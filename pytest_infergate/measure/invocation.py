@@ -6,6 +6,8 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from pytest_infergate.measure.tokens import TokenStreamer
+
 
 class Invocation(NamedTuple):
     """A callable and its arguments."""
@@ -15,6 +17,9 @@ class Invocation(NamedTuple):
     kwargs: dict[str, Any] = {}  # noqa: RUF012 - never changed
     grad_mode: str = "inference_mode"
     """Function of torch under which a module runs: ``inference_mode``, ``no_grad``, ``enable_grad``."""
+
+    streamer: TokenStreamer | None = None
+    """What the callable may put its items into."""
 
     def bound(self) -> Callable[[], Any]:
         """Return a call without arguments. A partial adds C code only between the clock and the target."""

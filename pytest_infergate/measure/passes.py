@@ -1,19 +1,16 @@
-"""Passes beside the sampling, each with its own question: throughput, device work, items of a stream."""
+"""Passes beside the sampling, each with its own question: throughput, paced calls, device work."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from statistics import median
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from pytest_infergate.core.domain.call_times import latency_of
-from pytest_infergate.core.domain.measurement import CallOrder, Latency, Stream
+from pytest_infergate.core.domain.measurement import CallOrder, Latency
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.stats import TAIL_CALLS
 from pytest_infergate.core.domain.units import longer_limit, plural, round_significant
 from pytest_infergate.core.domain.values import Note
-from pytest_infergate.instruments import tensors
 from pytest_infergate.instruments.device import Device
 from pytest_infergate.instruments.sampler import Samples
 from pytest_infergate.instruments.timed_calls import RepeatedCall, time_calls
@@ -24,11 +21,6 @@ PASS_SECONDS = 0.3
 # Share of the time limit that a pass may take, so that it does not displace the sampling of slow calls.
 PASS_SHARE = 0.05
 MAX_PASS_CALLS = 1000
-# Streams take longer than other calls, and their time to the first item needs as many calls as any
-# percentile.
-STREAM_SHARE = 0.3
-MIN_STREAM_CALLS = 3
-MAX_STREAM_CALLS = 1000
 # Of a call in a case: a third of the limit is for the warm-up, and the passes follow.
 SECONDS_FOR_A_CALL = 2.0
 # Calls that are kept in their order, in runs that are long enough for slow phases of fast calls.
@@ -178,135 +170,3 @@ def asynchronous_times(call: RepeatedCall, device: Device, count: int, repetitio
         invalid=invalid,
         unobserved=work is None,
     )
-
-
-class StreamItems(list[Any]):
-    """The items of a generator that returned a value at its end."""
-
-    returned: Any = None
-
-
-def is_stream(output: object) -> bool:
-    """Return whether an output is a generator or iterator; a file is not, although it yields its lines."""
-    return isinstance(output, Iterator) and not isinstance(output, io.IOBase)
-
-
-def stream_items(stream: Any) -> list[Any]:
-    """Return copies of the items of an iterator: the next item may overwrite the memory of the last."""
-    returned: list[Any] = []
-
-    def relayed() -> Iterator[Any]:
-        returned.append((yield from stream))
-
-    items = StreamItems(tensors.clone_tensors(item) for item in relayed())
-    items.returned = tensors.clone_tensors(returned[0])
-    return list(items) if items.returned is None else items
-
-
-def consumed(call: Callable[[], Any]) -> Callable[[], None]:
-    """Return a call that consumes all items of the stream that `call` returns."""
-
-    def consume() -> None:
-        for _ in call():
-            pass
-
-    return consume
-
-
-def stream_seconds(call_seconds: float, min_calls: int, max_seconds: float) -> float:
-    """Return how long `stream_times` takes at most, besides its last call."""
-    calls = max(MIN_STREAM_CALLS, min_calls) * call_seconds
-    return max(min(PASS_SECONDS, PASS_SHARE * max_seconds), min(calls, STREAM_SHARE * max_seconds))
-
-
-class ItemTimes:
-    """A call that consumes the stream of another and times its items as they arrive."""
-
-    def __init__(self, items_of: Callable[[], Any], device: Device) -> None:
-        self.first: list[float] = []
-        """Seconds until the first item of each call."""
-        self._items_of, self._device = items_of, device
-        self._between: list[float] = []
-        self._items = 0
-
-    def __call__(self) -> None:
-        """Call once."""
-        device, times = self._device, []
-        device.synchronize()
-        last = device.clock()
-        for _ in self._items_of():
-            device.synchronize()
-            now = device.clock()
-            times.append((now - last) / 1e9)
-            last = now
-        device.synchronize()
-        self._items += len(times)
-        # An empty stream has no first item; its end is what a caller waits for.
-        self.first.append(times[0] if times else (device.clock() - last) / 1e9)
-        self._between += times[1:]
-
-    def stream(self) -> Stream:
-        """Summarise all calls so far."""
-        return Stream(
-            items=self._items / len(self.first),
-            first_item=latency_of(tuple(self.first)),
-            between_items=latency_of(tuple(self._between)) if self._between else None,
-        )
-
-
-def stream_times(
-    call: RepeatedCall, items_of: Callable[[], Any], device: Device, min_calls: int, max_seconds: float
-) -> Stream:
-    """Time the items of streams for a pass and at least `min_calls` calls.
-
-    `call` consumes what `items_of` returns. `max_seconds` is the time limit of the case, of which the streams
-    take `STREAM_SHARE` at most; one call is made in any case.
-    """
-    times = ItemTimes(items_of, device)
-    begin, elapsed = device.clock(), 0.0
-    seconds = min(PASS_SECONDS, PASS_SHARE * max_seconds)
-    # The same repeated call, which knows what earlier calls changed, and restores it outside of the times.
-    consume, call.call = call.call, times
-    try:
-        while not times.first or (
-            len(times.first) < MAX_STREAM_CALLS
-            and (
-                elapsed < seconds
-                or (
-                    len(times.first) < max(MIN_STREAM_CALLS, min_calls)
-                    and elapsed < STREAM_SHARE * max_seconds
-                )
-            )
-        ):
-            call()
-            elapsed = (device.clock() - begin) / 1e9
-    finally:
-        call.call = consume
-    return times.stream()
-
-
-def complete_call(call: RepeatedCall, device: Device) -> tuple[Any, bool, float]:
-    """Call once; return the result, whether it was a stream, and the seconds until it was complete.
-
-    The result of a stream is the list of its items.
-    """
-    device.synchronize()
-    begin = device.clock()
-    output = call()
-    stream = is_stream(output)
-    if stream:
-        output = stream_items(output)
-    device.synchronize()
-    return output, stream, (device.clock() - begin) / 1e9
-
-
-def timed_call(
-    call: RepeatedCall, items_of: Callable[[], Any] | None, device: Device
-) -> tuple[float, Stream | None]:
-    """Call once; return the seconds, and the times of the items if the call consumes those of `items_of`."""
-    if items_of is None:
-        return time_calls(call, device, 1)[0], None
-    call.prepare()
-    begin = device.clock()
-    items = stream_times(call, items_of, device, 0, 0.0)
-    return (device.clock() - begin) / 1e9, items

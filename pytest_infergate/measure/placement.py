@@ -79,7 +79,7 @@ def placed(
     target on the device is called in place of it. Raises `NotAnInstanceError` for a
     class of modules, which each call would construct.
     """
-    target, args, kwargs, grad_mode = invocation
+    target, args, kwargs, grad_mode, _ = invocation
     if isinstance(target, type) and issubclass(target, torch.nn.Module):
         name = target.__name__
         raise NotAnInstanceError(
@@ -131,7 +131,7 @@ def _unchanged(invocation: Invocation, called: Invocation, arguments: KeptArgume
     found = held(target)
     scripted = isinstance(target, torch.jit.ScriptFunction) or any(map(_scripted, found.modules))
     notes = uncopied_notes(arguments.unsaved)
-    if any(module.training for module in found.modules):
+    if any(module.training and _has_modes(module) for module in found.modules):
         text = "a module inside the callable was in training mode"
         hint = "call .eval() on it before measuring"
         notes = (Note(code=NoteCode.TRAINING_MODE, text=text, hint=hint), *notes)
@@ -214,6 +214,13 @@ def _can_be_restored(module: torch.nn.Module, device: str) -> bool:
     # that move to a device whose tensors are of another class.
     wrap = any(is_traceable_wrapper_subclass(tensor) for tensor in module.parameters())
     return not wrap and type(torch.empty(0, device=device)) is torch.Tensor
+
+
+def _has_modes(module: torch.nn.Module) -> bool:
+    """Return whether training mode can make a difference: it makes none to an activation function."""
+    code = getattr(type(module).forward, "__code__", None)
+    bare = not any(True for _ in (*module.children(), *module.parameters(), *module.buffers()))
+    return not bare or code is None or "training" in code.co_names
 
 
 def _scripted(module: torch.nn.Module) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from pytest_infergate.errors import InfergateError, NotMeasuredError
 from pytest_infergate.measure.invocation import Invocation
+from pytest_infergate.measure.tokens import TokenStreamer
 
 if TYPE_CHECKING:
     import torch
@@ -164,6 +165,9 @@ class Infer:
         self.grad_mode = grad_mode
         """Function of torch under which a module runs: ``inference_mode``, ``no_grad``, ``enable_grad``."""
         self.called = False
+        self.streamer = TokenStreamer()
+        """A streamer for `generate` of transformers, whose tokens are timed:
+        ``infer(model.generate, input_ids, streamer=infer.streamer)``."""
         self._measure = measure
 
     def __repr__(self) -> str:
@@ -220,8 +224,13 @@ class Infer:
                 f"the model must be callable, got {_described(model)}. "
                 "Hint: infer(model, *inputs), where the model is a module, one of its methods, or a function"
             )
+        given = kwargs.get("streamer")
+        if given is not self.streamer and all(
+            callable(getattr(given, name, None)) for name in ("put", "end")
+        ):
+            self.streamer.inner, kwargs["streamer"] = given, self.streamer
         try:
-            return self._measure(Invocation(model, args, kwargs, self.grad_mode))
+            return self._measure(Invocation(model, args, kwargs, self.grad_mode, self.streamer))
         except BaseException as error:  # noqa: BLE001 - whatever the model raises
             # The reader looks for the model's frames, not for ours around them. Not `raise ... from`, which
             # sets __suppress_context__: the exception that the model was handling would not be shown.

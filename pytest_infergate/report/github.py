@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.outcome import GateResult, Outcome, Session, Verdict
 from pytest_infergate.core.gate.decide import FAILING, SEVERITY
 from pytest_infergate.report import advice, advice_summary, gate_text, wording
 from pytest_infergate.report.columns import CASE, VERDICT, case_columns, legend
-from pytest_infergate.report.load_table import LOAD_COLUMNS, LOAD_TITLE, LoadRow, load_rows
+from pytest_infergate.report.load_table import LOAD_COLUMNS, LOAD_TITLE, load_rows
 from pytest_infergate.report.markdown import CELL, block, code, cut, details, escaped, link, markdown_table
 from pytest_infergate.report.rows import Row, grouped_notes, paired_with_verdicts, row, without_cases
 from pytest_infergate.report.sanitize import called, plain, shorten, without_commands
-from pytest_infergate.report.table import Column, shown_columns
+from pytest_infergate.report.stream_table import STREAM_COLUMNS, STREAM_TITLE, stream_rows
+from pytest_infergate.report.table import BoundedRow, Column, shown_columns
 from pytest_infergate.report.wording import Message
+
+_Figures = TypeVar("_Figures", bound=BoundedRow)
 
 # GitHub shows ten annotations of a step, and one of them is the notice.
 MAX_ANNOTATIONS: Final = 9
@@ -176,6 +179,7 @@ def markdown_summary(
     )
     sections = [
         PagePart("the table of changes", _changes(changed, rows)),
+        PagePart("the times of streams", _streams(session, rows)),
         PagePart("the figures under load", _under_load(session, rows)),
         PagePart("where to run each model", _advice(session, rows, results)),
         *(PagePart(name, details(name[:1].upper() + name[1:], text)) for name, text in folded if text),
@@ -344,16 +348,28 @@ def _all(every: Sequence[Row], limit: int, *, paired: bool) -> str:
     return f"{text}\n\n{mark}" if mark else text
 
 
+def _streams(session: Session, limit: int) -> str:
+    found = stream_rows((result.nodeid, result) for result in session.cases)
+    return _figures("Streams", STREAM_TITLE, STREAM_COLUMNS, found, limit)
+
+
 def _under_load(session: Session, limit: int) -> str:
-    served = load_rows((result.nodeid, result) for result in session.cases)
-    if not served:
+    found = load_rows((result.nodeid, result) for result in session.cases)
+    return _figures("Under load", LOAD_TITLE, LOAD_COLUMNS, found, limit)
+
+
+def _figures(
+    heading: str, title: str, columns: Sequence[Column[_Figures]], found: Sequence[_Figures], limit: int
+) -> str:
+    """Render a table of figures that only some cases have; empty without rows."""
+    if not found:
         return ""
-    names: Mapping[str, Callable[[LoadRow], str]] = {
+    names: Mapping[str, Callable[[_Figures], str]] = {
         "case": lambda row: code(shorten(row.case, _NAME), cell=True)
     }
-    table = markdown_table(shown_columns(LOAD_COLUMNS, served), served[:limit], names)
-    title = f"### Under load\n\n{escaped(LOAD_TITLE[0].upper() + LOAD_TITLE[1:])}"
-    return f"{title}:\n\n{_with_rest(table, len(served) - limit)}"
+    table = markdown_table(shown_columns(columns, found), found[:limit], names)
+    whole = f"### {heading}\n\n{escaped(title[0].upper() + title[1:])}"
+    return f"{whole}:\n\n{_with_rest(table, len(found) - limit)}"
 
 
 def _advice(session: Session, limit: int, results: str) -> str:

@@ -101,6 +101,9 @@ def render_html(session: Session, *, settings: Mapping[str, str] | None = None, 
             tally=[(kind, verdict, count) for (kind, verdict), count in tally.items()],
             columns=columns,
             entries=ordered,
+            has_streams=any(
+                case.measurement is not None and case.measurement.stream is not None for case in session.cases
+            ),
             has_spending=ENERGY in columns or COST in columns,
             mark=legend(columns, shown),
             failed=[entry for entry in ordered if entry.row.failed],

@@ -15,10 +15,11 @@ from pytest_infergate.report.charts import latency_strips
 from pytest_infergate.report.charts.latency_strips import Mark, Picture, Series
 from pytest_infergate.report.charts.line_charts import CaseBottleneck
 from pytest_infergate.report.cost_and_energy import SPENDING_COLUMNS, bases, cost_and_energy
-from pytest_infergate.report.load_table import LoadTable, load_rows, load_table, shown_bounds
+from pytest_infergate.report.load_table import LOAD_COLUMNS, LOAD_TITLE, load_rows, shown_bounds
 from pytest_infergate.report.rows import CaseParts, Row, row
 from pytest_infergate.report.sanitize import ELLIPSIS, plain, shorten, within_test
-from pytest_infergate.report.table import shown_columns
+from pytest_infergate.report.stream_table import STREAM_COLUMNS, STREAM_TITLE, stream_rows
+from pytest_infergate.report.table import FigureTable, figure_table, shown_columns
 
 NAME: Final = 160
 """Maximum length of a name in a table; the section of the test has the complete name."""
@@ -91,8 +92,8 @@ class Group(NamedTuple):
     entries: tuple[CaseEntry, ...]
     picture: Picture | None
     spending: Spending | None
-    load: LoadTable | None
-    """Cases that were served under load."""
+    figures: tuple[FigureTable, ...]
+    """Cases that are streams, and those that were served under load."""
     opened: bool
     """Whether the page shows the section unfolded."""
 
@@ -155,7 +156,7 @@ def grouped_cases(parts: Iterable[CaseParts]) -> tuple[Group, ...]:
                 entries=tuple(entry for entry, _ in shown),
                 picture=latency_strips.picture(_series(entry, pair) for entry, pair in shown),
                 spending=_spending([(entry.label, pair.result) for entry, pair in shown]),
-                load=load_table(load_rows((entry.label, pair.result) for entry, pair in shown)),
+                figures=_figures([(entry.label, pair.result) for entry, pair in shown]),
                 opened=any(entry.row.failed for entry in entries),
             )
         )
@@ -246,6 +247,15 @@ def _spending(cases: Iterable[tuple[str, CaseResult | None]]) -> Spending | None
         lines=tuple((label, *(column.cell(figures) for column in columns)) for label, figures in known),
         bases=bases(known),
     )
+
+
+def _figures(cases: Sequence[tuple[str, CaseResult | None]]) -> tuple[FigureTable, ...]:
+    """Return the tables of figures that only some cases have."""
+    tables = (
+        figure_table(STREAM_TITLE, STREAM_COLUMNS, stream_rows(cases)),
+        figure_table(LOAD_TITLE, LOAD_COLUMNS, load_rows(cases)),
+    )
+    return tuple(filter(None, tables))
 
 
 def picture_label(name: str, place: str) -> str:

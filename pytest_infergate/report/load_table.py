@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Iterable
+from typing import Final
 
 from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.measurement import Estimate, LoadFigures
 from pytest_infergate.core.domain.outcome import CaseResult
 from pytest_infergate.core.domain.values import Struct
-from pytest_infergate.report.table import Column, shown_columns
+from pytest_infergate.report.table import Column
 
 
 class LoadRow(Struct, frozen=True, kw_only=True):
@@ -34,15 +34,6 @@ class LoadRow(Struct, frozen=True, kw_only=True):
     busy: str
     bounds: dict[str, str]
     """Of the percentiles, by column."""
-
-
-class LoadTable(NamedTuple):
-    """The table of a page."""
-
-    title: str
-    headers: tuple[str, ...]
-    lines: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
-    """Label of each case, and its figures, each with its bounds."""
 
 
 LOAD_COLUMNS: Final[tuple[Column[LoadRow], ...]] = (
@@ -110,17 +101,6 @@ def load_row(name: str, load: LoadFigures) -> LoadRow:
         busy=units.percent(load.busy, signed=False, decimals=0),
         bounds=dict(zip(("p50", "p95", "p99"), map(shown_bounds, percentiles.values()), strict=True)),
     )
-
-
-def load_table(rows: Sequence[LoadRow]) -> LoadTable | None:
-    """Return the table of some cases; ``None`` if none was served under load."""
-    _, *columns = shown_columns(LOAD_COLUMNS, rows)
-    lines = [
-        (row.case, tuple((column.cell(row), row.bounds.get(column.key, "")) for column in columns))
-        for row in rows
-    ]
-    headers = ("case", *(column.page_header for column in columns))
-    return LoadTable(f"{LOAD_TITLE}, with 99 % bounds", headers, tuple(lines)) if lines else None
 
 
 def shown_bounds(estimate: Estimate | None) -> str:

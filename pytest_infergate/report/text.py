@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -27,6 +27,7 @@ from pytest_infergate.report.load_table import LOAD_COLUMNS, LOAD_TITLE, load_ro
 from pytest_infergate.report.rows import NoteGroup, Row, grouped_notes, rows, without_cases
 from pytest_infergate.report.runtime_tables import runtime_lines
 from pytest_infergate.report.sanitize import called, plain, shorten
+from pytest_infergate.report.stream_table import STREAM_COLUMNS, STREAM_TITLE, stream_rows
 from pytest_infergate.report.table import Column, shown_columns
 from pytest_infergate.report.text_table import (
     MIN_NAME,
@@ -36,6 +37,8 @@ from pytest_infergate.report.text_table import (
     text_table,
     wrapped,
 )
+
+_T = TypeVar("_T")
 
 WIDTH: Final = 100
 # A longer table would push the outcome out of sight in the log of a CI job.
@@ -49,8 +52,8 @@ MAX_NAME: Final = 400
 """Number of characters of a name outside of tables, which is whole."""
 DISPENSABLE: Final = ("usd_per_million", "p95")
 """Columns that the table of advice loses on a narrow terminal: without the others, it answers nothing."""
-SPARE_LOAD: Final = ("busy", "queue", "batch", "goodput", "rate")
-"""Columns that the table of figures under load loses on a narrow terminal."""
+SPARE_FIGURES: Final = ("busy", "queue", "batch", "goodput", "rate", "growth", "items", "output", "prompt")
+"""Columns that tables of figures beside that of all cases lose on a narrow terminal."""
 _INDENT = "  "
 _FLAGGED = FAILING | {Verdict.SUSPECTED, Verdict.INVALID}
 
@@ -68,7 +71,8 @@ def terminal_summary(session: Session, width: int = WIDTH, results: str = "resul
         case_table(
             [row for row in shown if not row.absent] or shown, width, paired=session.against is not None
         ),
-        load_lines(session, width),
+        figure_lines(STREAM_TITLE, STREAM_COLUMNS, stream_rows(_named_cases(session)), width),
+        figure_lines(LOAD_TITLE, LOAD_COLUMNS, load_rows(_named_cases(session)), width),
         text_list("runtimes", runtime_lines(session), ROWS_SHOWN, width),
         flagged(shown),
         changes(session.gate),
@@ -138,16 +142,18 @@ def _fit_budgets(columns: Sequence[Column[Row]], shown: Sequence[Row], width: in
     return fitted
 
 
-def load_lines(session: Session, width: int = WIDTH) -> str:
-    """Render the figures under load, with the prediction beside the measurement; empty without any."""
-    served = load_rows((plain(result.nodeid), result) for result in session.cases)
-    if not served:
+def figure_lines(title: str, columns: Sequence[Column[_T]], found: Sequence[_T], width: int = WIDTH) -> str:
+    """Render a table of figures of some cases below its title; empty without rows."""
+    if not found:
         return ""
-    columns = shown_columns(LOAD_COLUMNS, served)
-    while columns[-1].key in SPARE_LOAD and room_for_names(columns, served, width) < MIN_NAME:
-        columns = columns[:-1]
-    table = text_table(columns, served[:ROWS_SHOWN], width)
-    return f"{LOAD_TITLE}:\n{table}"
+    shown = shown_columns(columns, found)
+    while shown[-1].key in SPARE_FIGURES and room_for_names(shown, found, width) < MIN_NAME:
+        shown = shown[:-1]
+    return f"{title}:\n{text_table(shown, found[:ROWS_SHOWN], width)}"
+
+
+def _named_cases(session: Session) -> list[tuple[str, CaseResult | None]]:
+    return [(plain(result.nodeid), result) for result in session.cases]
 
 
 def flagged(shown: Iterable[Row]) -> str:

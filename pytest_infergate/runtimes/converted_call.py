@@ -52,7 +52,7 @@ def converted(
     dtype = None if case.dtype in runtime.own_precision else case.dtype
     begin = time.monotonic()
     with placement.placed(invocation, name, dtype) as placed:
-        target, args, kwargs, _ = placed.on_device
+        target, args, kwargs = placed.on_device[:3]
         with _limited(watched, "torch.export"):
             model = exported(target, args, kwargs)
     export = time.monotonic() - begin

@@ -19,9 +19,9 @@ from pytest_infergate.measure import memory, output_checks
 from pytest_infergate.measure.case import Effort, MeasuredSubject, Subject, measure
 from pytest_infergate.measure.guarded_device import error_line
 from pytest_infergate.measure.invocation import Invocation
-from pytest_infergate.measure.passes import is_stream, stream_items
+from pytest_infergate.measure.item_streams import is_stream, stream_items
 from pytest_infergate.measure.seed import generator_states
-from pytest_infergate.runtimes.prepared_case import prepared
+from pytest_infergate.runtimes.prepared_case import plain_subject, prepared
 from pytest_infergate.runtimes.runtime import Runtime
 
 Course = Callable[[Subject, Device, Effort, tuple[Note, ...]], MeasuredSubject]
@@ -64,7 +64,7 @@ def measure_invocation(
     """
     # A suite without torch is measured without importing it.
     if "torch" not in sys.modules and case.runtime == "eager":
-        plain = plan.course(Subject(invocation.bound(), batch_size=case.batch_size), device, effort, ())
+        plain = plan.course(plain_subject(case, invocation), device, effort, ())
         last = plain.output if plain.last is None else plain.last
         invalid = plain.invalid or output_checks.unsound_output_note(plain.output, last, None)
         if plain.measurement is not None and invalid is None:

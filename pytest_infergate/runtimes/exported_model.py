@@ -18,8 +18,8 @@ from torch.utils import _pytree as pytree
 
 from pytest_infergate.errors import InfergateError
 from pytest_infergate.instruments import tensors
+from pytest_infergate.measure.item_streams import is_stream
 from pytest_infergate.measure.module_search import module_of
-from pytest_infergate.measure.passes import is_stream
 from pytest_infergate.runtimes.runtime import ConversionError
 
 _CONSTANTS = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device)

@@ -12,6 +12,7 @@ from pytest_infergate.core.domain.values import Case
 from pytest_infergate.instruments.device import Device
 from pytest_infergate.measure.case import Subject, Watched
 from pytest_infergate.measure.invocation import Invocation
+from pytest_infergate.measure.tokens import prompt_tokens
 from pytest_infergate.runtimes.runtime import ExportingRuntime, Runtime, WrappingRuntime, mode_of
 
 if TYPE_CHECKING:
@@ -29,6 +30,16 @@ class PreparedCase(NamedTuple):
     subject: Subject
     placed: Placed
     conversion: Conversion | None = None
+
+
+def plain_subject(case: Case, invocation: Invocation) -> Subject:
+    """Return what is measured of a callable as it is. Does not import torch."""
+    return Subject(
+        invocation.bound(),
+        batch_size=case.batch_size,
+        streamer=invocation.streamer,
+        prompt=prompt_tokens(invocation.args, invocation.kwargs, case.batch_size),
+    )
 
 
 @contextmanager
@@ -67,10 +78,9 @@ def prepared(
                 return observed(call, sizes=sizes)
 
         yield PreparedCase(
-            Subject(
+            plain_subject(case, invocation)._replace(
                 call=placed.call,
                 from_host=placed.from_host,
-                batch_size=case.batch_size,
                 weights=placed.weights,
                 unfound=placed.unfound,
                 hidden=placed.hidden,

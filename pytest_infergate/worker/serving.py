@@ -21,12 +21,12 @@ from pytest_infergate.measure.case import (
     MeasuredSubject,
     Subject,
     count_case,
-    first_call,
 )
 from pytest_infergate.measure.counting import CountedCall, case_memory
+from pytest_infergate.measure.first_call import first_call
 from pytest_infergate.measure.guarded_device import GuardedDevice
+from pytest_infergate.measure.item_streams import complete_call
 from pytest_infergate.measure.kept_tensors import KeptTensors
-from pytest_infergate.measure.passes import complete_call
 from pytest_infergate.measure.seed import SameNumbers
 from pytest_infergate.measure.time_limit import TimeLimit
 from pytest_infergate.measure.torch_compile import Compilation

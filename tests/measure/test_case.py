@@ -7,7 +7,7 @@ import pytest
 from pytest_infergate.core.domain.values import Note
 from pytest_infergate.instruments import cpu_contention, sampler
 from pytest_infergate.instruments.device import CpuTimes, DeviceMemory
-from pytest_infergate.measure import memory, passes, timing_guard, warmup
+from pytest_infergate.measure import item_streams, memory, timing_guard, warmup
 from pytest_infergate.measure.case import Effort, Subject, measure
 from pytest_infergate.testing import FakeDevice
 
@@ -376,7 +376,7 @@ def test_it_ends_for_a_stream_that_takes_no_time(device, monkeypatch):
     few_calls(monkeypatch)
     monkeypatch.setattr(device, "reference_work", dict)
     stream = measure(Subject(lambda: iter([1])), device, Effort(10)).measurement.stream
-    assert stream.first_item.count == passes.MAX_STREAM_CALLS
+    assert stream.first_item.count == item_streams.MAX_STREAM_CALLS
 
 
 # Results that are not there yet
@@ -399,11 +399,15 @@ def test_a_future_is_no_result(device):
     assert run.invalid.code == "unfinished-output"
 
 
-def test_an_asynchronous_generator_is_no_result(device):
+def test_an_asynchronous_generator_is_a_stream_but_not_a_part_of_a_result(device):
     async def stream():
+        device.spend(0.02)
         yield 1
 
-    assert measure(Subject(stream), device, Effort(10)).invalid.code == "unfinished-output"
+    run = measure(Subject(stream), device, Effort(1))
+    assert (run.invalid, run.output) == (None, [1])
+    assert run.measurement.stream.first_item.p50.value == pytest.approx(0.02)
+    assert measure(Subject(lambda: {"text": stream()}), device, Effort(1)).invalid.code == "unfinished-output"
 
 
 def test_a_coroutine_that_is_run_is_a_result(device):

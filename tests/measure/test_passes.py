@@ -6,15 +6,10 @@ from pytest_infergate.core.domain.call_times import latency_of
 from pytest_infergate.core.domain.measurement import CallOrder
 from pytest_infergate.instruments.sampler import Samples
 from pytest_infergate.instruments.timed_calls import RepeatedCall
-from pytest_infergate.measure import passes
 from pytest_infergate.measure.passes import (
     asynchronous_times,
     call_order,
     calls_per_second,
-    consumed,
-    stream_items,
-    stream_times,
-    timed_call,
 )
 from pytest_infergate.testing import FakeDevice
 
@@ -27,18 +22,6 @@ def device():
 @pytest.fixture
 def accelerator():
     return FakeDevice("accel", asynchronous=True, enqueue=0.001)
-
-
-def streaming(device, *seconds):
-    """A call that yields an item after each time; the last time passes before the end."""
-
-    def call():
-        for index, time in enumerate(seconds):
-            device.spend(time)
-            if index < len(seconds) - 1:
-                yield index
-
-    return call
 
 
 def test_the_device_is_synchronised_once_for_all_calls(device, accelerator):
@@ -67,83 +50,6 @@ def test_a_call_without_kernels_is_invalid_and_an_unobserved_one_is_not(accelera
     assert (times.invalid, times.device_time, times.totals, times.unobserved) == (None, None, (), True)
 
 
-def test_a_consumed_stream_takes_all_its_items(device):
-    consumed(streaming(device, 0.5, 0.25, 0.25))()
-    assert device.fake_clock.now == 1e9
-
-
-def items_of(call, device, min_calls=0, max_seconds=100.0):
-    return stream_times(RepeatedCall(consumed(call)), call, device, min_calls, max_seconds)
-
-
-class Shrinks:
-    """Arguments that a call changes, so that restoring them takes time."""
-
-    changing = True
-
-    def __init__(self, device):
-        self.device, self.left = device, 3
-
-    def settle(self):
-        self.device.spend(7.0)
-        self.left = 3
-        return True
-
-    renew = settle
-
-
-def test_restoring_the_arguments_is_no_part_of_the_time_to_the_first_item(device):
-    arguments = Shrinks(device)
-
-    def call():
-        while arguments.left:
-            device.spend(0.1)
-            arguments.left -= 1
-            yield arguments.left
-
-    repeated = RepeatedCall(consumed(call), arguments)
-    repeated()
-    assert timed_call(repeated, call, device)[0] == pytest.approx(0.3)
-    stream = stream_times(repeated, call, device, 3, 100.0)
-    assert stream.items == 3
-    assert stream.first_item.p99.value == stream.between_items.p99.value == pytest.approx(0.1)
-    repeated()
-    assert repeated.passed == 6
-
-
-def test_items_are_timed_as_they_arrive(device):
-    stream = items_of(streaming(device, 0.3, 0.1, 0.2, 0.05), device)
-    assert stream.items == 3
-    assert stream.first_item.p50.value == pytest.approx(0.3)
-    assert stream.between_items.mean == pytest.approx(0.15)
-
-
-def test_an_empty_stream_is_timed_to_its_end(device):
-    stream = items_of(streaming(device, 0.4), device)
-    assert (stream.items, stream.between_items) == (0, None)
-    assert stream.first_item.p50.value == pytest.approx(0.4)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "min_calls", "max_seconds", "calls"),
-    [
-        (0.1, 0, 100.0, 3),  # a pass of 0.3 s
-        (0.2, 0, 100.0, 3),  # at least three
-        (0.2, 10, 100.0, 10),  # as many as the budgets need
-        (1.0, 90, 100.0, 30),  # up to 30 % of the time limit
-        (40.0, 90, 100.0, 1),  # one in any case
-        (0.1, 0, 1.0, 3),  # a pass of 5 %, but three calls
-    ],
-)
-def test_a_stream_is_timed_for_a_pass_and_for_its_budgets(device, seconds, min_calls, max_seconds, calls):
-    stream = items_of(streaming(device, seconds, 0.0), device, min_calls, max_seconds)
-    assert stream.first_item.count == calls
-
-
-def test_streams_that_take_no_time_end(device):
-    assert items_of(streaming(device, 0.0, 0.0), device).first_item.count == passes.MAX_STREAM_CALLS
-
-
 def test_a_latency_is_the_same_in_any_order():
     times = (0.3, 0.1, 0.2)
     latency = latency_of(times)
@@ -168,17 +74,3 @@ def test_percentiles_beyond_p99_hold_a_rare_tail():
     latency = latency_of(calls, tail=True)
     assert (latency.p99.value, latency.p995.value, latency.p999.value) == (0.020, 0.020, 0.240)
     assert latency_of(calls).p999 is None
-
-
-def test_the_value_of_a_generator_is_kept_with_its_items():
-    def generating(value):
-        yield 1
-        yield 2
-        return value
-
-    items = stream_items(generating({"text": "hello"}))
-    assert items == [1, 2]
-    assert items.returned == {"text": "hello"}
-    assert type(stream_items(generating(None))) is list
-    assert stream_items(iter("ab")) == ["a", "b"]
-    assert stream_items(map(abs, [])) == []

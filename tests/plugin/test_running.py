@@ -107,7 +107,7 @@ def test_figures_reach_the_test(project):
         def test_needs_more_calls(infer, model):
             assert len(infer(model).latency.samples) >= 459
 
-        @pytest.mark.inference(devices=["fake"], budget={"ttft_ms": 100, "tokens_per_s": 10})
+        @pytest.mark.inference(devices=["fake"], budget={"ttft_ms": 100, "items_per_s": 10})
         def test_tokens(infer, device):
             def generate():
                 device.spend(0.02)

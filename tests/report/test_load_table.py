@@ -6,8 +6,9 @@ from pytest_infergate.core.domain.load_values import Load
 from pytest_infergate.core.domain.measurement import Estimate, LoadFigures
 from pytest_infergate.report import github, text
 from pytest_infergate.report.html import render_html
-from pytest_infergate.report.load_table import load_row, load_table
+from pytest_infergate.report.load_table import LOAD_COLUMNS, LOAD_TITLE, load_row, load_rows
 from pytest_infergate.report.results_json import parse_results, render_results
+from pytest_infergate.report.table import figure_table
 
 LOAD = LoadFigures(
     load=Load(scenario="server", rate=50.0), seconds=20.0, queries=1000, answered=1000, requests=1000,
@@ -25,8 +26,13 @@ def served(sample, **fields):
     return sample.session([(msgspec.structs.replace(result, measurement=measured), verdict)])
 
 
+def load_lines(session, width):
+    rows = load_rows((result.nodeid, result) for result in session.cases)
+    return text.figure_lines(LOAD_TITLE, LOAD_COLUMNS, rows, width)
+
+
 def test_prediction_and_measurement_are_side_by_side(sample):
-    head, _, line = text.load_lines(served(sample), 140).splitlines()[1:]
+    head, _, line = load_lines(served(sample), 140).splitlines()[1:]
     assert head.split() == [
         "case", "load", "answered", "p50", "p95", "predicted", "p99", "rate", "goodput", "batch", "queue", "busy",
     ]  # fmt: skip
@@ -45,14 +51,14 @@ def test_prediction_and_measurement_are_side_by_side(sample):
 
 
 def test_a_narrow_terminal_keeps_the_prediction(sample):
-    lines = text.load_lines(served(sample), width=80).splitlines()
+    lines = load_lines(served(sample), 80).splitlines()
     assert "predicted" in lines[1]
     assert "busy" not in lines[1]
 
 
 def test_a_run_without_load_says_nothing(sample):
-    assert text.load_lines(sample.session([sample.spending(sample.case(), None)])) == ""
-    assert load_table([]) is None
+    assert load_lines(sample.session([sample.spending(sample.case(), None)]), 100) == ""
+    assert figure_table(LOAD_TITLE, LOAD_COLUMNS, []) is None
 
 
 def test_the_page_has_bounds(sample):

@@ -7,7 +7,7 @@ torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
 
 if True:  # after the skip
-    from pytest_infergate.measure.passes import stream_items
+    from pytest_infergate.measure.item_streams import stream_items
     from pytest_infergate.paired.protocol import OutputCompared
     from pytest_infergate.worker import parity
 

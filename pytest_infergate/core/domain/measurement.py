@@ -75,6 +75,14 @@ class Stream(Struct, frozen=True, kw_only=True):
     first_item: Latency
     between_items: Latency | None = None
     """``None`` if a call yields a single item."""
+    prompt_tokens: float | None = None
+    """Mean number of tokens in the prompts of a call; ``None`` if it is unknown."""
+    output_tokens: float | None = None
+    """Mean number of tokens that a call yields for all items of its batch; ``None`` if it is unknown."""
+    per_token: float | None = None
+    """Mean time per output token after the first one (TPOT); ``None`` if the tokens are unknown."""
+    growth: float | None = None
+    """Time between items in the last quarter of a call over that in the first; ``None`` for short calls."""
 
 
 class Energy(Struct, frozen=True, kw_only=True):

@@ -62,9 +62,20 @@ def _dollars(value: float | None) -> str:
     return units.UNKNOWN if value is None else f"{units.dollars(value)} USD"
 
 
+def _per_second(measurement: Measurement, field: str) -> float | None:
+    """Return a count of a stream over the time of a call."""
+    stream, latency = measurement.stream, measurement.latency
+    count: float | None = getattr(stream, field, None)
+    return None if count is None or latency is None else count / latency.mean
+
+
 # What a metric needs completes the sentence "it needs ...".
 _WEIGHTS = "a model whose weights can be found: a torch module, or a callable that refers to one"
-_STREAM = "a call that returns a generator or iterator"
+_STREAM = "a call that returns a generator or iterator, or is given infer.streamer"
+_TOKENS = (
+    "a stream whose tokens are known: items that are token ids, streamer=infer.streamer in a call of "
+    "generate, or TokenCounts among the items"
+)
 _PRICE = "a price for the machine"
 _DEMAND = "a demand, and a price for the machine"
 _LOAD = 'a load at which latency is measured, such as load="50/s" in the marker'
@@ -86,12 +97,20 @@ METRICS: dict[str, Metric] = {
                needs=_WEIGHTS),
         Metric("throughput_per_s", "throughput", _exact(lambda m: m.throughput), 1, units.rate,
                better="higher", timed=True),
-        Metric("tokens_per_s", "stream rate",
-               _exact(lambda m: m.stream.items / m.latency.mean if m.stream and m.latency else None), 1,
-               lambda value: units.rate(value, "tokens"), better="higher", timed=True, needs=_STREAM),
+        Metric("tokens_per_s", "rate of tokens",
+               _exact(lambda m: _per_second(m, "output_tokens")), 1,
+               lambda value: units.rate(value, "tokens"), better="higher", timed=True, needs=_TOKENS),
+        Metric("items_per_s", "rate of items", _exact(lambda m: _per_second(m, "items")), 1,
+               lambda value: units.rate(value, "items"), better="higher", timed=True, needs=_STREAM),
         Metric("ttft_ms", "time to first item",
                lambda m: None if m.stream is None else m.stream.first_item.p50, 1e3, units.seconds,
                timed=True, percentile=0.5, needs=_STREAM),
+        Metric("ttft_p95_ms", "p95 time to first item",
+               lambda m: None if m.stream is None else m.stream.first_item.p95, 1e3, units.seconds,
+               timed=True, percentile=0.95, needs=_STREAM),
+        Metric("tpot_ms", "time per output token",
+               _exact(lambda m: None if m.stream is None else m.stream.per_token), 1e3, units.seconds,
+               timed=True, needs=f"{_TOKENS}, at least two of them"),
         Metric("itl_p95_ms", "time between items",
                lambda m: m.stream.between_items.p95 if m.stream and m.stream.between_items else None,
                1e3, units.seconds, timed=True, percentile=0.95, needs=f"{_STREAM} of at least two items"),
@@ -117,6 +136,10 @@ METRICS: dict[str, Metric] = {
     )
 }  # fmt: skip
 """Every metric of a budget that is not a counter."""
+STREAM_PERCENTILES: dict[str, Literal["first_item", "between_items"]] = {
+    "ttft_ms": "first_item", "ttft_p95_ms": "first_item", "itl_p95_ms": "between_items",
+}  # fmt: skip
+"""Metrics that are percentiles of a field of `Stream`."""
 
 
 def _counter(

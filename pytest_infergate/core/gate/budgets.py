@@ -6,7 +6,7 @@ import math
 
 from pytest_infergate.core.domain import metrics, stats, units
 from pytest_infergate.core.domain.load_values import LOAD_BUDGETS
-from pytest_infergate.core.domain.measurement import CONTENDED, Contention, Estimate, Measurement
+from pytest_infergate.core.domain.measurement import CONTENDED, Contention, Estimate, Latency, Measurement
 from pytest_infergate.core.domain.metrics import Metric
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.outcome import Budget, BudgetCheck, Price, Verdict
@@ -26,7 +26,7 @@ SPARE_TIME = 1.25
 """Factor of a time limit beyond the calls that are missing, for hints on it."""
 _PROVIDE = "remove the budget, or provide what it needs"
 _MEASURE = "measure on a machine that has one, or set gate_estimates = true in [tool.infergate]"
-_NOT_SAMPLED = frozenset({"throughput_per_s", "ttft_ms", "itl_p95_ms", "joules_per_item"})
+_NOT_SAMPLED = frozenset({"throughput_per_s", "tpot_ms", "joules_per_item", *metrics.STREAM_PERCENTILES})
 """Metrics of the passes after the sampling; costs are of the throughput."""
 _OF_WEIGHTS = frozenset({"weights_mb", "weight_bytes", "peak_memory_mb", "peak_memory_bytes"})
 _REASONS = {NoteCode.WEIGHTS_UNSEEN: _OF_WEIGHTS, NoteCode.LOAD_NOT_MEASURED: LOAD_BUDGETS}
@@ -201,7 +201,7 @@ def _least(metric: Metric, low: float, measurement: Measurement) -> float:
 
     The bound of a rate is negative, as in `_check_value`.
     """
-    if metric.percentile is None or metric.name in ("ttft_ms", "itl_p95_ms"):
+    if metric.percentile is None or metric.name in metrics.STREAM_PERCENTILES:
         left = _share_left(metric, measurement)
         return low / left if low < 0 else low * left
     # A few calls that had to wait lengthen a high percentile by any factor: a typical call must exceed the
@@ -240,9 +240,8 @@ def _samples(metric: Metric, measurement: Measurement) -> int:
     latency = measurement.call_times
     if measurement.load is not None and metric.name in LOAD_BUDGETS:
         return measurement.load.queries
-    if measurement.stream is not None and metric.name == "ttft_ms":
-        latency = measurement.stream.first_item
-    elif measurement.stream is not None and metric.name == "itl_p95_ms":
-        gaps = measurement.stream.between_items
-        return 0 if gaps is None else gaps.count
+    field = metrics.STREAM_PERCENTILES.get(metric.name)
+    if measurement.stream is not None and field is not None:
+        found: Latency | None = getattr(measurement.stream, field)
+        return 0 if found is None else found.count
     return latency.count

@@ -21,11 +21,13 @@ UPPER = [
     "usd_per_month",
     "joules_per_item",
     "ttft_ms",
+    "ttft_p95_ms",
     "itl_p95_ms",
+    "tpot_ms",
     "gflops",
     "graph_breaks",
 ]
-LOWER = ["throughput_per_s", "tokens_per_s"]
+LOWER = ["throughput_per_s", "tokens_per_s", "items_per_s"]
 
 COUNTED = counted(
     flops=35_100_000_000,
@@ -47,7 +49,9 @@ COUNTED = counted(
     peak_memory_bytes=48_000_000,
     views=8,
 )
-STREAM = Stream(items=20, first_item=latency(0.003), between_items=latency(0.0004))
+STREAM = Stream(
+    items=20, first_item=latency(0.003), between_items=latency(0.0004), output_tokens=30, per_token=0.0003
+)
 
 
 def test_upper_limits():
@@ -73,7 +77,10 @@ def test_reading_and_showing():
         ("host_memory_mb", 300.0, "300 MB"),
         ("weights_mb", 40.0, "40.0 MB"),
         ("throughput_per_s", 100.0, "100/s"),
-        ("tokens_per_s", 2000.0, "2.00k tokens/s"),
+        ("tokens_per_s", 3000.0, "3.00k tokens/s"),
+        ("items_per_s", 2000.0, "2.00k items/s"),
+        ("tpot_ms", 0.3, "300 µs"),
+        ("ttft_p95_ms", 3.0, "3.00 ms"),
         ("ttft_ms", 3.0, "3.00 ms"),
         ("itl_p95_ms", 0.4, "400 µs"),
         ("gflops", 35.1, "35.1 GFLOP"),
@@ -108,6 +115,9 @@ def test_what_is_absent_reads_none_and_says_what_it_needs():
         "host_memory_mb",
         "weights_mb",
         "tokens_per_s",
+        "items_per_s",
+        "tpot_ms",
+        "ttft_p95_ms",
         "ttft_ms",
         "itl_p95_ms",
         "joules_per_item",
@@ -181,6 +191,13 @@ def test_one_look_up_finds_both_kinds():
 def test_a_stream_of_one_item_has_no_gaps():
     one = Stream(items=1, first_item=latency(0.003))
     assert metrics.metric("itl_p95_ms").read(measurement(stream=one)) is None
+
+
+def test_items_whose_tokens_are_unknown_are_not_tokens():
+    measured = measurement(stream=Stream(items=20, first_item=latency(0.003)))
+    assert metrics.metric("items_per_s").read(measured).value == 2000
+    assert metrics.metric("tokens_per_s").read(measured) is None
+    assert metrics.metric("tpot_ms").read(measured) is None
 
 
 def test_an_unknown_name_is_refused():

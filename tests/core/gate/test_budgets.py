@@ -120,7 +120,7 @@ def test_a_lower_limit_within_the_spread_of_launches():
 
 
 def test_tokens_per_second_are_a_lower_limit():
-    streaming = measurement(0.010, stream=Stream(items=20, first_item=latency(0.003)))
+    streaming = measurement(0.010, stream=Stream(items=5, output_tokens=20, first_item=latency(0.003)))
     assert check("tokens_per_s", 2000, streaming).verdict is KEPT
     assert check("tokens_per_s", 2001, streaming).verdict is Verdict.OVER_BUDGET
 
@@ -222,10 +222,10 @@ def test_few_samples_and_no_bound_at_all():
 def test_a_stream_counts_its_own_samples():
     stream = Stream(
         items=20,
-        first_item=latency(0.003, 5, p50=Estimate(value=0.003)),
+        first_item=latency(0.003, 5, p50=Estimate(value=0.003), p95=Estimate(value=0.003)),
         between_items=latency(0.0004, 80, p95=Estimate(value=0.0004)),
     )
-    for metric, has in [("ttft_ms", "5"), ("itl_p95_ms", "80")]:
+    for metric, has in [("ttft_ms", "5"), ("ttft_p95_ms", "5"), ("itl_p95_ms", "80")]:
         assert numbers(check(metric, 1000, measurement(stream=stream)).note.text)[-1] == has, metric
 
 

@@ -25,7 +25,6 @@ from pytest_infergate.fleet.fleet_jobs import FleetJob, FleetPlace
 from pytest_infergate.fleet.job_status import JobStatus, Status, claimed, job_status
 from pytest_infergate.fleet.launchers import FleetLauncher, JobState
 
-TICK_SECONDS = 0.1
 HEARTBEAT_SECONDS = 60.0
 """Time without news after which a line says what runs."""
 ANSWER_SECONDS = 60.0
@@ -101,7 +100,9 @@ class FleetController:
                     self._settle()
                     self._beat()
                     if self._active:
-                        self._sleep(TICK_SECONDS)
+                        # Looking at the folders of all jobs is work for a shared file system.
+                        launchers = (self._launchers[name] for name in self._by_launcher())
+                        self._sleep(min(launcher.poll_seconds for launcher in launchers) / 2)
             except BaseException:
                 self.end_all()
                 raise
@@ -205,7 +206,7 @@ class FleetController:
                 self._launch(launcher, group[:room])
 
     def _launch(self, launcher: FleetLauncher, jobs: Sequence[FleetJob]) -> None:
-        batch = f"infergate-{secrets.token_hex(6)}"
+        batch = f"infergate-{jobs[0].machine.name}-{secrets.token_hex(6)}"
         self._waiting = [job for job in self._waiting if job not in jobs]
         started: list[tuple[FleetJob, JobRecord]] = []
         for index, job in enumerate(jobs):

@@ -9,11 +9,12 @@ import pluggy
 
 from pytest_infergate.fleet.launchers import FleetLauncher
 from pytest_infergate.fleet.local_launcher import LocalLauncher
+from pytest_infergate.fleet.slurm_launcher import SlurmLauncher
 
 hookimpl = pluggy.HookimplMarker("infergate")
 
 
 @hookimpl
-def infergate_launchers(folder: Path) -> Sequence[FleetLauncher]:  # noqa: ARG001 - part of the hook
+def infergate_launchers(folder: Path) -> Sequence[FleetLauncher]:
     """Return the launchers for this machine and for Slurm."""
-    return (LocalLauncher(),)
+    return (LocalLauncher(), SlurmLauncher(folder))

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import errno
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 _CLEAR_REFS = Path("/proc/self/clear_refs")
 _STATUS = Path("/proc/self/status")
+_SYSTEM = Path("/proc/meminfo")
 # What messages of RuntimeError, or of Exception itself, contain in lower case if memory ran out: only some
 # backends of torch raise an exception type of their own.
 _OUT_OF_MEMORY = (
@@ -36,11 +39,37 @@ def reset_host_peak() -> bool:
 
 def host_peak() -> int | None:
     """Return the peak resident bytes of this process since the last reset; `None` except on Linux."""
+    return _kibibytes(_STATUS, "VmHWM:")
+
+
+def _kibibytes(path: Path, field: str) -> int | None:
+    """Return a field of a file of the kernel in bytes; `None` if there is no such file or field."""
     try:
-        lines = _STATUS.read_text(encoding="ascii", errors="replace").splitlines()
+        lines = path.read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
         return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), None)
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(field)), None)
+
+
+@contextmanager
+def growth_limited() -> Iterator[None]:
+    """Let this process grow until exit by the memory that is available now, except outside of Linux.
+
+    Allocations beyond it raise, where otherwise the system would end some process.
+    """
+    size, available = _kibibytes(_STATUS, "VmSize:"), _kibibytes(_SYSTEM, "MemAvailable:")
+    if sys.platform == "win32" or size is None or available is None:
+        yield
+        return
+    import resource
+
+    before = soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    limit = size + available
+    resource.setrlimit(resource.RLIMIT_AS, (limit if soft < 0 else min(soft, limit), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 def page_faults() -> int | None:

@@ -29,9 +29,10 @@ from pytest_infergate.paired.run_folder import run_folder
 from pytest_infergate.paired.selected_case import SelectedCase
 from pytest_infergate.paired.trial import TrialSpec
 from pytest_infergate.paired.verdicts import Judge
-from pytest_infergate.paired.worker_process import MALLOC, THREADS, WorkerProcess
+from pytest_infergate.paired.worker_process import ANSWER_TIMEOUT_SECONDS, MALLOC, THREADS, WorkerProcess
 from pytest_infergate.paired.worktree import accepted_trailers
 from pytest_infergate.report import wording
+from pytest_infergate.runtimes.conversion import MAX_SECONDS
 from pytest_infergate.storage.atomic import atomic_write
 from pytest_infergate.storage.paired_data import PairedCaseData, PairedData, encode_paired_data
 
@@ -105,11 +106,12 @@ def run_paired(
     overlaid = overlay_files(cases, config, base_setup)
     accepted = {} if base_setup.revision is None else accepted_trailers(base_setup.revision)
     modules = case_modules(cases, config, base_setup)
-    variables = worker_variables({base_setup.runtime or "eager", *(case.case.runtime for case in cases)})
+    runtimes = {base_setup.runtime or "eager", *(case.case.runtime for case in cases)}
+    variables, timeout = worker_variables(runtimes), answer_timeout(runtimes)
     with run_folder() as folder, interruptible(), base_setup.ready(overlaid, folder, modules) as specs:
         found = run_launches(
             lambda role, seed, *, plain=False: WorkerProcess(
-                specs[role]._replace(variables={} if plain else variables), seed
+                specs[role]._replace(variables={} if plain else variables, answer_timeout=timeout), seed
             ),
             [trial_spec(case, run.settings.against_runtime) for case in cases],
             LaunchTerms(
@@ -138,6 +140,12 @@ def worker_variables(runtimes: AbstractSet[str]) -> Mapping[str, str]:
     # Threads that an engine starts itself would all stay on the core to which OpenMP binds the main thread.
     own_threads = any(name.partition(":")[0] not in OPENMP_RUNTIMES for name in runtimes)
     return MALLOC if own_threads else {**THREADS, **MALLOC}
+
+
+def answer_timeout(runtimes: AbstractSet[str]) -> float:
+    """Return how long a worker in which these runtimes execute models may take to answer, in seconds."""
+    # A worker that makes what no earlier run has kept does not answer meanwhile.
+    return ANSWER_TIMEOUT_SECONDS + (MAX_SECONDS if runtimes - {"eager"} else 0.0)
 
 
 def paired_outcomes(

@@ -72,6 +72,8 @@ class WorkerSpec(NamedTuple):
     """The first command."""
     variables: Mapping[str, str] | None = None
     """Of its environment, in place of `THREADS` and `MALLOC`; those that the user set win in any case."""
+    answer_timeout: float = ANSWER_TIMEOUT_SECONDS
+    """Longest wait for an answer in seconds."""
 
 
 class WorkerProcess:
@@ -135,7 +137,7 @@ class WorkerProcess:
 
     def receive(self, seconds: float | None = None) -> Event:
         """Wait for the next event. Raises `WorkerLostError`."""
-        seconds = ANSWER_TIMEOUT_SECONDS if seconds is None else seconds
+        seconds = self.spec.answer_timeout if seconds is None else seconds
         try:
             return self._channel.receive(seconds)
         except channel.SilentError:

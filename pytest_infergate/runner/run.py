@@ -293,7 +293,8 @@ class InferenceRun:
                 if terms.seconds_served:
                     plan = plan._replace(further=self.under_load(case, device, terms))
                 if terms.compare_outputs and has_reference(case, invocation):
-                    compared = comparison_with_reference(case, invocation, terms.parity)
+                    watched = self.watched(terms.max_time)
+                    compared = comparison_with_reference(case, invocation, terms.parity, watched)
                     plan = plan._replace(compared=compared)
                 subject = measure_invocation(case, device, self._effort(terms), invocation, plan)
         except ConversionError as error:

@@ -6,7 +6,7 @@ import os
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -17,7 +17,7 @@ from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.values import Case, Note
 from pytest_infergate.errors import CaseTimeoutError
 from pytest_infergate.instruments.device import Device
-from pytest_infergate.measure import placement
+from pytest_infergate.measure import memory, placement
 from pytest_infergate.measure.case import Subject, Watched
 from pytest_infergate.measure.invocation import Invocation
 from pytest_infergate.runtimes.conversion import Conversions
@@ -53,7 +53,7 @@ def converted(
     begin = time.monotonic()
     with placement.placed(invocation, name, dtype) as placed:
         target, args, kwargs = placed.on_device[:3]
-        with _limited(watched, "torch.export"):
+        with _limited(watched, "torch.export", on_cpu=name == "cpu"):
             model = exported(target, args, kwargs)
     export = time.monotonic() - begin
     files = Conversions(conversions_folder()).files(runtime, model, placing)
@@ -92,11 +92,15 @@ def _uncounted_note(runtime: ExportingRuntime) -> Note:
 
 
 @contextmanager
-def _limited(watched: Watched, what: str) -> Iterator[None]:
-    """Limit the time of a step, whose failure is the reason for which the model is not converted."""
+def _limited(watched: Watched, what: str, *, on_cpu: bool = False) -> Iterator[None]:
+    """Limit the time of a step, whose failure is the reason for which the model is not converted.
+
+    On a CPU, its memory is limited too: drivers of accelerators reserve address space that takes no memory.
+    """
+    growth = memory.growth_limited() if on_cpu else nullcontext()
     try:
         # Of packages about themselves; a suite may make errors of warnings.
-        with watched(lambda: 0), warnings.catch_warnings():
+        with watched(lambda: 0), growth, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     except ConversionError:

@@ -16,7 +16,7 @@ from pytest_infergate.instruments import tensors
 from pytest_infergate.instruments.device import Device
 from pytest_infergate.instruments.timed_calls import Inputs
 from pytest_infergate.measure import memory, output_checks
-from pytest_infergate.measure.case import Effort, MeasuredSubject, Subject, measure
+from pytest_infergate.measure.case import Effort, MeasuredSubject, Subject, Watched, measure
 from pytest_infergate.measure.guarded_device import error_line
 from pytest_infergate.measure.invocation import Invocation
 from pytest_infergate.measure.item_streams import is_stream, stream_items
@@ -98,8 +98,10 @@ def measure_invocation(
     return MeasuredSubject(output, measurement, measured.samples, invalid)
 
 
-def comparison_with_reference(case: Case, invocation: Invocation, tolerance: float | None) -> Compared:
-    """Return what compares an output with that of the reference, which it computes.
+def comparison_with_reference(
+    case: Case, invocation: Invocation, tolerance: float | None, watched: Watched
+) -> Compared:
+    """Return what compares an output with that of the reference, which it computes in a call that is `watched`.
 
     To be called before the case draws random numbers, so that the reference draws the same.
     """
@@ -111,7 +113,8 @@ def comparison_with_reference(case: Case, invocation: Invocation, tolerance: flo
         later = generator_states()
         restore()
         try:
-            reference = run_once(msgspec.structs.replace(case, device="cpu", dtype=None), invocation)
+            with watched(lambda: 0):
+                reference = run_once(msgspec.structs.replace(case, device="cpu", dtype=None), invocation)
         except Exception as error:  # noqa: BLE001 - a model may need its device, or more memory
             note = Note(
                 code=NoteCode.OUTPUTS_NOT_COMPARED,

@@ -126,3 +126,21 @@ def test_page_faults_grow_with_memory_that_is_touched():
     with mmap.mmap(-1, 1 << 20) as block:  # fresh from the system, not what others freed
         block[::4096] = bytes(256)
         assert memory.page_faults() > before
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs the files of Linux")
+def test_growth_beyond_the_available_memory_raises(tmp_path, monkeypatch):
+    system = tmp_path / "meminfo"
+    system.write_text("MemTotal: 200000 kB\nMemAvailable: 100000 kB\n")
+    monkeypatch.setattr(memory, "_SYSTEM", system)
+    with memory.growth_limited():
+        bytearray(10_000_000)
+        with pytest.raises(MemoryError):
+            bytearray(200_000_000)
+    bytearray(200_000_000)
+
+
+def test_growth_is_not_limited_where_the_available_memory_is_unknown(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "_SYSTEM", tmp_path / "meminfo")
+    with memory.growth_limited():
+        bytearray(200_000_000)

@@ -13,11 +13,18 @@ from pytest_infergate.core.domain.launch_times import Launch
 from pytest_infergate.core.domain.outcome import Against
 from pytest_infergate.core.domain.values import Case
 from pytest_infergate.outputs.value_differences import PAIRED
-from pytest_infergate.paired.compare_run import interruptible, trial_spec, worker_variables, write_paired_data
+from pytest_infergate.paired.compare_run import (
+    answer_timeout,
+    interruptible,
+    trial_spec,
+    worker_variables,
+    write_paired_data,
+)
 from pytest_infergate.paired.launches import LaunchesResult
 from pytest_infergate.paired.selected_case import SelectedCase
 from pytest_infergate.paired.trial import Trial
-from pytest_infergate.paired.worker_process import MALLOC, THREADS
+from pytest_infergate.paired.worker_process import ANSWER_TIMEOUT_SECONDS, MALLOC, THREADS
+from pytest_infergate.runtimes.conversion import MAX_SECONDS
 from pytest_infergate.storage.paired_data import read_paired_data
 
 CASE = Case(test="t.py::test_a", device="cpu")
@@ -55,6 +62,11 @@ def test_outputs_of_runtimes_are_compared_in_the_precision_of_the_coarser_one(tm
 def test_threads_are_bound_to_cores_only_if_all_of_them_are_those_of_openmp():
     assert worker_variables({"eager", "compile:max-autotune"}) == {**THREADS, **MALLOC}
     assert worker_variables({"eager", "onnxruntime"}) == MALLOC
+
+
+def test_workers_of_converted_models_may_take_as_long_as_a_conversion():
+    assert answer_timeout({"eager"}) == ANSWER_TIMEOUT_SECONDS
+    assert answer_timeout({"eager", "aoti"}) > MAX_SECONDS
 
 
 def test_tolerance_and_time_reach_the_launches(tmp_path):

@@ -115,12 +115,12 @@ def ended(tmp_path, monkeypatch):
     """A worker whose process is an `Ended`."""
     made = []
 
-    def ended(*messages, said=b"", printed="", code=3, role="base", hung_up=False):
+    def ended(*messages, said=b"", printed="", code=3, hung_up=False, **changes):
         lines = b"".join(json.dumps(message).encode() + b"\n" for message in messages)
         process = Ended(lines + said, printed, code, hung_up=hung_up)
         with monkeypatch.context() as patch:
             patch.setattr(worker_process.subprocess, "Popen", process)
-            made.append((WorkerProcess(spec(tmp_path, role=role), 1), process))
+            made.append((WorkerProcess(spec(tmp_path, **changes), 1), process))
         return made[-1][0]
 
     yield ended
@@ -269,12 +269,11 @@ def test_only_sigkill_is_what_the_system_sends_where_memory_runs_out(ended):
     assert str(lost(ended(code=-200))) == "the process of the base was killed by signal 200"
 
 
-def test_silence_is_reported(ended, monkeypatch):
+def test_silence_is_reported(ended):
     error = lost(ended(code=None), seconds=0.01)
     assert (str(error), error.killed) == ("the process of the base did not answer in 0 s", False)
-    monkeypatch.setattr(worker_process, "ANSWER_TIMEOUT_SECONDS", 0.01)
     with pytest.raises(WorkerLostError, match="did not answer in"):
-        ended(code=None).handshake()
+        ended(code=None, answer_timeout=0.01).handshake()
 
 
 @pytest.mark.parametrize(

@@ -3,15 +3,24 @@
 import io
 import subprocess
 import sys
+import time
 
 import msgspec
 import pytest
+from core_values import measurement
 
 from pytest_infergate.core.domain.values import Case
 from pytest_infergate.measure import timing_guard
+from pytest_infergate.measure.call_limit import CallLimit
 from pytest_infergate.measure.case import Effort
 from pytest_infergate.measure.invocation import Invocation
-from pytest_infergate.runtimes.eager import MeasuringPlan, measure_invocation, run_once, torch_threads
+from pytest_infergate.runtimes.eager import (
+    MeasuringPlan,
+    comparison_with_reference,
+    measure_invocation,
+    run_once,
+    torch_threads,
+)
 from pytest_infergate.testing import FakeDevice
 
 CASE = Case(test="t.py::test_a", device="fake")
@@ -151,3 +160,12 @@ def test_a_file_is_an_output_and_no_stream():
     assert run_once(CASE, Invocation(speech, (), {})).getvalue() == b"wave\n"
     measured = measure_invocation(CASE, FakeDevice(), Effort(0.1), Invocation(speech, (), {}))
     assert measured.output.getvalue() == b"wave\n"
+
+
+def test_a_reference_that_never_returns_is_not_compared():
+    limit = CallLimit(0.05, lambda _: None)
+    slow = Invocation(time.sleep, (60,), {})
+    compared = comparison_with_reference(CASE, slow, None, limit.watching)
+    (note,) = compared(None, measurement()).notes
+    assert note.code == "outputs-not-compared"
+    assert "CaseTimeoutError" in note.text

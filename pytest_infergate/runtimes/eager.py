@@ -101,7 +101,7 @@ def measure_invocation(
 def comparison_with_reference(
     case: Case, invocation: Invocation, tolerance: float | None, watched: Watched
 ) -> Compared:
-    """Return what compares an output with that of the reference, which it computes in a call that is `watched`.
+    """Return what compares an output with that of the reference, computed in a call that is `watched`.
 
     To be called before the case draws random numbers, so that the reference draws the same.
     """

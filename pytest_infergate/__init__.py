@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pytest_infergate.core.gate.baseline import merge_baselines as merge_baselines
     from pytest_infergate.devices.accelerator import AcceleratorKind as AcceleratorKind
     from pytest_infergate.errors import ConfigurationError as ConfigurationError
+    from pytest_infergate.errors import ConversionError as ConversionError
     from pytest_infergate.errors import InfergateError as InfergateError
     from pytest_infergate.errors import NotMeasuredError as NotMeasuredError
     from pytest_infergate.errors import StorageError as StorageError
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from pytest_infergate.plugin.fixture import Infer as Infer
     from pytest_infergate.plugin.fixture import LatencyFigures as LatencyFigures
     from pytest_infergate.plugin.fixture import Result as Result
-    from pytest_infergate.runtimes.runtime import ConversionError as ConversionError
     from pytest_infergate.runtimes.runtime import Engine as Engine
     from pytest_infergate.runtimes.runtime import ExportingRuntime as ExportingRuntime
     from pytest_infergate.runtimes.runtime import Placing as Placing
@@ -54,16 +54,16 @@ _HOMES = {
     "core.domain.records": ("Baseline",),
     "core.gate.baseline": ("merge_baselines",),
     "devices.accelerator": ("AcceleratorKind",),
-    "errors": ("ConfigurationError", "InfergateError", "NotMeasuredError", "StorageError"),
+    "errors": (
+        "ConfigurationError", "ConversionError", "InfergateError", "NotMeasuredError", "StorageError",
+    ),
     "instruments.device": (
         "CpuTimes", "Device", "DeviceAbsentError", "DeviceCounters", "DeviceKind", "DeviceMemory",
         "DeviceState", "DeviceWork", "Meter", "Probe", "Probes",
     ),
     "measure.tokens": ("TokenCounts",),
     "plugin.fixture": ("Infer", "LatencyFigures", "Result"),
-    "runtimes.runtime": (
-        "ConversionError", "Engine", "ExportingRuntime", "Placing", "Runtime", "WrappingRuntime",
-    ),
+    "runtimes.runtime": ("Engine", "ExportingRuntime", "Placing", "Runtime", "WrappingRuntime"),
     "storage.baseline_store": ("Store",),
 }  # fmt: skip
 _MODULES = {name: f"{__name__}.{module}" for module, names in _HOMES.items() for name in names}

@@ -13,6 +13,10 @@ class StorageError(InfergateError):
     """A baseline, a results file or a report cannot be read or written."""
 
 
+class ConversionError(InfergateError):
+    """A model cannot be converted for a runtime or a dtype; the message is the reason in one line."""
+
+
 class CaseTimeoutError(InfergateError):
     """A call of the model did not return within its limit."""
 

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple, TypeVar
 
 from pytest_infergate.config.marker import Marker
-from pytest_infergate.config.parse import DTYPES, OfferedRuntime
+from pytest_infergate.config.parse import OfferedRuntime
 from pytest_infergate.config.settings import Settings
+from pytest_infergate.core.domain.dtypes import DTYPES, dtype_parts, unsupported_dtype
 
 _T = TypeVar("_T")
 
@@ -30,7 +31,8 @@ class Axes(NamedTuple):
 def axes(marker: Marker, settings: Settings, devices: tuple[str, ...]) -> list[Axes]:
     """Return the product of all axes. `devices` are the requested ones, with ``auto`` resolved.
 
-    A run that does not measure has one case: the CPU and the first value of every other axis.
+    A run that does not measure has one case: the CPU and the first value of every other axis. Its model is
+    executed by eager PyTorch, and neither quantised nor run under autocast.
     """
     # A plain test run needs one case of each test, as fast as possible.
     if not settings.measuring:
@@ -41,7 +43,7 @@ def axes(marker: Marker, settings: Settings, devices: tuple[str, ...]) -> list[A
             _first(marker.batch_sizes),
             _first(marker.threads),
         )
-        return [one._replace(runtime="eager") for one in crossed]
+        return [one._replace(runtime="eager", dtype=dtype_parts(one.dtype).cast) for one in crossed]
     both_devices = _narrowed(devices, marker.devices) or ()
     runtimes = _narrowed(settings.runtimes, marker.runtimes)
     dtypes = _narrowed(settings.dtypes, marker.dtypes)
@@ -66,6 +68,9 @@ def _unsupported(case: Axes, settings: Settings) -> str | None:
     if case.runtime == base:
         hint = "" if settings.runtimes else ". Hint: name others with --infer-runtimes"
         return f"{base} is what other runtimes are compared with{hint}"
+    found = unsupported_dtype(case.device, case.dtype)
+    if found is not None:
+        return found
     for runtime in (case.runtime, base or "eager"):
         if runtime != "eager":
             found = settings.offered[runtime.partition(":")[0]].unsupported(case.device, case.dtype)
@@ -87,8 +92,8 @@ def axes_of_id(text: str, marker: Marker, offered: Mapping[str, OfferedRuntime])
     it is not the id of a case of a test with this marker.
     """
     names = [*offered, *(f"{name}:{mode}" for name, one in offered.items() for mode in one.modes)]
-    longest = sorted(map(re.escape, names), key=len, reverse=True)
-    found = re.match(_ID.format("|".join(longest), "|".join(DTYPES)), text)
+    longest_first = [sorted(map(re.escape, known), key=len, reverse=True) for known in (names, DTYPES)]
+    found = re.match(_ID.format(*map("|".join, longest_first)), text)
     batch = None if found is None else found["batch"]
     # Without batch sizes, what looks like one is a parameter of the user.
     if found is None or (batch is None) is not (marker.batch_sizes is None):
@@ -96,7 +101,8 @@ def axes_of_id(text: str, marker: Marker, offered: Mapping[str, OfferedRuntime])
     if batch is not None and int(batch) not in (marker.batch_sizes or ()):
         return None
     threads = None if found["threads"] is None else int(found["threads"])
-    return Axes(found[0].removesuffix("-"), "cpu", "eager", found["dtype"], int(batch or 1), threads)
+    dtype = dtype_parts(found["dtype"]).cast
+    return Axes(found[0].removesuffix("-"), "cpu", "eager", dtype, int(batch or 1), threads)
 
 
 def _cross(

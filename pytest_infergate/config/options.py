@@ -49,7 +49,8 @@ OPTIONS = (
            "all that are available", "NAMES", asks=True, default=("cpu",)),
     Option("runtimes", "execute the model with each of these: eager, compile, aoti, onnxruntime, openvino; a "
            "mode follows a colon: compile:max-autotune", "NAMES", asks=True),
-    Option("dtypes", "measure the model cast to each of these dtypes", "NAMES", asks=True),
+    Option("dtypes", "measure the model in each of these: float32, bfloat16, autocast:bfloat16, int8, tf32; "
+           "channels_last, alone or as in bfloat16:channels_last", "NAMES", asks=True),
     Option("threads", "measure with each of these intra-operator thread counts", "COUNTS",
            asks=True),
     Option("workers", "also measure with this many concurrent processes of the model: 2,4",

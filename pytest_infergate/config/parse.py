@@ -8,10 +8,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Protocol
 
 from pytest_infergate.core.domain import units
+from pytest_infergate.core.domain.dtypes import checked_dtype
 from pytest_infergate.core.domain.spelling import did_you_mean, not_one_of
 from pytest_infergate.errors import ConfigurationError
 
-DTYPES = ("bfloat16", "float16", "float32", "float64")
 # These counters have another name in tolerances: flops and memory.
 _TOLERATED_ELSEWHERE = ("gflops", "peak_memory_bytes")
 _FLAGS = {
@@ -98,8 +98,8 @@ def check_runtimes(names: Iterable[str], offered: Mapping[str, OfferedRuntime], 
 
 
 def parse_dtypes(text: str) -> tuple[str, ...]:
-    """Parse ``float32,bfloat16``."""
-    return tuple(one_of(word, DTYPES, "dtype") for word in _words(text))
+    """Parse ``float32,autocast:bfloat16,int8``."""
+    return tuple(map(checked_dtype, _words(text)))
 
 
 def parse_counts(text: str) -> tuple[int, ...]:

@@ -34,8 +34,15 @@ def _fixed_on_cpu(graph: Graph) -> set[int]:
     }
 
 
-def to_device(value: Any, device: str, dtype: torch.dtype | None = None) -> Any:
+def to_device(
+    value: Any,
+    device: str,
+    dtype: torch.dtype | None = None,
+    stored: Callable[[torch.Tensor], torch.Tensor] | None = None,
+) -> Any:
     """Move all tensors to a device, and cast floating ones if a dtype is given.
+
+    `stored` returns a moved tensor in the memory format that it should have.
 
     What holds a moved tensor is copied: containers and plain objects, such as a key-value cache.
     """
@@ -45,7 +52,8 @@ def to_device(value: Any, device: str, dtype: torch.dtype | None = None) -> Any:
     def move(tensor: torch.Tensor) -> torch.Tensor:
         if tensor.is_meta and device != "meta":  # there is nothing to move
             return tensor
-        return tensor.to(device, dtype if dtype is not None and tensor.is_floating_point() else None)
+        moved = tensor.to(device, dtype if dtype is not None and tensor.is_floating_point() else None)
+        return moved if stored is None else stored(moved)
 
     return graph.rebuilt(
         lambda leaf: first_possible(leaf, move) if is_tensor(leaf) and id(leaf) not in fixed else leaf

@@ -13,6 +13,7 @@ import torch
 from torch.nn.parameter import UninitializedBuffer
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
+from pytest_infergate.core.domain.dtypes import dtype_parts
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.values import Note
 from pytest_infergate.errors import InfergateError
@@ -22,6 +23,7 @@ from pytest_infergate.instruments.operator_counters import paths_of
 from pytest_infergate.measure.advancing_state import watch
 from pytest_infergate.measure.invocation import Invocation
 from pytest_infergate.measure.module_search import Held, held, module_of
+from pytest_infergate.measure.number_formats import adapt, autocasting, channels_last, products_rounded
 from pytest_infergate.measure.output_checks import uncopied_notes
 from pytest_infergate.measure.restore import KeptArguments, arguments_kept, module_restored
 from pytest_infergate.measure.same_work import Watch
@@ -77,7 +79,8 @@ def placed(
     On exit the caller's module and arguments are restored (see `restore`). A plain callable is not changed:
     nothing is moved and no mode is set; only its arguments are restored. What `wrapped` returns for the
     target on the device is called in place of it. Raises `NotAnInstanceError` for a
-    class of modules, which each call would construct.
+    class of modules, which each call would construct, and `ConversionError` for a module that `dtype`, one of
+    `DTYPES`, does not suit.
     """
     target, args, kwargs, grad_mode, _ = invocation
     if isinstance(target, type) and issubclass(target, torch.nn.Module):
@@ -91,18 +94,24 @@ def placed(
         with arguments_kept(args, kwargs, _bound(target)) as arguments:
             yield _unchanged(invocation, called, arguments)
         return
-    kind = None if dtype is None else getattr(torch, dtype)
-    own = module if kind is None and _can_be_restored(module, device) else _copied(module)
-    entry = _with_module(target, own, device, kind)
-    on_host = tensors.to_device((args, kwargs), "cpu", kind)
-    on_device = Invocation(entry, *tensors.to_device((args, kwargs), device, kind))
+    parts = dtype_parts(dtype)
+    kind = None if parts.cast is None else getattr(torch, parts.cast)
+    stored = channels_last if parts.channels_last else None
+    changed = kind is not None or parts.int8 is not None or parts.channels_last
+    own = module if not changed and _can_be_restored(module, device) else _copied(module)
+    move = functools.partial(tensors.to_device, device=device, dtype=kind, stored=stored)
+    entry = _with_module(target, own, move)
+    on_host = move((args, kwargs), device="cpu")
+    on_device = Invocation(entry, *move((args, kwargs)))
     with (
         # Both are given to the call: containers without tensors are not copied to the device.
         arguments_kept(args, kwargs, _bound(target), *on_device[1:3], _bound(entry)) as arguments,
         nullcontext() if own is not module else module_restored(module) as restored,
     ):
         _prepare(own, device, kind)
-        called = on_device if wrapped is None else on_device._replace(target=wrapped(entry))
+        adapt(own, parts)
+        whole = autocasting(entry if wrapped is None else wrapped(entry), parts, device)
+        called = on_device._replace(target=whole)
 
         def copied(*args: Any, **kwargs: Any) -> Any:
             inputs = tensors.to_device((args, kwargs), device)
@@ -110,7 +119,7 @@ def placed(
 
         from_host = Invocation(copied, *on_host)
         on_cpu = torch.device(device).type == "cpu"
-        with getattr(torch, grad_mode)(), paths_of(own):
+        with getattr(torch, grad_mode)(), paths_of(own), products_rounded(parts):
             yield Placed(
                 called.bound(),
                 None if on_cpu else from_host.bound(),
@@ -180,13 +189,11 @@ def _weights(
     )
 
 
-def _with_module(
-    target: Any, module: torch.nn.Module, device: str, dtype: torch.dtype | None
-) -> Callable[..., Any]:
+def _with_module(target: Any, module: torch.nn.Module, move: Callable[[Any], Any]) -> Callable[..., Any]:
     """Return the target with its module replaced, and with the tensors among partial arguments moved."""
     if isinstance(target, functools.partial):
-        args, keywords = tensors.to_device((target.args, dict(target.keywords)), device, dtype)
-        return functools.partial(_with_module(target.func, module, device, dtype), *args, **keywords)
+        args, keywords = move((target.args, dict(target.keywords)))
+        return functools.partial(_with_module(target.func, module, move), *args, **keywords)
     if isinstance(target, torch.nn.Module):
         return module
     function = getattr(target, "__func__", None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
+from pytest_infergate.core.domain.dtypes import dtype_parts
 from pytest_infergate.core.domain.measurement import Parity
 from pytest_infergate.instruments.nested import is_tensor, loaded
 from pytest_infergate.outputs.comparison import Comparer, difference_text, uncompared_places
@@ -39,7 +40,8 @@ def reference_parity(
 
 def computed_in(dtype: str | None, *, on_cpu: bool) -> str | None:
     """Return the coarsest dtype in which any runtime computes a case of this dtype."""
-    return dtype or "float64" if on_cpu else _ACCELERATED.get(dtype, dtype)
+    computed = dtype_parts(dtype).computed
+    return computed or "float64" if on_cpu else _ACCELERATED.get(computed, computed)
 
 
 def _wide(values: Any) -> Any:

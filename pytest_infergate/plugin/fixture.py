@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
+from pytest_infergate.core.domain.dtypes import dtype_parts
 from pytest_infergate.errors import InfergateError, NotMeasuredError
 from pytest_infergate.measure.invocation import Invocation
 from pytest_infergate.measure.tokens import TokenStreamer
@@ -185,12 +186,13 @@ class Infer:
 
     @property
     def dtype(self) -> torch.dtype | None:
-        """The dtype that the model is cast to; ``None`` if it keeps its own."""
-        if self.case.dtype is None:
+        """The dtype that the model is cast to; ``None`` if it keeps its own, as with ``int8``."""
+        cast = dtype_parts(self.case.dtype).cast
+        if cast is None:
             return None
         import torch
 
-        dtype: torch.dtype = getattr(torch, self.case.dtype)
+        dtype: torch.dtype = getattr(torch, cast)
         return dtype
 
     @property

@@ -41,7 +41,7 @@ class MeasuredCases:
     def why_not(self, case: Case, nodeid: str, terms: CaseTerms) -> str | None:
         """Return that the device or the runtime is absent or failed, or that the time for all is spent."""
         absence = self._run.devices.failure(case.device)
-        without = self._run.runtime_absence(case.runtime)
+        without = self._run.case_absence(case)
         if absence is not None:
             hint = ABSENT_BUT_STRICT if self._run.settings.strict else ""
             reason: Note | None = Note(code=NoteCode.DEVICE_ABSENT, text=absence, hint=hint)

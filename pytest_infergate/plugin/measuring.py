@@ -188,7 +188,7 @@ class Measuring:
         present = [
             case
             for case in collected.present(run.devices.absence_reason)
-            if run.runtime_absence(case.case.runtime) is None
+            if run.case_absence(case.case) is None
         ]
         reference = self._reference(run, reported, present, machine, config)
         progress = CaseProgress(machine.terminal, collected.inference, reference.forecast, reference.expected)

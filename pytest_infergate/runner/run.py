@@ -18,6 +18,7 @@ import msgspec
 from pytest_infergate.config.case_terms import CaseTerms
 from pytest_infergate.config.settings import Settings
 from pytest_infergate.core.domain import metrics, stats, units
+from pytest_infergate.core.domain.dtypes import dtype_parts
 from pytest_infergate.core.domain.load_values import LOAD_LIMITS, Load
 from pytest_infergate.core.domain.measurement import ConcurrentRun, Measurement, Peaks
 from pytest_infergate.core.domain.notes import NoteCode
@@ -25,7 +26,7 @@ from pytest_infergate.core.domain.outcome import CaseResult, GateMode, Judged, O
 from pytest_infergate.core.domain.records import Baseline, CounterRecord
 from pytest_infergate.core.domain.values import Case, Environment, Note
 from pytest_infergate.core.gate import decide
-from pytest_infergate.errors import ConfigurationError
+from pytest_infergate.errors import ConfigurationError, ConversionError
 from pytest_infergate.instruments.device import Device, DeviceKind
 from pytest_infergate.instruments.environment import software_environment
 from pytest_infergate.instruments.peak_rates import peaks
@@ -49,7 +50,12 @@ from pytest_infergate.runtimes.eager import (
     out_of_memory_note,
     torch_threads,
 )
-from pytest_infergate.runtimes.runtime import ConversionError, ExportingRuntime, Runtime, not_converted_note
+from pytest_infergate.runtimes.runtime import (
+    ExportingRuntime,
+    Runtime,
+    not_converted_note,
+    quantisation_absence,
+)
 from pytest_infergate.storage.baseline_store import Store, load_all
 from pytest_infergate.storage.counter_files import CounterFiles
 
@@ -191,6 +197,14 @@ class InferenceRun:
         """Return why a runtime cannot be used here; ``None`` if it can."""
         found = self.runtime(name)
         return None if found is None else found.absence_reason()
+
+    def case_absence(self, case: Case) -> str | None:
+        """Return why the runtime or the dtype of a case cannot be used here; ``None`` if both can."""
+        absence = self.runtime_absence(case.runtime)
+        if absence is not None or dtype_parts(case.dtype).int8 is None:
+            return absence
+        runtime = self.runtime(case.runtime)
+        return quantisation_absence() if case.dtype not in getattr(runtime, "own_precision", ()) else None
 
     def judge(self, result: CaseResult) -> Judged:
         """Judge one result under the policy of this run."""

@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pytest_infergate.core.domain import units
-from pytest_infergate.runtimes.runtime import ConversionError, ExportingRuntime, Placing
+from pytest_infergate.core.domain.dtypes import dtype_parts
+from pytest_infergate.errors import ConversionError
+from pytest_infergate.runtimes.runtime import ExportingRuntime, Placing
 
 if TYPE_CHECKING:
     import torch
@@ -70,8 +72,10 @@ class Conversions:
             ) from error
 
     def _kept_or_built(self, runtime: ExportingRuntime, model: ExportedModel, placing: Placing) -> BuiltFiles:
-        # The program has the dtype, unless the runtime computes in it by itself, from the same files.
-        placing = placing._replace(dtype=None)
+        # The program has the dtype, unless the runtime computes in it by itself: from the same files, or from
+        # files that it quantises.
+        if dtype_parts(placing.dtype).int8 is None:
+            placing = placing._replace(dtype=None)
         key = hashlib.blake2b(
             repr((model.digest(), runtime.version(), tuple(placing))).encode(), digest_size=16
         ).hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 import warnings
@@ -12,17 +13,19 @@ from pathlib import Path
 import torch
 from torch.utils import _pytree as pytree
 
+from pytest_infergate.core.domain.dtypes import dtype_parts
 from pytest_infergate.core.domain.measurement import Conversion
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.values import Case, Note
-from pytest_infergate.errors import CaseTimeoutError
+from pytest_infergate.errors import CaseTimeoutError, ConversionError
 from pytest_infergate.instruments.device import Device
 from pytest_infergate.measure import memory, placement
 from pytest_infergate.measure.case import Subject, Watched
 from pytest_infergate.measure.invocation import Invocation
+from pytest_infergate.measure.number_formats import autocast, unwrap_weights
 from pytest_infergate.runtimes.conversion import Conversions
 from pytest_infergate.runtimes.exported_model import exported, first_line
-from pytest_infergate.runtimes.runtime import ConversionError, ExportingRuntime, Placing, mode_of
+from pytest_infergate.runtimes.runtime import ExportingRuntime, Placing, mode_of
 
 
 def conversions_folder() -> Path:
@@ -50,11 +53,14 @@ def converted(
     threads = torch.get_num_threads()
     placing = Placing(name, case.dtype, threads, mode_of(case.runtime))
     dtype = None if case.dtype in runtime.own_precision else case.dtype
+    parts = dtype_parts(case.dtype)
     begin = time.monotonic()
     with placement.placed(invocation, name, dtype) as placed:
         target, args, kwargs = placed.on_device[:3]
         with _limited(watched, "torch.export", on_cpu=name == "cpu"):
-            model = exported(target, args, kwargs)
+            if dtype_parts(dtype).int8:
+                unwrap_weights(target)
+            model = exported(target, args, kwargs, functools.partial(autocast, parts, name))
     export = time.monotonic() - begin
     files = Conversions(conversions_folder()).files(runtime, model, placing)
     begin = time.monotonic()
@@ -70,7 +76,7 @@ def converted(
     # Engines read the memory of inputs, which tensors that require gradients refuse.
     args, kwargs = pytree.tree_map_only(torch.Tensor, torch.Tensor.detach, (args, kwargs))
     call = Invocation(model.called_by(engine.run, args, kwargs), args, kwargs)
-    weights = model.weights()
+    weights = engine.weights or model.weights()
     with placement.placed(call, None) as ready:
         subject = Subject(
             call=ready.call,

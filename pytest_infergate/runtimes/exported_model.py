@@ -10,17 +10,16 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any, NamedTuple
 
 import torch
 from torch.utils import _pytree as pytree
 
-from pytest_infergate.errors import InfergateError
+from pytest_infergate.errors import ConversionError, InfergateError
 from pytest_infergate.instruments import tensors
 from pytest_infergate.measure.item_streams import is_stream
 from pytest_infergate.measure.module_search import module_of
-from pytest_infergate.runtimes.runtime import ConversionError
 
 _CONSTANTS = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device)
 """Types of values that an exported program may hold in place of an input, or return without computing."""
@@ -114,7 +113,13 @@ class _Flat(torch.nn.Module):
     outputs: Callable[[], list[Any]]
     """Returns the leaves of the last output, and their structure."""
 
-    def __init__(self, target: Callable[..., Any], leaves: list[Any], spec: pytree.TreeSpec) -> None:
+    def __init__(
+        self,
+        target: Callable[..., Any],
+        leaves: list[Any],
+        spec: pytree.TreeSpec,
+        around: Callable[[], AbstractContextManager[Any]],
+    ) -> None:
         super().__init__()
         self.model = module_of(target)
         # Variables of a closure: as an attribute, a module would be registered twice, and export restores
@@ -125,7 +130,8 @@ class _Flat(torch.nn.Module):
             given = iter(inputs)
             filled = [next(given) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
             args, kwargs = pytree.tree_unflatten(filled, spec)
-            output = target(*args, **kwargs)
+            with around():
+                output = target(*args, **kwargs)
             if is_stream(output):
                 raise ConversionError("the model returns a stream, which an exported program cannot")
             returned, structure = pytree.tree_flatten(output)
@@ -140,9 +146,15 @@ class _Flat(torch.nn.Module):
         return self.call(inputs)
 
 
-def exported(target: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> ExportedModel:
+def exported(
+    target: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    around: Callable[[], AbstractContextManager[Any]] = nullcontext,
+) -> ExportedModel:
     """Export a call of a module, of a method of one, or of a partial of either.
 
+    `around` is entered around the call and becomes part of the program, as autocast does.
     The shapes are those of the arguments. Raises `ConversionError` with the reason in one line.
     """
     if module_of(target) is None:
@@ -155,9 +167,10 @@ def exported(target: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str
     inputs = tuple(index for index, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor))
     if not inputs:
         raise ConversionError("the call has no tensor among its arguments, so that all of it is constant")
-    flat = _Flat(target, leaves, spec)
+    flat = _Flat(target, leaves, spec, around)
     try:
-        with torch.no_grad(), _quiet_export():
+        # Weights of other classes, such as quantised ones, have no version in inference mode.
+        with torch.inference_mode(False), torch.no_grad(), _quiet_export():
             program = torch.export.export(flat, tuple(leaves[index] for index in inputs), strict=False)
             changed = _changed(program)
     except InfergateError:

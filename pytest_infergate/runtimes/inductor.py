@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_infergate.core.domain.dtypes import dtype_parts
 from pytest_infergate.runtimes.runtime import Engine, Placing
 
 if TYPE_CHECKING:
@@ -65,9 +66,11 @@ class AotInductorRuntime:
         """Return whether a C++ compiler is missing."""
         return compiler_absence()
 
-    def unsupported(self, device: str, dtype: str | None) -> str | None:  # noqa: ARG002 - any dtype
-        """Return that there is no code for a device other than CPU, CUDA and XPU."""
+    def unsupported(self, device: str, dtype: str | None) -> str | None:
+        """Return that there is no code for a device other than CPU, CUDA and XPU, or none with TF32."""
         kind = device.partition(":")[0]
+        if dtype_parts(dtype).tf32:
+            return "infergate makes no packages with TF32"
         return None if kind in ("cpu", "cuda", "xpu") else f"AOTInductor makes no code for {kind}"
 
     def version(self) -> str:

@@ -8,7 +8,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_infergate.runtimes.runtime import ConversionError, Engine, Placing
+from pytest_infergate.core.domain.dtypes import dtype_parts
+from pytest_infergate.errors import ConversionError
+from pytest_infergate.runtimes.runtime import Engine, Placing
 
 if TYPE_CHECKING:
     import torch
@@ -35,6 +37,11 @@ class OpenVinoRuntime:
         """Return that only the CPU is supported, or that a dtype has no precision hint."""
         if device.partition(":")[0] != "cpu":
             return "infergate runs OpenVINO on the CPU only"
+        parts = dtype_parts(dtype)
+        if parts.int8:
+            return "infergate does not quantise for OpenVINO"
+        if parts.channels_last:
+            return "OpenVINO decides itself about memory formats"
         return None if dtype in _HINTS else f"OpenVINO has no precision hint for {dtype}"
 
     def version(self) -> str:

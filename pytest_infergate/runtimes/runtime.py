@@ -6,24 +6,29 @@ The Protocols of this module are public; `docs/extending.md` describes how a plu
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.values import Case, Note
-from pytest_infergate.errors import InfergateError
+from pytest_infergate.errors import ConversionError
 
 if TYPE_CHECKING:
     import torch
 
 
-class ConversionError(InfergateError):
-    """A model cannot be converted for a runtime; the message is the reason in one line."""
-
-
 def not_converted_note(error: ConversionError, case: Case) -> Note:
     """Return a note on a case whose model cannot be converted."""
-    return Note(code=NoteCode.NOT_CONVERTED, text=f"not converted for {case.runtime}: {error}")
+    name = case.runtime if case.dtype is None else f"{case.runtime} {case.dtype}"
+    return Note(code=NoteCode.NOT_CONVERTED, text=f"not converted for {name}: {error}")
+
+
+def quantisation_absence() -> str | None:
+    """Return that torchao is missing, which quantises a module; ``None`` if it is installed."""
+    if find_spec("torchao") is None:
+        return "torchao is not installed, which int8 needs. Hint: pip install 'pytest-infergate[torchao]'"
+    return None
 
 
 class Placing(NamedTuple):
@@ -95,8 +100,9 @@ class ExportingRuntime(Runtime, Protocol):
     def build(self, program: torch.export.ExportedProgram, folder: Path, placing: Placing) -> None:
         """Write the files of a program, whose inputs and outputs are flat tensors, into an empty folder.
 
-        The dtype of `placing` is ``None``: the program has that of the case, unless it is one of
-        `own_precision`. The first line of an exception is the reason that the user reads.
+        The dtype of `placing` is ``None``, unless it is ``int8`` or a mode of it: the program has that of the
+        case, apart from those in `own_precision`. The first line of an exception is the reason that the user
+        reads.
         """
 
     def load(self, folder: Path, placing: Placing) -> Engine:
@@ -109,6 +115,8 @@ class Engine(NamedTuple):
     run: Callable[[Sequence[Any]], Sequence[Any]]
     """Returns the output tensors of input tensors, in the order of the exported program."""
     notes: tuple[Note, ...] = ()
+    weights: dict[str, int] | None = None
+    """Bytes of the weights by dtype, if they are not those of the program."""
 
 
 def mode_of(runtime: str) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_infergate.core.domain.values import Case
+from pytest_infergate.errors import ConversionError
 from pytest_infergate.measure import memory
 from pytest_infergate.measure.case import MeasuredSubject, Subject
 from pytest_infergate.measure.invocation import Invocation
@@ -44,7 +45,7 @@ from pytest_infergate.plugin.printed_output import PrintedOutput
 from pytest_infergate.runner.open_devices import OpenDevices
 from pytest_infergate.runtimes.eager import out_of_memory_note, torch_threads
 from pytest_infergate.runtimes.prepared_case import prepared
-from pytest_infergate.runtimes.runtime import ConversionError, not_converted_note
+from pytest_infergate.runtimes.runtime import not_converted_note
 from pytest_infergate.worker.serving import Serving
 
 if TYPE_CHECKING:

@@ -38,6 +38,22 @@ def test_what_a_runtime_does_not_support_is_deselected_with_its_reason(tmp_path)
     }
 
 
+def test_a_dtype_that_a_device_or_runtime_does_not_have_is_deselected_with_its_reason(tmp_path):
+    dtypes = "tf32,int8,autocast:bfloat16,channels_last"
+    made = cases(tmp_path, Marker(), runtimes="eager,onnxruntime,openvino", dtypes=dtypes)
+    tf32 = "TF32 exists on CUDA devices only, and not on cpu"
+    assert {one.id.removeprefix("cpu-"): one.deselected for one in made if one.deselected} == {
+        "eager-tf32": tf32,
+        "onnxruntime-tf32": tf32,
+        "openvino-tf32": tf32,
+        "openvino-int8": "infergate does not quantise for OpenVINO",
+        "onnxruntime-autocast:bfloat16": "ONNX Runtime has no kernels in bfloat16 for the CPU",
+        "openvino-autocast:bfloat16": "OpenVINO has no precision hint for autocast:bfloat16",
+        "onnxruntime-channels_last": "ONNX Runtime decides itself about memory formats",
+        "openvino-channels_last": "OpenVINO decides itself about memory formats",
+    }
+
+
 def test_other_runtimes_are_cases_where_they_and_the_base_support_dtype_and_device(tmp_path):
     run = {"dtypes": "float32,bfloat16", "against_runtime": "onnxruntime"}
     made = cases(tmp_path, Marker(), runtimes="eager,onnxruntime", **run)
@@ -66,11 +82,22 @@ def test_a_plain_run_is_eager_under_the_id_of_the_first_runtime(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("dtype", "cast"), [("int8", None), ("tf32", None), ("bfloat16:channels_last", "bfloat16")]
+)
+def test_a_plain_run_only_casts(tmp_path, dtype, cast):
+    settings = dataclasses.replace(parsed(tmp_path), measuring=False)
+    [only] = axes(Marker(dtypes=(dtype, "float32")), settings, ("cpu",))
+    assert (only.id, only.dtype) == (f"cpu-{dtype}", cast)
+
+
+@pytest.mark.parametrize(
     ("text", "found"),
     [
         ("cuda:1-compile:max-autotune-float16-b8-t2-user", ("cuda:1-compile:max-autotune-float16-b8-t2", "float16", 8, 2)),
         ("cpu-onnxruntime-b8", ("cpu-onnxruntime-b8", None, 8, None)),
         ("cpu-eager-b8-compile", ("cpu-eager-b8", None, 8, None)),
+        ("cpu-int8:weight-only-b8", ("cpu-int8:weight-only-b8", None, 8, None)),
+        ("cpu-eager-float16:channels_last-b8", ("cpu-eager-float16:channels_last-b8", "float16", 8, None)),
         ("cpu-compile:wrong-b8", None),
         ("cpu-b16", None),
     ],

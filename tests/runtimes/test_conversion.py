@@ -14,6 +14,7 @@ if True:  # after the skip
     from stub_runtime import StubRuntime
     from torch import nn
 
+    from pytest_infergate.errors import ConversionError
     from pytest_infergate.runtimes.conversion import (
         RECORD,
         UNFINISHED,
@@ -23,7 +24,7 @@ if True:  # after the skip
     )
     from pytest_infergate.runtimes.converted_call import conversions_folder
     from pytest_infergate.runtimes.exported_model import exported
-    from pytest_infergate.runtimes.runtime import ConversionError, ExportingRuntime, Placing
+    from pytest_infergate.runtimes.runtime import ExportingRuntime, Placing
 
 CPU = Placing("cpu", threads=1)
 

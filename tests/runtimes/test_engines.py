@@ -15,13 +15,13 @@ if True:  # after the skip
 
     from pytest_infergate.core.domain.values import Case
     from pytest_infergate.devices.cpu import CpuKind
-    from pytest_infergate.errors import CaseTimeoutError
+    from pytest_infergate.errors import CaseTimeoutError, ConversionError
     from pytest_infergate.measure.invocation import Invocation
     from pytest_infergate.plugin.hooks import pytest_infergate_runtimes
     from pytest_infergate.runtimes import conversion
     from pytest_infergate.runtimes.exported_model import exported
     from pytest_infergate.runtimes.prepared_case import prepared
-    from pytest_infergate.runtimes.runtime import ConversionError, Placing
+    from pytest_infergate.runtimes.runtime import Placing, quantisation_absence
 
 RUNTIMES = {one.name: one for one in pytest_infergate_runtimes()}
 CPU = CpuKind().open("cpu")
@@ -89,14 +89,49 @@ def test_openvino_computes_in_the_precision_of_the_case(cache):
     assert 1e-4 < (half - expected).abs().max() < 5e-2
 
 
+@pytest.mark.parametrize("name", ["onnxruntime", "compile", pytest.param("aoti", marks=pytest.mark.nightly)])
+def test_linear_layers_in_int8_agree_roughly_and_are_smaller(cache, name):
+    pytest.importorskip("torchao")
+    expected = run("eager")[0]["logits"]
+    output, _, subject = run(name, "int8")
+    error = (output["logits"] - expected).abs().max() / expected.abs().max()
+    assert 1e-4 < error < 5e-2
+    assert subject.weights()["int8"] == 8 * 16 + 16 * 4 + 16 + 4  # with a zero point for each row
+    assert (
+        run(name, "int8")[0]["logits"].tolist() == output["logits"].tolist()
+    )  # the quantised files are kept
+
+
+def test_a_model_that_cannot_be_quantised_for_onnxruntime_has_a_reason(cache):
+    case = Case(test="t.py::test_a", device="cpu", runtime="onnxruntime", dtype="int8")
+    call = Invocation(nn.Conv2d(1, 1, 1), (torch.ones(1, 1, 2, 2),))
+    with (
+        pytest.raises(ConversionError, match=r"^the model has no linear layer that could be quantised$"),
+        prepared(case, CPU, call, RUNTIMES["onnxruntime"]),
+    ):
+        pass
+
+
+@pytest.mark.nightly
+def test_autocast_is_part_of_a_converted_model(cache):
+    expected = run("eager", "autocast:bfloat16")[0]["logits"]
+    output = run("aoti", "autocast:bfloat16")[0]["logits"]
+    assert output.dtype is torch.bfloat16
+    torch.testing.assert_close(output, expected, rtol=1e-2, atol=1e-2)
+
+
 @pytest.mark.parametrize(
     ("name", "device", "dtype", "reason"),
     [
         ("onnxruntime", "cpu", "bfloat16", "no kernels in bfloat16"),
         ("onnxruntime", "mps", None, "no provider of ONNX Runtime for mps"),
+        ("onnxruntime", "cuda", "int8", "on the CPU only"),
+        ("onnxruntime", "cpu", "int8:weight-only", "not the weights alone"),
+        ("onnxruntime", "cuda", "tf32", "itself about TF32"),
         ("openvino", "cuda:1", None, "on the CPU only"),
         ("openvino", "cpu", "float64", "no precision hint for float64"),
         ("aoti", "mps", None, "makes no code for mps"),
+        ("aoti", "cuda", "tf32", "no packages with TF32"),
     ],
 )
 def test_combinations_that_no_case_is_made_of_have_a_reason(name, device, dtype, reason):
@@ -114,6 +149,8 @@ def test_a_package_that_is_missing_is_named_with_its_extra(monkeypatch):
     monkeypatch.setattr("pytest_infergate.runtimes.inductor.shutil.which", lambda _: None)
     assert "pip install 'pytest-infergate[onnx]'" in RUNTIMES["onnxruntime"].absence_reason()
     assert "pip install 'pytest-infergate[openvino]'" in RUNTIMES["openvino"].absence_reason()
+    monkeypatch.setattr("pytest_infergate.runtimes.runtime.find_spec", lambda _: None)
+    assert "pip install 'pytest-infergate[torchao]'" in quantisation_absence()
     assert RUNTIMES["aoti"].absence_reason() == RUNTIMES["compile"].absence_reason() != None  # noqa: E711
 
 

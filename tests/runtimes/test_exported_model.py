@@ -13,8 +13,8 @@ pytestmark = pytest.mark.torch
 if True:  # after the skip
     from torch import nn
 
+    from pytest_infergate.errors import ConversionError
     from pytest_infergate.runtimes.exported_model import exported
-    from pytest_infergate.runtimes.runtime import ConversionError
 
 
 class Scores(NamedTuple):

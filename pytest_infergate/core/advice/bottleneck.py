@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Final, Literal, NamedTuple
 
 from pytest_infergate.core.domain import units
+from pytest_infergate.core.domain.dtypes import dtype_parts
 from pytest_infergate.core.domain.measurement import Measurement
 from pytest_infergate.core.domain.outcome import CaseResult, Outcome
 from pytest_infergate.core.domain.stats import positive
@@ -164,7 +165,7 @@ def _roofline(result: CaseResult, measured: Measurement) -> _Roofline:
     weights, peaks = measured.counters.weights, result.peaks
     # The dtype of most of the weights, if the case has none of its own. A model without weights, or one whose
     # weights are hidden in a function, computes in the default dtype of torch.
-    dtype = result.case.dtype or max(weights, key=weights.__getitem__, default="")
+    dtype = _computed_dtype(result.case.dtype) or max(weights, key=weights.__getitem__, default="")
     assumed = "" if dtype else DEFAULT_DTYPE
     dtype = dtype or assumed
     peak = None if peaks is None else peaks.flops.get(dtype)
@@ -176,6 +177,11 @@ def _roofline(result: CaseResult, measured: Measurement) -> _Roofline:
         bandwidth_share=bandwidth / peaks.bandwidth,
         assumed_dtype=assumed,
     )
+
+
+def _computed_dtype(dtype: str | None) -> str | None:
+    """Return the dtype of the products of a case; ``None``: that of the model."""
+    return "tf32" if dtype_parts(dtype).tf32 else dtype_parts(dtype).computed
 
 
 def _percent(ratio: float) -> str:

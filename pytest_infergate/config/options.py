@@ -68,6 +68,8 @@ OPTIONS = (
            "FOLDER", default=".infergate/baselines"),
     Option("counters", "folder of the exact counters (default: .infergate/counters below the rootdir)",
            "FOLDER", default=".infergate/counters"),
+    Option("history", "also add this session to the history here: a folder, or an address such as "
+           "s3://bucket/history", "PLACE"),
     Option("save", "record this session into the baseline; an exceeded budget fails, a regression does not",
            asks=True, default=False),
     Option("counters_only", "take and gate exact counters only: no clock, a second or two per case",

@@ -32,6 +32,7 @@ from pytest_infergate.config.parse import (
     parse_tolerances,
 )
 from pytest_infergate.config.toml import Pricing, Table, by_pattern, parse_overlay, parse_pricing, read_table
+from pytest_infergate.core.domain.addresses import without_secrets
 from pytest_infergate.core.domain.load_values import Load
 from pytest_infergate.errors import ConfigurationError
 
@@ -80,6 +81,8 @@ class Settings:
     """Absolute folder, or an address with ``scheme://``."""
     counters: Path
     """Folder of the exact counters."""
+    history: str | None
+    """Folder or address of the history; ``None`` to add nothing."""
     rootdir: Path
     counters_only: bool
     """Whether counters are taken and no times."""
@@ -134,7 +137,11 @@ class Settings:
     def given(self) -> dict[str, str]:
         """Readable values of the given options, by option."""
         values = {**self.ini, **self.command}
-        return {option.flag: _shown(values[option.name]) for option in OPTIONS if option.name in values}
+        return {
+            option.flag: without_secrets(_shown(values[option.name]))
+            for option in OPTIONS
+            if option.name in values
+        }
 
 
 def parse_settings(
@@ -198,6 +205,7 @@ def _located(values: Mapping[str, Any], rootdir: Path, invocation_dir: Path) -> 
     return {
         "baseline": baseline if "://" in baseline else str(rootdir / baseline),
         "counters": rootdir / values["counters"],
+        "history": values["history"] or None,
         # An ini file may set these to nothing.
         "against": values["against"] or None,
         "against_python": values["against_python"] or None,
@@ -216,6 +224,7 @@ _EXAMPLES = {
     "against_runtime": "eager",
     "baseline": ".infergate/baselines",
     "counters": ".infergate/counters",
+    "history": "s3://bucket/history",
     "prices": "prices.csv",
 }
 """An example of each option whose text could be empty without being wrong for any other reason."""

@@ -41,6 +41,7 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
     instances: dict[str, Any] = {}
     discounts: dict[str, Any] = {}
     gate_estimates: bool = False
+    project: _Text | None = None
 
 
 _ALLOWED: Final = {
@@ -54,6 +55,7 @@ _ALLOWED: Final = {
     "instances": "a table of instances by device",
     "discounts": "a table of discounts by pattern",
     "gate_estimates": "true or false",
+    "project": "a name",
 }
 """What each key must be."""
 
@@ -118,6 +120,17 @@ def read_table(path: Path) -> Table:
         except msgspec.ValidationError:
             raise ConfigurationError(f"{_TABLE}: {key} must be {_ALLOWED[key]}, got {value!r}") from None
     return msgspec.convert(table, Table)
+
+
+def project_name(rootdir: Path) -> str:
+    """Return the name of the project: that of `[tool.infergate]`, of the package, or of its folder.
+
+    Raises `ConfigurationError` for an invalid `[tool.infergate]`.
+    """
+    path = rootdir / _FILE
+    package = read_document(path).get("project", {})
+    name = package.get("name") if isinstance(package, Mapping) else None
+    return read_table(path).project or (name if isinstance(name, str) and name else rootdir.resolve().name)
 
 
 def parse_overlay(overlay: list[str]) -> tuple[str, ...]:

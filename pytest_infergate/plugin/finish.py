@@ -208,6 +208,13 @@ def write_outputs(
             problems += refused
         except StorageError as error:
             problems.append(str(error))
+    try:
+        if run.settings.history is not None:
+            from pytest_infergate.plugin.added_history import add_to_history
+
+            done += add_to_history(run, session)
+    except StorageError as error:
+        problems.append(str(error))
     return done, problems
 
 

@@ -128,8 +128,15 @@ def pytest_infergate_runtimes() -> list[Runtime]:
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_infergate_store(location: str) -> Store | None:
-    """Keep baselines in files, unless the location is an address, which another plugin must know."""
+def pytest_infergate_store(config: pytest.Config, location: str) -> Store | None:
+    """Keep baselines in files, or in a history; any other address belongs to another plugin."""
+    from pytest_infergate.history.locations import is_history
+
+    if is_history(location):
+        from pytest_infergate.config.toml import project_name
+        from pytest_infergate.history.history_baselines import opened_baselines
+
+        return opened_baselines(location, config.rootpath, project_name(config.rootpath))
     from pytest_infergate.storage.baseline_files import FileStore
 
     return None if "://" in location else FileStore(location)

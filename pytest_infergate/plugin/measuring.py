@@ -214,4 +214,8 @@ class Measuring:
 
     def _check(self, cases: int, machine: MachineHooks) -> None:
         self.run.check(cases)
+        if self._settings.history is not None:
+            from pytest_infergate.plugin.added_history import check_history
+
+            check_history(self.run)
         machine.check()

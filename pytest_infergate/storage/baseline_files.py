@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Collection
 from pathlib import Path
 
+import msgspec
+
 from pytest_infergate.core.domain.records import Baseline
+from pytest_infergate.core.domain.values import Case
 from pytest_infergate.core.gate.baseline import merge_baselines
 from pytest_infergate.errors import StorageError
 from pytest_infergate.storage import baseline_format
@@ -67,6 +71,17 @@ class FileStore:
             text = baseline_format.encode_baseline(merge_baselines(old, session))
             if old is None or baseline_format.encode_baseline(old) != text:
                 atomic_write(path, text)
+
+    def remove(self, hardware_class: str, cases: Collection[Case]) -> None:
+        """Remove cases from the file of a hardware class."""
+        path = self._path(hardware_class)
+        with locked(self.folder):
+            old = self.load(hardware_class)
+            if old is None or not cases:
+                return
+            kept = tuple(entry for entry in old.cases if entry.case not in cases)
+            left = merge_baselines(None, msgspec.structs.replace(old, cases=kept))
+            atomic_write(path, baseline_format.encode_baseline(left))
 
     def check_writable(self) -> None:
         """Lock the folder, and write and remove a file; a folder that is missing is not created."""

@@ -65,14 +65,20 @@ def encode_baseline(baseline: Baseline) -> str:
     """Return the text of a baseline: one line for each session, figures with five significant digits."""
     raw = msgspec.to_builtins(baseline)
     for entry in raw.get("cases", ()):
-        for point in entry["sessions"]:
+        for point in (*entry["sessions"], *entry.get("anchor", ())):
             # More digits are noise, and would make every line of a diff longer.
             point["p50"] = round_significant(point["p50"])
             if "reference_work" in point:
                 times = sorted(point["reference_work"].items())
                 point["reference_work"] = {name: round_significant(value) for name, value in times}
     cases = [
-        f'{{"case": {_line(entry["case"])}, "sessions": [\n{_rows(map(_line, entry["sessions"]), 6)}    ]}}'
+        f'{{"case": {_line(entry["case"])}, '
+        + ", ".join(
+            f'"{key}": [\n{_rows(map(_line, entry[key]), 6)}    ]'
+            for key in ("sessions", "accepted", "anchor")
+            if key in entry
+        )
+        + "}"
         for entry in raw.get("cases", ())
     ]
     packages = [f"{_line(key)}: {_line(versions)}" for key, versions in raw.get("packages", {}).items()]
@@ -180,8 +186,12 @@ def _impossible_values(baseline: Baseline) -> Iterator[tuple[str, str]]:
     bounded: dict[str, tuple[float, float, float]] = {"$.hardware.cores": (hardware.cores, 1, MAX_COUNT)}
     for number, entry in enumerate(baseline.cases):
         bounded[f"$.cases[{number}].case.batch_size"] = entry.case.batch_size, 1, MAX_COUNT
-        for index, point in enumerate(entry.sessions):
-            where = f"$.cases[{number}].sessions[{index}]"
+        points = {
+            f"$.cases[{number}].{key}[{index}]": point
+            for key in ("sessions", "anchor")
+            for index, point in enumerate(getattr(entry, key))
+        }
+        for where, point in points.items():
             if not _DATE.match(point.created):
                 yield (
                     f"{where}.created",

@@ -226,7 +226,7 @@ def test_bad_input_ends_the_run_with_exit_code_4_before_anything_is_measured(pro
         ["--infer-gate=warn"],
         ["-o", "infer_tolerance=5"],
         ["--infer-require=ghost"],
-        ["--infer-baseline=s3://bucket/x"],
+        ["--infer-baseline=vault://bucket/x"],
         ["--infer-save", "--infer-counters=conftest.py/x"],
         ["--infer-against-python=/no/such/python"],
     ):

@@ -440,6 +440,7 @@ ASKING = {
 PASSIVE = {
     "paired_data": "t.json",
     "baseline": "here",
+    "history": "here",
     "counters": "here",
     "gate": "warn",
     "save_contended": "yes",

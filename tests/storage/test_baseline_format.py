@@ -75,7 +75,10 @@ def test_one_more_session_is_one_more_line_a_case():
 
 
 def test_a_session_that_pushes_one_out_changes_two_lines_a_case():
-    assert changed_lines(history(SESSIONS_KEPT), history(SESSIONS_KEPT + 1)) == ["+"] * 6 + ["-"] * 6
+    full = [history(SESSIONS_KEPT + more) for more in range(3)]
+    # Once, the first sessions become the anchor of each of the two cases.
+    assert changed_lines(full[0], full[1]) == ["+"] * (4 + 2 * SESSIONS_KEPT) + ["-"] * 2
+    assert changed_lines(full[1], full[2]) == ["+"] * 6 + ["-"] * 6
 
 
 def test_figures_keep_five_significant_digits():

@@ -35,6 +35,7 @@ class NoteCode(str, Enum):
     DESELECTED = "deselected"
     DEVICE_ABSENT = "device-absent"
     DEVICE_TIME_UNSEEN = "device-time-unseen"
+    DRIFTED = "drifted"
     ENERGY_ESTIMATED = "energy-estimated"
     ENERGY_SHARED = "energy-shared"
     ENERGY_SKIPPED = "energy-skipped"
@@ -212,6 +213,11 @@ MEANINGS: Mapping[NoteCode, NoteMeaning] = MappingProxyType(
         NoteCode.DEVICE_TIME_UNSEEN: NoteMeaning("No profiler can observe the kernels of the device."),
         NoteCode.ENERGY_ESTIMATED: NoteMeaning(
             "The energy is an estimate, not a measurement.", "Measure where NVML or RAPL can be read."
+        ),
+        NoteCode.DRIFTED: NoteMeaning(
+            "The time is slower than in the first sessions since the last accepted change, although not "
+            "slower than in the last ones.",
+            "Find the change with infergate history, or accept it with infergate baseline accept.",
         ),
         NoteCode.ENERGY_SHARED: NoteMeaning(
             "Other processes used the device while its energy was measured.", "Run alone on the device."

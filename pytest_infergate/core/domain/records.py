@@ -29,12 +29,25 @@ class BaselinePoint(Struct, frozen=True, kw_only=True):
     """Page faults of one call, as in `Measurement`; ``None`` if they are unknown, or not recorded."""
 
 
+class AcceptedChange(Struct, frozen=True, kw_only=True):
+    """A change of a case that was accepted: what was measured before is not compared any more."""
+
+    created: str
+    """When it was accepted: UTC, ISO 8601."""
+    reason: str
+
+
 class BaselineCase(Struct, frozen=True, kw_only=True):
     """The sessions of one case, the oldest first."""
 
     case: Case
     # Points instead of means: the spread between sessions is what a comparison needs.
     sessions: tuple[BaselinePoint, ...]
+    accepted: tuple[AcceptedChange, ...] = ()
+    """Accepted changes, the oldest first; sessions and anchor are later than all of them."""
+    anchor: tuple[BaselinePoint, ...] = ()
+    """The first sessions since then, once they are not among the last ones any more. A slow drift is seen
+    against them, while the last sessions drift along."""
 
 
 class Baseline(Struct, frozen=True, kw_only=True):
@@ -50,6 +63,10 @@ class Baseline(Struct, frozen=True, kw_only=True):
         """Return the sessions of a case, the oldest first; empty if none is recorded."""
         # A baseline has few cases, and each is looked up once in a run.
         return next((entry.sessions for entry in self.cases if entry.case == case), ())
+
+    def anchor(self, case: Case) -> tuple[BaselinePoint, ...]:
+        """Return the first sessions of a case; empty if they are among the last ones, or none is recorded."""
+        return next((entry.anchor for entry in self.cases if entry.case == case), ())
 
 
 COUNTERS_VERSION: Final = 2

@@ -97,6 +97,11 @@ def mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values)
 
 
+def geometric_mean(values: Sequence[float]) -> float:
+    """Return the geometric mean of figures greater than 0."""
+    return math.exp(mean([math.log(value) for value in values]))
+
+
 def variance(values: Sequence[float]) -> float:
     """Return the unbiased variance; 0 for a single value."""
     if len(values) < 2:  # noqa: PLR2004 - a single value has no spread

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from pytest_infergate.core.domain import stats
 from pytest_infergate.core.domain.measurement import CONTENDED
 from pytest_infergate.core.domain.outcome import CaseResult, Outcome
-from pytest_infergate.core.domain.records import Baseline, BaselineCase, BaselinePoint
+from pytest_infergate.core.domain.records import AcceptedChange, Baseline, BaselineCase, BaselinePoint
 from pytest_infergate.core.domain.units import round_significant
 from pytest_infergate.core.domain.values import Case, Hardware
 from pytest_infergate.core.gate.contention import heavy
@@ -88,14 +88,13 @@ def merge_baselines(old: Baseline | None, new: Baseline, keep: int = SESSIONS_KE
         return point.count, repr((point.p50, sorted(point.reference_work.items())))
 
     points: dict[Case, dict[str, BaselinePoint]] = {}
+    accepted: dict[Case, set[AcceptedChange]] = {}
     for entry in (*old.cases, *new.cases):
         sessions = points.setdefault(entry.case, {})
-        for point in entry.sessions:
+        accepted.setdefault(entry.case, set()).update(entry.accepted)
+        for point in (*entry.anchor, *entry.sessions):
             sessions[point.created] = max(sessions.get(point.created, point), point, key=rank)
-    cases = [
-        BaselineCase(case=case, sessions=tuple(sessions[key] for key in sorted(sessions)[-keep:]))
-        for case, sessions in points.items()
-    ]
+    cases = [_merged_case(case, sessions, accepted[case], keep) for case, sessions in points.items()]
     # Versions of sessions that no case has any more would grow without bound.
     used = {point.created for entry in cases for point in entry.sessions}
     packages = dict(old.packages)
@@ -108,4 +107,19 @@ def merge_baselines(old: Baseline | None, new: Baseline, keep: int = SESSIONS_KE
         # By name and contents: a user's parameter may look like a batch size, so that two cases share a name.
         cases=tuple(sorted(cases, key=lambda entry: (entry.case.name, repr(entry.case)))),
         packages={created: packages[created] for created in sorted(used & packages.keys())},
+    )
+
+
+def _merged_case(
+    case: Case, sessions: Mapping[str, BaselinePoint], accepted: Collection[AcceptedChange], keep: int
+) -> BaselineCase:
+    """Return the last sessions of a case since its last accepted change, and the first ones before these."""
+    changes = sorted(accepted, key=lambda change: (change.created, change.reason))
+    begin = changes[-1].created if changes else ""
+    keys = sorted(key for key in sessions if key > begin)
+    return BaselineCase(
+        case=case,
+        sessions=tuple(sessions[key] for key in keys[-keep:]),
+        accepted=tuple(changes),
+        anchor=tuple(sessions[key] for key in keys[:keep]) if len(keys) > keep else (),
     )

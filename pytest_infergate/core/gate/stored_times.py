@@ -340,6 +340,29 @@ def _coarseness(
     return Note(code=code, text=text, hint=hint)
 
 
+def drift_note(
+    anchor: Sequence[BaselinePoint], candidate: Measurement, recent: Comparison, cases: int = 1
+) -> Note | None:
+    """Return a note on a case that is slower than its first sessions, although not than its `recent` ones.
+
+    Each session may be a little slower than those before it, and the recent ones drift along. The rule is
+    that of `compare_time`; the note fails nothing.
+    """
+    if not anchor or recent.tolerance is None or recent.verdict is Verdict.REGRESSED:
+        return None
+    then = compare_time(anchor, candidate, recent.tolerance, cases)
+    if then.verdict is not Verdict.REGRESSED or then.effect is None:
+        return None
+    return Note(
+        code=NoteCode.DRIFTED,
+        text=(
+            f"p50 latency has drifted: {units.percent(then.effect)} since the sessions of "
+            f"{anchor[0].created[:10]} to {anchor[-1].created[:10]}"
+        ),
+        hint="find the change with infergate history, or accept it with infergate baseline accept",
+    )
+
+
 def incomparable(candidate: Measurement, reason: str) -> Comparison:
     """Return the comparison of a case whose recorded times do not apply, with the reason."""
     return Comparison(

@@ -414,3 +414,21 @@ def test_whatever_a_baseline_may_contain_gives_finite_figures():
             found = compare_time(history, candidate, 0.25)
             figures = (found.baseline, found.effect, found.low, found.high, found.smallest_detectable)
             assert all(figure is None or math.isfinite(figure) for figure in figures), (p50, recorded, fields)
+
+
+def test_a_slow_drift_is_seen_against_the_first_sessions():
+    """Forty sessions, each 2 % slower than the one before: the last ones drift along."""
+    first = [point(0.010 * 1.02**number, day(number + 1)) for number in range(12)]
+    last = [point(0.010 * 1.02 ** (number + 28), day(number + 1)) for number in range(12)]
+    now = measurement(0.010 * 1.02**40)
+    recent = compare_time(last, now, 0.25)
+    assert recent.verdict is not Verdict.REGRESSED
+    note = stored_times.drift_note(first, now, recent)
+    assert note is not None
+    assert note.code == "drifted"
+    assert "2026-01-01 to 2026-01-12" in note.text
+    assert stored_times.drift_note((), now, recent) is None
+    assert stored_times.drift_note(last, now, recent) is None
+    slower = compare_time(last, measurement(0.05), 0.25)
+    assert slower.verdict is Verdict.REGRESSED
+    assert stored_times.drift_note(first, measurement(0.05), slower) is None  # said already

@@ -1,0 +1,167 @@
+"""Commands on histories: show, list, push and copy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from pytest_infergate.cli.command_line import CommandGroup
+from pytest_infergate.cli.console import echo
+from pytest_infergate.cli.examples import examples
+from pytest_infergate.cli.exit_codes import ExitCode
+from pytest_infergate.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from pytest_infergate.core.gate.trends import Trend
+    from pytest_infergate.history.session_history import SessionHistory
+
+DEFAULT_HISTORY: Final = ".infergate/history"
+"""Folder of the history if neither an option nor the ini file names a place."""
+_PLACE: Final = click.option(
+    "--history",
+    "place",
+    metavar="PLACE",
+    envvar="INFERGATE_HISTORY",
+    help="Folder or address (default: infer_history of pyproject.toml, or .infergate/history).",
+)
+_PROJECT: Final = click.option("--project", metavar="NAME", help="Project, if the place holds several.")
+_NAME: Final = click.option(
+    "-k",
+    "pattern",
+    metavar="NAME",
+    default="",
+    help="Only cases whose name contains this text, or matches it.",
+)
+
+
+@click.group(
+    "history",
+    cls=CommandGroup,
+    invoke_without_command=True,
+    epilog=examples(
+        "infergate history show -k embedder",
+        "infergate history push --history s3://bucket/history",
+    ),
+)
+@click.pass_context
+def history_command(context: click.Context) -> None:
+    """Show how cases developed over many sessions, which --infer-history collects."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+@history_command.command(
+    "show",
+    epilog=examples("infergate history show -k embedder", "infergate history show --history sqlite:///h.db"),
+)
+@_PLACE
+@_PROJECT
+@_NAME
+def show_history_command(place: str | None, project: str | None, pattern: str) -> None:
+    """Show a line for each case and hardware class, the largest drift first.
+
+    Times are medians, corrected for the speed of the machine by the reference workloads of each session.
+    """
+    from pytest_infergate.report.history_text import history_table
+
+    trends, notes = _trends(_history(place, project), pattern)
+    echo(history_table(trends, notes))
+
+
+@history_command.command(
+    "list",
+    epilog=examples("infergate history list", "infergate history list --history branch://history"),
+)
+@_PLACE
+@_PROJECT
+def list_history_command(place: str | None, project: str | None) -> None:
+    """List the sessions of a history, the oldest first."""
+    history = _history(place, project)
+    names = history.documents()
+    for name in names:
+        time = f"{name.time[:4]}-{name.time[4:6]}-{name.time[6:11]}:{name.time[11:13]}:{name.time[13:15]}Z"
+        echo(f"{time}  {name.kind:<8}  {name.project}  {' '.join(name.classes)}  {name.digest}")
+    echo(f"{len(names)} sessions in {history.location}")
+
+
+@history_command.command(
+    "push",
+    epilog=examples("infergate history push", "infergate history push --history s3://bucket/history"),
+)
+@_PLACE
+def push_history_command(place: str | None) -> int:
+    """Add the sessions that could not be added to the history at the end of their run.
+
+    They are in .infergate/pending below the current folder. The exit code is 1 if some still cannot be.
+    """
+    from pytest_infergate.history.locations import open_store
+    from pytest_infergate.history.pending import PENDING_FOLDER, push
+    from pytest_infergate.history.session_history import SessionHistory
+
+    where, folder = located_history(place), Path.cwd()
+    pushed = push(lambda: SessionHistory(open_store(where, folder)), folder)
+    echo(f"added {len(pushed.added)} sessions to the history")
+    if pushed.problem:
+        echo(f"Error: {pushed.problem}\n{pushed.pending} sessions stay in {PENDING_FOLDER}", err=True)
+        return ExitCode.FAILED
+    return ExitCode.DONE
+
+
+@history_command.command(
+    "copy",
+    epilog=examples(
+        "infergate history copy s3://bucket/history",
+        "infergate history copy sqlite:///history.db --history branch://history",
+    ),
+)
+@click.argument("target")
+@_PLACE
+@_PROJECT
+def copy_history_command(target: str, place: str | None, project: str | None) -> None:
+    """Copy every session to another place; sessions that are there already are left as they are."""
+    from pytest_infergate.history.locations import open_store
+    from pytest_infergate.history.session_history import SessionHistory
+
+    history = _history(place, project)
+    other = SessionHistory(open_store(target, Path.cwd()))
+    names = [name.name for name in history.documents()]
+    new = sum(other.add_document(name, content).new for name, content in history.store.read(names))
+    echo(f"copied {new} of {len(names)} sessions from {history.location} to {other.location}")
+
+
+def located_history(place: str | None) -> str:
+    """Return the place that an option, the ini file in pyproject.toml or the default names."""
+    if place is not None:
+        return place
+    from pytest_infergate.config.toml import native_setting
+
+    try:
+        found: Any = native_setting(Path("pyproject.toml"), "infer_history")
+    except (KeyError, TypeError):
+        return DEFAULT_HISTORY
+    return str(found) or DEFAULT_HISTORY
+
+
+def _history(place: str | None, project: str | None) -> SessionHistory:
+    from pytest_infergate.history.locations import open_store
+    from pytest_infergate.history.session_history import SessionHistory
+
+    return SessionHistory(open_store(located_history(place), Path.cwd()), project)
+
+
+def _trends(history: SessionHistory, pattern: str) -> tuple[list[Trend], list[str]]:
+    """Return the trends of the cases that match, and what has to be said about them."""
+    from pytest_infergate.core.gate.trends import corrected, trends_of
+    from pytest_infergate.history.change_points import MISSING, change_points
+    from pytest_infergate.report.case_listing import name_matches
+
+    series = [one for one in history.series() if name_matches(one.case.name, pattern)]
+    if not series:
+        raise ConfigurationError(
+            f"{history.location} has no times of a case{f' that matches {pattern!r}' if pattern else ''}. "
+            "Hint: add sessions with --infer-history"
+        )
+    changes = change_points([corrected(one) for one in series])
+    return trends_of(series, changes), [MISSING] if changes is None else []

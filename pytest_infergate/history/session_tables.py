@@ -1,0 +1,253 @@
+"""A history in a database: a row for each session, and one for each case of it, which queries may use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from pytest_infergate.core.domain.history_values import CaseSeries, SeriesPoint, mean_speed
+from pytest_infergate.core.domain.values import Case
+from pytest_infergate.errors import ConfigurationError, StorageError
+from pytest_infergate.history.documents import decoded, document_name
+from pytest_infergate.history.session_folder import checked_name, different
+from pytest_infergate.history.session_objects import unreachable
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+SCHEMA: Final = 1
+"""Version of the tables."""
+DATABASES: Final = ("sqlite", "postgresql", "postgresql+psycopg")
+"""Schemes of addresses."""
+_LOCK: Final = 5_201_846_297
+"""Key of the advisory lock under which the tables are created."""
+TIMEOUT: Final = 10
+"""Seconds until a server must have answered."""
+
+
+class TableSessions:
+    """A `SessionStore` in SQLite or PostgreSQL. The tables are created when the first document is added."""
+
+    def __init__(self, url: str, location: str) -> None:
+        """Take the address, also without credentials. Raises `ConfigurationError` without a driver."""
+        self.location = location
+        scheme, _, rest = url.partition("://")
+        try:
+            import sqlalchemy
+
+            options: dict[str, Any] = {"connect_args": {"timeout": 60, "isolation_level": None}}
+            if scheme != "sqlite":
+                scheme = "postgresql+psycopg"
+                limit = f"-c statement_timeout={3 * TIMEOUT}s -c lock_timeout={3 * TIMEOUT}s"
+                options = {"connect_args": {"connect_timeout": TIMEOUT, "options": limit}}
+            with self._errors():
+                self._engine = sqlalchemy.create_engine(
+                    f"{scheme}://{rest}", poolclass=sqlalchemy.pool.NullPool, **options
+                )
+        except ImportError as error:
+            raise ConfigurationError(
+                f"{location}: {scheme}:// needs {error.name or 'a driver'}. Hint: pip install "
+                "'pytest-infergate[sql]'"
+            ) from None
+        except StorageError as error:
+            raise ConfigurationError(str(error)) from None
+        if scheme == "sqlite":
+            # Otherwise two writers may both begin to read, and neither can go on to write.
+            sqlalchemy.event.listen(
+                self._engine, "begin", lambda one: one.exec_driver_sql("BEGIN IMMEDIATE") and None
+            )
+        tables = sqlalchemy.MetaData()
+        text, real = sqlalchemy.Text, sqlalchemy.Double
+        self._version = sqlalchemy.Table(
+            "infergate_schema", tables, sqlalchemy.Column("version", sqlalchemy.Integer, nullable=False)
+        )
+        self._sessions = sqlalchemy.Table(
+            "infergate_sessions", tables,
+            sqlalchemy.Column("name", text, primary_key=True),
+            sqlalchemy.Column("project", text, nullable=False),
+            sqlalchemy.Column("kind", text, nullable=False),
+            sqlalchemy.Column("created", text, nullable=False),
+            sqlalchemy.Column("content", text, nullable=False),
+        )  # fmt: skip
+        self._measurements = sqlalchemy.Table(
+            "infergate_measurements", tables,
+            sqlalchemy.Column("session", text, nullable=False, primary_key=True),
+            sqlalchemy.Column("number", sqlalchemy.Integer, nullable=False, primary_key=True),
+            sqlalchemy.Column("project", text, nullable=False, index=True),
+            sqlalchemy.Column("created", text, nullable=False),
+            sqlalchemy.Column("commit_hash", text),
+            sqlalchemy.Column("release", text),
+            sqlalchemy.Column("case_name", text, nullable=False),
+            sqlalchemy.Column("case_json", text, nullable=False),
+            sqlalchemy.Column("hardware", text, nullable=False),
+            sqlalchemy.Column("verdict", text, nullable=False),
+            sqlalchemy.Column("failed", sqlalchemy.Boolean, nullable=False),
+            *(sqlalchemy.Column(name, real) for name in ("p50", "p95", "p99", "throughput", "speed")),
+            sqlalchemy.Column("peak_memory", sqlalchemy.BigInteger),
+        )  # fmt: skip
+        self._tables = tables
+
+    def names(self) -> tuple[str, ...]:
+        """Return the keys of all sessions."""
+        import sqlalchemy
+
+        with self._connected() as connection:
+            if not self._made(connection):
+                return ()
+            return tuple(connection.scalars(sqlalchemy.select(self._sessions.c.name)))
+
+    def read(self, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+        """Yield the content of sessions, in one query for a few hundred of them."""
+        import sqlalchemy
+
+        batch = 200
+        for start in range(0, len(names), batch):
+            chosen = names[start : start + batch]
+            columns = self._sessions.c
+            query = sqlalchemy.select(columns.name, columns.content).where(columns.name.in_(chosen))
+            with self._connected() as connection:
+                found = (
+                    {row.name: row.content for row in connection.execute(query)}
+                    if self._made(connection)
+                    else {}
+                )
+            for name in chosen:
+                if name not in found:
+                    raise StorageError(f"{self.location}: {name} is gone. Hint: run again")
+                yield name, found[name].encode()
+
+    def add(self, name: str, content: bytes) -> bool:
+        """Insert a session and its cases in one transaction."""
+        import sqlalchemy
+        from sqlalchemy.dialects import postgresql, sqlite
+
+        dialect = sqlite if self._engine.dialect.name == "sqlite" else postgresql
+        parts = document_name(checked_name(name, self.location))
+        session = decoded(name, content, self.location)
+        with self._connected() as connection:
+            self._create(connection)
+            row = {
+                "name": name,
+                "project": session.project,
+                "kind": "" if parts is None else parts.kind,
+                "created": session.created,
+                "content": content.decode(),
+            }
+            inserted = connection.execute(
+                dialect.insert(self._sessions)
+                .values(row)
+                .on_conflict_do_nothing()
+                .returning(self._sessions.c.name)
+            ).all()
+            if not inserted:
+                columns = self._sessions.c
+                kept = connection.scalar(sqlalchemy.select(columns.content).where(columns.name == name))
+                if kept != row["content"]:
+                    raise different(self.location, name)
+                return False
+            rows = [
+                {
+                    "session": name,
+                    "number": number,
+                    "project": session.project,
+                    "created": session.created,
+                    "commit_hash": session.commit,
+                    "release": session.release,
+                    "case_name": entry.case.name.replace("\x00", "\\0"),
+                    "case_json": msgspec.json.encode(entry.case).decode(),
+                    "hardware": entry.hardware,
+                    "verdict": entry.verdict,
+                    "failed": entry.failed,
+                    "p50": entry.p50,
+                    "p95": entry.p95,
+                    "p99": entry.p99,
+                    "throughput": entry.throughput,
+                    "speed": mean_speed(entry.reference_work),
+                    "peak_memory": entry.peak_memory,
+                }
+                for number, entry in enumerate(session.entries)
+            ]
+            if rows:
+                connection.execute(sqlalchemy.insert(self._measurements), rows)
+        return True
+
+    def check_writable(self) -> None:
+        """Create the tables if they are missing."""
+        with self._connected() as connection:
+            self._create(connection)
+
+    def series(self, project: str) -> list[CaseSeries]:
+        """Return the series of a project straight from the rows of its cases, without what was accepted."""
+        import sqlalchemy
+
+        columns = self._measurements.c
+        query = (
+            sqlalchemy.select(
+                columns.case_json, columns.hardware, columns.created, columns.p50, columns.speed,
+                columns.failed, columns.commit_hash, columns.release,
+            )
+            .where(columns.project == project, columns.p50.is_not(None))
+        )  # fmt: skip
+        found: dict[tuple[str, str], dict[str, SeriesPoint]] = {}
+        with self._connected() as connection:
+            if self._made(connection):
+                for case, hardware, created, *figures in connection.execute(query):
+                    points = found.setdefault((case, hardware), {})
+                    points[created] = SeriesPoint(created, *figures)
+        return [
+            CaseSeries(
+                msgspec.json.decode(case, type=Case), hardware, tuple(points[key] for key in sorted(points))
+            )
+            for (case, hardware), points in found.items()
+        ]
+
+    def _create(self, connection: Connection) -> None:
+        """Create the tables under a lock, or check that they are those of this version."""
+        import sqlalchemy
+
+        if self._made(connection):
+            return
+        if self._engine.dialect.name == "postgresql":
+            connection.execute(sqlalchemy.text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
+            if self._made(connection):
+                return
+        self._tables.create_all(connection)
+        connection.execute(sqlalchemy.insert(self._version).values(version=SCHEMA))
+
+    def _made(self, connection: Connection) -> bool:
+        """Return whether the tables exist. Raises `StorageError` for those of another version."""
+        import sqlalchemy
+
+        if not sqlalchemy.inspect(connection).has_table(self._version.name):
+            return False
+        versions = list(connection.scalars(sqlalchemy.select(self._version.c.version)))
+        if versions != [SCHEMA]:
+            newer = bool(versions) and max(versions) > SCHEMA
+            hint = (
+                "upgrade pytest-infergate" if newer else "copy the history to another place with history copy"
+            )
+            raise StorageError(
+                f"{self.location}: the version of its tables must be {SCHEMA}, got "
+                f"{', '.join(map(str, versions)) or 'none'}. Hint: {hint}"
+            )
+        return True
+
+    @contextmanager
+    def _connected(self) -> Iterator[Connection]:
+        with self._errors(), self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+        try:
+            yield
+        except DBAPIError as error:
+            # Without the statement and its parameters, which are the whole session.
+            raise unreachable(self.location, error.orig or error) from None
+        except SQLAlchemyError as error:
+            raise unreachable(self.location, error) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -48,8 +49,13 @@ def read_sessions(files: Iterable[Path]) -> tuple[Session, ...]:
     from pytest_infergate.errors import StorageError
     from pytest_infergate.report.results_json import parse_all
 
-    # Files are untrusted: `parse_all` refuses invalid ones, and names file and field.
-    named = [(str(file), session) for file in files for session in parse_all(file.read_bytes(), str(file))]
+    # Values without cycles are all that is created; looking for garbage would take as long as reading.
+    gc.disable()
+    try:
+        # Files are untrusted: `parse_all` refuses invalid ones, and names file and field.
+        named = [(str(file), one) for file in files for one in parse_all(file.read_bytes(), str(file))]
+    finally:
+        gc.enable()
     try:
         return merge_sessions(named)
     except ValueError as error:

@@ -8,7 +8,7 @@ import msgspec
 
 from pytest_infergate.core.domain.advice_values import Recommendations
 from pytest_infergate.core.domain.outcome import CaseVerdict, Outcome, Session
-from pytest_infergate.core.domain.values import Case, Environment, Note
+from pytest_infergate.core.domain.values import Case, Environment, Hardware, Note
 from pytest_infergate.core.gate import decide
 
 
@@ -78,8 +78,9 @@ def machines(session: Session) -> str:
 
 
 def _measured(session: Session) -> Iterable[tuple[str, Case]]:
+    ids: dict[Hardware, str] = {}  # a digest a case would take as long as reading the files
     return (
-        (result.hardware.id, result.case)
+        (ids.get(result.hardware) or ids.setdefault(result.hardware, result.hardware.id), result.case)
         for result in session.cases
         if result.hardware is not None and result.outcome is Outcome.MEASURED
     )

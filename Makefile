@@ -16,6 +16,7 @@ CORE := .venv-core-$(VERSION)
 PY := $(VENV)/bin/python
 PY_CORE := $(CORE)/bin/python
 ACCELERATOR := .venv-accelerator
+SKYPILOT := .venv-skypilot
 PY_ACCELERATOR := $(ACCELERATOR)/bin/python
 # pip need not compile: Python does so for what it imports, which is a fraction of torch and transformers.
 INSTALL := install --quiet --disable-pip-version-check --no-compile -c constraints/dev.txt
@@ -42,7 +43,7 @@ BARE_TOOLS := apache-otava
 # Every process of the tests would compile torch anew if Python were not allowed to keep the result.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test golden nightly test-core test-accelerator gpu-check gpu-wheels install lint bench runtimes projection mutants docs build clean
+.PHONY: help demo test golden nightly test-core test-accelerator test-skypilot gpu-check gpu-wheels install lint bench runtimes projection mutants docs build clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | while IFS="	" read -r name words; do \
@@ -67,6 +68,9 @@ test-core: $(CORE)/.installed-$(VERSION) ## run what needs no torch: make test-c
 test-accelerator: $(ACCELERATOR)/.installed-$(VERSION) ## measure on a device of torch that runs on a CPU (1.5 GB)
 	$(PY_ACCELERATOR) -m pytest tests/accelerator $(PYTEST_ARGS)
 	PYTHONPATH=tests/support $(PY_ACCELERATOR) -m pytest -p mojo_device -W default tests/devices/test_gpu.py $(PYTEST_ARGS)
+
+test-skypilot: $(SKYPILOT)/.installed-$(VERSION) $(VENV)/.installed-$(VERSION) ## let SkyPilot load what fleet render writes (0.4 GB)
+	SKYPILOT_PYTHON=$(SKYPILOT)/bin/python $(PY) -m pytest tests/fleet/test_manifests.py $(PYTEST_ARGS)
 
 gpu-check: $(if $(REHEARSAL),$(REHEARSAL)/.installed-$(VERSION)) ## the figures of a GPU in 8 minutes; DEVICE=mojo rehearses it
 	@$(if $(REHEARSAL),true,ls build/wheels/*.whl >/dev/null 2>&1 || exit 0; \
@@ -116,7 +120,7 @@ build: $(VENV)/.installed-$(VERSION) ## build the wheel and the sdist into dist/
 	PIP_CONSTRAINT=constraints/dev.txt $(PY) -m build
 
 clean: ## remove environments, build outputs and caches; baselines stay
-	rm -rf .venv .venv-core-* $(ACCELERATOR) build dist htmlcov .coverage report.html results.json
+	rm -rf .venv .venv-core-* $(ACCELERATOR) $(SKYPILOT) build dist htmlcov .coverage report.html results.json
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # $(call venv,FOLDER): make an environment, unless one of this Python is there. The pip of the interpreter installs the
@@ -148,4 +152,10 @@ $(CORE)/.installed-$(VERSION): $(SOURCES)
 $(ACCELERATOR)/.installed-$(VERSION): $(SOURCES)
 	$(call venv,$(ACCELERATOR))
 	@$(PY_ACCELERATOR) -m pip $(INSTALL_PROJECT) --group accelerator
+	@touch $@
+
+# SkyPilot has a hundred dependencies, whose versions need not be those of the project.
+$(SKYPILOT)/.installed-$(VERSION): Makefile
+	$(call venv,$(SKYPILOT))
+	@$(SKYPILOT)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile 'skypilot==0.14.1'
 	@touch $@

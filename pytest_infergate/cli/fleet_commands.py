@@ -178,6 +178,44 @@ def status_command(file: Path, folder: Path | None, launcher: str | None, rest: 
 
 
 @fleet_command.command(
+    "render",
+    cls=PytestCommand,
+    epilog=examples(
+        "infergate fleet render fleet.toml --kubernetes -- tests",
+        "infergate fleet render fleet.toml --skypilot -o tasks -- tests",
+    ),
+)
+@_FILE
+@click.option("--kubernetes", "form", flag_value="kubernetes", help="Jobs for kubectl apply.")
+@click.option("--skypilot", "form", flag_value="skypilot", help="Tasks for sky launch.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for one file a job, instead of the terminal.",
+)
+@_REST
+def render_command(file: Path, form: str | None, output: Path | None, rest: tuple[str, ...]) -> None:
+    """Print manifests of the jobs, for machines that something else starts.
+
+    Each job leaves a results file CLASS.PART.json. Copy these files to one folder, and use infergate merge,
+    gate, report and advise on them.
+    """
+    from pytest_infergate.fleet.manifests import kubernetes_jobs, skypilot_tasks, yaml_text
+
+    if form is None:
+        raise click.UsageError("one of --kubernetes and --skypilot is required")
+    place, _, jobs = _fleet(file, None, None, rest)
+    documents = (kubernetes_jobs if form == "kubernetes" else skypilot_tasks)(jobs, place.revision)
+    if output is None:
+        echo("---\n".join(yaml_text(document) for document in documents))
+        return
+    output.mkdir(exist_ok=True)
+    for job, document in zip(jobs, documents, strict=True):
+        write_output(yaml_text(document), output / f"{job.machine.name}.{job.part}.yaml")
+
+
+@fleet_command.command(
     "cancel",
     epilog=examples(
         "infergate fleet cancel fleet.toml",

@@ -21,8 +21,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]
 
-# Names become folders, names of jobs and names of Kubernetes objects, the strictest of the three.
-_NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,28}[a-z0-9])?")
+# Names become folders, names of jobs and names of Kubernetes objects, which have at most 63 characters.
+_NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,22}[a-z0-9])?")
 _MEMORY: Final = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(MB|GB|MiB|GiB)\s*")
 _BYTES: Final = {"MB": 10**6, "GB": 10**9, "MiB": 2**20, "GiB": 2**30}
 WHOLE_SUITE: Final = "all"
@@ -208,7 +208,7 @@ def _parts(where: str, table: Any) -> dict[str, tuple[str, ...]]:
 def _check_name(where: str, what: str, name: str) -> None:
     if not _NAME.fullmatch(name):
         raise ConfigurationError(
-            f"{where}: the name of a {what} must be at most 30 lower-case letters, digits and inner hyphens, "
+            f"{where}: the name of a {what} must be at most 24 lower-case letters, digits and inner hyphens, "
             f"got {name!r}"
         )
 

@@ -26,6 +26,7 @@ _HEAVY = re.compile(
 _LIGHT = re.compile(
     r"gamma|cumm|upsample|fused_\w+_cell|flatten|pack|freq|shift|helper|norm|cross|diagonal|_mode$"
 )
+_COMPOSITE = ("linear", "matmul", "scaled_dot_product_attention")
 # Namespaces of torch itself. Their remaining operators do nothing that counts; those of other libraries may
 # do anything.
 _OWN = ("aten", "prim", "prims")
@@ -43,9 +44,25 @@ def formula(operator: Any) -> Callable[..., int] | None:
 def uncovered(name: str) -> bool:
     """Return whether FLOPs may be missing for an operator without a formula, such as ``aten::cdist``."""
     namespace, _, rest = name.partition("::")
-    if namespace not in _OWN:
-        return True
-    return _HEAVY.search(rest) is not None and _LIGHT.search(rest) is None
+    return namespace not in _OWN or _is_heavy(rest)
+
+
+def is_product(name: str) -> bool:
+    """Return whether an operator such as ``aten::addmm`` multiplies, by its formula or its name.
+
+    Of a composite operator and the one that it calls, only one does.
+    """
+    namespace, found, rest = name.partition("::")
+    if not found:
+        return False
+    if namespace == "aten" and (rest in _COMPOSITE or ("conv" in rest and rest != "convolution")):
+        return False
+    packet = f"{namespace}.{rest.rstrip('_')}"
+    return packet in _UPSTREAM or packet in _FORMULAS or _is_heavy(rest)
+
+
+def _is_heavy(name: str) -> bool:
+    return _HEAVY.search(name) is not None and _LIGHT.search(name) is None
 
 
 def _attention(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> Any:

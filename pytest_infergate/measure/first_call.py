@@ -37,6 +37,7 @@ def first_call(subject: Subject, call: RepeatedCall, device: Device) -> FirstCal
     output, stream, seconds = work.first_call(lambda: complete_call(call, device))
     emit = None
     if stream:
+        work.items_copied()
         call.call, emit = consumed(subject.call), pulled(subject.call)
     elif subject.streamer is not None and subject.streamer.used:
         emit = pushed(subject.call, subject.streamer)

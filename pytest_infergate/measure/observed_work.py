@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch.autograd import _profiler_enabled  # type: ignore[attr-defined]
 from torch.autograd.profiler import profile
 
+from pytest_infergate.instruments import flops
 from pytest_infergate.instruments.profiling import quiet
 from pytest_infergate.measure.same_work import ObservedWork
 
-# Operators in which the arithmetic of most models is; the parts of composite ones are not counted again.
-_PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "convolution", "_scaled_dot_product", "lstm", "gru")
+_is_product = functools.cache(flops.is_product)
 
 
 def observed(call: Callable[[], Any], *, sizes: bool) -> tuple[Any, ObservedWork | None]:
@@ -28,9 +30,10 @@ def observed(call: Callable[[], Any], *, sizes: bool) -> tuple[Any, ObservedWork
     if recorded.kineto_results is None:
         return result, None
     events = recorded.kineto_results.events()
-    products = tuple(f"aten::{name}" for name in _PRODUCTS)
+    # In fused parts of a graph, oneDNN multiplies without operators.
+    sized = sizes and not torch.jit.onednn_fusion_enabled()  # type: ignore[no-untyped-call]
     return result, ObservedWork(
         operators=len(events),
-        products=sum(event.name().startswith(products) for event in events),
-        flops=sum(event.flops() for event in events) if sizes else None,
+        products=sum(_is_product(event.name()) for event in events),
+        flops=sum(event.flops() for event in events) if sized else None,
     )

@@ -10,7 +10,7 @@ from pytest_infergate.core.domain.measurement import Parity
 from pytest_infergate.instruments.nested import is_tensor, loaded
 from pytest_infergate.outputs.comparison import Comparer, difference_text, uncompared_places
 from pytest_infergate.outputs.output_description import Description
-from pytest_infergate.outputs.value_differences import Sides, is_floating
+from pytest_infergate.outputs.value_differences import Sides, is_floating, mask_limit
 
 # Convolutions of cuDNN round float32 to the ten bits of TF32 unless they are forbidden to, and products of
 # matrices do on request: as many as float16 has.
@@ -69,8 +69,11 @@ class _Distance(NamedTuple):
 def _distance(old: Any, new: Any) -> _Distance:
     numpy = loaded("numpy")
     before, now = _wide(old), _wide(new)
-    finite = numpy.isfinite(before) & numpy.isfinite(now)
-    before, now = before[finite], now[finite]
+    compared = numpy.isfinite(before) & numpy.isfinite(now)
+    before, now = before[compared], now[compared]
+    # Constants of masks, which no model computes, are left out.
+    computed = (abs(before) <= mask_limit(abs(before))) | (abs(now) <= mask_limit(abs(now)))
+    before, now = before[computed], now[computed]
     if not before.size:
         return _Distance(0.0, 0.0, 0.0, 0.0)
     with numpy.errstate(all="ignore"):

@@ -7,7 +7,7 @@ import cmath
 import contextlib
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 from pytest_infergate.core.domain import units
@@ -28,6 +28,11 @@ MIN_ROWS: Final = 4
 SMALL_COLUMN: Final = 0.01
 # Above, every number of the dtype is a whole one.
 _FRACTIONS_BELOW: Final = {"float32": 2.0**22, "float64": 2.0**51}
+# Masks replace values by a constant, or add it to them: -1e9, -1e4, or the lowest value of a dtype. As the
+# largest value, it would tolerate any difference of the others.
+LEAST_CONSTANT: Final = 1e4
+CONSTANT_FACTOR: Final = 1000
+_LOWEST: Final = (65504.0, 3.3895313892515355e38, 3.4028234663852886e38, 1.7976931348623157e308)
 SHOWN_CHARACTERS: Final = 40
 """Of a text, from shortly before the first difference."""
 # Objects that are printed without a text of their own have another address in each process, and the tests of
@@ -53,7 +58,7 @@ class Tolerance(NamedTuple):
     of_value: float
     """Share of each value."""
     of_largest: float
-    """Share of the largest value of the tensor, array, list or column, which is added."""
+    """Share of the largest value of the tensor, array, list or column, which is added. Masks are left out."""
     dtype: str
     rounding: float | None = None
     """What a column of small values has of the tolerance of the largest one; ``None``: columns are alike."""
@@ -150,20 +155,77 @@ def floating_difference(old: Any, new: Any, tolerance: Tolerance) -> str | None:
     # The difference of the largest numbers may be infinite, which is what it is compared as.
     with contextlib.nullcontext() if numpy is None else numpy.errstate(all="ignore"):
         sizes, apart = abs(before[finite]), abs(before[finite] - now[finite])
-        scale = float(sizes.max())
-        scales = column_scales(abs(before), finite, scale, tolerance.rounding)
+        scale, scales = value_scales(abs(before), finite, tolerance.rounding)
         # An output of zeros must stay one: its scale tolerates nothing.
         beyond = apart > tolerance.of_value * sizes + tolerance.of_largest * scales
         if not bool(beyond.any()):
-            whole = tolerance.of_value and whole_numbers(before[finite], now[finite], tolerance.dtype)
-            differ = int((apart > 0).sum()) if whole else 0
+            both = (library.where(finite, values, 0) for values in (before, now))
+            differ = unequal_whole_numbers(*both, tolerance.dtype) if tolerance.of_value else 0
             return f"{differ:,} of {count:,} whole numbers differ" if differ else None
-        largest = float(apart[beyond].max())
-        size = float(sizes[beyond][int(apart[beyond].argmax())]) if tolerance.of_value else scale
+        largest, place = float(apart[beyond].max()), int(apart[beyond].argmax())
+        size = float(sizes[beyond][place]) if tolerance.of_value else scale
+        columns = " in its column" if not isinstance(scales, float) and scales[beyond][place] < scale else ""
     of = "the value there" if tolerance.of_value else "the largest value"
     share = f", {largest / size:.1%} of {of}" if size else ", where the base is 0"
-    columns = "" if isinstance(scales, float) else " in its column"
     return f"values differ by up to {largest:.3g}{share}; allowed is {tolerance}{columns}"
+
+
+def value_scales(sizes: Any, finite: Any, rounding: float | None) -> tuple[float, Any]:
+    """Return the largest absolute value, and for each finite one the size of which a share is tolerated.
+
+    Constants of masks have a size of their own, and are not the largest value.
+    """
+    limit = mask_limit(sizes[finite])
+    if limit == math.inf:
+        scale = float(sizes[finite].max())
+        return scale, column_scales(sizes, finite, scale, rounding)
+    masked = sizes > limit
+    library = loaded("torch") if is_tensor(sizes) else loaded("numpy")
+    others = library.where(masked, 0.0, sizes)
+    scale = float(others[finite].max())
+    scales = column_scales(others, finite, scale, rounding)
+    return scale, library.where(masked[finite], sizes[finite], scales)
+
+
+def mask_limit(sizes: Any) -> float:
+    """Return the size above which finite absolute values are constants of a mask; infinity without any.
+
+    They are round, or the largest of a dtype, and far above all others, to which they may be added.
+    """
+    limit = math.inf
+    while True:
+        scale = _extreme(max, sizes, 0.0, limit)
+        below = _extreme(max, sizes, 0.0, scale / 2)
+        if not below or scale < max(LEAST_CONSTANT, CONSTANT_FACTOR * below):
+            return limit
+        unit = 10.0 ** math.floor(math.log10(scale))
+        constant = min((*_LOWEST, round(scale / unit) * unit), key=lambda value: abs(value - scale))
+        lowest = _extreme(min, sizes, scale / 2, limit)
+        if max(abs(scale - constant), abs(lowest - constant)) > 2 * below + 1e-6 * scale:
+            return limit
+        limit = scale / 2
+
+
+def _extreme(extreme: Callable[..., Any], sizes: Any, above: float, limit: float) -> float:
+    """Return the largest or smallest size in a range; 0 if it is empty."""
+    if isinstance(sizes, list):
+        return float(extreme((size for size in sizes if above < size <= limit), default=0.0))
+    kept = sizes[(above < sizes) & (sizes <= limit)]
+    return float(getattr(kept, extreme.__name__)()) if math.prod(kept.shape) else 0.0
+
+
+def unequal_whole_numbers(before: Any, now: Any, dtype: str) -> int:
+    """Return how many whole numbers differ, where all values of both sides are whole, or all of a column."""
+    parts = [(before, now)]
+    if not whole_numbers(before, now, dtype):
+        parts = [(before[..., column], now[..., column]) for column in range(column_count(before.shape))]
+    return sum(int((old != new).sum()) for old, new in parts if whole_numbers(old, new, dtype))
+
+
+def column_count(shape: Sequence[int]) -> int:
+    """Return the size of the last axis of an array; 0 if its columns are many, or have few rows."""
+    columns = shape[-1] if len(shape) > 1 else 0
+    return columns if 1 < columns <= MAX_COLUMNS and math.prod(shape[:-1]) >= MIN_ROWS else 0
 
 
 def whole_numbers(before: Any, now: Any, dtype: str) -> bool:
@@ -183,9 +245,8 @@ def column_scales(sizes: Any, finite: Any, scale: float, rounding: float | None)
     It is the largest value, and in a column of far smaller ones the largest of these, with the share
     `rounding` of the largest of all.
     """
-    shape = tuple(sizes.shape)
-    columns = shape[-1] if len(shape) > 1 else 0
-    if rounding is None or not 1 < columns <= MAX_COLUMNS or math.prod(shape[:-1]) < MIN_ROWS:
+    columns = column_count(sizes.shape)
+    if rounding is None or not columns:
         return scale
     rows = sizes.reshape(-1, columns)
     known = finite.reshape(-1, columns)
@@ -207,7 +268,9 @@ def number_difference(
     """Describe how numbers of Python differ by the rule for arrays, and the index of the first that does."""
     size = math.hypot if any(isinstance(value, complex) for value in old) else None
     sizes = [abs(value) if size is None else size(value.real, value.imag) for value in old]
-    scale = max((each for each in sizes if math.isfinite(each)), default=0.0)
+    finite = [each for each in sizes if math.isfinite(each)]
+    masked = mask_limit(finite)
+    scale = max((each for each in finite if each <= masked), default=0.0)
     dtype = "float64"
     if tolerance is None:
         # Numbers that single precision holds exactly were computed in it, as those of Tensor.tolist() are.
@@ -221,7 +284,9 @@ def number_difference(
         if before == now or (cmath.isnan(before) and cmath.isnan(now)):
             continue
         apart = complex(before) - complex(now)
-        limit = allowed.of_largest * scale + (allowed.of_value * sizes[index] if allowed.of_value else 0.0)
+        own = sizes[index]
+        largest = own if own > masked else scale
+        limit = allowed.of_largest * largest + (allowed.of_value * own if allowed.of_value else 0.0)
         # NaN and infinities are not within a limit.
         if not math.hypot(apart.real, apart.imag) <= limit or not cmath.isfinite(before):
             return index, f"{before} {sides.old}, {now} {sides.new}"

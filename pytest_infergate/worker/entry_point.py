@@ -16,6 +16,7 @@ from pytest_infergate.paired import source_tree
 from pytest_infergate.paired.channel import worker_channel
 from pytest_infergate.paired.protocol import PROTOCOL_VERSION, CollectCases, Hello, MessageError
 from pytest_infergate.worker.pytest_plugin import WorkerPlugin
+from pytest_infergate.worker.seeded_imports import SeededImports
 
 # The plugin is imported before pytest can rewrite its asserts; a project that turns warnings into errors
 # would otherwise never start.
@@ -48,7 +49,9 @@ def serve(descriptor: int) -> None:
     own = [f"--basetemp={collect.own_folder}/tests"]
     if collect.cache:
         own += ["-o", f"cache_dir={collect.own_folder}/cache"]
-    code = pytest.main([*collect.arguments, *own, "-W", _IGNORED_WARNING], plugins=[plugin])
+    seeded = SeededImports()
+    seeded.install()
+    code = pytest.main([*collect.arguments, *own, "-W", _IGNORED_WARNING], plugins=[plugin, seeded])
     if not plugin.served:
         sys.exit(f"Error: pytest ended with exit code {int(code)} before any test could run")
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
+from pytest_infergate.instruments.timed_calls import Inputs, RepeatedCall
 from pytest_infergate.outputs.comparison import Comparer, difference_text, uncompared_places
 from pytest_infergate.outputs.output_description import Description
 from pytest_infergate.outputs.value_differences import PAIRED, Sides
@@ -42,3 +45,14 @@ def compare(
             del found[place]
             uncompared[place] = "differs from call to call"
     return OutputCompared(difference_text(found), uncompared_places(uncompared))
+
+
+def beside_arguments(
+    compared: OutputCompared, call: RepeatedCall, arguments: Inputs | None
+) -> OutputCompared:
+    """Add the arguments of a call to what is not compared if it writes into them, as into buffers."""
+    call.prepare()  # finds what the calls so far have changed
+    if arguments is None or not arguments.changing:
+        return compared
+    place = "the arguments (the call changes them)"
+    return msgspec.structs.replace(compared, uncompared=(*compared.uncompared, place))

@@ -115,9 +115,8 @@ class Serving:
                         parity.keep(output, command.path)
                         self.channel.send(OutputKept())
                     case CompareOutput(path, tolerance, sides):
-                        self.channel.send(
-                            parity.compare(output, path, tolerance, again, self._renamed, sides=sides)
-                        )
+                        compared = parity.compare(output, path, tolerance, again, self._renamed, sides=sides)
+                        self.channel.send(parity.beside_arguments(compared, call, subject.arguments))
                     case CallConcurrently():
                         self.channel.send(blocks.call_concurrently(command.seconds, subject))
                     case _:

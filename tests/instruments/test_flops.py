@@ -573,3 +573,28 @@ def test_what_is_missed_is_named():
     assert codes == ["flops-uncovered"]
     assert "aten::_fft_r2c" in seen.notes[0].text
     assert "no formula is known" in seen.notes[0].text
+
+
+@pytest.mark.parametrize(
+    ("name", "multiplies"),
+    [
+        ("aten::addmm", True),
+        ("aten::addmm_", True),
+        ("aten::convolution", True),
+        ("aten::conv2d", False),  # calls convolution
+        ("aten::linear", False),  # calls addmm
+        ("aten::_scaled_dot_product_flash_attention_for_cpu", True),
+        ("aten::_weight_int8pack_mm", True),
+        ("aten::_fft_r2c", True),
+        ("quantized::linear", True),
+        ("quantized::linear_dynamic", True),
+        ("quantized::linear_prepack", False),
+        ("quantized::conv2d_relu", True),
+        ("aten::add", False),
+        ("aten::native_layer_norm", False),
+        ("torchvision::nms", False),
+        ("linear", False),  # a region that the user has named
+    ],
+)
+def test_products_are_known_by_formula_or_name(name, multiplies):
+    assert formulas.is_product(name) is multiplies

@@ -1,6 +1,7 @@
 """State that changes with every call, and work that only some calls do."""
 
 import itertools
+import warnings
 
 import pytest
 
@@ -187,6 +188,56 @@ def test_work_of_each_nth_call_makes_a_case_invalid(course, hop):
 @pytest.mark.parametrize("course", [measure, count_only])
 def test_work_that_an_iterator_chooses_makes_a_case_invalid(course):
     assert run(course, Periodic(), torch.ones(3, 8)).invalid.code == "work-changed"
+
+
+class Reusing(nn.Module):
+    """Keeps what an encoder returned."""
+
+    def __init__(self, encoder, head):
+        super().__init__()
+        self.encoder, self.head, self.kept = encoder, head, {}
+
+    def forward(self, x):
+        if "x" not in self.kept:
+            self.kept["x"] = self.encoder(x)
+        return self.head(self.kept["x"])
+
+
+def layers():
+    return nn.Sequential(*[nn.Linear(8, 8) for _ in range(4)]).eval()
+
+
+def quantised(model):
+    warnings.simplefilter("ignore")  # torch has deprecated it
+    return torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
+
+
+@pytest.mark.parametrize(
+    ("make", "what"),
+    [
+        (lambda: Reusing(torch.jit.script(layers()), nn.Linear(8, 1)), "FLOPs in call 1"),
+        (lambda: Reusing(layers(), nn.LazyLinear(1)), "in call 1, "),
+        (lambda: quantised(Reusing(layers(), nn.Linear(8, 1))), "5 products in call 1, 1 in call"),
+        (lambda: Reusing(layers(), nn.Linear(8, 1)), "5 products in call 1, 1 in call"),
+    ],
+    ids=["torchscript", "lazy", "quantised", "eager"],
+)
+@pytest.mark.parametrize("course", [measure, count_only])
+def test_later_calls_that_reuse_products_of_the_first_make_a_case_invalid(course, make, what):
+    outcome = run(course, make(), torch.ones(3, 8))
+    assert outcome.invalid is not None
+    assert what in outcome.invalid.text
+
+
+@pytest.mark.parametrize("course", [measure, count_only])
+def test_copies_of_cheap_items_are_no_work_of_a_stream(course):
+    class Steps(nn.Module):
+        def forward(self, x):
+            for _ in range(20):
+                x = x * 0.5
+                yield x
+
+    assert run(course, Steps(), torch.ones(3, 8)).invalid is None
 
 
 @pytest.mark.parametrize("course", [measure, count_only])

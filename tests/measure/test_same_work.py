@@ -76,9 +76,20 @@ def test_a_call_without_work_may_stay_so():
     assert work.again(call) is None
 
 
-def test_first_calls_that_are_settling_are_not_compared():
-    work, call = working(FIRST, (1, 0), (2, 0), settling=True)
+@pytest.mark.parametrize(("flops", "changed"), [(1000, False), (500, False), (499, True), (1111, True)])
+def test_of_calls_that_are_settling_only_the_flops_are_those_of_the_first(flops, changed):
+    work, call = working(FIRST, (1, flops, 1), (2, flops, 1), settling=True)
+    assert (work.again(call) is not None) is changed
+    assert work.again(call) is not None  # from then on, operators are compared too
+
+
+def test_copies_of_items_are_no_work_of_the_call():
+    work, call = working((200, 0), (50, 0), (40, 0))
+    work.items_copied()
     assert work.again(call) is None
+    assert work.again(call) is not None
+    work, call = working((200, 0), (50, 0, 9))
+    work.items_copied()
     assert work.again(call) is not None
 
 

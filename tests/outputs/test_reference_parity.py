@@ -51,6 +51,16 @@ def test_scores_beside_pixels_have_a_tolerance_of_their_own():
     assert parity(boxes, far, tolerance=0.001).difference is None
 
 
+def test_constants_of_masks_are_no_part_of_the_figures():
+    reference, output = array([1, 4, -1e9], [0, 2, -1e9]), array([3, 12, -1e9], [0, 6, -1e9])
+    found = parity(reference, output)
+    assert (found.error, found.cosine) == (exact(2), exact(1))
+    assert "values differ by up to 8" in found.difference
+    unmasked = parity(reference, array([1, 4, 0], [0, 2, 0]))
+    assert unmasked.error == exact(1)
+    assert unmasked.difference is not None
+
+
 def test_a_tolerance_of_the_user_replaces_it():
     assert parity(array(1.0), array(1.2), tolerance=0.3).difference is None
     assert parity(array(1.0), array(1.2), "bfloat16", tolerance=0.1).difference is not None

@@ -5,7 +5,13 @@ import struct
 
 import pytest
 
-from pytest_infergate.outputs.value_differences import list_difference, number_difference, text_difference
+from pytest_infergate.outputs.value_differences import (
+    array_difference,
+    list_difference,
+    mask_limit,
+    number_difference,
+    text_difference,
+)
 
 NAN, INF = math.nan, math.inf
 
@@ -94,3 +100,56 @@ def test_addresses_in_texts_are_not_compared():
     assert text_difference(b"0x7f01", b"0x8f01") is not None
     assert text_difference(b"/run/own-base/tests/a", b"/run/own-candidate/tests/a") is None
     assert text_difference(b"/run/own-base/tests/a", b"/run/own-candidate/tests/b") is not None
+
+
+@pytest.mark.parametrize(
+    ("values", "limit"),
+    [
+        ([3.0, -1e9], 5e8),
+        ([3.0, 0.01, -1e4, -1e4 + 3], 5e3),  # a mask that is added
+        ([3.0, 3.4028234663852886e38], 1.7014117331926443e38),
+        ([30.0, 1e9, 65504.0 * 1e30], INF),  # the largest is not round
+        ([3.0, -1e9, 1e30], 5e8),
+        ([3.0, 0.0, 0.0], INF),
+        ([3.0, 2.9e3], INF),
+        ([1.0, 1e-9], INF),  # rounding
+        ([30.0, 1e4], INF),
+        ([3.0, 1.7e9], INF),  # a time in seconds
+        ([1e4, 1e4], INF),
+        ([0.0, 1e9], INF),
+        ([], INF),
+    ],
+)
+def test_constants_of_masks(values, limit):
+    assert mask_limit([abs(value) for value in values]) == limit
+    numpy = pytest.importorskip("numpy")
+    assert mask_limit(abs(numpy.array(values))) == limit
+
+
+@pytest.mark.parametrize("constant", [-1e9, 3.4028234663852886e38, -65504.0])
+def test_a_mask_does_not_hide_other_values(constant):
+    numpy = pytest.importorskip("numpy")
+    base = numpy.array([[0.5, constant, 2.0], [1.5, 0.25, constant]], dtype="float32")
+    other = base * numpy.where(base == numpy.float32(constant), 1, 3).astype("float32")
+    assert array_difference(base, base, None) is None
+    assert array_difference(base, other, None).startswith(
+        "values differ by up to 4, 200.0% of the value there"
+    )
+    assert number_difference(base[0].tolist(), other[0].tolist(), None)[0] == 0
+    unmasked = numpy.where(base == numpy.float32(constant), 0, base)
+    assert array_difference(base, unmasked, None) is not None
+    half = base.astype("float16") if abs(constant) < 1e5 else None
+    if half is not None:
+        assert array_difference(half, other.astype("float16"), None) is not None
+
+
+def test_columns_of_whole_numbers_are_equal_or_not():
+    numpy = pytest.importorskip("numpy")
+    # Corners, a score and a class.
+    base = numpy.array([[10.5, 20.25, 0.5, 1200.0 - row] for row in range(5)], dtype="float32")
+    other = base.copy()
+    other[2, 3] += 1
+    assert array_difference(base, other, None) == "1 of 20 whole numbers differ"
+    other = base.copy()
+    other[2, 0] += 0.01
+    assert array_difference(base, other, None) is None

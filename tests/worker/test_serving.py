@@ -106,6 +106,32 @@ def test_what_differs_from_call_to_call_is_not_compared(device, tmp_path, stream
     assert found.uncompared == unsteady
 
 
+def test_arguments_that_a_call_writes_into_are_not_compared(device, tmp_path):
+    path = str(tmp_path / "output")
+    buffer = []
+
+    class Restored:
+        changing = False
+
+        def settle(self):
+            self.changing = bool(buffer)
+            buffer.clear()
+            return True
+
+        def renew(self):
+            buffer.clear()
+
+    def compared(call):
+        arguments = Restored()
+        events, _ = served(
+            device, KeepOutput(path), CompareOutput(path, None), Finish(), call=call, arguments=arguments
+        )
+        return events[2]
+
+    assert compared(lambda: None) == OutputCompared(None)
+    assert compared(lambda: buffer.append(1)).uncompared == ("the arguments (the call changes them)",)
+
+
 def test_a_case_that_was_not_timed_has_no_measurement(device):
     events, run = served(device, Finish())
     assert events == [Ready(), SideMeasured(None)]

@@ -159,8 +159,8 @@ def floating_difference(old: Any, new: Any, tolerance: Tolerance) -> str | None:
         # An output of zeros must stay one: its scale tolerates nothing.
         beyond = apart > tolerance.of_value * sizes + tolerance.of_largest * scales
         if not bool(beyond.any()):
-            both = (library.where(finite, values, 0) for values in (before, now))
-            differ = unequal_whole_numbers(*both, tolerance.dtype) if tolerance.of_value else 0
+            old, new = library.where(finite, before, 0), library.where(finite, now, 0)
+            differ = unequal_whole_numbers(old, new, tolerance.dtype) if tolerance.of_value else 0
             return f"{differ:,} of {count:,} whole numbers differ" if differ else None
         largest, place = float(apart[beyond].max()), int(apart[beyond].argmax())
         size = float(sizes[beyond][place]) if tolerance.of_value else scale

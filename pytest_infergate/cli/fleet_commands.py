@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pytest_infergate.fleet.job_status import JobStatus
     from pytest_infergate.fleet.launchers import FleetLauncher
 
+_TABLE_WIDTH = 160
 _FILE = click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 _FOLDER = click.option(
     "--folder",
@@ -137,9 +138,18 @@ def _conclude(place: FleetPlace, found: Sequence[JobStatus]) -> int:
         session, advice = msgspec.structs.replace(session, advice=given), advice_pages.advice_text(given)
     except InfergateError as error:
         advice = f"no advice: {error}"
-    write_output(html.render_html(session), place.results / "report.html")
-    write_output(text.terminal_summary(msgspec.structs.replace(session, advice=None)), None)
-    echo(advice)
+    machines: dict[str, dict[str, None]] = {}
+    for one in found:
+        machines.setdefault(one.job.machine.name, {}).update(dict.fromkeys(one.machines))
+    named = {name: ", ".join(ids) for name, ids in machines.items() if ids}
+    settings = {f"class {name}": ids for name, ids in named.items()}
+    write_output(html.render_html(session, settings=settings), place.results / "report.html")
+    # Rows of several machines end with the name of the machine.
+    echo(text.terminal_summary(msgspec.structs.replace(session, advice=None), _TABLE_WIDTH))
+    echo("\nclasses, by the names that the advice has for their machines:")
+    for name, ids in named.items():
+        echo(f"  {name}: {ids}")
+    echo(f"\n{advice}")
     return gate_exit_code(session.gate)
 
 

@@ -28,6 +28,8 @@ class Arrival:
     """What is noteworthy about results that count."""
     hardware: str = ""
     """Description of the measured machine."""
+    machines: tuple[str, ...] = ()
+    """Ids of the hardware classes that were measured, with which reports name machines."""
     seconds: float = 0.0
 
 
@@ -65,6 +67,7 @@ def arrival(machine: MachineClass, attempt: AttemptFolder, ended: Ended) -> Arri
         problem=f"wrong hardware: {problem}" if problem else "",
         remark="" if problem else _remark(session, code),
         hardware=" and ".join(dict.fromkeys(hardware.text for hardware in found)),
+        machines=tuple(hardware.id for hardware in found),
         seconds=ended.seconds,
     )
 

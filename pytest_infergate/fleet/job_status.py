@@ -37,6 +37,8 @@ class JobStatus(NamedTuple):
     remark: str = ""
     results: Path | None = None
     """The results file, if it counts."""
+    machines: tuple[str, ...] = ()
+    """Ids of the measured hardware classes."""
 
     @property
     def line(self) -> str:
@@ -58,7 +60,12 @@ def job_status(job: FleetJob, record: JobRecord | None) -> JobStatus:
             return JobStatus(job, Status.FAILED, found.problem)
         where = f"measured on {found.hardware}" if found.hardware else "ended"
         return JobStatus(
-            job, Status.MEASURED, f"{where} in {units.duration(found.seconds)}", found.remark, attempt.results
+            job,
+            Status.MEASURED,
+            f"{where} in {units.duration(found.seconds)}",
+            found.remark,
+            attempt.results,
+            found.machines,
         )
     if record.failure:
         return JobStatus(job, Status.FAILED, record.failure)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
+
+import msgspec
 
 from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.metrics import COUNTERS
@@ -18,7 +20,7 @@ from pytest_infergate.core.domain.outcome import (
     Session,
     Verdict,
 )
-from pytest_infergate.core.domain.values import Case, Note, Struct
+from pytest_infergate.core.domain.values import HASH_LENGTH, Case, Note, Struct
 from pytest_infergate.core.gate.compared_cases import uncompared
 from pytest_infergate.core.gate.decide import FAILING
 from pytest_infergate.report import hints, wording
@@ -179,7 +181,19 @@ def paired_with_verdicts(session: Session) -> tuple[CaseParts, ...]:
 
 def rows(session: Session) -> tuple[Row, ...]:
     """Return one row for each case, in the order of `paired_with_verdicts`."""
-    return tuple(map(row, paired_with_verdicts(session)))
+    machines = {
+        result.hardware.id: result.hardware.text for result in session.cases if result.hardware is not None
+    }
+    several = Counter(machines.values())
+    found = []
+    for parts in paired_with_verdicts(session):
+        one = row(parts)
+        # Two machines may differ in the instruction set only, which their descriptions do not contain.
+        if one.machine and parts.verdict is not None and several[machines[parts.verdict.machine]] > 1:
+            name = f"{one.machine} ({parts.verdict.machine[-HASH_LENGTH:]})"
+            one = msgspec.structs.replace(one, machine=name)
+        found.append(one)
+    return tuple(found)
 
 
 def row(parts: CaseParts) -> Row:

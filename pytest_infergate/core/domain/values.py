@@ -12,6 +12,10 @@ SCHEMA_VERSION = 2
 """Version of result and baseline files. It grows when a reader of the old form would misread the new one."""
 
 
+HASH_LENGTH = 8
+"""Characters at the end of the id of a hardware class, which are a hash of it."""
+
+
 class Struct(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """Base of all values: frozen, defaults are not written to files, unknown fields are refused."""
 
@@ -95,7 +99,7 @@ class Hardware(Struct, frozen=True, kw_only=True):
         # The readable part is cut so that the file name stays short; the hash tells classes apart that share
         # it.
         slug = re.sub(r"[^a-z0-9]+", "-", " ".join(parts).lower()).strip("-")[:60].strip("-")
-        digest = hashlib.sha256(msgspec.json.encode(msgspec.to_builtins(self))).hexdigest()[:8]
+        digest = hashlib.sha256(msgspec.json.encode(msgspec.to_builtins(self))).hexdigest()[:HASH_LENGTH]
         return f"{slug}-{digest}"
 
     @property

@@ -10,11 +10,9 @@ from pytest_infergate.core.domain.outcome import Outcome, Session
 from pytest_infergate.core.domain.pytest_endings import pytest_ending
 from pytest_infergate.core.domain.values import Hardware
 from pytest_infergate.errors import StorageError
-from pytest_infergate.fleet.attempts import AttemptFolder, Ended
+from pytest_infergate.fleet.attempts import AttemptFolder, Ended, log_end
 from pytest_infergate.fleet.fleet_file import MachineClass
 
-_LOG_LINES = 3
-_LOG_BYTES = 4096
 _TESTS_FAILED = 1
 
 
@@ -40,14 +38,14 @@ def arrival(machine: MachineClass, attempt: AttemptFolder, ended: Ended) -> Arri
     code = ended.code
     if code is None or code not in (0, _TESTS_FAILED):
         ending = pytest_ending(-1 if code is None else code)
-        return Arrival(f"{ending}{_last_lines(attempt)}", seconds=ended.seconds)
+        return Arrival(f"{ending}{log_end(attempt.log)}", seconds=ended.seconds)
     from pytest_infergate.report.results_json import parse_results
 
     try:
         session = parse_results(attempt.results.read_bytes(), str(attempt.results))
     except FileNotFoundError:
         return Arrival(
-            f"{pytest_ending(code)} and wrote no results{_last_lines(attempt)}", seconds=ended.seconds
+            f"{pytest_ending(code)} and wrote no results{log_end(attempt.log)}", seconds=ended.seconds
         )
     except OSError as error:
         return Arrival(f"cannot read {attempt.results}: {error.strerror or error}", seconds=ended.seconds)
@@ -91,16 +89,3 @@ def _remark(session: Session, code: int) -> str:
     if code == _TESTS_FAILED and session.gate.passed:
         return "a test failed for another reason than an inference case"
     return ""
-
-
-def _last_lines(attempt: AttemptFolder) -> str:
-    """Return the end of the log, and where it is."""
-    try:
-        size = attempt.log.stat().st_size
-        with attempt.log.open("rb") as file:
-            file.seek(max(0, size - _LOG_BYTES))
-            text = file.read().decode("utf-8", "replace")
-    except OSError:
-        return ""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return "".join(f"\n    {line}" for line in [*lines[-_LOG_LINES:], f"see {attempt.log}"])

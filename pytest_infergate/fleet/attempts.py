@@ -22,6 +22,8 @@ from pytest_infergate.storage.atomic import atomic_write, unwritable
 
 WITHDRAWN: Final = "withdrawn"
 """Handle in the claim of an attempt that the controller took back before it started."""
+_LOG_LINES: Final = 3
+_LOG_BYTES: Final = 4096
 _Record = TypeVar("_Record", bound=Struct)
 
 
@@ -234,3 +236,21 @@ def controlling(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def last_lines(log: Path, count: int) -> list[str]:
+    """Return the last lines of a log that are not blank; none if it cannot be read."""
+    try:
+        size = log.stat().st_size
+        with log.open("rb") as file:
+            file.seek(max(0, size - _LOG_BYTES))
+            text = file.read().decode("utf-8", "replace")
+    except OSError:
+        return []
+    return [line.strip() for line in text.splitlines() if line.strip()][-count:]
+
+
+def log_end(log: Path) -> str:
+    """Return the end of a log for a message, and where the log is; empty without a log."""
+    lines = last_lines(log, _LOG_LINES)
+    return "".join(f"\n    {line}" for line in [*lines, f"see {log}"]) if lines else ""

@@ -20,7 +20,7 @@ import msgspec
 
 from pytest_infergate.core.domain import units
 from pytest_infergate.errors import ConfigurationError, InfergateError
-from pytest_infergate.fleet.attempts import WITHDRAWN, AttemptFolder, Claim, JobFolder, JobRecord
+from pytest_infergate.fleet.attempts import WITHDRAWN, AttemptFolder, Claim, JobFolder, JobRecord, last_lines
 from pytest_infergate.fleet.fleet_jobs import FleetJob, FleetPlace
 from pytest_infergate.fleet.job_status import JobStatus, Status, claimed, job_status
 from pytest_infergate.fleet.launchers import FleetLauncher, JobState
@@ -323,9 +323,10 @@ class FleetController:
         longest = min(self._active, key=lambda active: active.since)
         counts = ", ".join(f"{count} {state}" for state, count in sorted(states.items(), reverse=True))
         waiting = f", {len(self._waiting)} not started" if self._waiting else ""
+        output = "".join(f": {line}" for line in last_lines(longest.attempt.log, 1))
         self._say(
             f"{self._settled} of {self._total} ended, {counts}{waiting}; "
-            f"{longest.job.name} for {units.duration(self._clock() - longest.since)}"
+            f"{longest.job.name} for {units.duration(self._clock() - longest.since)}{output}"
         )
 
     def _say(self, text: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from pytest_infergate.core.domain.spelling import not_one_of
 from pytest_infergate.errors import ConfigurationError, InfergateError
-from pytest_infergate.fleet.attempts import AttemptFolder
+from pytest_infergate.fleet.attempts import AttemptFolder, log_end
 from pytest_infergate.fleet.fleet_file import MachineClass, checked_terms
 from pytest_infergate.fleet.job_runner import run_attempt
 from pytest_infergate.fleet.launchers import JobState
@@ -26,7 +26,6 @@ _END_SECONDS: Final = 60.0
 """Time that Slurm gets to end a job: it sends SIGTERM, and SIGKILL after its KillWait, 30 s by default."""
 _SPARE_MINUTES: Final = 2
 """Added to the time limit of Slurm, so that a job ends by its own limit and can say so."""
-_LOG_LINES: Final = 3
 _TERMS: Final[Mapping[str, tuple[Any, str]]] = {
     "partition": (str, "a name"),
     "constraint": (str, "features of a node, for example 'genoa'"),
@@ -120,7 +119,7 @@ class SlurmLauncher:
             else:
                 known = _ENDINGS.get(state, f"its Slurm job ended: {state} ({reason})" if state else "")
                 text = known or "its Slurm job is not in the queue any more, and left no results"
-                states[handle] = JobState("gone", f"{text}{self._log_end(handle)}")
+                states[handle] = JobState("gone", f"{text}{log_end(self._folder / f'{handle}_0_log.out')}")
         return states
 
     def find(self, batch: str) -> Mapping[int, str]:
@@ -188,16 +187,6 @@ class SlurmLauncher:
         """Return the last state of a job by accounting, which many clusters have; empty if it is unknown."""
         found = _client("sacct", "-n", "-X", "-P", "-j", handle, "-o", "State", check=False).split()
         return found[0] if found else ""
-
-    def _log_end(self, handle: str) -> str:
-        """Return the last lines that the job printed before it was lost, and where they are."""
-        path = self._folder / f"{handle}_0_log.out"
-        try:
-            text = path.read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            return ""
-        lines = [line.strip() for line in text.splitlines() if line.strip()]
-        return "".join(f"\n    {line}" for line in [*lines[-_LOG_LINES:], f"see {path}"])
 
 
 def run_in_slurm(path: str) -> None:

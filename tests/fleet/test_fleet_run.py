@@ -218,8 +218,11 @@ def test_results_may_arrive_later_than_the_end_of_the_job(alone):
 
 def test_a_heartbeat_says_what_runs(alone):
     alone.launcher.measures(queue=1, seconds=95)
+    alone.clock.after(10, lambda: alone.launcher.batches[0][0].log.write_text("collected\nwaited 5 s\n"))
     alone.run()
-    assert [line for line in alone.said if "ended," in line] == ["0 of 1 ended, 1 running; a for 60 s"]
+    assert [line for line in alone.said if "ended," in line] == [
+        "0 of 1 ended, 1 running; a for 60 s: waited 5 s"
+    ]
 
 
 # Launchers that refuse or do not answer

@@ -4,7 +4,8 @@ from sessions import MISSING, NOT_DECIDED, differs, judged, time, uncompared
 
 from pytest_infergate.core.domain.measurement import Counters, Estimate, Latency, Measurement, Memory, WarmUp
 from pytest_infergate.core.domain.outcome import Outcome, Verdict
-from pytest_infergate.core.domain.values import Note
+from pytest_infergate.core.domain.values import Hardware, Note
+from pytest_infergate.core.gate.merge import flat_session
 from pytest_infergate.report import columns, cost_and_energy, rows
 from pytest_infergate.report.rows import CaseParts, Row
 
@@ -32,6 +33,20 @@ def test_a_skipped_case_has_no_figures(sample):
     (row,) = rows.rows(sample.session([sample.pair(verdict=Verdict.NOT_MEASURED, result=fields)]))
     assert shown(row)[1:] == ("-", "-", "-", "-", "-", "not-measured")
     assert sample.note().text in row.message.title
+
+
+def test_machines_that_have_one_description_are_distinguished_by_their_hash(sample):
+    plain, older = (
+        Hardware(cpu_model="Test CPU", isa=isa, cores=2) for isa in (("avx2", "avx512f"), ("avx2",))
+    )
+    other = Hardware(cpu_model="Test CPU", cores=1)
+    sessions = [sample.session([sample.pair(result={"hardware": each})]) for each in (plain, older, other)]
+    found = {row.machine for row in rows.rows(flat_session(sessions))}
+    assert found == {
+        "1 core of Test CPU",
+        f"2 cores of Test CPU ({plain.id[-8:]})",
+        f"2 cores of Test CPU ({older.id[-8:]})",
+    }
 
 
 def test_an_empty_session_has_no_rows(sample):

@@ -46,8 +46,8 @@ PartitionName=urgent Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=10 Preempt
 """
 NODES = {
     "small": "CPUs=4 RealMemory=1000 Feature=genoa",
-    "big": "CPUs=4 RealMemory=4000 Feature=genoa,large",
-    "gpu": "CPUs=4 RealMemory=4000 Gres=gpu:l4:1 Feature=milan",
+    "big": "CPUs=4 RealMemory=8000 Feature=genoa,large",
+    "gpu": "CPUs=4 RealMemory=8000 Gres=gpu:l4:1 Feature=milan",
 }
 
 

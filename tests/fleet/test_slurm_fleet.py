@@ -163,9 +163,9 @@ def test_a_requeued_job_is_measured_once_more_and_counts_once(fleet, cluster):
                 found.stand_in.takes(0)
                 handle = found.jobs()[0].folder.record().handle
                 cluster.client("scontrol", "requeue", handle)
-                # Slurm lets a requeued job wait for two minutes.
+                # Slurm lets a requeued job wait for two minutes; a node refuses one that comes back at once.
                 wait_until(lambda: any("PENDING" in row for row in cluster.queue()))
-                cluster.client("scontrol", "update", f"jobid={handle}", "starttime=now")
+                cluster.client("scontrol", "update", f"jobid={handle}", "starttime=now+3")
 
     found.said = Requeueing()
     assert "measured on" in found.texts()["a"]

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from pytest_infergate.runtimes.runtime import Engine as Engine
     from pytest_infergate.runtimes.runtime import ExportingRuntime as ExportingRuntime
     from pytest_infergate.runtimes.runtime import Placing as Placing
+    from pytest_infergate.runtimes.runtime import RemoteRuntime as RemoteRuntime
     from pytest_infergate.runtimes.runtime import Runtime as Runtime
     from pytest_infergate.runtimes.runtime import WrappingRuntime as WrappingRuntime
     from pytest_infergate.storage.baseline_store import Store as Store
@@ -63,7 +64,9 @@ _HOMES = {
     ),
     "measure.tokens": ("TokenCounts",),
     "plugin.fixture": ("Infer", "LatencyFigures", "Result"),
-    "runtimes.runtime": ("Engine", "ExportingRuntime", "Placing", "Runtime", "WrappingRuntime"),
+    "runtimes.runtime": (
+        "Engine", "ExportingRuntime", "Placing", "RemoteRuntime", "Runtime", "WrappingRuntime",
+    ),
     "storage.baseline_store": ("Store",),
 }  # fmt: skip
 _MODULES = {name: f"{__name__}.{module}" for module, names in _HOMES.items() for name in names}

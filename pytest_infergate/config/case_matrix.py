@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple, TypeVar
 
 from pytest_infergate.config.marker import Marker
-from pytest_infergate.config.parse import OfferedRuntime
+from pytest_infergate.config.parse import OfferedRuntime, is_remote
 from pytest_infergate.config.settings import Settings
 from pytest_infergate.core.domain.dtypes import DTYPES, dtype_parts, unsupported_dtype
+from pytest_infergate.core.domain.values import REMOTE_DEVICE
 
 _T = TypeVar("_T")
 
@@ -36,16 +37,33 @@ def axes(marker: Marker, settings: Settings, devices: tuple[str, ...]) -> list[A
     """
     # A plain test run needs one case of each test, as fast as possible.
     if not settings.measuring:
+        remote, local = _split(marker.runtimes, settings.offered)
+        if remote and not local:
+            return list(_cross((REMOTE_DEVICE,), remote[:1], None, _first(marker.batch_sizes), None))
         crossed = _cross(
             ("cpu",),
-            _first(marker.runtimes),
+            _first(local),
             _first(marker.dtypes),
             _first(marker.batch_sizes),
             _first(marker.threads),
         )
         return [one._replace(runtime="eager", dtype=dtype_parts(one.dtype).cast) for one in crossed]
-    both_devices = _narrowed(devices, marker.devices) or ()
     runtimes = _narrowed(settings.runtimes, marker.runtimes)
+    remote, local = _split(runtimes, settings.offered)
+    if not remote:
+        return _local_axes(marker, settings, devices, runtimes)
+    served = list(_cross((REMOTE_DEVICE,), remote, None, marker.batch_sizes, None))
+    if settings.paired:
+        reason = "a paired run has no other version of a server to compare with"
+        served = [one._replace(deselected=reason) for one in served]
+    return [*(_local_axes(marker, settings, devices, local) if local else ()), *served]
+
+
+def _local_axes(
+    marker: Marker, settings: Settings, devices: tuple[str, ...], runtimes: tuple[str, ...] | None
+) -> list[Axes]:
+    """Return the product of the axes of what this machine executes."""
+    both_devices = _narrowed(devices, marker.devices) or ()
     dtypes = _narrowed(settings.dtypes, marker.dtypes)
     threads = _narrowed(settings.threads, marker.threads)
     for name, both, requested, allowed in (
@@ -62,6 +80,16 @@ def axes(marker: Marker, settings: Settings, devices: tuple[str, ...]) -> list[A
     return [one._replace(deselected=_unsupported(one, settings)) for one in crossed]
 
 
+def _split(
+    runtimes: tuple[str, ...] | None, offered: Mapping[str, OfferedRuntime]
+) -> tuple[tuple[str, ...], tuple[str, ...] | None]:
+    """Return the runtimes that are servers, and the others; ``None`` means any local one."""
+    if runtimes is None:
+        return (), None
+    remote = tuple(name for name in runtimes if is_remote(offered[name.partition(":")[0]]))
+    return remote, tuple(name for name in runtimes if name not in remote)
+
+
 def _unsupported(case: Axes, settings: Settings) -> str | None:
     """Return why a case has nothing to compare, or a runtime cannot be combined with its device and dtype."""
     base = settings.against_runtime
@@ -73,7 +101,10 @@ def _unsupported(case: Axes, settings: Settings) -> str | None:
         return found
     for runtime in (case.runtime, base or "eager"):
         if runtime != "eager":
-            found = settings.offered[runtime.partition(":")[0]].unsupported(case.device, case.dtype)
+            offered = settings.offered[runtime.partition(":")[0]]
+            if is_remote(offered):
+                return f"{runtime} is a server, with which no runtime is compared call by call"
+            found = offered.unsupported(case.device, case.dtype)
             if found is not None:
                 return found
     return None
@@ -101,8 +132,14 @@ def axes_of_id(text: str, marker: Marker, offered: Mapping[str, OfferedRuntime])
     if batch is not None and int(batch) not in (marker.batch_sizes or ()):
         return None
     threads = None if found["threads"] is None else int(found["threads"])
+<<<<<<< HEAD
     dtype = dtype_parts(found["dtype"]).cast
     return Axes(found[0].removesuffix("-"), "cpu", "eager", dtype, int(batch or 1), threads)
+=======
+    if found["runtime"] and is_remote(offered[found["runtime"].partition(":")[0]]):
+        return Axes(found[0].removesuffix("-"), REMOTE_DEVICE, found["runtime"], None, int(batch or 1))
+    return Axes(found[0].removesuffix("-"), "cpu", "eager", found["dtype"], int(batch or 1), threads)
+>>>>>>> 60f521d (A server as a runtime)
 
 
 def _cross(

@@ -57,6 +57,13 @@ class CaseTerms:
         budgets = {name: limit for name, limit in self.budgets.items() if name not in LOAD_BUDGETS}
         return dataclasses.replace(self, served=False, budgets=budgets)
 
+    def of_server(self) -> CaseTerms:
+        """Return the terms of the case of a server: limits of memory, work, energy and cost are of others."""
+        from pytest_infergate.core.domain.metrics import ANSWER_TIMES
+
+        budgets = {name: limit for name, limit in self.budgets.items() if name in ANSWER_TIMES}
+        return dataclasses.replace(self, budgets=budgets)
+
     @property
     def seconds_served(self) -> float:
         """Time for which the case is served under load; 0 if it is not."""

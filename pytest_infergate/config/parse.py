@@ -79,6 +79,11 @@ class OfferedRuntime(Protocol):
         """Return why a device and dtype cannot be combined with it."""
 
 
+def is_remote(runtime: OfferedRuntime) -> bool:
+    """Return whether a runtime is a server, whose cases have no device: it has the method `remote`."""
+    return callable(getattr(runtime, "remote", None))
+
+
 def parse_runtimes(text: str) -> tuple[str, ...]:
     """Parse ``eager,compile:max-autotune``."""
     return _words(text)

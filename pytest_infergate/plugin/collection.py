@@ -52,15 +52,20 @@ def parameters(
     """
     from pytest_infergate.config.case_matrix import axes, axes_of_id
     from pytest_infergate.config.case_terms import case_terms
+    from pytest_infergate.core.domain.values import REMOTE_DEVICE
 
     terms = case_terms(settings, marker, test)
     further = filter(None, (axes_of_id(text, marker, settings.offered) for text in asked))
     found = {one.id: one for one in (*axes(marker, settings, devices), *further)}
     # The server forms batches of up to the largest size, from the items of that case.
     largest = max(marker.batch_sizes or (1,))
-    return tuple(
-        Parameter(one, terms if one.batch_size == largest else terms.unserved()) for one in found.values()
-    )
+    made = []
+    # A test of nothing but a server has no other case that could keep the limits of its memory and work.
+    local = any(one.device != REMOTE_DEVICE for one in found.values()) or not marker.runtimes
+    for one in found.values():
+        own = terms if one.batch_size == largest else terms.unserved()
+        made.append(Parameter(one, own.of_server() if one.device == REMOTE_DEVICE and local else own))
+    return tuple(made)
 
 
 def located(config: pytest.Config, argument: str) -> tuple[str, str] | None:

@@ -86,15 +86,17 @@ class Inactive:
 
         return (ItemHooks(self),)
 
-    def why_not(self, case: Case, nodeid: str, terms: CaseTerms) -> None:
-        """Return ``None``: there is always a CPU."""
+    def why_not(self, case: Case, nodeid: str, terms: CaseTerms) -> str | None:  # noqa: ARG002
+        """Return why a server cannot be used; there is always a CPU."""
+        return offered_runtimes(self._config)[case.runtime.partition(":")[0]].absence_reason()
 
     def measure(self, case: Case, nodeid: str, terms: CaseTerms, invocation: Invocation) -> Result:  # noqa: ARG002
         """Run the model once, on the CPU, in the dtype and with the threads of the case."""
         from pytest_infergate.plugin.fixture import Result
         from pytest_infergate.runtimes.eager import run_once
 
-        return Result(run_once(case, invocation))
+        runtime = offered_runtimes(self._config)[case.runtime.partition(":")[0]]
+        return Result(run_once(case, invocation, runtime))
 
     def failure(self, nodeid: str) -> None:
         """Return ``None``: nothing is judged."""

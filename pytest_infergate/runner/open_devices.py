@@ -8,6 +8,7 @@ from functools import cached_property
 import msgspec
 
 from pytest_infergate.core.domain.values import Hardware
+from pytest_infergate.devices.remote_server import RemoteKind
 from pytest_infergate.errors import ConfigurationError
 from pytest_infergate.instruments.device import Device, DeviceAbsentError, DeviceKind
 from pytest_infergate.measure.guarded_device import GuardedDevice, error_line
@@ -18,7 +19,8 @@ class OpenDevices:
 
     def __init__(self, requested: Sequence[str], kinds: Iterable[DeviceKind]) -> None:
         self._requested = requested
-        self._kinds = {kind.kind: kind for kind in kinds}
+        offered: list[DeviceKind] = [*kinds, RemoteKind()]
+        self._kinds = {kind.kind: kind for kind in offered}
         self._devices: dict[str, GuardedDevice | DeviceAbsentError] = {}
 
     @cached_property

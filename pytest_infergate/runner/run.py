@@ -24,7 +24,7 @@ from pytest_infergate.core.domain.measurement import ConcurrentRun, Measurement,
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.outcome import CaseResult, GateMode, Judged, Outcome, Policy, Price
 from pytest_infergate.core.domain.records import Baseline, CounterRecord
-from pytest_infergate.core.domain.values import Case, Environment, Note
+from pytest_infergate.core.domain.values import REMOTE_DEVICE, Case, Environment, Note
 from pytest_infergate.core.gate import decide
 from pytest_infergate.errors import ConfigurationError, ConversionError
 from pytest_infergate.instruments.device import Device, DeviceKind
@@ -326,11 +326,13 @@ class InferenceRun:
         limits = [limit for name, limit in terms.budgets.items() if name in LOAD_LIMITS]
 
         def serve(call: Invocation, inputs: Inputs | None, measurement: Measurement) -> Measurement:
-            if isinstance(self.runtime(case.runtime), ExportingRuntime):
+            why = "its model has one batch size, and a server forms batches of any size"
+            if case.device == REMOTE_DEVICE:
+                why = "it is a server, which forms its batches itself"
+            if case.device == REMOTE_DEVICE or isinstance(self.runtime(case.runtime), ExportingRuntime):
                 note = Note(
                     code=NoteCode.LOAD_NOT_MEASURED,
-                    text=f"{case.runtime} was not measured under load: its model has one batch size, and a "
-                    "server forms batches of any size",
+                    text=f"{case.runtime} was not measured under load: {why}",
                 )
                 return msgspec.structs.replace(measurement, notes=(*measurement.notes, note))
             seconds, max_total = terms.seconds_served, self.settings.max_total

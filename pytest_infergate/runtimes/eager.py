@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from pytest_infergate.core.domain.measurement import Measurement
+from pytest_infergate.core.domain.measurement import Measurement, Memory
 from pytest_infergate.core.domain.notes import NoteCode
-from pytest_infergate.core.domain.values import Case, Note
+from pytest_infergate.core.domain.values import REMOTE_DEVICE, Case, Note
 from pytest_infergate.instruments import tensors
 from pytest_infergate.instruments.device import Device
 from pytest_infergate.instruments.timed_calls import Inputs
@@ -22,7 +22,7 @@ from pytest_infergate.measure.invocation import Invocation
 from pytest_infergate.measure.item_streams import is_stream, stream_items
 from pytest_infergate.measure.seed import generator_states
 from pytest_infergate.runtimes.prepared_case import plain_subject, prepared
-from pytest_infergate.runtimes.runtime import Runtime
+from pytest_infergate.runtimes.runtime import RemoteRuntime, Runtime, mode_of
 
 Course = Callable[[Subject, Device, Effort, tuple[Note, ...]], MeasuredSubject]
 """What is done with a case after it is prepared: measuring, or counting only."""
@@ -93,6 +93,10 @@ def measure_invocation(
         same = [tensor for tensor in tensors.tensors(output) if id(tensor) in returned]
         notes = (*measurement.notes, *after, *output_checks.uncopied_notes(same))
         measurement = msgspec.structs.replace(measurement, conversion=conversion, notes=notes)
+        if case.device == REMOTE_DEVICE:  # this process is the client
+            measurement = msgspec.structs.replace(
+                measurement, memory=Memory(), page_faults=None, threads=None
+            )
         if invalid is None:
             measurement = plan.compared(output, measurement)
     return MeasuredSubject(output, measurement, measured.samples, invalid)
@@ -134,9 +138,9 @@ def comparison_with_reference(
 def has_reference(case: Case, invocation: Invocation) -> bool:
     """Return whether a case has an output of another case to agree with.
 
-    A plain callable runs eagerly on the device and in the dtype that it chooses itself.
+    A plain callable runs eagerly on the device and in the dtype that it chooses itself, or calls a server.
     """
-    if case.runtime != "eager":
+    if case.runtime != "eager" and case.device != REMOTE_DEVICE:
         return True
     if "torch" not in sys.modules or (case.device == "cpu" and case.dtype is None):
         return False
@@ -145,8 +149,14 @@ def has_reference(case: Case, invocation: Invocation) -> bool:
     return module_of(invocation.target) is not None
 
 
-def run_once(case: Case, invocation: Invocation) -> Any:
-    """Call the model once on the CPU and return its output, as in a run that does not measure."""
+def run_once(case: Case, invocation: Invocation, runtime: Runtime | None = None) -> Any:
+    """Call the model once on the CPU and return its output, as in a run that does not measure.
+
+    A server, if `runtime` is one, is called instead.
+    """
+    if isinstance(runtime, RemoteRuntime):
+        remote = runtime.remote(invocation.target, mode_of(case.runtime))
+        return _collected(invocation._replace(target=remote).bound()())
     if "torch" not in sys.modules:
         return _collected(invocation.bound()())
 

@@ -8,12 +8,19 @@ from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_infergate.core.domain.measurement import Conversion
-from pytest_infergate.core.domain.values import Case
+from pytest_infergate.core.domain.notes import NoteCode
+from pytest_infergate.core.domain.values import Case, Note
 from pytest_infergate.instruments.device import Device
 from pytest_infergate.measure.case import Subject, Watched
 from pytest_infergate.measure.invocation import Invocation
 from pytest_infergate.measure.tokens import prompt_tokens
-from pytest_infergate.runtimes.runtime import ExportingRuntime, Runtime, WrappingRuntime, mode_of
+from pytest_infergate.runtimes.runtime import (
+    ExportingRuntime,
+    RemoteRuntime,
+    Runtime,
+    WrappingRuntime,
+    mode_of,
+)
 
 if TYPE_CHECKING:
     from pytest_infergate.measure.placement import Placed
@@ -43,6 +50,25 @@ def plain_subject(case: Case, invocation: Invocation) -> Subject:
 
 
 @contextmanager
+def _called_remotely(case: Case, invocation: Invocation, runtime: RemoteRuntime) -> Iterator[PreparedCase]:
+    """Prepare the call of a server: weights, work and state of what the test passed are not those of it."""
+    from pytest_infergate.measure import placement
+
+    called = invocation._replace(target=runtime.remote(invocation.target, mode_of(case.runtime)))
+    with placement.placed(called, None) as placed:
+        subject = plain_subject(case, called)._replace(
+            arguments=placed.arguments,
+            unrepeatable=placed.arguments.consumed_note(),
+            uncounted=Note(
+                code=NoteCode.NOT_COUNTED,
+                text=f"operators, FLOPs, memory and energy of {case.runtime} are unknown: it is a server",
+                hint="budgets on them are limits for the local cases of the same test",
+            ),
+        )
+        yield PreparedCase(subject, placed._replace(notes=()))
+
+
+@contextmanager
 def prepared(
     case: Case,
     device: Device,
@@ -61,6 +87,10 @@ def prepared(
 
         with converted(case, device, invocation, runtime, watched) as made:
             yield PreparedCase(*made)
+        return
+    if isinstance(runtime, RemoteRuntime):
+        with _called_remotely(case, invocation, runtime) as ready:
+            yield ready
         return
     import torch
 

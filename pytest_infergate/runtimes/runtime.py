@@ -109,6 +109,26 @@ class ExportingRuntime(Runtime, Protocol):
         """Load the files. Raises `ConversionError` if the runtime cannot execute them."""
 
 
+@runtime_checkable
+class RemoteRuntime(Protocol):
+    """A server, which executes models in another process or on another machine.
+
+    Its cases have no device, dtype and thread count: each exists once for each batch size.
+    """
+
+    name: str
+    modes: tuple[str, ...]
+
+    def absence_reason(self) -> str | None:
+        """Return why the server cannot be used, with a hint; ``None`` if it answers."""
+
+    def remote(self, target: Callable[..., Any], mode: str) -> Callable[..., Any]:
+        """Return what is called in place of what a test passes to `infer`.
+
+        It takes the same arguments, and returns the same, or a generator of items.
+        """
+
+
 class Engine(NamedTuple):
     """A loaded model."""
 

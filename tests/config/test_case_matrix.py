@@ -109,3 +109,71 @@ def test_an_id_that_a_run_printed_is_run_eagerly_on_the_cpu(text, found):
         return
     assert (one.id, one.dtype, one.batch_size, one.threads) == found
     assert (one.device, one.runtime) == ("cpu", "eager")
+
+
+class Service:
+    """A server: it has no devices and dtypes that it could support."""
+
+    name, modes = "server", ("canary",)
+
+    def absence_reason(self):
+        return None
+
+    def remote(self, target, mode):
+        return target
+
+
+def served(folder, marker, *, measuring=True, **options):
+    settings = parsed(folder, {"devices": "fake"})
+    offered = {**settings.offered, "server": Service()}
+    settings = dataclasses.replace(settings, measuring=measuring, offered=offered, **options)
+    return settings, axes(marker, settings, ("cpu", "cuda"))
+
+
+def test_a_server_has_one_case_for_each_batch_size(tmp_path):
+    """Devices, dtypes and threads are those of this machine."""
+    marker = Marker(batch_sizes=(1, 8), devices=("cpu", "cuda"), dtypes=("float32",), threads=(1, 2))
+    _, made = served(tmp_path, marker, runtimes=("server", "server:canary"))
+    assert [one.id for one in made] == [
+        "remote-server-b1", "remote-server-b8", "remote-server:canary-b1", "remote-server:canary-b8",
+    ]  # fmt: skip
+    assert {(one.device, one.dtype, one.threads, one.deselected) for one in made} == {
+        ("remote", None, None, None)
+    }
+    _, made = served(tmp_path, Marker(devices=("cpu",)), runtimes=("eager", "server"))
+    assert [one.id for one in made] == ["cpu-eager", "remote-server"]
+    _, made = served(tmp_path, Marker(runtimes=("server",)))
+    assert [one.id for one in made] == ["remote-server"]
+
+
+def test_a_plain_run_calls_a_server_only_where_nothing_else_can_run(tmp_path):
+    for runtimes, found in [
+        (("server",), ("remote-server", "remote", "server")),
+        (("server", "compile"), ("cpu-compile", "cpu", "eager")),
+        (("eager", "server"), ("cpu-eager", "cpu", "eager")),
+    ]:
+        _, [only] = served(tmp_path, Marker(runtimes=runtimes, batch_sizes=None), measuring=False)
+        assert (only.id, only.device, only.runtime) == found, runtimes
+
+
+def test_the_id_of_a_server_is_that_of_its_case(tmp_path):
+    settings, _ = served(tmp_path, Marker())
+    marker = Marker(batch_sizes=(1, 8))
+    found = axes_of_id("remote-server:canary-b8-long", marker, settings.offered)
+    assert (found.id, found.device, found.runtime, found.batch_size) == (
+        "remote-server:canary-b8", "remote", "server:canary", 8,
+    )  # fmt: skip
+
+
+def test_a_server_has_no_base(tmp_path):
+    _, made = served(tmp_path, Marker(), runtimes=("eager", "server"), against="main")
+    assert {one.id: one.deselected for one in made} == {
+        "cpu-eager": None,
+        "cuda-eager": None,
+        "remote-server": "a paired run has no other version of a server to compare with",
+    }
+    _, made = served(tmp_path, Marker(), runtimes=("compile", "server"), against_runtime="server")
+    assert {one.deselected for one in made} == {
+        "server is a server, with which no runtime is compared call by call",
+        "a paired run has no other version of a server to compare with",
+    }

@@ -14,7 +14,7 @@ from pytest_infergate.core.domain.measurement import ConcurrentRun, Energy, Meas
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.outcome import CaseResult, CaseVerdict, Outcome, Session, Verdict
 from pytest_infergate.core.domain.sampled import Sampled
-from pytest_infergate.core.domain.values import Case, Hardware, Note, Struct
+from pytest_infergate.core.domain.values import REMOTE_DEVICE, Case, Hardware, Note, Struct
 
 # Results files come from elsewhere and may contain anything. Within these bounds, far beyond what a clock or
 # a meter can measure, every figure of a plan stays finite.
@@ -177,8 +177,9 @@ def _unusable(result: CaseResult, verdict: CaseVerdict | None) -> str:
     if result.measurement is None or result.hardware is None:
         return "its results contain no times or no hardware"
     latency = result.measurement.latency
-    if latency is None:
-        return "it was counted, and not timed"
+    remote = result.case.device == REMOTE_DEVICE
+    if latency is None or remote:
+        return "nothing is known of the machine of its server" if remote else "it was counted, and not timed"
     try:
         service = _service_times({result.case.batch_size: result.measurement})
     except ValueError:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 from pytest_infergate.core.domain import energy, instance_types, units
+from pytest_infergate.core.domain.load_values import LOAD_BUDGETS
 from pytest_infergate.core.domain.measurement import Estimate, Measurement
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.outcome import Price
@@ -136,6 +137,11 @@ METRICS: dict[str, Metric] = {
     )
 }  # fmt: skip
 """Every metric of a budget that is not a counter."""
+ANSWER_TIMES = frozenset(METRICS) - {
+    "peak_memory_mb", "host_memory_mb", "weights_mb", "usd_per_million", "usd_per_month", "joules_per_item",
+    *LOAD_BUDGETS,
+}  # fmt: skip
+"""Metrics that the client of a server can measure: times and rates of answers."""
 STREAM_PERCENTILES: dict[str, Literal["first_item", "between_items"]] = {
     "ttft_ms": "first_item", "ttft_p95_ms": "first_item", "itl_p95_ms": "between_items",
 }  # fmt: skip

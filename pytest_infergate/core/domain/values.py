@@ -10,6 +10,8 @@ import msgspec
 # Version 2 renamed fields; `version_1.upgraded` reads files of version 0.1 of the package.
 SCHEMA_VERSION = 2
 """Version of result and baseline files. It grows when a reader of the old form would misread the new one."""
+REMOTE_DEVICE = "remote"
+"""Device of cases that a server executes: no device of this machine."""
 
 
 HASH_LENGTH = 8

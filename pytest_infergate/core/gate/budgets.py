@@ -88,6 +88,9 @@ def why_missing(metric: Metric, measurement: Measurement) -> tuple[str, str]:
         known = [note for note in measurement.notes if note.code == code]
         if known and metric.name in names:
             return known[0].text, known[0].hint
+    unknown = [note for note in measurement.notes if note.code == NoteCode.NOT_COUNTED]
+    if unknown and not measurement.counters.counted and metric.name not in metrics.ANSWER_TIMES:
+        return unknown[0].text, unknown[0].hint or _PROVIDE
     if not measurement.counters.counted and not metric.timed:
         return "there was no time to count it", "raise --infer-max-time, or max_time in the marker"
     return f"it needs {metric.needs}", _PROVIDE

@@ -132,14 +132,10 @@ def axes_of_id(text: str, marker: Marker, offered: Mapping[str, OfferedRuntime])
     if batch is not None and int(batch) not in (marker.batch_sizes or ()):
         return None
     threads = None if found["threads"] is None else int(found["threads"])
-<<<<<<< HEAD
-    dtype = dtype_parts(found["dtype"]).cast
-    return Axes(found[0].removesuffix("-"), "cpu", "eager", dtype, int(batch or 1), threads)
-=======
     if found["runtime"] and is_remote(offered[found["runtime"].partition(":")[0]]):
         return Axes(found[0].removesuffix("-"), REMOTE_DEVICE, found["runtime"], None, int(batch or 1))
-    return Axes(found[0].removesuffix("-"), "cpu", "eager", found["dtype"], int(batch or 1), threads)
->>>>>>> 60f521d (A server as a runtime)
+    dtype = dtype_parts(found["dtype"]).cast
+    return Axes(found[0].removesuffix("-"), "cpu", "eager", dtype, int(batch or 1), threads)
 
 
 def _cross(

@@ -294,6 +294,8 @@ class _Course:
 
     def count(self, seconds: float) -> CountedCall:
         """Count calls of `seconds` seconds as often as the effort and the time limit say."""
+        if self.subject.uncounted is not None:
+            return count_case(self.call, self.subject, self.device, self.compilation)
         calls = self.effort.repetitions * COUNTING_CALLS + self.subject.settling
         repetitions = self.effort.repetitions
         if repetitions > 1 and not self.limit.allows(calls * seconds, "repeated counts"):

@@ -159,6 +159,12 @@ def test_a_service_that_is_down_is_absent(answering):
     assert answering(lambda request: httpx.Response(200)).Server().absence_reason() is None
 
 
+def test_the_documentation_has_the_example():
+    code = (EXAMPLES / "conftest.py").read_text()
+    assert f"```python\n{code}```" in (EXAMPLES.parent / "docs" / "runtimes.md").read_text()
+    assert len([line for line in code.splitlines() if line and not line.startswith('"""')]) <= 40
+
+
 TESTS = """
     import pytest
     import torch

@@ -215,7 +215,7 @@ def test_a_deployed_service_keeps_the_budgets_of_the_tests(project, torch_kept, 
     monkeypatch.setattr(run, "peaks", lambda device: None)  # which take a second
     conftest = project.path / "conftest.py"
     conftest.write_text((EXAMPLES / "conftest.py").read_text() + conftest.read_text())
-    project.pytester.makepyfile(test_service=TESTS)
+    project.pytester.makepyfile(test_deployed=TESTS)
     arguments = ["--infer-devices=cpu,ghost", "--infer-runtimes=eager,server", "--infer-max-time=0.3"]
     result = project.run(*arguments, "--infer-json=r.json", "-W", "ignore")
     session = parse_results((project.path / "r.json").read_bytes(), "r.json")

@@ -64,12 +64,7 @@ def measure_invocation(
     """
     # A suite without torch is measured without importing it.
     if "torch" not in sys.modules and case.runtime == "eager":
-        plain = plan.course(plain_subject(case, invocation), device, effort, ())
-        last = plain.output if plain.last is None else plain.last
-        invalid = plain.invalid or output_checks.unsound_output_note(plain.output, last, None)
-        if plain.measurement is not None and invalid is None:
-            plain = plain._replace(measurement=plan.further(invocation, None, plain.measurement))
-        return plain._replace(invalid=invalid)
+        return _measured_plainly(case, device, effort, invocation, plan)
 
     watched = effort.watched
     with prepared(case, device, invocation, plan.runtime, watched) as (subject, placed, conversion):
@@ -100,6 +95,18 @@ def measure_invocation(
         if invalid is None:
             measurement = plan.compared(output, measurement)
     return MeasuredSubject(output, measurement, measured.samples, invalid)
+
+
+def _measured_plainly(
+    case: Case, device: Device, effort: Effort, invocation: Invocation, plan: MeasuringPlan
+) -> MeasuredSubject:
+    """Take a callable through its course without torch."""
+    plain = plan.course(plain_subject(case, invocation), device, effort, ())
+    last = plain.output if plain.last is None else plain.last
+    invalid = plain.invalid or output_checks.unsound_output_note(plain.output, last, None)
+    if plain.measurement is not None and invalid is None:
+        plain = plain._replace(measurement=plan.further(invocation, None, plain.measurement))
+    return plain._replace(invalid=invalid)
 
 
 def comparison_with_reference(

@@ -11,6 +11,7 @@ from pytest_infergate.cli.command_line import CommandGroup
 from pytest_infergate.cli.console import echo
 from pytest_infergate.cli.examples import examples
 from pytest_infergate.cli.exit_codes import ExitCode
+from pytest_infergate.cli.results_files import output_option, write_output
 from pytest_infergate.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -27,6 +28,14 @@ _PLACE: Final = click.option(
     help="Folder or address (default: infer_history of pyproject.toml, or .infergate/history).",
 )
 _PROJECT: Final = click.option("--project", metavar="NAME", help="Project, if the place holds several.")
+_LAST: Final = click.option(
+    "--last",
+    metavar="N",
+    type=click.IntRange(min=0),
+    default=100,
+    show_default=True,
+    help="Runs to read; 0 is all.",
+)
 _NAME: Final = click.option(
     "-k",
     "pattern",
@@ -41,15 +50,37 @@ _NAME: Final = click.option(
     cls=CommandGroup,
     invoke_without_command=True,
     epilog=examples(
+        "infergate history -o history.html",
         "infergate history show -k embedder",
         "infergate history push --history s3://bucket/history",
     ),
 )
+@_PLACE
+@_PROJECT
+@_NAME
+@_LAST
+@output_option("Page to write.")
 @click.pass_context
-def history_command(context: click.Context) -> None:
+def history_command(
+    context: click.Context,
+    *,
+    place: str | None,
+    project: str | None,
+    pattern: str,
+    last: int,
+    output: Path | None,
+) -> None:
     """Show how cases developed over many sessions, which --infer-history collects."""
-    if context.invoked_subcommand is None:
+    if context.invoked_subcommand is not None:
+        return
+    if output is None:
         click.echo(context.get_help())
+        return
+    from pytest_infergate.report.history_page import render_history
+
+    history = _history(place, project)
+    trends, notes = _trends(history, pattern, last)
+    write_output(render_history(trends, history.location, notes, simulated=history.is_simulated()), output)
 
 
 @history_command.command(
@@ -59,14 +90,15 @@ def history_command(context: click.Context) -> None:
 @_PLACE
 @_PROJECT
 @_NAME
-def show_history_command(place: str | None, project: str | None, pattern: str) -> None:
+@_LAST
+def show_history_command(place: str | None, project: str | None, pattern: str, last: int) -> None:
     """Show a line for each case and hardware class, the largest drift first.
 
     Times are medians, corrected for the speed of the machine by the reference workloads of each session.
     """
     from pytest_infergate.report.history_text import history_table
 
-    trends, notes = _trends(_history(place, project), pattern)
+    trends, notes = _trends(_history(place, project), pattern, last)
     echo(history_table(trends, notes))
 
 
@@ -151,13 +183,13 @@ def _history(place: str | None, project: str | None) -> SessionHistory:
     return SessionHistory(open_store(located_history(place), Path.cwd()), project)
 
 
-def _trends(history: SessionHistory, pattern: str) -> tuple[list[Trend], list[str]]:
+def _trends(history: SessionHistory, pattern: str, last: int) -> tuple[list[Trend], list[str]]:
     """Return the trends of the cases that match, and what has to be said about them."""
     from pytest_infergate.core.gate.trends import corrected, trends_of
     from pytest_infergate.history.change_points import MISSING, change_points
     from pytest_infergate.report.case_listing import name_matches
 
-    series = [one for one in history.series() if name_matches(one.case.name, pattern)]
+    series = [one for one in history.series(last or None) if name_matches(one.case.name, pattern)]
     if not series:
         raise ConfigurationError(
             f"{history.location} has no times of a case{f' that matches {pattern!r}' if pattern else ''}. "

@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from datetime import datetime, timezone
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar, overload
 
 import msgspec
 
@@ -26,6 +26,7 @@ _NAME: Final = re.compile(
     r"(?P<time>\d{8}T\d{12}Z)\.(?P<project>[a-z0-9-]{1,40})\.(?P<kind>run|baseline|accept)"
     r"\.(?P<classes>none|[0-9a-f]{8}(?:-[0-9a-f]{8}){0,7})\.(?P<digest>[0-9a-f]{16})\.json"
 )
+_T = TypeVar("_T")
 _HINT: Final = "Hint: restore that document, or remove it; the others are independent of it"
 
 
@@ -88,8 +89,15 @@ def stamp(created: str) -> str:
         ) from None
 
 
-def decoded(name: str, content: bytes, where: str) -> HistorySession:
-    """Read a document. Raises `StorageError` with place, name and hint if it is not what was kept."""
+@overload
+def decoded(name: str, content: bytes, where: str) -> HistorySession: ...
+@overload
+def decoded(name: str, content: bytes, where: str, kind: type[_T]) -> _T: ...
+def decoded(name: str, content: bytes, where: str, kind: type[Any] = HistorySession) -> Any:
+    """Read a document. Raises `StorageError` with place, name and hint if it is not what was kept.
+
+    `kind` may be a struct with some of the fields only.
+    """
     place = f"{where}: {name}"
     if len(content) > MAX_DOCUMENT_BYTES:
         raise StorageError(
@@ -106,7 +114,7 @@ def decoded(name: str, content: bytes, where: str) -> HistorySession:
                 f"{place}: `$.schema_version` must be at most {HISTORY_VERSION}, got {version}, which "
                 "a newer infergate wrote. Hint: upgrade pytest-infergate"
             )
-        return msgspec.json.decode(content, type=HistorySession)
+        return msgspec.json.decode(content, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise StorageError(f"{place} does not match the schema of histories: {error}. {_HINT}") from error
 

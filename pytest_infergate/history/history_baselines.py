@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from pytest_infergate.core.domain.history_values import HistorySession
 from pytest_infergate.core.domain.records import Baseline
 from pytest_infergate.core.gate.baseline import SESSIONS_KEPT, merge_baselines
@@ -14,7 +16,7 @@ from pytest_infergate.history.locations import open_store
 from pytest_infergate.history.session_history import SessionHistory
 from pytest_infergate.storage import baseline_format
 
-RECENT: Final = 8 * SESSIONS_KEPT
+RECENT: Final = 4 * SESSIONS_KEPT
 """Number of recorded sessions of a hardware class that are read, so that a suite may be measured in parts."""
 
 
@@ -49,12 +51,21 @@ class HistoryBaselines:
         last = max((name.time for name in accepted), default="")
         first = [name for name in recorded if name.time > last][:SESSIONS_KEPT]
         chosen = sorted({*accepted, *first, *recorded[-RECENT:]})
-        baseline: Baseline | None = None
-        for session in self._history.sessions(tuple(chosen)):
-            if session.baseline is not None and session.baseline.hardware.id == hardware_class:
-                baseline_format.check_session(session.baseline)
-                baseline = merge_baselines(baseline, session.baseline)
-        return baseline
+        found = [
+            session.baseline
+            for session in self._history.sessions(tuple(chosen))
+            if session.baseline is not None and session.baseline.hardware.id == hardware_class
+        ]
+        if not found:
+            return None
+        # All at once: merging one after the other would look at the sessions of each case again and again.
+        together = msgspec.structs.replace(
+            found[-1],
+            cases=tuple(entry for baseline in found for entry in baseline.cases),
+            packages={created: kept for baseline in found for created, kept in baseline.packages.items()},
+        )
+        baseline_format.check_session(together)
+        return merge_baselines(None, together)
 
     def record(self, session: Baseline) -> None:
         """Add a recorded session of one class."""

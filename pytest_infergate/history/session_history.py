@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import msgspec
+
 from pytest_infergate.core.domain.history_values import CaseSeries, HistorySession, SeriesPoint, mean_speed
 from pytest_infergate.core.domain.values import Case
 from pytest_infergate.errors import StorageError
@@ -19,6 +21,23 @@ from pytest_infergate.history.documents import (
 )
 from pytest_infergate.history.session_store import SessionStore
 from pytest_infergate.history.session_tables import TableSessions
+
+
+class _TimedEntry(msgspec.Struct, frozen=True):
+    """The part of an entry that a series needs: the rest of a document need not be decoded."""
+
+    case: Case
+    hardware: str
+    p50: float | None = None
+    failed: bool = False
+    reference_work: dict[str, float] = {}
+
+
+class _TimedSession(msgspec.Struct, frozen=True):
+    created: str
+    commit: str | None = None
+    release: str | None = None
+    entries: tuple[_TimedEntry, ...] = ()
 
 
 class Added(NamedTuple):
@@ -72,8 +91,11 @@ class SessionHistory:
         for name, content in self.store.read([each.name for each in chosen]):
             yield decoded(name, content, self.location)
 
-    def series(self) -> list[CaseSeries]:
-        """Return the series of each case and hardware class, with the changes that were accepted."""
+    def series(self, last: int | None = None) -> list[CaseSeries]:
+        """Return the series of each case and hardware class, with the changes that were accepted.
+
+        With `last`, only so many runs are read, the last ones.
+        """
         documents = self.documents()
         accepted: dict[tuple[str, Case], list[tuple[str, str]]] = {}
         for session in self.sessions(tuple(name for name in documents if name.kind == ACCEPTED)):
@@ -81,7 +103,8 @@ class SessionHistory:
                 for entry in session.baseline.cases:
                     key = session.baseline.hardware.id, entry.case
                     accepted.setdefault(key, []).extend((one.created, one.reason) for one in entry.accepted)
-        found = self._timed(tuple(name for name in documents if name.kind == RUN))
+        runs = tuple(name for name in documents if name.kind == RUN)
+        found = self._timed(runs if last is None else runs[-last:])
         return [
             one._replace(accepted=tuple(sorted(accepted.get((one.hardware, one.case), ())))) for one in found
         ]
@@ -89,9 +112,10 @@ class SessionHistory:
     def _timed(self, runs: tuple[DocumentName, ...]) -> list[CaseSeries]:
         if isinstance(self.store, TableSessions) and runs:
             first = next(self.sessions(runs[:1]))
-            return self.store.series(first.project)
+            return self.store.series(first.project, runs[0].name)
         found: dict[tuple[str, Case], dict[str, SeriesPoint]] = {}
-        for session in self.sessions(runs):
+        for name, content in self.store.read([each.name for each in runs]):
+            session = decoded(name, content, self.location, _TimedSession)
             for entry in session.entries:
                 if entry.p50 is not None:
                     found.setdefault((entry.hardware, entry.case), {})[session.created] = SeriesPoint(

@@ -179,8 +179,11 @@ class TableSessions:
         with self._connected() as connection:
             self._create(connection)
 
-    def series(self, project: str) -> list[CaseSeries]:
-        """Return the series of a project straight from the rows of its cases, without what was accepted."""
+    def series(self, project: str, first: str) -> list[CaseSeries]:
+        """Return the series of a project straight from the rows of its cases, without what was accepted.
+
+        `first` is the name of the first session that counts.
+        """
         import sqlalchemy
 
         columns = self._measurements.c
@@ -189,7 +192,7 @@ class TableSessions:
                 columns.case_json, columns.hardware, columns.created, columns.p50, columns.speed,
                 columns.failed, columns.commit_hash, columns.release,
             )
-            .where(columns.project == project, columns.p50.is_not(None))
+            .where(columns.project == project, columns.session >= first, columns.p50.is_not(None))
         )  # fmt: skip
         found: dict[tuple[str, str], dict[str, SeriesPoint]] = {}
         with self._connected() as connection:

@@ -29,8 +29,10 @@ def sparkline(seconds: Sequence[float], width: int = WIDTH) -> str:
 
 
 def _changed(trend: Trend) -> str:
-    found = trend.last_change
-    return units.UNKNOWN if found is None else f"{units.percent(found[1])} on {found[0][:10]}"
+    found = trend.largest_change
+    if found is None:
+        return units.UNKNOWN
+    return f"{units.percent(found[1])} on {plain(trend.series.points[found[0]].created[:10])}"
 
 
 def drift_text(trend: Trend) -> str:
@@ -45,7 +47,7 @@ COLUMNS: Final[tuple[Column[Trend], ...]] = (
     Column("sessions", "sessions", lambda trend: units.count(len(trend.seconds))),
     Column("last", "last", lambda trend: units.seconds(trend.seconds[-1])),
     Column("drift", "drift", drift_text),
-    Column("change", "last change", _changed, left=True),
+    Column("change", "largest change", _changed, left=True),
     Column("line", "p50, corrected", lambda trend: sparkline(trend.seconds), left=True),
 )
 """Columns of the table of series."""

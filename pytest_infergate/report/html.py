@@ -68,7 +68,7 @@ def render_html(session: Session, *, settings: Mapping[str, str] | None = None, 
     shown = [entry.row for entry in ordered]
     bottlenecks = [entry for entry in ordered if entry.bottleneck is not None]
     columns = case_columns(shown, paired=session.against is not None)
-    style = _jinja().get_template("style.css").render(columns=columns)
+    style = page_environment().get_template("style.css").render(columns=columns)
     # Cases without a baseline are counted in a sentence that says what that means.
     tally = Counter(
         (entry.kind, entry.row.verdict_text)
@@ -81,7 +81,7 @@ def render_html(session: Session, *, settings: Mapping[str, str] | None = None, 
     # The legend explains only the symbols that are used.
     symbols = {symbol for picture in pictures for strip in picture.strips for symbol, _ in strip.marks}
     return (
-        _jinja()
+        page_environment()
         .get_template("report.html")
         .render(
             style=Markup(style),  # noqa: S704 - the package's own style sheet without any foreign text
@@ -181,7 +181,8 @@ def kept_together(text: str) -> Markup:
 
 
 @functools.cache
-def _jinja() -> Environment:
+def page_environment() -> Environment:
+    """Return the environment of the templates, which escapes every value."""
     # Results files are untrusted, so every value is escaped. A misspelt variable must be an error.
     return Environment(
         loader=PackageLoader("pytest_infergate", "report/templates"),

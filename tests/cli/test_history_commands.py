@@ -132,3 +132,14 @@ def test_what_is_refused(run, here, snapshot):  # noqa: F811
     code, _, err = run("history", "push", "--history", "good")
     assert code == 1
     assert "holds the history of demo, not of other" in err
+
+
+def test_the_page_is_written(run, here):  # noqa: F811
+    collected(here / "h", 40, slow_from=30)
+    code, _, err = run("history", "--history", "h", "-o", "page.html", "-k", "test_a")
+    assert (code, err) == (0, "wrote page.html\n")
+    page = (here / "page.html").read_text()
+    assert page.startswith("<!DOCTYPE html>")
+    assert "1 of 1 series became slower" in page
+    assert run("history", "--history", "h", "-o", "all.html", "--last", "5")[0] == 0
+    assert "5 sessions from" in (here / "all.html").read_text()

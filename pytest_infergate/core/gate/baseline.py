@@ -93,7 +93,8 @@ def merge_baselines(old: Baseline | None, new: Baseline, keep: int = SESSIONS_KE
         sessions = points.setdefault(entry.case, {})
         accepted.setdefault(entry.case, set()).update(entry.accepted)
         for point in (*entry.anchor, *entry.sessions):
-            sessions[point.created] = max(sessions.get(point.created, point), point, key=rank)
+            known = sessions.get(point.created)
+            sessions[point.created] = point if known is None else max(known, point, key=rank)
     cases = [_merged_case(case, sessions, accepted[case], keep) for case, sessions in points.items()]
     # Versions of sessions that no case has any more would grow without bound.
     used = {point.created for entry in cases for point in entry.sessions}

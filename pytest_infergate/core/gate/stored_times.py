@@ -359,7 +359,7 @@ def drift_note(
             f"p50 latency has drifted: {units.percent(then.effect)} since the sessions of "
             f"{anchor[0].created[:10]} to {anchor[-1].created[:10]}"
         ),
-        hint="find the change with infergate history, or accept it with infergate baseline accept",
+        hint="find the change with infergate history show, or accept it with infergate baseline accept",
     )
 
 

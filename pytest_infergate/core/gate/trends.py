@@ -18,7 +18,7 @@ MIN_SESSIONS: Final = 4
 """Number of sessions from which a drift is stated."""
 _MAD_TO_DEVIATION: Final = 1.4826
 """Standard deviation of a normal sample over the median of its absolute deviations."""
-CLEAR: Final = 3.0
+CLEAR: Final = 4.0
 """Standard errors of a drift from which it is not within the noise."""
 
 
@@ -53,12 +53,19 @@ class Trend(NamedTuple):
         return self.series.case.name
 
     @property
-    def last_change(self) -> tuple[str, float] | None:
-        """Time of the last change point, and the relative change of the level there."""
-        for before, after in reversed(list(pairwise(self.levels))):
-            if after.changed:
-                return self.series.points[after.begin].created, after.centre / before.centre - 1
-        return None
+    def changes(self) -> tuple[tuple[int, float], ...]:
+        """Change points since the last accepted change: index of the first session, and relative change."""
+        begin = max((created for created, _ in self.series.accepted), default="")
+        return tuple(
+            (after.begin, after.centre / before.centre - 1)
+            for before, after in pairwise(self.levels)
+            if after.changed and self.series.points[after.begin].created > begin
+        )
+
+    @property
+    def largest_change(self) -> tuple[int, float] | None:
+        """The largest of its change points."""
+        return max(self.changes, key=lambda change: abs(math.log1p(change[1])), default=None)
 
 
 def corrected(series: CaseSeries) -> tuple[float, ...]:

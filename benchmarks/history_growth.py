@@ -1,0 +1,289 @@
+"""How histories grow: reading a baseline, adding a session, the page, writers at once, killed writers.
+
+    python benchmarks/history_growth.py growth --measurements 10000 100000 1000000
+    python benchmarks/history_growth.py writers --processes 16 --sessions 200
+    python benchmarks/history_growth.py kills --kills 300
+    python benchmarks/history_growth.py page --series 1000
+    python benchmarks/history_growth.py changes
+
+Times are medians of three. Sessions are simulated: 500 cases of one hardware class each, measured with a
+spread of 2 %. PostgreSQL is started in a temporary folder on this machine.
+"""
+# ruff: noqa: S311 - simulations
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import random
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from functools import partial
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
+from history_places import postgres, postgres_absence, repository
+
+from pytest_infergate.core.domain.history_values import HistoryEntry, HistorySession
+from pytest_infergate.core.domain.records import Baseline, BaselineCase, BaselinePoint
+from pytest_infergate.core.domain.values import Case, Hardware
+from pytest_infergate.core.gate.trends import corrected, trends_of
+from pytest_infergate.history.change_points import change_points
+from pytest_infergate.history.documents import encoded
+from pytest_infergate.history.history_baselines import HistoryBaselines
+from pytest_infergate.history.locations import open_store
+from pytest_infergate.history.session_history import SessionHistory
+from pytest_infergate.report.history_page import render_history
+
+CASES = 500
+START = datetime(2026, 1, 1, tzinfo=timezone.utc)
+HARDWARE = Hardware(cpu_model="Simulated CPU", cores=4)
+COUNTERS = {name: 10**index for index, name in enumerate(("flops", "operators", "bytes_read", "allocations"))}
+
+
+def simulated(number: int, cases: int = CASES, seed: int = 0) -> tuple[HistorySession, Baseline]:
+    """Return a run, and what it records into the baseline."""
+    generator = random.Random(f"{seed} {number}")
+    created = (START + timedelta(hours=number, microseconds=seed)).isoformat(timespec="microseconds")
+    entries, recorded = [], []
+    for index in range(cases):
+        case = Case(test=f"tests/models/test_family_{index // 50}.py::test_model_{index // 4}", device="cpu",
+                    batch_size=(1, 8, 32, 128)[index % 4])  # fmt: skip
+        p50 = float(f"{0.002 * (1 + index / 100) * generator.lognormvariate(0, 0.02):.4e}")
+        speed = {
+            name: float(f"{1e-3 * generator.lognormvariate(0, 0.02):.4e}")
+            for name in ("gemm", "copy", "dispatch")
+        }
+        entries.append(
+            HistoryEntry(
+                case=case, hardware=HARDWARE.id, verdict="equivalent", p50=p50, low=0.99 * p50,
+                high=1.01 * p50,
+                p95=1.2 * p50, throughput=1 / p50, cold_start=20 * p50, peak_memory=10**8,
+                reference_work=speed, counters=COUNTERS,
+            )
+        )  # fmt: skip
+        point = BaselinePoint(created=created, p50=p50, count=400, reference_work=speed)
+        recorded.append(BaselineCase(case=case, sessions=(point,)))
+    run = HistorySession(
+        project="benchmark",
+        created=created,
+        hardware={HARDWARE.id: HARDWARE},
+        entries=tuple(entries),
+        simulated=True,
+    )
+    return run, Baseline(hardware=HARDWARE, cases=tuple(recorded), packages={created: {"torch": "2.13.0"}})
+
+
+def seconds(call: Callable[[], object], times: int = 3) -> float:
+    """Return the median time of a call."""
+    taken = []
+    for _ in range(times):
+        begin = time.perf_counter()
+        call()
+        taken.append(time.perf_counter() - begin)
+    return statistics.median(taken)
+
+
+def local_address(kind: str, folder: str) -> str:
+    """Return the address of a place in a folder."""
+    return {"sqlite": f"sqlite:///{folder}/h.db", "folder": f"{folder}/h", "branch": "branch://history"}[kind]
+
+
+def growth(measurements: list[int], places: list[str]) -> None:
+    """Print a row for each place and size."""
+    print("| place | measurements | baseline of 500 cases | add a session | series of the last 100 runs |")
+    print("|---|---|---|---|---|")
+    for kind in places:
+        with tempfile.TemporaryDirectory(prefix="infergate-") as folder:
+            if kind == "postgresql":
+                if reason := postgres_absence():
+                    print(f"| {kind} | {reason} |")
+                    continue
+                with postgres() as url:
+                    _growth(kind, url, Path(folder), measurements)
+            else:
+                if kind == "branch":
+                    repository(Path(folder))
+                _growth(kind, local_address(kind, folder), Path(folder), measurements)
+
+
+def _growth(kind: str, address: str, folder: Path, measurements: list[int]) -> None:
+    def opened() -> SessionHistory:
+        return SessionHistory(open_store(address, folder))
+
+    done = 0
+    for wanted in measurements:
+        history = opened()
+        baselines = HistoryBaselines(history, "benchmark")
+        for number in range(done, wanted // CASES):
+            run, recorded = simulated(number)
+            history.store.add(*encoded(run))
+            # A baseline is recorded with each tenth run, as in a nightly job.
+            if number % 10 == 0:
+                baselines.record(recorded)
+        done = wanted // CASES
+        load = seconds(lambda: HistoryBaselines(opened(), "benchmark").load(HARDWARE.id))
+        sessions = [simulated(10**6 + done + number)[0] for number in range(3)]
+        add = statistics.median(seconds(partial(opened().add, session), 1) for session in sessions)
+        series = seconds(partial(opened().series, 100), 1)
+        print(f"| {kind} | {wanted:,} | {load:.2f} s | {add:.2f} s | {series:.2f} s |", flush=True)
+
+
+def _write(address: str, folder: str, worker: int, sessions: int) -> None:
+    for number in range(sessions):
+        run, _ = simulated(number, cases=3, seed=worker + 1)
+        SessionHistory(open_store(address, Path(folder))).add(run)
+
+
+def writers(processes: int, sessions: int, places: list[str]) -> None:
+    """Let processes add sessions at once, and count what is there."""
+    print("| place | written | kept | time |")
+    print("|---|---|---|---|")
+
+    def run(kind: str, address: str, folder: str) -> None:
+        begin = time.perf_counter()
+        started = [
+            multiprocessing.Process(target=_write, args=(address, folder, worker, sessions))
+            for worker in range(processes)
+        ]
+        for one in started:
+            one.start()
+        for one in started:
+            one.join()
+        failed = sum(one.exitcode != 0 for one in started)
+        history = SessionHistory(open_store(address, Path(folder)))
+        kept = sum(1 for _ in history.sessions())
+        took = time.perf_counter() - begin
+        print(f"| {kind} | {processes * sessions} | {kept} ({failed} failed) | {took:.0f} s |", flush=True)
+
+    for kind in places:
+        with tempfile.TemporaryDirectory(prefix="infergate-") as folder:
+            if kind == "postgresql":
+                with postgres() as url:
+                    run(kind, url, folder)
+                continue
+            if kind == "branch":
+                repository(Path(folder))
+            run(
+                kind,
+                local_address(kind, folder),
+                folder,
+            )
+
+
+_VICTIM = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {benchmarks!r})
+from history_growth import simulated
+from pytest_infergate.history.locations import open_store
+from pytest_infergate.history.pending import keep_pending, push
+from pytest_infergate.history.session_history import SessionHistory
+folder = Path({folder!r})
+for number in range({first}, {first} + 1000):
+    keep_pending(simulated(number, cases=40)[0], folder)
+    print(number, flush=True)
+    pushed = push(lambda: SessionHistory(open_store({address!r}, folder)), folder)
+"""
+
+
+def kills(count: int, places: list[str]) -> None:
+    """Kill writers at random moments; what a writer reported as kept must be there at the end."""
+    from pytest_infergate.history.pending import push
+
+    print("| place | kills | sessions | lost | damaged |")
+    print("|---|---|---|---|---|")
+    generator = random.Random(1)
+    for kind in places:
+        with tempfile.TemporaryDirectory(prefix="infergate-") as folder:
+            if kind == "branch":
+                repository(Path(folder))
+            address = local_address(kind, folder)
+            promised = 0
+            for index in range(count):
+                script = _VICTIM.format(
+                    benchmarks=str(Path(__file__).parent), folder=folder, address=address, first=index * 1000
+                )
+                with subprocess.Popen(
+                    [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True
+                ) as victim:
+                    victim.stdout.readline()
+                    time.sleep(generator.uniform(0, 0.05))
+                    os.kill(victim.pid, signal.SIGKILL)
+                    promised += 1 + len(victim.stdout.read().splitlines())
+            left = push(lambda a=address, f=folder: SessionHistory(open_store(a, Path(f))), Path(folder))
+            history = SessionHistory(open_store(address, Path(folder)))
+            found = list(history.sessions())  # raises for a damaged one
+            lost = promised - len(found)
+            print(f"| {kind} | {count} | {len(found)} | {max(0, lost)} | 0 | {left.problem}", flush=True)
+
+
+def page(series: int) -> None:
+    """Time the page of so many series of the last 100 runs, part by part."""
+    with tempfile.TemporaryDirectory(prefix="infergate-") as folder:
+        history = SessionHistory(open_store(f"{folder}/h", Path(folder)))
+        for number in range(100):
+            history.store.add(*encoded(simulated(number, cases=series)[0]))
+        begin = time.perf_counter()
+        found = history.series(100)
+        read = time.perf_counter()
+        points = change_points([corrected(one) for one in found])
+        analysed = time.perf_counter()
+        text = render_history(trends_of(found, points), history.location)
+        end = time.perf_counter()
+        print(
+            f"{len(found)} series of 100 runs: {end - begin:.1f} s, of it reading {read - begin:.1f} s, "
+            f"change points {analysed - read:.1f} s, page {end - analysed:.1f} s, {len(text) / 1e6:.1f} MB"
+        )
+
+
+def changes(days: int = 90, count: int = 1000) -> None:
+    """Count false change points in daily series with a spread of 2 %, and steps of 3 % that are found."""
+    generator = random.Random(7)
+
+    def noise(step_at: int) -> list[float]:
+        return [generator.lognormvariate(0, 0.02) * (1.03 if day >= step_at else 1) for day in range(days)]
+
+    false = sum(map(len, (change_points([noise(days) for _ in range(count)]) or {}).values()))
+    monthly = false / count / days * 30_000
+    print(f"false: {false} in {count} series of {days} days: {monthly:.2f} a month in 1,000 series")
+    for since in (10, 20, 45):
+        at = days - since
+        found = change_points([noise(at) for _ in range(count // 2)]) or {}
+        seen = sum(any(abs(index - at) <= 5 for index in each) for each in found.values())
+        print(f"a step of 3 %, {since} days ago: found in {seen / (count // 2):.0%}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=["growth", "writers", "kills", "page", "changes"])
+    parser.add_argument("--measurements", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--places", nargs="+", default=["folder", "sqlite", "postgresql"])
+    parser.add_argument("--processes", type=int, default=16)
+    parser.add_argument("--sessions", type=int, default=200)
+    parser.add_argument("--kills", type=int, default=300)
+    parser.add_argument("--series", type=int, default=1000)
+    given = parser.parse_args()
+    if given.what == "growth":
+        growth(given.measurements, given.places)
+    elif given.what == "page":
+        page(given.series)
+    elif given.what == "changes":
+        changes()
+    elif given.what == "writers":
+        writers(given.processes, given.sessions, given.places)
+    else:
+        kills(given.kills, [place for place in given.places if place != "postgresql"])
+
+
+if __name__ == "__main__":
+    main()

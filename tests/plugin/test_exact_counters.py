@@ -37,7 +37,9 @@ DEVICE.allocations = 5
 @pytest.fixture
 def project(project, monkeypatch):
     """A project whose model does one product and two clones, on torch 2.13."""
-    monkeypatch.delitem(sys.modules, "torch", raising=False)  # of another test: it would tell its threads
+    # Of another test: torch would tell its threads, and a part of it would load it a second time.
+    for name in ("torch", "torch.utils._python_dispatch"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
     project.change(COUNTING)
     runs_on(monkeypatch, "2.13.0+cpu")
     clones(project, 2)

@@ -208,8 +208,8 @@ def status_command(file: Path, folder: Path | None, launcher: str | None, rest: 
 def render_command(file: Path, form: str | None, output: Path | None, rest: tuple[str, ...]) -> None:
     """Print manifests of the jobs, for machines that something else starts.
 
-    Each job leaves a results file CLASS.PART.json. Copy these files to one folder, and use infergate merge,
-    gate, report and advise on them.
+    Each job leaves a results file CLASS.PART.REVISION.json. Copy these files to one folder, for the command
+    add.
     """
     from pytest_infergate.fleet.manifests import kubernetes_jobs, skypilot_tasks, yaml_text
 
@@ -223,6 +223,38 @@ def render_command(file: Path, form: str | None, output: Path | None, rest: tupl
     output.mkdir(exist_ok=True)
     for job, document in zip(jobs, documents, strict=True):
         write_output(yaml_text(document), output / f"{job.machine.name}.{job.part}.yaml")
+
+
+@fleet_command.command(
+    "add",
+    cls=PytestCommand,
+    epilog=examples(
+        "infergate fleet add fleet.toml results -- tests",
+        "infergate fleet add fleet.toml results --folder=/shared/fleet -- tests",
+    ),
+)
+@_FILE
+@click.argument("source", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@_FOLDER
+@_REST
+def add_command(file: Path, source: Path, folder: Path | None, rest: tuple[str, ...]) -> int:
+    """Add results of rendered jobs, from files in the folder SOURCE.
+
+    Decides, reports and advises like a run, and also refuses hardware that is not what the class states.
+    """
+    from pytest_infergate.fleet.attempts import controlling
+    from pytest_infergate.fleet.fleet_jobs import add_results
+    from pytest_infergate.fleet.job_status import job_status
+
+    place, _, jobs = _fleet(file, folder, None, rest)
+    with controlling(place.folder):
+        added, unknown = add_results(jobs, place, source)
+        for name in unknown:
+            echo(f"{name} is left out: no job of revision {place.revision} has this name", err=True)
+        echo(f"added {len(added)} of {len(jobs)} results", err=True)
+        found = [job_status(job, job.folder.record()) for job in jobs]
+        code = _conclude(place, found)
+    return _listed_missing(file, rest, found, code)
 
 
 @fleet_command.command(

@@ -28,7 +28,7 @@ class Arrival:
     """Description of the measured machine."""
     machines: tuple[str, ...] = ()
     """Ids of the hardware classes that were measured, with which reports name machines."""
-    seconds: float = 0.0
+    seconds: float | None = None
 
 
 def arrival(machine: MachineClass, attempt: AttemptFolder, ended: Ended) -> Arrival:

@@ -57,7 +57,8 @@ class Ended(Struct, frozen=True, kw_only=True):
     """Exit code of pytest, negative for a signal; ``None`` if it was not run or exceeded its limit."""
     problem: str = ""
     """Why there is no exit code; empty if there is one."""
-    seconds: float
+    seconds: float | None = None
+    """``None`` for results of a job that something else ran."""
 
 
 class JobRecord(Struct, frozen=True, kw_only=True):

@@ -5,16 +5,21 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
 from pytest_infergate.core.domain.spelling import not_one_of
-from pytest_infergate.errors import ConfigurationError
-from pytest_infergate.fleet.attempts import JobFolder, Order
+from pytest_infergate.errors import ConfigurationError, StorageError
+from pytest_infergate.fleet.attempts import Ended, JobFolder, JobRecord, Order
 from pytest_infergate.fleet.code_revision import code_revision
 from pytest_infergate.fleet.fleet_file import WHOLE_SUITE, Fleet, MachineClass
+from pytest_infergate.storage.atomic import atomic_write
+
+ADDED = "added"
+"""The launcher in the record of results that something else measured."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +36,10 @@ class FleetJob:
     def name(self) -> str:
         """Name of the class, and of the part if there are several: ``one-core/voice``."""
         return self.machine.name if self.part == WHOLE_SUITE else f"{self.machine.name}/{self.part}"
+
+    def results_name(self, revision: str) -> str:
+        """Return the name of the results file of a job that something else runs."""
+        return f"{self.machine.name}.{self.part}.{revision}.json"
 
     @property
     def digest(self) -> str:
@@ -111,3 +120,33 @@ def selected_jobs(jobs: Sequence[FleetJob], only: Sequence[str]) -> tuple[FleetJ
         if name not in known:
             raise ConfigurationError(not_one_of("--only", name, known))
     return tuple(job for job in jobs if not only or {job.name, job.machine.name} & set(only))
+
+
+def add_results(
+    jobs: Sequence[FleetJob], place: FleetPlace, source: Path
+) -> tuple[list[FleetJob], list[str]]:
+    """Take over the results of jobs that something else ran, from files with the names of `results_name`.
+
+    Return the jobs that have them, and the names of JSON files that belong to no job. Raises `StorageError`.
+    """
+    names = {job.results_name(place.revision): job for job in jobs}
+    found = {path.name: path for path in sorted(source.glob("*.json"))}
+    added = []
+    for name, job in names.items():
+        if name not in found:
+            continue
+        number = job.folder.next_attempt()
+        attempt = job.folder.attempt(number)
+        attempt.write_order(job.order(place))
+        try:
+            content = found[name].read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise StorageError(f"cannot read {found[name]}: {error}") from None
+        atomic_write(attempt.results, content)
+        attempt.write_ended(Ended(code=0))
+        record = JobRecord(
+            digest=job.digest, attempt=number, launcher=ADDED, batch="", index=0, submitted=time.time()
+        )
+        job.folder.write(record)
+        added.append(job)
+    return added, [name for name in found if name not in names]

@@ -348,16 +348,29 @@ class FleetController:
 
 @contextmanager
 def _signals_interrupt() -> Iterator[None]:
-    """Let the signals of a cancelled CI job and of a closed terminal end the run as Ctrl-C does."""
+    """Let the signals of a cancelled CI job and of a closed terminal end the run as Ctrl-C does.
+
+    Only the first one does: the next would interrupt the ending of jobs, and leave them running.
+    """
+    names = ("SIGINT", "SIGTERM", "SIGHUP")
+    before = {
+        number: handler
+        for name in names
+        # Those that are ignored stay so, as under nohup.
+        if (number := getattr(signal, name, None)) is not None
+        and (handler := signal.getsignal(number)) is not signal.SIG_IGN
+    }
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
+        for number in before:
+            signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {number: signal.signal(number, interrupt) for number in numbers}
+    for number in before:
+        signal.signal(number, interrupt)
     try:
         yield
     finally:

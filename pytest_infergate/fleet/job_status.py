@@ -59,14 +59,8 @@ def job_status(job: FleetJob, record: JobRecord | None) -> JobStatus:
         if found.problem:
             return JobStatus(job, Status.FAILED, found.problem)
         where = f"measured on {found.hardware}" if found.hardware else "ended"
-        return JobStatus(
-            job,
-            Status.MEASURED,
-            f"{where} in {units.duration(found.seconds)}",
-            found.remark,
-            attempt.results,
-            found.machines,
-        )
+        text = where if found.seconds is None else f"{where} in {units.duration(found.seconds)}"
+        return JobStatus(job, Status.MEASURED, text, found.remark, attempt.results, found.machines)
     if record.failure:
         return JobStatus(job, Status.FAILED, record.failure)
     return JobStatus(job, Status.RUNNING if claimed(attempt) else Status.QUEUED)

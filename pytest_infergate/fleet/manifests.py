@@ -40,7 +40,7 @@ _SKYPILOT: Final[Mapping[str, tuple[Any, str]]] = {
 
 
 def kubernetes_jobs(jobs: Sequence[FleetJob], revision: str) -> list[dict[str, Any]]:
-    """Return a Job for each job of a fleet; their results appear as ``CLASS.PART.json`` in the claim.
+    """Return a Job for each job of a fleet; their results appear in the claim.
 
     Raises `ConfigurationError` for a class without an image or with unknown terms.
     """
@@ -64,7 +64,7 @@ def _kubernetes_job(job: FleetJob, revision: str) -> dict[str, Any]:
     container: dict[str, Any] = {
         "name": "pytest",
         "image": terms["image"],
-        "command": _command(job, f"{_RESULTS}/{machine.name}.{job.part}.json", "python"),
+        "command": _command(job, f"{_RESULTS}/{job.results_name(revision)}", "python"),
         "env": [{"name": name, "value": value} for name, value in environment.items()],
         "resources": _whole_resources(machine, terms.get("gpu_resource", "nvidia.com/gpu")),
         "volumeMounts": [{"name": "results", "mountPath": _RESULTS}],
@@ -113,7 +113,7 @@ def _whole_resources(machine: MachineClass, gpu: str) -> dict[str, Any]:
 
 
 def skypilot_tasks(jobs: Sequence[FleetJob], revision: str) -> list[dict[str, Any]]:
-    """Return a task for each job of a fleet; each leaves ``CLASS.PART.json`` in its working folder.
+    """Return a task for each job of a fleet; each leaves its results in the working folder.
 
     Raises `ConfigurationError` for unknown terms.
     """
@@ -141,7 +141,7 @@ def _skypilot_task(job: FleetJob, revision: str) -> dict[str, Any]:
     task["envs"] = {**machine.env, "INFERGATE_REVISION": revision}
     task |= {key: terms[key] for key in ("file_mounts", "setup") if key in terms}
     limit = f"timeout --signal=INT --kill-after=30 {math.ceil(machine.time_limit)}"
-    run = shlex.join(_command(job, f"{machine.name}.{job.part}.json", "python"))
+    run = shlex.join(_command(job, job.results_name(revision), "python"))
     task["run"] = f"{limit} {run}\n"
     return task
 

@@ -93,6 +93,7 @@ def test_examples_are_accepted(tmp_path, monkeypatch):
         "fleet.toml",
     ):
         (tmp_path / name).touch()
+    (tmp_path / "results").mkdir()
     for names, command in commands():
         lines = re.findall(r"\$ infergate (.*)", command.epilog)
         assert lines, names

@@ -138,6 +138,8 @@ def test_an_interrupted_fleet_leaves_nothing_running(fleet, number):
     process = fleet.start("run", "fleet.toml")
     wait_until(lambda: fleet.stand_in.runs)
     assert fleet.left_running()
+    # Some services send a signal to each process and to their group.
+    process.send_signal(number)
     process.send_signal(number)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130, err
@@ -210,6 +212,27 @@ def test_terms_that_this_machine_cannot_keep(fleet, line, text):
     assert code == 4
     assert text in err
     assert fleet.stand_in.runs == []
+
+
+def test_results_of_rendered_jobs_are_added_and_checked(fleet):
+    fleet.file.write_text(fleet.file.read_text().replace("[classes.b]", "[classes.b]\ncpu = 'EPYC'"))
+    revision = fleet.command("status", "fleet.toml")[2].split()[1].rstrip(",")
+    source = fleet.folder.parent / "copied"
+    source.mkdir()
+    for name in "abc":
+        kept = revision if name != "c" else "1a2b3c4d5e6f"
+        (source / f"{name}.all.{kept}.json").write_text(results(Hardware(cpu_model=f"{name} CPU", cores=4)))
+    code, out, err = fleet.command("add", "fleet.toml", str(source))
+    assert code == 1
+    assert "added 2 of 3 results" in err
+    assert f"c.all.1a2b3c4d5e6f.json is left out: no job of revision {revision} has this name" in err
+    assert "failed: b: wrong hardware: measured on a CPU 'b CPU', and the class has 'EPYC'" in err
+    assert "gate passed" in out
+    # What was added is not measured again.
+    code, _, err = fleet.run("--only=a")
+    assert fleet.stand_in.runs == []
+    code, out, _ = fleet.command("status", "fleet.toml")
+    assert out.splitlines()[0] == "a  measured  measured on 4 cores of a CPU"
 
 
 # The job itself

@@ -72,7 +72,7 @@ def test_jobs_have_whole_cores_and_gpus_of_their_own(fleet):
     }  # fmt: skip
     assert container["command"] == [
         "python", "-m", "pytest", "--infer-threads=4", "tests/test_text.py", "-q",
-        "--infer-json=/results/genoa.text.json",
+        "--infer-json=/results/genoa.text.1a2b3c4d5e6f.json",
     ]  # fmt: skip
     (container,) = gpu["spec"]["template"]["spec"]["containers"]
     assert container["resources"]["limits"] == {"cpu": "1", "memory": "4096Mi", "nvidia.com/gpu": "1"}
@@ -86,7 +86,7 @@ def test_tasks_end_their_machines(fleet):
     }  # fmt: skip
     assert voice["run"] == (
         "timeout --signal=INT --kill-after=30 90 python -m pytest --infer-threads=4 tests/test_voice.py -k "
-        "'not stream' --infer-json=genoa.voice.json\n"
+        "'not stream' --infer-json=genoa.voice.1a2b3c4d5e6f.json\n"
     )
     assert (voice["setup"], voice["workdir"]) == ("pip install -e .", ".")
     assert gpu["resources"]["accelerators"] == "L4:1"

@@ -231,6 +231,13 @@ class FleetController:
                 job.folder.write(msgspec.structs.replace(record, failure=str(error)))
                 self._report(job)
             return
+        except BaseException:
+            # An interrupt: what has been started by now is ended like all others.
+            for (job, record), attempt in zip(started, attempts, strict=True):
+                handle = self._found_handle(record, attempt, launcher)
+                if handle is not None:
+                    self._active.append(ActiveJob(job, record, handle, self._clock()))
+            raise
         # Known here before they are written: if that fails, the jobs are ended like all others.
         for (job, record), handle in zip(started, handles, strict=True):
             self._active.append(ActiveJob(job, record, handle, self._clock()))

@@ -60,21 +60,10 @@ def _kubernetes_job(job: FleetJob, revision: str) -> dict[str, Any]:
         "infergate/class": machine.name,
         "infergate/part": job.part,
     }
-    environment = {**machine.env, "INFERGATE_REVISION": revision}
-    container: dict[str, Any] = {
-        "name": "pytest",
-        "image": terms["image"],
-        "command": _command(job, f"{_RESULTS}/{job.results_name(revision)}", "python"),
-        "env": [{"name": name, "value": value} for name, value in environment.items()],
-        "resources": _whole_resources(machine, terms.get("gpu_resource", "nvidia.com/gpu")),
-        "volumeMounts": [{"name": "results", "mountPath": _RESULTS}],
-    }
-    if "workdir" in terms:
-        container["workingDir"] = terms["workdir"]
     claim = {"claimName": terms.get("claim", "infergate-results")}
     pod: dict[str, Any] = {
         "restartPolicy": "Never",
-        "containers": [container],
+        "containers": [_container(job, terms, revision)],
         "volumes": [{"name": "results", "persistentVolumeClaim": claim}],
     }
     for key, field in _POD_FIELDS.items():
@@ -98,6 +87,21 @@ def _kubernetes_job(job: FleetJob, revision: str) -> dict[str, Any]:
             "template": {"metadata": {"labels": labels}, "spec": pod},
         },
     }
+
+
+def _container(job: FleetJob, terms: Mapping[str, Any], revision: str) -> dict[str, Any]:
+    environment = {**job.machine.env, "INFERGATE_REVISION": revision}
+    container: dict[str, Any] = {
+        "name": "pytest",
+        "image": terms["image"],
+        "command": _command(job, f"{_RESULTS}/{job.results_name(revision)}", "python"),
+        "env": [{"name": name, "value": value} for name, value in environment.items()],
+        "resources": _whole_resources(job.machine, terms.get("gpu_resource", "nvidia.com/gpu")),
+        "volumeMounts": [{"name": "results", "mountPath": _RESULTS}],
+    }
+    if "workdir" in terms:
+        container["workingDir"] = terms["workdir"]
+    return container
 
 
 def _whole_resources(machine: MachineClass, gpu: str) -> dict[str, Any]:

@@ -296,6 +296,21 @@ def test_an_interrupt_ends_all_jobs_and_the_next_call_measures_them(fleet):
     assert kinds(fleet.run()) == dict.fromkeys("abc", "measured")
 
 
+@pytest.mark.parametrize("begun", [False, True])
+def test_an_interrupt_while_jobs_are_started_ends_them(fleet, begun):
+    def submitted(handle, _attempt):
+        if begun:
+            fleet.launcher.begins(handle)
+        raise KeyboardInterrupt
+
+    fleet.launcher.submitted = submitted
+    with pytest.raises(KeyboardInterrupt):
+        fleet.run()
+    assert fleet.launcher.cancelled == ["0_0"]
+    fleet.launcher.measures()
+    assert kinds(fleet.run()) == dict.fromkeys("abc", "measured")
+
+
 def test_jobs_of_a_killed_controller_are_adopted(fleet, monkeypatch):
     fleet.launcher.measures(queue=1, seconds=20)
     fleet.clock.after(10, kill)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from pytest_infergate.core.domain.values import Hardware
 from pytest_infergate.fleet.attempt_processes import attempt_processes
 from pytest_infergate.fleet.attempts import AttemptFolder, Claim, Order
 from pytest_infergate.fleet.job_runner import run_attempt
+from pytest_infergate.fleet.local_launcher import LocalLauncher
 from pytest_infergate.git import run_git
 
 pytestmark = [
@@ -233,6 +235,15 @@ def test_results_of_rendered_jobs_are_added_and_checked(fleet):
     assert fleet.stand_in.runs == []
     code, out, _ = fleet.command("status", "fleet.toml")
     assert out.splitlines()[0] == "a  measured  measured on 4 cores of a CPU"
+
+
+def test_a_job_of_another_host_counts_as_running(tmp_path):
+    folder = AttemptFolder(tmp_path)
+    assert folder.try_claim(Claim(handle="1", host="elsewhere", started=0))
+    assert LocalLauncher().states({"1": folder})["1"].state == "running"
+    (tmp_path / "claim.json").unlink()
+    assert folder.try_claim(Claim(handle="1", host=socket.gethostname(), started=0))
+    assert LocalLauncher().states({"1": folder})["1"].state == "gone"
 
 
 # The job itself

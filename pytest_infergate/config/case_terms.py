@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from pytest_infergate.core.domain.load_values import Load
 
 _T = TypeVar("_T")
+ACCURACY_TOLERANCE = 0.01
+"""A point of a share, as most measures of accuracy are."""
 REQUESTS_FOR_A_BOUND = 2.0
 """Requests that a bound of a percentile takes, over as many independent ones."""
 
@@ -41,6 +43,10 @@ class CaseTerms:
     """Tolerance of the outputs in a paired run, a share of the largest value; ``None``: that of the dtype."""
     compare_outputs: bool
     """Whether a paired run compares outputs at all."""
+    accuracy: Callable[..., Any] | None = None
+    """Function of the user that is called with the model of the case and returns a number."""
+    accuracy_tolerance: float = ACCURACY_TOLERANCE
+    """How much less than that of eager PyTorch on the CPU its figure may be."""
     grad_mode: str = "inference_mode"
     """Function of torch under which a module runs."""
     load: Load | None = None
@@ -103,6 +109,10 @@ def case_terms(settings: Settings, marker: Marker, test: str) -> CaseTerms:
         unit=marker.unit,
         parity=None if marker.parity is False else marker.parity,
         compare_outputs=marker.parity is not False,
+        accuracy=marker.accuracy,
+        accuracy_tolerance=(
+            ACCURACY_TOLERANCE if marker.accuracy_tolerance is None else marker.accuracy_tolerance
+        ),
         grad_mode=marker.grad_mode or "inference_mode",
         load=load,
         load_seconds=min(

@@ -48,6 +48,8 @@ class Marker:
     unit: str | None = None
     parity: float | Literal[False] | None = None
     """Tolerance of the outputs in a paired run; ``False`` does not compare them."""
+    accuracy: Callable[..., Any] | None = None
+    accuracy_tolerance: float | None = None
     demand: Demand | None = None
     load: Load | None = None
     grad_mode: Literal["inference_mode", "no_grad", "enable_grad"] | None = None
@@ -75,6 +77,12 @@ def _parse_unit(value: Any) -> str:
     return value
 
 
+def _parse_function(value: Any) -> Callable[..., Any]:
+    if not callable(value):
+        raise ValueError(f"accuracy must be a function of the model that returns a number, got {value!r}")  # noqa: TRY004
+    return value  # type: ignore[no-any-return]
+
+
 _MARKER: Mapping[str, Callable[[Any], Any]] = {
     # Lists are parsed like the text of an option, so that a marker accepts what an option accepts.
     "devices": _several(parse_devices),
@@ -88,6 +96,8 @@ _MARKER: Mapping[str, Callable[[Any], Any]] = {
     "max_time": lambda value: parse_seconds(str(value)),
     "unit": _parse_unit,
     "parity": lambda value: False if value is False else parse_share(value),
+    "accuracy": _parse_function,
+    "accuracy_tolerance": parse_share,
     "demand": lambda value: parse_demand_text(str(value)),
     "load": lambda value: parse_load_text(str(value)),
     "grad_mode": lambda value: one_of(value, GRAD_MODES, "grad_mode"),
@@ -127,6 +137,11 @@ def parse_marker(
                 values[name] = {**parsed, **values.get(name, {})}
             else:
                 values.setdefault(name, parsed)
+    if "accuracy_tolerance" in values and "accuracy" not in values:
+        raise ConfigurationError(
+            "@pytest.mark.inference(accuracy_tolerance=...) needs accuracy. "
+            "Hint: accuracy=function, which is called with the model and returns a number"
+        )
     check_kinds(values.get("devices", ()), kinds, "@pytest.mark.inference(devices=...): device")
     check_runtimes(values.get("runtimes", ()), offered, "@pytest.mark.inference(runtimes=...):")
     return Marker(**values)

@@ -52,6 +52,12 @@ COLUMNS: Final[tuple[Column[Row], ...]] = (
         lambda row: row.error,
         shown=lambda rows: any(row.error != units.UNKNOWN for row in rows),
     ),
+    Column(
+        "accuracy",
+        "accuracy",
+        lambda row: row.accuracy,
+        shown=lambda rows: any(row.accuracy != units.UNKNOWN for row in rows),
+    ),
     Column("operators", "operators", lambda row: row.operators, shown=_counted),
     Column("flops", "FLOPs", lambda row: row.flops, shown=_counted),
     Column("bytecodes", "bytecodes", lambda row: row.bytecodes, shown=_counted),

@@ -63,6 +63,8 @@ def _figures(measurement: Measurement) -> Iterable[tuple[str, str]]:
             value = getattr(measurement.parity, name)
             if value is not None and math.isfinite(value):
                 yield name, units.trimmed(value, _DIGITS)
+    if measurement.accuracy is not None:
+        yield "accuracy", units.trimmed(measurement.accuracy.value, _DIGITS)
     made = measurement.conversion
     if made is not None and math.isfinite(made.export + made.build + made.load):
         yield "conversion_s", units.trimmed(made.export + made.build + made.load, _DIGITS)

@@ -81,6 +81,8 @@ class Row(Struct, frozen=True, kw_only=True):
     throughput: str = units.UNKNOWN
     error: str = units.UNKNOWN
     """Largest difference from the output of eager PyTorch on the CPU, as a share of the largest value."""
+    accuracy: str = units.UNKNOWN
+    """What the user's function of accuracy returned."""
     counted: bool = False
     """Whether counters were taken and no times."""
     absent: bool = False
@@ -211,6 +213,8 @@ def row(parts: CaseParts) -> Row:
         }
         if measured.parity is not None:
             figures["error"] = units.power(measured.parity.error)
+        if measured.accuracy is not None:
+            figures["accuracy"] = units.significant(measured.accuracy.value, 4)
         counted = measured.latency is None
         if measured.latency is not None:
             figures["p50"] = units.seconds(measured.latency.p50.value)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
 
 from pytest_infergate.core.advice.runtime_choice import RuntimeCase, RuntimeChoice, runtime_choices
 from pytest_infergate.core.domain import units
-from pytest_infergate.core.domain.measurement import Conversion, Measurement, Parity
+from pytest_infergate.core.domain.measurement import Accuracy, Conversion, Measurement, Parity
 from pytest_infergate.core.domain.outcome import CaseResult, Session
 from pytest_infergate.core.domain.values import Case
 from pytest_infergate.report.charts.line_charts import Chart, error_by_time
@@ -70,6 +70,12 @@ def _share(value: float | None) -> str:
     return units.percent(value, signed=False)
 
 
+def _accuracy(found: Accuracy | None) -> str:
+    if found is None:
+        return units.UNKNOWN
+    return f"{units.significant(found.value, 4)}{' (too low)' if found.too_low else ''}"
+
+
 def _cosine(parity: Parity) -> str:
     return units.UNKNOWN if parity.cosine is None else f"{parity.cosine:.6f}"
 
@@ -88,6 +94,18 @@ RUNTIME_COLUMNS: Final[tuple[Column[RuntimeRow], ...]] = (
     _of_parity(
         "agrees", "output", lambda parity: "agrees" if parity.difference is None else "differs", left=True
     ),
+    _of_parity(
+        "first_module",
+        "first differs in",
+        lambda parity: plain(parity.first_module or units.UNKNOWN),
+        left=True,
+    ),
+    Column(
+        "accuracy",
+        "accuracy",
+        lambda row: _accuracy(row.measured.accuracy),
+        shown=lambda rows: any(row.measured.accuracy is not None for row in rows),
+    ),
     _of_conversion("export", "export", lambda made: units.seconds(made.export)),
     _of_conversion(
         "build", "build", lambda made: f"{units.seconds(made.build)}{' (cached)' if made.cached else ''}"
@@ -104,7 +122,9 @@ def runtime_rows(cases: Iterable[tuple[str, CaseResult | None]]) -> list[Runtime
         for label, result in cases
         if result is not None and result.measurement is not None
     ]
-    known = any(row.measured.parity is not None or row.measured.conversion is not None for row in rows)
+    known = any(
+        row.measured.parity or row.measured.accuracy or row.measured.conversion is not None for row in rows
+    )
     return rows if known else []
 
 
@@ -160,7 +180,7 @@ def choice_sentences(choice: RuntimeChoice) -> list[str]:
     lines = []
     best, eager = choice.fastest, choice.eager
     ranked = [one for one in choice.cases if not one.unranked]
-    doubtful = [one for one in choice.cases if one.unranked and not one.differs]
+    doubtful = [one for one in choice.cases if one.unranked and not (one.differs or one.inaccurate)]
     if best is not None:
         # A case that is not ranked may be faster than all others on an idle machine.
         among = f", of {len(ranked)} ranked cases" if doubtful else ""
@@ -170,6 +190,8 @@ def choice_sentences(choice: RuntimeChoice) -> list[str]:
             text += f", {factor} times as fast as {runtime_name(eager.case)}"
         if best.error is not None:
             text += f"; error {units.power(best.error)}"
+        if best.accuracy is not None:
+            text += f"; accuracy {units.significant(best.accuracy, 4)}"
         if choice.alike:
             text += f"; as fast within the bounds: {_names(choice.alike)}"
         lines.append(text)
@@ -177,20 +199,27 @@ def choice_sentences(choice: RuntimeChoice) -> list[str]:
         lines.append(
             f"no fastest case is named: {_names(choice.quicker)} took less time, without being ranked"
         )
-    elif len(ranked) > 1 and all(one.differs for one in ranked):
+    elif len(ranked) > 1 and not any(one.agrees for one in ranked):
         lines.append("no case whose time counts agrees with eager PyTorch on the CPU")
     lines += [
         f"why {runtime_name(one.case)} is slower than eager: {plain(one.why_slower)}"
         for one in choice.cases
         if one.why_slower
     ]
+    return [*lines, *_left_out(choice, doubtful)]
+
+
+def _left_out(choice: RuntimeChoice, doubtful: Sequence[RuntimeCase]) -> Iterator[str]:
+    """State which cases cannot be the fastest, and why."""
     if differing := [one for one in choice.cases if one.differs]:
-        lines.append(f"not considered (the output differs): {_names(differing)}")
+        yield f"not considered (the output differs): {_names(differing)}"
+    if inaccurate := [one for one in choice.cases if one.inaccurate]:
+        yield f"not considered (the accuracy is too low): {_names(inaccurate)}"
     unranked: dict[str, list[RuntimeCase]] = defaultdict(list)
     for one in doubtful:
         unranked[one.unranked].append(one)
-    lines += [f"not ranked ({why}): {_names(cases)}" for why, cases in unranked.items()]
-    return lines
+    for why, cases in unranked.items():
+        yield f"not ranked ({why}): {_names(cases)}"
 
 
 def runtime_lines(session: Session) -> list[str]:

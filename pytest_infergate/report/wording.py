@@ -191,10 +191,13 @@ def _comparison_summary(row: Comparison) -> str:
     # This row has no figures: its note is about the counters as a whole.
     if row.metric == counter_changes.ALL_COUNTERS:
         return "" if row.note is None else plain(row.note.text)
-    if row.evidence == "parity":
-        return f"the outputs differ from those of {plain(row.base_runtime or 'the base')}{because}"
-    if row.evidence == "reference":
-        return f"the outputs differ from those of eager PyTorch on the CPU{because}"
+    of_outputs = {
+        "parity": f"the outputs differ from those of {plain(row.base_runtime or 'the base')}",
+        "reference": "the outputs differ from those of eager PyTorch on the CPU",
+        "accuracy": "the accuracy is too low",
+    }
+    if row.evidence in of_outputs:
+        return f"{of_outputs[row.evidence]}{because}"
     if row.evidence == "paired":
         text = f"was not compared{because}"
         if row.effect is not None:
@@ -253,8 +256,9 @@ def _comparison_sections(
         note = "" if row.note is None else plain(row.note.text)
         if row.metric == counter_changes.ALL_COUNTERS:
             yield _section("exact counters", row.verdict.value, {"reason": note})
-        elif row.evidence in ("parity", "reference"):
-            yield _section("outputs", row.verdict.value, {"difference": note})
+        elif row.evidence in ("parity", "reference", "accuracy"):
+            what = "figures" if row.evidence == "accuracy" else "difference"
+            yield _section(row.metric, row.verdict.value, {what: note})
         elif row not in exact:
             yield _time_section(row, exact, note, result)
         elif row.verdict not in shown:

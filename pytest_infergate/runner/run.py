@@ -41,6 +41,7 @@ from pytest_infergate.runner.case_result import case_result
 from pytest_infergate.runner.open_devices import OpenDevices
 from pytest_infergate.runner.output_paths import check_output_paths
 from pytest_infergate.runner.price_lookup import PriceList
+from pytest_infergate.runtimes.accuracy import AccuracyPlan
 from pytest_infergate.runtimes.eager import (
     Further,
     MeasuringPlan,
@@ -308,8 +309,13 @@ class InferenceRun:
                     plan = plan._replace(further=self.under_load(case, device, terms))
                 if terms.compare_outputs and has_reference(case, invocation):
                     watched = self.watched(terms.max_time)
-                    compared = comparison_with_reference(case, invocation, terms.parity, watched)
+                    find = self._first_module(case, device, terms, invocation)
+                    compared = comparison_with_reference(case, invocation, terms.parity, watched, find)
                     plan = plan._replace(compared=compared)
+                if terms.accuracy is not None:
+                    watched = self.watched(terms.max_time)
+                    accuracy = AccuracyPlan(terms.accuracy, terms.accuracy_tolerance, watched)
+                    plan = plan._replace(accuracy=accuracy)
                 subject = measure_invocation(case, device, self._effort(terms), invocation, plan)
         except ConversionError as error:
             return Outcome.INFEASIBLE, MeasuredSubject(None, None, invalid=not_converted_note(error, case))
@@ -319,6 +325,22 @@ class InferenceRun:
             # The exception, and the memory that its frames refer to, is released when this method returns.
             return Outcome.INFEASIBLE, MeasuredSubject(None, None, invalid=out_of_memory_note(error, case))
         return Outcome.MEASURED if subject.invalid is None else Outcome.INVALID, subject
+
+    def _first_module(
+        self, case: Case, device: Device, terms: CaseTerms, invocation: Invocation
+    ) -> Callable[[Callable[[], None]], str | None]:
+        """Return what finds the first module whose output differs; a converted model has no modules."""
+        runtime = self.runtime(case.runtime)
+
+        def found(restore: Callable[[], None]) -> str | None:
+            if isinstance(runtime, ExportingRuntime):
+                return None
+            from pytest_infergate.runtimes.divergence import Divergence
+
+            one = Divergence(case, device.torch_name or "cpu", runtime, terms.parity)
+            return one.first_module(invocation, restore)
+
+        return found
 
     def under_load(self, case: Case, device: Device, terms: CaseTerms) -> Further:
         """Return what serves a case under the load of its terms, as long as there is time for it."""

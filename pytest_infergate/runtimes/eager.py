@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 import msgspec
@@ -21,8 +21,9 @@ from pytest_infergate.measure.guarded_device import error_line
 from pytest_infergate.measure.invocation import Invocation
 from pytest_infergate.measure.item_streams import is_stream, stream_items
 from pytest_infergate.measure.seed import generator_states
+from pytest_infergate.runtimes.accuracy import AccuracyPlan, CaseModel
 from pytest_infergate.runtimes.prepared_case import plain_subject, prepared
-from pytest_infergate.runtimes.runtime import RemoteRuntime, Runtime, mode_of
+from pytest_infergate.runtimes.runtime import ExportingRuntime, RemoteRuntime, Runtime, mode_of
 
 Course = Callable[[Subject, Device, Effort, tuple[Note, ...]], MeasuredSubject]
 """What is done with a case after it is prepared: measuring, or counting only."""
@@ -49,6 +50,8 @@ class MeasuringPlan(NamedTuple):
     """What executes the model; ``None`` for eager PyTorch."""
     further: Further = lambda _call, _inputs, measurement: measurement
     compared: Compared = lambda _output, measurement: measurement
+    accuracy: AccuracyPlan | None = None
+    """What the user calls accuracy; ``None`` if it is not asked for."""
 
 
 def measure_invocation(
@@ -78,6 +81,9 @@ def measure_invocation(
             invalid = output_checks.unsound_output_note(measured.output, last, device_name)
         if measurement is not None and invalid is None:
             measurement = plan.further(placed.served, placed.arguments, measurement)
+            if plan.accuracy is not None:
+                model = _case_model(case, device, plan.runtime, subject, placed.served)
+                measurement = plan.accuracy.scored(model, measurement)
         wanted = invocation.grad_mode == "enable_grad"
         gradients = None if wanted else output_checks.gradients_note(measured.output)
         threads = output_checks.threads_note(subject.threads)
@@ -94,6 +100,8 @@ def measure_invocation(
             )
         if invalid is None:
             measurement = plan.compared(output, measurement)
+            if plan.accuracy is not None and has_reference(case, invocation):
+                measurement = plan.accuracy.beside_reference(case, invocation, measurement)
     return MeasuredSubject(output, measurement, measured.samples, invalid)
 
 
@@ -105,15 +113,35 @@ def _measured_plainly(
     last = plain.output if plain.last is None else plain.last
     invalid = plain.invalid or output_checks.unsound_output_note(plain.output, last, None)
     if plain.measurement is not None and invalid is None:
-        plain = plain._replace(measurement=plan.further(invocation, None, plain.measurement))
+        found = plan.further(invocation, None, plain.measurement)
+        if plan.accuracy is not None:
+            found = plan.accuracy.scored(CaseModel(case, invocation.target), found)
+        plain = plain._replace(measurement=found)
     return plain._replace(invalid=invalid)
 
 
+def _case_model(
+    case: Case, device: Device, runtime: Runtime | None, subject: Subject, served: Invocation
+) -> CaseModel:
+    """Return what a function of accuracy is given: the placed or converted model."""
+    if not isinstance(runtime, ExportingRuntime):
+        return CaseModel(case, served.target, subject.structured)
+    cast = case.dtype not in runtime.own_precision
+    where = device.torch_name or "cpu"
+    return CaseModel(case, served.target, subject.structured, device=where, cast=cast, fixed=served)
+
+
 def comparison_with_reference(
-    case: Case, invocation: Invocation, tolerance: float | None, watched: Watched
+    case: Case,
+    invocation: Invocation,
+    tolerance: float | None,
+    watched: Watched,
+    diverging: Callable[[Callable[[], None]], str | None] = lambda _: None,
 ) -> Compared:
     """Return what compares an output with that of the reference, computed in a call that is `watched`.
 
+    `diverging` returns the first module whose output differs, if the output of the model does; it is given
+    what restores random generators.
     To be called before the case draws random numbers, so that the reference draws the same.
     """
     restore = generator_states()
@@ -137,6 +165,11 @@ def comparison_with_reference(
         parity = reference_parity(
             reference, output, case.dtype, on_cpu=case.device == "cpu", tolerance=tolerance
         )
+        if parity.difference is not None:
+            # The difference is known without it; a compiler may refuse hooks.
+            with suppress(Exception), watched(lambda: 0):
+                parity = msgspec.structs.replace(parity, first_module=diverging(restore))
+            later()
         return msgspec.structs.replace(measurement, parity=parity)
 
     return compared

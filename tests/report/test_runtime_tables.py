@@ -69,13 +69,15 @@ def test_the_chart_marks_the_fastest_and_what_differs(sample):
     # A disturbed time has no place in the chart, and a line of the table.
     assert set(places) == {
         "eager float32", "compile float32", "onnxruntime float32", "openvino float32", "openvino bfloat16",
+        "eager int8",
     }  # fmt: skip
     assert {line.label: line.mark for line in drawn.lines if line.mark} == {
         "openvino float32": "apart",
+        "eager int8": "apart",  # with too low accuracy
         "openvino bfloat16": "best",
     }
     assert [symbol for symbol, _ in drawn.keys] == ["best", "apart"]
-    assert len(drawn.cells) == 6
+    assert len(drawn.cells) == 7
     styles = {line.label: (line.style, line.hollow) for line in drawn.lines}
     assert styles["openvino float32"] == (3, False)
     assert styles["openvino bfloat16"] == (3, True)
@@ -118,7 +120,7 @@ def test_equal_outputs_are_drawn(sample):
     )
     drawn = chart_of(msgspec.structs.replace(session, cases=cases))
     assert len({line.points[0][1] for line in drawn.lines}) == 1
-    assert [line.mark for line in drawn.lines if line.mark] == ["best"]
+    assert [line.mark for line in drawn.lines if line.mark] == ["apart", "best"]  # apart by its accuracy
 
 
 def test_one_reason_of_many_cases_is_one_sentence(sample):
@@ -126,11 +128,11 @@ def test_one_reason_of_many_cases_is_one_sentence(sample):
         msgspec.structs.replace(
             one, measurement=msgspec.structs.replace(one.measurement, contention=0.1 + index / 50)
         )
-        for index, one in enumerate(with_runtimes(sample).cases[:6])
+        for index, one in enumerate(with_runtimes(sample).cases[:7])
     )
     lines = runtime_tables.runtime_lines(msgspec.structs.replace(with_runtimes(sample), cases=cases))
     assert [line.count("float32") + line.count("bfloat16") for line in lines if "not ranked" in line] == [5]
-    assert len(lines) == 2  # and the one that differs
+    assert len(lines) == 3  # and those that differ in the output, and in the accuracy
 
 
 def test_names_of_a_merged_session_state_the_machine(sample):
@@ -141,7 +143,7 @@ def test_names_of_a_merged_session_state_the_machine(sample):
     merged = msgspec.structs.replace(session, cases=(*session.cases, *other))
     found = runtime_tables.runtimes_by_test(merged)["tests/test_text.py::test_minilm"]
     assert len({choice.title for choice in found.choices}) == 4
-    assert len({row.label for row in found.rows}) == 20
+    assert len({row.label for row in found.rows}) == 22
     assert len(set(runtime_tables.runtime_lines(merged))) == len(runtime_tables.runtime_lines(merged))
 
 
@@ -170,10 +172,14 @@ def test_a_results_file_keeps_errors_and_conversions(sample):
     defined = json.loads(results_json.results_schema())["$defs"]
     assert set(defined["Parity"]["properties"]) >= {"error", "cosine", "same_top", "difference"}
     assert set(defined["Conversion"]["properties"]) == {"export", "build", "load", "size", "cached"}
-    # A file of an earlier version has neither.
+    assert [one.measurement.accuracy for one in read.cases] == [
+        one.measurement.accuracy for one in session.cases
+    ]
+    # A file of an earlier version has none of them.
     data = json.loads(content)
     for one in data["cases"]:
         one["measurement"].pop("parity", None)
+        one["measurement"].pop("accuracy", None)
         one["measurement"].pop("conversion", None)
     earlier = results_json.parse_results(json.dumps(data), "results.json")
     assert all(one.measurement.parity is None for one in earlier.cases)

@@ -13,7 +13,7 @@ from pytest_infergate.core.domain.advice_values import (
     Sensitivity,
     Sweep,
 )
-from pytest_infergate.core.domain.measurement import Conversion, Counters, Parity, Peaks
+from pytest_infergate.core.domain.measurement import Accuracy, Conversion, Counters, Parity, Peaks
 from pytest_infergate.core.domain.outcome import Against, Comparison, Outcome, Verdict
 from pytest_infergate.core.domain.values import Hardware, Note
 from pytest_infergate.report import html
@@ -77,12 +77,18 @@ def with_runtimes(sample):
         for error, cosine, same in ((0.0, 1.0, 1.0), (3.7e-07, 1.0, 1.0), (8e-03, 0.99991, 0.96875))
     )
     far = Parity(
-        error=0.4, cosine=0.7, same_top=0.5, difference="the output: differs by 0.4 of the largest value"
+        error=0.4,
+        cosine=0.7,
+        same_top=0.5,
+        difference="the output: differs by 0.4 of the largest value",
+        first_module="encoder.layer.0",
     )
+    best, worse = (Accuracy(name="top1", value=value, reference=0.925) for value in (0.9265, 0.8125))
     breaks = Counters(totals={"graph_breaks": 3})
     figures = {
         ("eager", "float32"): (0.0195, {"parity": exact}),
-        ("eager", "bfloat16"): (0.030, {"parity": lossy, "contention": 0.41}),
+        ("eager", "bfloat16"): (0.030, {"parity": lossy, "contention": 0.41, "accuracy": best}),
+        ("eager", "int8"): (0.004, {"parity": lossy, "accuracy": worse}),
         ("compile", "float32"): (0.025, {"parity": close, "counters": breaks}),
         ("onnxruntime", "float32"): (0.00505, {"parity": close, "conversion": made}),
         ("openvino", "float32"): (0.001, {"parity": far, "conversion": cached}),

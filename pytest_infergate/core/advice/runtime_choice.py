@@ -37,6 +37,10 @@ class RuntimeCase(Struct, frozen=True, kw_only=True):
     """As in `Parity`, and 0 for the reference; ``None`` without floating values."""
     differs: bool = False
     """Whether the output differs from that of the reference beyond its tolerance."""
+    accuracy: float | None = None
+    """As in `Accuracy`; ``None`` without a function of the user."""
+    inaccurate: bool = False
+    """Whether the accuracy is too far below that of the reference."""
     unranked: str = ""
     """Why the time is not compared with others; empty if it is."""
     why_slower: str = ""
@@ -45,7 +49,7 @@ class RuntimeCase(Struct, frozen=True, kw_only=True):
     @property
     def agrees(self) -> bool:
         """Whether the case may be named the fastest."""
-        return not self.unranked and not self.differs
+        return not (self.unranked or self.differs or self.inaccurate)
 
 
 class RuntimeChoice(Struct, frozen=True, kw_only=True):
@@ -88,7 +92,7 @@ def runtime_choices(results: Iterable[CaseResult]) -> tuple[RuntimeChoice, ...]:
         _choice(str(key[0]), group)
         for key, group in groups.items()
         # Without a comparison of outputs, a fast runtime may compute something else.
-        if len(group) > 1 and any(measured.parity is not None for _, measured in group)
+        if len(group) > 1 and any(measured.parity or measured.accuracy for _, measured in group)
     )
 
 
@@ -109,7 +113,7 @@ def _choice(machine: str, group: list[tuple[CaseResult, Measurement]]) -> Runtim
     ranked = [one for one in cases if not one.unranked]
     fastest = agreeing[0] if agreeing and len(ranked) > 1 else None
     # What disturbs a case makes it slower: one that took less time nevertheless is the faster one.
-    doubtful = [one for one in cases if one.unranked and not one.differs]
+    doubtful = [one for one in cases if one.unranked and not (one.differs or one.inaccurate)]
     quicker = tuple(one for one in doubtful if fastest is not None and one.seconds < fastest.seconds)
     fastest = None if quicker else fastest
     return RuntimeChoice(
@@ -128,7 +132,9 @@ def _order(case: Case) -> tuple[bool, str, bool, str]:
 
 def _runtime_case(case: Case, measured: Measurement) -> RuntimeCase:
     median, parity, taken = measured.call_times.p50, measured.parity, measured.contention
+    accuracy = measured.accuracy
     reference = parity is None and (case.device, case.runtime, case.dtype) == ("cpu", "eager", None)
+    accurate = accuracy is not None and accuracy.reference is not None
     error = 0.0 if reference else None if parity is None else parity.error
     unranked = ""
     # The share is in the notes of the case; without it, one sentence serves all disturbed cases.
@@ -137,8 +143,10 @@ def _runtime_case(case: Case, measured: Measurement) -> RuntimeCase:
         unranked = f"other processes took more than {limit} of the processor time"
     elif median.low is None or median.high is None:
         unranked = "too few calls for bounds of the median"
-    elif not reference and (parity is None or (error is None and parity.uncompared)):
+    elif not (reference or accurate) and (parity is None or (error is None and parity.uncompared)):
         unranked = "the output was not compared"
+    elif not (reference or accurate) and accuracy is not None:
+        unranked = "the accuracy was not compared"
     elif error is not None and not math.isfinite(error):
         unranked = "the error is unknown"
     return RuntimeCase(
@@ -148,6 +156,8 @@ def _runtime_case(case: Case, measured: Measurement) -> RuntimeCase:
         high=median.high or 0.0,
         error=error,
         differs=parity is not None and parity.difference is not None,
+        accuracy=None if accuracy is None else accuracy.value,
+        inaccurate=accuracy is not None and accuracy.too_low,
         unranked=unranked,
     )
 

@@ -277,6 +277,30 @@ class Parity(Struct, frozen=True, kw_only=True):
     """How the output differs beyond its tolerance; ``None`` if it agrees."""
     uncompared: tuple[str, ...] = ()
     """Places of the output that were not compared."""
+    first_module: str | None = None
+    """Path of the first module whose output differs beyond the tolerance; ``None`` if none is known."""
+
+
+class Accuracy(Struct, frozen=True, kw_only=True):
+    """What the function of `accuracy` returned for a case, and for the reference."""
+
+    name: str
+    """Name of the function."""
+    value: float
+    """More is better."""
+    reference: float | None = None
+    """That of eager PyTorch on the CPU; ``None`` for the reference itself, and if it is unknown."""
+    tolerance: float = 0.01
+    """How much less than that of the reference it may be."""
+
+    @property
+    def too_low(self) -> bool:
+        """Whether it is less than that of the reference by more than the tolerance."""
+        if self.reference is None:
+            return False
+        # 0.9 - 0.89 is more than 0.01.
+        rounding = 1e-9 * max(abs(self.reference), abs(self.value))
+        return not self.reference - self.value <= self.tolerance + rounding
 
 
 class Measurement(Struct, frozen=True, kw_only=True):
@@ -327,6 +351,7 @@ class Measurement(Struct, frozen=True, kw_only=True):
     load: LoadFigures | None = None
     """``None`` unless the model was served under load."""
     parity: Parity | None = None
+    accuracy: Accuracy | None = None
     """``None`` for the reference itself, and where it was not compared."""
     conversion: Conversion | None = None
     """``None`` unless the runtime executes files that are made of the model."""

@@ -124,7 +124,8 @@ class Comparison(Struct, frozen=True, kw_only=True):
     verdict: Verdict
     evidence: str
     """``stored`` or ``paired`` for times, ``exact`` for counters, ``parity`` for outputs beside those of the
-    base, ``reference`` for outputs beside those of eager PyTorch on the CPU."""
+    base, ``reference`` for outputs beside those of eager PyTorch on the CPU, ``accuracy`` for the figure of
+    the user's function beside that of the same."""
     baseline: float | None = None
     """The value that is expected; for a stored time, the recorded one corrected for the machine's speed."""
     recorded: float | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from fnmatch import fnmatchcase
 
@@ -33,6 +33,7 @@ from pytest_infergate.core.gate.compared_cases import (
     uncompared_cases,
     without_baseline,
 )
+from pytest_infergate.core.gate.reference_rows import differing_outputs, lost_accuracy
 from pytest_infergate.core.gate.renames import renamed_cases
 
 SEVERITY = {verdict: rank for rank, verdict in enumerate(Verdict)}
@@ -94,7 +95,8 @@ def judge(
         recorded = (records or {}).get(result.case)
         exact = (
             *_compare_counters(recorded, result, policy, environment, recording=policy.saving),
-            *_differing_outputs(measurement),
+            *differing_outputs(measurement),
+            *lost_accuracy(measurement),
         )
         if measurement.latency is None:
             return _judge_counted(result, measurement, policy, exact)
@@ -117,18 +119,6 @@ def judge(
     checks = tuple(budgets.not_checked(budget, why.text, why.hint) for budget in unchecked)
     notes = () if result.reason is None else (result.reason,)
     return _conclude(result, [verdict], policy, checks=checks, notes=notes)
-
-
-def _differing_outputs(measurement: Measurement) -> Iterator[Comparison]:
-    """Return a failing row if the output differs from that of the reference."""
-    if measurement.parity is None or measurement.parity.difference is None:
-        return
-    note = Note(
-        code=NoteCode.OUTPUTS_DIFFER,
-        text=measurement.parity.difference,
-        hint="if that is intended, set @pytest.mark.inference(parity=False), or a tolerance there",
-    )
-    yield Comparison(metric="outputs", verdict=Verdict.MISMATCH, evidence="reference", note=note)
 
 
 def _judge_counted(

@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from pytest_infergate.core.advice.bottleneck import Bottleneck
-from pytest_infergate.core.advice.runtime_choice import RuntimeChoice
+from pytest_infergate.core.advice.runtime_choice import RuntimeCase, RuntimeChoice
 from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.advice_values import Advice
 from pytest_infergate.core.domain.values import Struct
@@ -270,7 +270,7 @@ def error_by_time(names: Sequence[str], choice: RuntimeChoice) -> Chart | None:
                 joined=False,
                 style=runtimes.index(one.case.runtime),
                 hollow=one.case.dtype != choice.cases[0].case.dtype,
-                mark="apart" if one.differs else "best" if one is choice.fastest else "",
+                mark="apart" if one.differs or one.inaccurate else "best" if one is choice.fastest else "",
             )
             for one in drawn
         ],
@@ -288,11 +288,18 @@ def error_by_time(names: Sequence[str], choice: RuntimeChoice) -> Chart | None:
                 name,
                 units.seconds(one.seconds),
                 units.power(one.error),
-                "no: the output differs" if one.differs else f"no: {one.unranked}" if one.unranked else "yes",
+                _agreement(one),
             )
             for name, one in zip(names, choice.cases, strict=True)
         ],
     )  # fmt: skip
+
+
+def _agreement(one: RuntimeCase) -> str:
+    """State whether a case may be the fastest, or why not."""
+    if one.differs or one.inaccurate:
+        return "no: the output differs" if one.differs else "no: the accuracy is too low"
+    return f"no: {one.unranked}" if one.unranked else "yes"
 
 
 def _chart(  # noqa: PLR0913 - a chart has this many parts

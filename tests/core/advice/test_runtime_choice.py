@@ -7,7 +7,14 @@ import pytest
 from core_values import case, latency, measurement, result
 
 from pytest_infergate.core.advice.runtime_choice import CALL_OVERHEAD, FEW_OPERATORS, runtime_choices
-from pytest_infergate.core.domain.measurement import CONTENDED, Conversion, Counters, Estimate, Parity
+from pytest_infergate.core.domain.measurement import (
+    CONTENDED,
+    Accuracy,
+    Conversion,
+    Counters,
+    Estimate,
+    Parity,
+)
 from pytest_infergate.core.domain.outcome import Outcome
 from pytest_infergate.core.domain.values import Hardware, Note
 
@@ -51,6 +58,29 @@ def test_the_fastest_that_agrees_with_its_factor_and_error():
     assert choice.speedup == pytest.approx(3.9)
     assert choice.alike == ()
     assert choice.eager.error == 0.0
+
+
+def test_a_case_with_too_low_accuracy_is_never_the_fastest():
+    good, low, high = (Accuracy(name="top1", value=value, reference=0.9) for value in (0.895, 0.8, 0.91))
+    choice = only(
+        timed(accuracy=Accuracy(name="top1", value=0.9)),
+        timed("onnxruntime", 0.001, "int8", accuracy=low),
+        timed("compile", 0.006, accuracy=high),
+        timed("compile", 0.005, "bfloat16", accuracy=good),
+    )
+    assert name(choice.fastest) == ("compile", "bfloat16")
+    assert choice.fastest.accuracy == 0.895
+    assert [one.inaccurate for one in choice.cases].count(True) == 1
+
+
+def test_accuracy_may_be_compared_in_place_of_the_output():
+    reference = timed(accuracy=Accuracy(name="top1", value=0.9))
+    compared = Accuracy(name="top1", value=0.9, reference=0.9)
+    choice = only(reference, timed("compile", 0.005, parity=None, accuracy=compared))
+    assert name(choice.fastest) == ("compile", None)
+    unknown = only(reference, timed("compile", 0.005, accuracy=Accuracy(name="top1", value=0.9)))
+    assert unknown.cases[1].unranked == "the accuracy was not compared"
+    assert unknown.fastest is None
 
 
 def test_a_mismatch_is_never_the_fastest():

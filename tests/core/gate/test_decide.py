@@ -1,5 +1,6 @@
 from itertools import product
 
+import pytest
 from core_values import (
     ENVIRONMENT,
     HARDWARE,
@@ -15,7 +16,7 @@ from core_values import (
 )
 from msgspec.structs import replace
 
-from pytest_infergate.core.domain.measurement import Estimate, Measurement, Parity
+from pytest_infergate.core.domain.measurement import Accuracy, Estimate, Measurement, Parity
 from pytest_infergate.core.domain.outcome import (
     Budget,
     BudgetCheck,
@@ -123,6 +124,24 @@ def test_an_output_unlike_that_of_the_reference_fails_and_cannot_be_recorded():
         assert (verdict.verdict, verdict.failed) == (Verdict.MISMATCH, True)
     near = measurement(parity=Parity(error=1e-7, cosine=1.0))
     assert "outputs" not in rows(judged(result(measurement=near), before=on_record()))
+
+
+def test_the_first_module_that_differs_is_named():
+    parity = Parity(error=0.3, difference="the output: differs", first_module="encoder.0")
+    verdict = judged(result(measurement=measurement(parity=parity)), before=on_record())
+    [row] = [row for row in verdict.comparisons if row.metric == "outputs"]
+    assert row.note.text == "the output: differs; the first module whose output differs is encoder.0"
+
+
+@pytest.mark.parametrize(
+    ("value", "reference", "too_low"),
+    [(0.89, 0.9, False), (0.8899, 0.9, True), (0.95, 0.9, False), (0.1, None, False), (-3.02, -3.0, True)],
+)
+def test_accuracy_may_be_lower_by_its_tolerance(value, reference, too_low):
+    found = Accuracy(name="top1", value=value, reference=reference)
+    verdict = judged(result(measurement=measurement(accuracy=found)), before=on_record())
+    assert (rows(verdict).get("accuracy") is Verdict.MISMATCH) is too_low
+    assert verdict.failed is too_low
 
 
 def test_one_operation_more_fails():

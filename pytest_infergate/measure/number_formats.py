@@ -49,12 +49,12 @@ def quantise(module: torch.nn.Module, how: str) -> None:
         quantize_(module, config())
 
 
-def unwrap_weights(target: Any) -> None:
+def unwrap_weights(target: Any, parts: DtypeParts) -> None:
     """Replace quantised weights of a module by the plain tensors they consist of, which can be saved."""
-    from torchao.utils import unwrap_tensor_subclass
-
     module = module_of(target)
-    if module is not None:
+    if parts.int8 and module is not None:
+        from torchao.utils import unwrap_tensor_subclass
+
         unwrap_tensor_subclass(module)
 
 

@@ -15,9 +15,10 @@ from pytest_infergate.instruments.nested import is_tensor, loaded
 
 TOLERANCES: Final = {
     "float64": 1e-7, "complex128": 1e-7, "float32": 1e-3, "complex64": 1e-3, "float16": 1e-2,
-    "bfloat16": 5e-2, "float96": 1e-7, "float128": 1e-7, "complex192": 1e-7, "complex256": 1e-7,
+    "bfloat16": 5e-2, "int8": 2e-1, "float96": 1e-7, "float128": 1e-7, "complex192": 1e-7, "complex256": 1e-7,
 }  # fmt: skip
-"""By dtype, the largest difference as a share of a value; see `Tolerance`."""
+"""By dtype, the largest difference as a share of a value; see `Tolerance`. Of int8, it is that of cases whose
+linear layers are quantised."""
 _SINGLE: Final = ("float32", "complex64")
 DEFAULT_TOLERANCE: Final = 0.1
 """Of the other floating dtypes, which have eight bits or fewer."""

@@ -25,6 +25,7 @@ from pytest_infergate.core.gate.compared_cases import uncompared
 from pytest_infergate.core.gate.decide import FAILING
 from pytest_infergate.report import hints, wording
 from pytest_infergate.report.cost_and_energy import cost_and_energy
+from pytest_infergate.report.runtime_tables import accuracy_figure
 from pytest_infergate.report.sanitize import plain
 from pytest_infergate.report.wording import Message
 
@@ -208,13 +209,11 @@ def row(parts: CaseParts) -> Row:
         measured = result.measurement
         figures = {
             "throughput": units.rate(measured.throughput, plain(result.unit or "")),
+            "error": units.power(None if measured.parity is None else measured.parity.error),
+            "accuracy": accuracy_figure(measured.accuracy),
             "peak_memory": units.bytes_(measured.memory.peak),
             **{name: COUNTERS[name].show(measured.counters.totals.get(name)) for name in COUNTED_COLUMNS},
         }
-        if measured.parity is not None:
-            figures["error"] = units.power(measured.parity.error)
-        if measured.accuracy is not None:
-            figures["accuracy"] = units.significant(measured.accuracy.value, 4)
         counted = measured.latency is None
         if measured.latency is not None:
             figures["p50"] = units.seconds(measured.latency.p50.value)

@@ -70,10 +70,9 @@ def _share(value: float | None) -> str:
     return units.percent(value, signed=False)
 
 
-def _accuracy(found: Accuracy | None) -> str:
-    if found is None:
-        return units.UNKNOWN
-    return f"{units.significant(found.value, 4)}{' (too low)' if found.too_low else ''}"
+def accuracy_figure(found: Accuracy | None) -> str:
+    """Format what the user's function of accuracy returned."""
+    return units.UNKNOWN if found is None else units.significant(found.value, 4)
 
 
 def _cosine(parity: Parity) -> str:
@@ -103,7 +102,10 @@ RUNTIME_COLUMNS: Final[tuple[Column[RuntimeRow], ...]] = (
     Column(
         "accuracy",
         "accuracy",
-        lambda row: _accuracy(row.measured.accuracy),
+        lambda row: (
+            accuracy_figure(row.measured.accuracy)
+            + (" (too low)" if row.measured.accuracy is not None and row.measured.accuracy.too_low else "")
+        ),
         shown=lambda rows: any(row.measured.accuracy is not None for row in rows),
     ),
     _of_conversion("export", "export", lambda made: units.seconds(made.export)),

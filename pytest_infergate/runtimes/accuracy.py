@@ -151,7 +151,7 @@ class AccuracyPlan(NamedTuple):
             raise
         except Exception as error:  # noqa: BLE001 - a model may need its device, or more memory
             note = Note(
-                code=NoteCode.ACCURACY_NOT_COMPARED,
+                code=NoteCode.OUTPUTS_NOT_COMPARED,
                 text=f"accuracy was not compared with that of eager PyTorch on the CPU: {error_line(error)}",
             )
             return msgspec.structs.replace(measurement, notes=(*measurement.notes, note))

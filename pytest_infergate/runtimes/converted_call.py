@@ -53,14 +53,13 @@ def converted(
     threads = torch.get_num_threads()
     placing = Placing(name, case.dtype, threads, mode_of(case.runtime))
     dtype = None if case.dtype in runtime.own_precision else case.dtype
-    parts = dtype_parts(case.dtype)
     begin = time.monotonic()
     with placement.placed(invocation, name, dtype) as placed:
         target, args, kwargs = placed.on_device[:3]
         with _limited(watched, "torch.export", on_cpu=name == "cpu"):
-            if dtype_parts(dtype).int8:
-                unwrap_weights(target)
-            model = exported(target, args, kwargs, functools.partial(autocast, parts, name))
+            unwrap_weights(target, dtype_parts(dtype))
+            around = functools.partial(autocast, dtype_parts(case.dtype), name)
+            model = exported(target, args, kwargs, around)
     export = time.monotonic() - begin
     files = Conversions(conversions_folder()).files(runtime, model, placing)
     begin = time.monotonic()
@@ -76,12 +75,11 @@ def converted(
     # Engines read the memory of inputs, which tensors that require gradients refuse.
     args, kwargs = pytree.tree_map_only(torch.Tensor, torch.Tensor.detach, (args, kwargs))
     call = Invocation(model.called_by(engine.run, args, kwargs), args, kwargs)
-    weights = engine.weights or model.weights()
     with placement.placed(call, None) as ready:
         subject = Subject(
             call=ready.call,
             batch_size=case.batch_size,
-            weights=lambda: weights,
+            weights=lambda: engine.weights or model.weights(),
             threads=threads,
             arguments=ready.arguments,
             unrepeatable=ready.arguments.consumed_note(),

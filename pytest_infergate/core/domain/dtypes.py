@@ -38,7 +38,9 @@ class DtypeParts(NamedTuple):
     @property
     def computed(self) -> str | None:
         """The coarsest dtype in which a value may be computed; ``None``: that of the model."""
-        return self.cast or self.autocast or ("int8" if self.int8 else "float16" if self.tf32 else None)
+        if self.int8:
+            return "int8" if self.int8 == "dynamic" else f"int8:{WEIGHT_ONLY}"
+        return self.cast or self.autocast or ("float16" if self.tf32 else None)
 
 
 def dtype_parts(dtype: str | None) -> DtypeParts:

@@ -16,7 +16,6 @@ class NoteCode(str, Enum):
 
     ACCEPTED = "accepted"
     ACCURACY = "accuracy"
-    ACCURACY_NOT_COMPARED = "accuracy-not-compared"
     ARGUMENT_CONSUMED = "argument-consumed"
     ASSUMED_INSTANCE = "assumed-instance"
     ASSUMED_PRICE = "assumed-price"
@@ -149,10 +148,6 @@ MEANINGS: Mapping[NoteCode, NoteMeaning] = MappingProxyType(
             "The model runs in another dtype than it was given in; its accuracy is not checked here.",
             "Assert the accuracy in the test.",
         ),
-        NoteCode.ACCURACY_NOT_COMPARED: NoteMeaning(
-            "The function of `accuracy` could not be called with eager PyTorch on the CPU.",
-            "Pass a model that runs on the CPU.",
-        ),
         NoteCode.ARGUMENT_CONSUMED: NoteMeaning(
             "An argument is an iterator, which the first call exhausts.", "Pass a list."
         ),
@@ -271,8 +266,7 @@ MEANINGS: Mapping[NoteCode, NoteMeaning] = MappingProxyType(
         ),
         NoteCode.LEFT_OUT: NoteMeaning("A case cannot be advised on."),
         NoteCode.LESS_ACCURATE: NoteMeaning(
-            "The accuracy is less than that of eager PyTorch on the CPU by more than the tolerance.",
-            "Use another runtime or dtype, or set accuracy_tolerance.",
+            "The accuracy is too far below that of eager PyTorch on the CPU.", "Set accuracy_tolerance."
         ),
         NoteCode.LESS_WORK: NoteMeaning(
             "The call does less work than on record.", "Record it with --infer-save."

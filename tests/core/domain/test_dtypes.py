@@ -25,7 +25,7 @@ from pytest_infergate.core.domain.dtypes import (
             "bfloat16",
         ),
         ("int8", DtypeParts(int8="dynamic"), "int8"),
-        ("int8:weight-only", DtypeParts(int8="weight-only"), "int8"),
+        ("int8:weight-only", DtypeParts(int8="weight-only"), "int8:weight-only"),
         ("tf32", DtypeParts(tf32=True), "float16"),
     ],
 )

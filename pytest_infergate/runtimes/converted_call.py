@@ -65,12 +65,9 @@ def converted(
     begin = time.monotonic()
     with _limited(watched, "loading the converted model"):
         engine = runtime.load(files.folder, placing)
+    load = time.monotonic() - begin
     conversion = Conversion(
-        export=export,
-        build=files.seconds,
-        load=time.monotonic() - begin,
-        size=files.size,
-        cached=files.cached,
+        export=export, build=files.seconds, load=load, size=files.size, cached=files.cached
     )
     # Engines read the memory of inputs, which tensors that require gradients refuse.
     args, kwargs = pytree.tree_map_only(torch.Tensor, torch.Tensor.detach, (args, kwargs))

@@ -54,6 +54,7 @@ from pytest_infergate.runtimes.eager import (
 from pytest_infergate.runtimes.runtime import (
     ExportingRuntime,
     Runtime,
+    WrappingRuntime,
     not_converted_note,
     quantisation_absence,
 )
@@ -329,11 +330,11 @@ class InferenceRun:
     def _first_module(
         self, case: Case, device: Device, terms: CaseTerms, invocation: Invocation
     ) -> Callable[[Callable[[], None]], str | None]:
-        """Return what finds the first module whose output differs; a converted model has no modules."""
+        """Return what finds the first module whose output differs; converted and remote models have none."""
         runtime = self.runtime(case.runtime)
 
         def found(restore: Callable[[], None]) -> str | None:
-            if isinstance(runtime, ExportingRuntime):
+            if case.runtime != "eager" and not isinstance(runtime, WrappingRuntime):
                 return None
             from pytest_infergate.runtimes.divergence import Divergence
 

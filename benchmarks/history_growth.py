@@ -98,7 +98,7 @@ def local_address(kind: str, folder: str) -> str:
 
 def growth(measurements: list[int], places: list[str]) -> None:
     """Print a row for each place and size."""
-    print("| place | measurements | baseline of 500 cases | add a session | series of the last 100 runs |")
+    print("| place | measurements | baseline of 500 cases | add a session | series of the last 90 runs |")
     print("|---|---|---|---|---|")
     for kind in places:
         with tempfile.TemporaryDirectory(prefix="infergate-") as folder:
@@ -132,7 +132,7 @@ def _growth(kind: str, address: str, folder: Path, measurements: list[int]) -> N
         load = seconds(lambda: HistoryBaselines(opened(), "benchmark").load(HARDWARE.id))
         sessions = [simulated(10**6 + done + number)[0] for number in range(3)]
         add = statistics.median(seconds(partial(opened().add, session), 1) for session in sessions)
-        series = seconds(partial(opened().series, 100), 1)
+        series = seconds(partial(opened().series, 90), 1)
         print(f"| {kind} | {wanted:,} | {load:.2f} s | {add:.2f} s | {series:.2f} s |", flush=True)
 
 
@@ -226,20 +226,20 @@ def kills(count: int, places: list[str]) -> None:
 
 
 def page(series: int) -> None:
-    """Time the page of so many series of the last 100 runs, part by part."""
+    """Time the page of so many series of the last 90 runs, part by part."""
     with tempfile.TemporaryDirectory(prefix="infergate-") as folder:
         history = SessionHistory(open_store(f"{folder}/h", Path(folder)))
-        for number in range(100):
+        for number in range(90):
             history.store.add(*encoded(simulated(number, cases=series)[0]))
         begin = time.perf_counter()
-        found = history.series(100)
+        found = history.series(90)
         read = time.perf_counter()
         points = change_points([corrected(one) for one in found])
         analysed = time.perf_counter()
         text = render_history(trends_of(found, points), history.location)
         end = time.perf_counter()
         print(
-            f"{len(found)} series of 100 runs: {end - begin:.1f} s, of it reading {read - begin:.1f} s, "
+            f"{len(found)} series of 90 runs: {end - begin:.1f} s, of it reading {read - begin:.1f} s, "
             f"change points {analysed - read:.1f} s, page {end - analysed:.1f} s, {len(text) / 1e6:.1f} MB"
         )
 

@@ -96,7 +96,7 @@ def decoded(name: str, content: bytes, where: str, kind: type[_T]) -> _T: ...
 def decoded(name: str, content: bytes, where: str, kind: type[Any] = HistorySession) -> Any:
     """Read a document. Raises `StorageError` with place, name and hint if it is not what was kept.
 
-    `kind` may be a struct with some of the fields only.
+    `kind` may be a struct with some of the fields, among them `schema_version`.
     """
     place = f"{where}: {name}"
     if len(content) > MAX_DOCUMENT_BYTES:
@@ -108,19 +108,30 @@ def decoded(name: str, content: bytes, where: str, kind: type[Any] = HistorySess
     if parts is None or parts.digest != _digest(content):
         raise StorageError(f"{place} is damaged: its content does not match its name. {_HINT}")
     try:
-        version = msgspec.json.decode(content, type=_Version).schema_version
-        if version > HISTORY_VERSION:
-            raise StorageError(
-                f"{place}: `$.schema_version` must be at most {HISTORY_VERSION}, got {version}, which "
-                "a newer infergate wrote. Hint: upgrade pytest-infergate"
-            )
-        return msgspec.json.decode(content, type=kind)
+        session = msgspec.json.decode(content, type=kind)
+        version = session.schema_version
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise StorageError(f"{place} does not match the schema of histories: {error}. {_HINT}") from error
+        # Parsing it twice is for documents that fail only: a newer one may have fields that are unknown here.
+        version = _version(content)
+        if version <= HISTORY_VERSION:
+            raise StorageError(f"{place} does not match the schema of histories: {error}. {_HINT}") from error
+    if version > HISTORY_VERSION:
+        raise StorageError(
+            f"{place}: `$.schema_version` must be at most {HISTORY_VERSION}, got {version}, which a newer "
+            "infergate wrote. Hint: upgrade pytest-infergate"
+        )
+    return session
 
 
 class _Version(msgspec.Struct, frozen=True):
     schema_version: int = HISTORY_VERSION
+
+
+def _version(content: bytes) -> int:
+    try:
+        return msgspec.json.decode(content, type=_Version).schema_version
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return HISTORY_VERSION
 
 
 def _digest(content: bytes) -> str:

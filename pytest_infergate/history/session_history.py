@@ -7,7 +7,13 @@ from typing import NamedTuple
 
 import msgspec
 
-from pytest_infergate.core.domain.history_values import CaseSeries, HistorySession, SeriesPoint, mean_speed
+from pytest_infergate.core.domain.history_values import (
+    HISTORY_VERSION,
+    CaseSeries,
+    HistorySession,
+    SeriesPoint,
+    mean_speed,
+)
 from pytest_infergate.core.domain.values import Case
 from pytest_infergate.errors import StorageError
 from pytest_infergate.history.documents import (
@@ -35,6 +41,7 @@ class _TimedEntry(msgspec.Struct, frozen=True):
 
 class _TimedSession(msgspec.Struct, frozen=True):
     created: str
+    schema_version: int = HISTORY_VERSION
     commit: str | None = None
     release: str | None = None
     entries: tuple[_TimedEntry, ...] = ()

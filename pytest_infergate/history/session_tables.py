@@ -34,6 +34,8 @@ class TableSessions:
     def __init__(self, url: str, location: str) -> None:
         """Take the address, also without credentials. Raises `ConfigurationError` without a driver."""
         self.location = location
+        self._known = False
+        """Whether the tables are known to be those of this version."""
         scheme, _, rest = url.partition("://")
         try:
             import sqlalchemy
@@ -224,6 +226,8 @@ class TableSessions:
         """Return whether the tables exist. Raises `StorageError` for those of another version."""
         import sqlalchemy
 
+        if self._known:
+            return True
         if not sqlalchemy.inspect(connection).has_table(self._version.name):
             return False
         versions = list(connection.scalars(sqlalchemy.select(self._version.c.version)))
@@ -236,6 +240,7 @@ class TableSessions:
                 f"{self.location}: the version of its tables must be {SCHEMA}, got "
                 f"{', '.join(map(str, versions)) or 'none'}. Hint: {hint}"
             )
+        self._known = True
         return True
 
     @contextmanager

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from pytest_infergate.core.domain.records import Baseline
+from pytest_infergate.core.domain.records import Baseline, BaselinePoint
 from pytest_infergate.core.domain.stats import MAX_SECONDS, MAX_SHARE, MIN_SECONDS
 from pytest_infergate.core.domain.units import round_significant
 from pytest_infergate.core.domain.upgrade_0_1 import upgraded
@@ -183,27 +183,34 @@ def _impossible_values(baseline: Baseline) -> Iterator[tuple[str, str]]:
     # The id of the class is a hash of these texts.
     if any(map(_SURROGATE.search, texts)):
         yield "$.hardware", "must not contain a half of a surrogate pair"
-    bounded: dict[str, tuple[float, float, float]] = {"$.hardware.cores": (hardware.cores, 1, MAX_COUNT)}
+    outside = "must be at least {:g} and at most {:g}, got {}".format
+    if not 1 <= hardware.cores <= MAX_COUNT:
+        yield "$.hardware.cores", outside(1, MAX_COUNT, hardware.cores)
     for number, entry in enumerate(baseline.cases):
-        bounded[f"$.cases[{number}].case.batch_size"] = entry.case.batch_size, 1, MAX_COUNT
-        points = {
-            f"$.cases[{number}].{key}[{index}]": point
-            for key in ("sessions", "anchor")
-            for index, point in enumerate(getattr(entry, key))
-        }
-        for where, point in points.items():
-            if not _DATE.match(point.created):
-                yield (
-                    f"{where}.created",
-                    f"must be a UTC time like 2026-01-31T12:00:00Z, got {point.created!r}",
-                )
-            for name, seconds in point.reference_work.items():
-                bounded[f"{where}.reference_work.{name}"] = seconds, MIN_SECONDS, MAX_SECONDS
-            bounded[f"{where}.p50"] = point.p50, MIN_SECONDS, MAX_SECONDS
-            bounded[f"{where}.count"] = point.count, 1, MAX_COUNT
-            bounded[f"{where}.contention"] = point.contention or 0, 0, MAX_SHARE
-            bounded[f"{where}.page_faults"] = point.page_faults or 0, 0, MAX_COUNT
-    for field, (figure, least, most) in bounded.items():
+        if not 1 <= entry.case.batch_size <= MAX_COUNT:
+            yield f"$.cases[{number}].case.batch_size", outside(1, MAX_COUNT, entry.case.batch_size)
+        for key in ("sessions", "anchor"):
+            for index, point in enumerate(getattr(entry, key)):
+                # The names of fields are made for an impossible one only: a history has many points.
+                for field, text in _impossible_figures(point):
+                    yield f"$.cases[{number}].{key}[{index}].{field}", text
+
+
+def _impossible_figures(point: BaselinePoint) -> Iterator[tuple[str, str]]:
+    """Yield field and text for each impossible value of one session."""
+    if not _DATE.match(point.created):
+        yield "created", f"must be a UTC time like 2026-01-31T12:00:00Z, got {point.created!r}"
+    times = [
+        ("p50", point.p50),
+        *((f"reference_work.{name}", one) for name, one in point.reference_work.items()),
+    ]
+    bounded = [(field, one, MIN_SECONDS, MAX_SECONDS) for field, one in times]
+    bounded += [
+        ("count", point.count, 1, MAX_COUNT),
+        ("contention", point.contention or 0, 0, MAX_SHARE),
+        ("page_faults", point.page_faults or 0, 0, MAX_COUNT),
+    ]
+    for field, figure, least, most in bounded:
         if not least <= figure <= most:
             yield field, f"must be at least {least:g} and at most {most:g}, got {figure}"
 

@@ -112,15 +112,15 @@ def test_an_ini_value_adds_every_session_that_measures(run, project, pytester):
     assert len(sessions("kept/history", pytester.path)) == 1
 
 
-def test_the_gate_gives_the_same_verdicts_from_files_and_a_database(run, pytester):
-    pytest.importorskip("sqlalchemy")
+def test_the_gate_gives_the_same_verdicts_from_every_place(run, pytester, address):
+    """By changing an address, on real servers."""
     decided = {}
-    for place in ("baselines", f"sqlite:///{pytester.path}/h.db"):
+    for kind in ("folder", "sqlite", "postgresql", "s3"):
+        place = address(kind)
         for _ in range(3):
             run(f"--infer-baseline={place}", "--infer-save")
         results = run(f"--infer-baseline={place}", "--infer-json=r.json")
         session = parse_results((pytester.path / "r.json").read_bytes(), "r.json")
-        decided[place] = results.ret, [one.comparisons[0] for one in session.gate.verdicts]
-    first, second = decided.values()
-    assert first == second
-    assert [row.sessions for row in first[1]] == [3, 3]
+        decided[kind] = results.ret, [one.comparisons[0] for one in session.gate.verdicts]
+    assert [row.sessions for row in decided["folder"][1]] == [3, 3]
+    assert all(one == decided["folder"] for one in decided.values())

@@ -121,7 +121,8 @@ class CollectedItems:
         self._parametrised = parametrised
         self._modules: frozenset[str] = frozenset()
         self._cases: list[Case] = []
-        self._deselected: list[tuple[str, str]] = []
+        self.deselected: list[tuple[str, str]] = []
+        """Ids without a case in this run, with the reason."""
         self._selected: list[pytest.Item] = []
         self._axes: dict[str, list[Axes]] = {}
         self._unused: list[str] = []
@@ -176,7 +177,7 @@ class CollectedItems:
         self._modules = frozenset(item.nodeid.partition("::")[0] for item in items)
         parameters = {item: found for item in items if (found := parameter_of(item)) is not None}
         without = [item for item, found in parameters.items() if found.axes.deselected is not None]
-        self._deselected = [(item.nodeid, str(parameters[item].axes.deselected)) for item in without]
+        self.deselected = [(item.nodeid, str(parameters[item].axes.deselected)) for item in without]
         self._cases = [
             case_of(item, found.axes) for item, found in parameters.items() if found.axes.deselected is None
         ]
@@ -222,14 +223,14 @@ class CollectedItems:
                 "Hint: give the parameters distinct ids, or choose a rootdir above both files"
             )
 
-    def present(self, absence: Callable[[str], str | None]) -> list[SelectedCase]:
-        """Selected cases whose device is available; `absence` says why one is not."""
+    def present(self, absence: Callable[[Case], str | None]) -> list[SelectedCase]:
+        """Selected cases that are available; `absence` says why one is not."""
         from pytest_infergate.paired.selected_case import SelectedCase
 
         return [
             SelectedCase(item.nodeid, item.path, case_of(item, found.axes), found.terms)
             for item in self.inference.values()
-            if (found := parameter_of(item)) is not None and absence(found.axes.device) is None
+            if (found := parameter_of(item)) is not None and absence(case_of(item, found.axes)) is None
         ]
 
     def unused(self) -> list[Note]:
@@ -261,7 +262,7 @@ class CollectedItems:
             deselected=(
                 *(
                     Note(code=NoteCode.DESELECTED, text=f"{nodeid}: {reason}")
-                    for nodeid, reason in self._deselected
+                    for nodeid, reason in self.deselected
                 ),
                 *self.unused(),
             ),

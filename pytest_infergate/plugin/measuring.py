@@ -11,6 +11,7 @@ import pytest
 from pytest_infergate.config.marker import Marker
 from pytest_infergate.config.settings import Settings
 from pytest_infergate.core.domain import units
+from pytest_infergate.core.domain.values import Case
 from pytest_infergate.instruments.device import DeviceKind
 from pytest_infergate.paired.selected_case import SelectedCase
 from pytest_infergate.plugin import xdist
@@ -185,18 +186,17 @@ class Measuring:
         if collected.inference and not only_shows:
             collected.refuse_shared_ids()
             self._check(len(collected.inference), machine)
-        present = [
-            case
-            for case in collected.present(run.devices.absence_reason)
-            if run.case_absence(case.case) is None
-        ]
-        reference = self._reference(run, reported, present, machine, config)
+
+        def absence(case: Case) -> str | None:
+            return run.devices.absence_reason(case.device) or run.case_absence(case)
+
+        reference = self._reference(run, reported, collected.present(absence), machine, config)
         progress = CaseProgress(machine.terminal, collected.inference, reference.forecast, reference.expected)
         hooks = [ItemHooks(self.cases), progress]
         if only_shows:
             return hooks
         if self._settings.list:
-            return [*hooks, CaseListing(machine.terminal, run.devices.absence_reason)]
+            return [*hooks, CaseListing(machine.terminal, absence, collected.deselected)]
         end = (
             xdist.WorkerHooks(collected)
             if xdist.is_worker(config)

@@ -10,7 +10,8 @@ import pytest
 
 from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.outcome import Session
-from pytest_infergate.plugin.collection import parameter_of
+from pytest_infergate.core.domain.values import Case
+from pytest_infergate.plugin.collection import case_of, parameter_of
 from pytest_infergate.report import text
 from pytest_infergate.report.sanitize import plain_lines
 
@@ -149,18 +150,24 @@ def seconds_left(expected: Mapping[str, float], done: Mapping[str, float]) -> fl
 class CaseListing:
     """The hook that lists cases instead of running them."""
 
-    def __init__(self, terminal: Terminal, absence: Callable[[str], str | None]) -> None:
+    def __init__(
+        self, terminal: Terminal, absence: Callable[[Case], str | None], without: Iterable[tuple[str, str]]
+    ) -> None:
+        """Take what says why a case would be skipped, and ids without a case with the reason."""
         self._terminal = terminal
         self._absence = absence
+        self._without = without
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
-        """Print a line for each case, and why its test would be skipped."""
+        """Print a line for each case, and why its test would be skipped or there is no case."""
         for item in session.items:
             parameter = parameter_of(item)
             if parameter is not None:
-                reason = self._absence(parameter.axes.device)
+                reason = self._absence(case_of(item, parameter.axes))
                 self._terminal.line(f"{item.nodeid}{'' if reason is None else f'  (skipped: {reason})'}")
+        for nodeid, reason in self._without:
+            self._terminal.line(f"{nodeid}  (no case: {reason})")
         return True
 
 

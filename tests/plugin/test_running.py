@@ -390,6 +390,17 @@ def test_list_shows_the_cases_and_runs_none(project):
     result.assert_outcomes()
 
 
+def test_list_says_why_a_combination_has_no_case(project):
+    project.test("dtypes=['float32', 'tf32']")
+    result = project.run("--infer-devices=fake", "--infer-list")
+    result.stdout.fnmatch_lines(
+        [
+            "test_it.py::test_model?fake-float32?",
+            "test_it.py::test_model?fake-tf32?  (no case: TF32 exists on CUDA devices only, and not on fake)",
+        ]
+    )
+
+
 def test_disable_wins_over_everything(project):
     project.test(body="assert not infer(model).measured")
     project.measure("--infer-disable", "--infer-strict").assert_outcomes(passed=1)

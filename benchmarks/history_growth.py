@@ -189,7 +189,7 @@ from pytest_infergate.history.session_history import SessionHistory
 folder = Path({folder!r})
 for number in range({first}, {first} + 1000):
     keep_pending(simulated(number, cases=40)[0], folder)
-    print(number, flush=True)
+    print(simulated(number, cases=1)[0].created, flush=True)
     pushed = push(lambda: SessionHistory(open_store({address!r}, folder)), folder)
 """
 
@@ -206,7 +206,7 @@ def kills(count: int, places: list[str]) -> None:
             if kind == "branch":
                 repository(Path(folder))
             address = local_address(kind, folder)
-            promised = 0
+            promised: set[str] = set()
             for index in range(count):
                 script = _VICTIM.format(
                     benchmarks=str(Path(__file__).parent), folder=folder, address=address, first=index * 1000
@@ -214,15 +214,18 @@ def kills(count: int, places: list[str]) -> None:
                 with subprocess.Popen(
                     [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True
                 ) as victim:
-                    victim.stdout.readline()
+                    lines = [victim.stdout.readline()]
                     time.sleep(generator.uniform(0, 0.05))
                     os.kill(victim.pid, signal.SIGKILL)
-                    promised += 1 + len(victim.stdout.read().splitlines())
+                    lines += victim.stdout.read().splitlines()
+                promised |= set(map(str.strip, lines))
             left = push(lambda a=address, f=folder: SessionHistory(open_store(a, Path(f))), Path(folder))
             history = SessionHistory(open_store(address, Path(folder)))
-            found = list(history.sessions())  # raises for a damaged one
-            lost = promised - len(found)
-            print(f"| {kind} | {count} | {len(found)} | {max(0, lost)} | 0 | {left.problem}", flush=True)
+            found = {session.created for session in history.sessions()}  # raises for a damaged one
+            print(
+                f"| {kind} | {count} | {len(found)} | {len(promised - found)} | 0 | {left.problem}",
+                flush=True,
+            )
 
 
 def page(series: int) -> None:

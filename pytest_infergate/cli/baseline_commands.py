@@ -11,6 +11,7 @@ import click
 from pytest_infergate.cli.command_line import CommandGroup
 from pytest_infergate.cli.console import echo
 from pytest_infergate.cli.examples import examples
+from pytest_infergate.core.domain.units import plural
 from pytest_infergate.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -199,10 +200,10 @@ def import_baseline_command(source: str, place: str) -> None:
         made = baselines_from_results(sound, session.created, session.environment.packages)
         for baseline in made.values():
             store.record(baseline)
-            echo(f"recorded {len(baseline.cases)} cases on {baseline.hardware.text} into {place}")
+            echo(f"recorded {plural(len(baseline.cases), 'case')} on {baseline.hardware.text} into {place}")
         left = len(session.cases) - sum(len(baseline.cases) for baseline in made.values())
         if left:
-            echo(f"left out {left} cases that failed, were disturbed or have no times")
+            echo(f"left out {plural(left, 'case')} that failed, were disturbed or have no times")
 
 
 def _store(place: str) -> Store:
@@ -214,10 +215,10 @@ def _store(place: str) -> Store:
         from pytest_infergate.history.history_baselines import opened_baselines
 
         return opened_baselines(place, Path.cwd(), project_name(Path.cwd()))
-    if "://" in place:
+    if "://" in place or not place.strip():
         from pytest_infergate.history.locations import open_store
 
-        open_store(place, Path.cwd())  # says which schemes there are
+        open_store(place, Path.cwd())  # it says what is wrong with the address
     return FileStore(place)
 
 
@@ -251,4 +252,5 @@ def _copy(source: Store, where: str, target: Store, to: str) -> None:
         )
     for baseline in found.values():
         target.record(baseline)
-        echo(f"copied {len(baseline.cases)} cases on {baseline.hardware.text} to {without_secrets(to)}")
+        cases = plural(len(baseline.cases), "case")
+        echo(f"copied {cases} on {baseline.hardware.text} to {without_secrets(to)}")

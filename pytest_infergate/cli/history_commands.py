@@ -12,6 +12,7 @@ from pytest_infergate.cli.console import echo
 from pytest_infergate.cli.examples import examples
 from pytest_infergate.cli.exit_codes import ExitCode
 from pytest_infergate.cli.results_files import output_option, write_output
+from pytest_infergate.core.domain.units import plural
 from pytest_infergate.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def list_history_command(place: str | None, project: str | None) -> None:
     for name in names:
         time = f"{name.time[:4]}-{name.time[4:6]}-{name.time[6:11]}:{name.time[11:13]}:{name.time[13:15]}Z"
         echo(f"{time}  {name.kind:<8}  {name.project}  {' '.join(name.classes)}  {name.digest}")
-    echo(f"{len(names)} sessions in {history.location}")
+    echo(f"{plural(len(names), 'session')} in {history.location}")
 
 
 @history_command.command(
@@ -134,9 +135,11 @@ def push_history_command(place: str | None) -> int:
 
     where, folder = located_history(place), Path.cwd()
     pushed = push(lambda: SessionHistory(open_store(where, folder)), folder)
-    echo(f"added {len(pushed.added)} sessions to the history")
+    echo(f"added {plural(len(pushed.added), 'session')} to the history")
     if pushed.problem:
-        echo(f"Error: {pushed.problem}\n{pushed.pending} sessions stay in {PENDING_FOLDER}", err=True)
+        echo(
+            f"Error: {pushed.problem}\n{plural(pushed.pending, 'session')} stay in {PENDING_FOLDER}", err=True
+        )
         return ExitCode.FAILED
     return ExitCode.DONE
 
@@ -160,7 +163,7 @@ def copy_history_command(target: str, place: str | None, project: str | None) ->
     other = SessionHistory(open_store(target, Path.cwd()))
     names = [name.name for name in history.documents()]
     new = sum(other.add_document(name, content).new for name, content in history.store.read(names))
-    echo(f"copied {new} of {len(names)} sessions from {history.location} to {other.location}")
+    echo(f"copied {new} of {plural(len(names), 'session')} from {history.location} to {other.location}")
 
 
 def located_history(place: str | None) -> str:

@@ -30,9 +30,13 @@ def open_store(location: str, rootdir: Path) -> SessionStore:
     """
     scheme, separator, rest = location.partition("://")
     shown = without_secrets(location)
+    if not location.strip():
+        raise ConfigurationError(
+            "the place of a history must not be empty, as an unset variable makes it. Hint: name a folder"
+        )
     if not separator:
         return FolderSessions(rootdir / location)
-    if not rest.strip("/") and scheme != "sqlite":
+    if not rest.strip("/") or (scheme == "sqlite" and rest.strip("/") == ":memory:"):
         raise ConfigurationError(f"{shown} must name a place. Hint: write for example s3://bucket/history")
     if scheme == "file":
         return FolderSessions(Path(f"/{rest.lstrip('/')}"))
@@ -40,6 +44,12 @@ def open_store(location: str, rootdir: Path) -> SessionStore:
         return BranchSessions(location, rootdir)
     if scheme in DATABASES:
         return TableSessions(location, shown)
+    if scheme in DRIVERS and ":" in rest.rpartition("@")[0].partition("/")[0]:
+        # They would be taken for a part of the bucket's name, and be repeated by errors.
+        raise ConfigurationError(
+            f"{shown} must not contain credentials. Hint: set them in the environment, where the driver reads "
+            "them"
+        )
     if scheme in (*DRIVERS, *LOCAL):
         return ObjectSessions(location, shown)
     raise ConfigurationError(

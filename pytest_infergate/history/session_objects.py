@@ -110,9 +110,12 @@ class ObjectSessions:
             raise unreachable(self.location, error) from error
 
 
-def unreachable(location: str, error: BaseException) -> StorageError:
+def unreachable(location: str, error: BaseException, password: str = "") -> StorageError:
     """Return the error for a place that does not answer or refuses; the text has no credentials."""
-    reason = without_secrets(" ".join(str(error).split())[:300]) or type(error).__name__
+    # Drivers may repeat what they were given.
+    text = " ".join(str(error).split())
+    text = text.replace(password, "***") if password else text
+    reason = without_secrets(text[:300]) or type(error).__name__
     kind = type(error).__name__
     if isinstance(error, FileNotFoundError):
         return StorageError(f"{location} does not exist: {reason}. Hint: create it, or correct the address")

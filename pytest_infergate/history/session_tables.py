@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote
 
 import msgspec
 
@@ -34,6 +35,7 @@ class TableSessions:
     def __init__(self, url: str, location: str) -> None:
         """Take the address, also without credentials. Raises `ConfigurationError` without a driver."""
         self.location = location
+        self._password = unquote(url.rpartition("@")[0].partition("://")[2].partition(":")[2])
         self._known = False
         """Whether the tables are known to be those of this version."""
         scheme, _, rest = url.partition("://")
@@ -256,6 +258,6 @@ class TableSessions:
             yield
         except DBAPIError as error:
             # Without the statement and its parameters, which are the whole session.
-            raise unreachable(self.location, error.orig or error) from None
+            raise unreachable(self.location, error.orig or error, self._password) from None
         except SQLAlchemyError as error:
-            raise unreachable(self.location, error) from None
+            raise unreachable(self.location, error, self._password) from None

@@ -84,7 +84,7 @@ def test_results_are_recorded_without_those_that_failed(run, folder):  # noqa: F
         (folder / f"{name}.json").write_text(results_json.render_results(one))
     assert run("baseline", "import", "good.json", "--baseline", "new")[0] == 0
     _, out, _ = run("baseline", "import", "bad.json", "--baseline", "new")
-    assert "left out 1 cases" in out
+    assert "left out 1 case that" in out
     assert set(kept("new")) == {"test_good"}
 
 

@@ -47,8 +47,8 @@ def open_store(location: str, rootdir: Path) -> SessionStore:
     if scheme in DRIVERS and ":" in rest.rpartition("@")[0].partition("/")[0]:
         # They would be taken for a part of the bucket's name, and be repeated by errors.
         raise ConfigurationError(
-            f"{shown} must not contain credentials. Hint: set them in the environment, where the driver reads "
-            "them"
+            f"{shown} must not contain credentials. Hint: set them in the environment, where the driver "
+            "reads them"
         )
     if scheme in (*DRIVERS, *LOCAL):
         return ObjectSessions(location, shown)

@@ -138,6 +138,7 @@ def test_machines_are_in_the_names_if_there_are_several(sample):
 
 
 def test_pytest_benchmark_compares_the_files(session, sample, tmp_path):
+    pytest.importorskip("pytest_benchmark")
     slower = sample.session([sample.pair(result={"measurement": sample.measurement(0.08)})])
     for name, one in {"before": session, "after": slower}.items():
         (tmp_path / f"{name}.json").write_text(rendered_export([one], "pytest-benchmark"))

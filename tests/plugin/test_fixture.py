@@ -63,9 +63,9 @@ def chain(error):
 
 
 @pytest.mark.parametrize("model", [implicit, explicit, suppressed, another_cause, reraised, alone])
-def test_a_models_exception_keeps_its_chain_and_shows_no_frame_of_ours(model):
+def test_a_models_exception_keeps_its_chain_and_shows_no_frame_of_ours(model, pytestconfig):
     case = Case(test="t.py::test", device="cpu")
-    infer = Infer(case, functools.partial(Inactive(None).measure, case, "t.py::test[cpu]", None))
+    infer = Infer(case, functools.partial(Inactive(pytestconfig).measure, case, "t.py::test[cpu]", None))
     error = raised(functools.partial(infer, model))
     assert chain(error) == chain(raised(model))
     hidden = [

@@ -69,9 +69,6 @@ def test_work_and_tokens_with_and_without_a_key_value_cache(model):
         assert (run.invalid, run.output.shape) == (None, (1, PROMPT + ANSWER))
         assert (stream.prompt_tokens, stream.output_tokens, stream.items) == (PROMPT, ANSWER, ANSWER)
         assert stream.between_items.count == (ANSWER - 1) * stream.first_item.count
-        # The items are a part of the call.
-        whole = stream.first_item.mean + (ANSWER - 1) * stream.between_items.mean
-        assert whole < 1.5 * run.measurement.latency.mean + 0.05
     # Attention is linear in the length of the text for one token, and quadratic for a whole text.
     layers = {True: PROMPT + ANSWER - 1, False: sum(range(PROMPT, PROMPT + ANSWER))}
     for use_cache, tokens in layers.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,7 +33,7 @@ def cpu_times() -> CpuTimes | None:
         ticks = os.sysconf("SC_CLK_TCK")
     except (OSError, AttributeError, ValueError):
         return None
-    usable = core_ticks(text, os.sched_getaffinity(0))
+    usable = core_ticks(text, cores_of_threads())
     if usable is None:
         return None
     for _ in range(_ATTEMPTS):
@@ -48,6 +49,15 @@ def cpu_times() -> CpuTimes | None:
         waited=waited_seconds(),
         children=sum(own[2:4]) + living / ticks,
     )
+
+
+def cores_of_threads() -> set[int]:
+    """Return the cores that some thread of this process may use: OpenMP binds threads to one core each."""
+    cores = set(os.sched_getaffinity(0))
+    for task in _TASKS.iterdir():
+        with suppress(OSError):  # it may have ended
+            cores |= os.sched_getaffinity(int(task.name))
+    return cores
 
 
 def descendant_ticks(pid: int, processes: Path = _STAT.parent) -> int:

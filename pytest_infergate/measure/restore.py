@@ -49,8 +49,8 @@ _ATOMS = (
     type(None), bool, int, float, complex, str, bytes, type, enum.Enum, types.ModuleType,
     types.BuiltinFunctionType, torch.dtype, torch.device,
 )  # fmt: skip
-# A counter of ids has no end, and is not what a call reads.
-_ENDLESS = (itertools.count, itertools.cycle, itertools.repeat)
+# A counter of ids is not what a call computes with.
+_ENDLESS = (itertools.count, itertools.repeat)
 # More objects than any model or input has; what is beyond them is not saved.
 MAX_OBJECTS = 200_000
 _WITH_STATE = (torch.quasirandom.SobolEngine,)
@@ -221,10 +221,11 @@ class KeptArguments:
         """Return a note if an argument is an iterator, which the first call exhausts."""
         if not self._state.iterators:
             return None
+        kind = type(self._state.iterators[0])
+        found = "advanced" if kind is itertools.cycle else "exhausted"
         return Note(
             code=NoteCode.ARGUMENT_CONSUMED,
-            text=f"an argument is or holds a {type(self._state.iterators[0]).__name__}, "
-            "which later calls find exhausted",
+            text=f"an argument is or holds a {kind.__name__}, which later calls find {found}",
             hint="pass a list, or measure a callable that makes the iterator",
         )
 

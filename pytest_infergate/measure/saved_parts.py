@@ -144,7 +144,6 @@ def saved_state_of(value: Any) -> SavedStateOf | None:  # noqa: C901, PLR0911, P
     methods = [
         (torch.Generator, "get_state", "set_state", torch.equal),
         (random.Random, "getstate", "setstate", operator.eq),
-        (io.IOBase, "tell", "seek", operator.eq),
     ]
     if isinstance(value, getattr(sys.modules.get("tokenizers"), "Tokenizer", ())):
         return _saved_tokenizer(value)
@@ -190,12 +189,24 @@ def saved_state_of(value: Any) -> SavedStateOf | None:  # noqa: C901, PLR0911, P
             return SavedStateOf(
                 value, lambda: bits.state, lambda state: setattr(bits, "state", state), _equal_texts
             )
+    if isinstance(value, io.IOBase):
+        with suppress(OSError, ValueError):  # a pipe has no position
+            return SavedStateOf(value, lambda: _position(value), lambda kept: _seek(value, kept), operator.eq)
     for kind, read, write, equal in methods:
         if isinstance(value, kind):
-            # A pipe has no position, and a generator of the system no state.
+            # A generator of the system has no state.
             with suppress(OSError, ValueError, NotImplementedError):
                 return SavedStateOf(value, getattr(value, read), getattr(value, write), equal)
     return None
+
+
+def _position(file: io.IOBase) -> int | None:
+    return None if file.closed else file.tell()
+
+
+def _seek(file: io.IOBase, position: int | None) -> None:
+    if position is not None and not file.closed:  # a call may close it
+        file.seek(position)
 
 
 def _saved_tokenizer(value: Any) -> SavedStateOf:

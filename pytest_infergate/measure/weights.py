@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.values import Note
 from pytest_infergate.instruments.device import UsedMemory
+from pytest_infergate.instruments.nested import loaded
 from pytest_infergate.instruments.tensors import past_class, sparse_parts
 from pytest_infergate.measure.module_search import Held
 
@@ -110,12 +111,25 @@ def _spans(values: Iterable[Any]) -> list[_Span | None]:
             with past_class():
                 spans += map(_span, _parts(value))
             continue
-        array = value
-        while isinstance(array.base, type(value)):  # a view keeps all of its base
-            array = array.base
-        start = array.__array_interface__["data"][0]
-        spans.append(_Span(torch.device("cpu"), start, start + array.nbytes, str(array.dtype)))
+        array = _owner(value)
+        address = array.__array_interface__["data"][0]
+        reach = [(count - 1) * stride for count, stride in zip(array.shape, array.strides, strict=True)]
+        start = address + sum(min(0, each) for each in reach)
+        end = address + sum(max(0, each) for each in reach) + array.itemsize if array.size else start
+        spans.append(_Span(torch.device("cpu"), start, end, str(array.dtype)))
     return spans
+
+
+def _owner(array: Any) -> Any:
+    """Return the array whose memory a view keeps."""
+    kind = loaded("numpy").ndarray
+    while True:
+        base = array.base
+        if not isinstance(base, kind):
+            base = getattr(base, "base", None)  # numpy.lib.stride_tricks puts an object in between
+        if not isinstance(base, kind):
+            return array
+        array = base
 
 
 def _size(spans: Iterable[_Span | None]) -> int:

@@ -20,6 +20,7 @@ TOLERANCES: Final = {
 """By dtype, the largest difference as a share of a value; see `Tolerance`. Of int8, it is that of cases whose
 linear layers are quantised."""
 _SINGLE: Final = ("float32", "complex64")
+_HALF: Final = ("float16", "bfloat16")
 DEFAULT_TOLERANCE: Final = 0.1
 """Of the other floating dtypes, which have eight bits or fewer."""
 # A last axis of a few columns, such as x, y and a score, may hold quantities of several scales: a column of
@@ -28,7 +29,7 @@ MAX_COLUMNS: Final = 32
 MIN_ROWS: Final = 4
 SMALL_COLUMN: Final = 0.01
 # Above, every number of the dtype is a whole one.
-_FRACTIONS_BELOW: Final = {"float32": 2.0**22, "float64": 2.0**51}
+_FRACTIONS_BELOW: Final = {"float64": 2.0**51, "float32": 2.0**22, "float16": 2.0**10, "bfloat16": 2.0**7}
 # Masks replace values by a constant, or add it to them: -1e9, -1e4, or the lowest value of a dtype. As the
 # largest value, it would tolerate any difference of the others.
 LEAST_CONSTANT: Final = 1e4
@@ -63,6 +64,8 @@ class Tolerance(NamedTuple):
     dtype: str
     rounding: float | None = None
     """What a column of small values has of the tolerance of the largest one; ``None``: columns are alike."""
+    identifiers: bool = False
+    """Whether whole numbers must be equal."""
 
     @classmethod
     def of(cls, dtype: str, share: float | None = None) -> Tolerance:
@@ -76,9 +79,9 @@ class Tolerance(NamedTuple):
         if share is not None:
             return cls(0.0, share, dtype)
         share = TOLERANCES.get(dtype, DEFAULT_TOLERANCE)
-        if dtype in ("float16", "bfloat16") or dtype not in TOLERANCES:
-            return cls(0.0, share, dtype)
-        return cls(share, share / 100 if dtype in _SINGLE else share / 10_000, dtype, 0.1)
+        if dtype in _HALF or dtype not in TOLERANCES:
+            return cls(0.0, share, dtype, 0.001, identifiers=True)
+        return cls(share, share / 100 if dtype in _SINGLE else share / 10_000, dtype, 0.1, identifiers=True)
 
     @classmethod
     def across(cls, dtypes: Iterable[str], share: float | None = None) -> Tolerance:
@@ -161,7 +164,7 @@ def floating_difference(old: Any, new: Any, tolerance: Tolerance) -> str | None:
         beyond = apart > tolerance.of_value * sizes + tolerance.of_largest * scales
         if not bool(beyond.any()):
             old, new = library.where(finite, before, 0), library.where(finite, now, 0)
-            differ = unequal_whole_numbers(old, new, tolerance.dtype) if tolerance.of_value else 0
+            differ = unequal_whole_numbers(old, new, tolerance.dtype) if tolerance.identifiers else 0
             return f"{differ:,} of {count:,} whole numbers differ" if differ else None
         largest, place = float(apart[beyond].max()), int(apart[beyond].argmax())
         size = float(sizes[beyond][place]) if tolerance.of_value else scale
@@ -232,7 +235,8 @@ def column_count(shape: Sequence[int]) -> int:
 def whole_numbers(before: Any, now: Any, dtype: str) -> bool:
     """Return whether floating values are numbers of things, such as identifiers, which are equal or not."""
     below = _FRACTIONS_BELOW.get(dtype)
-    if below is None:
+    # In half precision, a few large values are whole by chance.
+    if below is None or (dtype in _HALF and math.prod(before.shape) < MIN_ROWS):
         return False
     return all(
         bool((values == values.round()).all()) and 1 < float(abs(values).max()) < below
@@ -281,6 +285,8 @@ def number_difference(
     allowed = Tolerance.of(dtype, tolerance)
     if sides.precision:
         allowed = Tolerance.across((dtype, sides.precision), tolerance)
+    below = _FRACTIONS_BELOW[dtype]
+    identifiers = allowed.identifiers and _whole(old, below) and _whole(new, below)
     for index, (before, now) in enumerate(zip(old, new, strict=True)):
         if before == now or (cmath.isnan(before) and cmath.isnan(now)):
             continue
@@ -289,9 +295,15 @@ def number_difference(
         largest = own if own > masked else scale
         limit = allowed.of_largest * largest + (allowed.of_value * own if allowed.of_value else 0.0)
         # NaN and infinities are not within a limit.
-        if not math.hypot(apart.real, apart.imag) <= limit or not cmath.isfinite(before):
+        if identifiers or not math.hypot(apart.real, apart.imag) <= limit or not cmath.isfinite(before):
             return index, f"{before} {sides.old}, {now} {sides.new}"
     return None
+
+
+def _whole(values: Sequence[complex], below: float) -> bool:
+    """Return whether numbers of Python are whole ones, such as identifiers or counts."""
+    real = [value for value in values if isinstance(value, float)]
+    return len(real) == len(values) and all(map(float.is_integer, real)) and 1 < max(map(abs, real)) < below
 
 
 def list_difference(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import zlib
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
@@ -116,15 +116,23 @@ class ItemHooks:
 
 
 class SeededFixtures:
-    """Seed each fixture by its name: a model must not depend on which test requested it first."""
+    """Seed each fixture of an inference test by its name.
 
-    def __init__(self) -> None:
+    A model must not depend on which test requested it first, nor on whether it is measured.
+    """
+
+    def __init__(self, items: Iterable[pytest.Item]) -> None:
+        self._names = {name for item in items for name in getattr(item, "fixturenames", ())}
         # Judging the first case imports it, and only an imported module is seeded: from now on for all cases.
         importlib.import_module("numpy.random")
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[object]) -> Generator[None, object, object]:
+    def pytest_fixture_setup(
+        self, fixturedef: pytest.FixtureDef[object], request: pytest.FixtureRequest
+    ) -> Generator[None, object, object]:
         """Seed, and restore the random generators afterwards."""
+        if fixturedef.argname not in self._names and parameter_of(request.node) is None:
+            return (yield)
         from pytest_infergate.measure.seed import seed_all
 
         restore = seed_all(zlib.crc32(fixturedef.argname.encode("utf-8", "backslashreplace")))

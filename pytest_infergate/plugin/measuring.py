@@ -204,7 +204,14 @@ class Measuring:
         )
         if not collected.inference:  # tests run as without infergate: no seeds, no wait for the machine
             return [end]
-        return [*hooks, SeededFixtures(), machine, self.cases, *reference.hooks(), end]
+        return [
+            *hooks,
+            SeededFixtures(collected.inference.values()),
+            machine,
+            self.cases,
+            *reference.hooks(),
+            end,
+        ]
 
     def _machine(self) -> MachineHooks:
         settings = self._settings

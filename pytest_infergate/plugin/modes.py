@@ -82,9 +82,9 @@ class Inactive:
         """Return the hooks around items, where there are inference tests at all."""
         if not collected.inference:
             return ()
-        from pytest_infergate.plugin.items import ItemHooks
+        from pytest_infergate.plugin.items import ItemHooks, SeededFixtures
 
-        return (ItemHooks(self),)
+        return ItemHooks(self), SeededFixtures(collected.inference.values())
 
     def why_not(self, case: Case, nodeid: str, terms: CaseTerms) -> str | None:  # noqa: ARG002
         """Return why a server cannot be used; there is always a CPU."""

@@ -230,9 +230,9 @@ class WorkerMode:
         """Return nothing: the parent has checked everything."""
         return ()
 
-    def collected(self, collected: CollectedItems) -> Sequence[object]:  # noqa: ARG002 - even without a case
+    def collected(self, collected: CollectedItems) -> Sequence[object]:
         """Return the hooks around items, and those of this mode."""
-        return ItemHooks(self), SeededFixtures(), self
+        return ItemHooks(self), SeededFixtures(collected.inference.values()), self
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:

@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -154,6 +155,21 @@ def test_threads_that_share_a_core_wait():
             os.sched_setaffinity(0, allowed)
             child.kill()
     assert cpu_contention.waited_seconds() - before > 0.1
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux")
+def test_cores_of_bound_threads_are_usable():
+    allowed = os.sched_getaffinity(0)
+    done = threading.Event()
+    thread = threading.Thread(target=done.wait)
+    thread.start()
+    try:
+        os.sched_setaffinity(0, {min(allowed)})  # the main thread alone, as OpenMP binds it
+        assert cpu_contention.cores_of_threads() == allowed
+    finally:
+        os.sched_setaffinity(0, allowed)
+        done.set()
+        thread.join()
 
 
 def test_waiting_is_unknown_without_the_files(tmp_path, monkeypatch):

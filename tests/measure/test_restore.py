@@ -742,6 +742,22 @@ def test_an_iterator_is_exhausted_by_the_first_call_and_a_file_is_not():
             assert kept.consumed_note() is None
 
 
+def test_an_endless_iterator_is_advanced_by_each_call():
+    with arguments_kept(([itertools.cycle([1, 2])],), {}) as kept:
+        assert kept.consumed_note().text == "an argument is or holds a cycle, which later calls find advanced"
+
+
+def test_a_file_that_a_call_closes_stays_closed(tmp_path):
+    (tmp_path / "image").write_bytes(b"12345")
+    with (tmp_path / "image").open("rb") as file, arguments_kept((file,), {}) as kept:
+        file.read(2)
+        kept.settle()
+        assert file.tell() == 0
+        file.close()
+        assert not kept.settle() or kept.changing
+    assert file.closed
+
+
 def test_helpers_of_a_module_are_restored():
     class Tables:
         table = None

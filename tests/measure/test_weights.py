@@ -349,6 +349,14 @@ def test_large_arrays_count_whole():
     assert sizes(Uses(array[1:].copy())) == {"float32": 16}
 
 
+def test_views_of_numpy_count_the_memory_that_they_cover():
+    numpy = pytest.importorskip("numpy")
+    array = numpy.zeros(125_000)
+    windows = numpy.lib.stride_tricks.sliding_window_view(array, 128)
+    for view in (windows, windows[::-1], array[::-2], numpy.broadcast_to(array, (10, 125_000))):
+        assert sizes(Uses(view)) == {"float32": 16, "float64": 1_000_000}
+
+
 def test_large_tensors_that_the_callable_closes_over_make_the_weights_unknown():
     model, large, small = Uses(), LARGE.clone(), SMALL.clone()
     assert sizes(lambda: model(large)) is None

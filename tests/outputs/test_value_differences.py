@@ -153,3 +153,34 @@ def test_columns_of_whole_numbers_are_equal_or_not():
     other = base.copy()
     other[2, 0] += 0.01
     assert array_difference(base, other, None) is None
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_scores_and_classes_beside_pixels_are_compared_in_each_precision(dtype):
+    numpy = pytest.importorskip("numpy")
+    base = numpy.array(
+        [[100.5 + row, 640.0, 0.25 + 0.125 * row, 16.0 + row] for row in range(4)], dtype=dtype
+    )
+    scores, classes = base.copy(), base.copy()
+    scores[1, 2] = 0.875
+    classes[2, 3] = 5
+    assert array_difference(base, base, None) is None
+    assert "in its column" in array_difference(base, scores, None)
+    assert array_difference(base, classes, None) is not None
+    assert array_difference(base, classes, 0.5) is None  # as the user has set
+
+
+def test_a_few_whole_values_in_half_precision_are_no_identifiers():
+    numpy = pytest.importorskip("numpy")
+    assert array_difference(numpy.float16([1000]), numpy.float16([1001]), None) is None
+    assert (
+        array_difference(numpy.float16([10, 20, 30, 1000]), numpy.float16([10, 20, 30, 1001]), None)
+        is not None
+    )
+
+
+def test_whole_numbers_of_python_are_equal_or_not():
+    assert number_difference([10231.0, 4.0], [10232.0, 4.0], None)[0] == 0
+    assert number_difference([5003.0], [5006.0], None) is not None
+    assert number_difference([5003.5], [5003.75], None) is None
+    assert number_difference([5003.0], [5006.0], 0.1) is None

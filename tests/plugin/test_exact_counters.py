@@ -575,12 +575,11 @@ def test_ordinary_tests_keep_their_own_random_numbers(project):
             assert random.random() == first
 
 
-        def test_a_fixture_leaves_the_numbers_alone(request):
+        def test_a_fixture_draws_as_without_infergate(request):
             random.seed(7)
-            request.getfixturevalue("drawing")
-            found = random.random()
+            drawn = request.getfixturevalue("drawing")
             random.seed(7)
-            assert random.random() == found
+            assert random.random() == drawn
         """,
     )
     project.measure().assert_outcomes(passed=5)

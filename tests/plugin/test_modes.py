@@ -33,8 +33,8 @@ def registered(project, *options):
 @pytest.mark.parametrize(
     ("options", "hooks"),
     [
-        ((), {"ItemHooks"}),
-        (("--infer-devices=fake", "--infer-disable"), {"ItemHooks"}),
+        ((), {"ItemHooks", "SeededFixtures"}),
+        (("--infer-devices=fake", "--infer-disable"), {"ItemHooks", "SeededFixtures"}),
         (("--infer-devices=fake",), MEASURING),
         (("--infer-devices=fake", "--infer-list"), ITEMS | {"CaseListing"}),
         (("--infer-devices=fake", "--collect-only"), ITEMS),

@@ -519,3 +519,39 @@ def test_random_numbers_are_the_same_in_every_case_and_restored(project):
         """
     )
     project.measure().assert_outcomes(passed=3)
+
+
+def test_fixtures_of_inference_tests_draw_the_same_in_each_mode(project):
+    project.pytester.makepyfile(
+        """
+        import random
+        import pytest
+
+        def draw():
+            return random.random()
+
+        weights = pytest.fixture(scope="session")(draw)
+        other = pytest.fixture(draw)
+
+        @pytest.fixture
+        def drawn(weights):
+            return weights, random.random()
+
+        @pytest.mark.inference
+        def test_model(infer, model, drawn):
+            print("DRAWN", *drawn)
+            infer(model)
+
+        def test_ordinary(other):
+            print("OTHER", other)
+        """
+    )
+    lines = {}
+    for in_mode in (project.run, project.run, project.measure):
+        for line in in_mode("-s").outlines:
+            for word in ("DRAWN", "OTHER"):
+                if word in line:
+                    lines.setdefault(word, []).append(line[line.index(word) :])
+    assert len(lines["DRAWN"]) == 3
+    assert len(set(lines["DRAWN"])) == 1
+    assert len(set(lines["OTHER"])) == 3

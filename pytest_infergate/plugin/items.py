@@ -121,10 +121,11 @@ class SeededFixtures:
     A model must not depend on which test requested it first, nor on whether it is measured.
     """
 
-    def __init__(self, items: Iterable[pytest.Item]) -> None:
+    def __init__(self, items: Iterable[pytest.Item], *, judging: bool = True) -> None:
         self._names = {name for item in items for name in getattr(item, "fixturenames", ())}
         # Judging the first case imports it, and only an imported module is seeded: from now on for all cases.
-        importlib.import_module("numpy.random")
+        if judging:
+            importlib.import_module("numpy.random")
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(

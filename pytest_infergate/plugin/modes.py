@@ -84,7 +84,7 @@ class Inactive:
             return ()
         from pytest_infergate.plugin.items import ItemHooks, SeededFixtures
 
-        return ItemHooks(self), SeededFixtures(collected.inference.values())
+        return ItemHooks(self), SeededFixtures(collected.inference.values(), judging=False)
 
     def why_not(self, case: Case, nodeid: str, terms: CaseTerms) -> str | None:  # noqa: ARG002
         """Return why a server cannot be used; there is always a CPU."""

@@ -10,6 +10,11 @@ from pytest_infergate.core.domain.spelling import not_one_of
 class CommandGroup(click.Group):
     """A group of commands that lists them if a name is unknown, and takes ``help`` for ``--help``."""
 
+    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+        """Add a command with both forms of the option for help, also where its context has no parent."""
+        cmd.context_settings.setdefault("help_option_names", ["-h", "--help"])
+        super().add_command(cmd, name)
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse ``help`` and ``help COMMAND`` as a question for help."""
         if args[:1] == ["help"]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from pytest_infergate.cli.command_line import CommandGroup
+from pytest_infergate.cli.command_line import NAME_PATTERN, CommandGroup
 from pytest_infergate.cli.console import echo
 from pytest_infergate.cli.examples import examples
 from pytest_infergate.core.domain.units import plural
@@ -25,13 +25,6 @@ _BASELINE: Final = click.option(
     default=".infergate/baselines",
     show_default=True,
     help="Folder or address of the baselines.",
-)
-_NAME: Final = click.option(
-    "-k",
-    "pattern",
-    metavar="NAME",
-    default="",
-    help="Only cases whose name contains this text, or matches it.",
 )
 
 
@@ -56,7 +49,7 @@ def baseline_command(context: click.Context) -> None:
     epilog=examples("infergate baseline list", "infergate baseline list --baseline s3://bucket/history"),
 )
 @_BASELINE
-@_NAME
+@NAME_PATTERN
 def list_baseline_command(place: str, pattern: str) -> None:
     """List the recorded cases of each hardware class, with their median over the last sessions."""
     from pytest_infergate.report.baseline_text import baseline_table
@@ -71,7 +64,7 @@ def list_baseline_command(place: str, pattern: str) -> None:
     ),
 )
 @_BASELINE
-@_NAME
+@NAME_PATTERN
 def show_baseline_command(place: str, pattern: str) -> None:
     """Show every recorded session of cases, their anchor, and what was accepted."""
     from pytest_infergate.report.baseline_text import baseline_details
@@ -87,7 +80,7 @@ def show_baseline_command(place: str, pattern: str) -> None:
     ),
 )
 @_BASELINE
-@_NAME
+@NAME_PATTERN
 @click.option("--reason", required=True, help="Why the change is accepted.")
 def accept_baseline_command(place: str, pattern: str, reason: str) -> None:
     """Accept a change of cases: later runs are not compared with what was recorded before.
@@ -122,7 +115,7 @@ def accept_baseline_command(place: str, pattern: str, reason: str) -> None:
     ),
 )
 @_BASELINE
-@_NAME
+@NAME_PATTERN
 @click.option("--before", metavar="DATE", help="Remove only cases whose last session is before this date.")
 @click.option("--dry-run", is_flag=True, help="Show what would be removed, and remove nothing.")
 def prune_baseline_command(place: str, pattern: str, before: str | None, *, dry_run: bool) -> None:

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import click
 
 from pytest_infergate.core.domain.spelling import not_one_of
+
+NAME_PATTERN: Final = click.option(
+    "-k",
+    "pattern",
+    metavar="NAME",
+    default="",
+    help="Only cases whose name contains this text, or matches it.",
+)
+"""Selects cases of a history or a baseline."""
 
 
 class CommandGroup(click.Group):

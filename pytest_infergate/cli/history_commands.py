@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from pytest_infergate.cli.command_line import CommandGroup
+from pytest_infergate.cli.command_line import NAME_PATTERN, CommandGroup
 from pytest_infergate.cli.console import echo
 from pytest_infergate.cli.examples import examples
 from pytest_infergate.cli.exit_codes import ExitCode
@@ -37,13 +37,6 @@ _LAST: Final = click.option(
     show_default=True,
     help="Runs to read; 0 is all.",
 )
-_NAME: Final = click.option(
-    "-k",
-    "pattern",
-    metavar="NAME",
-    default="",
-    help="Only cases whose name contains this text, or matches it.",
-)
 
 
 @click.group(
@@ -58,7 +51,7 @@ _NAME: Final = click.option(
 )
 @_PLACE
 @_PROJECT
-@_NAME
+@NAME_PATTERN
 @_LAST
 @output_option("Page to write.")
 @click.pass_context
@@ -90,7 +83,7 @@ def history_command(
 )
 @_PLACE
 @_PROJECT
-@_NAME
+@NAME_PATTERN
 @_LAST
 def show_history_command(place: str | None, project: str | None, pattern: str, last: int) -> None:
     """Show a line for each case and hardware class, the largest drift first.

@@ -63,7 +63,8 @@ def run(name, dtype=None, rows=3):
 
 
 @pytest.mark.parametrize("name", RUNTIMES)
-def test_a_runtime_agrees_with_eager_pytorch(cache, name):
+def test_a_runtime_agrees_with_eager_pytorch(tmp_path, monkeypatch, name):
+    monkeypatch.setenv("INFERGATE_CACHE", str(tmp_path))
     expected = run("eager")[0]
     output, conversion, subject = run(name)
     torch.testing.assert_close(output["logits"], expected["logits"], rtol=1e-4, atol=1e-5)

@@ -17,6 +17,9 @@ from pytest_infergate.instruments.device import (
     Probes,
 )
 from pytest_infergate.instruments.profiling import quiet
+from pytest_infergate.instruments.timed_calls import RepeatedCall
+
+_CALL = "infergate: one call"
 
 
 class Cpu:
@@ -61,27 +64,9 @@ class Cpu:
 
         Memory that oneDNN allocates itself is not included.
         """
-        # torch.profiler would load the whole compiler, to check whether it is available.
-        from torch.autograd.profiler import DeviceType, profile  # type: ignore[attr-defined]
-
-        with quiet(), profile(use_kineto=True, profile_memory=True) as recorded:
-            call()
-        if recorded.kineto_results is None:
-            note = Note(code=NoteCode.MEMORY_UNSEEN, text="torch's profiler reports no memory in this build")
-            return DeviceMemory(note=note)
-        events = [
-            event
-            for event in recorded.kineto_results.events()
-            if event.name() == "[memory]" and event.device_type() == DeviceType.CPU
-        ]
-        # Their order is not guaranteed to be that of time.
-        events.sort(key=lambda event: event.start_ns())
-        running = peak = allocations = 0
-        for event in events:
-            running += event.nbytes()
-            peak = max(peak, running)
-            allocations += event.nbytes() > 0
-        return DeviceMemory(activations=peak, allocations=allocations)
+        allocated, left = _allocated(call, calls=1)
+        # A call may replace state of the call before. Its release is seen if its allocation was.
+        return _allocated(call, calls=2)[0] if left else allocated
 
     def work(self, call: Callable[[], object]) -> DeviceWork | None:  # noqa: ARG002 - part of the seam
         """Return ``None``: on a CPU the time of a call is the time of its work."""
@@ -107,6 +92,32 @@ class Cpu:
 
     def release(self) -> None:
         """Do nothing: the allocator releases memory by itself."""
+
+
+def _allocated(call: Callable[[], object], calls: int) -> tuple[DeviceMemory, int]:
+    """Observe the allocator during `calls` calls; return the memory of the last, and what is left of it."""
+    # torch.profiler would load the whole compiler, to check whether it is available.
+    from torch.autograd.profiler import DeviceType, profile, record_function  # type: ignore[attr-defined]
+
+    with quiet(), profile(use_kineto=True, profile_memory=True) as recorded:
+        for _ in range(calls):
+            if isinstance(call, RepeatedCall):
+                call.prepare()
+            with record_function(_CALL):
+                call()
+    if recorded.kineto_results is None:
+        note = Note(code=NoteCode.MEMORY_UNSEEN, text="torch's profiler reports no memory in this build")
+        return DeviceMemory(note=note), 0
+    # Their order is not guaranteed to be that of time.
+    events = sorted(recorded.kineto_results.events(), key=lambda event: event.start_ns())
+    begin = max(event.start_ns() for event in events if event.name() == _CALL)
+    running = peak = allocations = 0
+    for event in events:
+        if event.name() == "[memory]" and event.device_type() == DeviceType.CPU and event.start_ns() >= begin:
+            running += event.nbytes()
+            peak = max(peak, running)
+            allocations += event.nbytes() > 0
+    return DeviceMemory(activations=peak, allocations=allocations), running
 
 
 class CpuKind:

@@ -182,6 +182,24 @@ def test_the_allocator_s_peak_is_exact():
     assert peaks == {2 * 32 * 1024 * 4}
 
 
+def test_state_that_each_call_replaces_is_no_growth():
+    windows = [torch.zeros(100, 100) for _ in range(4)]
+    row = torch.ones(1, 100)
+
+    def call():
+        for place, window in enumerate(windows):
+            windows[place] = torch.cat([window[1:], row])
+
+    call()
+    assert Cpu().memory(call).activations == 100 * 100 * 4
+
+
+def test_state_that_grows_counts_in_the_peak():
+    kept = []
+    assert Cpu().memory(lambda: kept.append(torch.zeros(100))).activations == 400
+    assert len(kept) == 3  # one call, and another two in succession
+
+
 def test_memory_in_place_is_counted_once():
     model = nn.Sequential(nn.Linear(256, 1024), nn.ReLU(inplace=True)).eval()
     x = torch.ones(32, 256)

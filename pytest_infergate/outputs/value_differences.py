@@ -15,12 +15,13 @@ from pytest_infergate.instruments.nested import is_tensor, loaded
 
 TOLERANCES: Final = {
     "float64": 1e-7, "complex128": 1e-7, "float32": 1e-3, "complex64": 1e-3, "float16": 1e-2,
-    "bfloat16": 5e-2, "int8": 2e-1, "float96": 1e-7, "float128": 1e-7, "complex192": 1e-7, "complex256": 1e-7,
+    "complex32": 1e-2, "bfloat16": 5e-2, "int8": 2e-1, "float96": 1e-7, "float128": 1e-7, "complex192": 1e-7,
+    "complex256": 1e-7,
 }  # fmt: skip
 """By dtype, the largest difference as a share of a value; see `Tolerance`. Of int8, it is that of cases whose
 linear layers are quantised."""
 _SINGLE: Final = ("float32", "complex64")
-_HALF: Final = ("float16", "bfloat16")
+_HALF: Final = ("float16", "complex32", "bfloat16")
 DEFAULT_TOLERANCE: Final = 0.1
 """Of the other floating dtypes, which have eight bits or fewer."""
 # A last axis of a few columns, such as x, y and a score, may hold quantities of several scales: a column of
@@ -39,7 +40,9 @@ SHOWN_CHARACTERS: Final = 40
 """Of a text, from shortly before the first difference."""
 # Objects that are printed without a text of their own have another address in each process, and the tests of
 # both sides have folders of their own for temporary files.
-_OF_PROCESS: Final = re.compile(rb"\bat 0x[0-9a-fA-F]+|/own-(base|candidate)(?=/tests/)")
+_OF_PROCESS: Final = re.compile(
+    rb"(?<=\bat )0x[0-9a-fA-F]+(?=>|, file |; to | state=)|/own-(base|candidate)(?=/tests/)"
+)
 
 
 class Sides(NamedTuple):

@@ -1,4 +1,4 @@
-"""Measure what a GPU can tell, in one call of at most 8 minutes: figures of a machine, and a page of them.
+"""Measure a GPU in one call of at most 8 minutes: figures of a machine, and a page of them.
 
     python benchmarks/gpu_check.py [--device NAME] [--seconds N] [--output FOLDER] [--small]
 

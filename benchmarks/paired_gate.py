@@ -117,10 +117,10 @@ def _realised(path: Path) -> dict[str, float]:
     """Return how much slower than its base each workload actually was."""
     times: dict[tuple[str, bool], list[float]] = {}
     for line in path.read_text().splitlines() if path.exists() else ():
-        told = json.loads(line)
-        sums = times.setdefault((told["name"], told["asked"] > 0), [0.0, 0.0])
-        sums[0] += told["inner"]
-        sums[1] += told["whole"]
+        record = json.loads(line)
+        sums = times.setdefault((record["name"], record["asked"] > 0), [0.0, 0.0])
+        sums[0] += record["inner"]
+        sums[1] += record["whole"]
     ratio = {key: whole / inner for key, (inner, whole) in times.items()}
     return {name: ratio[name, True] / ratio[name, False] - 1 for name, slower in ratio if slower}
 
@@ -144,8 +144,8 @@ def measure(share: float, sessions: Iterable[tuple[int, str]]) -> None:
         words = ", ".join(
             f"{count} {verdict}" for verdict, count in Counter(r["verdict"] for r in records).items()
         )
-        told = f"{share:.0%} session {index + 1} {policy}: {records[0]['session_seconds']} s: {words}"
-        print(told, flush=True)
+        record = f"{share:.0%} session {index + 1} {policy}: {records[0]['session_seconds']} s: {words}"
+        print(record, flush=True)
 
 
 def bounds(hits: int, count: int) -> str:

@@ -117,11 +117,11 @@ def tell(model: nn.Module) -> None:
     """Append the seconds of a model, without and with the stretch, to the file named by the environment."""
     place = os.environ.get("INFERGATE_REALISED")
     if place and isinstance(model, Stretched):
-        told = {
+        record = {
             "name": model.name,
             "asked": model.share,
             "inner": SPENT[0],
             "whole": SPENT[1],
         }
         with Path(place).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(told) + "\n")
+            file.write(json.dumps(record) + "\n")

@@ -1,7 +1,7 @@
 """The folder of a job: its attempts, each with its order, claim, end, log and results.
 
 Everything that a second call needs is on disk before it happens, so that the controlling process may be
-killed at any moment. An attempt measures once: whoever links its claim first has it, the job itself to run,
+killed at any moment. An attempt measures once: the first that links its claim has it, the job itself to run,
 or the controller to withdraw it.
 """
 

@@ -81,7 +81,7 @@ def _kubernetes_job(job: FleetJob, revision: str) -> dict[str, Any]:
         "kind": "Job",
         "metadata": metadata,
         "spec": {
-            # A job that fails is measured again by whoever looks at its log, not at once.
+            # A job that fails is measured again by hand, not at once.
             "backoffLimit": 0,
             "activeDeadlineSeconds": math.ceil(machine.time_limit),
             "template": {"metadata": {"labels": labels}, "spec": pod},

@@ -150,7 +150,7 @@ def contention(before: CpuTimes | None, after: CpuTimes | None, threads: int) ->
     cores = max(0.0, others / (after.wall - before.wall) - spare)
     share = cores / min(threads, after.cores)
     if after.children - before.children > BUSY_CHILDREN * (after.wall - before.wall):
-        # Child processes may work for the case or beside it. What the case waits for tells.
+        # Child processes may work for the case or beside it. What the case waits for decides.
         share = max(share, waiting or 0.0)
     return share
 

@@ -43,7 +43,7 @@ def run_test(settings: dict[str, Any]) -> None:
             loadgen.QuerySamplesComplete(
                 [loadgen.QuerySampleResponse(number, 0, 0) for (number,) in ANSWER.iter_unpack(data[:whole])]
             )
-        os._exit(0)  # the server has gone: nobody would answer the requests that are left
+        os._exit(0)  # the server has gone: the requests that are left would have no answer
 
     test = loadgen.TestSettings()
     test.mode = loadgen.TestMode.PerformanceOnly

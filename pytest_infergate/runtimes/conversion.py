@@ -105,12 +105,12 @@ class Conversions:
         return BuiltFiles(folder, seconds, sum(size for size, _ in sizes.values()), cached=False)
 
     def _private_root(self) -> Path:
-        """Return the folder, which nobody else can write: files of some runtimes are machine code."""
+        """Return the folder, which only this user can write: files of some runtimes are machine code."""
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = self._root.stat()
         if hasattr(os, "getuid") and (status.st_uid != os.getuid() or status.st_mode & 0o022):
             raise ConversionError(
-                f"{self._root} must belong to this user, and nobody else may write to it. "
+                f"{self._root} must belong to this user, and be writable for this user only. "
                 "Hint: chmod go-w it, or set INFERGATE_CACHE to another folder"
             )
         return self._root

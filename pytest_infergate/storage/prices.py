@@ -189,7 +189,7 @@ def parse_date(text: str) -> date | None:
 def drop_high_spot(
     instances: Iterable[Instance], where: str
 ) -> tuple[tuple[Instance, ...], tuple[Note, ...]]:
-    """Remove spot prices above the on-demand price, which nobody would pay, and count them in a note."""
+    """Remove spot prices above the on-demand price, which are errors, and count them in a note."""
     kept, dropped = [], []
     for instance in instances:
         if instance.spot_usd_per_hour is not None and instance.spot_usd_per_hour > instance.usd_per_hour:

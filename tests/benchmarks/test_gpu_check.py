@@ -139,7 +139,7 @@ def test_a_step_that_hangs_is_interrupted_and_keeps_what_it_printed(check, tmp_p
 
 
 def ended(process, seconds=20):
-    """Whether a process ends in time; nobody may be there to wait for it."""
+    """Whether a process ends in time, although no user waits for it."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:

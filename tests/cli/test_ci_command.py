@@ -88,7 +88,7 @@ def commit(repository, revision):
     return git(repository, "rev-parse", revision)
 
 
-def told(out):
+def said(out):
     """What people read; hashes are left out."""
     lines = [line for line in out.splitlines() if line.startswith("infergate: ")]
     return [re.sub(r"\b[0-9a-f]{7,40}\b", "<hash>", line) for line in lines]
@@ -159,7 +159,7 @@ def test_a_shallow_clone_is_deepened_until_the_sides_meet(remote, service, stub,
     code, out, _ = run(clone)
     assert code == 0
     assert git(clone, "merge-base", stub.against, "HEAD") == commit(remote.work, "main")
-    assert [re.findall(r"\d+", line) for line in told(out)[:-1]] == [["50"], ["200"]]
+    assert [re.findall(r"\d+", line) for line in said(out)[:-1]] == [["50"], ["200"]]
 
 
 def test_trailers_of_a_long_pull_request_are_fetched_with_it(remote, service, run, stub, tmp_path):
@@ -267,7 +267,7 @@ def test_what_names_nothing_to_compare_with_uses_what_is_on_record(world, servic
     def ran(name):
         code, out, _ = world.run(clone, "--", "tests")
         assert (code, world.stub.against) == (0, None), name
-        outputs[name] = told(out)
+        outputs[name] = said(out)
 
     push(service, ZEROS, "main")
     ran("first push")
@@ -298,7 +298,7 @@ def test_a_branch_compares_with_where_it_left_the_default_one(remote, stub, run,
     code, out, _ = run(remote.work, *arguments)
     assert (code, stub.against) == (0, "origin/main")
     assert f"(merge base {commit(remote.work, 'feature~2')[:7]})" in out
-    assert len(told(out)) == 1
+    assert len(said(out)) == 1
     assert "::" not in out
 
 
@@ -314,7 +314,7 @@ def test_without_a_remote_the_local_branch_is_the_base(remote, stub, run):
     run(remote.work)
     assert stub.against == "main"
     git(remote.work, "branch", "--quiet", "--move", "main", "other")
-    assert told(run(remote.work)[1]) == told(run(remote.work, "--against=")[1])
+    assert said(run(remote.work)[1]) == said(run(remote.work, "--against=")[1])
     assert stub.against is None
 
 
@@ -349,7 +349,7 @@ def test_without_a_repository_the_record_is_used(tmp_path, stub, run):
     (tmp_path / "bare").mkdir()
     for folder in ("empty", "bare"):
         code, out, _ = run(tmp_path / folder)
-        assert (code, stub.against, len(told(out))) == (0, None, 1)
+        assert (code, stub.against, len(said(out))) == (0, None, 1)
 
 
 def gitlab(monkeypatch, **variables):
@@ -501,7 +501,7 @@ def test_without_a_clone_or_a_commit_or_git_nothing_is_compared(tmp_path, stub, 
     monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
     gitlab(monkeypatch, CI_PIPELINE_SOURCE="merge_request_event", CI_MERGE_REQUEST_TARGET_BRANCH_NAME="main")
     messages["no git"] = refusal(run, tmp_path / "bare")
-    monkeypatch.setenv("GITHUB_ACTIONS", "true")  # which is told where each case stands
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")  # which shows the state of each case
     assert run(tmp_path / "bare", "--against=none")[0] == 0
     assert messages == snapshot
 
@@ -564,7 +564,7 @@ def test_a_green_run_is_one_that_proves_it(world, service, snapshot):
         assert (code, service.outputs["verdict"]) == ends, name
         assert "::error title=infergate::" in out
         assert service.summary.read_text().startswith("### ❌ ")
-        words[name] = told(out)[-1]
+        words[name] = said(out)[-1]
     assert words == snapshot
 
 
@@ -631,7 +631,7 @@ def test_locally_people_read_words_and_no_commands(remote, stub, run):
     stub.leaves(None, 0)
     (remote.work / "results.json").unlink()
     _, out, _ = run(remote.work, "--against=none")
-    assert len(told(out)) == 2  # what it compares with, and what went wrong
+    assert len(said(out)) == 2  # what it compares with, and what went wrong
     assert "::" not in out
 
 

@@ -72,7 +72,7 @@ class Told:
 
 
 @pytest.fixture
-def tell(tmp_path, monkeypatch, capsys):
+def answer_of(tmp_path, monkeypatch, capsys):
     """Run a command on a file with this text, and insist on what holds of every run."""
     here = tmp_path / "a" / "b" / "here"
     here.mkdir(parents=True)
@@ -166,27 +166,27 @@ UNREADABLE = {
 }
 
 
-def test_what_cannot_be_read_is_named_by_file_and_field(tell, snapshot):
+def test_what_cannot_be_read_is_named_by_file_and_field(answer_of, snapshot):
     errors = {}
     for name, text in UNREADABLE.items():
         found = set()
         for command in READERS:
             with naming(name, command):
-                told = tell(command, text)
-                assert told.code == 4
-                assert told.err.count("\n") == 1
+                done = answer_of(command, text)
+                assert done.code == 4
+                assert done.err.count("\n") == 1
                 start = f"Error: {Path('results.json').absolute()}: "
-                assert told.err.startswith(start)
-                found.add(re.sub(r"byte \d+", "byte N", told.err.removeprefix(start).strip()))
+                assert done.err.startswith(start)
+                found.add(re.sub(r"byte \d+", "byte N", done.err.removeprefix(start).strip()))
         (errors[name],) = found
     assert errors == snapshot
 
 
-def test_a_field_that_stands_twice_counts_once(tell):
+def test_a_field_that_stands_twice_counts_once(answer_of):
     version = f'"schema_version": {SCHEMA_VERSION}'
     text = WHOLE.replace(version, f"{version}, {version}")
     assert text != WHOLE
-    assert tell("merge", text).written == tell("merge", WHOLE).written
+    assert answer_of("merge", text).written == answer_of("merge", WHOLE).written
 
 
 # What can be read, and cannot be
@@ -358,19 +358,19 @@ ABSURD = {
 
 
 @every_command
-def test_what_cannot_be_is_refused_or_answered_with_finite_figures(tell, command):
+def test_what_cannot_be_is_refused_or_answered_with_finite_figures(answer_of, command):
     for name, changes in ABSURD.items():
         with naming(name):
-            told = tell(command, changed(*changes))
-            assert not NO_NUMBER.search(re.sub(r"(?s)<style>.*?</style>", "", told.everything))
-            if told.written is not None and command in ("merge", "json"):
-                assert json.loads(told.written)
-            if told.written is not None and command == "merge":
-                results_json.parse_all(told.written, "output")
-                assert tell("merge", told.written).written == told.written
+            done = answer_of(command, changed(*changes))
+            assert not NO_NUMBER.search(re.sub(r"(?s)<style>.*?</style>", "", done.everything))
+            if done.written is not None and command in ("merge", "json"):
+                assert json.loads(done.written)
+            if done.written is not None and command == "merge":
+                results_json.parse_all(done.written, "output")
+                assert answer_of("merge", done.written).written == done.written
 
 
-def test_where_no_times_can_be_used_there_is_no_advice(tell, snapshot):
+def test_where_no_times_can_be_used_there_is_no_advice(answer_of, snapshot):
     errors = set()
     names = (
         "no case",
@@ -394,22 +394,22 @@ def test_where_no_times_can_be_used_there_is_no_advice(tell, snapshot):
     for name, text in texts.items():
         for command in ("advise", "json", "backlog"):
             with naming(name, command):
-                told = tell(command, text)
-                assert told.code == 4
-                errors.add(told.err.strip())
+                done = answer_of(command, text)
+                assert done.code == 4
+                errors.add(done.err.strip())
     assert sorted(errors) == snapshot
 
 
-def test_a_batch_whose_times_cannot_be_used_leaves_the_others(tell):
+def test_a_batch_whose_times_cannot_be_used_leaves_the_others(answer_of):
     kept = put("cases", 1, document()["cases"][1])
     for name in ("batch of 0", "batch of -1", "negative times", "copies beyond all"):
-        answer = json.loads(tell("json", changed(*ABSURD[name], kept)).written)["answers"][0]
+        answer = json.loads(answer_of("json", changed(*ABSURD[name], kept)).written)["answers"][0]
         assert [sweep["batch_sizes"] for sweep in answer["sweeps"]] == [[8]], name
 
 
-def test_figures_that_advice_does_not_need_change_no_plan(tell):
+def test_figures_that_advice_does_not_need_change_no_plan(answer_of):
     def plan(text):
-        return json.loads(tell("json", text).written)["answers"][0]["plans"][0] | {"cold_start": 0}
+        return json.loads(answer_of("json", text).written)["answers"][0]["plans"][0] | {"cold_start": 0}
 
     usual = plan(WHOLE)
     for name in ("no throughput", "a crew without times", "crews of nobody", "negative first call"):
@@ -488,37 +488,37 @@ def invisible(text):
 
 
 @every_command
-def test_names_are_shown_and_never_obeyed(tell, command):
+def test_names_are_shown_and_never_obeyed(answer_of, command):
     for name, hostile in NAMES.items():
         with naming(name):
-            told = tell(command, named(hostile))
-            assert told.code == (1 if command == "gate" else 0)
-            assert not invisible(told.out + told.err)
-            if told.written is not None:
-                assert not invisible(told.written)
+            done = answer_of(command, named(hostile))
+            assert done.code == (1 if command == "gate" else 0)
+            assert not invisible(done.out + done.err)
+            if done.written is not None:
+                assert not invisible(done.written)
             if command in ("report", "html", "markdown"):
                 prose = re.sub(
-                    r"(?s)(?<!`)(`+)(?!`).+?(?<!`)\1(?!`)", "", told.written
+                    r"(?s)(?<!`)(`+)(?!`).+?(?<!`)\1(?!`)", "", done.written
                 )  # HTML in code is none
                 assert not re.search(r"(?<!\\)<(?:script|img)", prose)
             if command in ("report", "html"):
-                assert ("{{ 7*7 }} {% raw %}" in told.written) == (name == "format")
+                assert ("{{ 7*7 }} {% raw %}" in done.written) == (name == "format")
 
 
 @every_command
-def test_a_name_of_a_million_characters_is_survived(tell, command):
+def test_a_name_of_a_million_characters_is_survived(answer_of, command):
     name = "x" * 10**6
     case = {"test": f"t.py::{name}", "params": name, "device": "cpu"}
     places = [("cases", 0), VERDICT]
     text = changed(
         *(put(*place, "case", case) for place in places), *(put(*place, "nodeid", name) for place in places)
     )
-    told = tell(command, text)
-    assert told.code == 0
-    assert len(told.everything) < 100 * len(name)
+    done = answer_of(command, text)
+    assert done.code == 0
+    assert len(done.everything) < 100 * len(name)
 
 
-def test_what_is_said_of_a_file_holds_no_word_of_the_file(tell):
+def test_what_is_said_of_a_file_holds_no_word_of_the_file(answer_of):
     line = "\n::error::it is me\x1b[2J ` - at `$.it is me`"
     environment = ("environment", {"packages": {line: 2}})
     for change in (
@@ -527,11 +527,11 @@ def test_what_is_said_of_a_file_holds_no_word_of_the_file(tell):
         put(line, 1),
         put(*environment),
     ):
-        told = tell("merge", changed(change))
-        assert told.code == 4
-        assert "it is me" not in told.err
-        assert not invisible(told.err)
-        assert told.err.count("\n") == 1
+        done = answer_of("merge", changed(change))
+        assert done.code == 4
+        assert "it is me" not in done.err
+        assert not invisible(done.err)
+        assert done.err.count("\n") == 1
 
 
 def test_what_is_said_of_two_files_holds_no_line_of_them(tmp_path, capsys):
@@ -564,7 +564,7 @@ def test_nothing_printed_has_a_command_of_the_older_form(tmp_path, monkeypatch, 
     assert not re.search(r"##\w*\[", out + err)
 
 
-def test_no_line_is_a_command_to_a_ci_service(tell):
+def test_no_line_is_a_command_to_a_ci_service(answer_of):
     # GitHub obeys lines that begin with two colons, blanks before them left out.
     evil = "::stop-commands::x"
     case = {"test": evil, "device": "cpu"}
@@ -575,8 +575,8 @@ def test_no_line_is_a_command_to_a_ci_service(tell):
         put("gate", "reasons", [evil]),
     )
     for command in ("gate", "advise", "backlog"):
-        told = tell(command, text)
-        lines = (told.out + (told.written or "")).splitlines()
+        done = answer_of(command, text)
+        lines = (done.out + (done.written or "")).splitlines()
         assert lines, command
         assert not [line for line in lines if line.strip().startswith("::")], command
 

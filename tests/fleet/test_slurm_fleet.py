@@ -133,7 +133,7 @@ def test_jobs_that_slurm_ends_are_reported(fleet, cluster):
         "time.sleep(", "x = bytearray(3 * 10**8 * ('/a/' in sys.argv[-1])); time.sleep("
     )
     found.stand_in.path.write_text(script)
-    told = found.said
+    original = found.said
 
     class Cancelling(list):
         def append(self, line):
@@ -142,7 +142,7 @@ def test_jobs_that_slurm_ends_are_reported(fleet, cluster):
                 wait_until(lambda: any("/b/" in run for run in found.stand_in.runs))
                 cluster.client("scancel", found.jobs()[1].folder.record().handle)
 
-    found.said = Cancelling(told)
+    found.said = Cancelling(original)
     texts = found.texts()
     assert "exceeded memory limit" in texts["a"] or "out of memory" in texts["a"], texts
     assert texts["b"].startswith("its Slurm job was cancelled"), texts

@@ -201,7 +201,7 @@ def test_a_board_at_work(library):
     [
         (0x0, ()),
         (0x1, ()),  # idle
-        (0x2 | 0x10 | 0x100, ()),  # clocks that somebody chose
+        (0x2 | 0x10 | 0x100, ()),  # clocks that were set by hand
         (0x4, ("power cap",)),
         (0x8, ("hardware slowdown",)),
         (0x20, ("software thermal slowdown",)),
@@ -296,7 +296,7 @@ def test_the_meter_of_a_real_board_moves_with_its_work():
     device = AcceleratorKind("cuda").open("cuda")
     meter = device.meter()
     if meter is None:
-        pytest.skip("the driver tells no energy")
+        pytest.skip("the driver reports no energy")
     matrix = torch.randn(4096, 4096, device=device.torch_name)
     latency = latency_of(tuple(time_calls(lambda: matrix @ matrix, device, 20)))
     found = measured_energy(

@@ -640,7 +640,7 @@ class Words(nn.Module):
 
 
 class Fussy(nn.Module):
-    """Fails where somebody looks."""
+    """Raises an error when it is read."""
 
     def forward(self, x):
         if _get_current_dispatch_mode() is not None:

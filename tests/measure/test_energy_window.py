@@ -127,7 +127,7 @@ def test_what_is_skipped_is_estimated(bare):
     assert codes(found) == ["energy-skipped"]
 
 
-# Counters that tell nothing
+# Counters without information
 
 
 def test_a_counter_that_breaks(device, monkeypatch, snapshot):

@@ -16,7 +16,7 @@ if True:  # after the skip
 
 
 def run(target, *args, device="cpu", dtype=None, calls=1, **kwargs):
-    """What the last call returned, and what `placed` told."""
+    """What the last call returned, and what `placed` returned."""
     with placed(Invocation(target, args, kwargs), device, dtype) as ready:
         for _ in range(calls):
             output = ready.call()

@@ -125,7 +125,7 @@ def test_tensors_that_calls_leave_behind_are_counted():
     with quiet_collector():
         counter = KeptTensors()
         kept += [torch.zeros(1) for _ in range(10)]
-        assert counter.note(2) is None  # too few to tell
+        assert counter.note(2) is None  # too few to decide
         assert counter.note(11) is None
         note = counter.note(10)
     assert note.code == "tensors-kept"

@@ -166,7 +166,7 @@ def count_eager_models():
 
 def test_counting_an_eager_model_needs_no_compiler(monkeypatch):
     for name in [name for name in sys.modules if name.startswith("torch._dynamo")]:
-        monkeypatch.setitem(sys.modules, name, None)  # whoever imports it fails
+        monkeypatch.setitem(sys.modules, name, None)  # an import of it fails
     monkeypatch.setitem(sys.modules, "torch._dynamo", None)
     monkeypatch.setattr(torch, "manual_seed", lambda *_: pytest.fail("its first call loads the compiler"))
     count_eager_models()

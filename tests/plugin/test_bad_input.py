@@ -1,4 +1,4 @@
-"""What users get wrong, and what they are told: what, where, cure; exit code 4 before anything is measured."""
+"""What users get wrong, and its message: what, where, hint; exit code 4 before anything is measured."""
 
 import errno
 import json

@@ -63,7 +63,7 @@ TEST = """
 
 
 class Repository:
-    """A project in git, the last commit of which is the base unless told otherwise."""
+    """A project in git, the last commit of which is the base unless another is given."""
 
     def __init__(self, path):
         self.path = path
@@ -161,7 +161,7 @@ class Paired:
         self.repository = Repository(pytester.path)
 
     def run(self, *arguments):
-        """Run the gate against the last commit unless told otherwise."""
+        """Run the gate against the last commit unless another is given."""
         against = () if any("--infer-against" in one for one in arguments) else ("--infer-against=HEAD",)
         return self.pytester.runpytest_inprocess(
             "-p", "pytest_infergate.plugin.hooks", "--infer-devices=fake", *against, *arguments

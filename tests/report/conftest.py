@@ -117,7 +117,7 @@ class Sample:
 
     @classmethod
     def estimate(cls, joules=0.0123, **fields):
-        """The same figure, and nobody measured it."""
+        """The same figure, which was not measured."""
         return cls.energy(joules, source="estimate", scope="vcpus", **fields)
 
     @staticmethod

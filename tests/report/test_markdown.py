@@ -58,7 +58,7 @@ def test_escaped_text_is_text_and_reads_as_written():
         text = markdown.escaped(name)
         assert types(text) <= {"paragraph_open", "paragraph_close", "inline", "text", "text_special"}, name
         assert words(text).replace("\u200b", "") == markdown.plain(name)
-        assert not re.search(r"[@#][A-Za-z0-9]", words(text)), name  # it mentions nobody
+        assert not re.search(r"[@#][A-Za-z0-9]", words(text)), name  # it mentions no user
 
 
 def test_a_span_of_code_says_the_name():

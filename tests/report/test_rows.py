@@ -122,7 +122,7 @@ def test_an_estimate_brings_its_legend(sample):
 
 
 def test_workers_of_a_paired_run_cost_nothing(sample):
-    """They serve nobody, whatever a file says of them."""
+    """They serve no demand, whatever a file says of them."""
     time = sample.time(evidence="paired")
     pair = sample.spending(energy=sample.estimate(), price=sample.price(), comparisons=(time,))
     shown = rows.rows(sample.session([pair]))

@@ -258,19 +258,19 @@ def test_an_undecided_case_under_contention_says_so(sample):
         sample.note("x", code=code) for code in ("stored-timing-is-coarse", "contended-time")
     )
     unsure = Verdict.INCONCLUSIVE
-    for verdict, note, told in (
+    for verdict, note, lines_shown in (
         (unsure, coarse, True),
         (unsure, contended, False),
         (Verdict.REGRESSED, None, False),
     ):
         row = sample.time(verdict, 0.5, note=note)
         message = wording.explain(sample.verdict(verdict, failed=True, comparisons=(row,)), measured)
-        assert ("other processes took 12 %" in dict(message.sections[0].lines).values()) is told
+        assert ("other processes took 12 %" in dict(message.sections[0].lines).values()) is lines_shown
         assert ("other processes took processor time" in message.title) is (note is contended)
         check = sample.check("p95_ms", 40.0, verdict, note=note)
         message = wording.explain(sample.verdict(verdict, failed=True, budgets=(check,)), measured)
         if message.sections:
-            assert ("other processes took 12 %" in dict(message.sections[0].lines).values()) is told
+            assert ("other processes took 12 %" in dict(message.sections[0].lines).values()) is lines_shown
 
 
 def section(sample, *comparisons, verdict=Verdict.REGRESSED):
@@ -297,11 +297,11 @@ def test_a_counter_in_a_line(sample, snapshot):
         ("peak_memory_bytes", 10**7, 2 * 10**7, {"tolerance": 0.01}),
         ("weight_bytes", 8_000, 4_000, {}),
     ]
-    told = [
+    lines_shown = [
         section(sample, sample.counter(metric, before, now, **{**fields, "verdict": Verdict.REGRESSED}))
         for metric, before, now, fields in rows
     ]
-    assert [": ".join(line) for each in told for line in each.lines] == snapshot
+    assert [": ".join(line) for each in lines_shown for line in each.lines] == snapshot
 
 
 CAUSES = {
@@ -341,7 +341,7 @@ def test_causes(sample, snapshot):
         )
         for name, rows in CAUSES.items()
     }
-    assert "\n".join(f"{name}: {'; '.join(told)}" for name, told in lines.items()) == snapshot
+    assert "\n".join(f"{name}: {'; '.join(lines_shown)}" for name, lines_shown in lines.items()) == snapshot
 
 
 def test_many_causes_are_counted(sample):
@@ -383,12 +383,12 @@ def test_the_work_beside_a_time(sample, snapshot):
         "less work": (sample.counter(now=96, causes=(sample.cause(-4),)),),
         **{f"moved within its tolerance: {row.verdict.value}": (row, sample.memory()) for row in within},
     }
-    told = {
+    lines_shown = {
         name: dict(section(sample, sample.time(Verdict.REGRESSED, 0.5), *exact).lines).get(WORK)
         for name, exact in counters.items()
     }
-    assert "\n".join(f"{name}: {words}" for name, words in told.items()) == snapshot
-    assert [name for name, words in told.items() if words is None] == list(counters)[:3]
+    assert "\n".join(f"{name}: {words}" for name, words in lines_shown.items()) == snapshot
+    assert [name for name, words in lines_shown.items() if words is None] == list(counters)[:3]
 
 
 def test_what_a_cost_follows_from(sample, snapshot):
@@ -402,14 +402,14 @@ def test_what_a_cost_follows_from(sample, snapshot):
         "a time": ("p95_ms", {}),
         "without a price": ("usd_per_million", {"price": None}),
     }
-    told = {}
+    lines_shown = {}
     for name, (metric, fields) in cases.items():
         check = sample.check(metric, 1.0, Verdict.OVER_BUDGET, 2.0)
         verdict = sample.verdict(Verdict.OVER_BUDGET, failed=True, budgets=(check,))
         message = wording.explain(verdict, sample.result(**{"price": price, **fields}))
-        told[name] = dict(message.sections[0].lines).get("price")
-    assert "\n".join(f"{name}: {words}" for name, words in told.items()) == snapshot
-    assert [name for name, words in told.items() if words is None] == list(cases)[-2:]
+        lines_shown[name] = dict(message.sections[0].lines).get("price")
+    assert "\n".join(f"{name}: {words}" for name, words in lines_shown.items()) == snapshot
+    assert [name for name, words in lines_shown.items() if words is None] == list(cases)[-2:]
 
 
 def test_what_a_paired_run_is_compared_with():

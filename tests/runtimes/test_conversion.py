@@ -142,7 +142,7 @@ def test_files_that_no_run_used_for_long_are_deleted(conversions, tmp_path, mode
 def test_a_folder_that_others_may_write_to_is_refused(conversions, tmp_path, model):
     Path(tmp_path / "conversions").mkdir()
     (tmp_path / "conversions").chmod(0o777)
-    with pytest.raises(ConversionError, match="nobody else may write to it"):
+    with pytest.raises(ConversionError, match="be writable for this user only"):
         conversions.files(StubRuntime(), model, CPU)
 
 

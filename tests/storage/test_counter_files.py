@@ -537,11 +537,11 @@ def refused(written):
     """What is said of a text, without the name of its file and without what would restore it."""
     with pytest.raises(StorageError) as caught:
         pytest.fail(f"read as {decode(written)}")
-    told = str(caught.value)
-    assert told.startswith("model.txt, line ")
-    assert told.endswith(RESTORE)
-    assert "column" not in told  # of the JSON in the line: not where people look
-    return told.removeprefix("model.txt, ").removesuffix(RESTORE)
+    message = str(caught.value)
+    assert message.startswith("model.txt, line ")
+    assert message.endswith(RESTORE)
+    assert "column" not in message  # of the JSON in the line: not where people look
+    return message.removeprefix("model.txt, ").removesuffix(RESTORE)
 
 
 def test_what_cannot_be_read_is_named_by_its_line(snapshot):
@@ -581,14 +581,14 @@ def test_a_newer_version_says_to_upgrade(snapshot):
 
 
 def test_conflict_markers_say_how_to_take_one_side(snapshot):
-    told = set()
+    message = set()
     for end, marker in product(
         ("\n", "\r\n"), ("<<<<<<< HEAD", "||||||| 1a2b3c4", "=======", ">>>>>>> side")
     ):
         with pytest.raises(StorageError) as caught:
             pytest.fail(f"{marker!r}: {decode(f'{ALL}{marker}{end}    flops 1{end}')}")
-        told.add(str(caught.value))
-    assert told == snapshot
+        message.add(str(caught.value))
+    assert message == snapshot
 
 
 def test_bytes_that_are_no_text():

@@ -145,7 +145,7 @@ def refused(path):
     return str(caught.value).replace(str(path), path.name)
 
 
-def told(path, *texts):
+def messages(path, *texts):
     """What is said of a file with each of these texts."""
     answers = []
     for text in texts:
@@ -214,40 +214,42 @@ def test_foreign_json_is_refused(path, snapshot):
         with_launch(base=1, candidate=1),
         with_launch(base=[1], candidate=[1], more=[]),
     ]
-    assert told(path, *map(json.dumps, foreign)) == snapshot
+    assert messages(path, *map(json.dumps, foreign)) == snapshot
 
 
 def test_another_version_is_refused_although_its_fields_are_new(path, snapshot):
     versions = [document(schema_version=version) for version in (0, 3, 10**30, -1)]
-    assert told(path, *map(json.dumps, [*versions, document(schema_version=3, devices=["cpu"])])) == snapshot
+    assert (
+        messages(path, *map(json.dumps, [*versions, document(schema_version=3, devices=["cpu"])])) == snapshot
+    )
 
 
 def test_times_come_in_pairs(path, snapshot):
     launches = [([1], [1, 1]), ([1, 1], [1]), ([], [1]), ([1], []), ([], [])]
     texts = [json.dumps(with_launch(base=base, candidate=candidate)) for base, candidate in launches]
     texts.append(json.dumps(document(control=[{"base": [1], "candidate": [1, 2]}])))
-    assert told(path, *texts) == snapshot
+    assert messages(path, *texts) == snapshot
 
 
 def test_times_that_are_none_are_refused(path, snapshot):
     found = set()
     for seconds, side in product(("0", "0.0", "-0.1", "-1", "1e9", "1e30", "1e308"), ("base", "candidate")):
         text = json.dumps(with_launch(**{"base": [1.5, 1.5], "candidate": [1.5, 1.5], side: [1.5, 99.5]}))
-        found |= set(told(path, text.replace("99.5", seconds)))
-    found |= set(told(path, json.dumps(document(control=[{"base": [1], "candidate": [0]}]))))
+        found |= set(messages(path, text.replace("99.5", seconds)))
+    found |= set(messages(path, json.dumps(document(control=[{"base": [1], "candidate": [0]}]))))
     assert sorted(found) == snapshot
 
 
 def test_times_that_are_no_numbers_are_refused(path):
     intact = json.dumps(with_launch(base=[99.5], candidate=[1.5]))
     for seconds in ("NaN", "Infinity", "-Infinity", "null", "true", "1e999", '"nan"'):
-        told(path, intact.replace("99.5", seconds))
+        messages(path, intact.replace("99.5", seconds))
 
 
 def test_confirming_launches_are_checked_too(path):
     content = document()
     content["cases"][0]["confirm"] = [{"base": [1], "candidate": [-1]}]
-    told(path, json.dumps(content))
+    messages(path, json.dumps(content))
 
 
 def test_the_figures_of_a_plan_and_of_a_spread_are_checked(path, snapshot):
@@ -262,7 +264,7 @@ def test_the_figures_of_a_plan_and_of_a_spread_are_checked(path, snapshot):
         content = document()
         content["cases"][0][place] = figures
         texts.append(json.dumps(content))
-    assert told(path, *texts) == snapshot
+    assert messages(path, *texts) == snapshot
 
 
 def test_a_file_that_is_too_large_is_refused(path, monkeypatch):

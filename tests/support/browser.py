@@ -1,4 +1,4 @@
-"""A real browser, started once and told over a pipe what to do; it needs nothing but Chromium."""
+"""A real browser, started once and driven over a pipe; it needs nothing but Chromium."""
 
 import contextlib
 import json

@@ -13,7 +13,7 @@ BOT = "github-actions[bot]"
 
 
 class GitHub:
-    """One repository, its runs, pull requests and comments, as the API tells of them."""
+    """One repository, its runs, pull requests and comments, as the API shows them."""
 
     def __init__(self):
         self.address = ""
@@ -49,7 +49,7 @@ class GitHub:
         return self._next
 
     def bodies(self, login=BOT):
-        """What stands there of somebody."""
+        """What one user wrote there."""
         return [comment["body"] for comment in self.comments if comment["user"]["login"] == login]
 
     def answer(self, method, target, body, token):

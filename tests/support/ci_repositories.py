@@ -70,7 +70,7 @@ def write(folder, files):
 
 
 class Remote:
-    """A bare repository, and somebody's clone that pushes into it."""
+    """A bare repository, and a clone that pushes into it."""
 
     def __init__(self, folder, like=None):
         """Empty, or a copy of another, from which its clones are copied too while both are the same."""
@@ -274,7 +274,7 @@ class Stub:
 
     @property
     def against(self):
-        """The revision it was told to compare with; ``None`` for none."""
+        """The revision it was asked to compare with; ``None`` for none."""
         found = [
             argument.partition("=")[2] for argument in self.asked if argument.startswith("--infer-against=")
         ]

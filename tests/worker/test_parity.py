@@ -66,7 +66,7 @@ def test_what_is_equal_does_not_differ(compare):
 
 @pytest.mark.parametrize(("dtype", "allowed"), FLOATS.items(), ids=map(name, FLOATS))
 def test_each_dtype_has_its_tolerance(compare, dtype, allowed):
-    # Differences that every dtype can tell, of a largest value that makes them too much or not.
+    # Differences of a largest value that every dtype can represent, that makes them too much or not.
     base = of(1, 0).to(dtype)
     allowed /= {torch.float64: 10_000, torch.float32: 100}.get(dtype, 1)
     difference = torch.tensor(allowed, dtype=torch.float64)

@@ -66,7 +66,7 @@ class RuntimeChoice(Struct, frozen=True, kw_only=True):
     quicker: tuple[RuntimeCase, ...] = ()
     """Cases that are not ranked and took less time than the fastest ranked one, so that none is named."""
     alike: tuple[RuntimeCase, ...] = ()
-    """Cases that agree as well, and whose times cannot be told from that of the fastest one."""
+    """Cases that agree as well, and whose times cannot be distinguished from that of the fastest one."""
 
     @property
     def speedup(self) -> float | None:

@@ -74,7 +74,7 @@ class Instance(Struct, frozen=True, kw_only=True):
 
     @property
     def unverified(self) -> bool:
-        """Whether a price list has the price without its day, so that nobody can check it."""
+        """Whether a price list has the price without its day, so that it cannot be checked."""
         # A machine of the user has no region, and the user knows its price.
         return self.as_of is None and bool(self.region)
 

@@ -159,7 +159,7 @@ def _counter(
 ) -> Metric:
     def read(measurement: Measurement) -> Estimate | None:
         counters, key = measurement.counters, total or name
-        # The counter also tells changes of the activations alone, which are no peak.
+        # The counter also shows changes of the activations alone, which are no peak.
         if key == "peak_memory_bytes" and measurement.memory.peak is None:
             return None
         if key in counters.at_least:

@@ -98,8 +98,8 @@ class Hardware(Struct, frozen=True, kw_only=True):
         parts = [self.cpu_model, f"{self.cores}c"]
         if self.accelerator is not None:
             parts += [f"{self.accelerator_count}x", self.accelerator]
-        # The readable part is cut so that the file name stays short; the hash tells classes apart that share
-        # it.
+        # The readable part is cut so that the file name stays short; classes that share it have
+        # other hashes.
         slug = re.sub(r"[^a-z0-9]+", "-", " ".join(parts).lower()).strip("-")[:60].strip("-")
         digest = hashlib.sha256(msgspec.json.encode(msgspec.to_builtins(self))).hexdigest()[:HASH_LENGTH]
         return f"{slug}-{digest}"

@@ -18,7 +18,7 @@ FAR_BEYOND: Final = 4.0
 IDLE: Final = "measure on a machine that is otherwise idle"
 REFERENCE_SECONDS: Final = 1e-3
 """Time that no reference workload exceeds by much on an idle machine."""
-# Processor time is counted in ticks of 10 ms: larger shares cannot be told from 1.
+# Processor time is counted in ticks of 10 ms: larger shares cannot be distinguished from 1.
 _LARGEST_SHARE = 0.999
 
 

@@ -50,7 +50,7 @@ class Line(Struct, frozen=True, kw_only=True):
     style: int | None = None
     """Number of its style; ``None``: that of its position among the lines."""
     hollow: bool = False
-    """Whether its markers are outlines, which tells lines of one style apart."""
+    """Whether its markers are outlines, which distinguishes lines of one style."""
     mark: str = ""
     """Name of a symbol over its points: one of `_MARKS`."""
 

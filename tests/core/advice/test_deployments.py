@@ -1,4 +1,4 @@
-"""Ways and offers: what a file from elsewhere may hold makes none, and several machines are told apart."""
+"""Ways and offers: what a file from elsewhere may hold makes none, and several machines are distinguished."""
 
 import math
 
@@ -141,15 +141,15 @@ def test_energy_that_no_meter_tells_is_not_known():
 # Several machines of one name
 
 
-def offered(*machines, told):
+def offered(*machines, prices):
     made, _ = priced_deployments.priced_deployments(
-        ways(*(timed(hardware=one) for one in machines)), (), told
+        ways(*(timed(hardware=one) for one in machines)), (), prices
     )
     return [priced.text for priced in made]
 
 
 def test_a_price_that_is_said_of_several_machines_names_each():
-    assert offered(HARDWARE, OTHER_HARDWARE, told={"cpu": OWN}) == [
+    assert offered(HARDWARE, OTHER_HARDWARE, prices={"cpu": OWN}) == [
         "own cpu, 4 cores of Other CPU (cpu)",
         "own cpu, 4 cores of Test CPU (cpu)",
     ]
@@ -177,20 +177,20 @@ def test_machines_of_one_kind_are_asked_for_by_their_class():
 
 def test_machines_of_the_same_words_go_by_their_class():
     control_worker = Hardware(cpu_model="Test CPU", isa=("avx512",), cores=4)
-    words = offered(HARDWARE, control_worker, told={"cpu": OWN})
+    words = offered(HARDWARE, control_worker, prices={"cpu": OWN})
     assert sorted(words) == sorted(f"own cpu, {one.id} (cpu)" for one in (HARDWARE, control_worker))
 
 
 def test_one_machine_keeps_its_name():
-    assert offered(HARDWARE, told={"cpu": OWN}) == ["own cpu (cpu)"]
-    assert offered(HARDWARE, OTHER_HARDWARE, told={HARDWARE.id: OWN}) == ["own cpu (cpu)"]
+    assert offered(HARDWARE, prices={"cpu": OWN}) == ["own cpu (cpu)"]
+    assert offered(HARDWARE, OTHER_HARDWARE, prices={HARDWARE.id: OWN}) == ["own cpu (cpu)"]
 
 
 def test_an_instance_that_two_classes_stand_for_names_both():
     control_worker = Hardware(cpu_model="Test CPU", cores=4)
-    words = offered(HARDWARE, control_worker, told={"cpu": RENTED})
+    words = offered(HARDWARE, control_worker, prices={"cpu": RENTED})
     assert sorted(words) == sorted(f"small, {one.id} (cpu)" for one in (HARDWARE, control_worker))
-    assert offered(HARDWARE, told={"cpu": RENTED}) == ["small (cpu)"]
+    assert offered(HARDWARE, prices={"cpu": RENTED}) == ["small (cpu)"]
 
 
 # What is left out, and what is doubtful

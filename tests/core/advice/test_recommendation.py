@@ -733,8 +733,8 @@ def test_another_machine_never_has_its_price(snapshot):
 
 def test_the_most_particular_word_counts():
     own = {name: instance(name, vcpus=0) for name in ("any", "this", "that")}
-    told = {"cpu": own["any"], HARDWARE.id[:12]: own["this"], HARDWARE.id[:5]: own["that"]}
-    (priced,), _ = priced_deployments.priced_deployments([SLOW.deployment], TABLE, told)
+    prices = {"cpu": own["any"], HARDWARE.id[:12]: own["this"], HARDWARE.id[:5]: own["that"]}
+    (priced,), _ = priced_deployments.priced_deployments([SLOW.deployment], TABLE, prices)
     assert priced.instance.name == "this"
 
 

@@ -113,8 +113,8 @@ def test_service_times_check_themselves(snapshot):
         "a mean of zero": {"means": (0.0,)},
         "a mean of NaN": {"means": (math.nan,)},
     }
-    told = {name: refusal(ServiceTimes, **{**known, **fields}) for name, fields in strange.items()}
-    assert told == snapshot
+    refused = {name: refusal(ServiceTimes, **{**known, **fields}) for name, fields in strange.items()}
+    assert refused == snapshot
 
 
 def mean_of(curve):

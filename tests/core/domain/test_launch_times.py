@@ -81,8 +81,8 @@ def test_the_error_is_the_spread_of_differences():
     launches = [of(*(generator.gauss(0, 0.01) for _ in range(30))) for _ in range(400)]
     differences = [one.difference for one in launches]
     seen = math.sqrt(sum(value**2 for value in differences) / len(differences))
-    told = sum(one.error for one in launches) / len(launches)
-    assert told == pytest.approx(seen, rel=0.15)
+    stated = sum(one.error for one in launches) / len(launches)
+    assert stated == pytest.approx(seen, rel=0.15)
 
 
 def test_blocks_that_do_not_pair_have_neither():

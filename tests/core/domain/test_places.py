@@ -94,15 +94,15 @@ def test_a_label_is_read_back():
 
 
 def test_no_label_asks_for_more_places_than_the_bound():
-    for place, count, told in [
+    for place, count, expanded in [
         (f"{{0-{MAX_PLACES - 1}}}", MAX_PLACES, MAX_PLACES),
         (f"{{0-{MAX_PLACES}}}", MAX_PLACES + 1, 1),
         ("{0-99}.{0-99}", 10_000, 10_000),
         ("{0-99}.{0-100}", 10_100, 1),
         (".".join(["{0-999999}"] * 10), 10**60, 1),
     ]:
-        assert count_places(place) == count, (place, count, told)
-        assert len(expand_places(place)) == told, (place, count, told)
+        assert count_places(place) == count, (place, count, expanded)
+        assert len(expand_places(place)) == expanded, (place, count, expanded)
 
 
 def apart(rows):

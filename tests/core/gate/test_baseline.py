@@ -117,7 +117,7 @@ VERSIONS = [{"torch": "2.12.0"}, {"torch": "2.13.0"}]
 
 @st.composite
 def baselines(draw):
-    """Up to two cases with up to 15 points each, of which several may tell of one session."""
+    """Up to two cases with up to 15 points each, several of which may be of one session."""
     entries = [
         BaselineCase(case=of, sessions=tuple(draw(st.lists(st.sampled_from(POINTS), max_size=15))))
         for of in draw(st.lists(st.sampled_from(CASES), max_size=2, unique=True))

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pytest_infergate.errors import InfergateError as InfergateError
     from pytest_infergate.errors import NotMeasuredError as NotMeasuredError
     from pytest_infergate.errors import StorageError as StorageError
+    from pytest_infergate.instruments.device import Board as Board
     from pytest_infergate.instruments.device import CpuTimes as CpuTimes
     from pytest_infergate.instruments.device import Device as Device
     from pytest_infergate.instruments.device import DeviceAbsentError as DeviceAbsentError
@@ -59,8 +60,8 @@ _HOMES = {
         "ConfigurationError", "ConversionError", "InfergateError", "NotMeasuredError", "StorageError",
     ),
     "instruments.device": (
-        "CpuTimes", "Device", "DeviceAbsentError", "DeviceCounters", "DeviceKind", "DeviceMemory",
-        "DeviceState", "DeviceWork", "Meter", "Probe", "Probes",
+        "Board", "CpuTimes", "Device", "DeviceAbsentError", "DeviceCounters", "DeviceKind",
+        "DeviceMemory", "DeviceState", "DeviceWork", "Meter", "Probe", "Probes",
     ),
     "measure.tokens": ("TokenCounts",),
     "plugin.fixture": ("Infer", "LatencyFigures", "Result"),

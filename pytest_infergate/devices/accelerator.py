@@ -17,6 +17,7 @@ from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.values import Hardware, Note
 from pytest_infergate.devices.visibility import BackendStatus, absence_reason
 from pytest_infergate.instruments.device import (
+    Board,
     CpuTimes,
     DeviceAbsentError,
     DeviceCounters,
@@ -29,6 +30,8 @@ from pytest_infergate.instruments.profiling import quiet
 
 # Readable without nvidia-ml-py, which is optional.
 _NVIDIA_VERSION = Path("/proc/driver/nvidia/version")
+# One entry for each board of the machine, also for those that CUDA_VISIBLE_DEVICES hides.
+_NVIDIA_BOARDS = Path("/proc/driver/nvidia/gpus")
 
 
 class Accelerator:
@@ -173,15 +176,34 @@ class Accelerator:
 
     def meter(self) -> Meter | None:
         """Return the NVML meter of an NVIDIA board; ``None`` for other devices, or if it cannot be read."""
+        from pytest_infergate.instruments import nvml
+
+        # By UUID, because CUDA_VISIBLE_DEVICES renumbers devices, and NVML does not.
+        uuid = self._uuid()
+        return None if uuid is None else nvml.nvml_meter(uuid)
+
+    def board(self) -> Board | None:
+        """Return which NVIDIA board of the machine it is.
+
+        ``None`` for other devices, for a part of a board (MIG), and if the driver does not list the boards.
+        """
+        import torch
+
+        uuid = self._uuid()
+        if uuid is None or " MIG " in torch.cuda.get_device_name(self._device):
+            return None
+        try:
+            return Board(uuid, len(list(_NVIDIA_BOARDS.iterdir())))
+        except OSError:
+            return None
+
+    def _uuid(self) -> str | None:
         import torch
 
         if self._device.type != "cuda" or torch.version.hip is not None:
             return None
-        from pytest_infergate.instruments import nvml
-
-        # By UUID, because CUDA_VISIBLE_DEVICES renumbers devices, and NVML does not.
         uuid = getattr(torch.cuda.get_device_properties(self._device), "uuid", None)
-        return None if uuid is None else nvml.nvml_meter(str(uuid))
+        return None if uuid is None else str(uuid)
 
     def probes(self) -> Probes:
         """Return products in float32 and the half dtypes, and a copy."""

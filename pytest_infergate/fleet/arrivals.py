@@ -60,7 +60,10 @@ def arrival(machine: MachineClass, attempt: AttemptFolder, ended: Ended) -> Arri
     )
     problem = next((text for hardware in found if (text := _unexpected(machine, hardware))), "")
     if machine.gpu is not None and not problem and not any(hardware.accelerator for hardware in found):
-        problem = f"no case was measured on a GPU, and the class has {machine.gpu}"
+        problem = (
+            f"no case was measured on a GPU, and the class has {machine.gpu!r}. "
+            "Hint: request it with --infer-devices; infergate show says why cases on it were skipped"
+        )
     return Arrival(
         problem=f"wrong hardware: {problem}" if problem else "",
         remark="" if problem else _remark(session, code),
@@ -80,6 +83,11 @@ def _unexpected(machine: MachineClass, hardware: Hardware) -> str:
         return ""
     if not same_accelerator(machine.gpu, hardware.accelerator):
         return f"measured on a GPU {hardware.accelerator!r}, and the class has {machine.gpu!r}"
+    if hardware.accelerator_count != machine.gpus:
+        return (
+            f"measured with {units.plural(hardware.accelerator_count, 'GPU')}, and the class has "
+            f"{machine.gpus}. Hint: set gpus, or hide the others with CUDA_VISIBLE_DEVICES in env"
+        )
     return ""
 
 

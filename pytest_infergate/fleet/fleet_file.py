@@ -173,6 +173,10 @@ def _machine_class(
     )
     if values.launcher not in launchers:
         raise ConfigurationError(f"{where}: {not_one_of('launcher', values.launcher, launchers)}")
+    if "gpus" in table and values.gpu is None:
+        raise ConfigurationError(
+            f"{where}: gpus needs gpu, the name of these GPUs. Hint: write for example gpu = 'L4'"
+        )
     for part in values.parts:
         if part not in parts:
             raise ConfigurationError(f"{where}: {not_one_of('part', part, parts)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -39,6 +40,7 @@ _TERMS: Final[Mapping[str, tuple[Any, str]]] = {
     "array_parallelism": (int, "a number of jobs"),
     "options": (dict[str, str | int | bool], "a table of further options of sbatch"),
 }
+_GPUS: Final = re.compile(r"\bgpu\b(?::[A-Za-z_][^:,]*)?(?::(\d+))?(?=,|$)")
 _WAITING: Final = frozenset(
     {"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD"}
 )
@@ -76,7 +78,13 @@ class SlurmLauncher:
 
     def check(self, machine: MachineClass) -> None:
         """Check the terms, and that the clients of Slurm and submitit are installed."""
-        checked_terms(machine, self.name, _TERMS)
+        terms = checked_terms(machine, self.name, _TERMS)
+        gres = _GPUS.search(terms.get("gres", ""))
+        if machine.gpu is not None and gres is not None and int(gres[1] or 1) != machine.gpus:
+            raise ConfigurationError(
+                f"class {machine.name}: gpus must be the number of GPUs in gres {terms['gres']!r}, "
+                f"got {machine.gpus}. Hint: write gpus = {gres[1] or 1}"
+            )
         missing = [name for name in _CLIENTS if shutil.which(name) is None]
         if missing:
             raise ConfigurationError(

@@ -77,6 +77,15 @@ class DeviceCounters(NamedTuple):
     """Memory that the operators read or overwrite and that none of them made."""
 
 
+class Board(NamedTuple):
+    """Which accelerator of a machine a device is."""
+
+    uuid: str
+    """The same in every process, whatever number the device has there."""
+    boards: int
+    """Number of accelerators of the machine, visible to this process or not."""
+
+
 class DeviceState(NamedTuple):
     """State of a device at one moment; `None` for what it does not report."""
 

@@ -6,6 +6,7 @@ import functools
 import math
 import os
 import platform
+import re
 from importlib import metadata
 from pathlib import Path
 
@@ -82,6 +83,21 @@ def usable_cores() -> int:
     if len(fields) != 2 or not all(field.isdecimal() for field in fields) or int(fields[1]) == 0:  # noqa: PLR2004
         return cores
     return min(cores, max(1, math.ceil(int(fields[0]) / int(fields[1]))))
+
+
+def free_memory() -> int | None:
+    """Return the bytes of memory that this process may still use: what is available, and left of a quota.
+
+    ``None`` if it is unknown, which it is except on Linux.
+    """
+    found = re.search(r"^MemAvailable:\s+(\d+) kB$", _read(_PROC / "meminfo"), re.MULTILINE)
+    if found is None:
+        return None
+    limit, used = (_read(_CGROUP / f"memory.{name}").strip() for name in ("max", "current"))
+    available = int(found[1]) * 1024
+    if limit.isdecimal() and used.isdecimal():
+        available = min(available, int(limit) - int(used))
+    return max(0, available)
 
 
 def _cpu_model(fields: dict[str, str]) -> str:

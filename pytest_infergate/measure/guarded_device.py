@@ -12,6 +12,7 @@ from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.values import Hardware, Note
 from pytest_infergate.errors import CaseTimeoutError
 from pytest_infergate.instruments.device import (
+    Board,
     CpuTimes,
     Device,
     DeviceCounters,
@@ -177,6 +178,11 @@ class GuardedDevice:
         what = f"the energy meter of {self.name}"
         meter = self._guard.attempt(self._device.meter, None, what)
         return None if meter is None else GuardedMeter(meter, self._guard, what)
+
+    def board(self) -> Board | None:
+        """Return which accelerator of the machine it is; devices of plugins may lack the method."""
+        take: Callable[[], Board | None] | None = getattr(self._device, "board", None)
+        return None if take is None else self._guard.attempt(take, None, f"finding the board of {self.name}")
 
     def probes(self) -> Probes:
         """Return the workloads for measuring peak rates."""

@@ -1,7 +1,8 @@
 """A machine-wide lock: inference cases hold it exclusively, all other tests of such a run share it.
 
 A lock among inference cases only is not enough: beside ordinary tests, a case measures 1.6 to 1.9 times too
-slow.
+slow. Cases on different GPUs may share the machine with each other, and with nothing else: each of them holds
+the lock of its GPU, which other tests share, and shares the lock of the machine.
 """
 
 from __future__ import annotations
@@ -12,12 +13,15 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pytest_infergate.core.domain import units
 from pytest_infergate.errors import ConfigurationError, StorageError
+
+if TYPE_CHECKING:
+    from filelock import ReadWriteLock
 
 # Cases of the same run wait for each other all the time, usually shorter; a message then would only be noise.
 WAIT_SECONDS = 5.0
@@ -34,11 +38,17 @@ class MachineLock:
     """
 
     def __init__(self, path: Path | None = None) -> None:
+        self.path = path or _default_path()
+        self._folder = self.path.with_suffix(".gpus")
+        """Contains the lock of each GPU on which a case has run."""
+        self._gpus: dict[str, ReadWriteLock] = {}
+        self._lock = self._opened(self.path)
+
+    def _opened(self, path: Path) -> ReadWriteLock:
         from filelock import ReadWriteLock
 
-        self.path = path or _default_path()
         try:
-            self._lock = ReadWriteLock(self.path, is_singleton=False)
+            return ReadWriteLock(path, is_singleton=False)
         except (OSError, sqlite3.Error) as error:
             raise self._unusable(error) from error
 
@@ -69,36 +79,80 @@ class MachineLock:
         )
 
     @contextmanager
-    def held(self, how: Literal["alone", "shared"], waiting: Callable[[str], None]) -> Iterator[float]:
+    def held(
+        self, how: Literal["alone", "shared"], waiting: Callable[[str], None], gpu: str | None = None
+    ) -> Iterator[float]:
         """Hold the lock; `waiting` is called with a message every few seconds until it is acquired.
 
-        The value of the context is the time that was waited in seconds; 0 without a message.
+        With the UUID of a `gpu`, cases that are alone on other GPUs may run meanwhile. The value of the
+        context is the time that was waited in seconds; 0 without a message.
         """
-        from filelock import Timeout
-
-        # Several processes of pytest-xdist share the lock, so that their ordinary tests still run in
-        # parallel.
-        acquire = self._lock.acquire_write if how == "alone" else self._lock.acquire_read
-        begin = time.monotonic()
+        if gpu is not None and not self._made_known(gpu, waiting):
+            gpu = None
         seconds = 0.0
-        while True:
-            try:
-                acquire(timeout=WAIT_SECONDS)
-                break
-            except Timeout:
-                seconds = time.monotonic() - begin
-                waited = units.duration(seconds)
-                holder = lock_holders(self.path) or "another run"
-                waiting(
-                    f"infergate: waited {waited} for {holder}, which measures on this machine; "
-                    "--infer-lock=off measures beside it"
-                )
-        os.environ[HELD_VARIABLE] = str(self.path)
+        with ExitStack() as locks:
+            # Several processes of pytest-xdist share the lock, so that their ordinary tests still run in
+            # parallel.
+            whole = self._lock.acquire_write if how == "alone" and gpu is None else self._lock.acquire_read
+            seconds += _acquire(whole, self.path, waiting)
+            locks.callback(self._lock.release)
+            # In one order everywhere and after that of the machine, so that no two wait for each other.
+            names = [gpu] if gpu is not None else self._known() if how == "shared" else []
+            for name in names:
+                lock = self._gpu(name)
+                acquire = lock.acquire_write if how == "alone" else lock.acquire_read
+                seconds += _acquire(acquire, self._gpu_path(name), waiting)
+                locks.callback(lock.release)
+            os.environ[HELD_VARIABLE] = str(self.path)
+            locks.callback(os.environ.pop, HELD_VARIABLE, None)
+            yield seconds
+
+    def _known(self) -> list[str]:
+        """Return the GPUs that have a lock."""
+        return sorted(path.stem for path in self._folder.glob("*.lock"))
+
+    def _made_known(self, gpu: str, waiting: Callable[[str], None]) -> bool:
+        """Create the lock of a GPU while nothing else runs: a test that began before does not share it.
+
+        Return whether there is one.
+        """
+        path = self._gpu_path(gpu)
+        with suppress(OSError):
+            if not path.exists():
+                with self.held("alone", waiting):
+                    self._folder.mkdir(exist_ok=True)
+                    path.touch()
+            return True
+        return False
+
+    def _gpu_path(self, gpu: str) -> Path:
+        return self._folder / f"{gpu}.lock"
+
+    def _gpu(self, gpu: str) -> ReadWriteLock:
+        if gpu not in self._gpus:
+            self._gpus[gpu] = self._opened(self._gpu_path(gpu))
+        return self._gpus[gpu]
+
+
+def _acquire(acquire: Callable[..., object], path: Path, waiting: Callable[[str], None]) -> float:
+    """Acquire a lock, and return the seconds that were waited if there was a message, and 0 otherwise."""
+    from filelock import Timeout
+
+    begin = time.monotonic()
+    seconds = 0.0
+    while True:
         try:
-            yield time.monotonic() - begin if seconds else 0.0
-        finally:
-            os.environ.pop(HELD_VARIABLE, None)
-            self._lock.release()
+            acquire(timeout=WAIT_SECONDS)
+            break
+        except Timeout:
+            seconds = time.monotonic() - begin
+            waited = units.duration(seconds)
+            holder = lock_holders(path) or "another run"
+            waiting(
+                f"infergate: waited {waited} for {holder}, which measures on this machine; "
+                "--infer-lock=off measures beside it"
+            )
+    return time.monotonic() - begin if seconds else 0.0
 
 
 def lock_holders(path: Path) -> str:

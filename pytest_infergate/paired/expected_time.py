@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from pytest_infergate.paired.launches import LaunchesResult
-from pytest_infergate.storage.remembered_seconds import Cache, RememberedSeconds
+from pytest_infergate.storage.remembered_figures import Cache, RememberedFigures
 
 # Without an earlier run. Most cases are equivalent, which takes 3 to 5 launches.
 TYPICAL_LAUNCHES: Final = 5
@@ -24,7 +24,7 @@ class ExpectedTime:
     def __init__(self, cache: Cache | None, *, counters_only: bool = False) -> None:
         self._counters_only = counters_only
         kind = "counters" if counters_only else "times"
-        self._remembered = RememberedSeconds(cache, f"seconds-paired-{kind}")
+        self._remembered = RememberedFigures(cache, f"seconds-paired-{kind}")
 
     def of(self, nodeids: Sequence[str]) -> tuple[int, float]:
         """Return launches and seconds of a run of these cases."""

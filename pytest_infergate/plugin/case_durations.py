@@ -9,7 +9,7 @@ from pytest_infergate.config.settings import Settings
 from pytest_infergate.core.domain import units
 from pytest_infergate.core.domain.outcome import Outcome
 from pytest_infergate.plugin import xdist
-from pytest_infergate.storage.remembered_seconds import RememberedSeconds
+from pytest_infergate.storage.remembered_figures import RememberedFigures
 
 
 class CaseDurations:
@@ -22,7 +22,7 @@ class CaseDurations:
         kind = "counters" if settings.counters_only else f"times-{max_time:g}s{'-energy' * settings.energy}"
         kind += "-save" * settings.save + "-demand" * ("demand" in settings.command)
         kind += "-load" * ("load" in settings.command)
-        self._remembered = RememberedSeconds(getattr(config, "cache", None), f"seconds-{kind}")
+        self._remembered = RememberedFigures(getattr(config, "cache", None), f"seconds-{kind}")
         self._sums: dict[str, float] = {}
         self._measured: set[str] = set()
 

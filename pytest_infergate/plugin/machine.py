@@ -1,4 +1,4 @@
-"""Who has the machine: one inference case alone, or any number of other tests."""
+"""Who has the machine: one inference case alone, one on each GPU, or any number of other tests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pytest
 from pytest_infergate.core.domain import units
 from pytest_infergate.errors import InfergateError
 from pytest_infergate.measure.lock import MachineLock
-from pytest_infergate.plugin.collection import parameter_of
+from pytest_infergate.plugin.collection import case_of, parameter_of
+from pytest_infergate.plugin.gpu_sharing import GpuSharing
 from pytest_infergate.plugin.terminal import Terminal
 from pytest_infergate.report.sanitize import plain_lines
 
@@ -22,8 +23,11 @@ class MachineHooks:
     all may run at once.
     """
 
-    def __init__(self, terminal: Terminal, *, timing: bool, locking: bool = True) -> None:
+    def __init__(
+        self, terminal: Terminal, sharing: GpuSharing, *, timing: bool, locking: bool = True
+    ) -> None:
         self.terminal = terminal
+        self._sharing = sharing
         self._timing = timing
         self._locking = locking
         self._made: MachineLock | None = None
@@ -42,16 +46,21 @@ class MachineHooks:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
-        """Hold the machine: alone for an inference case that is timed, shared for any other test."""
-        with self._held(alone=self._timing and parameter_of(item) is not None):
+        """Hold the machine, or the GPU, alone for an inference case that is timed; share it otherwise."""
+        parameter = parameter_of(item)
+        alone = self._timing and parameter is not None
+        gpu = None
+        if alone and self._locking and parameter is not None:
+            gpu = self._sharing.gpu(case_of(item, parameter.axes), item.nodeid)
+        with self._held(alone=alone, gpu=gpu):
             return (yield)
 
     @contextmanager
-    def _held(self, *, alone: bool) -> Iterator[None]:
+    def _held(self, *, alone: bool, gpu: str | None = None) -> Iterator[None]:
         if not self._locking:
             yield
             return
-        with self._lock().held("alone" if alone else "shared", self.terminal.waiting) as seconds:
+        with self._lock().held("alone" if alone else "shared", self.terminal.waiting, gpu) as seconds:
             self._waited += seconds
             self.terminal.waited()
             yield

@@ -24,6 +24,7 @@ from pytest_infergate.plugin.collection import (
     parameters,
 )
 from pytest_infergate.plugin.finish import FinishHooks, KnownCases, cases_on_record
+from pytest_infergate.plugin.gpu_sharing import GpuSharing
 from pytest_infergate.plugin.hanging import HangingCalls
 from pytest_infergate.plugin.items import ItemHooks, SeededFixtures
 from pytest_infergate.plugin.machine import MachineHooks
@@ -171,17 +172,19 @@ class Measuring:
         if not xdist.is_controller(self._config):
             return ()
         xdist.refuse_distributed(self._settings)
-        self._check(0, self._machine())
+        sharing = GpuSharing(self._config, self.run.devices)
+        self._check(0, self._machine(sharing))
         reported = ReportedCases()
         known = partial(cases_on_record, self.run, reported)
         # The last one to be registered is the first one to be called.
         durations = CaseDurations(self._config, self._settings)
-        return durations, FinishHooks(self.run, reported, known), xdist.ControllerHooks(reported)
+        return durations, sharing, FinishHooks(self.run, reported, known), xdist.ControllerHooks(reported)
 
     def collected(self, collected: CollectedItems) -> Sequence[object]:
         """Check what can be checked before the first case is measured, and put the run together."""
         run, config = self.run, self._config
-        machine, reported = self._machine(), ReportedCases()
+        sharing = GpuSharing(config, run.devices)
+        machine, reported = self._machine(sharing), ReportedCases()
         only_shows = any(config.getoption(name, False) for name in _ONLY_SHOW)
         if collected.inference and not only_shows:
             collected.refuse_shared_ids()
@@ -207,16 +210,20 @@ class Measuring:
         return [
             *hooks,
             SeededFixtures(collected.inference.values()),
+            sharing,
             machine,
             self.cases,
             *reference.hooks(),
             end,
         ]
 
-    def _machine(self) -> MachineHooks:
+    def _machine(self, sharing: GpuSharing) -> MachineHooks:
         settings = self._settings
         return MachineHooks(
-            Terminal(self._config), timing=not settings.counters_only, locking=settings.lock == "machine"
+            Terminal(self._config),
+            sharing,
+            timing=not settings.counters_only,
+            locking=settings.lock == "machine",
         )
 
     def _check(self, cases: int, machine: MachineHooks) -> None:

@@ -34,7 +34,9 @@ def portable_text(value: Struct) -> str:
 
 
 def case_report(judged: Judged, location: tuple[str, int | None, str]) -> dict[str, Any]:
-    """Return a case for a test report, with the line of its test, and its outcome for those who need no more.
+    """Return a case for a test report, with the line of its test.
+
+    Its outcome and its peak of host memory are also there for those who need no more.
 
     `location` is that of pytest: the file with the body of the test, relative to the rootdir, and its line
     from 0.
@@ -43,7 +45,12 @@ def case_report(judged: Judged, location: tuple[str, int | None, str]) -> dict[s
     # The body of an inherited test may be in another file, in which an annotation of the line would be wrong.
     if line is not None and Path(path).as_posix() == judged.result.case.module:
         judged = msgspec.structs.replace(judged, result=msgspec.structs.replace(judged.result, line=line + 1))
-    return {"outcome": judged.result.outcome.value, "judged": portable_text(judged)}
+    measurement = judged.result.measurement
+    return {
+        "outcome": judged.result.outcome.value,
+        "judged": portable_text(judged),
+        "host_peak": None if measurement is None else measurement.memory.host_peak,
+    }
 
 
 class ReportedCases:

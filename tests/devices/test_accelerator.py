@@ -199,3 +199,21 @@ def test_releasing_empties_the_cache(monkeypatch):
     monkeypatch.setattr(torch.accelerator.memory, "empty_cache", lambda: emptied.append(1))
     Accelerator("cuda", 0).release()
     assert emptied == [1]
+
+
+def test_a_board_is_known_by_its_uuid_among_all_of_the_machine(monkeypatch, tmp_path):
+    properties = types.SimpleNamespace(uuid="5a8e")
+    name = "NVIDIA H200"
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: name)
+    monkeypatch.setattr(torch.version, "hip", None)
+    monkeypatch.setattr("pytest_infergate.devices.accelerator._NVIDIA_BOARDS", tmp_path)
+    for bus in ("0000:01:00.0", "0000:41:00.0"):
+        (tmp_path / bus).mkdir()
+    assert Accelerator("cuda", 0).board() == ("5a8e", 2)
+    assert Accelerator("xpu", 0).board() is None
+    name = "NVIDIA H200 MIG 1g.18gb"  # others may use the rest of the board
+    assert Accelerator("cuda", 0).board() is None
+    name = "NVIDIA H200"
+    monkeypatch.setattr("pytest_infergate.devices.accelerator._NVIDIA_BOARDS", tmp_path / "none")
+    assert Accelerator("cuda", 0).board() is None

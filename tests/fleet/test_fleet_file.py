@@ -82,6 +82,7 @@ def test_one_launcher_may_replace_all_others(read):
         ("[classes.a]\nthreads = 1.5", "threads must be a number of threads, at least 1, got 1.5"),
         ("[classes.a]\nmemory = '8'", "memory must be a size, for example '8GiB', got '8'"),
         ("[classes.a]\nmemory = '0GB'", "memory must be a size, for example '8GiB', got '0GB'"),
+        ("[classes.a]\ngpus = 2", "[classes.a]: gpus needs gpu, the name of these GPUs"),
         ("[classes.a]\ngpu = ' '", "gpu must be the name of a GPU, for example 'L4', got ' '"),
         ("[classes.a]\ntime_limit = '5 hours'", "time_limit: a time must be greater than 0, got '5 hours'"),
         ("queue_limit = 0\n[classes.a]", "queue_limit: a time must be greater than 0, got '0'"),

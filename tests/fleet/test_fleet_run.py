@@ -94,7 +94,11 @@ def test_a_class_that_fails_is_measured_again_by_the_next_call(fleet):
     [
         ("cores = 2", "wrong hardware: measured on 4 cores, and the class has 2"),
         ("cpu = 'EPYC 9654'", "wrong hardware: measured on a CPU 'Test CPU', and the class has 'EPYC 9654'"),
-        ("gpu = 'L4'", "wrong hardware: no case was measured on a GPU, and the class has L4"),
+        (
+            "gpu = 'L4'",
+            "wrong hardware: no case was measured on a GPU, and the class has 'L4'. Hint: request it with "  # noqa: ISC004
+            "--infer-devices; infergate show says why cases on it were skipped",
+        ),
     ],
 )
 def test_results_of_other_hardware_do_not_count(tmp_path, machine, text):
@@ -104,12 +108,23 @@ def test_results_of_other_hardware_do_not_count(tmp_path, machine, text):
     assert (found.status, found.text, found.results) == (Status.FAILED, text, None)
 
 
-@pytest.mark.parametrize(("gpu", "counts"), [("l4", True), ("NVIDIA L4", True), ("T4", False)])
-def test_the_name_of_a_gpu_is_that_of_the_model(tmp_path, gpu, counts):
-    fleet = FakeFleet(tmp_path, f"{ONE}gpu = '{gpu}'\ncpu = 'test cpu'\ncores = 4")
-    found = Hardware(cpu_model="Test CPU", cores=4, accelerator="NVIDIA L4", accelerator_count=1)
+@pytest.mark.parametrize(
+    ("gpu", "seen", "problem"),
+    [
+        ("'l4'", 1, ""),
+        ("'NVIDIA L4'\ngpus = 2", 2, ""),
+        ("'T4'", 1, "measured on a GPU 'NVIDIA L4', and the class has 'T4'"),
+        ("'L4'", 2, "measured with 2 GPUs, and the class has 1. Hint: set gpus, or hide the others"),
+        ("'L4'\ngpus = 4", 1, "measured with 1 GPU, and the class has 4"),
+    ],
+)
+def test_the_name_and_the_number_of_gpus_are_those_of_the_class(tmp_path, gpu, seen, problem):
+    fleet = FakeFleet(tmp_path, f"{ONE}gpu = {gpu}\ncpu = 'test cpu'\ncores = 4")
+    found = Hardware(cpu_model="Test CPU", cores=4, accelerator="NVIDIA L4", accelerator_count=seen)
     fleet.launcher.measures(content=lambda test: results(found, test))
-    assert (fleet.run()["a"].status is Status.MEASURED) == counts
+    status = fleet.run()["a"]
+    assert status.status is (Status.FAILED if problem else Status.MEASURED)
+    assert not problem or status.text.startswith(f"wrong hardware: {problem}")
 
 
 @pytest.mark.parametrize(

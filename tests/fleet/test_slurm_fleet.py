@@ -6,14 +6,17 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from fleet_parts import CPU, FakeFleet, StandIn, results
 from local_slurm import missing_slurm, running
+from sessions import GPU
 
 from pytest_infergate.errors import ConfigurationError, InfergateError
 from pytest_infergate.fleet.attempt_processes import attempt_processes
+from pytest_infergate.fleet.fleet_file import MachineClass
 from pytest_infergate.fleet.fleet_run import FleetController
 from pytest_infergate.fleet.slurm_launcher import SlurmLauncher
 
@@ -82,7 +85,7 @@ def test_each_class_is_an_array_on_the_node_of_its_terms(fleet):
         slurm = { gres = "gpu:l4:1", exclusive = true }
     """)
     found.stand_in.leaves("a", results(CPU.__class__(cpu_model="Test CPU", cores=1)))
-    found.stand_in.leaves("b", results(CPU.__class__(cpu_model="Test CPU", cores=4, accelerator="NVIDIA L4")))
+    found.stand_in.leaves("b", results(GPU))
     statuses = found.run()
     assert {name: one.status.value for name, one in statuses.items()} == {
         "a/x": "measured", "a/y": "measured", "b/x": "measured",
@@ -264,6 +267,24 @@ def test_mistakes_in_terms(tmp_path, terms, text):
     found.launchers = {"slurm": SlurmLauncher(tmp_path)}
     with pytest.raises(ConfigurationError, match=text):
         found.run()
+
+
+@pytest.mark.parametrize(
+    ("gpus", "gres", "text"),
+    [
+        (1, "gpu:2", "class a: gpus must be the number of GPUs in gres 'gpu:2', got 1. Hint: write gpus = 2"),
+        (2, "gpu:l4", "Hint: write gpus = 1"),
+        (2, "shard:2,gpu:l4:4", "Hint: write gpus = 4"),
+        (2, "gpu:l4:2,shard:1", ""),
+        (1, "gpu", ""),
+        (2, "shard:1", ""),
+    ],
+)
+def test_gres_and_gpus_are_one_number(monkeypatch, tmp_path, gpus, gres, text):
+    monkeypatch.setattr(shutil, "which", lambda name: name)
+    machine = MachineClass(name="a", gpu="L4", gpus=gpus, terms={"slurm": {"gres": gres}})
+    with pytest.raises(ConfigurationError, match=text) if text else nullcontext():
+        SlurmLauncher(tmp_path).check(machine)
 
 
 CLIENT = """#!/bin/sh

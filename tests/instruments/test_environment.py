@@ -6,6 +6,7 @@ import pytest
 from pytest_infergate.instruments import environment as module
 from pytest_infergate.instruments.environment import (
     cpuinfo,
+    free_memory,
     host_hardware,
     software_environment,
     usable_cores,
@@ -187,3 +188,24 @@ def test_memory_is_absent_where_the_system_does_not_tell(monkeypatch):
     assert module._memory_bytes() is None or module._memory_bytes() > 0
     monkeypatch.delattr(os, "sysconf", raising=False)
     assert software_environment().memory_bytes is None
+
+
+@pytest.mark.parametrize(
+    ("files", "free"),
+    [
+        ({}, None),
+        ({"proc__meminfo": "MemTotal:  9000 kB\nMemAvailable:    3000 kB\n"}, 3_072_000),
+        ({"proc__meminfo": "MemAvailable: 3000 kB\n", "cgroup__memory--max": "max\n"}, 3_072_000),
+        (
+            {
+                "proc__meminfo": "MemAvailable: 3000 kB\n",
+                "cgroup__memory--max": "1000000\n",
+                "cgroup__memory--current": "900000\n",
+            },
+            100_000,
+        ),
+    ],
+)
+def test_free_memory_is_what_the_machine_and_a_quota_leave(machine, files, free):
+    machine(**files)
+    assert free_memory() == free

@@ -19,10 +19,11 @@ import sys
 from pathlib import Path
 from pytest_infergate.measure.lock import MachineLock
 
-with MachineLock(Path(sys.argv[1])).held("alone", print):
+with MachineLock(Path(sys.argv[1])).held("alone", print, *sys.argv[2:]):
     print("held", flush=True)
     sys.stdin.readline()
 """
+CPU, FIRST, SECOND, ORDINARY = ("alone", None), ("alone", "GPU-1"), ("alone", "GPU-2"), ("shared", None)
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def impatient(monkeypatch):
     monkeypatch.setattr(lock, "WAIT_SECONDS", 0.05)
 
 
-def acquired(path, how, when_waiting):
+def acquired(path, how, when_waiting, gpu=None):
     """What was said before the lock was had."""
     said = []
 
@@ -43,36 +44,81 @@ def acquired(path, how, when_waiting):
         said.append(words)
         when_waiting()
 
-    with MachineLock(path).held(how, waiting):
+    with MachineLock(path).held(how, waiting, gpu):
         return said
 
 
-@pytest.mark.parametrize(("theirs", "ours"), [("alone", "alone"), ("alone", "shared"), ("shared", "alone")])
-def test_exclusive_excludes(path, theirs, ours):
-    with contextlib.ExitStack() as other:
-        other.enter_context(MachineLock(path).held(theirs, pytest.fail))
-        [words] = acquired(path, ours, other.close)
-    assert WAITING.fullmatch(words)[1] == "another run"  # this process is not named to itself
-
-
-def test_shared_shares(path):
-    with MachineLock(path).held("shared", pytest.fail):
-        assert acquired(path, "shared", lambda: pytest.fail("it need not wait")) == []
-
-
-def test_another_process_excludes_and_lets_go_when_it_is_killed(path):
-    arguments = [sys.executable, "-c", HOLDER, str(path)]
+@contextlib.contextmanager
+def process_holding(path, *gpu):
+    """Another process that holds the lock alone."""
+    arguments = [sys.executable, "-c", HOLDER, str(path), *gpu]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen(arguments, text=True, cwd=Path(__file__).parents[2], **pipes) as other:
         try:
             assert other.stdout.readline() == "held\n"
-            [words] = acquired(path, "alone", other.kill)
+            yield other
         finally:
             other.kill()
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        (CPU, CPU), (CPU, FIRST), (CPU, ORDINARY),
+        (FIRST, CPU), (FIRST, FIRST), (FIRST, ORDINARY),
+        (ORDINARY, CPU), (ORDINARY, FIRST),
+    ],
+)  # fmt: skip
+def test_exclusive_excludes(path, theirs, ours):
+    for _ in range(2):  # before and after the locks of GPUs have files
+        with contextlib.ExitStack() as other:
+            other.enter_context(MachineLock(path).held(theirs[0], pytest.fail, theirs[1]))
+            [words] = acquired(path, ours[0], other.close, ours[1])
+        assert WAITING.fullmatch(words)[1] == "another run"  # this process is not named to itself
+
+
+@pytest.mark.parametrize(("theirs", "ours"), [(ORDINARY, ORDINARY), (FIRST, SECOND)])
+def test_what_does_not_disturb_each_other_shares(path, theirs, ours):
+    for one in (theirs, ours):
+        assert acquired(path, one[0], pytest.fail, one[1]) == []
+    with MachineLock(path).held(theirs[0], pytest.fail, theirs[1]):
+        assert acquired(path, ours[0], lambda: pytest.fail("it need not wait"), ours[1]) == []
+
+
+def test_a_gpu_is_new_to_tests_that_run(path):
+    """A test that began when the GPU had no lock is waited for, although it holds none of it."""
+    with contextlib.ExitStack() as ordinary, contextlib.ExitStack() as other_gpu:
+        ordinary.enter_context(MachineLock(path).held("shared", pytest.fail))
+        assert len(acquired(path, "alone", ordinary.close, "GPU-1")) == 1
+        other_gpu.enter_context(MachineLock(path).held("alone", pytest.fail, "GPU-1"))
+        assert len(acquired(path, "alone", other_gpu.close, "GPU-2")) == 1  # the first time only
+    assert sorted(lock.name for lock in path.with_suffix(".gpus").iterdir()) == ["GPU-1.lock", "GPU-2.lock"]
+
+
+def test_a_gpu_whose_lock_cannot_be_made_has_the_machine_alone(path):
+    path.with_suffix(".gpus").write_text("a file")
+    with contextlib.ExitStack() as other:
+        other.enter_context(MachineLock(path).held("alone", pytest.fail, "GPU-1"))
+        assert len(acquired(path, "alone", other.close, "GPU-2")) == 1
+
+
+def test_another_process_excludes_and_lets_go_when_it_is_killed(path):
+    with process_holding(path) as other:
+        [words] = acquired(path, "alone", other.kill)
     named = "another run"
     if Path("/proc/locks").exists():
-        named = f"process {other.pid} ({' '.join(arguments)}"[:70].replace("\n", "?")
+        named = f"process {other.pid} ({' '.join(other.args)}"[:70].replace("\n", "?")
     assert WAITING.fullmatch(words)[1].startswith(named)
+
+
+def test_processes_on_two_gpus_run_at_once_and_let_go_when_they_are_killed(path):
+    for name in ("GPU-1", "GPU-2"):
+        assert acquired(path, "alone", pytest.fail, name) == []
+    with process_holding(path, "GPU-1") as first, process_holding(path, "GPU-2") as second:
+        said = acquired(path, "alone", first.kill, "GPU-1")
+        assert len(said) == 1
+        assert len(acquired(path, "alone", second.kill)) == 1
+        assert acquired(path, "shared", lambda: pytest.fail("it need not wait")) == []
 
 
 def test_the_message_is_repeated_until_the_lock_is_held(path):

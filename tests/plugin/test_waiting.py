@@ -56,7 +56,7 @@ def test_the_summary_states_the_total_of_long_waits(project, monkeypatch):
     waits = iter([7.0, 0.0, 8.0])
 
     @contextmanager
-    def held(_, how, waiting):
+    def held(_, how, waiting, gpu):
         seconds = next(waits)
         if seconds:
             waiting("waited 5 s for process 1")

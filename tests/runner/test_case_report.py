@@ -16,7 +16,7 @@ def test_whatever_a_case_contains_reaches_the_controller():
         case=of, nodeid=found.nodeid, verdict=Verdict.NOT_MEASURED, failed=True, notes=(note,)
     )
     sent = case_report(Judged(result=found, verdict=verdict), ("other.py", 4, "test"))
-    assert all(text.isascii() for text in sent.values())
+    assert all(str(value).isascii() for value in sent.values())
     reported = ReportedCases()
     reported.add(sent)
     assert (sent["outcome"], reported.results, reported.verdicts) == ("failed", (found,), (verdict,))

@@ -5,20 +5,20 @@ import warnings
 import pytest
 from fake_cache import FakeCache
 
-from pytest_infergate.storage.remembered_seconds import RememberedSeconds
+from pytest_infergate.storage.remembered_figures import RememberedFigures
 
 
 def test_what_was_added_is_read_and_replaced_name_by_name():
     cache = FakeCache()
-    RememberedSeconds(cache, "kind").add({"a": 1.00049, "b": 2.0})
-    RememberedSeconds(cache, "kind").add({"b": 3.0})
-    assert RememberedSeconds(cache, "kind").read() == {"a": 1.0, "b": 3.0}
-    assert RememberedSeconds(cache, "other").read() == {}
+    RememberedFigures(cache, "kind").add({"a": 1.00049, "b": 2.0})
+    RememberedFigures(cache, "kind").add({"b": 3.0})
+    assert RememberedFigures(cache, "kind").read() == {"a": 1.0, "b": 3.0}
+    assert RememberedFigures(cache, "other").read() == {}
     assert list(cache) == ["infergate/kind"]
 
 
 def test_nothing_is_remembered_without_a_cache():
-    remembered = RememberedSeconds(None, "kind")
+    remembered = RememberedFigures(None, "kind")
     remembered.add({"a": 1.0})
     assert remembered.read() == {}
 
@@ -28,7 +28,7 @@ def test_nothing_is_remembered_without_a_cache():
     [None, [], "text", 3, {"a": "1"}, {"a": None}, {"a": -1.0}, {"a": float("nan")}, {"a": float("inf")}],
 )
 def test_what_makes_no_sense_is_not_read(content):
-    assert RememberedSeconds(FakeCache({"infergate/kind": content}), "kind").read() == {}
+    assert RememberedFigures(FakeCache({"infergate/kind": content}), "kind").read() == {}
 
 
 def test_a_cache_that_cannot_be_written_is_no_reason_to_complain():
@@ -36,4 +36,4 @@ def test_a_cache_that_cannot_be_written_is_no_reason_to_complain():
         def set(self, key, value):
             warnings.warn("cache could not write", UserWarning, stacklevel=1)
 
-    RememberedSeconds(ReadOnly(), "kind").add({"a": 1.0})  # warnings are errors here
+    RememberedFigures(ReadOnly(), "kind").add({"a": 1.0})  # warnings are errors here

@@ -1,4 +1,4 @@
-"""How long something took in earlier runs, in pytest's cache, for forecasts only."""
+"""Figures of earlier runs, such as how long something took, in pytest's cache. No verdict depends on them."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Cache(Protocol):
         """Store a value of JSON."""
 
 
-class RememberedSeconds:
-    """Seconds by name, under one key of a cache. Without a cache, nothing is remembered."""
+class RememberedFigures:
+    """Figures by name, under one key of a cache. Without a cache, nothing is remembered."""
 
     def __init__(self, cache: Cache | None, key: str) -> None:
         self._cache = cache
@@ -29,17 +29,17 @@ class RememberedSeconds:
         """Return what is remembered and makes sense: the file may contain anything."""
         found = None if self._cache is None else self._cache.get(self._key, None)
         return {
-            name: float(seconds)
-            for name, seconds in (found.items() if isinstance(found, dict) else ())
-            if isinstance(seconds, (int, float)) and math.isfinite(seconds) and seconds >= 0
+            name: float(figure)
+            for name, figure in (found.items() if isinstance(found, dict) else ())
+            if isinstance(figure, (int, float)) and math.isfinite(figure) and figure >= 0
         }
 
-    def add(self, seconds: Mapping[str, float]) -> None:
+    def add(self, figures: Mapping[str, float]) -> None:
         """Remember further ones; a cache that cannot be written is no reason to complain."""
-        if self._cache is None or not seconds:
+        if self._cache is None or not figures:
             return
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self._cache.set(
-                self._key, {**self.read(), **{name: round(value, 3) for name, value in seconds.items()}}
+                self._key, {**self.read(), **{name: round(value, 3) for name, value in figures.items()}}
             )

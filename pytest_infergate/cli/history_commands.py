@@ -1,4 +1,4 @@
-"""Commands on histories: show, list, push and copy."""
+"""Commands on histories: show, list, push, copy, compact and query."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pytest_infergate.cli.command_line import NAME_PATTERN, CommandGroup
 from pytest_infergate.cli.console import echo
 from pytest_infergate.cli.examples import examples
 from pytest_infergate.cli.exit_codes import ExitCode
-from pytest_infergate.cli.results_files import output_option, write_output
+from pytest_infergate.cli.results_files import OUTPUT, output_option, write_output
 from pytest_infergate.core.domain.units import plural
 from pytest_infergate.errors import ConfigurationError
 
@@ -157,6 +157,58 @@ def copy_history_command(target: str, place: str | None, project: str | None) ->
     names = [name.name for name in history.documents()]
     new = sum(other.add_document(name, content).new for name, content in history.store.read(names))
     echo(f"copied {new} of {plural(len(names), 'session')} from {history.location} to {other.location}")
+
+
+@history_command.command(
+    "compact",
+    epilog=examples("infergate history compact", "infergate history compact --history s3://bucket/history"),
+)
+@_PLACE
+def compact_history_command(place: str | None) -> None:
+    """Write the measurements as Parquet, so that queries and long histories are read in seconds.
+
+    The sessions stay as they are. New ones are read beside the Parquet files until the next time.
+    """
+    from pytest_infergate.history.parquet_parts import compact
+    from pytest_infergate.history.session_tables import TableSessions
+
+    store = _history(place, None).store
+    if isinstance(store, TableSessions):
+        raise ConfigurationError(
+            f"{store.location} is a database, which answers queries itself. Hint: infergate history query"
+        )
+    done = compact(store)
+    echo(f"{plural(done.sessions, 'run')} of {store.location}, {done.new} of them new, in {done.folder}")
+
+
+@history_command.command(
+    "query",
+    epilog=examples(
+        "infergate history query 'SELECT created, p50 FROM infergate_measurements ORDER BY created'",
+        "infergate history query --csv -o all.csv 'SELECT * FROM infergate_measurements'",
+    ),
+)
+@click.argument("sql")
+@_PLACE
+@click.option("--csv", "form", flag_value="csv", help="Write CSV.")
+@click.option("--json", "form", flag_value="json", help="Write a list of objects.")
+@OUTPUT
+def query_history_command(sql: str, place: str | None, form: str | None, output: Path | None) -> None:
+    """Answer a question in SQL about the table infergate_measurements.
+
+    It has a row for each case of each run. Databases answer themselves; other places are read by DuckDB if it
+    is installed, and by SQLite otherwise.
+    """
+    from pytest_infergate.history.questions import asked
+    from pytest_infergate.report.answers import answer_csv, answer_json, answer_table
+
+    render = {"csv": answer_csv, "json": answer_json}.get(form or "", answer_table)
+    with asked(_history(place, None).store, sql) as answer:
+        try:
+            text = render(answer.columns, answer.rows)
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from None
+    write_output(text, output)
 
 
 def located_history(place: str | None) -> str:

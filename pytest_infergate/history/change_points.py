@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Final
 
-# otava's own 0.001 gave 27 false points a month in 1,000 simulated daily series with a spread of 2 %
-# (docs/history.md); this value gives less than one.
-MAX_P_VALUE: Final = 3e-5
+# It gives 0.8 false points a month in 1,000 simulated daily series with a spread of 2 % (docs/history.md).
+MAX_P_VALUE: Final = 1e-4
 """Largest p-value of a change point."""
 MIN_MAGNITUDE: Final = 0.02
 """Smallest relative change of a change point."""
-WINDOW: Final = 50
-"""Number of sessions that are searched at once."""
+WINDOW: Final = 200
+"""Number of sessions that are searched at once; fewer know less about what was before a change."""
 MISSING: Final = (
     "change points are not shown, because apache-otava is not installed. "
     "Hint: pip install 'pytest-infergate[history]'"

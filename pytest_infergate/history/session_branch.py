@@ -38,14 +38,15 @@ class BranchSessions:
         top = repository_top(folder)
         if top is None:
             raise ConfigurationError(f"{url}: {folder} is not inside a git repository. Hint: run there")
-        self._top = top
+        self.top = top
+        """Top folder of the repository."""
         if not run_git(top, "check-ref-format", "--branch", name).succeeded:
             raise ConfigurationError(f"{url} must name a branch. Hint: write for example branch://history")
         if self._remote and not run_git(top, "remote", "get-url", "--", self._remote).succeeded:
             raise ConfigurationError(f"{url}: there is no remote {self._remote!r}. Hint: see git remote")
         self._ref = f"refs/heads/{name}"
         self._lock = FileLock(
-            self._top / self._git("rev-parse", "--git-common-dir").output / "infergate-history.lock",
+            self.top / self._git("rev-parse", "--git-common-dir").output / "infergate-history.lock",
             timeout=60,
         )
 
@@ -80,19 +81,19 @@ class BranchSessions:
             for _ in range(ATTEMPTS):
                 self._fetch()
                 head = self._head()
-                kept = run_git(self._top, "cat-file", "blob", f"{self._ref}:{name}") if head else None
+                kept = run_git(self.top, "cat-file", "blob", f"{self._ref}:{name}") if head else None
                 if kept is not None and kept.succeeded:
                     if kept.output.encode() != content.strip(b"\n"):
                         raise different(self.location, name)
                     return False
                 commit = self._commit(name, content, head)
-                update = run_git(self._top, "update-ref", self._ref, commit, head or "0" * 40)
+                update = run_git(self.top, "update-ref", self._ref, commit, head or "0" * 40)
                 if update.succeeded and self._pushed(commit):
                     return True
                 if self._remote and head:
-                    run_git(self._top, "update-ref", self._ref, head, commit)
+                    run_git(self.top, "update-ref", self._ref, head, commit)
                 elif self._remote:
-                    run_git(self._top, "update-ref", "-d", self._ref, commit)
+                    run_git(self.top, "update-ref", "-d", self._ref, commit)
         raise StorageError(
             f"{self.location}: the branch could not be pushed in {ATTEMPTS} attempts. Hint: check the "
             "permission to push, or try again"
@@ -127,14 +128,14 @@ class BranchSessions:
     def _pushed(self, commit: str) -> bool:
         if not self._remote:
             return True
-        return run_git(self._top, "push", "--quiet", self._remote, f"{commit}:{self._ref}").succeeded
+        return run_git(self.top, "push", "--quiet", self._remote, f"{commit}:{self._ref}").succeeded
 
     def _head(self) -> str | None:
-        found = run_git(self._top, "rev-parse", "--verify", "--quiet", self._ref)
+        found = run_git(self.top, "rev-parse", "--verify", "--quiet", self._ref)
         return found.output if found.succeeded else None
 
     def _git(self, *arguments: str, **variables: str) -> GitResult:
-        result = run_git(self._top, *arguments, **variables)
+        result = run_git(self.top, *arguments, **variables)
         if not result.succeeded:
             raise StorageError(
                 f"{self.location}: git {arguments[0]} failed{result.reason}. Hint: try that command there"

@@ -9,10 +9,11 @@ from urllib.parse import unquote
 
 import msgspec
 
-from pytest_infergate.core.domain.history_values import CaseSeries, SeriesPoint, mean_speed
+from pytest_infergate.core.domain.history_values import CaseSeries, SeriesPoint
 from pytest_infergate.core.domain.values import Case
 from pytest_infergate.errors import ConfigurationError, StorageError
 from pytest_infergate.history.documents import decoded, document_name
+from pytest_infergate.history.measurements import MEASUREMENTS, measurement_rows
 from pytest_infergate.history.session_folder import checked_name, different
 from pytest_infergate.history.session_objects import unreachable
 
@@ -77,7 +78,7 @@ class TableSessions:
             sqlalchemy.Column("content", text, nullable=False),
         )  # fmt: skip
         self._measurements = sqlalchemy.Table(
-            "infergate_measurements", tables,
+            MEASUREMENTS, tables,
             sqlalchemy.Column("session", text, nullable=False, primary_key=True),
             sqlalchemy.Column("number", sqlalchemy.Integer, nullable=False, primary_key=True),
             sqlalchemy.Column("project", text, nullable=False, index=True),
@@ -152,28 +153,7 @@ class TableSessions:
                 if kept != row["content"]:
                     raise different(self.location, name)
                 return False
-            rows = [
-                {
-                    "session": name,
-                    "number": number,
-                    "project": session.project,
-                    "created": session.created,
-                    "commit_hash": session.commit,
-                    "release": session.release,
-                    "case_name": entry.case.name.replace("\x00", "\\0"),
-                    "case_json": msgspec.json.encode(entry.case).decode(),
-                    "hardware": entry.hardware,
-                    "verdict": entry.verdict,
-                    "failed": entry.failed,
-                    "p50": entry.p50,
-                    "p95": entry.p95,
-                    "p99": entry.p99,
-                    "throughput": entry.throughput,
-                    "speed": mean_speed(entry.reference_work),
-                    "peak_memory": entry.peak_memory,
-                }
-                for number, entry in enumerate(session.entries)
-            ]
+            rows = list(measurement_rows(name, session))
             if rows:
                 connection.execute(sqlalchemy.insert(self._measurements), rows)
         return True
@@ -210,6 +190,12 @@ class TableSessions:
             )
             for (case, hardware), points in found.items()
         ]
+
+    @contextmanager
+    def driver(self) -> Iterator[Any]:
+        """Open a connection of the driver in a transaction; ``None`` if the tables are missing."""
+        with self._connected() as connection:
+            yield connection.connection.driver_connection if self._made(connection) else None
 
     def _create(self, connection: Connection) -> None:
         """Create the tables under a lock, or check that they are those of this version."""

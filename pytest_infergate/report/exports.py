@@ -155,7 +155,7 @@ _MEASURES: Final[Mapping[str, tuple[str, float]]] = {
 """Measures that every project of Bencher has, with the factor to their unit."""
 
 
-class _Lines(list[str]):
+class CsvLines(list[str]):
     """What the writer of the standard library writes to."""
 
     write = list.append
@@ -163,7 +163,7 @@ class _Lines(list[str]):
 
 def _csv(figures: Iterable[ExportedFigure]) -> str:
     """One row for each figure of each case."""
-    lines = _Lines()
+    lines = CsvLines()
     writer = csv.writer(lines, lineterminator="\n")
     writer.writerow((
         "created", "nodeid", "test", "params", "device", "runtime", "dtype", "batch_size", "threads",
@@ -177,11 +177,11 @@ def _csv(figures: Iterable[ExportedFigure]) -> str:
             "" if hardware is None else hardware.id, figure.metric.name,
         )  # fmt: skip
         numbers = ("" if value is None else f"{value:.6g}" for value in figure.scaled)
-        writer.writerow((*map(_cell, cells), *numbers))
+        writer.writerow((*map(spreadsheet_cell, cells), *numbers))
     return "".join(lines)
 
 
-def _cell(value: str | int) -> str | int:
+def spreadsheet_cell(value: str | int) -> str | int:
     """Return a cell that no spreadsheet takes for a formula; names come from files of others."""
     if isinstance(value, str):
         value = plain(value)

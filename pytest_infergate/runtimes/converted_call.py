@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import time
 import warnings
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from pytest_infergate.core.domain.dtypes import dtype_parts
 from pytest_infergate.core.domain.measurement import Conversion
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.values import Case, Note
-from pytest_infergate.errors import CaseTimeoutError, ConversionError
+from pytest_infergate.errors import CaseTimeoutError, ConversionError, StorageError
 from pytest_infergate.instruments.device import Device
 from pytest_infergate.measure import memory, placement
 from pytest_infergate.measure.case import Subject, Watched
@@ -26,18 +25,15 @@ from pytest_infergate.measure.number_formats import autocast, unwrap_weights
 from pytest_infergate.runtimes.conversion import Conversions
 from pytest_infergate.runtimes.exported_model import exported, first_line
 from pytest_infergate.runtimes.runtime import ExportingRuntime, Placing, mode_of
+from pytest_infergate.storage.user_cache import user_cache
 
 
 def conversions_folder() -> Path:
     """Return where converted models are kept: ``INFERGATE_CACHE``, or below the cache folder of the user."""
-    own = os.environ.get("INFERGATE_CACHE")
-    if own:
-        return Path(own).absolute() / "conversions"
     try:
-        caches = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    except RuntimeError:
-        raise ConversionError("this user has no home folder. Hint: set INFERGATE_CACHE to a folder") from None
-    return caches / "infergate" / "conversions"
+        return user_cache("conversions")
+    except StorageError as error:
+        raise ConversionError(str(error)) from None
 
 
 @contextmanager

@@ -143,3 +143,36 @@ def test_the_page_is_written(run, here):  # noqa: F811
     assert "1 of 1 series became slower" in page
     assert run("history", "--history", "h", "-o", "all.html", "--last", "5")[0] == 0
     assert "5 sessions from" in (here / "all.html").read_text()
+
+
+def test_questions_are_answered_as_table_csv_and_json(run, here, snapshot):  # noqa: F811
+    pytest.importorskip("duckdb")
+    collected(here / "h", 3)
+    code, out, _ = run("history", "compact", "--history", "h")
+    assert (code, out) == (0, f"3 runs of {here}/h, 3 of them new, in {here}/h/parquet\n")
+    sql = (
+        "SELECT case_name, count(*) AS runs, max(p50) AS slowest, '=1+1' AS formula, min(p95) AS p95 "
+        "FROM infergate_measurements GROUP BY case_name ORDER BY case_name"
+    )
+    asked = ("history", "query", "--history", "h", sql)
+    forms = [run(*asked), run(*asked, "--csv"), run(*asked, "--json")]
+    assert [code for code, _, _ in forms] == [0, 0, 0]
+    assert "\n".join(out for _, out, _ in forms) == snapshot
+    assert run(*asked, "--csv", "-o", "all.csv")[0] == 0
+    assert (here / "all.csv").read_text() == forms[1][1]
+
+
+def test_questions_that_are_refused(run, here, snapshot):  # noqa: F811
+    pytest.importorskip("duckdb")
+    pytest.importorskip("sqlalchemy")
+    collected(here / "h", 1)
+    query = ("history", "query", "--history", "h")
+    asked = {
+        "no SQL": (*query, "SELEC 1"),
+        "two statements": (*query, "SELECT 1; SELECT 2"),
+        "another file": (*query, "SELECT * FROM read_csv('/etc/passwd')"),
+        "no run": ("history", "query", "--history", "empty", "SELECT 1"),
+        "two names of one column": (*query, "SELECT 1 AS x, 2 AS x", "--json"),
+        "compacting a database": ("history", "compact", "--history", "sqlite:///h.db"),
+    }
+    assert refused(run, asked, folder=here) == snapshot

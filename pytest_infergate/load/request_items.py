@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from pytest_infergate.core.domain.units import plural
 from pytest_infergate.instruments import tensors
 from pytest_infergate.instruments.nested import Graph, is_array, is_tensor, loaded
 from pytest_infergate.measure import memory
 from pytest_infergate.measure.invocation import Invocation
+from pytest_infergate.outputs.value_differences import array_difference
+
+BATCH_TOLERANCE = 0.05
+"""Share of the largest value by which the size of a batch may change floating values, in any dtype."""
 
 
 class Items:
@@ -29,21 +34,44 @@ class Items:
     def whole(self, sizes: Sequence[int]) -> str:
         """Return why the input is one request as a whole; empty if each item can be a request.
 
-        The model is called with each number of items, and must return as many. Memory that runs out is an
-        error of the caller.
+        The model is called with each number of items, and must return as many, which must be those that it
+        returns of the whole input. Memory that runs out is an error of the caller.
         """
         if not any(value.slices for value in (*self._args, *self._kwargs.values())):
             return "its input has no tensor whose first dimension is the batch size"
-        for size in sizes:
+        size = max(sizes)
+        whole: Any = None
+        for each in sorted(sizes, reverse=True):
             try:
-                output = self.call(range(size))
+                output = self.call(range(each))
             except Exception as error:
                 if memory.is_out_of_memory(error):
                     raise
-                return f"a call with a batch of {size} raised {type(error).__name__}"
-            if not any(shape[:1] == (size,) for shape, _ in tensors.signature(output)):
-                return f"its output of a batch of {size} has no tensor of {size} items"
+                return f"a call with a batch of {each} raised {type(error).__name__}"
+            if not any(shape[:1] == (each,) for shape, _ in tensors.signature(output)):
+                return f"its output of a batch of {each} has no tensor of {each} items"
+            whole = output if each == size else whole
+            # A model that draws random numbers returns other values each time.
+            if _items_differ(whole, size, output, each) and not _items_differ(
+                output, each, self.call(range(each)), each
+            ):
+                return f"its output of {plural(each, 'item')} alone differs from that in a batch of {size}"
         return ""
+
+
+def _items_differ(whole: Any, size: int, output: Any, count: int) -> bool:
+    """Return whether the first items of a batch of `size` differ from an output of `count` items.
+
+    They differ if items depend on each other, or if an argument that looks like a batch is something else,
+    such as a list of prompts for all.
+    """
+    for before, now in zip(Graph(whole).leaves, Graph(output).leaves, strict=False):
+        if divisible(before) and before.shape[:1] == (size,):
+            if not divisible(now) or now.shape[:1] != (count,):
+                return True
+            if array_difference(before[:count], now, BATCH_TOLERANCE) is not None:
+                return True
+    return False
 
 
 def divisible(leaf: Any) -> bool:

@@ -42,12 +42,24 @@ def test_nested_tensors_are_joined_and_others_are_kept():
 @pytest.mark.parametrize(
     ("model", "word"),
     [
-        (lambda x: x.sum(), "no tensor of 1 items"),
+        (lambda x: x.sum(), "no tensor of 3 items"),
         (lambda x: x.reshape(3, 2), "raised RuntimeError"),
     ],
 )
 def test_a_model_that_takes_no_other_batch_gets_the_whole_input(model, word):
     assert word in Items(Invocation(model, (torch.ones(3, 2),)), 3).whole([1, 2, 3])
+
+
+def test_an_argument_that_is_no_batch_is_found_by_the_output():
+    images, prompts = torch.arange(6.0).reshape(3, 2), torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+    best = Items(Invocation(lambda x, y: (x @ y.T).argmax(-1), (images, prompts)), 3)
+    assert best.whole([1, 3]) == "its output of 1 item alone differs from that in a batch of 3"
+    assert "1 item alone" in Items(Invocation(lambda x, y: x @ y.T, (images, prompts)), 3).whole([1, 3])
+    assert "1 item alone" in Items(Invocation(lambda x: x - x.mean(0), (images,)), 3).whole([1, 3])
+
+
+def test_random_items_are_items():
+    assert Items(Invocation(torch.rand_like, (torch.ones(3, 2),)), 3).whole([1, 3]) == ""
 
 
 def test_an_input_without_the_batch_size_is_whole():

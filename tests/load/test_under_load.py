@@ -231,7 +231,7 @@ def test_items_of_an_array_are_batched():
 
     measured = bench.measured(model, np.arange(4.0).reshape(4, 1))
     # The sizes that a batch may have are called before the first request.
-    assert [len(call) for call in calls[:3]] == [1, 2, 4]
+    assert [len(call) for call in calls[:3]] == [4, 2, 1]
     assert calls[-2:] == [[0.0], [1.0, 2.0, 3.0]]
     assert (measured.load.max_batch, measured.load.mean_batch) == (4, 2.0)
     assert codes(measured) == []

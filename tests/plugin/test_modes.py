@@ -15,6 +15,7 @@ def pytest_sessionfinish(session):
 ITEMS = {"ItemHooks", "CaseProgress"}
 MEASURING = ITEMS | {
     "CaseDurations",
+    "GpuSharing",
     "HangingCalls",
     "SeededFixtures",
     "MachineHooks",

@@ -105,7 +105,8 @@ def show_command(files: tuple[Path, ...], pattern: str | None, sort: str | None)
     "metrics",
     multiple=True,
     metavar="NAME",
-    help="A metric, named as in a budget; may be repeated (default: p50_ms, p95_ms, peak_memory_mb).",
+    help="A metric, named as in a budget, or accuracy; may be repeated (default: p50_ms, p95_ms, "
+    "peak_memory_mb, and those of streams and accuracy).",
 )
 @click.option("--timestamps", is_flag=True, help="Give the samples of openmetrics the time of their run.")
 @OUTPUT

@@ -11,6 +11,7 @@ from pytest_infergate.paired.protocol import (
     Done,
     Event,
     Finish,
+    NotConverted,
     OutOfMemory,
     PhaseReported,
     Ready,
@@ -31,14 +32,13 @@ def record(event: Event, side: Side, trial: Trial) -> None:
             trial.invalid = event.note
         case CaseInvalid():
             trial.no_base = trial.no_base or event.note
-        case OutOfMemory():
-            if not trial.separate and trial.no_base is None:
-                # Two models at once may be one too many: each side may still fit by itself.
-                trial.separate = trial.memory_conflict = True
-            elif candidate:
-                trial.out_of_memory = event.note
-            else:
-                trial.no_base = trial.no_base or event.note
+        case OutOfMemory() if trial.memory_conflict or (not trial.separate and trial.no_base is None):
+            # Two models at once may be one too many: each side may still fit by itself.
+            trial.separate = trial.memory_conflict = True
+        case OutOfMemory() | NotConverted() if candidate:
+            trial.infeasible = event.note
+        case OutOfMemory() | NotConverted():
+            trial.no_base = trial.no_base or event.note
         case PhaseReported() if candidate:
             trial.incoming_reports.append(event)
         case PhaseReported() if event.outcome != "passed":  # of the base, whose reports are not shown

@@ -148,14 +148,14 @@ class CaseTimer:
             trial.output_difference, trial.uncompared_outputs = compared.difference, compared.uncompared
 
 
-def time_without_base(candidate: PairedWorker, *, counters_only: bool = False) -> None:
-    """Measure a candidate that has no base, for its own figures."""
-    ask(candidate, CountWork(), WorkCounted)
+def time_alone(worker: PairedWorker, *, counters_only: bool = False) -> None:
+    """Measure a side that has nothing to compare with, for its own figures."""
+    ask(worker, CountWork(), WorkCounted)
     if counters_only:
         return
-    plan = sampling_plan(_warmed_up(candidate, None).seconds, NO_BASE_SECONDS)
+    plan = sampling_plan(_warmed_up(worker, None).seconds, NO_BASE_SECONDS)
     for _ in range(max(1, plan.min_pairs)):
-        candidate.timed_block(plan.calls)
+        worker.timed_block(plan.calls)
 
 
 def _warmed_up(worker: PairedWorker, calls: int | None) -> WarmedUp:

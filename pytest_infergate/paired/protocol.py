@@ -19,7 +19,7 @@ from pytest_infergate.errors import InfergateError
 from pytest_infergate.outputs.value_differences import PAIRED, Sides
 from pytest_infergate.paired.source_tree import LoadedModules
 
-PROTOCOL_VERSION: Final = 4
+PROTOCOL_VERSION: Final = 5
 """Incremented when a message changes its form or meaning; both processes must have the same."""
 
 
@@ -210,6 +210,12 @@ class OutOfMemory(_Event, frozen=True):
     note: Note
 
 
+class NotConverted(_Event, frozen=True):
+    """The model of this side cannot be converted for its runtime."""
+
+    note: Note
+
+
 class PhaseReported(_Event, frozen=True, kw_only=True):
     """pytest's report of one phase of a test."""
 
@@ -263,6 +269,7 @@ Event = (
     | SideMeasured
     | CaseInvalid
     | OutOfMemory
+    | NotConverted
     | PhaseReported
     | Done
     | ModulesListed

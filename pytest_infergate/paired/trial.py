@@ -56,8 +56,8 @@ class Trial:
         self.invalid: Note | None = None
         self.stopped: Note | None = None
         """Why there are no more launches although nothing is decided."""
-        self.out_of_memory: Note | None = None
-        """The candidate ran out of memory."""
+        self.infeasible: Note | None = None
+        """The candidate ran out of memory, or its model cannot be converted."""
         self.lost: Note | None = None
         """The candidate's process ended during this case."""
         self.separate = False
@@ -80,7 +80,7 @@ class Trial:
     def waiting(self) -> bool:
         """Whether it needs another launch."""
         # A difference of outputs does not end a case: its change of speed is still of interest.
-        ended = (self.no_base, self.invalid, self.stopped, self.out_of_memory, self.lost)
+        ended = (self.no_base, self.invalid, self.stopped, self.infeasible, self.lost)
         return self.stage is not Stage.DONE and not any(ended) and not self.failed
 
     @property

@@ -15,6 +15,7 @@ from pytest_infergate.paired.case_events import AT_ONCE
 from pytest_infergate.paired.selected_case import SelectedCase
 from pytest_infergate.paired.trial import Trial
 from pytest_infergate.runner.case_result import case_result
+from pytest_infergate.runtimes.accuracy import function_name
 
 if TYPE_CHECKING:
     from pytest_infergate.runner.run import InferenceRun
@@ -69,6 +70,14 @@ class Judge(NamedTuple):
                 hint="compare these parts in the test, or leave them out of the output",
             )
             verdict = msgspec.structs.replace(verdict, notes=(*verdict.notes, note))
+        if case.terms.accuracy is not None and outcome is Outcome.MEASURED:
+            note = Note(
+                code=NoteCode.OUTPUTS_NOT_COMPARED,
+                text=f"accuracy={function_name(case.terms.accuracy)} was not called: a paired run compares "
+                "outputs",
+                hint="run without --infer-against to compare accuracies",
+            )
+            verdict = msgspec.structs.replace(verdict, notes=(*verdict.notes, note))
         if case.terms.load is not None and case.terms.served:
             note = not_measured("a paired run compares calls one by one", "leave out --infer-against")
             verdict = msgspec.structs.replace(verdict, notes=(*verdict.notes, note))
@@ -105,8 +114,8 @@ def _outcome(trial: Trial) -> tuple[Outcome, Note | None]:
     """What became of a case before anything is judged, and why it was not measured."""
     if trial.lost is not None:
         return Outcome.FAILED, trial.lost
-    if trial.out_of_memory is not None:
-        return Outcome.INFEASIBLE, trial.out_of_memory
+    if trial.infeasible is not None:
+        return Outcome.INFEASIBLE, trial.infeasible
     if any(report.outcome == "skipped" for report in trial.reports):
         return Outcome.SKIPPED, Note(code=NoteCode.SKIPPED, text="the test was skipped")
     if trial.failed:

@@ -9,7 +9,7 @@ from pytest_infergate.core.domain.launch_times import Launch
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.values import Note
 from pytest_infergate.paired.case_events import finish_test, on_unexpected_event, reaches_infer
-from pytest_infergate.paired.case_timing import CaseTimer, time_without_base
+from pytest_infergate.paired.case_timing import CaseTimer, time_alone
 from pytest_infergate.paired.protocol import CasesCollected, ListModules, ModulesListed, RunCase
 from pytest_infergate.paired.trial import Trial, not_collected_note, unstable_id_note
 from pytest_infergate.paired.worker_handle import (
@@ -98,7 +98,9 @@ class WorkerPair:
             if len(inside) == 2:  # noqa: PLR2004 - both sides
                 self._timer.both_sides(inside["base"], inside["candidate"], trial)
             elif "candidate" in inside and trial.no_base is not None:
-                time_without_base(inside["candidate"], counters_only=self._timer.counters_only)
+                time_alone(inside["candidate"], counters_only=self._timer.counters_only)
+            elif "base" in inside and trial.infeasible is not None:
+                time_alone(inside["base"], counters_only=self._timer.counters_only)
         except UnexpectedEventError as error:
             on_unexpected_event(error, sides, trial)
             inside = {side: worker for side, worker in inside.items() if worker is not error.worker}

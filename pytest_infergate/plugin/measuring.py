@@ -102,7 +102,8 @@ class StoredReference:
 
             before = expected_seconds(len(seconds), len(self._run.settings.workers))
         loaded = sum(case.terms.seconds_served for case in self._selected)
-        forecast = self._run.forecast(seconds, before, self._busy)
+        devices = [case.case.device for case in self._selected]
+        forecast = self._run.forecast(seconds, devices, before, self._busy)
         if not loaded or self._run.settings.counters_only:
             return forecast
         return f"{forecast}, {units.duration(loaded)} of it under load"

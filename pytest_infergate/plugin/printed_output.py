@@ -1,7 +1,8 @@
-"""What a model prints: a test shows the output of one call, however often infergate repeats it."""
+"""What a model prints and logs: a test shows that of one call, however often infergate repeats it."""
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,11 @@ class PrintedOutput:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._kept: _Printed | None = None
+        logged = config.pluginmanager.get_plugin("logging-plugin")
+        for name in ("caplog_handler", "report_handler"):
+            handler = getattr(logged, name, None)
+            if handler is not None:
+                handler.addFilter(_for_readers)
 
     @contextmanager
     def of_first_call(self) -> Iterator[None]:
@@ -51,6 +57,11 @@ class PrintedOutput:
         if manager is None or not manager.is_globally_capturing() or manager._capture_fixture is not None:  # noqa: SLF001 - nothing else says it
             return None
         return _Printed(*manager.read_global_capture())
+
+
+def _for_readers(record: logging.LogRecord) -> bool:
+    """Whether a record is not one of the hundreds that torch logs for its own tools when it compiles."""
+    return record.name != "torch.__trace"
 
 
 def _write(stream: Any, kept: str, further: str, last: int) -> None:

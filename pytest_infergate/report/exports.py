@@ -18,8 +18,18 @@ from pytest_infergate.errors import ConfigurationError
 from pytest_infergate.report.results_json import formatted_json
 from pytest_infergate.report.sanitize import plain, shorten
 
-DEFAULT_METRICS: Final = ("p50_ms", "p95_ms", "peak_memory_mb")
-"""Metrics of an export that names none."""
+ACCURACY: Final = Metric(
+    "accuracy",
+    "accuracy",
+    lambda measured: None if measured.accuracy is None else Estimate(value=measured.accuracy.value),
+    1,
+    lambda value: units.UNKNOWN if value is None else units.significant(value, 4),
+    better="higher",
+)
+"""What the user's function of accuracy returned, which no budget limits."""
+_BESIDE_TIMES: Final = ("ttft_ms", "itl_p95_ms", "items_per_s", "tokens_per_s", ACCURACY.name)
+DEFAULT_METRICS: Final = ("p50_ms", "p95_ms", "peak_memory_mb", *_BESIDE_TIMES)
+"""Metrics of an export that names none, as far as its format can hold them and a case has them."""
 MAX_NAME: Final = 1024
 """Number of characters that Bencher allows in the name of a benchmark."""
 PERCENTILES: Final = 101
@@ -56,17 +66,25 @@ class ExportedFigure(NamedTuple):
 def rendered_export(
     sessions: Sequence[Session], form: str, names: Sequence[str] = (), *, timestamps: bool = False
 ) -> str:
-    """Render sessions as one of `FORMATS`, with the metrics of these names; none are `DEFAULT_METRICS`.
+    """Render sessions as one of `EXPORT_FORMATS`, with the metrics of these names; none: `DEFAULT_METRICS`.
 
     With `timestamps`, the samples of OpenMetrics have the time of their session. Raises `ConfigurationError`
     for an unknown metric, one that the format cannot hold, and results without any such figure.
     """
+    known = (ACCURACY.name, *metrics.metric_names())
     for name in names:
-        if name not in metrics.metric_names():
-            raise ConfigurationError(not_one_of("--metric", name, metrics.metric_names()))
-    chosen = [metrics.metric(name) for name in dict.fromkeys(names or DEFAULT_METRICS)]
+        if name not in known:
+            raise ConfigurationError(not_one_of("--metric", name, known))
+    chosen = [_metric(name) for name in dict.fromkeys(names or DEFAULT_METRICS)]
     wrong = [metric.name for metric in chosen if _DIRECTIONS.get(form, metric.better) != metric.better]
-    if wrong:
+    if not names:
+        chosen = [metric for metric in chosen if metric.name not in wrong]
+    elif wrong and form == "customBiggerIsBetter":
+        raise ConfigurationError(
+            f"--format {form} cannot hold {', '.join(wrong)}, of which less is better. "
+            "Hint: leave it out, or choose customSmallerIsBetter"
+        )
+    elif wrong:
         raise ConfigurationError(
             f"--format {form} cannot hold {', '.join(wrong)}, of which more is better. "
             "Hint: leave it out, or choose customBiggerIsBetter"
@@ -87,16 +105,25 @@ def rendered_export(
 def _figures(sessions: Iterable[Session], chosen: Sequence[Metric]) -> Iterator[ExportedFigure]:
     sessions = tuple(sessions)
     for session, result, name in _named_results(sessions):
-        measured = result.measurement
         for metric in chosen:
-            estimate = None
-            if measured is not None and metric.read is not None:
-                estimate = metric.read(measured)
-            elif measured is not None and metric.dollars is not None and result.price is not None:
-                value = metric.dollars(result.price, measured.throughput or 0.0, result.demand)
-                estimate = None if value is None else Estimate(value=value)
-            if estimate is not None and math.isfinite(estimate.value):
+            estimate = _estimate(metric, result)
+            if estimate is not None:
                 yield ExportedFigure(session, result, metric, estimate, name)
+
+
+def _metric(name: str) -> Metric:
+    return ACCURACY if name == ACCURACY.name else metrics.metric(name)
+
+
+def _estimate(metric: Metric, result: CaseResult) -> Estimate | None:
+    """Return a finite figure of a case; ``None`` if it has none."""
+    measured, estimate = result.measurement, None
+    if measured is not None and metric.read is not None:
+        estimate = metric.read(measured)
+    elif measured is not None and metric.dollars is not None and result.price is not None:
+        value = metric.dollars(result.price, measured.throughput or 0.0, result.demand)
+        estimate = None if value is None else Estimate(value=value)
+    return estimate if estimate is not None and math.isfinite(estimate.value) else None
 
 
 def _named_results(sessions: Sequence[Session]) -> Iterator[tuple[Session, CaseResult, str]]:
@@ -304,6 +331,11 @@ def _benchmark(result: CaseResult, latency: Latency, name: str) -> dict[str, Any
         "extra_info": {
             "machine": "" if result.hardware is None else result.hardware.id,
             "statistics": "of 101 percentiles of the calls; stddev is estimated, outliers were not counted",
+            **{
+                metric.name: units.round_significant(metric.in_unit(estimate.value))
+                for metric in map(_metric, _BESIDE_TIMES)
+                if (estimate := _estimate(metric, result)) is not None
+            },
         },
         "options": {},
         "stats": _statistics(latency),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import cached_property
 from types import MappingProxyType
@@ -172,16 +172,19 @@ class InferenceRun:
         paced = PACED_SECONDS if terms.demand is not None or terms.load is not None else 0.0
         return min(TYPICAL_SECONDS + paced, terms.max_time) + terms.seconds_served
 
-    def forecast(self, seconds: Collection[float], before: float = 0.0, busy: float = 0.0) -> str:
+    def forecast(
+        self, seconds: Collection[float], devices: Iterable[str], before: float = 0.0, busy: float = 0.0
+    ) -> str:
         """Return cases, devices and expected time as text: ``8 cases on cpu, about 40 s``.
 
-        `seconds` are the expected ones of each case, `before` those until the first of them, and `busy` what
-        all cases take in addition where other processes use the machine.
+        `seconds` and `devices` are the expected ones of each case, `before` the seconds until the first of
+        them, and `busy` what all cases take in addition where other processes use the machine.
         """
         about = units.duration(before + sum(seconds))
         if (longer := units.duration(before + sum(seconds) + busy)) != about:
             about += f" on an idle machine and {longer} on a busy one"
-        return f"{units.plural(len(seconds), 'case')} on {', '.join(self.devices.names)}, about {about}"
+        names = ", ".join(dict.fromkeys(devices)) or ", ".join(self.devices.names)
+        return f"{units.plural(len(seconds), 'case')} on {names}, about {about}"
 
     def out_of_time(self) -> Note | None:
         """Return a note if the time of ``--infer-max-total`` is spent."""

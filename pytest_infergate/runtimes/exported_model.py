@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import importlib
-import logging
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, NamedTuple
 
 import torch
@@ -170,7 +169,8 @@ def exported(
     flat = _Flat(target, leaves, spec, around)
     try:
         # Weights of other classes, such as quantised ones, have no version in inference mode.
-        with torch.inference_mode(False), torch.no_grad(), _quiet_export():
+        with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch about itself
             program = torch.export.export(flat, tuple(leaves[index] for index in inputs), strict=False)
             changed = _changed(program)
     except InfergateError:
@@ -189,19 +189,6 @@ def exported(
         )
     outputs = tuple(_COMPUTED if isinstance(leaf, torch.Tensor) else leaf for leaf in returned)
     return ExportedModel(program, inputs, outputs, structure)
-
-
-@contextmanager
-def _quiet_export() -> Iterator[None]:
-    """Keep warnings of torch about itself, and lines for its own tools, out of reports of tests."""
-    trace = logging.getLogger("torch.__trace")
-    propagate, trace.propagate = trace.propagate, False
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        trace.propagate = propagate
 
 
 def _changed(program: torch.export.ExportedProgram) -> list[str]:

@@ -25,6 +25,7 @@ from pytest_infergate.paired.protocol import (
     ListModules,
     MessageError,
     ModulesListed,
+    NotConverted,
     OutOfMemory,
     PhaseReported,
     RunCase,
@@ -261,16 +262,16 @@ class WorkerMode:
             with torch_threads(case.threads), self._printed.of_first_call():
                 run = self._served(case, device, invocation)
         except ConversionError as error:
-            reason = not_converted_note(error, case)
+            event: NotConverted | OutOfMemory = NotConverted(not_converted_note(error, case))
         except Exception as error:
             if not memory.is_out_of_memory(error):
                 raise
-            reason = out_of_memory_note(error, case)
+            event = OutOfMemory(out_of_memory_note(error, case))
         else:
             return Result(run.output, run.measurement, run.samples)
         # Outside the handler: the error, and what its frames hold, are gone before the next case.
-        self._serving.channel.send(OutOfMemory(reason))
-        raise InfeasibleError(str(reason))
+        self._serving.channel.send(event)
+        raise InfeasibleError(str(event.note))
 
     def _served(self, case: Case, device: GuardedDevice, invocation: Invocation) -> MeasuredSubject:
         if "torch" not in sys.modules and case.runtime == "eager":

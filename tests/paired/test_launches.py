@@ -26,6 +26,7 @@ from pytest_infergate.paired.protocol import (
     KeepOutput,
     ListModules,
     ModulesListed,
+    NotConverted,
     OutOfMemory,
     OutputCompared,
     OutputKept,
@@ -74,12 +75,13 @@ SCRIPT = {
     "uncompared": (),
     "invalid": None,
     "exhausted": None,
+    "unconverted": None,
     "fails": None,
     "lost": None,
     "killed": False,
     "interrupt": None,
 }
-"""A case on one side. `exhausted`, `fails`, `lost` and `interrupt` name the command at which it happens. A
+"""A case on one side. `exhausted`, `unconverted`, `fails`, `lost` and `interrupt` name the command at which it happens. A
 value may be a function of the worker."""
 
 
@@ -316,6 +318,10 @@ class Fake:
         if self._script("exhausted") == name:
             self.events.append(OutOfMemory(Note(code="out-of-memory", text=f"{self.role} ran out")))
             self._end_test(self._script("call"))
+            return True
+        if self._script("unconverted") == name:
+            self.events.append(NotConverted(Note(code="not-converted", text=f"{self.role} has a branch")))
+            self._end_test("skipped")
             return True
         if self._script("fails") == name:
             self._end_test("failed", "ValueError: no")
@@ -770,7 +776,7 @@ def test_a_candidate_alone_may_go_wrong_too(world, why):
     del world.cases["base", CASE]
     trial = world.alone()
     assert trial.no_base.code == "new-case"
-    assert (trial.failed, bool(trial.invalid), bool(trial.out_of_memory)) == (
+    assert (trial.failed, bool(trial.invalid), bool(trial.infeasible)) == (
         why == "fails",
         why == "invalid",
         why == "exhausted",
@@ -930,10 +936,44 @@ def test_models_that_do_not_fit_together_run_one_after_the_other(world, side, at
     assert trial.separate
     assert (trial.stage, verdict(trial)) == (Stage.DONE, Verdict.EQUIVALENT)
     assert (trial.launches, found.launches) == (FIRST, FIRST + 1)
-    assert (trial.out_of_memory, trial.no_base, trial.lost, trial.invalid) == (None,) * 4
+    assert (trial.infeasible, trial.no_base, trial.lost, trial.invalid) == (None,) * 4
     assert phases(trial) == ["setup", "call", "teardown"]
     assert len(trial.screen[0].base) == len(trial.screen[0].candidate) == MIN_PAIRS
     assert len(found.control) == 1
+
+
+def test_models_of_both_sides_may_run_out_together(world):
+    world.case(both={"exhausted": together("case")})
+    trial = world.alone()
+    assert (trial.separate, trial.infeasible, trial.no_base) == (True, None, None)
+    assert (trial.launches, verdict(trial)) == (FIRST, Verdict.EQUIVALENT)
+
+
+@pytest.mark.parametrize("at", ["case", "block"])
+def test_a_model_that_cannot_be_converted_is_tried_once(world, at):
+    world.case(both={"unconverted": at})
+    world.case(OTHER)
+    trial, other = world.run().trials
+    assert (trial.infeasible.text, trial.separate, trial.waiting) == ("candidate has a branch", False, False)
+    assert (
+        sum(getattr(command, "nodeid", "") == CASE for one in world.workers for command in one.commands) == 2
+    )
+    assert phases(trial) == ["setup", "call", "teardown"]
+    assert verdict(other) is Verdict.EQUIVALENT
+
+
+def test_a_candidate_that_cannot_be_converted_is_beside_a_base_that_is_measured(world):
+    world.case(candidate={"unconverted": "case"})
+    trial = world.alone()
+    assert (trial.infeasible.text, trial.no_base) == ("candidate has a branch", None)
+    assert trial.measurements["base"]["blocks"] > 0
+
+
+def test_a_base_that_cannot_be_converted_is_no_base(world):
+    world.case(base={"unconverted": "case"})
+    trial = world.alone()
+    assert (trial.no_base.text, trial.infeasible) == ("base has a branch", None)
+    assert trial.measurements["candidate"]["blocks"] > 0
 
 
 def test_a_test_that_fails_for_want_of_memory_is_tried_apart(world):
@@ -988,7 +1028,7 @@ def test_a_candidate_that_runs_out_alone_is_exhausted(world):
     world.case(candidate={"exhausted": "count"})
     world.case(OTHER)
     trial, other = world.run().trials
-    assert (trial.separate, trial.out_of_memory.text, trial.no_base) == (True, "candidate ran out", None)
+    assert (trial.separate, trial.infeasible.text, trial.no_base) == (True, "candidate ran out", None)
     assert (trial.waiting, trial.launches) == (False, 0)
     assert verdict(other) is Verdict.EQUIVALENT
 
@@ -997,7 +1037,7 @@ def test_a_candidate_that_runs_out_alone_is_exhausted(world):
 def test_a_base_that_runs_out_alone_is_no_base(world, at):
     world.case(base={"exhausted": at})
     trial = world.alone()
-    assert (trial.no_base.text, trial.out_of_memory, trial.failed) == ("base ran out", None, False)
+    assert (trial.no_base.text, trial.infeasible, trial.failed) == ("base ran out", None, False)
     assert phases(trial) == ["setup", "call", "teardown"]
     assert trial.measurements["candidate"]["blocks"] > 0
 
@@ -1366,7 +1406,7 @@ def test_counters_of_sides_that_do_not_fit_together(world):
     found = world.run(counters_only=True)
     (trial,) = found.trials
     assert (trial.separate, found.launches, found.control) == (True, 2, [])
-    assert (trial.stage, trial.out_of_memory, trial.no_base, trial.invalid) == (Stage.DONE, None, None, None)
+    assert (trial.stage, trial.infeasible, trial.no_base, trial.invalid) == (Stage.DONE, None, None, None)
     assert phases(trial) == ["setup", "call", "teardown"]
     assert not {"block", "warm"} & {do for worker in world.workers for do in commands(worker)}
 

@@ -66,6 +66,7 @@ EVENTS = [
     protocol.SideMeasured(MEASUREMENT),
     protocol.CaseInvalid(NOTE),
     protocol.OutOfMemory(NOTE),
+    protocol.NotConverted(NOTE),
     protocol.PhaseReported(when="call", outcome="failed", reason="no", serialised='{"a": NaN}'),
     protocol.Done(),
     protocol.ModulesListed(LoadedModules(base={"pkg": "pkg/__init__.py"}), "pkg (pkg/__init__.py)"),

@@ -67,6 +67,23 @@ def test_a_load_is_left_out_with_a_note(trial):
     assert judged(trial, terms=loaded.unserved())[1].notes == judged(trial)[1].notes
 
 
+def test_accuracy_is_left_out_with_a_note(trial):
+    terms = dataclasses.replace(TERMS, accuracy=len)
+    (note,) = judged(trial, terms=terms)[1].notes
+    assert note.text == "accuracy=len was not called: a paired run compares outputs"
+    trial.infeasible = NOTE
+    assert [note.code for note in judged(trial, terms=terms)[1].notes] == ["any"]
+
+
+@pytest.mark.parametrize(("runtime", "verdict"), [(None, Verdict.REGRESSED), ("compile", Verdict.INFEASIBLE)])
+def test_a_candidate_that_cannot_be_converted_has_become_worse_than_a_base_that_can(trial, runtime, verdict):
+    trial.infeasible = NOTE
+    trial.screen, trial.measurements = [], {"base": measurement()}
+    assert judged(trial, against_runtime=runtime)[1].verdict is verdict
+    trial.no_base, trial.measurements = NOTE, {}
+    assert judged(trial)[1].verdict is Verdict.INFEASIBLE
+
+
 def test_a_confirmed_slowdown_fails_and_may_be_accepted(trial):
     trial.screen, trial.confirm = [SLOWER] * 5, [SLOWER] * 5
     assert judged(trial)[1].verdict is Verdict.REGRESSED
@@ -138,7 +155,7 @@ def test_without_a_base_the_candidate_has_its_own_time(trial):
 
 ENDINGS = {
     "lost": ({"lost": NOTE}, Outcome.FAILED, "any"),
-    "out_of_memory": ({"out_of_memory": NOTE}, Outcome.INFEASIBLE, "any"),
+    "out_of_memory": ({"infeasible": NOTE}, Outcome.INFEASIBLE, "any"),
     "skipped": ({"reports": [report("skipped", "setup")]}, Outcome.SKIPPED, "skipped"),
     "failed": ({"reports": [report("failed")]}, Outcome.FAILED, "test-failed"),
     "invalid": ({"invalid": NOTE}, Outcome.INVALID, "any"),

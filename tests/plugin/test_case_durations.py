@@ -41,6 +41,12 @@ def test_one_that_is_new_is_typical(project, remembered):
     assert forecast(project.measure()) == "15 s on an idle machine and 22 s on a busy one"
 
 
+def test_the_devices_are_those_of_the_cases(project):
+    project.test("devices=['fake']")
+    result = project.measure("--infer-devices=fake,cpu")
+    result.stdout.fnmatch_lines(["infergate: 1 case on fake, about *"])
+
+
 def test_runs_of_another_kind_are_remembered_apart(project, remembered):
     for options in [
         (), ("--infer-save",), ("--infer-max-time=1",), ("--infer-counters-only",), ("--infer-energy",),

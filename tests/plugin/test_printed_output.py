@@ -74,6 +74,25 @@ def test_repeated_calls_leave_a_line(project, capture):
     assert printed == ["later 1", *(f"later {call}" for call in range(51, 101))]
 
 
+def test_records_for_the_tools_of_torch_are_left_out(project):
+    project.pytester.makepyfile("""
+    import logging
+
+    TRACE = logging.getLogger("torch.__trace")
+    TRACE.propagate = False
+    TRACE.setLevel(logging.DEBUG)
+
+
+    def test_logging(infer, model):
+        TRACE.debug("for %s", "tools")
+        logging.getLogger("torch").warning("for %s", "readers")
+        infer(model)
+        assert False
+    """)
+    text = project.measure().stdout.str()
+    assert ("for readers" in text, "for tools" in text) == (True, False)
+
+
 def test_without_capture_nothing_is_left_out(project):
     project.pytester.makepyfile(PRINTING)
     text = project.measure("-s", "-k", "printing").stdout.str()

@@ -60,7 +60,7 @@ def test_each_device_and_batch_size_is_an_item(project):
     result.assert_outcomes(passed=8, skipped=3)
     result.stdout.fnmatch_lines(
         [
-            "infergate: 8 cases on fake, accel, ghost, about 24 s on an idle machine and * on a busy one",
+            "infergate: 8 cases on fake, accel, about 24 s on an idle machine and * on a busy one",
             "*test_model?fake-b1? PASSED*",
             "*test_model?fake-b8? PASSED*",
             "*test_model?accel-b1? PASSED*",

@@ -9,10 +9,12 @@ import subprocess
 import sys
 
 import jsonschema
+import msgspec
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from pytest_infergate.core.domain.call_times import latency_of
+from pytest_infergate.core.domain.measurement import Accuracy, Stream
 from pytest_infergate.core.domain.outcome import Outcome, Verdict
 from pytest_infergate.errors import ConfigurationError
 from pytest_infergate.report import exports
@@ -59,6 +61,55 @@ def test_the_entries_of_github_action_benchmark(session):
     assert set(entries[2]) == {"name", "unit", "value"}  # an exact figure has no range
     (rate,) = json.loads(rendered_export([session], "customBiggerIsBetter", ["throughput_per_s"]))
     assert (rate["value"], rate["unit"]) == (25.0, "1/s")
+
+
+@pytest.fixture
+def streaming(sample):
+    """A stream of ten tokens in half as many items, with an accuracy."""
+    stream = Stream(
+        items=5,
+        output_tokens=10,
+        first_item=latency_of((0.003,) * 120),
+        between_items=latency_of((0.0004,) * 120),
+    )
+    accuracy = Accuracy(name="bleu", value=0.25, reference=0.26)
+    measured = msgspec.structs.replace(sample.measurement(), stream=stream, accuracy=accuracy)
+    return sample.session([sample.pair(result={"measurement": measured})])
+
+
+def test_streams_and_accuracy_are_exported_where_a_case_has_them(streaming):
+    rows = {row["metric"]: row for row in csv.DictReader(io.StringIO(rendered_export([streaming], "csv")))}
+    mean = streaming.cases[0].measurement.latency.mean
+    assert {name: float(row["value"]) for name, row in list(rows.items())[3:]} == {
+        "ttft_ms": 3.0,
+        "itl_p95_ms": 0.4,
+        "items_per_s": pytest.approx(5 / mean, rel=1e-4),
+        "tokens_per_s": pytest.approx(10 / mean, rel=1e-4),
+        "accuracy": 0.25,
+    }
+    (measures,) = json.loads(rendered_export([streaming], "bmf")).values()
+    assert (measures["ttft-ms"]["value"], measures["accuracy"]["value"]) == (3.0, 0.25)
+    families = {
+        one.name for one in text_string_to_metric_families(rendered_export([streaming], "openmetrics"))
+    }
+    assert {"infergate_ttft_seconds", "infergate_items_per_second", "infergate_accuracy"} <= families
+    (benchmark,) = json.loads(rendered_export([streaming], "pytest-benchmark"))["benchmarks"]
+    assert benchmark["extra_info"]["itl_p95_ms"] == 0.4
+
+
+@pytest.mark.parametrize(
+    ("form", "named"),
+    [
+        (
+            "customSmallerIsBetter",
+            ["p50 latency", "p95 latency", "peak memory", "time to first item", "time between items"],
+        ),
+        ("customBiggerIsBetter", ["rate of items", "rate of tokens", "accuracy"]),
+    ],
+)
+def test_a_format_of_one_direction_has_the_metrics_of_it(streaming, form, named):
+    entries = json.loads(rendered_export([streaming], form))
+    assert [entry["name"].rpartition("] ")[2] for entry in entries] == named
 
 
 @pytest.mark.parametrize(

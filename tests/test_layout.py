@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest_infergate
 
 ROOT = Path(pytest_infergate.__file__).parent
-RANKS = "errors < git < core.domain < core.gate, core.advice < instruments, storage, report, config < devices, measure, outputs < runtimes, load < runner, testing < paired, advising, history, fleet < plugin, cli < worker"  # fmt: skip
+RANKS = "errors < git < core.domain < core.gate, core.advice < instruments, storage, report, config < devices, measure, outputs < runtimes, load < runner, testing < paired, advising, history, fleet < doctor < plugin, cli < worker"  # fmt: skip
 """A part imports parts of a lower rank only, never one of its own rank; a module outside every part may not exist."""
 RANK = {part: rank for rank, parts in enumerate(RANKS.split(" < ")) for part in parts.split(", ")}
 PUBLIC = ("__init__", "__main__")

@@ -14,6 +14,7 @@ from pytest_infergate.cli.advise_command import advise_command
 from pytest_infergate.cli.baseline_commands import baseline_command
 from pytest_infergate.cli.ci_commands import ci_command, comment_command, init_command
 from pytest_infergate.cli.command_line import CommandGroup
+from pytest_infergate.cli.doctor_command import doctor_command
 from pytest_infergate.cli.examples import examples
 from pytest_infergate.cli.exit_codes import ExitCode
 from pytest_infergate.cli.file_commands import (
@@ -66,6 +67,7 @@ for _command in (
     ci_command,
     comment_command,
     compare_command,
+    doctor_command,
     export_command,
     fleet_command,
     gate_command,

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any, Final
 
+from pytest_infergate.core.domain.machine_values import GpuReading
 from pytest_infergate.instruments.device import DeviceState
 
 # Interval of power readings while the board rests. Boards without an energy counter report power only, whose
@@ -77,9 +78,6 @@ class NvmlMeter:
         """Return clock, temperature, power limit, reasons of throttling and the number of other processes."""
         megahertz = self._read("nvmlDeviceGetClockInfo", self._nvml.NVML_CLOCK_SM)
         sensor = self._nvml.NVML_TEMPERATURE_GPU
-        reasons = self._read("nvmlDeviceGetCurrentClocksEventReasons")
-        if reasons is None:  # drivers before 535
-            reasons = self._read("nvmlDeviceGetCurrentClocksThrottleReasons")
         celsius = self._read("nvmlDeviceGetTemperature", sensor)
         if celsius is None:
             celsius = self._read("nvmlDeviceGetTemperatureV", sensor)
@@ -88,7 +86,7 @@ class NvmlMeter:
             clock_hz=None if megahertz is None else megahertz * 1e6,
             celsius=None if celsius is None else float(celsius),
             power_limit=_from_thousandths(self._read("nvmlDeviceGetEnforcedPowerLimit")),
-            throttled=tuple(reason for bit, reason in THROTTLING if bit & (reasons or 0)),
+            throttled=_throttling(self._nvml, self._handle),
             # One process is this one. It cannot be found by its id, which differs inside a container.
             others=None if processes is None else max(0, len(processes) - 1),
         )
@@ -97,14 +95,7 @@ class NvmlMeter:
         return _from_thousandths(self._read("nvmlDeviceGetTotalEnergyConsumption"))
 
     def _read(self, function: str, *arguments: Any) -> Any:
-        """Query the driver; ``None`` if the driver or this version of the library does not support it."""
-        query = getattr(self._nvml, function, None)
-        if query is None:
-            return None
-        try:
-            return query(self._handle, *arguments)
-        except self._nvml.NVMLError:
-            return None
+        return _query(self._nvml, self._handle, function, *arguments)
 
 
 def nvml_meter(uuid: str) -> NvmlMeter | None:
@@ -112,16 +103,8 @@ def nvml_meter(uuid: str) -> NvmlMeter | None:
 
     ``None`` if nvidia-ml-py or the driver is absent, the board is unknown, or its energy cannot be read.
     """
-    with warnings.catch_warnings():
-        # The deprecated package pynvml, which has the same module name as nvidia-ml-py, warns on import.
-        warnings.simplefilter("ignore")
-        try:
-            import pynvml as nvml
-        except ImportError:
-            return None
-    try:
-        nvml.nvmlInit()
-    except nvml.NVMLError:
+    nvml = _opened()
+    if nvml is None:
         return None
     # torch reports bare UUIDs; NVML expects the prefix GPU- for a board and MIG- for an instance of one.
     bare = uuid.removeprefix("GPU-").removeprefix("MIG-")
@@ -133,6 +116,74 @@ def nvml_meter(uuid: str) -> NvmlMeter | None:
         if meter.joules() is not None:
             return meter
     return None
+
+
+def nvml_boards() -> tuple[GpuReading, ...] | None:
+    """Describe all boards; ``None`` if nvidia-ml-py or the driver is absent."""
+    nvml = _opened()
+    if nvml is None:
+        return None
+    found = []
+    for index in range(nvml.nvmlDeviceGetCount()):
+        try:
+            handle = nvml.nvmlDeviceGetHandleByIndex(index)
+            name = nvml.nvmlDeviceGetName(handle)
+        except nvml.NVMLError:
+            continue
+        found.append(_board(nvml, handle, name if isinstance(name, str) else name.decode(errors="replace")))
+    return tuple(found)
+
+
+def _board(nvml: Any, handle: Any, name: str) -> GpuReading:
+    def hertz(function: str) -> float | None:
+        megahertz = _query(nvml, handle, function, nvml.NVML_CLOCK_SM)
+        return None if megahertz is None else megahertz * 1e6
+
+    processes = _query(nvml, handle, "nvmlDeviceGetComputeRunningProcesses")
+    return GpuReading(
+        name=name,
+        clock_hz=hertz("nvmlDeviceGetClockInfo"),
+        max_clock_hz=hertz("nvmlDeviceGetMaxClockInfo"),
+        application_clock_hz=hertz("nvmlDeviceGetApplicationsClock"),
+        default_clock_hz=hertz("nvmlDeviceGetDefaultApplicationsClock"),
+        throttled=_throttling(nvml, handle),
+        tenants=None if processes is None else len(processes),
+    )
+
+
+def _throttling(nvml: Any, handle: Any) -> tuple[str, ...]:
+    """Return the reasons why the clock of a board is throttled."""
+    reasons = _query(nvml, handle, "nvmlDeviceGetCurrentClocksEventReasons")
+    if reasons is None:  # drivers before 535
+        reasons = _query(nvml, handle, "nvmlDeviceGetCurrentClocksThrottleReasons")
+    return tuple(reason for bit, reason in THROTTLING if bit & (reasons or 0))
+
+
+def _opened() -> Any:
+    """Return the library with the driver initialised; ``None`` if one of them is absent."""
+    with warnings.catch_warnings():
+        # The deprecated package pynvml, which has the same module name as nvidia-ml-py, warns on import.
+        warnings.simplefilter("ignore")
+        try:
+            import pynvml as nvml
+        except ImportError:
+            return None
+    try:
+        nvml.nvmlInit()
+    except nvml.NVMLError:
+        return None
+    return nvml
+
+
+def _query(nvml: Any, handle: Any, function: str, *arguments: Any) -> Any:
+    """Query the driver; ``None`` if the driver or this version of the library does not support it."""
+    query = getattr(nvml, function, None)
+    if query is None:
+        return None
+    try:
+        return query(handle, *arguments)
+    except nvml.NVMLError:
+        return None
 
 
 def _from_thousandths(value: float | None) -> float | None:

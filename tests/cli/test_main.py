@@ -221,7 +221,7 @@ def test_completion_answers_each_shell(capsys, monkeypatch, shell):
 def test_every_command_has_the_name_that_the_reference_has():
     """Whatever click makes of the names of functions, which differs between its versions."""
     listed = {
-        "advise", "baseline", "ci", "comment", "compare", "export", "fleet", "gate", "history", "import", "init", "merge",
+        "advise", "baseline", "ci", "comment", "compare", "doctor", "export", "fleet", "gate", "history", "import", "init", "merge",
         "prices", "replay", "report", "schema", "show",
     }  # fmt: skip
     assert set(main.infergate.commands) == listed

@@ -7,6 +7,7 @@ import warnings
 
 import pytest
 
+from pytest_infergate.core.domain.machine_values import GpuReading
 from pytest_infergate.instruments import nvml
 from pytest_infergate.instruments.device import DeviceState, Meter
 from pytest_infergate.testing import FakeClock
@@ -48,6 +49,13 @@ class Library(types.ModuleType):
         self.asked.append(uuid)
         if uuid != self.uuid:
             raise NVMLError("Not Found")
+        return "handle"
+
+    def nvmlDeviceGetCount(self):
+        return 1
+
+    def nvmlDeviceGetHandleByIndex(self, index):
+        assert index == 0
         return "handle"
 
     def nvmlDeviceGetTotalEnergyConsumption(self, handle):
@@ -240,6 +248,37 @@ def test_what_is_not_supported_is_none(library):
 def test_one_process_is_ours(library, processes, others):
     library.figures["nvmlDeviceGetComputeRunningProcesses"] = processes
     assert nvml.nvml_meter(UUID).state().others == others
+
+
+# All boards, for what they are set to
+
+
+def test_boards_are_described_without_their_energy(library):
+    library.figures |= {
+        "nvmlDeviceGetName": "NVIDIA H100",
+        "nvmlDeviceGetMaxClockInfo": 1980,
+        "nvmlDeviceGetApplicationsClock": 1500,
+        "nvmlDeviceGetDefaultApplicationsClock": None,
+        "nvmlDeviceGetCurrentClocksEventReasons": 0x4,
+    }
+    library.millijoules = library.milliwatts = None
+    assert nvml.nvml_boards() == (
+        GpuReading(
+            name="NVIDIA H100",
+            clock_hz=1.98e9,
+            max_clock_hz=1.98e9,
+            application_clock_hz=1.5e9,
+            throttled=("power cap",),
+            tenants=1,
+        ),
+    )
+
+
+def test_without_a_driver_no_board_is_described(library, monkeypatch):
+    library.driver = False
+    assert nvml.nvml_boards() is None
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert nvml.nvml_boards() is None
 
 
 # On a device of torch

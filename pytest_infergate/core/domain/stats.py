@@ -110,6 +110,15 @@ def variance(values: Sequence[float]) -> float:
     return math.fsum((value - centre) ** 2 for value in values) / (len(values) - 1)
 
 
+def deviation_bounds(squares: float, degrees: int, confidence: float = 0.8) -> tuple[float, float]:
+    """Return both bounds of a standard deviation from the sum of squares of normal deviations."""
+    from scipy.special import chdtri
+
+    tail = (1 - confidence) / 2
+    low, high = float(chdtri(degrees, tail)), float(chdtri(degrees, 1 - tail))
+    return math.sqrt(squares / low), math.sqrt(squares / high)
+
+
 def trimmed_mean(values: Sequence[float], share: float = 0.2) -> float:
     """Return the mean without the `share` smallest and the `share` largest of the values."""
     ordered = sorted(values)

@@ -12,12 +12,11 @@ import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import torch
-from torch._subclasses import FakeTensor
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass_type
@@ -26,9 +25,10 @@ from pytest_infergate.core.domain.measurement import OperatorWork
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.values import Note
 from pytest_infergate.instruments import flops
-from pytest_infergate.instruments.device import DeviceCounters, UsedMemory
+from pytest_infergate.instruments.device import DeviceCounters
 from pytest_infergate.instruments.other_threads import operators_of_other_threads
-from pytest_infergate.instruments.tensors import size_bytes, sparse_parts
+from pytest_infergate.instruments.tensors import size_bytes
+from pytest_infergate.instruments.used_tensors import UsedTensors, observed_inside, tensors_in
 
 _COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd  # noqa: SLF001
 # Operators that read no more of their first argument than they write: an embedding does not read its whole
@@ -178,33 +178,6 @@ def _wraps(kind: type) -> bool:
     return is_traceable_wrapper_subclass_type(kind)
 
 
-class _Memory:
-    """The memory of the tensors that operators are given, and of those that they make."""
-
-    def __init__(self) -> None:
-        self.used: dict[tuple[torch.device, int], UsedMemory] = {}
-        self._made: set[tuple[torch.device, int]] = set()
-
-    def use(self, tensors: Iterator[torch.Tensor]) -> None:
-        for place, storage in self._storages(tensors):
-            if place not in self._made and place not in self.used:
-                device, start = place
-                self.used[place] = UsedMemory(str(device), start, storage.nbytes(), storage)
-
-    def made(self, tensors: Iterator[torch.Tensor]) -> None:
-        self._made.update(place for place, _ in self._storages(tensors) if place not in self.used)
-
-    @staticmethod
-    def _storages(tensors: Iterator[torch.Tensor]) -> Iterator[tuple[tuple[torch.device, int], Any]]:
-        for tensor in tensors:
-            # Others have no storage, or no address.
-            if not isinstance(tensor, FakeTensor):
-                with suppress(NotImplementedError, RuntimeError):
-                    storage = (*sparse_parts(tensor)[-1:], tensor)[0].untyped_storage()
-                    if start := storage.data_ptr():
-                        yield (tensor.device, start), storage
-
-
 class _Dispatched(TorchDispatchMode):  # type: ignore[no-untyped-call]
     supports_higher_order_operators = True
 
@@ -220,7 +193,7 @@ class _Dispatched(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.uncovered: set[str] = set()
         self.observed = False
         """Whether there was any operator, also one that does no work."""
-        self.memory = _Memory()
+        self.memory = UsedTensors()
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -236,21 +209,21 @@ class _Dispatched(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if func.namespace in ("prim", "profiler"):  # no work: a query for the device of a tensor, or a label
             return func(*args, **kwargs)
         operator = _described(func)
-        if operator.composite and not any(tensor.is_nested for tensor in _tensors(args)):
+        if operator.composite and not any(tensor.is_nested for tensor in tensors_in(args)):
             # Nested tensors have kernels of their own for operators that are composite for other tensors.
             with self, self._autocast():
                 return func._op_dk(_COMPOSITE, *args, **kwargs)  # noqa: SLF001 - the parts of the kernel, not those of a decomposition for the compiler
-        result = func(*args, **kwargs)
+        result = observed_inside(func, args, kwargs, self.memory)
         # A view of a sparse tensor may be a copy.
-        dense = all(tensor.layout is torch.strided for tensor in _tensors(args))
+        dense = all(tensor.layout is torch.strided for tensor in tensors_in(args))
         if not (operator.idle or (operator.view and dense)):
-            self.memory.use(_tensors((*args, *kwargs.values())))
+            self.memory.use(tensors_in((*args, *kwargs.values())))
         if operator.view:
             self.totals["views"] += 1
         elif not operator.idle:
             self._add(operator, args, kwargs, result)
         if not operator.view:
-            self.memory.made(_tensors((result,)))
+            self.memory.made(tensors_in((result,)))
         return result
 
     def _add(self, operator: _Operator, args: Any, kwargs: Any, result: Any) -> None:
@@ -258,10 +231,10 @@ class _Dispatched(TorchDispatchMode):  # type: ignore[no-untyped-call]
         place = self._path(), operator.name
         self._calls[place] += 1
         named = (value for name, value in kwargs.items() if name not in operator.outs)
-        given = [*_tensors(args), *_tensors(named)]
-        returned = list(_tensors((result,))) if operator.fresh else []
+        given = [*tensors_in(args), *tensors_in(named)]
+        returned = list(tensors_in((result,))) if operator.fresh else []
         changed = list(
-            _tensors(
+            tensors_in(
                 args[position] if position < len(args) else kwargs.get(name)
                 for position, name in operator.writes
             )
@@ -305,15 +278,6 @@ class _Dispatched(TorchDispatchMode):  # type: ignore[no-untyped-call]
             )
             for (path, operator), calls in self._calls.items()
         )
-
-
-def _tensors(values: Any) -> Iterator[torch.Tensor]:
-    """Yield the tensors among arguments, and in lists among them."""
-    for value in values:
-        if isinstance(value, torch.Tensor):
-            yield value
-        elif isinstance(value, (list, tuple)):
-            yield from _tensors(value)
 
 
 def _bytes(values: list[torch.Tensor]) -> int:

@@ -7,8 +7,10 @@ import ctypes
 import io
 import math
 import mmap
+import multiprocessing.process
 import pickle
 import struct
+import subprocess
 import sys
 import types
 import warnings
@@ -46,6 +48,8 @@ def measure_of(kind: type) -> Callable[[Any], float] | None:
         return buffer_bytes
     if issubclass(kind, _POINTERS):
         return lambda pointer: math.inf if pointer else 0.0
+    if issubclass(kind, (subprocess.Popen, multiprocessing.process.BaseProcess)):
+        return lambda process: math.inf if _runs(process) else 0.0
     return pickled_bytes if is_native(kind) else None
 
 
@@ -77,6 +81,11 @@ def holders(values: Collection[Any], pointers: tuple[type, ...]) -> dict[int, An
             attributes = object.__getattribute__(value, "__dict__")
             found |= {id(item): value for item in attributes.values() if isinstance(item, pointers)}
     return found
+
+
+def _runs(process: Any) -> bool:
+    """Return whether a child process runs, as far as its object knows: to ask the system may reap it."""
+    return getattr(getattr(process, "_popen", process), "returncode", 0) is None
 
 
 def buffer_bytes(value: Any) -> float:

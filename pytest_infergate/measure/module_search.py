@@ -35,6 +35,7 @@ _FOREIGN = (sys.stdlib_module_names | _PACKAGES | TEXTS) - {
     "collections",
     "concurrent",
     "functools",
+    "multiprocessing",
     "queue",
     "types",
     "weakref",
@@ -328,8 +329,10 @@ def _(value: Any, origin: _Origin, names: frozenset[str]) -> Iterator[_Reference
 @_references.register(types.GeneratorType)
 def _(value: Any, origin: _Origin, names: frozenset[str]) -> Iterator[_Reference]:
     if value.gi_frame is not None:
-        known = (*value.gi_frame.f_locals.values(), value.gi_yieldfrom)
-        yield from (_Reference(item, origin, names | _names(value.gi_code)) for item in known)
+        # A tensor may be a weight as well as the input or the output of the last call.
+        for item in (*value.gi_frame.f_locals.values(), value.gi_yieldfrom):
+            is_leaf = isinstance(item, torch.Tensor) or _is_array(type(item))
+            yield _Reference(item, _Origin.CLOSED if is_leaf else origin, names | _names(value.gi_code))
 
 
 def _shown(value: Any, origin: _Origin, names: frozenset[str]) -> Iterator[_Reference]:

@@ -1121,6 +1121,21 @@ def test_the_memory_that_a_call_uses():
     assert used(lambda: nn.functional.embedding(torch.ones(1, dtype=torch.long), TABLE)) == {place(TABLE)}
 
 
+def test_the_memory_that_the_kernels_of_custom_operators_use():
+    @torch.library.custom_op("infergate_tests::times_table", mutates_args=())
+    def times_table(x: torch.Tensor) -> torch.Tensor:
+        return x @ TABLE + TABLE.sum() * 0
+
+    library = torch.library.Library("infergate_tests", "FRAGMENT")
+    library.define("of_library(Tensor x) -> Tensor")
+    library.impl("of_library", lambda x: x @ TABLE, "CPU")
+    for operator in (times_table, torch.ops.infergate_tests.of_library):
+        seen = counted(lambda operator=operator: operator(X), ONE_PASS)
+        assert {(memory.start, memory.size) for memory in seen.used} == {place(X), place(TABLE)}
+        assert seen.totals["operators"] == 1
+    assert torch.equal(times_table(X), X @ TABLE)
+
+
 def test_the_memory_of_an_array_that_a_call_uses():
     array = pytest.importorskip("numpy").ones((8, 8), dtype="float32")
     assert used(lambda: X @ torch.from_numpy(array)) == {place(X), (array.ctypes.data, 256)}

@@ -5,7 +5,10 @@ import ctypes
 import io
 import math
 import mmap
+import multiprocessing
+import subprocess
 import sys
+import time
 import types
 
 import pytest
@@ -68,6 +71,19 @@ def test_buffers_count_from_one_megabyte_together_on(make):
     assert list(hidden_in([large]).values()) == [LARGE]
     assert list(hidden_in([half, make(LARGE // 2)]).values()) == [LARGE]
     assert hidden_in([half]) == hidden_in([make(8000) for _ in range(200)]) == {}
+
+
+def test_a_process_that_runs_may_hold_anything():
+    running = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    assert hidden_in([running]) == {"subprocess.Popen": math.inf}
+    running.communicate(b"\n")
+    assert hidden_in([running, multiprocessing.Process()]) == {}
+    worker = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,))
+    worker.start()
+    try:
+        assert list(hidden_in([worker]).values()) == [math.inf]
+    finally:
+        worker.kill()
 
 
 def test_a_closed_buffer_holds_nothing():

@@ -7,6 +7,7 @@ import sys
 import threading
 import types
 import weakref
+from multiprocessing import shared_memory
 
 import pytest
 
@@ -494,3 +495,28 @@ def test_what_is_hidden_counts_once_however_many_ways_lead_to_it():
     assert held(lambda: other() + data[1] + numbers[1]).hidden == ()
     more = bytes(400_000)
     assert held(lambda: other() + data[1] + more[1]).hidden == ("bytes",)
+
+
+def test_tensors_of_a_coroutine_may_be_those_of_its_last_call():
+    def service(model):
+        y = None
+        while True:
+            x = yield y
+            y = model(x)
+
+    running = service(MODEL)
+    next(running)
+    running.send(torch.ones(1, 2))
+    found = held(running.send)
+    assert found.modules == (MODEL,)
+    assert {tuple(tensor.shape) for tensor in found.tensors} == {(2, 2), (2,)}
+    assert [tuple(tensor.shape) for tensor in found.closed] == [(1, 2), (1, 2)]
+
+
+def test_shared_memory_is_hidden_memory():
+    memory = shared_memory.SharedMemory(create=True, size=1 << 20)
+    try:
+        assert held(functools.partial(len, [memory])).hidden
+    finally:
+        memory.close()
+        memory.unlink()

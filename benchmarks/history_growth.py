@@ -14,16 +14,19 @@ spread of 2 %. PostgreSQL is started in a temporary folder on this machine.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import multiprocessing
 import os
 import random
 import signal
+import sqlite3
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from pathlib import Path
@@ -36,10 +39,14 @@ from pytest_infergate.core.domain.records import Baseline, BaselineCase, Baselin
 from pytest_infergate.core.domain.values import Case, Hardware
 from pytest_infergate.core.gate.trends import corrected, trends_of
 from pytest_infergate.history.change_points import change_points
-from pytest_infergate.history.documents import encoded
+from pytest_infergate.history.documents import encoded, stamp
 from pytest_infergate.history.history_baselines import HistoryBaselines
 from pytest_infergate.history.locations import open_store
+from pytest_infergate.history.measurements import MEASUREMENT_COLUMNS
+from pytest_infergate.history.parquet_parts import compact
+from pytest_infergate.history.session_folder import FolderSessions
 from pytest_infergate.history.session_history import SessionHistory
+from pytest_infergate.history.session_tables import TableSessions
 from pytest_infergate.report.history_page import render_history
 
 CASES = 500
@@ -96,12 +103,60 @@ def local_address(kind: str, folder: str) -> str:
     return {"sqlite": f"sqlite:///{folder}/h.db", "folder": f"{folder}/h", "branch": "branch://history"}[kind]
 
 
-def growth(measurements: list[int], places: list[str]) -> None:
-    """Print a row for each place and size."""
-    print("| place | measurements | baseline of 500 cases | add a session | series of the last 90 runs |")
-    print("|---|---|---|---|---|")
+class Filler:
+    """Fills a place with runs quickly, which have the figures of `TEMPLATES` simulated ones in turn."""
+
+    TEMPLATES = 200
+
+    def __init__(self, address: str, folder: Path) -> None:
+        self.store = open_store(address, folder)
+        self.templates = [encoded(simulated(number)[0]) for number in range(self.TEMPLATES)]
+
+    def fill(self, begin: int, end: int) -> None:
+        """Add the runs of these numbers, unless they are there."""
+        known = set(self.store.names())
+        for name, content in self.templates:
+            if begin < self.TEMPLATES and name not in known:
+                self.store.add(name, content)
+        for number in range(max(begin, self.TEMPLATES), end):
+            template, content = self.templates[number % self.TEMPLATES]
+            old, created = (
+                (START + timedelta(hours=one)).isoformat(timespec="microseconds")
+                for one in (number % self.TEMPLATES, number)
+            )
+            content = content.replace(f'"created":"{old}"'.encode(), f'"created":"{created}"'.encode())
+            parts = template.split(".")
+            parts[0], parts[4] = stamp(created), hashlib.sha256(content).hexdigest()[:16]
+            name = ".".join(parts)
+            if name not in known:
+                self._keep(name, content, created, template)
+
+    def _keep(self, name: str, content: bytes, created: str, template: str) -> None:
+        if isinstance(self.store, FolderSessions):
+            (Path(self.store.location) / name).write_bytes(content)
+        elif isinstance(self.store, TableSessions):
+            with self.store.driver() as connection:
+                mark = "?" if isinstance(connection, sqlite3.Connection) else "%s"
+                connection.execute(
+                    f"INSERT INTO infergate_sessions VALUES ({mark}, 'benchmark', 'run', {mark}, {mark})",  # noqa: S608
+                    (name, created, content.decode()),
+                )
+                rest = ", ".join(list(MEASUREMENT_COLUMNS)[4:])
+                connection.execute(
+                    f"INSERT INTO infergate_measurements SELECT {mark}, number, project, {mark}, {rest} "  # noqa: S608
+                    f"FROM infergate_measurements WHERE session = {mark}",
+                    (name, created, template),
+                )
+        else:
+            self.store.add(name, content)
+
+
+def growth(measurements: list[int], places: list[str], kept: str | None) -> None:
+    """Print a row for each place and size. In a folder that is kept, only what is missing is written."""
+    print("| place | measurements | baseline of 500 cases | add a session | page of 90 runs | of all runs |")
+    print("|---|---|---|---|---|---|")
     for kind in places:
-        with tempfile.TemporaryDirectory(prefix="infergate-") as folder:
+        with nullcontext(kept) if kept else tempfile.TemporaryDirectory(prefix="infergate-") as folder:
             if kind == "postgresql":
                 if reason := postgres_absence():
                     print(f"| {kind} | {reason} |")
@@ -118,22 +173,36 @@ def _growth(kind: str, address: str, folder: Path, measurements: list[int]) -> N
     def opened() -> SessionHistory:
         return SessionHistory(open_store(address, folder))
 
+    def page(last: int | None) -> None:
+        found = opened().series(last)
+        render_history(trends_of(found, change_points([corrected(one) for one in found])), address)
+
     done = 0
+    filler = Filler(address, folder)
     for wanted in measurements:
-        history = opened()
-        baselines = HistoryBaselines(history, "benchmark")
-        for number in range(done, wanted // CASES):
-            run, recorded = simulated(number)
-            history.store.add(*encoded(run))
-            # A baseline is recorded with each tenth run, as in a nightly job.
-            if number % 10 == 0:
-                baselines.record(recorded)
+        filler.fill(done, wanted // CASES)
+        baselines = HistoryBaselines(opened(), "benchmark")
+        # A baseline is recorded with each tenth run, as in a nightly job; the last 48 are read.
+        for number in range(done, wanted // CASES, 10):
+            if number < 20 * Filler.TEMPLATES or number % 100 == 0:
+                baselines.record(simulated(number)[1])
         done = wanted // CASES
         load = seconds(lambda: HistoryBaselines(opened(), "benchmark").load(HARDWARE.id))
-        sessions = [simulated(10**6 + done + number)[0] for number in range(3)]
+        unique = time.time_ns() // 1000 % 10**6
+        sessions = [simulated(10**6 + done + number, seed=unique)[0] for number in range(3)]
         add = statistics.median(seconds(partial(opened().add, session), 1) for session in sessions)
-        series = seconds(partial(opened().series, 90), 1)
-        print(f"| {kind} | {wanted:,} | {load:.2f} s | {add:.2f} s | {series:.2f} s |", flush=True)
+        recent = seconds(partial(page, 90), 1)
+        everything = ""
+        if kind == "folder":
+            begin = time.perf_counter()
+            compact(opened().store)
+            between = time.perf_counter()
+            page(None)
+            everything = f"{time.perf_counter() - between:.1f} s, compacted before in {between - begin:.0f} s"
+        print(
+            f"| {kind} | {wanted:,} | {load:.2f} s | {add:.2f} s | {recent:.2f} s | {everything} |",
+            flush=True,
+        )
 
 
 def _write(address: str, folder: str, worker: int, sessions: int) -> None:
@@ -185,7 +254,11 @@ sys.path.insert(0, {benchmarks!r})
 from history_growth import simulated
 from pytest_infergate.history.locations import open_store
 from pytest_infergate.history.pending import keep_pending, push
+from pytest_infergate.history.measurements import MEASUREMENT_COLUMNS
+from pytest_infergate.history.parquet_parts import compact
+from pytest_infergate.history.session_folder import FolderSessions
 from pytest_infergate.history.session_history import SessionHistory
+from pytest_infergate.history.session_tables import TableSessions
 folder = Path({folder!r})
 for number in range({first}, {first} + 1000):
     keep_pending(simulated(number, cases=40)[0], folder)
@@ -275,9 +348,10 @@ def main() -> None:
     parser.add_argument("--sessions", type=int, default=200)
     parser.add_argument("--kills", type=int, default=300)
     parser.add_argument("--series", type=int, default=1000)
+    parser.add_argument("--folder", help="folder that growth keeps, so that it can be measured in parts")
     given = parser.parse_args()
     if given.what == "growth":
-        growth(given.measurements, given.places)
+        growth(given.measurements, given.places, given.folder)
     elif given.what == "page":
         page(given.series)
     elif given.what == "changes":

@@ -244,4 +244,8 @@ def _trends(history: SessionHistory, pattern: str, last: int) -> tuple[list[Tren
             "Hint: add sessions with --infer-history"
         )
     changes = change_points([corrected(one) for one in series])
-    return trends_of(series, changes), [MISSING] if changes is None else []
+    notes = [MISSING] if changes is None else []
+    size = series[0].runs_a_point
+    if size > 1:
+        notes.append(f"each point has the medians of {size} runs in a row. Hint: --last reads fewer runs")
+    return trends_of(series, changes), notes

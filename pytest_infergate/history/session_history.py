@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -12,6 +14,7 @@ from pytest_infergate.core.domain.history_values import (
     CaseSeries,
     HistorySession,
     SeriesPoint,
+    joined_point,
     mean_speed,
 )
 from pytest_infergate.core.domain.values import Case
@@ -25,8 +28,12 @@ from pytest_infergate.history.documents import (
     encoded,
     of_project,
 )
+from pytest_infergate.history.joined_series import joined_series
 from pytest_infergate.history.session_store import SessionStore
 from pytest_infergate.history.session_tables import TableSessions
+
+MAX_POINTS: Final = 200
+"""Number of points of a series; of more runs, a point has the medians of several."""
 
 
 class _TimedEntry(msgspec.Struct, frozen=True):
@@ -101,7 +108,8 @@ class SessionHistory:
     def series(self, last: int | None = None) -> list[CaseSeries]:
         """Return the series of each case and hardware class, with the changes that were accepted.
 
-        With `last`, only so many runs are read, the last ones.
+        With `last`, only so many runs are read, the last ones. If these are more than `MAX_POINTS`, a point
+        has the medians of several.
         """
         documents = self.documents()
         accepted: dict[tuple[str, Case], list[tuple[str, str]]] = {}
@@ -110,18 +118,33 @@ class SessionHistory:
                 for entry in session.baseline.cases:
                     key = session.baseline.hardware.id, entry.case
                     accepted.setdefault(key, []).extend((one.created, one.reason) for one in entry.accepted)
-        runs = tuple(name for name in documents if name.kind == RUN)
-        found = self._timed(runs if last is None else runs[-last:])
+        runs = [name.name for name in documents if name.kind == RUN]
+        runs = runs if last is None else runs[-last:]
+        size = max(1, math.ceil(len(runs) / MAX_POINTS))
+        found = self._timed(runs) if size == 1 else self._joined(runs, size)
         return [
-            one._replace(accepted=tuple(sorted(accepted.get((one.hardware, one.case), ())))) for one in found
+            one._replace(
+                accepted=tuple(sorted(accepted.get((one.hardware, one.case), ()))), runs_a_point=size
+            )
+            for one in found
         ]
 
-    def _timed(self, runs: tuple[DocumentName, ...]) -> list[CaseSeries]:
-        if isinstance(self.store, TableSessions) and runs:
-            first = next(self.sessions(runs[:1]))
-            return self.store.series(first.project, runs[0].name)
+    def _joined(self, runs: Sequence[str], size: int) -> Iterable[CaseSeries]:
+        """Return series of which each point has the medians of so many runs, by DuckDB if it is installed."""
+        if not isinstance(self.store, TableSessions):
+            with suppress(ImportError):
+                return joined_series(self.store, runs, size)
+        points: dict[tuple[Case, str], list[SeriesPoint]] = {}
+        for begin in range(0, len(runs), size):
+            for one in self._timed(runs[begin : begin + size]):
+                points.setdefault((one.case, one.hardware), []).append(joined_point(one.points))
+        return [CaseSeries(*key, tuple(each)) for key, each in points.items()]
+
+    def _timed(self, runs: Sequence[str]) -> list[CaseSeries]:
+        if isinstance(self.store, TableSessions):
+            return self.store.series(runs)
         found: dict[tuple[str, Case], dict[str, SeriesPoint]] = {}
-        for name, content in self.store.read([each.name for each in runs]):
+        for name, content in self.store.read(runs):
             session = decoded(name, content, self.location, _TimedSession)
             for entry in session.entries:
                 if entry.p50 is not None:

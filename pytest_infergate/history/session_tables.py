@@ -163,20 +163,23 @@ class TableSessions:
         with self._connected() as connection:
             self._create(connection)
 
-    def series(self, project: str, first: str) -> list[CaseSeries]:
-        """Return the series of a project straight from the rows of its cases, without what was accepted.
-
-        `first` is the name of the first session that counts.
-        """
+    def series(self, runs: Sequence[str]) -> list[CaseSeries]:
+        """Return the series of runs in a row from the rows of their cases, without what was accepted."""
         import sqlalchemy
 
-        columns = self._measurements.c
+        if not runs:
+            return []
+        columns, sessions = self._measurements.c, self._sessions.c
+        project = sqlalchemy.select(sessions.project).where(sessions.name == runs[0]).scalar_subquery()
         query = (
             sqlalchemy.select(
                 columns.case_json, columns.hardware, columns.created, columns.p50, columns.speed,
                 columns.failed, columns.commit_hash, columns.release,
             )
-            .where(columns.project == project, columns.session >= first, columns.p50.is_not(None))
+            .where(
+                columns.project == project, columns.session.between(runs[0], runs[-1]),
+                columns.p50.is_not(None),
+            )
         )  # fmt: skip
         found: dict[tuple[str, str], dict[str, SeriesPoint]] = {}
         with self._connected() as connection:

@@ -136,7 +136,11 @@ def _span(trends: Sequence[Trend]) -> str:
     ]
     sessions = {point.created for trend in trends for point in trend.series.points}
     first, last = min(created)[:10], max(created)[:10]
-    return f"{units.plural(len(sessions), 'session')} from {plain(first)} to {plain(last)}"
+    size = max(trend.series.runs_a_point for trend in trends)
+    counted = units.plural(len(sessions), "session")
+    if size > 1:
+        counted = f"{units.plural(len(sessions), 'point')} of {size} sessions each"
+    return f"{counted} from {plain(first)} to {plain(last)}"
 
 
 def _shown(trend: Trend, index: int, files: dict[str, int], machines: dict[str, int]) -> ShownSeries:

@@ -1,5 +1,6 @@
 """One contract for every place of a history."""
 
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,8 +11,11 @@ from core_values import case
 from pytest_infergate.core.domain.history_values import HistoryEntry, HistorySession
 from pytest_infergate.core.domain.values import Hardware
 from pytest_infergate.errors import StorageError
+from pytest_infergate.history import session_history
 from pytest_infergate.history.documents import encoded
+from pytest_infergate.history.parquet_parts import compact
 from pytest_infergate.history.session_history import SessionHistory
+from pytest_infergate.history.session_tables import TableSessions
 
 HARDWARE = Hardware(cpu_model="Test CPU", cores=4)
 HOSTILE = "tests/größe.py::test_x[\"a/b\\c\"\n../..\u2028'<<<<<<< '{}\x00-]"
@@ -75,6 +79,33 @@ def test_a_history_has_the_series_of_every_session(opened):
     assert [point.p50 for point in series.points] == [0.01, 0.02, 0.03]
     assert [point.release for point in series.points] == ["v1", "v2", "v3"]
     assert (series.case, series.hardware) == (case("tests/test_a.py::test_a"), HARDWARE.id)
+
+
+@pytest.mark.parametrize("duckdb", ["parquet", "documents", "absent"])
+def test_a_point_has_the_medians_of_several_runs(opened, duckdb, monkeypatch, tmp_path):
+    """Also the last one, of fewer runs; by each engine."""
+    monkeypatch.setenv("INFERGATE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(session_history, "MAX_POINTS", 3)
+    history = SessionHistory(opened())
+    work = {"gemm": 0.002}
+    for day in (1, 2, 3, 4, 5, 6, 7):
+        run = history_run(day, p50=day / 100, release="v2" if day == 2 else None, commit=f"c{day}")
+        (entry,) = run.entries
+        entry = msgspec.structs.replace(entry, failed=day == 5, reference_work=work if day > 3 else {})
+        history.add(msgspec.structs.replace(run, entries=(entry,)))
+    if duckdb == "absent":
+        monkeypatch.setitem(sys.modules, "duckdb", None)
+    elif duckdb == "parquet" and not isinstance(opened(), TableSessions):
+        pytest.importorskip("duckdb")
+        compact(opened())
+    (series,) = SessionHistory(opened()).series()
+    assert series.runs_a_point == 3
+    assert [point.created[8:10] for point in series.points] == ["01", "04", "07"]
+    assert [point.p50 for point in series.points] == [0.02, 0.05, 0.07]
+    assert [point.speed for point in series.points] == [None, pytest.approx(0.002), pytest.approx(0.002)]
+    assert [point.failed for point in series.points] == [False, True, False]
+    assert [point.commit for point in series.points] == ["c3", "c6", "c7"]
+    assert [point.release for point in series.points] == ["v2", None, None]
 
 
 def test_writers_at_the_same_time_lose_nothing(opened):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import Final, NamedTuple
 
 import msgspec
@@ -85,6 +86,21 @@ class CaseSeries(NamedTuple):
     points: tuple[SeriesPoint, ...]
     accepted: tuple[tuple[str, str], ...] = ()
     """Times at which changes were accepted, each with its reason."""
+    runs_a_point: int = 1
+    """Number of runs in a row of which each point has the medians."""
+
+
+def joined_point(points: Sequence[SeriesPoint]) -> SeriesPoint:
+    """Return the medians of sessions in a row, with the start of the first and the commit of the last."""
+    speeds = [point.speed for point in points if point.speed is not None]
+    return SeriesPoint(
+        created=points[0].created,
+        p50=median(point.p50 for point in points),
+        speed=median(speeds) if speeds else None,
+        failed=any(point.failed for point in points),
+        commit=next((point.commit for point in reversed(points) if point.commit is not None), None),
+        release=next((point.release for point in reversed(points) if point.release is not None), None),
+    )
 
 
 def mean_speed(reference_work: Mapping[str, float]) -> float | None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pytest_infergate.core.domain.measurement import Measurement as Measurement
     from pytest_infergate.core.domain.notes import NoteCode as NoteCode
+    from pytest_infergate.core.domain.outcome import Session as Session
     from pytest_infergate.core.domain.records import Baseline as Baseline
     from pytest_infergate.core.domain.values import Case as Case
     from pytest_infergate.core.domain.values import Hardware as Hardware
@@ -53,6 +54,7 @@ _HOMES = {
     "core.domain.measurement": ("Measurement",),
     "core.domain.values": ("Case", "Hardware", "Note"),
     "core.domain.notes": ("NoteCode",),
+    "core.domain.outcome": ("Session",),
     "core.domain.records": ("Baseline",),
     "core.gate.baseline": ("merge_baselines",),
     "devices.accelerator": ("AcceleratorKind",),

@@ -95,7 +95,7 @@ class FinishHooks:
             reporter.write_line("")  # an output on the terminal begins a line
         written, problems = write_outputs(self._run, self._session, whole)
         self._written = [*written, *reference.written]
-        self._problems = [*problems, *reference.problems]
+        self._problems = [*problems, *reference.problems, *_passed_on(session.config, self._session)]
         failed = self._problems or not self._session.gate.passed
         if session.exitstatus == pytest.ExitCode.OK and failed:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
@@ -107,6 +107,15 @@ class FinishHooks:
             command = text.next_command(self._session, path)
             lines = [*self._written, *filter(None, [command])]
             write_summary(terminalreporter, self._session, self._problems, lines, path)
+
+
+def _passed_on(config: pytest.Config, results: Session) -> list[str]:
+    """Give the results to the hooks of others; return why one of them failed."""
+    try:
+        config.hook.pytest_infergate_results(config=config, results=results)
+    except Exception as error:  # noqa: BLE001 - the code of others, which must not hide the results
+        return [f"a hook pytest_infergate_results failed: {type(error).__name__}: {error}"]
+    return []
 
 
 def conclude(

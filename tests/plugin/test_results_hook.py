@@ -153,7 +153,8 @@ def test_the_real_mlflow_takes_it(results, tmp_path, monkeypatch):
     # mlflow-skinny has no database.
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     mlflow = pytest.importorskip("mlflow", reason="needs mlflow-skinny, which brings 40 packages")
-    mlflow.set_tracking_uri(tmp_path.as_uri())
+    mlflow.set_tracking_uri((tmp_path / "runs").as_uri())
+    mlflow.set_experiment("infergate")
     example("mlflow_run").pytest_infergate_results(None, results)
     [run] = mlflow.search_runs(output_format="list")
     assert run.data.metrics == LOGGED

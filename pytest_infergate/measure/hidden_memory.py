@@ -7,16 +7,16 @@ import ctypes
 import io
 import math
 import mmap
-import multiprocessing.process
 import pickle
 import struct
-import subprocess
 import sys
 import types
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Collection
 from contextlib import suppress
+from multiprocessing.process import BaseProcess
+from subprocess import Popen
 from typing import Any, Final
 
 from pytest_infergate.instruments.nested import package_of
@@ -29,6 +29,7 @@ _BUFFERS = (bytes, bytearray, array.array, memoryview, mmap.mmap, io.BytesIO, ct
 _POINTERS = (ctypes.c_void_p, ctypes._Pointer)  # noqa: SLF001 - has no public name
 # Pointers of SWIG; weights that torch's compiler put into a library.
 _SHOW_NOTHING = frozenset({"SwigPyObject", "AOTICompiledModel"})
+_PROCESSES = (Popen, BaseProcess)
 _WORD = struct.calcsize("P")
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE
 TEXTS = frozenset({"tokenizers", "sentencepiece", "tiktoken", "regex", "_regex", "pydantic_core"})
@@ -48,7 +49,7 @@ def measure_of(kind: type) -> Callable[[Any], float] | None:
         return buffer_bytes
     if issubclass(kind, _POINTERS):
         return lambda pointer: math.inf if pointer else 0.0
-    if issubclass(kind, (subprocess.Popen, multiprocessing.process.BaseProcess)):
+    if issubclass(kind, _PROCESSES):
         return lambda process: math.inf if _runs(process) else 0.0
     return pickled_bytes if is_native(kind) else None
 

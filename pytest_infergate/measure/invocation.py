@@ -20,6 +20,8 @@ class Invocation(NamedTuple):
 
     streamer: TokenStreamer | None = None
     """What the callable may put its items into."""
+    own_dtype: bool = False
+    """Whether the test knows the dtype of the case, and may have built the callable in it."""
 
     def bound(self) -> Callable[[], Any]:
         """Return a call without arguments. A partial adds C code only between the clock and the target."""

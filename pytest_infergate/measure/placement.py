@@ -77,24 +77,24 @@ def placed(
     """Prepare a module, or a bound method or partial of one, on a device, in eval mode and its grad mode.
 
     On exit the caller's module and arguments are restored (see `restore`). A plain callable is not changed:
-    nothing is moved and no mode is set; only its arguments are restored. What `wrapped` returns for the
-    target on the device is called in place of it. Raises `NotAnInstanceError` for a
-    class of modules, which each call would construct, and `ConversionError` for a module that `dtype`, one of
-    `DTYPES`, does not suit.
+    nothing is moved or cast and no grad mode is set; autocast and TF32 are, and its arguments are restored.
+    What `wrapped` returns for the target on the device is called in place of it. Raises `NotAnInstanceError`
+    for a class of modules, which each call would construct, and `ConversionError` for a module that `dtype`,
+    one of `DTYPES`, does not suit.
     """
-    target, args, kwargs, grad_mode, _ = invocation
+    target, args, kwargs, grad_mode, *_ = invocation
     if isinstance(target, type) and issubclass(target, torch.nn.Module):
         name = target.__name__
         raise NotAnInstanceError(
             f"infer must be called with a module, got the class {name}. Hint: infer({name}(...), x)"
         )
-    module = module_of(target)
+    module, parts = module_of(target), dtype_parts(dtype)
     if module is None or device is None:
-        called = invocation if wrapped is None else invocation._replace(target=wrapped(target))
-        with arguments_kept(args, kwargs, _bound(target)) as arguments:
+        whole = target if wrapped is None else wrapped(target)
+        called = invocation._replace(target=whole if device is None else autocasting(whole, parts, device))
+        with arguments_kept(args, kwargs, _bound(target)) as arguments, products_rounded(parts):
             yield _unchanged(invocation, called, arguments)
         return
-    parts = dtype_parts(dtype)
     kind = None if parts.cast is None else getattr(torch, parts.cast)
     stored = channels_last if parts.channels_last else None
     changed = kind is not None or parts.int8 is not None or parts.channels_last

@@ -170,6 +170,7 @@ class Infer:
         """A streamer for `generate` of transformers, whose tokens are timed:
         ``infer(model.generate, input_ids, streamer=infer.streamer)``."""
         self._measure = measure
+        self._dtype_read = False
 
     def __repr__(self) -> str:
         return f"<infer for {self.case.name}>"
@@ -192,6 +193,7 @@ class Infer:
             return None
         import torch
 
+        self._dtype_read = True
         dtype: torch.dtype = getattr(torch, cast)
         return dtype
 
@@ -210,7 +212,8 @@ class Infer:
 
         A module, or a bound method or partial of one, is moved to the device with its tensor arguments, runs
         in eval and inference mode (or the `grad_mode` of the marker), and is restored afterwards. Any other
-        callable runs as it is. Arguments are the same in each call, and are restored afterwards.
+        callable runs as it is: the test moves it to `device`, and builds it in `dtype`. Arguments are the
+        same in each call, and are restored afterwards.
 
         Raises what the model raises, `TypeError` for a model that is not callable, `InferTwiceError` at the
         second call in a test, and `InfeasibleError`, which skips the test, if memory runs out.
@@ -231,8 +234,9 @@ class Infer:
             callable(getattr(given, name, None)) for name in ("put", "end")
         ):
             self.streamer.inner, kwargs["streamer"] = given, self.streamer
+        invocation = Invocation(model, args, kwargs, self.grad_mode, self.streamer, self._dtype_read)
         try:
-            return self._measure(Invocation(model, args, kwargs, self.grad_mode, self.streamer))
+            return self._measure(invocation)
         except BaseException as error:  # noqa: BLE001 - whatever the model raises
             # The reader looks for the model's frames, not for ours around them. Not `raise ... from`, which
             # sets __suppress_context__: the exception that the model was handling would not be shown.

@@ -22,7 +22,7 @@ from pytest_infergate.measure.invocation import Invocation
 from pytest_infergate.measure.item_streams import is_stream, stream_items
 from pytest_infergate.measure.seed import generator_states
 from pytest_infergate.runtimes.accuracy import AccuracyPlan, CaseModel
-from pytest_infergate.runtimes.prepared_case import plain_subject, prepared
+from pytest_infergate.runtimes.prepared_case import check_dtype, plain_subject, prepared
 from pytest_infergate.runtimes.runtime import ExportingRuntime, RemoteRuntime, Runtime, mode_of
 
 Course = Callable[[Subject, Device, Effort, tuple[Note, ...]], MeasuredSubject]
@@ -63,10 +63,11 @@ def measure_invocation(
 ) -> MeasuredSubject:
     """Take a case through its course, with notes on what makes its figures doubtful or invalid.
 
-    Raises `ConversionError` if the model cannot be converted for its runtime.
+    Raises `ConversionError` if the model cannot be converted for its runtime, or does not have the dtype.
     """
     # A suite without torch is measured without importing it.
     if "torch" not in sys.modules and case.runtime == "eager":
+        check_dtype(case, invocation)
         return _measured_plainly(case, device, effort, invocation, plan)
 
     watched = effort.watched

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pytest_infergate.core.domain.dtypes import dtype_parts
 from pytest_infergate.core.domain.measurement import Conversion
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.values import Case, Note
+from pytest_infergate.errors import ConversionError
 from pytest_infergate.instruments.device import Device
 from pytest_infergate.measure.case import Subject, Watched
 from pytest_infergate.measure.invocation import Invocation
@@ -68,6 +71,25 @@ def _called_remotely(case: Case, invocation: Invocation, runtime: RemoteRuntime)
         yield PreparedCase(subject, placed._replace(notes=()))
 
 
+def check_dtype(case: Case, invocation: Invocation) -> None:
+    """Raise `ConversionError` if nothing applies the dtype of a case, whose figures would be of another."""
+    if case.dtype is None:
+        return
+    parts = dtype_parts(case.dtype)
+    if parts.cast and not parts.channels_last and invocation.own_dtype:
+        return
+    if "torch" in sys.modules:
+        from pytest_infergate.measure.module_search import module_of
+
+        in_each_call = (parts.autocast or parts.tf32) and not parts.channels_last
+        if in_each_call or module_of(invocation.target) is not None:
+            return
+    raise ConversionError(
+        "a dtype is applied to a module, got another callable. Hint: pass the module or one of its methods, "
+        "or read infer.dtype, and build the model in it"
+    )
+
+
 @contextmanager
 def prepared(
     case: Case,
@@ -80,7 +102,7 @@ def prepared(
 
     `watched` limits the time of what converts it in this process.
 
-    Raises `ConversionError` if it cannot be converted for its runtime.
+    Raises `ConversionError` if it cannot be converted for its runtime, or does not have the dtype.
     """
     if isinstance(runtime, ExportingRuntime):
         from pytest_infergate.runtimes.converted_call import converted
@@ -92,6 +114,7 @@ def prepared(
         with _called_remotely(case, invocation, runtime) as ready:
             yield ready
         return
+    check_dtype(case, invocation)
     import torch
 
     from pytest_infergate.measure import placement

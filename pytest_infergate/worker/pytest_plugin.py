@@ -45,7 +45,7 @@ from pytest_infergate.plugin.modes import CHOOSE_MODE, Mode, read_settings
 from pytest_infergate.plugin.printed_output import PrintedOutput
 from pytest_infergate.runner.open_devices import OpenDevices
 from pytest_infergate.runtimes.eager import out_of_memory_note, torch_threads
-from pytest_infergate.runtimes.prepared_case import prepared
+from pytest_infergate.runtimes.prepared_case import check_dtype, prepared
 from pytest_infergate.runtimes.runtime import not_converted_note
 from pytest_infergate.worker.serving import Serving
 
@@ -275,6 +275,7 @@ class WorkerMode:
 
     def _served(self, case: Case, device: GuardedDevice, invocation: Invocation) -> MeasuredSubject:
         if "torch" not in sys.modules and case.runtime == "eager":
+            check_dtype(case, invocation)
             return self._serving.serve(Subject(invocation.bound(), batch_size=case.batch_size), device)
         from pytest_infergate.instruments import tensors
 

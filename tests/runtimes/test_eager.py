@@ -10,6 +10,8 @@ import pytest
 from core_values import measurement
 
 from pytest_infergate.core.domain.values import Case
+from pytest_infergate.devices.cpu import Cpu
+from pytest_infergate.errors import ConversionError
 from pytest_infergate.measure import timing_guard
 from pytest_infergate.measure.call_limit import CallLimit
 from pytest_infergate.measure.case import Effort
@@ -117,6 +119,29 @@ def test_what_follows_gets_the_call_and_the_figures_of_a_valid_case(device):
     invalid = Invocation(lambda _: device.spend(0.003) or float("nan"), (4,))
     measure_invocation(CASE, device, Effort(0.1), invalid, plan=MeasuringPlan(further=further))
     assert len(seen) == 1
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8", "channels_last", "bfloat16:channels_last"])
+def test_a_dtype_that_nothing_applies_is_no_case(device, dtype):
+    case = msgspec.structs.replace(CASE, dtype=dtype)
+    call = Invocation(lambda: device.spend(0.003))
+    with pytest.raises(ConversionError, match="a dtype is applied to a module, got another callable"):
+        measure_invocation(case, device, Effort(0.1), call)
+    known = call._replace(own_dtype=True)  # by the test, which may build what it passes in this dtype
+    if dtype == "bfloat16":
+        assert measure_invocation(case, device, Effort(0.1), known).measurement is not None
+    else:
+        with pytest.raises(ConversionError):
+            measure_invocation(case, device, Effort(0.1), known)
+
+
+@pytest.mark.torch
+def test_autocast_is_part_of_the_calls_of_any_callable():
+    torch = pytest.importorskip("torch")
+    case = msgspec.structs.replace(CASE, device="cpu", dtype="autocast:bfloat16")
+    weights = torch.ones(4, 4)
+    call = Invocation(lambda x: x @ weights, (torch.ones(4, 4),))
+    assert measure_invocation(case, Cpu(), Effort(0.01), call).output.dtype is torch.bfloat16
 
 
 @pytest.mark.torch

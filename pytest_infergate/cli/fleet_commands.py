@@ -12,7 +12,7 @@ from pytest_infergate.cli.command_line import CommandGroup, PytestCommand
 from pytest_infergate.cli.console import echo
 from pytest_infergate.cli.examples import examples
 from pytest_infergate.cli.exit_codes import ExitCode, gate_exit_code
-from pytest_infergate.cli.results_files import read_sessions, write_output
+from pytest_infergate.cli.results_files import merged_document, read_sessions, write_output
 from pytest_infergate.errors import InfergateError
 
 if TYPE_CHECKING:
@@ -123,13 +123,13 @@ def _conclude(place: FleetPlace, found: Sequence[JobStatus]) -> int:
     from pytest_infergate.cli.advise_command import advice_by_default
     from pytest_infergate.core.gate.merge import flat_session
     from pytest_infergate.fleet.job_status import Status
-    from pytest_infergate.report import advice_pages, html, results_json, text
+    from pytest_infergate.report import advice_pages, html, text
 
     files = [one.results for one in found if one.status is Status.MEASURED and one.results is not None]
     if not files:
         return ExitCode.FAILED
+    write_output(merged_document(files), place.results / "results.json")
     sessions = read_sessions(files)
-    write_output(results_json.render_merged(sessions), place.results / "results.json")
     # Advice of each run is about its own machine; here all of them are candidates.
     session = msgspec.structs.replace(flat_session(sessions), advice=None)
     advice = ""

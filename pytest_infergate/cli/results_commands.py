@@ -12,6 +12,7 @@ from pytest_infergate.cli.results_files import (
     FILES,
     OUTPUT,
     keep_inputs,
+    merged_document,
     output_option,
     read_sessions,
     write_output,
@@ -29,9 +30,7 @@ from pytest_infergate.cli.results_files import (
 @OUTPUT
 def merge_command(files: tuple[Path, ...], output: Path | None) -> None:
     """Merge results of several machines into one file. Order and repetition do not matter."""
-    from pytest_infergate.report import results_json
-
-    write_output(results_json.render_merged(read_sessions(files)), output)
+    write_output(merged_document(files), output)
 
 
 @click.command(

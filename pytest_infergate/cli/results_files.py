@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -46,20 +47,49 @@ def read_sessions(files: Iterable[Path]) -> tuple[Session, ...]:
     Raises `StorageError` for an invalid file, and for files that contradict each other.
     """
     from pytest_infergate.core.gate.merge import merge_sessions
-    from pytest_infergate.errors import StorageError
     from pytest_infergate.report.results_json import parse_all
+
+    with _reading():
+        # Files are untrusted: `parse_all` refuses invalid ones, and names file and field.
+        return merge_sessions(
+            (str(file), session) for file in files for session in parse_all(file.read_bytes(), str(file))
+        )
+
+
+def merged_document(files: Iterable[Path]) -> list[bytes]:
+    """Return the document of merged results files, in pieces. Raises `StorageError` as `read_sessions` does.
+
+    Each file is checked and dropped, and its text is kept: its sessions would need several times as much
+    memory, and rendering them most of the time.
+    """
+    from pytest_infergate.core.gate.merge import merge_order
+    from pytest_infergate.report.results_json import merged_json, rendered_again, session_texts
+
+    texts: list[bytes] = []
+
+    def named() -> Iterator[tuple[str, Session]]:
+        for file in files:
+            for session, text in session_texts(file.read_bytes(), str(file)):
+                texts.append(text)
+                yield str(file), session
+
+    with _reading():
+        order = merge_order(named(), lambda place: rendered_again(texts[place]))
+    return merged_json(texts[place] for place in order)
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    from pytest_infergate.errors import StorageError
 
     # Values without cycles are all that is created; looking for garbage would take as long as reading.
     gc.disable()
     try:
-        # Files are untrusted: `parse_all` refuses invalid ones, and names file and field.
-        named = [(str(file), one) for file in files for one in parse_all(file.read_bytes(), str(file))]
-    finally:
-        gc.enable()
-    try:
-        return merge_sessions(named)
+        yield
     except ValueError as error:
         raise StorageError(str(error)) from None
+    finally:
+        gc.enable()
 
 
 def keep_inputs(files: Iterable[Path], output: Path | None) -> None:
@@ -71,10 +101,10 @@ def keep_inputs(files: Iterable[Path], output: Path | None) -> None:
         )
 
 
-def write_output(content: str, output: Path | None) -> None:
+def write_output(content: str | list[bytes], output: Path | None) -> None:
     """Write a file, or print the content without anything that a CI runner would take for a command."""
-    if output in (None, STANDARD_OUTPUT):
-        echo(content)
+    if output is None or output == STANDARD_OUTPUT:
+        echo(content if isinstance(content, str) else b"".join(content).decode())
         return
     from pytest_infergate.report.sanitize import plain
     from pytest_infergate.storage.atomic import atomic_write

@@ -7,6 +7,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -21,9 +22,9 @@ from pytest_infergate.errors import StorageError
 from pytest_infergate.report.sanitize import without_commands
 
 SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
-# Five thousand cases have about 15 MB. A limit keeps an untrusted file from filling the memory.
+# Five thousand cases have about 15 to 70 MB. A limit keeps an untrusted file from filling the memory.
 MAX_RESULTS_BYTES = 256 * 10**6
-"""Maximum size of a results file."""
+"""Maximum size of the results of one session. A merged file may have any number of sessions."""
 # msgspec reads integers of any size, but writes at most 64 bits.
 MAX_INTEGER = 2**63 - 1
 _HINT = "Hint: write the file again with --infer-json"
@@ -37,7 +38,7 @@ _CONTENT = re.compile(r"(unknown field|enum value) .*", re.DOTALL)
 
 class _Header(msgspec.Struct):
     schema_version: int | None = None
-    sessions: msgspec.Raw = msgspec.Raw()
+    sessions: tuple[msgspec.Raw, ...] | msgspec.UnsetType | None = msgspec.UNSET
     """Only a merged file has sessions."""
 
 
@@ -55,9 +56,50 @@ def render_merged(sessions: Iterable[Session]) -> str:
     They are those of results files, whose figures are rounded and finite already: looking at each of them
     would take most of the time of merging.
     """
-    return formatted_json(
-        {"schema_version": SCHEMA_VERSION, "sessions": [_versioned(session) for session in sessions]}
-    )
+    return b"".join(merged_json(map(_text, sessions))).decode()
+
+
+def merged_json(texts: Iterable[bytes]) -> list[bytes]:
+    """Return the JSON document of several sessions, whose texts are as `session_texts` yields them.
+
+    It is in pieces: a copy of the whole would take as long as writing it.
+    """
+    begin = f'{{\n "schema_version": {SCHEMA_VERSION},\n "sessions": [\n'.encode()
+    separated = [piece for text in texts for piece in (b",\n", text)]
+    return [begin, *separated[1:], b"\n ]\n}\n"]
+
+
+def session_texts(content: bytes, where: str) -> Iterator[tuple[Session, bytes]]:
+    """Yield every session as `parse_all` returns it, each with its text for `merged_json`."""
+    written = _as_written(content)
+    if written is None:
+        yield from ((one, _text(one)) for one in parse_all(content, where))
+    else:
+        yield written
+
+
+def _as_written(content: bytes) -> tuple[Session, bytes] | None:
+    """Return the session of a file that `render_results` wrote, and its text; ``None`` for any other file.
+
+    Equal bytes prove all that `parse_all` checks one by one, in half the time.
+    """
+    try:
+        session = msgspec.json.decode(content, type=Session)
+        text = _text(session)
+    except (msgspec.DecodeError, UnicodeDecodeError, OverflowError, RecursionError):
+        return None
+    same = content.startswith(text) and content[len(text) :] == b"\n"
+    current = session.schema_version == SCHEMA_VERSION and len(content) <= MAX_RESULTS_BYTES
+    return (session, text) if same and current else None
+
+
+def rendered_again(text: bytes) -> bytes:
+    """Return the same for all texts of `session_texts` that contain the same session."""
+    return _text(parse_results(text, "a merged session"))
+
+
+def _text(session: Session) -> bytes:
+    return _formatted(_versioned(session))
 
 
 def _builtins(session: Session) -> dict[str, Any]:
@@ -84,15 +126,19 @@ def _versioned(session: Session) -> dict[str, Any]:
 
 def formatted_json(value: object) -> str:
     """Encode a value as JSON, with sorted keys and a newline at the end."""
+    return _formatted(value).decode() + "\n"
+
+
+def _formatted(value: object) -> bytes:
     # Sorted keys and lines of their own make two files comparable with diff.
-    text = msgspec.json.format(msgspec.json.encode(value, order="sorted"), indent=1).decode() + "\n"
+    data = msgspec.json.format(msgspec.json.encode(value, order="sorted"), indent=1)
     # Other than ASCII ones, JSON leaves control characters and marks of the writing direction as they are.
-    if not text.isascii() or "\x7f" in text:
-        text = _NOT_ASCII.sub(
-            lambda match: match[0] if match[0].isprintable() else json.dumps(match[0])[1:-1], text
-        )
+    if not data.isascii() or b"\x7f" in data:
+        data = _NOT_ASCII.sub(
+            lambda match: match[0] if match[0].isprintable() else json.dumps(match[0])[1:-1], data.decode()
+        ).encode()
     # No line begins with the content of a text, so that commands without a mark within a line cannot occur.
-    return without_commands(text) if "##" in text else text
+    return without_commands(data.decode()).encode() if b"##" in data else data
 
 
 def results_schema() -> str:
@@ -131,12 +177,13 @@ def parse_all(content: str | bytes, where: str) -> tuple[Session, ...]:
 
     Raises `StorageError` as `parse_results` does.
     """
+    _check_size(content, where)
     text = _decoded(content, where)
     try:
         # The version first: a newer file would fail at some unknown field, which explains nothing.
         header = msgspec.json.decode(text, type=_Header)
         _check_version(header.schema_version, where)
-        kind: type[Session | Merged] = Merged if bytes(header.sessions) else Session
+        kind: type[Session | Merged] = Session if header.sessions is msgspec.UNSET else Merged
         if header.schema_version == 1:
             document = msgspec.convert(upgraded(msgspec.json.decode(text)), kind, str_keys=True)
         else:
@@ -163,12 +210,22 @@ def parse_all(content: str | bytes, where: str) -> tuple[Session, ...]:
     return sessions
 
 
-def _decoded(content: str | bytes, where: str) -> str:
-    if len(content) > MAX_RESULTS_BYTES:
+def _check_size(content: str | bytes, where: str) -> None:
+    """Check the size of the largest session: a merged file has as many as there are machines."""
+    if len(content) <= MAX_RESULTS_BYTES:
+        return
+    sizes = [len(content)]
+    with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        sessions = msgspec.json.decode(content, type=_Header).sessions
+        sizes = [len(bytes(session)) for session in sessions or ()] or sizes
+    if max(sizes) > MAX_RESULTS_BYTES:
         raise StorageError(
-            f"{where}: a results file must have at most {MAX_RESULTS_BYTES / 1e6:.0f} MB, got "
-            f"{len(content) / 1e6:,.0f} MB. Hint: measure fewer cases per run"
+            f"{where}: the results of one run must have at most {MAX_RESULTS_BYTES / 1e6:.0f} MB, got "
+            f"{max(sizes) / 1e6:,.0f} MB. Hint: measure fewer cases per run"
         )
+
+
+def _decoded(content: str | bytes, where: str) -> str:
     try:
         text = content.decode() if isinstance(content, bytes) else content
     except UnicodeDecodeError as error:

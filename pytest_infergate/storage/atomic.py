@@ -31,26 +31,28 @@ UNFINISHED_SECONDS = 3600.0
 """Age of an unfinished file from which its writer counts as killed; writing takes seconds."""
 
 
-def atomic_write(path: str | os.PathLike[str], text: str) -> None:
+def atomic_write(path: str | os.PathLike[str], text: str | list[bytes]) -> None:
     """Write a text file so that readers see either the old or the new content, never a part.
 
-    The folder must exist. Links are followed; the mode of an existing file is kept. Pipes, devices and what
-    `open_descriptor` finds are written to and not replaced. Unfinished files of writers that were killed are
-    removed from the folder. Raises `StorageError`, in which case an existing file is unchanged.
+    The text may be in pieces of UTF-8. The folder must exist. Links are followed; the mode of an existing
+    file is kept. Pipes, devices and what `open_descriptor` finds are written to and not replaced. Unfinished
+    files of writers that were killed are removed from the folder. Raises `StorageError`, in which case an
+    existing file is unchanged.
     """
     # Names from a file system may contain bytes that are not text; JSON represents them by the same escape.
-    data = text.encode("utf-8", "backslashreplace")
+    data = [text.encode("utf-8", "backslashreplace")] if isinstance(text, str) else text
     descriptor = open_descriptor(path)
     try:
         if descriptor is not None:
             for stream in filter(None, (sys.stdout, sys.stderr)):
                 stream.flush()  # what was printed before comes first
             with open(descriptor, "wb", closefd=False) as file:
-                file.write(data)
+                file.writelines(data)
             return
         # A pipe or a device cannot be replaced by a file, and would not be read as one.
         if Path(path).exists() and not Path(path).is_file():
-            Path(path).write_bytes(data)
+            with Path(path).open("wb") as file:
+                file.writelines(data)
             return
         target = Path(os.path.realpath(path))
         _replace(target, data)
@@ -80,7 +82,7 @@ def unwritable(path: str | os.PathLike[str], error: OSError) -> StorageError:
     return StorageError(f"cannot write {os.fspath(path)}: {error.strerror or error}. Hint: {hint}")
 
 
-def _replace(target: Path, data: bytes) -> None:
+def _replace(target: Path, data: list[bytes]) -> None:
     # In the same folder, because a file can only be renamed within one file system.
     temporary = target.parent / f".infergate-{secrets.token_hex(6)}.tmp"
     # A writer that was killed could not remove its file.
@@ -92,7 +94,7 @@ def _replace(target: Path, data: bytes) -> None:
                 path.unlink()
     try:
         with temporary.open("xb") as file:
-            file.write(data)
+            file.writelines(data)
             file.flush()
             # Without it, a crash after the rename may leave an empty file under the final name.
             os.fsync(file.fileno())

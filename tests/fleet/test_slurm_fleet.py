@@ -154,7 +154,7 @@ def test_jobs_that_slurm_ends_are_reported(fleet, cluster):
 @needs_slurm
 def test_a_requeued_job_is_measured_once_more_and_counts_once(fleet, cluster):
     found = fleet("[classes.a]\nslurm = { options = { requeue = true } }")
-    found.stand_in.takes(2)
+    found.stand_in.takes(60)
     wait = []
 
     class Requeueing(list):
@@ -163,11 +163,11 @@ def test_a_requeued_job_is_measured_once_more_and_counts_once(fleet, cluster):
             if line == "a: running" and not wait:
                 wait_until(lambda: found.stand_in.runs)
                 wait.append(1)
-                found.stand_in.takes(0)
                 handle = found.jobs()[0].folder.record().handle
                 cluster.client("scontrol", "requeue", handle)
                 # Slurm lets a requeued job wait for two minutes; a node refuses one that comes back at once.
                 wait_until(lambda: any("PENDING" in row for row in cluster.queue()))
+                found.stand_in.takes(0)
                 cluster.client("scontrol", "update", f"jobid={handle}", "starttime=now+3")
 
     found.said = Requeueing()

@@ -265,6 +265,36 @@ def test_a_merged_file_is_not_a_single_session(sample):
         results_json.parse_results(merged, "all.json")
 
 
+def test_the_limit_of_a_merged_file_is_that_of_each_session(sample, monkeypatch):
+    one = results_json.render_results(sample.session())
+    merged = results_json.render_merged([sample.session()] * 3).encode()
+    monkeypatch.setattr(results_json, "MAX_RESULTS_BYTES", len(one))
+    assert len(merged) > 2 * len(one)
+    assert len(results_json.parse_all(merged, "all.json")) == 3
+    monkeypatch.setattr(results_json, "MAX_RESULTS_BYTES", len(one) // 2)
+    for content in (merged, one.encode()):
+        with pytest.raises(StorageError, match=r"r\.json: the results of one run must have at most 0 MB"):
+            list(results_json.session_texts(content, "r.json"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text,
+        lambda text: text.replace("\n", ""),
+        lambda text: "\ufeff" + text,
+        lambda text: text.replace('"schema_version": 2', '"schema_version": 2, "schema_version": 2'),
+        lambda text: text.replace('"tool_version": "', '"tool_version": "\\u0030', 1).replace("00.", "0.", 1),
+    ],
+    ids=["as written", "compact", "mark", "a field twice", "escaped"],
+)
+def test_the_text_of_a_session_does_not_depend_on_that_of_its_file(sample, change):
+    session = sample.session([sample.pair()])
+    text = results_json.render_results(session)
+    (found,) = results_json.session_texts(change(text).encode(), "r.json")
+    assert found == (results_json.parse_results(text, "r.json"), text.strip().encode())
+
+
 def test_every_cut_of_a_file_is_refused(sample):
     text = results_json.render_results(sample.session([sample.pair()]))
     for end in range(0, len(text) - 2, 97):

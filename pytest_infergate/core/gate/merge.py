@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 
 import msgspec
 
@@ -13,29 +13,45 @@ from pytest_infergate.core.gate import decide
 
 
 def merge_sessions(named: Iterable[tuple[str, Session]]) -> tuple[Session, ...]:
-    """Return every distinct session once, in an order that does not depend on the order of the input.
+    """Return every distinct session once; `named` contains sessions with the names of their files.
 
-    `named` contains sessions with the names of their files. Raises `ValueError` if two different sessions
-    measured the same case on the same class of hardware, because there is no rule for which of them counts.
+    Raises `ValueError` as `merge_order` does.
     """
-    unique: dict[bytes, tuple[str, Session]] = {}
-    for name, session in named:
+    sessions = list(named)
+    order = merge_order(sessions, lambda place: msgspec.json.encode(sessions[place][1], order="sorted"))
+    return tuple(sessions[place][1] for place in order)
+
+
+def merge_order(named: Iterable[tuple[str, Session]], content: Callable[[int], bytes]) -> list[int]:
+    """Return the places of the distinct sessions, in an order that does not depend on that of the input.
+
+    `content` returns the bytes in which equal sessions are equal, of the session at a place. It is called for
+    sessions of one machine and time only, after all sessions were taken, so that these need not be kept.
+    Raises `ValueError` if two different sessions measured the same case on the same class of hardware,
+    because there is no rule for which of them counts.
+    """
+    taken = [(name, session.created, machines(session), set(_measured(session))) for name, session in named]
+    groups: dict[tuple[str, str], list[int]] = {}
+    for place, (_, created, machine, _) in enumerate(taken):
+        groups.setdefault((machine, created), []).append(place)
+    order: list[int] = []
+    for _, places in sorted(groups.items()):
         # Equal sessions are one: a shell pattern may match a file and its copy.
-        unique.setdefault(msgspec.json.encode(session, order="sorted"), (name, session))
-    ordered = sorted(unique.items(), key=lambda item: (machines(item[1][1]), item[1][1].created, item[0]))
-    seen: dict[tuple[str, Case], tuple[str, Session]] = {}
-    for _, (name, session) in ordered:
-        measured = set(_measured(session))
+        distinct = {content(place): place for place in reversed(places)} if places[1:] else {b"": places[0]}
+        order += [place for _, place in sorted(distinct.items())]
+    seen: dict[tuple[str, Case], int] = {}
+    for place in order:
+        name, created, _, measured = taken[place]
         for hardware, case in sorted(measured & seen.keys(), key=lambda key: (key[0], key[1].order)):
-            first, earlier = seen[hardware, case]
+            first, earlier, _, _ = taken[seen[hardware, case]]
             raise ValueError(
                 f"{case.name} was measured twice on {hardware} with different results: in {first} "
-                f"({earlier.created}) and in {name} ({session.created}). Hint: leave out one of the files"
+                f"({earlier}) and in {name} ({created}). Hint: leave out one of the files"
             )
         # Only sessions with a valid measurement contradict each other; a case may be skipped on many
         # machines.
-        seen |= dict.fromkeys(measured, (name, session))
-    return tuple(session for _, (_, session) in ordered)
+        seen |= dict.fromkeys(measured, place)
+    return order
 
 
 def flat_session(sessions: Sequence[Session]) -> Session:

@@ -6,7 +6,7 @@ from core_values import ENVIRONMENT, HARDWARE, OTHER_HARDWARE, case, measurement
 from pytest_infergate.core.domain.outcome import CaseVerdict, Outcome, Policy, Session, Verdict
 from pytest_infergate.core.domain.values import Environment, Hardware, Note
 from pytest_infergate.core.gate import decide
-from pytest_infergate.core.gate.merge import flat_session, machines, merge_sessions
+from pytest_infergate.core.gate.merge import flat_session, machines, merge_order, merge_sessions
 
 GPU = Hardware(cpu_model="Test CPU", isa=("avx2",), cores=4, accelerator="NVIDIA L4", accelerator_count=1)
 
@@ -45,6 +45,18 @@ def test_the_order_of_files_changes_nothing():
 
 def test_a_file_given_twice_counts_once():
     assert merge_sessions([*RUNS, RUNS[0], RUNS[0]]) == merge_sessions(RUNS)
+
+
+def test_only_sessions_of_one_machine_and_time_are_compared():
+    def content(place):
+        asked.append(place)
+        return b"same"
+
+    asked = []
+    assert merge_order(RUNS, content) == [1, 2, 0]
+    assert asked == []
+    assert merge_order([RUNS[0], RUNS[1], RUNS[0]], content) == [1, 0]
+    assert sorted(asked) == [0, 2]
 
 
 def test_merging_what_was_merged_changes_nothing():

@@ -21,12 +21,11 @@ import random
 import signal
 import sqlite3
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from pathlib import Path
@@ -44,6 +43,7 @@ from pytest_infergate.history.history_baselines import HistoryBaselines
 from pytest_infergate.history.locations import open_store
 from pytest_infergate.history.measurements import MEASUREMENT_COLUMNS
 from pytest_infergate.history.parquet_parts import compact
+from pytest_infergate.history.pending import PENDING_FOLDER, keep_pending, push
 from pytest_infergate.history.session_folder import FolderSessions
 from pytest_infergate.history.session_history import SessionHistory
 from pytest_infergate.history.session_tables import TableSessions
@@ -247,58 +247,59 @@ def writers(processes: int, sessions: int, places: list[str]) -> None:
             )
 
 
-_VICTIM = """
-import sys
-from pathlib import Path
-sys.path.insert(0, {benchmarks!r})
-from history_growth import simulated
-from pytest_infergate.history.locations import open_store
-from pytest_infergate.history.pending import keep_pending, push
-from pytest_infergate.history.measurements import MEASUREMENT_COLUMNS
-from pytest_infergate.history.parquet_parts import compact
-from pytest_infergate.history.session_folder import FolderSessions
-from pytest_infergate.history.session_history import SessionHistory
-from pytest_infergate.history.session_tables import TableSessions
-folder = Path({folder!r})
-for number in range({first}, {first} + 1000):
-    keep_pending(simulated(number, cases=40)[0], folder)
-    print(simulated(number, cases=1)[0].created, flush=True)
-    pushed = push(lambda: SessionHistory(open_store({address!r}, folder)), folder)
-"""
+def _save_until_killed(address: str, folder: Path, first: int, report: int) -> None:
+    for number in range(first, first + 1000):
+        session, _ = simulated(number, cases=40)
+        keep_pending(session, folder)
+        os.write(report, f"{session.created}\n".encode())
+        push(lambda: SessionHistory(open_store(address, folder)), folder)
 
 
 def kills(count: int, places: list[str]) -> None:
     """Kill writers at random moments; what a writer reported as kept must be there at the end."""
-    from pytest_infergate.history.pending import push
-
-    print("| place | kills | sessions | lost | damaged |")
-    print("|---|---|---|---|---|")
-    generator = random.Random(1)
+    print("| place | kills | sessions | of them pending at the end | lost | time |")
+    print("|---|---|---|---|---|---|")
     for kind in places:
-        with tempfile.TemporaryDirectory(prefix="infergate-") as folder:
+        with ExitStack() as opened:
+            folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="infergate-")))
             if kind == "branch":
-                repository(Path(folder))
-            address = local_address(kind, folder)
-            promised: set[str] = set()
-            for index in range(count):
-                script = _VICTIM.format(
-                    benchmarks=str(Path(__file__).parent), folder=folder, address=address, first=index * 1000
-                )
-                with subprocess.Popen(
-                    [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True
-                ) as victim:
-                    lines = [victim.stdout.readline()]
-                    time.sleep(generator.uniform(0, 0.05))
-                    os.kill(victim.pid, signal.SIGKILL)
-                    lines += victim.stdout.read().splitlines()
-                promised |= set(map(str.strip, lines))
-            left = push(lambda a=address, f=folder: SessionHistory(open_store(a, Path(f))), Path(folder))
-            history = SessionHistory(open_store(address, Path(folder)))
+                repository(folder)
+            is_server = kind == "postgresql"
+            address = opened.enter_context(postgres()) if is_server else local_address(kind, str(folder))
+            begin = time.perf_counter()
+            promised = _killed(count, address, folder)
+            waiting = sum(1 for _ in (folder / PENDING_FOLDER).glob("*.json"))
+            left = push(lambda a=address, f=folder: SessionHistory(open_store(a, f)), folder)
+            history = SessionHistory(open_store(address, folder))
             found = {session.created for session in history.sessions()}  # raises for a damaged one
             print(
-                f"| {kind} | {count} | {len(found)} | {len(promised - found)} | 0 | {left.problem}",
+                f"| {kind} | {count} | {len(found)} | {waiting} | {len(promised - found)} {left.problem}"
+                f"| {time.perf_counter() - begin:.0f} s |",
                 flush=True,
             )
+
+
+def _killed(count: int, address: str, folder: Path) -> set[str]:
+    """Return the starts of the sessions that writers had kept before they were killed."""
+    generator = random.Random(1)
+    promised: set[str] = set()
+    # Drivers are loaded before, so that no writer is killed while it loads them.
+    SessionHistory(open_store(address, folder)).documents()
+    for index in range(count):
+        reading, writing = os.pipe()
+        # A fork starts within a millisecond, and a new process would need a second to import.
+        victim = multiprocessing.get_context("fork").Process(
+            target=_save_until_killed, args=(address, folder, index * 1000, writing)
+        )
+        victim.start()
+        os.close(writing)
+        with open(reading, encoding="utf-8") as lines:  # noqa: PTH123 - a descriptor
+            first = lines.readline()
+            time.sleep(generator.uniform(0, 0.5))
+            os.kill(victim.pid, signal.SIGKILL)
+            promised |= {line.strip() for line in (first, *lines) if line.endswith("\n")}
+        victim.join()
+    return promised
 
 
 def page(series: int) -> None:
@@ -359,7 +360,7 @@ def main() -> None:
     elif given.what == "writers":
         writers(given.processes, given.sessions, given.places)
     else:
-        kills(given.kills, [place for place in given.places if place != "postgresql"])
+        kills(given.kills, given.places)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,9 @@ MAX_ROWS: Final = 20
 MAX_TABLES: Final = 300
 """Number of series that have a table of figures, so that the page opens quickly."""
 
+MAX_STEPS: Final = 5
+"""Number of change points that the text of a series names, the last ones."""
+
 
 class HistoryFilter(NamedTuple):
     """A link that shows some of the series."""
@@ -107,9 +110,10 @@ def history_headline(trends: Sequence[Trend]) -> str:
         worst = slower[0]
         found = worst.largest_change
         since = ""
-        if found is not None:
-            day = plain(worst.series.points[found[0]].created[:10])
-            since = f", of it {units.percent(found[1])} on {day}"
+        if worst.gradual:
+            since = ", gradually"
+        elif found is not None:
+            since = f" since {_day(worst, found[0])}"
         text += f": {plain(worst.name)} the most, {units.percent(worst.drift)}{since}"
     return f"{text}; {faster} became faster" if faster else text
 
@@ -159,7 +163,7 @@ def _shown(trend: Trend, index: int, files: dict[str, int], machines: dict[str, 
         sessions=units.count(len(series.points)),
         last=units.seconds(trend.seconds[-1]),
         drift=drift_text(trend),
-        since=units.UNKNOWN if found is None else plain(series.points[found[0]].created[:10]),
+        since=_since(trend),
         change=units.UNKNOWN if found is None else units.percent(found[1]),
         sentence=_sentence(trend),
         picture=history_picture(trend),
@@ -178,21 +182,40 @@ def _shown(trend: Trend, index: int, files: dict[str, int], machines: dict[str, 
     )
 
 
+def _day(trend: Trend, index: int) -> str:
+    return plain(trend.series.points[index].created[:10])
+
+
+def _since(trend: Trend) -> str:
+    found = trend.largest_change
+    if found is None:
+        return units.UNKNOWN
+    return (
+        f"gradually, {units.plural(len(trend.changes), 'step')}" if trend.gradual else _day(trend, found[0])
+    )
+
+
 def _sentence(trend: Trend) -> str:
     """State what drifted, since when, and by how much."""
     if trend.drift is None:
         return "Too few sessions for a drift."
-    found = trend.largest_change
-    change = ""
-    if found is not None:
-        at = trend.series.points[found[0]]
-        commit = f", at commit {plain(at.commit[:10])}" if at.commit else ""
-        which = (
-            "The change point is"
-            if len(trend.changes) == 1
-            else f"The largest of {len(trend.changes)} change points is"
-        )
-        change = f" {which} on {plain(at.created[:10])}{commit}: {units.percent(found[1])}."
     since = "the last accepted change" if trend.series.accepted else trend.series.points[0].created[:10]
     drift = f"{units.percent(trend.drift)} since {plain(since)}"
-    return f"Drift {drift}.{change}" if trend.clear else f"Drift within the noise: {drift}.{change}"
+    drift = f"Drift {drift}" if trend.clear else f"Drift within the noise: {drift}"
+    gradually = ", gradually" if trend.gradual else ""
+    return f"{drift}{gradually}.{_steps(trend)}"
+
+
+def _steps(trend: Trend) -> str:
+    """Name the change points, the last ones if there are many."""
+    shown = trend.changes[-MAX_STEPS:]
+    if not shown:
+        return ""
+    texts = []
+    for index, change in shown:
+        commit = trend.series.points[index].commit
+        at = f" at commit {plain(commit[:10])}" if commit else ""
+        texts.append(f"{units.percent(change)} on {_day(trend, index)}{at}")
+    title = "Change point" if len(trend.changes) == 1 else "Change points"
+    earlier = len(trend.changes) - len(shown)
+    return f" {title}: {', '.join(texts)}{f'; {earlier} earlier' if earlier else ''}."

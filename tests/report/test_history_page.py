@@ -46,7 +46,8 @@ def test_what_drifted_comes_first_and_is_said(trends):
     page = render_history(trends, "s3://bucket/history")
     assert "<h1>1 of 3 series became slower: tests/test_a.py::test_a[cpu] the most, +19" in page
     assert page.index("test_a.py::test_a[cpu]</a>") < page.index("test_b.py::test_b[cpu]</a>")
-    assert "The change point is on 2026-01-26, at commit 0000000000: +2" in page
+    assert " since 2026-01-26</h1>" in page
+    assert re.search(r"Change point: \+[12]\d\.\d % on 2026-01-26 at commit 0000000000\.", page)
     assert page.count("<figure") == 3
     assert "larger &lt;b&gt;model&lt;/b&gt;" in page
 
@@ -92,9 +93,29 @@ def test_pictures_of_any_length(count):
     assert [x for x, _ in points] == sorted(x for x, _ in points)
 
 
+def test_a_drift_without_a_step_that_explains_it_is_gradual():
+    found = series(count=60)
+    points = tuple(
+        point._replace(p50=0.01 * 1.005**day, failed=False) for day, point in enumerate(found.points)
+    )
+    page = render_history(trends_of([found._replace(points=points)], {0: [10, 20, 30, 40, 45, 50, 55]}), "h")
+    assert "the most, +30" in page
+    assert ", gradually</h1>" in page
+    assert "<td>gradually, 7 steps</td>" in page
+    assert "since 2026-01-01, gradually. Change points: " in page
+    assert "; 2 earlier." in page
+
+
+def test_steps_for_the_better_look_different():
+    (trend,) = trends_of([series(count=60, step=30)], {0: [30]})
+    (back,) = trends_of([trend.series._replace(points=trend.series.points[::-1])], {0: [30]})
+    kinds = [{mark.kind for mark in history_picture(one).marks} for one in (trend, back)]
+    assert kinds == [{"release", "change"}, {"release", "improvement"}]
+
+
 def test_labels_do_not_overlap():
     (trend,) = trends_of([series(count=60)], {0: [10, 11, 12, 40, 59]})
-    marks = [mark for mark in history_picture(trend).marks if mark.kind == "change"]
+    marks = [mark for mark in history_picture(trend).marks if mark.kind in ("change", "improvement")]
     assert len(marks) == 5
     shown = [float(mark.at.rstrip("%")) for mark in marks if mark.text]
     assert all(late - early >= 8 for early, late in pairwise(shown))

@@ -21,6 +21,9 @@ _MAD_TO_DEVIATION: Final = 1.4826
 CLEAR: Final = 4.0
 """Standard errors of a drift from which it is not within the noise."""
 
+MOST: Final = 0.6
+"""Share of a drift that a single change point explains at least, unless the drift is gradual."""
+
 
 class Level(NamedTuple):
     """Sessions between two changes: indices of the first and the one after the last, and their level."""
@@ -66,6 +69,14 @@ class Trend(NamedTuple):
     def largest_change(self) -> tuple[int, float] | None:
         """The largest of its change points."""
         return max(self.changes, key=lambda change: abs(math.log1p(change[1])), default=None)
+
+    @property
+    def gradual(self) -> bool:
+        """Whether no single change point explains most of a clear drift."""
+        found = self.largest_change
+        if self.drift is None or not self.clear or found is None:
+            return False
+        return math.log1p(found[1]) / math.log1p(self.drift) < MOST
 
 
 def corrected(series: CaseSeries) -> tuple[float, ...]:

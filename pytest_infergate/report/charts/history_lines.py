@@ -41,7 +41,7 @@ class HistoryMark(NamedTuple):
 
     at: str
     kind: str
-    """``change``, ``accepted`` or ``release``."""
+    """``change`` for the worse, ``improvement``, ``accepted`` or ``release``."""
     text: str
     right: bool
     """Whether the label is on the left of the mark, because it is near the right end."""
@@ -137,8 +137,9 @@ def _marks(trend: Trend, places: Sequence[float]) -> list[HistoryMark]:
     marks = []
     for before, after in pairwise(trend.levels):
         if after.changed:
-            change = units.percent(after.centre / before.centre - 1)
-            marks.append((places[after.begin], "change", change))
+            change = after.centre / before.centre - 1
+            kind = "change" if change > 0 else "improvement"
+            marks.append((places[after.begin], kind, units.percent(change)))
     first, last = epoch_seconds(points[0].created), epoch_seconds(points[-1].created)
     for created, _ in trend.series.accepted:
         time = epoch_seconds(created)

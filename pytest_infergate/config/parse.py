@@ -94,7 +94,12 @@ def check_runtimes(names: Iterable[str], offered: Mapping[str, OfferedRuntime], 
     for text in names:
         name, colon, mode = text.partition(":")
         if name not in offered:
-            raise ConfigurationError(f"{where} {not_one_of('runtime', name, sorted(offered))}")
+            known = sorted(offered)
+            with_modes = [f"{one}:{mode}" for one in known for mode in offered[one].modes]
+            raise ConfigurationError(
+                f"{where} runtime must be one of {', '.join(known)}, got {name!r}"
+                f"{did_you_mean(name, (*known, *with_modes))}"
+            )
         if colon and mode not in offered[name].modes:
             modes = offered[name].modes
             if modes:

@@ -234,6 +234,7 @@ def _results_argument(settings: Settings) -> str | None:
 
 def rendered_reports(settings: Settings, session: Session) -> Iterator[tuple[Path, str]]:
     """Render each report that the options request, with the path of its file."""
+    results = _results_argument(settings) or "results.json"
     # Imported here, because most runs write no report.
     if settings.json is not None:
         from pytest_infergate.report.results_json import render_results
@@ -242,14 +243,11 @@ def rendered_reports(settings: Settings, session: Session) -> Iterator[tuple[Pat
     if settings.report is not None:
         from pytest_infergate.report.html import render_html
 
-        yield settings.report, render_html(session, settings=settings.given)
+        yield settings.report, render_html(session, settings=settings.given, results=results)
     if settings.markdown is not None:
         from pytest_infergate.report.github import markdown_summary
 
-        yield (
-            settings.markdown,
-            markdown_summary(session, results=_results_argument(settings) or "results.json"),
-        )
+        yield settings.markdown, markdown_summary(session, results=results)
 
 
 def record_baseline(

@@ -206,8 +206,11 @@ def _limited(answer: Advice) -> bool:
     return answer.limit is not None or answer.demand.pattern == "periodic"
 
 
-def findings(answer: Advice) -> list[str]:
-    """Return the sentences below the verdict: latency, alternatives, sensitivities, first call, energy."""
+def findings(answer: Advice, results: str = "results.json") -> list[str]:
+    """Return the sentences below the verdict: latency, alternatives, sensitivities, first call, energy.
+
+    `results` is the results file as an argument of a shell.
+    """
     winner = answer.winner
     lines = gpu_advice.price_sentences(answer.price_limits, noun(answer), limited=_limited(answer))
     lines += _projected_sentences(answer)
@@ -216,7 +219,7 @@ def findings(answer: Advice) -> list[str]:
     if answer.projections.recommended:
         cost = labelled(f"{usd(winner.usd_per_month)} per month", price_label(winner))
         lines.append(f"The best measured plan is {plan_text(winner)}: {cost}.")
-    return [*lines, *_planned(answer, winner), *filter(None, [limit_help(answer)])]
+    return [*lines, *_planned(answer, winner), *filter(None, [limit_help(answer, results)])]
 
 
 def limit_help(answer: Advice, results: str = "results.json") -> str:

@@ -58,10 +58,17 @@ class AdviceEntry(NamedTuple):
     remarks: Sequence[str]
 
 
-def render_html(session: Session, *, settings: Mapping[str, str] | None = None, leading: bool = False) -> str:
+def render_html(
+    session: Session,
+    *,
+    settings: Mapping[str, str] | None = None,
+    leading: bool = False,
+    results: str = "results.json",
+) -> str:
     """Render a session and its advice as one HTML document.
 
     `settings` are shown unchanged next to the environment. With `leading`, the page begins with the advice.
+    `results` is the results file as an argument of a shell.
     """
     groups = grouped_cases(paired_with_verdicts(session))
     ordered = sorted((entry for group in groups for entry in group.entries), key=case_severity)
@@ -127,6 +134,7 @@ def render_html(session: Session, *, settings: Mapping[str, str] | None = None, 
                 entry.bottleneck for entry in bottlenecks if entry.bottleneck is not None
             ),
             leading=leading,
+            results=results,
             **_advice(session, leading=leading),
         )
     )

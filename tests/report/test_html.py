@@ -97,6 +97,14 @@ def test_the_page_begins_with_what_failed(sample):
     assert page.index("FAILED:") < page.index('<h2 id="failed">')
 
 
+def test_commands_name_the_results_file_of_the_run(sample):
+    free = advised(sample.session(), answer(limit=None))
+    assert "infergate advise results.json <" in html.render_html(free)
+    page = html.render_html(free, results="'out/a b.json'")
+    assert "results.json" not in page
+    assert "infergate advise &#39;out/a b.json&#39; <" in page
+
+
 WORK = "Work of one call, counted exactly"
 MOVED = "Exact counters that changed"
 

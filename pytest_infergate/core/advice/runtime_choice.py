@@ -102,11 +102,16 @@ def _choice(machine: str, group: list[tuple[CaseResult, Measurement]]) -> Runtim
     eager = [one for one in cases if one.case.runtime == "eager" and not one.unranked]
     measurements = [measured for _, measured in group]
     for index, one in enumerate(cases):
-        beside = next((other for other in eager if other.case.dtype == one.case.dtype), None)
-        if beside is None or one.case.runtime == "eager" or one.unranked or one.low <= beside.high:
+        of_dtype = one.case.runtime == "eager"
+        dtypes = _PLAIN_DTYPES if of_dtype else (one.case.dtype,)
+        beside = next((other for other in eager if other.case.dtype in dtypes), None)
+        if beside is None or one.unranked or one.low <= beside.high:
             continue
-        before = measurements[cases.index(beside)]
-        why = "; ".join(_reasons(one, beside, measurements[index], before))
+        measured, before = measurements[index], measurements[cases.index(beside)]
+        if of_dtype:
+            why = _more_operators(measured, before)
+        else:
+            why = "; ".join(_reasons(one, beside, measured, before))
         cases[index] = msgspec.structs.replace(one, why_slower=why)
     agreeing = sorted((one for one in cases if one.agrees), key=lambda one: one.seconds)
     # One case alone is not a choice, unless all others compute something else.
@@ -160,6 +165,16 @@ def _runtime_case(case: Case, measured: Measurement) -> RuntimeCase:
         inaccurate=accuracy is not None and accuracy.too_low,
         unranked=unranked,
     )
+
+
+def _more_operators(measured: Measurement, before: Measurement) -> str:
+    """Return that eager PyTorch calls more operators in a dtype, or nothing if it does not."""
+    now, then = (each.counters.totals.get("operators", 0) for each in (measured, before))
+    if not 0 < then < now:
+        return ""
+    casts = measured.counters.totals.get("dtype_casts", 0)
+    of_them = f", of which {casts} only cast," if casts else ""
+    return f"it calls {units.plural(now, 'operator')}{of_them} in place of {then}"
 
 
 def _reasons(

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
+
+SHORTEST_PART: Final = 3
+"""Number of characters from which on a part of a name stands for it."""
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:
-    """Return ``. Hint: did you mean 'float16'?``, or nothing if no known name is similar."""
+    """Return ``. Hint: did you mean 'float16'?``, or nothing if no known name is similar or contains it."""
     import difflib  # loaded on errors only: the options of every pytest session are parsed with this module
 
-    similar = difflib.get_close_matches(str(name), list(known), n=1)
+    text, known = str(name), list(known)
+    similar = difflib.get_close_matches(text, known, n=1)
+    if len(text) >= SHORTEST_PART:
+        similar += [one for one in known if text.lower() in one.lower()]
     return f". Hint: did you mean {similar[0]!r}?" if similar else ""
 
 

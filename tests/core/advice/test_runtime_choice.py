@@ -238,6 +238,30 @@ def test_nothing_is_said_where_nothing_is_known():
     assert set(silent) == {""}
 
 
+@pytest.mark.parametrize("totals", [{}, {"operators": 90}, {"dtype_casts": 4}])
+def test_nothing_is_said_of_a_dtype_without_more_operators(totals):
+    assert why(timed(p50=0.020, dtype="int8", counters=Counters(totals=totals))) == ""
+
+
+def test_a_dtype_in_eager_is_compared_with_the_usual_one():
+    def called(**totals):
+        return Counters(totals=totals)
+
+    for usual in (None, "float32"):
+        choice = only(
+            timed(dtype=usual, counters=called(operators=3)),
+            timed(p50=0.020, dtype="int8", counters=called(operators=49, dtype_casts=6)),
+            timed(p50=0.020, dtype="float16", counters=called(operators=4)),
+            timed(p50=0.005, dtype="bfloat16", counters=called(operators=9)),
+        )
+        assert {name(one)[1]: one.why_slower for one in choice.cases} == {
+            usual: "",
+            "int8": "it calls 49 operators, of which 6 only cast, in place of 3",
+            "float16": "it calls 4 operators in place of 3",
+            "bfloat16": "",
+        }
+
+
 def test_a_runtime_is_compared_with_eager_in_its_own_dtype():
     eager = [timed(dtype=dtype, p50=p50) for dtype, p50 in (("float32", 0.01), ("bfloat16", 0.05))]
     slower = timed("compile", 0.02, "bfloat16", counters=Counters(totals={"graph_breaks": 3}))

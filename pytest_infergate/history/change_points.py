@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Final
 
-# It gives 0.8 false points a month in 1,000 simulated daily series with a spread of 2 % (docs/history.md).
+# It gives 0.9 false points a month in 1,000 simulated daily series with a spread of 2 % (docs/history.md).
 MAX_P_VALUE: Final = 1e-4
 """Largest p-value of a change point."""
 MIN_MAGNITUDE: Final = 0.02

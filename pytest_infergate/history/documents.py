@@ -120,6 +120,8 @@ def decoded(name: str, content: bytes, where: str, kind: type[Any] = HistorySess
             f"{place}: `$.schema_version` must be at most {HISTORY_VERSION}, got {version}, which a newer "
             "infergate wrote. Hint: upgrade pytest-infergate"
         )
+    if version < 1:
+        raise StorageError(f"{place}: `$.schema_version` must be at least 1, got {version}. {_HINT}")
     return session
 
 

@@ -71,6 +71,19 @@ def run_names(store: SessionStore) -> tuple[str, ...]:
     return tuple(sorted(one.name for one in known if one is not None and one.kind == RUN))
 
 
+def existing_runs(store: SessionStore) -> tuple[str, ...]:
+    """Return `run_names`. Raises `ConfigurationError` if there are none."""
+    names = run_names(store)
+    if not names:
+        raise without_runs(store)
+    return names
+
+
+def without_runs(store: SessionStore) -> ConfigurationError:
+    """Return the error for a place without runs."""
+    return ConfigurationError(f"{store.location} has no runs. Hint: add them with --infer-history")
+
+
 def compact(store: SessionStore) -> Compacted:
     """Write the runs that are in no Parquet file yet, by month; what is complete is left as it is.
 
@@ -85,7 +98,7 @@ def compact(store: SessionStore) -> Compacted:
             "answered without it, but take longer"
         ) from None
     folder = parquet_folder(store)
-    names = run_names(store)
+    names = existing_runs(store)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # It can be made again, and does not belong into a commit.

@@ -11,11 +11,12 @@ from pytest_infergate.errors import ConfigurationError
 from pytest_infergate.history.measurements import MEASUREMENT_COLUMNS, MEASUREMENTS
 from pytest_infergate.history.parquet_parts import (
     document_rows,
+    existing_runs,
     first_sentence,
     opened_measurements,
     parquet_folder,
-    run_names,
     usable_parts,
+    without_runs,
 )
 from pytest_infergate.history.session_store import SessionStore
 from pytest_infergate.history.session_tables import TableSessions
@@ -55,7 +56,7 @@ def asked(store: SessionStore, sql: str) -> AbstractContextManager[QueryAnswer]:
 def _from_tables(store: TableSessions, sql: str) -> Iterator[QueryAnswer]:
     with store.driver() as connection:
         if connection is None:
-            raise _empty(store)
+            raise without_runs(store)
         answer = _sqlite_answer if isinstance(connection, sqlite3.Connection) else _postgres_answer
         with answer(connection, sql) as found:
             yield found
@@ -85,7 +86,7 @@ def _postgres_answer(connection: Any, sql: str) -> Iterator[QueryAnswer]:
 
 @contextmanager
 def _from_sqlite(store: SessionStore, sql: str) -> Iterator[QueryAnswer]:
-    names = _names(store)
+    names = existing_runs(store)
     # A temporary file, which SQLite keeps in memory as long as it fits.
     connection = sqlite3.connect("")
     try:
@@ -129,7 +130,7 @@ def _from_duckdb(store: SessionStore, sql: str) -> Iterator[QueryAnswer]:
     import duckdb
 
     for attempt in range(2):
-        names = _names(store)
+        names = existing_runs(store)
         parts = usable_parts(parquet_folder(store), names)
         with opened_measurements(store, names, parts) as connection:
             try:
@@ -154,17 +155,6 @@ def _checked(rows: Iterator[Any], kind: type[Exception]) -> Iterator[Sequence[An
         yield from rows
     except kind as error:
         raise _invalid(error) from error
-
-
-def _names(store: SessionStore) -> tuple[str, ...]:
-    names = run_names(store)
-    if not names:
-        raise _empty(store)
-    return names
-
-
-def _empty(store: SessionStore) -> ConfigurationError:
-    return ConfigurationError(f"{store.location} has no runs. Hint: add them with --infer-history")
 
 
 def _not_one_query() -> ConfigurationError:

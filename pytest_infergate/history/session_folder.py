@@ -28,6 +28,11 @@ class FolderSessions:
                 return tuple(entry.name for entry in entries if entry.is_file(follow_symlinks=False))
         except FileNotFoundError:
             return ()
+        except NotADirectoryError as error:
+            raise StorageError(
+                f"the place of a history must be a folder, got the file {self._folder}. Hint: name a folder, "
+                f"or a database of SQLite as sqlite:///{self._folder.name}"
+            ) from error
         except OSError as error:
             raise unreadable(self._folder, error) from error
 

@@ -21,10 +21,9 @@ DRIVERS: Final = {
 """Driver and extra of each scheme that needs one."""
 LOCAL: Final = ("memory",)
 """Schemes without a driver."""
-_OPTIONS: Final[dict[str, dict[str, Any]]] = {
-    # A run must not wait for minutes at its end.
-    "s3": {"config_kwargs": {"connect_timeout": 5, "read_timeout": 20, "retries": {"max_attempts": 2}}},
-}
+# A run must not wait for minutes at its end, nor a command: a server that is silent is given up after 30 s.
+_S3: Final = {"config_kwargs": {"connect_timeout": 5, "read_timeout": 10, "retries": {"max_attempts": 2}}}
+_OPTIONS: Final[dict[str, dict[str, Any]]] = {"s3": _S3, "s3a": _S3}
 
 
 class ObjectSessions:
@@ -47,6 +46,8 @@ class ObjectSessions:
                 f"{location}: {scheme}:// needs {driver or scheme}. Hint: pip install "
                 f"'pytest-infergate[{extra or scheme}]'"
             ) from None
+        if scheme in _OPTIONS:
+            self._files.retries = 1  # botocore tries again itself, and s3fs would try that five times
         self._root = self._root.rstrip("/")
 
     def names(self) -> tuple[str, ...]:

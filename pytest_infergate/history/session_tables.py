@@ -225,7 +225,9 @@ class TableSessions:
         if versions != [SCHEMA]:
             newer = bool(versions) and max(versions) > SCHEMA
             hint = (
-                "upgrade pytest-infergate" if newer else "copy the history to another place with history copy"
+                "upgrade pytest-infergate"
+                if newer
+                else f"restore the table {self._version.name} from a backup"
             )
             raise StorageError(
                 f"{self.location}: the version of its tables must be {SCHEMA}, got "

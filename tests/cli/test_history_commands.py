@@ -115,6 +115,11 @@ def test_what_is_refused(run, here, snapshot):  # noqa: F811
     (here / "two" / encoded(HistorySession(project="other", created="2026-01-01T00:00:00Z"))[0]).write_text(
         "x"
     )
+    older = HistorySession(schema_version=0, project="demo", created="2026-01-01T00:00:00Z")
+    (here / "older").mkdir()
+    name, content = encoded(older)
+    (here / "older" / name).write_bytes(content)
+    (here / "h.db").write_text("")
     (here / "links").mkdir()
     (here / "links" / names[0]).symlink_to(place / names[0])
     keep_pending(HistorySession(project="other", created="2026-01-01T00:00:00Z"), here)
@@ -122,6 +127,8 @@ def test_what_is_refused(run, here, snapshot):  # noqa: F811
         "damaged": ("history", "show", "--history", "damaged"),
         "cut": ("history", "show", "--history", "cut"),
         "newer": ("history", "show", "--history", "newer"),
+        "older": ("history", "show", "--history", "older"),
+        "a file": ("history", "list", "--history", "h.db"),
         "several projects": ("history", "show", "--history", "two"),
         "another project": ("history", "show", "--history", "good", "--project", "other"),
         "no session": ("history", "show", "--history", "empty"),
@@ -129,6 +136,7 @@ def test_what_is_refused(run, here, snapshot):  # noqa: F811
         "no case": ("history", "show", "--history", "good", "-k", "bogus"),
     }
     assert refused(run, asked, folder=here) == snapshot
+    assert not (here / "empty").exists()
     code, _, err = run("history", "push", "--history", "good")
     assert code == 1
     assert "holds the history of demo, not of other" in err
@@ -171,8 +179,10 @@ def test_questions_that_are_refused(run, here, snapshot):  # noqa: F811
         "no SQL": (*query, "SELEC 1"),
         "two statements": (*query, "SELECT 1; SELECT 2"),
         "another file": (*query, "SELECT * FROM read_csv('/etc/passwd')"),
+        "nothing to compact": ("history", "compact", "--history", "empty"),
         "no run": ("history", "query", "--history", "empty", "SELECT 1"),
         "two names of one column": (*query, "SELECT 1 AS x, 2 AS x", "--json"),
         "compacting a database": ("history", "compact", "--history", "sqlite:///h.db"),
     }
     assert refused(run, asked, folder=here) == snapshot
+    assert not (here / "empty").exists()

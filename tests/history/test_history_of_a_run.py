@@ -112,15 +112,24 @@ def test_an_ini_value_adds_every_session_that_measures(run, project, pytester):
     assert len(sessions("kept/history", pytester.path)) == 1
 
 
-def test_the_gate_gives_the_same_verdicts_from_every_place(run, pytester, address):
-    """By changing an address, on real servers."""
+def test_the_gate_gives_the_same_verdicts_from_every_place(run, project, pytester, address):
+    """By changing an address, on real servers: of equal code, and of code that takes five times as long."""
     decided = {}
     for kind in ("folder", "sqlite", "postgresql", "s3"):
         place = address(kind)
+        project.takes(0.010)
         for _ in range(3):
             run(f"--infer-baseline={place}", "--infer-save")
-        results = run(f"--infer-baseline={place}", "--infer-json=r.json")
-        session = parse_results((pytester.path / "r.json").read_bytes(), "r.json")
-        decided[kind] = results.ret, [one.comparisons[0] for one in session.gate.verdicts]
-    assert [row.sessions for row in decided["folder"][1]] == [3, 3]
+        decided[kind] = []
+        for seconds in (0.010, 0.050):
+            project.takes(seconds)
+            results = run(f"--infer-baseline={place}", "--infer-json=r.json")
+            session = parse_results((pytester.path / "r.json").read_bytes(), "r.json")
+            verdicts = [(one.verdict.value, one.comparisons[0]) for one in session.gate.verdicts]
+            decided[kind].append((results.ret, verdicts))
+    (equal, as_before), (slower, later) = decided["folder"]
+    assert (equal, slower) == (0, 1)
+    assert {verdict for verdict, _ in as_before} == {"equivalent"}
+    assert {verdict for verdict, _ in later} == {"regressed"}
+    assert [row.sessions for _, row in as_before] == [3, 3]
     assert all(one == decided["folder"] for one in decided.values())

@@ -15,6 +15,7 @@ from local_slurm import missing_slurm, running
 from sessions import GPU
 
 from pytest_infergate.errors import ConfigurationError, InfergateError
+from pytest_infergate.fleet import fleet_run
 from pytest_infergate.fleet.attempt_processes import attempt_processes
 from pytest_infergate.fleet.fleet_file import MachineClass
 from pytest_infergate.fleet.fleet_run import FleetController
@@ -174,6 +175,35 @@ def test_a_requeued_job_is_measured_once_more_and_counts_once(fleet, cluster):
     assert "measured on" in found.texts()["a"]
     assert len(found.stand_in.runs) == 2
     assert len(set(found.stand_in.runs)) == 1
+
+
+@needs_slurm
+def test_preemption_and_the_failure_of_a_node_are_reported(fleet, cluster, monkeypatch):
+    monkeypatch.setattr(fleet_run, "GONE_SECONDS", 0.5)
+    alone = "exclusive = true, options = { no-requeue = true }"
+    found = fleet(
+        f"[classes.a]\nslurm = {{ nodelist = 'small', {alone} }}\n"
+        f"[classes.b]\nslurm = {{ nodelist = 'gpu', {alone} }}"
+    )
+    found.stand_in.takes(60)
+    urgent = ("-p", "urgent", "-w", "small", "--exclusive", "-o", "/dev/null", "--wrap", "true")
+
+    class Disturbing(list):
+        def append(self, line):
+            super().append(line)
+            if sum(one.endswith(": running") for one in self) == 2 and line.endswith(": running"):
+                wait_until(lambda: len(found.stand_in.runs) == 2)
+                cluster.client("sbatch", *urgent)
+                cluster.client("scontrol", "update", "nodename=gpu", "state=down", "reason=test")
+
+    found.said = Disturbing()
+    try:
+        texts = found.texts()
+    finally:
+        cluster.client("scontrol", "update", "nodename=gpu", "state=resume")
+    assert texts["a"].startswith("its Slurm job was preempted by one of higher priority, and not requeued")
+    assert texts["b"].startswith("its node failed")
+    assert len(found.stand_in.runs) == 2
 
 
 @needs_slurm

@@ -122,6 +122,7 @@ def _conclude(place: FleetPlace, found: Sequence[JobStatus]) -> int:
 
     from pytest_infergate.cli.advise_command import advice_by_default
     from pytest_infergate.core.gate.merge import flat_session
+    from pytest_infergate.fleet.class_names import with_class_names
     from pytest_infergate.fleet.job_status import Status
     from pytest_infergate.report import advice_pages, html, text
 
@@ -134,8 +135,12 @@ def _conclude(place: FleetPlace, found: Sequence[JobStatus]) -> int:
     session = msgspec.structs.replace(flat_session(sessions), advice=None)
     advice = ""
     try:
-        given = advice_by_default(sessions)
-        session, advice = msgspec.structs.replace(session, advice=given), advice_pages.advice_text(given)
+        given = with_class_names(advice_by_default(sessions), _classes(found))
+        session = msgspec.structs.replace(session, advice=given)
+        command = f"infergate advise {shlex.quote(str(place.results / 'results.json'))} --demand 5/s"
+        advice = advice_pages.advice_text(given).replace(
+            advice_pages.NEXT, f"{advice_pages.NEXT_IS}{command}"
+        )
     except InfergateError as error:
         advice = f"no advice: {error}"
     machines: dict[str, dict[str, None]] = {}
@@ -146,11 +151,20 @@ def _conclude(place: FleetPlace, found: Sequence[JobStatus]) -> int:
     write_output(html.render_html(session, settings=settings), place.results / "report.html")
     # Rows of several machines end with the name of the machine.
     echo(text.terminal_summary(msgspec.structs.replace(session, advice=None), _TABLE_WIDTH))
-    echo("\nclasses, by the names that the advice has for their machines:")
+    echo("\nclasses, and the names of their machines, for example for --price:")
     for name, ids in named.items():
         echo(f"  {name}: {ids}")
     echo(f"\n{advice}")
     return gate_exit_code(session.gate)
+
+
+def _classes(found: Sequence[JobStatus]) -> dict[str, str]:
+    """Return the names of the classes by the id of their hardware."""
+    names: dict[str, dict[str, None]] = {}
+    for one in found:
+        for hardware in one.machines:
+            names.setdefault(hardware, {})[one.job.machine.name] = None
+    return {hardware: " or ".join(classes) for hardware, classes in names.items()}
 
 
 @fleet_command.command(

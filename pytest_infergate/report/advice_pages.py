@@ -19,7 +19,8 @@ from pytest_infergate.report.table import shown_columns
 from pytest_infergate.report.text_table import fitted_table, text_list, text_table, wrapped
 
 TITLE: Final = "Where to run each model\n"
-NEXT: Final = "for one demand, with reasons and alternatives: add --demand, for example --demand 5/s"
+NEXT_IS: Final = "for one demand, with reasons and alternatives: "
+NEXT: Final = f"{NEXT_IS}add --demand, for example --demand 5/s"
 
 
 def advice_text(given: Recommendations, width: int | None = None) -> str:

@@ -25,9 +25,10 @@ _CONSTANTS = (bool, int, float, complex, str, bytes, type(None), torch.dtype, to
 
 _HINTS = {
     "GuardOnDataDependentSymNode": "torch.where or torch.cond in place of branches that depend on values",
+    "MemoryError": "a smaller batch, or a machine with more memory",
     "DynamicOutputShapeException": "operators whose output has a shape that does not depend on values",
 }
-"""What can be changed in a model, by the class of torch's error."""
+"""What can be changed, by the class of the error."""
 
 
 class ExportedModel(NamedTuple):

@@ -135,12 +135,12 @@ def runtimes_by_test(session: Session) -> dict[str, TestRuntimes]:
     by_test: dict[str, list[CaseResult]] = defaultdict(list)
     for result in session.cases:
         by_test[result.case.test].append(result)
-    place = _places(session)
+    place, axes = _places(session), _axes_in_run(session)
     found = {}
     for test, results in by_test.items():
         rows = runtime_rows(
             (
-                within_test(result.case) + place("" if result.hardware is None else result.hardware.id),
+                name_in_run(result) + place("" if result.hardware is None else result.hardware.id),
                 result,
             )
             for result in sorted(results, key=lambda result: result.case.order)
@@ -150,7 +150,7 @@ def runtimes_by_test(session: Session) -> dict[str, TestRuntimes]:
             found[test] = TestRuntimes(
                 choices=[
                     DrawnChoice(
-                        title=(shared_axes(one) + place(one.machine)) if drawn[1:] else "",
+                        title=(axes(one) + place(one.machine)) if drawn[1:] else "",
                         sentences=choice_sentences(one),
                         chart=error_by_time([runtime_name(each.case) for each in one.cases], one),
                     )
@@ -167,9 +167,22 @@ def runtime_name(case: Case) -> str:
     return plain(case.runtime if case.dtype is None else f"{case.runtime} {case.dtype}")
 
 
-def shared_axes(choice: RuntimeChoice) -> str:
-    """Return the axes that all cases of a choice share: ``cpu-b8``."""
-    return within_test(msgspec.structs.replace(choice.cases[0].case, runtime="eager", dtype=None))
+def name_in_run(result: CaseResult) -> str:
+    """Return the name of a case within its test as its run has it: ``cpu-eager-float32-b1``."""
+    test, bracket, name = result.nodeid.partition("[")
+    return plain(name[:-1]) if bracket and test == result.case.test else within_test(result.case)
+
+
+def _axes_in_run(session: Session) -> Callable[[RuntimeChoice], str]:
+    """Return a function that names the axes that all cases of a choice share: ``cpu-b8``."""
+    names = {result.case: name_in_run(result) for result in session.cases}
+
+    def axes(choice: RuntimeChoice) -> str:
+        case = choice.cases[0].case
+        name = names[case].replace(f"-{plain(case.runtime)}", "", 1)
+        return name if case.dtype is None else name.replace(f"-{plain(case.dtype)}", "", 1)
+
+    return axes
 
 
 def choices(session: Session) -> tuple[RuntimeChoice, ...]:
@@ -226,9 +239,9 @@ def _left_out(choice: RuntimeChoice, doubtful: Sequence[RuntimeCase]) -> Iterato
 
 def runtime_lines(session: Session) -> list[str]:
     """State for each test, device and batch size which runtime is the fastest, and why others are not."""
-    place = _places(session)
+    place, axes = _places(session), _axes_in_run(session)
     return [
-        f"{plain(one.cases[0].case.test)}[{shared_axes(one)}]{place(one.machine)}: {sentence}"
+        f"{plain(one.cases[0].case.test)}[{axes(one)}]{place(one.machine)}: {sentence}"
         for one in choices(session)
         for sentence in choice_sentences(one)
     ]

@@ -41,6 +41,22 @@ def test_markdown_has_the_errors(sample):
     assert "3.7e" in page
 
 
+def test_names_have_all_axes_of_the_run(sample):
+    parity, pairs = Parity(error=1e-7), []
+    for size in (1, 8):
+        for runtime in ("eager", "compile"):
+            case = sample.case(runtime=runtime, dtype="float32", batch_size=size)
+            nodeid = f"{case.test}[cpu-{runtime}-float32-b{size}]"
+            changes = {"nodeid": nodeid, "measurement": sample.measurement(parity=parity)}
+            pairs.append(sample.pair(case, result=changes))
+    session = sample.session(pairs)
+    (found,) = runtime_tables.runtimes_by_test(session).values()
+    assert [row.label for row in found.rows][:2] == ["cpu-compile-float32-b1", "cpu-compile-float32-b8"]
+    assert sorted(one.title for one in found.choices) == ["cpu-b1", "cpu-b8"]
+    places = {line.partition("]")[0] for line in runtime_tables.runtime_lines(session)}
+    assert places == {f"{pairs[0][0].case.test}[cpu-b{size}" for size in (1, 8)}
+
+
 def test_only_columns_that_some_case_fills(sample):
     case = sample.case(runtime="compile")
     parity = Parity(error=1e-7)

@@ -132,12 +132,16 @@ def pooled_spread(values: Sequence[float], prior: float, weight: float) -> tuple
     `prior` is a standard deviation that counts for `weight` observations. Raises `ValueError` for a single
     value without a prior.
     """
-    observed = len(values) - 1
+    return spread_with_prior(variance(values), len(values) - 1, prior, weight)
+
+
+def spread_with_prior(found: float, observed: int, prior: float, weight: float) -> tuple[float, float]:
+    """Pool a variance of so many degrees of freedom with a prior, as `pooled_spread` does."""
     # The prior gives way as values come in. The degrees of freedom stay at `weight` until there are more
     # values than that, so that the first values do not make a verdict more certain than the prior allows.
     prior_weight = max(0.0, weight - observed)
     degrees = prior_weight + observed
     if degrees == 0:
         raise ValueError("a spread needs two values or a prior")
-    pooled = (prior_weight * prior**2 + observed * variance(values)) / degrees
+    pooled = (prior_weight * prior**2 + observed * found) / degrees
     return math.sqrt(pooled), degrees

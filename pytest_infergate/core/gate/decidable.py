@@ -221,12 +221,17 @@ def _smallest_stored(
         reference_work={str(index): math.exp(distance * (-1) ** index) for index in range(_WORKLOADS)},
         contention=contention,
     )
-    history = _history(spread, sessions, contention)
+    history = _history(spread, sessions, contention, distance)
     return compare_time(history, candidate, Policy().time_tolerance).smallest_detectable
 
 
-def _history(spread: float, sessions: int, contention: float | None = None) -> tuple[BaselinePoint, ...]:
-    """Return sessions of a case of one second whose logarithms have exactly this standard deviation."""
+def _history(
+    spread: float, sessions: int, contention: float | None = None, disagreement: float = 0.0
+) -> tuple[BaselinePoint, ...]:
+    """Return sessions of a case of one second whose logarithms have exactly this standard deviation.
+
+    `disagreement` is by how much each reference workload is faster or slower, unrelated to the case.
+    """
     # Half of them above the level and half below; with an odd number, one is on it.
     half = sessions // 2
     distance = spread * math.sqrt((sessions - 1) / (2 * half)) if half else 0.0
@@ -237,7 +242,11 @@ def _history(spread: float, sessions: int, contention: float | None = None) -> t
             created=f"{index:04}",
             p50=math.exp(level),
             count=1000,
-            reference_work={str(name): 1.0 for name in range(_WORKLOADS)},
+            # Pairs of opposite signs, which change at another pace than the levels do.
+            reference_work={
+                str(name): math.exp(disagreement * (-1) ** ((index >> name // 2) + name))
+                for name in range(_WORKLOADS)
+            },
             contended=share > CONTENDED,
             contention=share if share > CONTENDED else None,
         )

@@ -23,6 +23,7 @@ from pytest_infergate.core.gate.contention import (
     heavy,
     typical_seconds,
 )
+from pytest_infergate.core.gate.speed_fit import SpeedFit, fit_speeds
 
 # Shared among the cases of a run. None of 100,000 simulated runs of ten cases of identical code failed, and
 # none of 112 measured comparisons was regressed or suspected.
@@ -86,6 +87,8 @@ class _Change(NamedTuple):
     """How much slower each shared reference workload became, as logarithms."""
     contended: bool = False
     """Whether either side was under heavy contention, so that nothing is corrected."""
+    fit: SpeedFit | None = None
+    """Fitted weights of these workloads; ``None`` with equal ones."""
     trusted: bool = True
     """Whether nothing but the correction and page faults explains a difference."""
     page_faults: tuple[float, float] | None = None
@@ -97,11 +100,15 @@ class _Change(NamedTuple):
         # The speed may change for some kinds of work only, and the case may resemble any of them.
         if self.contended or len(self.factors) < 2:  # noqa: PLR2004 - a single one cannot disagree
             return 0.0
+        if self.fit is not None:
+            return self.fit.uncertainty(self.factors)
         return math.sqrt(stats.variance(self.factors))
 
     @property
     def mixed_disagreement(self) -> float:
         """The same for a case whose work is a mixture of theirs, any mixture being equally likely."""
+        if self.fit is not None:
+            return self.disagreement
         # The variance of a mean with weights of a flat Dirichlet distribution about that with equal weights.
         count = max(1, len(self.factors))
         return self.disagreement * math.sqrt((count - 1) / count / (count + 1))
@@ -150,8 +157,13 @@ def _compare(
 ) -> Comparison:
     """Compare with a history of sessions whose speed the `shared` reference workloads correct."""
     contended = (candidate.contention or 0.0) > CONTENDED or any(point.contended for point in history)
-    change = _change(history, shared, candidate)
-    expected = _expectation(history, shared, contended=contended)
+    names = sorted(shared)
+    times = [math.log(point.p50) for point in history]
+    speeds = [[math.log(point.reference_work[name]) for name in names] for point in history]
+    # Contention slows down a case and the workloads by other factors, which would pass for their weights.
+    fit = None if contended else fit_speeds(times, speeds)
+    change = _change(history, shared, candidate, fit)
+    expected = _expectation(history, shared, fit, contended=contended)
     if change.contended:
         # Nothing is corrected then; but contention must not make an unsteady history look steadier.
         uncorrected = _expectation(history, frozenset(), contended=contended)
@@ -196,12 +208,17 @@ def _compare(
 
 
 def _expectation(
-    history: Sequence[BaselinePoint], shared: frozenset[str], *, contended: bool
+    history: Sequence[BaselinePoint],
+    shared: frozenset[str],
+    fit: SpeedFit | None = None,
+    *,
+    contended: bool,
 ) -> _Expectation:
     times = [math.log(point.p50) for point in history]
     levels = [time - _speed(point.reference_work, shared) for time, point in zip(times, history, strict=True)]
     prior = PRIOR_SPREAD if shared and not contended else UNCORRECTED_SPREAD
-    spread, degrees = stats.pooled_spread(levels, prior, PRIOR_WEIGHT)
+    variance = stats.variance(levels) if fit is None else fit.variance
+    spread, degrees = stats.spread_with_prior(variance, len(levels) - 1, prior, PRIOR_WEIGHT)
     # A new session is predicted, not a mean estimated: its own spread comes on top of that of the mean.
     error = max(spread, SPREAD_FLOOR) * math.sqrt(1 + 1 / len(levels))
     return _Expectation(stats.mean(times), error, degrees)
@@ -223,10 +240,21 @@ def _verdict(difference: float, strict: float, loose: float, limit: float, chang
     return Verdict.EQUIVALENT if difference + loose + change.faster < limit else Verdict.INCONCLUSIVE
 
 
-def _change(history: Sequence[BaselinePoint], shared: frozenset[str], candidate: Measurement) -> _Change:
+def _change(
+    history: Sequence[BaselinePoint],
+    shared: frozenset[str],
+    candidate: Measurement,
+    fit: SpeedFit | None,
+) -> _Change:
     """Return by how much the machine of `candidate` differs from that of its history."""
-    then = stats.mean([_speed(point.reference_work, shared) for point in history])
-    ratio = _speed(candidate.reference_work, shared) - then
+    factors = tuple(
+        _speed(candidate.reference_work, frozenset({name}))
+        - stats.mean([_speed(point.reference_work, frozenset({name})) for point in history])
+        for name in sorted(shared)
+    )
+    ratio = 0.0
+    if factors:
+        ratio = stats.mean(factors) if fit is None else fit.correction(factors)
     before, now = any(map(_disturbed, history)), heavy(candidate.contention)
     reach = 0.0 if before or now else math.log(MAX_CORRECTION)
     correction = min(max(ratio, -reach), reach)
@@ -252,11 +280,8 @@ def _change(history: Sequence[BaselinePoint], shared: frozenset[str], candidate:
         faster=faster + remapped * (not more),
         trusted=not (before or now or slower or faster),
         page_faults=page_faults,
-        factors=tuple(
-            _speed(candidate.reference_work, frozenset({name}))
-            - stats.mean([_speed(point.reference_work, frozenset({name})) for point in history])
-            for name in sorted(shared)
-        ),
+        factors=factors,
+        fit=fit,
         contended=before or now,
     )
 

@@ -33,6 +33,7 @@ from pytest_infergate.core.gate.paired_times import (
     Stage,
     decide,
 )
+from pytest_infergate.core.gate.speed_fit import FIT_SESSIONS
 from pytest_infergate.core.gate.stored_times import compare_time
 
 PAIRED_MINUTES: Final = (2.0, 5.0, 10.0)
@@ -67,7 +68,7 @@ def decidable(found: Examination, draws: Sequence[Sequence[float]], *, virtual: 
         paired=() if paired is None else _paired_reach(paired, found, draws),
         stored_spread=corrected,
         raw_spread=raw,
-        stored=() if corrected is None else _stored_reach(corrected, found),
+        stored=() if corrected is None or raw is None else _stored_reach(corrected, raw, found),
         budget=math.expm1(launch_band((), virtual=virtual)),
         budget_recorded=None if raw is None else math.expm1(
             launch_band(_history(raw.value, SESSIONS_KEPT), virtual=virtual)
@@ -179,15 +180,23 @@ def _regressed(differences: Sequence[float], launches: int) -> bool:
 # Stored times
 
 
-def _stored_reach(spread: LaunchSpread, found: Examination) -> tuple[StoredReach, ...]:
+def _stored_reach(corrected: LaunchSpread, raw: LaunchSpread, found: Examination) -> tuple[StoredReach, ...]:
     """Return what a baseline with so many sessions detects, if sessions differ as these launches did."""
+    # Fitted weights correct as equal ones do or not at all, whichever suits a case. These launches are too
+    # few for a fit.
+    fitted = LaunchSpread(
+        value=min(corrected.value, raw.value),
+        low=min(corrected.low, raw.low),
+        high=max(corrected.high, raw.high),
+        degrees=corrected.degrees,
+    )
     disagreement = _disagreement(found.models)
     reaches = []
     for sessions in STORED_SESSIONS:
         smallest = functools.partial(
             _smallest_stored, sessions=sessions, contention=found.contention, disagreement=disagreement
         )
-        reach = _of_spread(spread, smallest)
+        reach = _of_spread(fitted if sessions >= FIT_SESSIONS else corrected, smallest)
         if reach is not None:
             reaches.append(StoredReach(sessions=sessions, smallest=reach))
     return tuple(reaches)

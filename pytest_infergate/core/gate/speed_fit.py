@@ -8,6 +8,7 @@ the weights are equal. A ridge regression moves them as far as the sessions on r
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
@@ -38,7 +39,7 @@ class SpeedFit(NamedTuple):
 
     def correction(self, factors: Sequence[float]) -> float:
         """Return the log of the factor by which a case is slower if the workloads are by these logs."""
-        return math.fsum(weight * factor for weight, factor in zip(self.weights, factors, strict=True))
+        return _product(self.weights, factors)
 
     def uncertainty(self, factors: Sequence[float]) -> float:
         """Return the standard deviation of that correction, because the weights are not known exactly.
@@ -46,8 +47,7 @@ class SpeedFit(NamedTuple):
         It is large for factors that the recorded sessions do not have.
         """
         solved = _solved([list(row) for row in self.products], factors)
-        square = math.fsum(one * other for one, other in zip(solved, factors, strict=True))
-        return NOISE * math.sqrt(max(0.0, square))
+        return NOISE * math.sqrt(max(0.0, _product(solved, factors)))
 
 
 def fit_speeds(times: Sequence[float], speeds: Sequence[Sequence[float]]) -> SpeedFit | None:
@@ -58,39 +58,42 @@ def fit_speeds(times: Sequence[float], speeds: Sequence[Sequence[float]]) -> Spe
     count = len(times)
     if count < FIT_SESSIONS or not speeds[0]:
         return None
-    products, weights = _fitted(times, speeds)
-    differences = []
-    for index in range(count):
-        others = [*times[:index], *times[index + 1 :]]
-        rows = [*speeds[:index], *speeds[index + 1 :]]
-        _, without = _fitted(others, rows)
-        means = [stats.mean(column) for column in zip(*rows, strict=True)]
-        moved = (
-            weight * (speed - mean) for weight, speed, mean in zip(without, speeds[index], means, strict=True)
-        )
-        differences.append(times[index] - stats.mean(others) - math.fsum(moved))
-    # A session that is left out differs from the mean of the others by its own spread and that of the mean.
-    variance = math.fsum(one**2 for one in differences) * (count - 1) / count**2
-    return SpeedFit(tuple(weights), tuple(map(tuple, products)), variance)
-
-
-def _fitted(times: Sequence[float], speeds: Sequence[Sequence[float]]) -> tuple[_Matrix, list[float]]:
-    """Return the products of the speeds with the ridge, and the weights."""
     middle = stats.mean(times)
+    centred = [time - middle for time in times]
     means = [stats.mean(column) for column in zip(*speeds, strict=True)]
     rows = [[speed - mean for speed, mean in zip(row, means, strict=True)] for row in speeds]
     columns = list(zip(*rows, strict=True))
-    size = len(columns)
-    products = [
-        [math.fsum(a * b for a, b in zip(one, other, strict=True)) for other in columns] for one in columns
-    ]
-    wanted = [math.fsum(a * (time - middle) for a, time in zip(one, times, strict=True)) for one in columns]
-    for index in range(size):
+    products = [[_product(one, other) for other in columns] for one in columns]
+    wanted = [_product(one, centred) for one in columns]
+    for index in range(len(columns)):
         products[index][index] += _RIDGE
-        wanted[index] += _RIDGE / size
+        wanted[index] += _RIDGE / len(columns)
+    # Without a session, the mean of the others moves as well, which multiplies its share by this.
+    share = count / (count - 1)
+    differences = []
+    for row, time in zip(rows, centred, strict=True):
+        without = _weights(
+            [
+                [value - share * one * other for value, other in zip(line, row, strict=True)]
+                for line, one in zip(products, row, strict=True)
+            ],
+            [value - share * one * time for value, one in zip(wanted, row, strict=True)],
+        )
+        differences.append(share * (time - _product(without, row)))
+    # A session that is left out differs from the mean of the others by its own spread and that of the mean.
+    variance = math.fsum(one**2 for one in differences) / count / share
+    return SpeedFit(tuple(_weights(products, wanted)), tuple(map(tuple, products)), variance)
+
+
+def _product(one: Sequence[float], other: Sequence[float]) -> float:
+    return math.fsum(map(operator.mul, one, other))
+
+
+def _weights(products: _Matrix, wanted: Sequence[float]) -> list[float]:
+    """Return the weights of least squares that are at least 0."""
     # More work in a reference workload never makes a case faster: such weights are 0, the lowest one first.
-    kept = list(range(size))
-    weights = [0.0] * size
+    kept = list(range(len(wanted)))
+    weights = [0.0] * len(wanted)
     while kept:
         found = _solved([[products[i][j] for j in kept] for i in kept], [wanted[i] for i in kept])
         if min(found) >= 0:
@@ -98,7 +101,7 @@ def _fitted(times: Sequence[float], speeds: Sequence[Sequence[float]]) -> tuple[
                 weights[index] = weight
             break
         del kept[found.index(min(found))]
-    return products, weights
+    return weights
 
 
 def _solved(matrix: _Matrix, vector: Sequence[float]) -> list[float]:
@@ -110,7 +113,5 @@ def _solved(matrix: _Matrix, vector: Sequence[float]) -> list[float]:
         for other in range(len(rows)):
             if other != step:
                 factor = rows[other][step]
-                rows[other] = [
-                    value - factor * scaled for value, scaled in zip(rows[other], pivot, strict=True)
-                ]
+                rows[other] = [a - factor * b for a, b in zip(rows[other], pivot, strict=True)]
     return [row[-1] for row in rows]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
@@ -23,6 +24,8 @@ LOCAL: Final = ("memory",)
 """Schemes without a driver."""
 # A run must not wait for minutes at its end, nor a command: a server that is silent is given up after 30 s.
 _S3: Final = {"config_kwargs": {"connect_timeout": 5, "read_timeout": 10, "retries": {"max_attempts": 2}}}
+_REFUSED: Final = re.compile(r"(?i)credentials|permission denied|authentication failed|privilege|readonly")
+"""What drivers say if they may not read or write."""
 _OPTIONS: Final[dict[str, dict[str, Any]]] = {"s3": _S3, "s3a": _S3}
 
 
@@ -120,9 +123,9 @@ def unreachable(location: str, error: BaseException, password: str = "") -> Stor
     kind = type(error).__name__
     if isinstance(error, FileNotFoundError):
         return StorageError(f"{location} does not exist: {reason}. Hint: create it, or correct the address")
-    if isinstance(error, PermissionError) or "Credentials" in kind:
+    if isinstance(error, PermissionError) or _REFUSED.search(f"{kind} {text}"):
         return StorageError(
-            f"{location} refuses access: {reason}. Hint: check the credentials of this machine"
+            f"{location} refuses access: {reason}. Hint: check the credentials and rights of this machine"
         )
     return StorageError(
         f"{location} cannot be reached: {kind}: {reason}. Hint: check the address, the network and the server"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
@@ -99,6 +100,8 @@ class TableSessions:
         """Return the keys of all sessions."""
         import sqlalchemy
 
+        if self._is_absent():
+            return ()
         with self._connected() as connection:
             if not self._made(connection):
                 return ()
@@ -197,8 +200,16 @@ class TableSessions:
     @contextmanager
     def driver(self) -> Iterator[Any]:
         """Open a connection of the driver in a transaction; ``None`` if the tables are missing."""
+        if self._is_absent():
+            yield None
+            return
         with self._connected() as connection:
             yield connection.connection.driver_connection if self._made(connection) else None
+
+    def _is_absent(self) -> bool:
+        """Return whether there is no file of SQLite, which would create it in order to read it."""
+        file = self._engine.url.database
+        return self._engine.dialect.name == "sqlite" and bool(file) and not Path(str(file)).exists()
 
     def _create(self, connection: Connection) -> None:
         """Create the tables under a lock, or check that they are those of this version."""

@@ -7,7 +7,7 @@ from fsspec.registry import _registry
 from inputs import message
 
 from pytest_infergate.core.domain.addresses import without_secrets
-from pytest_infergate.errors import ConfigurationError, InfergateError
+from pytest_infergate.errors import ConfigurationError, InfergateError, StorageError
 from pytest_infergate.history.locations import open_store
 from pytest_infergate.history.session_history import SessionHistory
 
@@ -53,6 +53,26 @@ def test_a_missing_driver_names_its_extra(address, module, extra, tmp_path, monk
     with pytest.raises(ConfigurationError, match=rf"pytest-infergate\[{extra}\]") as refused:
         open_store(address, tmp_path)
     assert "s3cret" not in str(refused.value)
+
+
+def test_a_database_that_refuses_says_so(postgres_url, tmp_path):
+    """A user without rights."""
+    import psycopg
+
+    with psycopg.connect(postgres_url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute("CREATE ROLE guest LOGIN PASSWORD 's3cret'")
+    guest = postgres_url.replace("infergate:s3cret", "guest:s3cret")
+    with pytest.raises(StorageError, match="refuses access: permission denied for schema public") as refused:
+        open_store(guest, tmp_path).check_writable()
+    assert "s3cret" not in str(refused.value)
+
+
+def test_reading_creates_no_database(tmp_path):
+    pytest.importorskip("sqlalchemy")
+    assert open_store(f"sqlite:///{tmp_path}/x.db", tmp_path).names() == ()
+    with open_store(f"sqlite:///{tmp_path}/x.db", tmp_path).driver() as connection:
+        assert connection is None
+    assert not list(tmp_path.iterdir())
 
 
 def test_places_that_do_not_answer(tmp_path, s3_endpoint):

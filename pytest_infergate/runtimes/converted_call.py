@@ -17,11 +17,14 @@ from pytest_infergate.core.domain.measurement import Conversion
 from pytest_infergate.core.domain.notes import NoteCode
 from pytest_infergate.core.domain.values import Case, Note
 from pytest_infergate.errors import CaseTimeoutError, ConversionError, StorageError
+from pytest_infergate.instruments import tensors
 from pytest_infergate.instruments.device import Device
+from pytest_infergate.instruments.timed_calls import RepeatedCall
 from pytest_infergate.measure import memory, placement
 from pytest_infergate.measure.case import Subject, Watched
 from pytest_infergate.measure.invocation import Invocation
 from pytest_infergate.measure.number_formats import autocast, unwrap_weights
+from pytest_infergate.outputs.reference_parity import reference_parity
 from pytest_infergate.runtimes.conversion import Conversions
 from pytest_infergate.runtimes.exported_model import exported, first_line
 from pytest_infergate.runtimes.runtime import ExportingRuntime, Placing, mode_of
@@ -56,6 +59,7 @@ def converted(
             unwrap_weights(target, dtype_parts(dtype))
             around = functools.partial(autocast, dtype_parts(case.dtype), name)
             model = exported(target, args, kwargs, around)
+            _check_state(placed, case)
     export = time.monotonic() - begin
     files = Conversions(conversions_folder()).files(runtime, model, placing)
     begin = time.monotonic()
@@ -80,6 +84,21 @@ def converted(
             structured=model.structured,
         )
         yield subject, ready._replace(notes=engine.notes), conversion
+
+
+def _check_state(placed: placement.Placed, case: Case) -> None:
+    """Raise `ConversionError` if an output depends on the calls before, which a converted model forgets."""
+    call, advanced = RepeatedCall(placed.call, placed.arguments), placed.watch()
+    first = tensors.copy_to_cpu(call())
+    names = advanced()
+    if not names:
+        return
+    second = tensors.copy_to_cpu(call())
+    if reference_parity(first, second, case.dtype, on_cpu=case.device == "cpu").difference is not None:
+        raise ConversionError(
+            f"each call changes {', '.join(names)}, on which the next output depends, and a converted model "
+            "does not keep it"
+        )
 
 
 def _uncounted_note(runtime: ExportingRuntime) -> Note:

@@ -103,6 +103,37 @@ def test_linear_layers_in_int8_agree_roughly_and_are_smaller(cache, name):
     )  # the quantised files are kept
 
 
+class Streaming(nn.Module):
+    """Of speech in chunks: the state is no buffer, and may be in a container."""
+
+    def __init__(self, keep):
+        super().__init__()
+        self.layer, self.keep = nn.Linear(8, 8), keep
+        self.held = {"state": torch.zeros(1, 8), "calls": 0}
+
+    def forward(self, x):
+        y = self.layer(x) + self.held["state"]
+        self.held["calls"] += 1
+        if self.keep:
+            self.held["state"] = y
+        return y
+
+
+@pytest.mark.parametrize(
+    ("keep", "reason"),
+    [(True, r"^each call changes held, on which the next output depends, and a con"), (False, "^no files$")],
+)
+def test_a_model_whose_output_depends_on_the_calls_before_is_not_converted(monkeypatch, keep, reason):
+    def refuse(*_):
+        raise ConversionError("no files")
+
+    monkeypatch.setattr(conversion.Conversions, "files", refuse)
+    case = Case(test="t.py::test_a", device="cpu", runtime="stub")
+    call = Invocation(Streaming(keep), (torch.ones(1, 8),))
+    with pytest.raises(ConversionError, match=reason), prepared(case, CPU, call, StubRuntime()):
+        pass
+
+
 def test_a_model_that_cannot_be_quantised_for_onnxruntime_has_a_reason(cache):
     case = Case(test="t.py::test_a", device="cpu", runtime="onnxruntime", dtype="int8")
     call = Invocation(nn.Conv2d(1, 1, 1), (torch.ones(1, 1, 2, 2),))

@@ -95,7 +95,11 @@ def run_command(
         if again:
             for job in chosen:
                 job.folder.forget()
-        FleetController(place, launchers, lambda text: echo(text, err=True)).run(jobs, chosen)
+        try:
+            FleetController(place, launchers, lambda text: echo(text, err=True)).run(jobs, chosen)
+        except KeyboardInterrupt:
+            echo("interrupted; the same command measures what is missing", err=True)
+            raise
         found = [job_status(job, job.folder.record()) for job in jobs]
         code = _conclude(place, found)
     return _listed_missing(file, rest, found, code)

@@ -37,7 +37,7 @@ class QueryAnswer(NamedTuple):
 
 
 def asked(store: SessionStore, sql: str) -> AbstractContextManager[QueryAnswer]:
-    """QueryAnswer a query, which can only read, and only the history.
+    """Answer a query, which can only read, and only the history.
 
     The table is `MEASUREMENTS`. Databases answer themselves; other places are read by DuckDB if it is
     installed, and by SQLite otherwise. Raises `ConfigurationError` for an invalid query, and for a place

@@ -20,6 +20,7 @@ from pytest_infergate.measure.case import Effort, MeasuredSubject, Subject, Watc
 from pytest_infergate.measure.guarded_device import error_line
 from pytest_infergate.measure.invocation import Invocation
 from pytest_infergate.measure.item_streams import is_stream, stream_items
+from pytest_infergate.measure.same_work import with_kept_state
 from pytest_infergate.measure.seed import generator_states
 from pytest_infergate.runtimes.accuracy import AccuracyPlan, CaseModel
 from pytest_infergate.runtimes.prepared_case import check_dtype, plain_subject, prepared
@@ -93,7 +94,8 @@ def measure_invocation(
     if measurement is not None:
         returned = {id(tensor) for tensor in tensors.tensors(measured.output)}
         same = [tensor for tensor in tensors.tensors(output) if id(tensor) in returned]
-        notes = (*measurement.notes, *after, *output_checks.uncopied_notes(same))
+        known = measurement.notes if placed.moved else map(with_kept_state, measurement.notes)
+        notes = (*known, *after, *output_checks.uncopied_notes(same))
         measurement = msgspec.structs.replace(measurement, conversion=conversion, notes=notes)
         if case.device == REMOTE_DEVICE:  # this process is the client
             measurement = msgspec.structs.replace(

@@ -147,6 +147,7 @@ def test_an_interrupted_fleet_leaves_nothing_running(fleet, number):
     assert process.returncode == 130, err
     assert fleet.left_running() == []
     assert "ending 1 job ..." in err
+    assert "interrupted; the same command measures what is missing" in err
     fleet.stand_in.takes(0)
     assert fleet.run()[0] == 0
     assert len(fleet.stand_in.runs) == 4

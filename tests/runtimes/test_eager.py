@@ -136,6 +136,28 @@ def test_a_dtype_that_nothing_applies_is_no_case(device, dtype):
 
 
 @pytest.mark.torch
+@pytest.mark.parametrize("plain", [True, False])
+def test_state_that_is_not_restored_is_noted(device, plain):
+    torch = pytest.importorskip("torch")
+    device.torch_name = "cpu"
+
+    class Counting(torch.nn.Module):
+        calls = 0
+
+        def forward(self, x):
+            device.spend(0.003)
+            self.calls += 1
+            return x + 1
+
+    model = Counting()
+    target = (lambda x: model(x) * 2) if plain else model
+    found = measure_invocation(CASE, device, Effort(1), Invocation(target, (torch.ones(1),))).measurement
+    (note,) = [note for note in found.notes if note.code == "state-advances"]
+    assert ("make what is called in each test" in note.hint) is plain
+    assert (model.calls > 0) is plain
+
+
+@pytest.mark.torch
 def test_autocast_is_part_of_the_calls_of_any_callable():
     torch = pytest.importorskip("torch")
     case = msgspec.structs.replace(CASE, device="cpu", dtype="autocast:bfloat16")

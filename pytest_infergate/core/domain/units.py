@@ -15,6 +15,7 @@ _SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 _BYTES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 _COUNTS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 _JOULES = ((1e3, "kJ"), (1.0, "J"), (1e-3, "mJ"), (1e-6, "µJ"))
+_LARGEST_FACTOR = 1_000_000
 _GRAMS = ((1e6, "t"), (1e3, "kg"), (1.0, "g"), (1e-3, "mg"), (1e-6, "µg"))
 
 
@@ -104,6 +105,8 @@ def percent(ratio: float | None, *, signed: bool = True, decimals: int = 1) -> s
     """Format 0.046 as ``+4.6 %``, and growth of 100 % or more as a factor: ``x3.1``."""
     if ratio is None or not math.isfinite(100 * ratio):
         return UNKNOWN
+    if signed and ratio >= _LARGEST_FACTOR:  # an end of the interval of too few launches
+        return f"over x{_LARGEST_FACTOR:,}"
     if signed and ratio >= 1:
         return f"x{significant(1 + ratio, 2)}"
     return f"{100 * ratio:{'+' if signed else ''}.{decimals}f} %"

@@ -149,6 +149,7 @@ def test_percent():
         1.0: "x2.0",
         2.1: "x3.1",
         11.4: "x12",
+        2e10: "over x1,000,000",
     }
     assert {ratio: units.percent(ratio) for ratio in signed} == signed
     assert units.percent(2.1, signed=False) == "210.0 %"

@@ -70,6 +70,14 @@ class CaseTerms:
         budgets = {name: limit for name, limit in self.budgets.items() if name in ANSWER_TIMES}
         return dataclasses.replace(self, budgets=budgets)
 
+    def of_converted(self) -> CaseTerms:
+        """Return the terms of a converted model, inside of which neither memory nor work can be counted."""
+        from pytest_infergate.core.domain.metrics import COUNTERS
+
+        uncounted = {"peak_memory_mb", *COUNTERS} - {"weight_bytes"}
+        budgets = {name: limit for name, limit in self.budgets.items() if name not in uncounted}
+        return dataclasses.replace(self, budgets=budgets)
+
     @property
     def seconds_served(self) -> float:
         """Time for which the case is served under load; 0 if it is not."""

@@ -84,6 +84,11 @@ def is_remote(runtime: OfferedRuntime) -> bool:
     return callable(getattr(runtime, "remote", None))
 
 
+def is_converting(runtime: OfferedRuntime) -> bool:
+    """Return whether a runtime executes files that it builds, inside of which nothing can be counted."""
+    return callable(getattr(runtime, "build", None))
+
+
 def parse_runtimes(text: str) -> tuple[str, ...]:
     """Parse ``eager,compile:max-autotune``."""
     return _words(text)

@@ -52,19 +52,28 @@ def parameters(
     """
     from pytest_infergate.config.case_matrix import axes, axes_of_id
     from pytest_infergate.config.case_terms import case_terms
+    from pytest_infergate.config.parse import is_converting
     from pytest_infergate.core.domain.values import REMOTE_DEVICE
 
     terms = case_terms(settings, marker, test)
     further = filter(None, (axes_of_id(text, marker, settings.offered) for text in asked))
     found = {one.id: one for one in (*axes(marker, settings, devices), *further)}
+    converting = {name for name, runtime in settings.offered.items() if is_converting(runtime)}
     # The server forms batches of up to the largest size, from the items of that case.
     largest = max(marker.batch_sizes or (1,))
     made = []
-    # A test of nothing but a server has no other case that could keep the limits of its memory and work.
-    local = any(one.device != REMOTE_DEVICE for one in found.values()) or not marker.runtimes
+    # A test of nothing but a server has no other case that could keep the limits of its memory and work, and
+    # neither has one of converted models only.
+    here = [one for one in found.values() if one.device != REMOTE_DEVICE]
+    local = bool(here) or not marker.runtimes
+    counted = any(one.deselected is None and one.runtime.partition(":")[0] not in converting for one in here)
     for one in found.values():
         own = terms if one.batch_size == largest else terms.unserved()
-        made.append(Parameter(one, own.of_server() if one.device == REMOTE_DEVICE and local else own))
+        if one.device == REMOTE_DEVICE and local:
+            own = own.of_server()
+        elif one.runtime.partition(":")[0] in converting and counted:
+            own = own.of_converted()
+        made.append(Parameter(one, own))
     return tuple(made)
 
 

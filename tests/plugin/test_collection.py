@@ -1,6 +1,10 @@
 """Collection errors that the user can do something about."""
 
 import pytest
+from inputs import parsed
+
+from pytest_infergate.config.marker import Marker
+from pytest_infergate.plugin.collection import parameters
 
 INFERENCE = """
 import pytest
@@ -27,3 +31,19 @@ def test_a_project_that_is_not_installed_is_named(pytester, place, hinted):
     assert hinted in printed
     # A file without inference tests is none of our business, and an absent package has no hint.
     assert printed.count("pythonpath") == 1
+
+
+# Budgets on what a runtime cannot count
+
+
+def budgets(folder, runtimes):
+    marker = Marker(budget={"p95_ms": 1.0, "gflops": 2.0, "peak_memory_mb": 3.0, "weights_mb": 4.0})
+    settings = parsed(folder, {"devices": "fake", "runtimes": runtimes})
+    made = parameters(marker, "t.py::test_a", settings, ("cpu",))
+    return {one.axes.id: tuple(one.terms.budgets) for one in made if one.axes.deselected is None}
+
+
+def test_limits_of_memory_and_work_are_for_cases_that_are_not_converted(tmp_path):
+    every, known = ("p95_ms", "gflops", "peak_memory_mb", "weights_mb"), ("p95_ms", "weights_mb")
+    assert budgets(tmp_path, "eager,onnxruntime") == {"cpu-eager": every, "cpu-onnxruntime": known}
+    assert budgets(tmp_path, "onnxruntime,openvino") == {"cpu-onnxruntime": every, "cpu-openvino": every}

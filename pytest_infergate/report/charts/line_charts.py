@@ -21,7 +21,7 @@ HEIGHT: Final = 220
 FOOT: Final = 26
 """Height of the labels below the plot, in pixels."""
 STYLES: Final = 6
-"""Number of styles, which differ in colour, dashes and shape; further lines repeat them."""
+"""Number of styles, which differ in colour, dashes and shape; the markers of further lines are outlines."""
 # A chart of more points is a solid area, and slow to draw without a script.
 MAX_POINTS: Final = 400
 """Maximum number of points of a chart and of rows of its table, so that the page opens quickly."""
@@ -364,7 +364,7 @@ def _drawn(line: Line, index: int, x: LogScale, y: LogScale) -> DrawnLine:
     return DrawnLine(
         label=line.label,
         style=(index if line.style is None else line.style) % STYLES,
-        hollow=line.hollow,
+        hollow=line.hollow or (line.style is None and index // STYLES % 2 == 1),
         mark=line.mark,
         path=path,
         # Without markers, a line is a limit and not a series of measurements.

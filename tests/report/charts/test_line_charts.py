@@ -29,10 +29,10 @@ def test_a_case_that_has_no_place_below_the_roof_is_left_out():
             assert line_charts.roofline([held(), strange]) == line_charts.roofline([held()]), (field, value)
 
 
-def chart(points):
-    """A line of points on plain axes."""
+def chart(points, lines=1):
+    """Lines of the same points on plain axes."""
     return line_charts._chart(
-        [Line(label="line", points=points)],
+        [Line(label="line", points=points)] * lines,
         title="t",
         across="x",
         up="y",
@@ -55,6 +55,11 @@ def test_the_widest_axes_that_there_are_hold_their_points():
     places = [float(text.rstrip("%")) for point in drawn.lines[0].points for text in point]
     assert all(map(math.isfinite, places))
     assert not re.search("inf|nan", str(drawn))
+
+
+def test_twelve_lines_have_looks_of_their_own():
+    drawn = chart(((1.0, 1.0), (2.0, 2.0)), lines=12)
+    assert len({(line.style, line.hollow) for line in drawn.lines}) == 12
 
 
 def test_a_single_point_is_not_drawn():

@@ -70,7 +70,7 @@ test-accelerator: $(ACCELERATOR)/.installed-$(VERSION) ## measure on a device of
 	PYTHONPATH=tests/support $(PY_ACCELERATOR) -m pytest -p mojo_device -W default tests/devices/test_gpu.py $(PYTEST_ARGS)
 
 test-skypilot: $(SKYPILOT)/.installed-$(VERSION) $(VENV)/.installed-$(VERSION) ## let SkyPilot load what fleet render writes (0.4 GB)
-	SKYPILOT_PYTHON=$(SKYPILOT)/bin/python $(PY) -m pytest tests/fleet/test_manifests.py $(PYTEST_ARGS)
+	SKYPILOT_PYTHON=$(CURDIR)/$(SKYPILOT)/bin/python $(PY) -m pytest tests/fleet/test_manifests.py $(PYTEST_ARGS)
 
 gpu-check: $(if $(REHEARSAL),$(REHEARSAL)/.installed-$(VERSION)) ## the figures of a GPU in 8 minutes; DEVICE=mojo rehearses it
 	@$(if $(REHEARSAL),true,ls build/wheels/*.whl >/dev/null 2>&1 || exit 0; \

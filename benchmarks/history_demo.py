@@ -104,7 +104,7 @@ def main() -> None:
         series = history.series()
         trends = trends_of(series, change_points([corrected(one) for one in series]))
         Path(sys.argv[1]).write_text(
-            render_history(trends, "a simulated history", simulated=history.is_simulated()), encoding="utf-8"
+            render_history(trends, "20 simulated cases", simulated=history.is_simulated()), encoding="utf-8"
         )
     for key, (day, step) in STEPS.items():
         since = f"{START + timedelta(days=day):%Y-%m-%d}"

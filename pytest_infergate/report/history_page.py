@@ -110,10 +110,8 @@ def history_headline(trends: Sequence[Trend]) -> str:
         worst = slower[0]
         found = worst.largest_change
         since = ""
-        if worst.gradual:
-            since = ", gradually"
-        elif found is not None:
-            since = f" since {_day(worst, found[0])}"
+        if found is not None:
+            since = f" since {_since(worst)}"
         text += f": {plain(worst.name)} the most, {units.percent(worst.drift)}{since}"
     return f"{text}; {faster} became faster" if faster else text
 
@@ -190,9 +188,7 @@ def _since(trend: Trend) -> str:
     found = trend.largest_change
     if found is None:
         return units.UNKNOWN
-    return (
-        f"gradually, {units.plural(len(trend.changes), 'step')}" if trend.gradual else _day(trend, found[0])
-    )
+    return f"{_day(trend, trend.changes[0][0])}, gradually" if trend.gradual else _day(trend, found[0])
 
 
 def _sentence(trend: Trend) -> str:

@@ -59,8 +59,9 @@ def converted(
             unwrap_weights(target, dtype_parts(dtype))
             around = functools.partial(autocast, dtype_parts(case.dtype), name)
             model = exported(target, args, kwargs, around)
+        export = time.monotonic() - begin
+        with _limited(watched, "the call in eager PyTorch", on_cpu=name == "cpu"):
             _check_state(placed, case)
-    export = time.monotonic() - begin
     files = Conversions(conversions_folder()).files(runtime, model, placing)
     begin = time.monotonic()
     with _limited(watched, "loading the converted model"):

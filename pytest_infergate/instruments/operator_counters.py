@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass_type
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pytest_infergate.core.domain.measurement import OperatorWork
 from pytest_infergate.core.domain.notes import NoteCode
@@ -28,7 +28,7 @@ from pytest_infergate.instruments import flops
 from pytest_infergate.instruments.device import DeviceCounters
 from pytest_infergate.instruments.other_threads import operators_of_other_threads
 from pytest_infergate.instruments.tensors import size_bytes
-from pytest_infergate.instruments.used_tensors import UsedTensors, observed_inside, tensors_in
+from pytest_infergate.instruments.used_tensors import UsedTensors, observed_inside, tensors_in, wraps_others
 
 _COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd  # noqa: SLF001
 # Operators that read no more of their first argument than they write: an embedding does not read its whole
@@ -172,12 +172,6 @@ def _described(operator: Any) -> _Operator:
     )
 
 
-@functools.cache
-def _wraps(kind: type) -> bool:
-    """Return whether tensors of a class wrap others, to which their operators are passed on."""
-    return is_traceable_wrapper_subclass_type(kind)
-
-
 class _Dispatched(TorchDispatchMode):  # type: ignore[no-untyped-call]
     supports_higher_order_operators = True
 
@@ -201,7 +195,7 @@ class _Dispatched(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs, self.observed = kwargs or {}, True
-        if any(map(_wraps, types)):
+        if any(map(wraps_others, types)):
             return NotImplemented  # the wrapper calls the operator again on its inner tensors
         if not isinstance(func, torch._ops.OpOverload):  # noqa: SLF001 - control flow, whose branches are not operators
             self.uncovered.add(str(func))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, Final
@@ -19,6 +20,12 @@ _OF_TORCH: Final = frozenset(
 """Namespaces of operators that use what they are given. Those of others may keep weights of their own."""
 _KEYS: Final = {"cpu": "CPU", "cuda": "CUDA"}
 """Of the dispatcher, by kind of device."""
+
+
+@functools.cache
+def wraps_others(kind: type) -> bool:
+    """Return whether tensors of a class wrap others, to which their operators are passed on."""
+    return is_traceable_wrapper_subclass_type(kind)
 
 
 class UsedTensors:
@@ -74,7 +81,7 @@ class _InKernel(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return False  # otherwise every operator would load torch's compiler
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if any(map(is_traceable_wrapper_subclass_type, types)):
+        if any(map(wraps_others, types)):
             return NotImplemented  # the wrapper calls the operator again on its inner tensors
         kwargs = kwargs or {}
         result = func(*args, **kwargs)

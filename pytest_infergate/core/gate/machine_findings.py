@@ -191,17 +191,20 @@ def _threads(reading: MachineReading, found: Examination) -> Finding:
     threads = max(used)
     seen = f"torch uses {units.plural(threads, 'thread')} on {units.plural(cores, 'core')}"
     if threads > cores:
-        cost = "threads wait for each other and for a core: an operator may take a time slice longer"
-    elif threads == cores == 1 or threads < cores:
-        return _good(subject, seen)
-    else:
         return _costs(
             subject,
-            f"{seen}, which leaves no core for anything else",
-            "each other process takes time from a model",
-            f"compare on fewer threads with --infer-threads={max(1, cores - 1)}, if the service allows it",
+            seen,
+            "threads wait for each other and for a core: an operator may take a time slice longer",
+            f"OMP_NUM_THREADS={cores}, or --infer-threads={cores}",
         )
-    return _costs(subject, seen, cost, f"OMP_NUM_THREADS={cores}, or --infer-threads={cores}")
+    if threads < cores or cores == 1:
+        return _good(subject, seen)
+    return _costs(
+        subject,
+        f"{seen}, which leaves no core for anything else",
+        "each other process takes time from a model",
+        f"compare on fewer threads with --infer-threads={cores - 1}, if the service allows it",
+    )
 
 
 # Memory and OpenMP
